@@ -1,0 +1,39 @@
+# Commands of the README, one line each. Everything runs in .venv, which `make` builds when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+export TIERSCALE_SHARED ?= $(abspath ../shared)
+
+.PHONY: install demo test test-all lint bench-memory bench-overhead clean
+
+install: .venv/installed
+
+# torch goes first and alone: the pinned version is the CPU build where one is offered, and a torch that is
+# already there (VENV_FLAGS=--system-site-packages with a CUDA build) is kept, whatever the pin says.
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV_FLAGS) .venv
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install -q $$(grep '^torch==' constraints.txt)
+	$(BIN)/python -c "import torch; print('torch==' + torch.__version__)" > .venv/constraints.txt
+	grep -v '^torch==' constraints.txt >> .venv/constraints.txt
+	$(BIN)/python -m pip install -q -c .venv/constraints.txt -e ".[demo,test,train]"
+	touch $@
+
+demo: install
+	$(BIN)/python -m jobs.demo demo
+
+test: install lint
+	$(BIN)/python -m pytest --durations=8
+
+test-all: install lint
+	$(BIN)/python -m pytest -m "not gpu" --durations=20
+
+lint: install
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench-memory: install
+	$(BIN)/python -m benchmarks.memory
+
+bench-overhead: install
+	$(BIN)/python -m benchmarks.overhead
+
+clean:
+	rm -rf .venv demo build *.egg-info

@@ -1,0 +1,91 @@
+"""Look at an output: is every shard there and as its receipt says, how far is a run."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+from pipeline import run, store
+from pipeline.errors import Refused
+from pipeline.plan import Plan
+from pipeline.pool import Pool
+from pipeline.receipts import Folder, Key, Lease, Receipt, now
+
+
+def all_keys(folder: Folder, plan: Plan) -> list[Key]:
+    """Level, row and column of every shard of an output."""
+    levels = range(len(store.level_sizes(plan.grid.hr_size)))
+    return [(level, y, x) for level in levels for (y, x), _ in store.shard_rects(store.open_level(folder.output, level))]
+
+
+def finished(folder: Folder, plan: Plan) -> bool:
+    """Whether every shard has its receipt."""
+    return set(all_keys(folder, plan)) <= {receipt.key for receipt in folder.receipts(plan.digest)}
+
+
+def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
+    """Compare every shard with its receipt; with `heal`, do those that differ again."""
+    folder = Folder(output)
+    plan = folder.plan()
+    receipts = {receipt.key: receipt for receipt in folder.receipts(plan.digest)}
+    keys = all_keys(folder, plan)
+    absent = [key for key in keys if key not in receipts]
+    wrong = [(receipt, text) for receipt, text in _checked(output, pool, [receipts[key] for key in keys if key in receipts]) if text]
+    problems = [f"{output} level {level} shard {y}.{x} has no receipt; run the upscale command again" for level, y, x in absent]
+    problems.extend(text for _, text in wrong)
+    healed = 0
+    if heal and wrong:
+        lease = Lease(folder, now())
+        try:
+            redone = run.heal(output, pool, [receipt for receipt, _ in wrong])
+        finally:
+            lease.release()
+        healed = sum(1 for receipt in redone if receipt.pixels_sha256 == receipts[receipt.key].pixels_sha256)
+    return {"output": output, "shards": len(keys), "problems": problems, "healed": healed}
+
+
+def _checked(output: str, pool: Pool, receipts: list[Receipt]) -> Iterator[tuple[Receipt, str | None]]:
+    """Each receipt with what is wrong with its shard, a bounded number under way."""
+    flying: dict[Future, Receipt] = {}
+    queue = iter(receipts)
+    while True:
+        while len(flying) < 2 * pool.width and (receipt := next(queue, None)) is not None:
+            flying[pool.submit("verify", output, receipt)] = receipt
+        if not flying:
+            return
+        for future in wait(flying, return_when=FIRST_COMPLETED).done:
+            yield flying.pop(future), future.result()
+
+
+def status_of(output: str, at: float) -> dict[str, Any]:
+    """Shards done, the process that works on it, and the seconds left at the pace so far; at: seconds since the epoch."""
+    folder = Folder(output)
+    plan = folder.plan()
+    try:
+        keys = all_keys(folder, plan)
+    except Refused:
+        keys = []
+    done = sum(1 for _ in folder.receipts(plan.digest))
+    lease = folder.read_json("lease.json")
+    left = None
+    if lease and keys:
+        fresh = [file.stat().st_mtime for file in (folder.path / "receipts").glob("*/*.json") if file.stat().st_mtime >= lease["started"]]
+        if fresh:
+            left = (at - lease["started"]) / len(fresh) * (len(keys) - done)
+    state = "done" if keys and done >= len(keys) else "running" if lease else "interrupted"
+    by = f"process {lease['pid']} on {lease['host']}" if lease else "nobody"
+    text = f"{output}: {done} of {len(keys)} shards, {state}; at work: {by}" + (f"; about {left:.0f} s left" if left is not None else "")
+    if state == "interrupted":
+        text += "; the upscale command again goes on"
+    return {
+        "status": state,
+        "output": output,
+        "plan": plan.digest,
+        "shards": {"total": len(keys), "done": done},
+        "lease": lease,
+        "here": bool(lease and lease["host"] == socket.gethostname()),
+        "seconds_left": left,
+        "text": text,
+        "error": None,
+    }
+

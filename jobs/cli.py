@@ -1,0 +1,343 @@
+"""The tierscale command."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from pipeline.errors import Damaged, Refused
+
+from jobs.options import BytesType, ScaleType, shared, to_options
+
+NAMES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Ended(Exception):
+    """The command is over with this exit code; what there was to say has been said."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@contextmanager
+def draining() -> Iterator[tuple[threading.Event, list[int]]]:
+    """Turn the first SIGINT or SIGTERM into a wish to stop; a second one ends the process as usual."""
+    stop, caught = threading.Event(), []
+
+    def note(number: int, frame: Any) -> None:
+        caught.append(number)
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+        print("stopping: shards in flight are finished first (once more to stop at once)", file=sys.stderr, flush=True)
+
+    before = {number: signal.signal(number, note) for number in NAMES} if threading.current_thread() is threading.main_thread() else {}
+    try:
+        yield stop, caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def emit(as_json: bool, content: dict[str, Any], text: str) -> None:
+    """Print a result: one JSON object, or text for a person."""
+    print(json.dumps(content) if as_json else text, flush=True)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tierscale", prog_name="tierscale")
+def cli() -> None:
+    """Enlarge very large images: a big network only where the picture needs one."""
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("output")
+@shared
+@click.option("--overwrite", is_flag=True, help="Replace an output of ours that was planned otherwise.")
+@click.option("--keep-source", is_flag=True, help="Keep the ingested copy of the source beside the output.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_json: bool, debug: bool, **given: Any) -> None:
+    """Enlarge SOURCE into OUTPUT.zarr (or .tif or .png, exported from a zarr beside it). The same command again goes on where it stopped."""
+    from cluster.session import session
+    from pipeline.run import Interrupted, Request, Run
+
+    from jobs.progress import Bar
+
+    target = zarr_beside(output)
+    check_export(output)
+    request = Request(source, target, to_options(given), given["max_memory"], overwrite, keep_source)
+    check_source(source)
+    with draining() as (stop, caught), session(given["ray_address"], given["layout"], given["device"], given["workers"]) as pool:
+        with Bar() as bar:
+            run = Run(request, pool, bar, stop)
+            try:
+                summary = run.carry_out()
+                if output != target:
+                    export_to(target, output, "deflate", given["max_memory"], bar)
+            except Interrupted:
+                text = f"stopped with {run.written} shards written; the same command again goes on from here"
+                emit(as_json, run.summary("interrupted", text), "")
+                print(text, file=sys.stderr)
+                raise Ended(NAMES[signal.Signals(caught[0])]) from None
+    emit(as_json, summary, tell(summary))
+
+
+def zarr_beside(output: str) -> str:
+    """The zarr behind an output: itself, or the one beside a .tif or .png."""
+    path = Path(output)
+    return str(path.with_suffix(".zarr")) if path.suffix.lower() in (".tif", ".tiff", ".png") else output
+
+
+def check_export(output: str) -> None:
+    """Refuse an output whose suffix says nothing we can write."""
+    if Path(output.rstrip("/")).suffix.lower() not in (".zarr", ".tif", ".tiff", ".png"):
+        raise Refused(f"the output {output} ends in none of .zarr, .tif, .png")
+
+
+def check_source(source: str) -> None:
+    """Refuse a missing source before a cluster is started for it."""
+    if "://" not in source and not Path(source).exists():
+        raise Refused(f"there is no file or zarr {source}")
+
+
+def tell(summary: dict[str, Any]) -> str:
+    """The summary of an upscaling for a person."""
+    total = max(1, sum(summary["tiles"].values()))
+    lines = [f"{summary['output']}: {summary['shape'][2]}x{summary['shape'][1]} pixels, {summary['shape'][0]} channels, {summary['dtype']}"]
+    for tier, count in summary["tiles"].items():
+        lines.append(f"  {tier:<16} {count:>7} tiles  {count / total:>5.0%}")
+    if summary["cost_share"] is not None:
+        lines.append(f"  cost             {summary['cost']:.3g} multiply-adds, {summary['cost_share']:.1%} of the dearest tier everywhere")
+    lines.append("  seconds          " + ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in summary["seconds"].items()))
+    shards = summary["shards"]
+    lines.append(f"  shards           {shards['total']}, of which {shards['done_before']} were done before")
+    lines.extend(f"  {name:<16} {path}" for name, path in summary["files"].items())
+    lines.extend(f"  note: {note}" for note in summary["notes"])
+    return "\n".join(lines)
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("output")
+@shared
+@click.option("--overwrite", is_flag=True, hidden=True)
+@click.option("--keep-source", is_flag=True, hidden=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+def plan(source: str, output: str, overwrite: bool, keep_source: bool, as_json: bool, debug: bool, **given: Any) -> None:
+    """Say what upscale would do with the same arguments, and what it would take; writes nothing to OUTPUT."""
+    from cluster.session import session
+    from pipeline.run import Request, plan_only
+
+    from jobs.progress import Bar
+
+    check_export(output)
+    request = Request(source, zarr_beside(output), to_options(given), given["max_memory"], overwrite)
+    check_source(source)
+    where = "none" if given["ray_address"] == "local" else given["ray_address"]
+    with session(where, given["layout"], given["device"], given["workers"]) as pool, Bar() as bar:
+        _, summary = plan_only(request, pool, bar)
+    text = tell(summary) + "\n" + "\n".join(
+        (
+            f"  memory           {summary['memory_bytes'] / 2**30:.2f} GiB at most",
+            f"  disk             {summary['disk_bytes'] / 2**30:.2f} GiB before compression",
+            f"  time             about {summary['seconds_estimate']:.0f} s",
+            f"  tiles of         {summary['tile']} pixels, halo {summary['halo']}, which adds {summary['halo_overhead']:.0%} to the dearest tier's cost",
+        )
+    )
+    emit(as_json, summary, text)
+
+
+@cli.command()
+@click.argument("output")
+@click.option("--heal", is_flag=True, help="Do shards that differ again.")
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--debug", is_flag=True)
+def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
+    """Read every shard of OUTPUT.zarr back and compare it with its receipt."""
+    from cluster.session import session
+
+    from jobs.check import verify_output
+
+    with session("none", "auto", "auto") as pool:
+        found = verify_output(output, pool, heal)
+    for problem in found["problems"]:
+        print(problem, file=sys.stderr)
+    ok = not found["problems"] or found["healed"] == len(found["problems"])
+    text = f"{output}: {found['shards']} shards, {len(found['problems'])} wrong" + (f", {found['healed']} done again" if heal else "")
+    emit(as_json, {"status": "done" if ok else "failed", **found, "error": None if ok else text}, text)
+    if not ok:
+        raise Ended(1)
+
+
+@cli.command()
+@click.argument("output")
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--debug", is_flag=True)
+def status(output: str, as_json: bool, debug: bool) -> None:
+    """How far an output is, who works on it, and how long it will still take."""
+    from jobs.check import status_of
+
+    found = status_of(output, time.time())
+    emit(as_json, found, found["text"])
+
+
+@cli.command()
+@click.argument("output")
+@click.argument("file")
+@click.option("--compression", type=click.Choice(["deflate", "zstd", "lzw", "jpeg", "none"]), default="deflate", show_default=True)
+@click.option("--max-memory", type=BytesType())
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--debug", is_flag=True)
+def export(output: str, file: str, compression: str, max_memory: int | None, as_json: bool, debug: bool) -> None:
+    """Write OUTPUT.zarr as FILE.tif (tiled, pyramidal, BigTIFF when needed) or FILE.png, with all photo facts."""
+    from jobs.progress import Bar
+
+    with Bar() as bar:
+        export_to(output, file, compression, max_memory, bar)
+    size = os.path.getsize(file)
+    emit(as_json, {"status": "done", "output": file, "bytes": size, "error": None}, f"{file}: {size / 2**20:.1f} MiB")
+
+
+def export_to(output: str, file: str, compression: str, max_memory: int | None, bar: Any) -> None:
+    """Export a finished output by the suffix of `file`."""
+    from pipeline.export import export_png, export_tiff
+    from pipeline.facts import PhotoFacts
+    from pipeline.receipts import Folder
+
+    from jobs.check import finished
+
+    folder = Folder(output)
+    made = folder.plan()
+    if not finished(folder, made):
+        raise Refused(f"{output} is not finished; run the upscale command again first (tierscale status tells how far it is)")
+    facts = PhotoFacts.from_json(folder.read_json("facts.json"))
+    suffix = Path(file).suffix.lower()
+
+    def progress(done: int, total: int) -> None:
+        bar("export", done, total)
+
+    if suffix in (".tif", ".tiff"):
+        export_tiff(output, file, facts, colour=made.colour, alpha=made.alpha, compression=compression, progress=progress)  # type: ignore[arg-type]
+    elif suffix == ".png":
+        export_png(output, file, facts, colour=made.colour, max_bytes=max_memory or (4 << 30), progress=progress)  # type: ignore[arg-type]
+    else:
+        raise Refused(f"{file} ends in neither .tif nor .png")
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("output")
+@click.option("--series", type=int)
+@click.option("--level", type=int, default=0)
+@click.option("--z", type=int)
+@click.option("--t", type=int)
+@click.option("--max-memory", type=BytesType())
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--debug", is_flag=True)
+def ingest(source: str, output: str, series: int | None, level: int, z: int | None, t: int | None, max_memory: int | None, as_json: bool, debug: bool) -> None:
+    """Bring any image into a chunked zarr array, in bounded memory."""
+    from pipeline.images import Selection, open_image
+    from pipeline.ingest import ingest as ingest_image
+    from pipeline.prepare import check_paths
+
+    from jobs.progress import Bar
+
+    check_source(source)
+    check_paths(source, output)
+    with Bar() as bar, open_image(source, Selection(series, level, z, t), max_memory) as image:
+        ingest_image(image, output, progress=lambda done, total: bar("ingest", done, total))
+        content = {"status": "done", "output": output, "shape": list(image.shape), "dtype": image.dtype.name, "notes": list(image.notes), "error": None}
+        emit(as_json, content, f"{output}: {image.shape[2]}x{image.shape[1]} pixels, {image.shape[0]} channels, {image.dtype.name}")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--debug", is_flag=True)
+def models(as_json: bool, debug: bool) -> None:
+    """The networks that can be tiers."""
+    from models import listing
+    from rich.console import Console
+    from rich.table import Table
+
+    found = listing()
+    if as_json:
+        print(json.dumps({"status": "done", "models": found, "error": None}))
+        return
+    table = Table("name", "scales", "parameters", "reach", "multiply-adds/pixel", "PSNR on Set14")
+    for entry in found:
+        scales = "any" if entry["scales"] is None else ", ".join(f"x{scale}" for scale in entry["scales"])
+        psnr = (entry.get("psnr") or {}).get("Set14")
+        table.add_row(
+            entry["name"],
+            scales,
+            f"{entry['parameters']:,}",
+            "whole window" if entry["reach"] is None else str(entry["reach"]),
+            f"{entry['cost_per_pixel']:,.0f}",
+            "" if psnr is None else f"{psnr:.2f} dB",
+        )
+    Console(width=max(100, Console().width)).print(table)
+
+
+@cli.command()
+@click.option("--hr", "folder", required=True, help="Folder of high-resolution images; they are shrunk, enlarged again, and compared.")
+@click.option("--scale", type=ScaleType(), default="4", show_default=True)
+@click.option("--tiers", help="Networks from cheap to dear, with commas between them.")
+@click.option("--policy", type=click.Choice(["adaptive", "budget", "threshold", "dearest", "cheapest"]))
+@click.option("--budget", type=float)
+@click.option("--threshold", type=float)
+@click.option("--tile", type=int, default=128, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--debug", is_flag=True)
+def evaluate(folder: str, as_json: bool, debug: bool, **given: Any) -> None:
+    """PSNR and SSIM over a folder of images: RGB, edges shaved by the scale, input shrunk by bicubic and kept in float."""
+    from jobs.evaluate import evaluate_folder, tell_evaluation
+
+    blank = dict.fromkeys(("value_range", "region", "series", "z", "t", "nodata"))
+    options = to_options({**blank, "blend": 4, "device": "auto", "level": 0, **given})
+    found = evaluate_folder(folder, options)
+    emit(as_json, found, tell_evaluation(found))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; every failure is one sentence on stderr and an exit code of INTERFACE's table."""
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json, debug = "--json" in given, "--debug" in given
+    try:
+        code = cli.main(given, prog_name="tierscale", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except Ended as ended:
+        sys.exit(ended.code)
+    except (Refused, click.UsageError) as error:
+        fail(error.format_message() if isinstance(error, click.UsageError) else str(error), 2, as_json, debug)
+    except (click.Abort, KeyboardInterrupt):
+        fail("stopped; the same command again goes on from what is done", 130, as_json, debug)
+    except Damaged as error:
+        fail(str(error), 1, as_json, debug)
+    except Exception as error:
+        text = " ".join(str(error).split())[:300]
+        fail(f"{type(error).__name__}: {text}; --debug shows where", 1, as_json, debug)
+
+
+def fail(text: str, code: int, as_json: bool, debug: bool) -> None:
+    """Say why in one sentence and end."""
+    if debug:
+        traceback.print_exc()
+    print(f"tierscale: {text}", file=sys.stderr, flush=True)
+    if as_json:
+        print(json.dumps({"status": "failed", "error": text, **({"refused": text} if code == 2 else {})}), flush=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The main job on a real photograph that scikit-image carries: hard stars on an easy sky. `python -m jobs.demo FOLDER`."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def main(folder: str) -> None:
+    """Enlarge the Hubble deep field four times into `folder`, through an embedded Ray."""
+    import skimage.data
+
+    from jobs.cli import main as tierscale
+
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    source, output = root / "hubble_deep_field.png", root / "hubble_deep_field_x4.zarr"
+    for old in (output, Path(f"{output}.tierscale")):
+        shutil.rmtree(old, ignore_errors=True)
+    Image.fromarray(np.asarray(skimage.data.hubble_deep_field())).save(source)
+    try:
+        tierscale(["upscale", str(source), str(output)])
+    except SystemExit as ended:
+        if ended.code:
+            raise
+    for name in ("preview.png", "routing.png"):
+        shutil.copy(Path(f"{output}.tierscale") / name, root / name)
+    print(f"look at {root / 'preview.png'} and {root / 'routing.png'}; the whole report is {output}.tierscale/report.html")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "demo")

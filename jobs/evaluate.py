@@ -1,0 +1,81 @@
+"""How good tiers and policies are: images are shrunk, enlarged again, and compared with themselves."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from models.quality import psnr, ssim
+from models.train.degrade import shrink
+from pipeline.errors import Refused
+from pipeline.images import open_image
+from pipeline.plan import Options
+from pipeline.prepare import dearest_cost
+from pipeline.upscale import enlarge_array
+
+SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")
+PROTOCOL = "rgb, shave=scale, float lr"
+
+
+def evaluate_folder(folder: str, options: Options) -> dict[str, Any]:
+    """PSNR (dB), SSIM, cost share and seconds of each image, and their means; grey images are listed but stay out of the means."""
+    files = [path for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in SUFFIXES] if Path(folder).is_dir() else []
+    if not files:
+        raise Refused(f"{folder} holds no images ({', '.join(SUFFIXES)})")
+    images = [evaluate_image(path, options) for path in files]
+    coloured = [image for image in images if not image["grey"]]
+    mean = {key: float(np.mean([image[key] for image in coloured])) for key in ("psnr", "ssim", "cost_share", "seconds")} if coloured else {}
+    return {"status": "done", "images": images, "mean": mean, "protocol": PROTOCOL, "tiers": list(options.tier_labels), "error": None}
+
+
+def evaluate_image(path: Path, options: Options) -> dict[str, Any]:
+    """One image: cropped about its centre to whole multiples of the scale, shrunk, enlarged and compared."""
+    hr = _cropped(_read(path), options)
+    scale = options.scale
+    lr = shrink(torch.from_numpy(hr), scale).numpy()
+    began = time.perf_counter()
+    made = enlarge_array(lr, Options(**{**_plain(options), "value_range": (0.0, 1.0)}), "cyx")
+    seconds = time.perf_counter() - began
+    shave = int(np.ceil(float(scale)))
+    truth, found = torch.from_numpy(hr), torch.from_numpy(made.pixels)
+    return {
+        "name": path.name,
+        "psnr": psnr(found, truth, shave),
+        "ssim": ssim(found, truth, shave),
+        "cost_share": made.cost / dearest_cost(made.plan),
+        "seconds": seconds,
+        "grey": len(hr) == 1,
+    }
+
+
+def _plain(options: Options) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in Options.__dataclass_fields__}
+
+
+def _read(path: Path) -> np.ndarray:
+    """An image's colours (1 or 3, h, w), float32, 0..1; alpha is left out."""
+    with open_image(path) as image:
+        pixels = image.read(0, image.shape[1], 0, image.shape[2])
+        if image.dtype.kind != "u":
+            raise Refused(f"{path} holds {image.dtype}; evaluation takes 8 and 16 bit images")
+        colours = pixels[: len(pixels) - (image.alpha is not None)]
+        return colours.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+
+
+def _cropped(hr: np.ndarray, options: Options) -> np.ndarray:
+    step = options.scale.numerator
+    _, height, width = hr.shape
+    tall, wide = height // step * step, width // step * step
+    top, left = (height - tall) // 2, (width - wide) // 2
+    return np.ascontiguousarray(hr[:, top : top + tall, left : left + wide])
+
+
+def tell_evaluation(found: dict[str, Any]) -> str:
+    """The figures for a person."""
+    lines = [f"{'image':<28} {'PSNR':>7} {'SSIM':>7} {'cost':>6} {'seconds':>8}"]
+    for image in [*found["images"], {"name": "mean", "grey": False, **found["mean"]}]:
+        if "psnr" in image:
+            mark = " (grey, not in the mean)" if image["grey"] else ""
+            lines.append(f"{image['name']:<28} {image['psnr']:>7.3f} {image['ssim']:>7.4f} {image['cost_share']:>6.1%} {image['seconds']:>8.2f}{mark}")
+    return "\n".join(lines)

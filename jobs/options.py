@@ -1,0 +1,98 @@
+"""The options that enlarging commands share, from text to pipeline.plan.Options."""
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import click
+from pipeline.errors import Refused
+from pipeline.manifest import parse_scale
+from pipeline.plan import Options
+from pipeline.routing import POLICIES
+
+UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+class ScaleType(click.ParamType):
+    name = "number or fraction"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Fraction:
+        return value if isinstance(value, Fraction) else parse_scale(value)
+
+
+class BytesType(click.ParamType):
+    name = "bytes"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9.]+)\s*([kmgt]?)i?b?", str(value).strip().lower())
+        if not match:
+            raise Refused(f"{value!r} is no number of bytes; write 8000000000, 8G or 500M")
+        return int(float(match[1]) * UNITS[match[2]])
+
+
+def _numbers(text: str | None, count: int, what: str, kind: type) -> tuple[Any, ...] | None:
+    if text is None:
+        return None
+    try:
+        found = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != count:
+        raise Refused(f"{what} {text!r} is not {count} numbers with commas between them")
+    return found
+
+
+SHARED: list[Callable[[Any], Any]] = [
+    click.option("--scale", type=ScaleType(), default=Fraction(4), show_default="4", help="How many times larger: a number or a fraction such as 5/2."),
+    click.option("--tiers", help="Networks from cheap to dear, with commas between them."),
+    click.option("--policy", type=click.Choice(list(POLICIES)), help="How tiles are given their tiers (default adaptive)."),
+    click.option("--budget", type=float, help="Share of the cost of the dearest tier everywhere that may be spent; implies --policy budget."),
+    click.option("--threshold", type=float, help="Difficulty (squared error, values 0..1) above which a dearer tier is taken."),
+    click.option("--tile", type=int, default=128, show_default=True, help="Side of a tile in input pixels."),
+    click.option("--blend", type=int, default=4, show_default=True, help="Width of the fade between tiers in input pixels."),
+    click.option("--layout", type=click.Choice(["auto", "split", "together"]), default="auto", show_default=True, help="One pool of workers, or the dearest tier apart."),
+    click.option("--ray", "ray_address", default="local", show_default=True, help="local: a Ray of its own; none: threads; or a cluster's ADDRESS."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option("--workers", type=click.IntRange(min=1), help="Worker processes (default: one for each core or GPU)."),
+    click.option("--max-memory", type=BytesType(), help="Bytes that all processes together may take, such as 8G."),
+    click.option("--range", "value_range", help="LO,HI: values that become black and white (default: by type for 8 bits, else as measured)."),
+    click.option("--region", help="X,Y,W,H: a trial crop of the input."),
+    click.option("--series", type=int, help="Image of a file that holds several."),
+    click.option("--level", type=int, default=0, help="Pyramid level of the source to enlarge."),
+    click.option("--z", type=int, help="Plane of a stack."),
+    click.option("--t", type=int, help="Time point."),
+    click.option("--nodata", type=float, help="Value that stands for missing pixels."),
+]
+
+
+def shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the shared options."""
+    for option in reversed(SHARED):
+        command = option(command)
+    return command
+
+
+def to_options(given: dict[str, Any]) -> Options:
+    """What the shared options ask for. Refused: a value that cannot be."""
+    tiers = given["tiers"]
+    policy = given["policy"] or ("budget" if given["budget"] is not None else "threshold" if given["threshold"] is not None else "adaptive")
+    return Options(
+        scale=given["scale"],
+        tiers=None if tiers is None else tuple(part.strip() for part in tiers.split(",") if part.strip()),
+        policy=policy,
+        budget=given["budget"],
+        threshold=given["threshold"],
+        tile=given["tile"],
+        blend=given["blend"],
+        device=given["device"],
+        value_range=_numbers(given["value_range"], 2, "the range", float),  # type: ignore[arg-type]
+        region=_numbers(given["region"], 4, "the region", int),  # type: ignore[arg-type]
+        series=given["series"],
+        level=given["level"],
+        z=given["z"],
+        t=given["t"],
+        nodata=given["nodata"],
+    )

@@ -1,0 +1,222 @@
+"""Enlarge every image of a manifest on Ray: `ray job submit … -- python jobs/upscale_dataset.py`, run directly, or call upscale_dataset()."""
+
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# A job's entry point is run as a file: the folder above it holds the packages.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import click
+import pyarrow as pa
+import pyarrow.parquet as pq
+from cluster.session import session
+from pipeline.errors import Damaged, Refused
+from pipeline.manifest import Manifest, Row
+from pipeline.plan import Options
+from pipeline.pool import Pool
+from pipeline.run import Interrupted, Request, Run
+
+from jobs.cli import NAMES, Ended, draining, emit, fail
+from jobs.options import shared, to_options
+from jobs.progress import Bar
+
+RESULT = pa.schema(
+    [
+        ("row", pa.int32()),
+        ("source", pa.string()),
+        ("output", pa.string()),
+        ("status", pa.string()),
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("channels", pa.int32()),
+        ("tiles", pa.map_(pa.string(), pa.int64())),
+        ("cost", pa.float64()),
+        ("cost_share", pa.float64()),
+        ("seconds", pa.float64()),
+        ("error", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How a manifest is enlarged. image: what rows do not say themselves. output_root: where rows without an output go.
+
+    ray: "local", "none" or an address. max_memory: bytes. quiet: no progress.
+    """
+
+    image: Options = field(default_factory=Options)
+    output_root: str | None = None
+    ray: str = "local"
+    layout: str = "auto"
+    workers: int | None = None
+    max_memory: int | None = None
+    overwrite: bool = False
+    quiet: bool = False
+
+
+def upscale_dataset(manifest: Manifest, options: JobOptions | Options | None = None, stop: threading.Event | None = None) -> pa.Table:
+    """Enlarge all images of a manifest; one row of RESULT for each, in the manifest's order.
+
+    A bad row or a failing image is listed and never stops the others. stop: once set, what is in flight is finished and the rest
+    left; unfinished images are then absent from the table.
+    """
+    job = options if isinstance(options, JobOptions) else JobOptions(image=options or Options())
+    halt = stop or threading.Event()
+    results = {number: _row(number, manifest.sources.get(number, ""), None, "failed", error=text) for number, text in manifest.bad.items()}
+    todo = _requests(manifest, job, results)
+    if todo:
+        with session(job.ray, job.layout, job.image.device, job.workers) as pool, Bar(job.quiet) as bar:
+            _run_all(todo, pool, bar, halt, results)
+    return pa.Table.from_pylist([results[number] for number in sorted(results)], schema=RESULT)
+
+
+def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, Any]]) -> list[tuple[int, Request]]:
+    """What there is to do, the highest priority first; rows that cannot be done are put into the results."""
+    found: list[tuple[float, int, Request]] = []
+    taken: dict[str, int] = {}
+    base = _common_folder(manifest)
+    for number, row in enumerate(manifest.rows, start=1):
+        if row is None:
+            continue
+        try:
+            output = _output(row, job.output_root, base)
+            if output in taken:
+                raise Refused(f"row {number}, column output: {output} is the output of row {taken[output]} too")
+            taken[output] = number
+            request = Request(row.source, output, row.options(job.image), job.max_memory, job.overwrite)
+            found.append((-(row.priority or 0.0), number, request))
+        except Refused as error:
+            results[number] = _row(number, row.source, row.output, "failed", error=str(error))
+    return [(number, request) for _, number, request in sorted(found, key=lambda entry: entry[:2])]
+
+
+def _common_folder(manifest: Manifest) -> Path:
+    """The folder that all local sources share; outputs mirror what lies below it."""
+    folders = [str(Path(row.source).resolve().parent) for row in manifest if "://" not in row.source]
+    return Path(os.path.commonpath(folders)) if folders else Path("/")
+
+
+def _output(row: Row, root: str | None, base: Path) -> str:
+    if row.output is not None:
+        return row.output if root is None or Path(row.output).is_absolute() else str(Path(root) / row.output)
+    if root is None:
+        raise Refused("column output is empty and there is no --output-root")
+    name = Path(row.source.rstrip("/"))
+    inside = name.resolve().parent.relative_to(base) if "://" not in row.source else Path()
+    return str(Path(root) / inside / f"{name.name}.zarr")
+
+
+def _run_all(todo: list[tuple[int, Request]], pool: Pool, bar: Bar, stop: threading.Event, results: dict[int, dict[str, Any]]) -> None:
+    """Drive several images at a time, so that small ones keep all workers busy too."""
+    done = 0
+    bar("images", 0, len(todo))
+    with ThreadPoolExecutor(pool.width + 1, thread_name_prefix="image") as drivers:
+        flying: dict[Future, int] = {}
+        queue = iter(todo)
+        while True:
+            while len(flying) < pool.width + 1 and not stop.is_set() and (following := next(queue, None)) is not None:
+                flying[drivers.submit(_one, *following, pool, stop)] = following[0]
+            if not flying:
+                return
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                number, result = flying.pop(future), future.result()
+                if result is not None:
+                    results[number] = result
+                    done += 1
+                    bar("images", done, len(todo))
+
+
+def _one(number: int, request: Request, pool: Pool, stop: threading.Event) -> dict[str, Any] | None:
+    """One image from start to end; its row of the table, or None if it was interrupted."""
+    run = Run(request, pool, stop=stop)
+    try:
+        summary = run.carry_out()
+    except Interrupted:
+        return None
+    except (Refused, Damaged) as error:
+        status = "quarantined" if "failed 3 times" in str(error) else "failed"
+        return _row(number, request.source, request.output, status, run.summary(status), str(error))
+    except Exception as error:  # one image's fault must never stop the others; its row says what happened
+        return _row(number, request.source, request.output, "failed", error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    return _row(number, request.source, request.output, "done" if run.written else "skipped", summary)
+
+
+def _row(number: int, source: str, output: str | None, status: str, summary: Mapping[str, Any] | None = None, error: str | None = None) -> dict[str, Any]:
+    made = summary or {}
+    shape = made.get("shape") or (None, None, None)
+    return {
+        "row": number,
+        "source": source,
+        "output": output,
+        "status": status,
+        "channels": shape[0],
+        "height": shape[1],
+        "width": shape[2],
+        "tiles": list((made.get("tiles") or {}).items()),
+        "cost": made.get("cost"),
+        "cost_share": made.get("cost_share"),
+        "seconds": (made.get("seconds") or {}).get("total"),
+        "error": error,
+    }
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--manifest", "manifest_path", required=True, help="Table of images: .parquet, .csv or .jsonl with a column source.")
+@click.option("--output-root", help="Folder for outputs of rows that name none.")
+@shared
+@click.option("--results", help="Where the result table goes (default: results.parquet in the output root).")
+@click.option("--overwrite", is_flag=True, help="Replace outputs of ours that were planned otherwise.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+def command(manifest_path: str, output_root: str | None, results: str | None, overwrite: bool, as_json: bool, debug: bool, **given: Any) -> None:
+    """Enlarge every image of a manifest. The same command again finishes what is left."""
+    where = given["ray_address"]
+    if where == "local" and os.environ.get("RAY_ADDRESS"):
+        where = "auto"  # submitted to a running cluster: that is where the work belongs
+    job = JobOptions(to_options(given), output_root, where, given["layout"], given["workers"], given["max_memory"], overwrite)
+    manifest = Manifest.read(manifest_path)
+    with draining() as (stop, caught):
+        table = upscale_dataset(manifest, job, stop)
+        path = results or (str(Path(output_root) / "results.parquet") if output_root else None)
+        if path is not None:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, path)
+        rows = table.to_pylist()
+        failed = [row for row in rows if row["status"] not in ("done", "skipped")]
+        for row in failed:
+            text = row["error"] if row["error"].startswith("row ") else f"row {row['row']}: {row['error']}"
+            print(text, file=sys.stderr, flush=True)
+        good = len(rows) - len(failed)
+        text = f"{good} of {len(manifest)} images are enlarged, {len(failed)} failed" + (f"; the table is {path}" if path else "")
+        status = "interrupted" if caught else "failed" if failed else "done"
+        emit(as_json, {"status": status, "images": len(manifest), "done": good, "failed": len(failed), "results": path, "error": text if failed else None}, text)
+        if caught:
+            print("stopped; the same command again goes on from here", file=sys.stderr)
+            raise Ended(NAMES[caught[0]])  # type: ignore[index]
+        if failed:
+            raise Ended(1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the job; exit codes as of the tierscale command."""
+    given = sys.argv[1:] if arguments is None else arguments
+    as_json, debug = "--json" in given, "--debug" in given
+    try:
+        command.main(given, standalone_mode=False)
+    except Ended as ended:
+        sys.exit(ended.code)
+    except (Refused, click.UsageError) as error:
+        fail(error.format_message() if isinstance(error, click.UsageError) else str(error), 2, as_json, debug)
+    except Damaged as error:
+        fail(str(error), 1, as_json, debug)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""CARN-M: the full network (Ahn, Kang and Sohn 2018, "Fast, Accurate, and Lightweight Super-Resolution with Cascading Residual
+Network", sections 3.2 and 3.3): residual units with grouped convolutions, shared within a block, joined by two levels of cascades.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.stream import Chain, Convolve, Delay, Finely, Stream, shuffle
+
+# Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
+TAIL = 1024
+
+
+class Unit(nn.Module):
+    """Efficient residual unit (section 3.3, figure 3b): two grouped 3x3 and a 1x1 convolution, added to the input; reaches 2 pixels."""
+
+    def __init__(self, features: int, groups: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(features, features, 3, padding=1, groups=groups)
+        self.second = nn.Conv2d(features, features, 3, padding=1, groups=groups)
+        self.mix = nn.Conv2d(features, features, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.mix(F.relu(self.second(F.relu(self.first(x))))))
+
+
+def merges(features: int, norm: bool) -> nn.ModuleList:
+    """The three 1x1 convolutions of a cascade, from 2, 3 and 4 times `features` channels to `features`."""
+
+    def one(count: int) -> nn.Module:
+        convolution = nn.Conv2d(count * features, features, 1, bias=not norm)
+        return nn.Sequential(convolution, nn.BatchNorm2d(features)) if norm else convolution
+
+    return nn.ModuleList(one(count) for count in (2, 3, 4))
+
+
+class Block(nn.Module):
+    """Cascading block (equation 3) whose three residual units are one and the same, used three times; reaches 6 pixels."""
+
+    def __init__(self, features: int, groups: int, norm: bool) -> None:
+        super().__init__()
+        self.unit = Unit(features, groups)
+        self.merges = merges(features, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        known, last = x, x
+        for merge in self.merges:
+            known = torch.cat([known, self.unit(last)], dim=1)
+            last = F.relu(merge(known))
+        return last
+
+
+class Carn(nn.Module):
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
+
+    features: channels; groups: of the 3x3 convolutions; norm: batch norm in place of the bias behind the merging 1x1 convolutions,
+    as in the published weights.
+    """
+
+    def __init__(self, scale: int = 4, features: int = 64, groups: int = 4, norm: bool = False) -> None:
+        super().__init__()
+        if scale not in (2, 3, 4):
+            raise ValueError(f"CARN is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
+        self.scale = scale
+        # Entry 1, nine units of 2, first growing convolution 1; what follows at finer resolution adds less than one pixel more.
+        self.reach = 21
+        self.entry = nn.Conv2d(3, features, 3, padding=1)
+        self.blocks = nn.ModuleList(Block(features, groups, norm) for _ in range(3))
+        self.merges = merges(features, norm)
+        self.steps = (2, 2) if scale == 4 else (scale,)
+        self.grow = nn.ModuleList(nn.Conv2d(features, features * s * s, 3, padding=1, groups=groups) for s in self.steps)
+        self.exit = nn.Conv2d(features, 3, 3, padding=1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He's normal weights, damped where a branch joins and at the exit, so that training starts near the residual."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            if isinstance(module, Unit):
+                nn.init.kaiming_normal_(module.mix.weight)
+        with torch.no_grad():
+            for block in self.blocks:
+                block.unit.mix.weight.mul_(0.2)  # type: ignore[union-attr, operator]
+            self.exit.weight.mul_(0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge x (N, 3, h, w); the form that is trained."""
+        known = last = self.entry(x)
+        for block, merge in zip(self.blocks, self.merges, strict=True):
+            known = torch.cat([known, block(last)], dim=1)
+            last = F.relu(merge(known))
+        for grow, step in zip(self.grow, self.steps, strict=True):
+            last = F.pixel_shuffle(F.relu(grow(last)), step)
+        return self.exit(last)
+
+    def stream(self) -> Stream:
+        """The same network, fed by rows."""
+        blocks = [Cascade([UnitRows(block.unit) for _ in range(3)], block.merges) for block in self.blocks]  # type: ignore[arg-type]
+        tail: list[Stream | Callable[[Tensor], Tensor]] = []
+        for grow, step in zip(self.grow, self.steps, strict=True):
+            tail += [Convolve.of(grow), torch.relu_, shuffle(step)]  # type: ignore[arg-type]
+        return Chain(Convolve.of(self.entry), Cascade(blocks, self.merges), Finely(Chain(*tail, Convolve.of(self.exit)), TAIL))  # type: ignore[arg-type]
+
+    def fold(self) -> "Carn":
+        """The same network with its batch norms worked into the 1x1 convolutions before them."""
+        plain = Carn(self.scale, self.entry.out_channels, self.grow[0].groups)  # type: ignore[arg-type]
+        plain.load_state_dict(folded(self.state_dict()))
+        return plain.eval()
+
+
+def folded(tensors: Mapping[str, Tensor], epsilon: float = 1e-5) -> dict[str, Tensor]:
+    """Weights with batch norm as those of a network without: scaled 1x1 convolutions with a bias (Ioffe and Szegedy 2015, section 3.1)."""
+    result = {}
+    for name, tensor in tensors.items():
+        stem, _, part = name.rpartition(".0.")
+        norm = f"{stem}.1."
+        if part != "weight" or norm + "running_var" not in tensors:
+            if ".1." not in name.partition("merges.")[2]:
+                result[name] = tensor
+            continue
+        gain = tensors[norm + "weight"] / (tensors[norm + "running_var"] + epsilon).sqrt()
+        result[f"{stem}.weight"] = tensor * gain[:, None, None, None]
+        result[f"{stem}.bias"] = tensors[norm + "bias"] - tensors[norm + "running_mean"] * gain
+    return result
+
+
+class UnitRows:
+    """A residual unit fed by rows."""
+
+    def __init__(self, unit: Unit) -> None:
+        self.first, self.second, self.mix = Convolve.of(unit.first), Convolve.of(unit.second), unit.mix
+        self.delay = Delay()
+
+    def push(self, rows: Tensor, last: bool) -> Tensor:
+        inner = self.second.push(self.first.push(rows, last).relu_(), last).relu_()
+        return self.mix(inner).add_(self.delay.match(rows, inner.shape[2])).relu_()
+
+
+class Cascade:
+    """CARN's cascade (Ahn et al. 2018, equation 3): each merging convolution sees the input and all stages so far."""
+
+    def __init__(self, stages: Sequence[Stream], merges: Sequence[nn.Module]) -> None:
+        self.stages, self.merges = stages, merges
+        self.delays = [Delay() for _ in stages]
+
+    def push(self, rows: Tensor, last: bool) -> Tensor:
+        known = current = rows
+        for stage, merge, delay in zip(self.stages, self.merges, self.delays, strict=True):
+            made = stage.push(current, last)
+            known = torch.cat([delay.match(known, made.shape[2]), made], dim=1)
+            current = merge(known).relu_()
+        return current

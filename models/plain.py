@@ -1,0 +1,101 @@
+"""Plain networks of one integer scale under the contract: mean subtraction, residual, reach and counted cost."""
+
+import copy
+from collections.abc import Mapping
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import resample
+from models.cost import blank, executed
+from models.stream import bands, run
+from models.upscaler import Placement, Upscaled
+from models.weights import Blueprint, Checkpoint, fill
+
+
+def residual_weight(kernel: str, scale: int) -> Tensor:
+    """Weight (scale * scale, 1, k, k) of the convolution that, followed by a pixel shuffle, enlarges one channel as resample does."""
+    starts, weights = resample.taps(0, scale, Fraction(scale), kernel)
+    margin = resample.reach(kernel)
+    spread = torch.zeros(scale, 2 * margin + 1, dtype=torch.float64)
+    spread.scatter_(1, starts[:, None] + torch.arange(2 * margin) + margin, weights)
+    return torch.einsum("ai,bj->abij", spread, spread).reshape(scale * scale, 1, 2 * margin + 1, 2 * margin + 1).float()
+
+
+def add_residual(result: Tensor, windows: Tensor, weight: Tensor, scale: int) -> None:
+    """Add the enlargement of windows (N, C, h, w) to result (N, C, H, W), in bands that stay in cache; the border is repeated."""
+    count, channels, height, width = windows.shape
+    margin = weight.shape[-1] // 2
+    padded = F.pad(windows, (margin,) * 4, mode="replicate").reshape(count * channels, 1, height + 2 * margin, -1)
+    for start, stop in bands(height, width, 0):
+        phases = F.conv2d(padded[:, :, start : stop + 2 * margin], weight)
+        enlarged = F.pixel_shuffle(phases, scale).view(count, channels, -1, width * scale)
+        result[:, :, start * scale : stop * scale] += enlarged
+
+
+class PlainUpscaler:
+    """SR = network(LR - mean) + residual, or + mean where there is none; values 0..1, overshoots are left for the caller to clip."""
+
+    scales: frozenset[Fraction] | None
+    reach: int | None
+
+    def __init__(self, network: nn.Module, blueprint: Blueprint) -> None:
+        self.scale = blueprint.scale
+        self.scales = frozenset({Fraction(blueprint.scale)})
+        self.blueprint = blueprint
+        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        inner: int = network.reach  # type: ignore[assignment]
+        self.reach = inner if blueprint.residual is None else max(inner, resample.reach(blueprint.residual))
+        self.mean = torch.tensor(blueprint.mean).view(3, 1, 1)
+        self.weight = None if blueprint.residual is None else residual_weight(blueprint.residual, blueprint.scale)
+        self._counted: dict[bool, int] = {}
+
+    def to(self, device: str) -> "PlainUpscaler":
+        """Move the weights, in place."""
+        self.network, self.mean = self.network.to(device), self.mean.to(device)
+        self.weight = None if self.weight is None else self.weight.to(device)
+        return self
+
+    def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+        if Fraction(place.scale) != self.scale:
+            raise ValueError(f"this network enlarges by {self.scale}, not by {place.scale}; load one that was trained for {place.scale}")
+        if windows.ndim != 4 or windows.shape[1] != 3:
+            raise ValueError(f"windows of shape {tuple(windows.shape)} are not (N, 3, h, w); feed a grey as three equal channels")
+        pixels = self._enlarge(windows, streamed=windows.device.type == "cpu")
+        spent = self.count(windows.shape[2], windows.shape[3], windows.device.type == "cpu")
+        return Upscaled(pixels, torch.full((len(windows),), float(spent), dtype=torch.float64))
+
+    def _enlarge(self, windows: Tensor, streamed: bool) -> Tensor:
+        """Pixels of windows (N, 3, h, w). Streamed, nothing is computed twice; a GPU takes a batch at once."""
+        centred = windows - self.mean
+        if streamed:
+            result = run(self.network.stream, centred, self.scale, self.network.reach)  # type: ignore[arg-type, operator]
+        else:
+            result = self.network(centred.contiguous(memory_format=torch.channels_last))
+        if self.weight is None:
+            return result.add_(self.mean)
+        add_residual(result, windows, self.weight, self.scale)
+        return result
+
+    def count(self, height: int, width: int, streamed: bool = True) -> int:
+        """Multiply-adds executed for one window of `height` by `width`, on a CPU (streamed) or a GPU.
+
+        Every convolution gives one result for each pixel and none twice, so that a small shape, counted once, tells all others.
+        """
+        if streamed not in self._counted:
+            shape = PlainUpscaler(copy.deepcopy(self.network), self.blueprint).to("meta")
+            self._counted[streamed] = executed(lambda: shape._enlarge(blank(1, 3, 8, 8), streamed)) // 64
+        return self._counted[streamed] * height * width
+
+
+def build(network: type[nn.Module], checkpoint: Checkpoint, origin: str) -> PlainUpscaler:
+    """The upscaler of a checkpoint; `origin` names it in errors."""
+    blueprint = checkpoint.blueprint
+    try:
+        made = network(scale=blueprint.scale, **blueprint.arguments)
+    except TypeError as error:
+        raise ValueError(f"{origin} asks for a {blueprint.network} of {blueprint.arguments}, which cannot be built ({error})") from error
+    fill(made, checkpoint.tensors, origin)
+    return PlainUpscaler(made, blueprint)

@@ -1,0 +1,116 @@
+"""Networks run down a window a few rows at a time, so that what one layer writes is still in cache when the next one reads it.
+
+Fed with all rows at once, CARN on one CPU thread takes 11 microseconds for each pixel of a 64x64 window but 47 for each of
+562x562 (channels last; 18 and 65 otherwise), because every layer goes through main memory. Fed in bands it keeps its speed
+at any size. Each layer remembers the few rows that it needs again: nothing is computed twice, and memory no longer grows
+with the layers' maps.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Input pixels in a band: 4096 of 64 float channels are 1 MiB, about what a core's own cache holds.
+BAND = 4096
+
+
+class Stream(Protocol):
+    """A layer, or a chain of layers, in the middle of a window."""
+
+    def push(self, rows: Tensor, last: bool) -> Tensor:
+        """Take the next rows (N, C, n, w); give the rows (N, D, m, v) that are complete now. `last`: no more will come."""
+        ...
+
+
+class Convolve:
+    """A convolution of odd kernel and stride 1 with zeros around the window; its output lags half a kernel behind."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, groups: int = 1) -> None:
+        self.weight, self.bias, self.groups = weight, bias, groups
+        self.margin = weight.shape[-1] // 2
+        self.held: Tensor | None = None
+
+    @staticmethod
+    def of(layer: nn.Conv2d) -> "Convolve":
+        """The same convolution as `layer`, fed by rows."""
+        return Convolve(layer.weight, layer.bias, layer.groups)
+
+    def push(self, rows: Tensor, last: bool) -> Tensor:
+        if self.margin:
+            border = rows.new_zeros(*rows.shape[:2], self.margin, rows.shape[3])
+            above = border if self.held is None else self.held
+            rows = torch.cat([above, rows, border] if last else [above, rows], dim=2)
+            self.held = rows[:, :, -2 * self.margin :]
+        return F.conv2d(rows, self.weight, self.bias, padding=(0, self.margin), groups=self.groups)
+
+
+class Delay:
+    """Rows that wait until another branch, which lags behind, has caught up."""
+
+    def __init__(self) -> None:
+        self.held: Tensor | None = None
+
+    def match(self, rows: Tensor, count: int) -> Tensor:
+        """Take rows; give the `count` oldest ones that were not given yet."""
+        waiting = rows if self.held is None or self.held.shape[2] == 0 else torch.cat([self.held, rows], dim=2)
+        self.held = waiting[:, :, count:]
+        return waiting[:, :, :count]
+
+
+class Chain:
+    """Streams, and functions that work pixel by pixel, one after another."""
+
+    def __init__(self, *parts: Stream | Callable[[Tensor], Tensor]) -> None:
+        self.parts = parts
+
+    def push(self, rows: Tensor, last: bool) -> Tensor:
+        for part in self.parts:
+            rows = part(rows) if callable(part) else part.push(rows, last)
+        return rows
+
+
+class Finely:
+    """A stream fed with about `pixels` pixels at a time: for the part of a network whose maps are larger than its input."""
+
+    def __init__(self, stream: Stream, pixels: int) -> None:
+        self.stream, self.pixels = stream, pixels
+
+    def push(self, rows: Tensor, last: bool) -> Tensor:
+        pieces = rows.split(max(2, self.pixels // rows.shape[3]), dim=2)
+        made = [self.stream.push(piece, last and index == len(pieces) - 1) for index, piece in enumerate(pieces)]
+        return made[0] if len(made) == 1 else torch.cat(made, dim=2)
+
+
+def bands(height: int, width: int, reach: int, pixels: int = BAND) -> Iterator[tuple[int, int]]:
+    """Rows (start, stop) to push one after another; the first band is taller by `reach`, so that no layer is left without output."""
+    rows = max(2, pixels // width)
+    start, stop = 0, reach + rows
+    while stop < height:
+        yield start, stop
+        start, stop = stop, stop + rows
+    yield start, height
+
+
+def run(stream: Callable[[], Stream], windows: Tensor, scale: int, reach: int) -> Tensor:
+    """Enlarge windows (N, C, h, w) to (N, 3, scale * h, scale * w), each window through a stream of its own.
+
+    A window's result does not depend on its batch, not even in the last bit.
+    """
+    count, _, height, width = windows.shape
+    result = windows.new_empty(count, 3, scale * height, scale * width)
+    for index in range(count):
+        layers, row = stream(), 0
+        window = windows[index : index + 1].contiguous(memory_format=torch.channels_last)
+        for start, stop in bands(height, width, reach):
+            made = layers.push(window[:, :, start:stop], stop == height)
+            result[index, :, row : row + made.shape[2]] = made[0]
+            row += made.shape[2]
+    return result
+
+
+def shuffle(step: int) -> Callable[[Tensor], Tensor]:
+    """Channels become pixels: (N, C * step * step, n, w) -> (N, C, n * step, w * step)."""
+    return lambda rows: F.pixel_shuffle(rows, step)

@@ -1,0 +1,159 @@
+"""Training of plain networks: L1, Adam, cosine decay, a running mean of the weights, and an exact resume."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.quality import psnr
+from models.resample import resample
+from models.train.photos import Photo, draw
+from models.upscaler import Placement
+from models.weights import Blueprint
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How a network is trained.
+
+    steps, seconds: where the learning rate reaches zero, whichever comes first; at least one of them.
+    batch: crops in a step. crop: input pixels a side. rate: peak learning rate. warmup: steps until the peak.
+    clip: largest gradient norm. ema: share of the running mean that a step keeps. seed: of crops and weights.
+    bf16: compute in bfloat16 where autocast does.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+    batch: int = 16
+    crop: int = 32
+    rate: float = 1e-3
+    warmup: int = 200
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    bf16: bool = False
+
+
+def done_share(schedule: Schedule, step: int, elapsed: float) -> float:
+    """How much of the schedule is over, 0..1."""
+    shares = [step / schedule.steps] if schedule.steps else []
+    shares += [elapsed / schedule.seconds] if schedule.seconds else []
+    if not shares:
+        raise ValueError("a schedule without an end cannot decay its learning rate; give --steps or --seconds")
+    return min(1.0, max(shares))
+
+
+def rate_at(schedule: Schedule, step: int, share: float) -> float:
+    """Learning rate: a straight warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017, SGDR, equation 5)."""
+    return schedule.rate * min(1.0, (step + 1) / max(1, schedule.warmup)) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def predict(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+    """Enlarge lr (N, 3, h, w), 0..1, with mean subtraction and residual, in a form that gradients pass through."""
+    mean = lr.new_tensor(blueprint.mean).view(3, 1, 1)
+    if blueprint.residual is None:
+        return network(lr - mean).float() + mean
+    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(blueprint.scale))
+    return network(lr - mean).float() + resample(lr, place, blueprint.residual)
+
+
+class Trainer:
+    """A network under a schedule: weights, running mean, optimiser, step and seconds so far."""
+
+    def __init__(self, network: nn.Module, blueprint: Blueprint, schedule: Schedule, device: torch.device) -> None:
+        # Measured on an EPYC with AVX512-bf16, two threads, CARN, microseconds for each input pixel: plain 54, channels last 33,
+        # bf16 25, both 15; torch.compile makes both slower.
+        self.network = network.to(device, memory_format=torch.channels_last)
+        self.blueprint, self.schedule, self.device = blueprint, schedule, device
+        self.optimiser = torch.optim.Adam(self.network.parameters(), schedule.rate, betas=(0.9, 0.99))
+        self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.step, self.elapsed = 0, 0.0
+
+    def advance(self, photos: Sequence[Photo], started: float) -> float:
+        """One step; the loss. `started`: clock at which `elapsed` was last brought up to date."""
+        schedule = self.schedule
+        share = done_share(schedule, self.step, self.elapsed + time.monotonic() - started)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate_at(schedule, self.step, share)
+        lr, hr = draw(photos, schedule.crop, schedule.batch, (schedule.seed, self.step))
+        lr = lr.to(self.device, memory_format=torch.channels_last)
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=schedule.bf16):
+            result = predict(self.network, lr, self.blueprint)
+        loss = F.l1_loss(result, hr.to(self.device))
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), schedule.clip)
+        self.optimiser.step()
+        self.step += 1
+        keep = min(schedule.ema, self.step / (self.step + 10))
+        for name, value in self.network.state_dict().items():
+            self.ema[name].lerp_(value, 1 - keep) if value.is_floating_point() else self.ema[name].copy_(value)
+        return loss.item()
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs."""
+        return {
+            "network": self.network.state_dict(),
+            "ema": self.ema,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "blueprint": asdict(self.blueprint),
+            "schedule": asdict(self.schedule),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from state(); ValueError when it belongs to another network or schedule."""
+        for name, mine in (("blueprint", asdict(self.blueprint)), ("schedule", asdict(self.schedule))):
+            changed = [key for key in mine if state[name].get(key) != mine[key]]
+            if changed:
+                key = changed[0]
+                raise ValueError(f"the run to resume has {key} {state[name].get(key)!r}, not {mine[key]!r}; give the options it was started with")
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.ema = {name: value.to(self.device) for name, value in state["ema"].items()}
+        self.step, self.elapsed = state["step"], state["elapsed"]
+
+    def watch(self, photos: Sequence[Photo], largest: int = 64) -> float:
+        """Mean PSNR in dB of the running mean's weights on the central `largest` input pixels a side of some photos."""
+        kept = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.ema)
+        self.network.eval()
+        scale, total = self.blueprint.scale, 0.0
+        with torch.inference_mode():
+            for photo in photos:
+                y, x = (max(0, (size - largest) // 2) for size in photo.lr.shape[-2:])
+                lr = photo.lr[None, :, y : y + largest, x : x + largest].to(self.device)
+                hr = photo.hr[:, y * scale : (y + largest) * scale, x * scale : (x + largest) * scale] / 255
+                total += psnr(predict(self.network, lr, self.blueprint)[0].cpu(), hr, scale)
+        self.network.load_state_dict(kept)
+        self.network.train()
+        return total / len(photos)
+
+
+def train(trainer: Trainer, photos: Sequence[Photo], watched: Sequence[Photo], every: float, report: Callable[[float, float], None]) -> None:
+    """Run the schedule to its end; report(mean loss since the last report, PSNR in dB) about each `every` seconds and at the end."""
+    started = last = time.monotonic()
+    losses: list[float] = []
+    while done_share(trainer.schedule, trainer.step, trainer.elapsed) < 1:
+        losses.append(trainer.advance(photos, started))
+        now = time.monotonic()
+        trainer.elapsed, started = trainer.elapsed + now - started, now
+        over = done_share(trainer.schedule, trainer.step, trainer.elapsed) >= 1
+        if over or now - last >= every:
+            report(sum(losses) / len(losses), trainer.watch(watched))
+            losses, last = [], time.monotonic()
+
+
+def save_state(path: Path, trainer: Trainer) -> None:
+    """Write state() whole or not at all."""
+    partial = path.with_suffix(".part")
+    torch.save(trainer.state(), partial)
+    partial.replace(path)

@@ -1,0 +1,88 @@
+"""The one contract between a network or method and the pipeline that feeds it windows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from torch import Tensor
+
+
+def hr_length(length: int, scale: Fraction) -> int:
+    """Output pixels that `length` input pixels become: rounded once, halves up, at least 1."""
+    return max(1, (2 * length * scale.numerator + scale.denominator) // (2 * scale.denominator))
+
+
+def hr_edge(edge: int, length: int, scale: Fraction) -> int:
+    """Where the line between input pixels `edge` - 1 and `edge` falls in an output of hr_length(length) pixels.
+
+    Monotone, 0 at 0 and hr_length at `length`, so that spans which cover the input once cover the output once.
+    """
+    if edge >= length:
+        return hr_length(length, scale)
+    return min(edge * scale.numerator // scale.denominator, hr_length(length, scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a batch of equally large windows lies in the image, in integers only.
+
+    scale: output pixels for each input pixel, exact.
+    size: height and width of the whole input image.
+    origins: row and column of the first pixel of each window.
+    """
+
+    scale: Fraction
+    size: tuple[int, int]
+    origins: tuple[tuple[int, int], ...]
+
+    def hr_spans(self, index: int, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Output rows and columns (start, stop) of window `index`, which is `height` by `width` input pixels."""
+        spans = []
+        for origin, length, whole in zip(self.origins[index], (height, width), self.size, strict=True):
+            spans.append((hr_edge(origin, whole, self.scale), hr_edge(origin + length, whole, self.scale)))
+        return spans[0], spans[1]
+
+    def hr_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Output height and width of the windows; ValueError if they differ from window to window."""
+        shapes = set()
+        for index in range(len(self.origins)):
+            (top, bottom), (left, right) = self.hr_spans(index, height, width)
+            shapes.add((bottom - top, right - left))
+        if len(shapes) != 1:
+            raise ValueError(f"windows of {height}x{width} at {self.origins} become outputs of different sizes {sorted(shapes)}; batch them apart")
+        return shapes.pop()
+
+    @staticmethod
+    def whole(size: tuple[int, int], scale: Fraction) -> "Placement":
+        """One window that is the whole image."""
+        return Placement(scale, size, ((0, 0),))
+
+
+@dataclass(frozen=True, slots=True)
+class Upscaled:
+    """What an upscaler made of a batch of windows.
+
+    pixels: (N, C, H, W), dtype and device of the windows, not clamped.
+    spent: multiply-adds really executed for each window, (N,), float64, on the CPU.
+    choice: map of what was chosen (class or depth per pixel, exit per window), or None.
+    """
+
+    pixels: Tensor
+    spent: Tensor
+    choice: Tensor | None = None
+
+
+class Upscaler(Protocol):
+    """A network or method as the pipeline sees it.
+
+    scales: the factors it was made for; None: any.
+    reach: input pixels it looks at on each side of an output pixel's place; None: the whole window.
+    """
+
+    scales: frozenset[Fraction] | None
+    reach: int | None
+
+    def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+        """Enlarge windows (N, C, h, w), values 0..1; `given` holds frozen whole-image values such as PCSR's threshold."""
+        ...

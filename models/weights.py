@@ -1,0 +1,104 @@
+"""Checkpoints: safetensors files that say in their own metadata which network to build, with which arguments, before the weights fit."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+FORMAT = "tierscale-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """What is built before weights are put in.
+
+    network: key in UPSCALERS.
+    arguments: of the network's constructor, but for the scale.
+    scale: output pixels for each input pixel.
+    mean: of red, green and blue, 0..1; subtracted from the input.
+    residual: kernel whose enlargement the network's output is added to; None: it is added to the mean.
+    """
+
+    network: str
+    scale: int
+    arguments: dict[str, Any] = field(default_factory=dict)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    residual: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A blueprint and its weights, float32, by name."""
+
+    blueprint: Blueprint
+    tensors: dict[str, Tensor]
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], half: bool = False) -> None:
+    """Store tensors by name with text metadata; `half` stores floats in 16 bits."""
+    stored = {name: t.detach().cpu().to(torch.float16 if half and t.is_floating_point() else t.dtype) for name, t in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(path.suffix + ".part")
+    save_file({name: t.contiguous() for name, t in stored.items()}, partial, {"format": FORMAT, **metadata})
+    partial.replace(path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, halves widened to float32, and the text metadata; ValueError when the file is none of ours."""
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file; give the path of a checkpoint that jobs/train.py wrote")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read as safetensors ({error}); it is damaged or of another format") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}; only files written by jobs/train.py say what to build")
+    return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}, metadata
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint, half: bool = False) -> None:
+    """Store blueprint and weights in one file."""
+    write_tensors(path, checkpoint.tensors, {"blueprint": json.dumps(asdict(checkpoint.blueprint), sort_keys=True)}, half)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The blueprint and weights of a file; ValueError, naming it, when either is missing or damaged."""
+    tensors, metadata = read_tensors(path)
+    try:
+        fields = json.loads(metadata["blueprint"])
+        red, green, blue = fields.pop("mean")
+        return Checkpoint(Blueprint(**fields, mean=(red, green, blue)), tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has no usable blueprint in its metadata ({error}); write it with jobs/train.py") from error
+
+
+def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Put weights into a network; ValueError naming the first key that is missing, unknown or of another shape."""
+    wanted = network.state_dict()
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            raise ValueError(f"{origin} lacks {name!r} of shape {tuple(tensor.shape)}; it belongs to another network or another version")
+        if tensors[name].shape != tensor.shape:
+            raise ValueError(
+                f"{origin} holds {name!r} of shape {tuple(tensors[name].shape)} where the network has {tuple(tensor.shape)}; "
+                "its blueprint and its weights do not belong together"
+            )
+    for name in tensors:
+        if name not in wanted:
+            raise ValueError(f"{origin} holds {name!r} of shape {tuple(tensors[name].shape)}, which the network does not have")
+    network.load_state_dict(dict(tensors))

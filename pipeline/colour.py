@@ -1,0 +1,160 @@
+"""From a source's values to the 0..1 planes that networks take, and back.
+
+A network takes three planes. A colour image is one such triple; a grey, or each channel of a scientific image, is fed
+as R = G = B and the three results are averaged. Alpha is enlarged by bicubic; colours that were multiplied by it are
+divided before and multiplied after. DESIGN section 7 of the project's docs tells why.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Inside an area of this many pixels around, all at an end of the range, the output is held exactly at that end.
+FLAT_REACH = 2
+# Pixels that no-data is filled from its neighbourhood; farther inside it stands at half the range.
+FILL_REACH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """How values become 0..1 and back.
+
+    low, high: the values that become 0 and 1. floor, ceiling: bounds of what may come out. nodata: the value that
+    marks pixels without data (may be NaN), or None.
+    """
+
+    low: float
+    high: float
+    floor: float
+    ceiling: float
+    nodata: float | None = None
+
+    @staticmethod
+    def fixed(low: float, high: float, dtype: np.dtype, nodata: float | None) -> "Levels":
+        """Levels that a person asked for: what comes out is bounded by the data type alone."""
+        floor, ceiling = limits(dtype)
+        return Levels(low, high, floor, ceiling, nodata)
+
+    @staticmethod
+    def measured(low: float, high: float, nodata: float | None) -> "Levels":
+        """Levels of an image's own smallest and largest value: nothing beyond them comes out."""
+        return Levels(low, high, low, high, nodata)
+
+
+def limits(dtype: np.dtype) -> tuple[float, float]:
+    """Smallest and largest value of a data type; infinite for floats."""
+    if dtype.kind == "f":
+        return -np.inf, np.inf
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    info = np.iinfo(dtype)
+    return float(info.min), float(info.max)
+
+
+def missing(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
+    """Where all channels of (c, h, w) hold the no-data value: (h, w) bool; None where nothing does."""
+    if nodata is None:
+        return None
+    marks = np.isnan(pixels) if np.isnan(nodata) else pixels == np.asarray(nodata).astype(pixels.dtype)
+    mask = marks.all(axis=0)
+    return mask if mask.any() else None
+
+
+def to_unit(pixels: np.ndarray, levels: Levels, mask: np.ndarray | None = None) -> np.ndarray:
+    """(c, h, w) of the source's type to float32, low..high to 0..1; masked pixels are filled from their neighbours."""
+    span = levels.high - levels.low
+    if span <= 0:
+        unit = np.zeros(pixels.shape, np.float32)
+    elif levels.low == 0 and pixels.dtype.itemsize <= 2:
+        unit = pixels.astype(np.float32) / np.float32(span)
+    else:
+        unit = ((pixels.astype(np.float64) - levels.low) / span).astype(np.float32)
+    return unit if mask is None else _fill(unit, mask)
+
+
+def from_unit(unit: np.ndarray, levels: Levels, dtype: np.dtype) -> np.ndarray:
+    """float32 (c, h, w), 0..1, to the source's type: scaled, bounded, and rounded for integers."""
+    wide = np.float32 if dtype.itemsize <= 2 else np.float64
+    values = unit.astype(wide, copy=unit.dtype != wide)
+    if levels.high - levels.low != 1:
+        values = values * wide(levels.high - levels.low)
+    if levels.low != 0:
+        values += wide(levels.low)
+    if dtype.kind != "f":
+        np.rint(values, out=values)
+    np.clip(values, wide(levels.floor), wide(levels.ceiling), out=values)
+    return values.astype(dtype)
+
+
+def _fill(unit: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Fill masked pixels with the mean of known neighbours, ring by ring; depends on FILL_REACH pixels around, never on the window."""
+    filled = np.where(mask, np.float32(0), unit)
+    known = (~mask).astype(np.float32)
+    for _ in range(FILL_REACH):
+        total, count = _sum3(filled * known), _sum3(known[None])
+        ring = (known[None] == 0) & (count > 0)
+        filled = np.where(ring, total / np.maximum(count, 1), filled).astype(np.float32)
+        known = np.maximum(known, ring[0].astype(np.float32))
+    return np.where(known[None] == 0, np.float32(0.5), filled).astype(np.float32)
+
+
+def _sum3(values: np.ndarray) -> np.ndarray:
+    """Sum of each 3x3 neighbourhood of (c, h, w), zeros outside."""
+    padded = np.pad(values, ((0, 0), (1, 1), (1, 1)))
+    rows = padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]
+    return rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+
+
+def planes(unit: np.ndarray, colour: str, alpha: str | None) -> np.ndarray:
+    """What the networks are given: (planes, 3, h, w). Alpha is left out, and divided out where it was multiplied in."""
+    if colour in ("rgba", "greya"):
+        colours = unit[:-1]
+        if alpha == "premultiplied":
+            colours = np.clip(colours / np.maximum(unit[-1:], 1e-6), 0, 1)
+        unit = colours
+    if colour in ("rgb", "rgba"):
+        return np.ascontiguousarray(unit[None])
+    return np.ascontiguousarray(np.broadcast_to(unit[:, None], (len(unit), 3, *unit.shape[1:])))
+
+
+def plane_count(channels: int, colour: str) -> int:
+    """How many triples planes() makes of an image."""
+    return {"rgb": 1, "rgba": 1, "greya": 1}.get(colour, channels)
+
+
+def merge(enlarged: np.ndarray, colour: str) -> np.ndarray:
+    """Enlarged planes (planes, 3, H, W) back to the image's channels, without alpha: (c, H, W)."""
+    return enlarged[0] if colour in ("rgb", "rgba") else enlarged.mean(axis=1, dtype=np.float32)
+
+
+def ends(unit: np.ndarray) -> list[tuple[np.ndarray, float]]:
+    """Where each channel is flat at an end of the range for FLAT_REACH pixels around: [(mask (c, h, w), value)].
+
+    A network turns black into something slightly else; a person who sees black expects black.
+    """
+    found = []
+    for value in (0.0, 1.0):
+        at_end = unit == np.float32(value)
+        if at_end.any():
+            mask = _eroded(at_end, FLAT_REACH)
+            if mask.any():
+                found.append((mask, value))
+    return found
+
+
+def _eroded(mask: np.ndarray, by: int) -> np.ndarray:
+    """True where all pixels within `by` on each axis are; pixels beyond the array count as true."""
+    for axis in (1, 2):
+        width = [(0, 0)] * 3
+        width[axis] = (by, by)
+        padded = np.pad(mask, width, constant_values=True)
+        length = mask.shape[axis]
+        parts = [padded.take(range(step, step + length), axis=axis) for step in range(2 * by + 1)]
+        mask = np.logical_and.reduce(parts)
+    return mask
+
+
+def nearest(start: int, stop: int, numerator: int, denominator: int, length: int) -> np.ndarray:
+    """Input pixel that holds the centre of each output pixel start..stop on one axis of `length` input pixels."""
+    positions = (2 * np.arange(start, stop) + 1) * denominator // (2 * numerator)
+    return np.minimum(positions, length - 1)

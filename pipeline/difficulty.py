@@ -1,0 +1,101 @@
+"""The pre-pass: what each tier is predicted to leave wrong on every tile, from the tile's own pixels."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from pipeline.colour import Levels, missing, planes, to_unit
+from pipeline.errors import Refused
+from pipeline.grid import Grid, Span
+
+# Tiles that the scout looks at in one call. Fixed, so that a tile's score does not depend on its companions.
+SCOUT_BATCH = 8
+
+# Rows of tiles that a worker scores in one call.
+SCOUT_ROWS = 4
+
+Read = Callable[[int, int, int, int], np.ndarray]
+Scout = Callable[[torch.Tensor], torch.Tensor]
+
+
+def blocks(length: int, step: int) -> list[Span]:
+    """0..length in spans of `step`; the last may be shorter."""
+    return [Span(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def measure(read: Read, rows: Span, width: int, nodata: float | None) -> tuple[float, float]:
+    """Smallest and largest value of some pixel rows of an image; (inf, -inf) where all is without data.
+
+    Refused: NaN or infinite values that no no-data value accounts for.
+    """
+    low, high = np.inf, -np.inf
+    for columns in blocks(width, 4096):
+        pixels = read(rows.start, rows.stop, columns.start, columns.stop)
+        mask = missing(pixels, nodata)
+        if pixels.dtype.kind == "f":
+            _refuse_nonfinite(pixels, mask, rows.start, columns.start)
+        values = pixels if mask is None else pixels[:, ~mask]
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    return low, high
+
+
+def _refuse_nonfinite(pixels: np.ndarray, mask: np.ndarray | None, top: int, left: int) -> None:
+    bad = ~np.isfinite(pixels) if mask is None else ~np.isfinite(pixels) & ~mask
+    if bad.any():
+        channel, row, column = (int(n) for n in np.argwhere(bad)[0])
+        raise Refused(
+            f"the value at row {top + row}, column {left + column}, channel {channel} is {pixels[channel, row, column]}, and no network "
+            "can enlarge that; say which value stands for missing data (--nodata nan) or mend the source"
+        )
+
+
+def score(
+    read: Read, grid: Grid, rows: Span, scout: Scout | None, tiers: int, levels: Levels, colour: str, alpha: str | None
+) -> np.ndarray:
+    """Predicted mean squared error of each tier on the tiles of some tile rows: (rows, columns, tiers) float32."""
+    found = np.empty((rows.length, grid.tiles[1], tiers), np.float32)
+    for columns in blocks(grid.tiles[1], SCOUT_BATCH):
+        top, left = tile_place(rows.start, grid, 0).start, tile_place(columns.start, grid, 1).start
+        bottom, right = tile_place(rows.stop - 1, grid, 0).stop, tile_place(columns.stop - 1, grid, 1).stop
+        pixels = read(top, bottom, left, right)
+        unit = planes(to_unit(pixels, levels, missing(pixels, levels.nodata)), colour, alpha)
+        for row in range(rows.start, rows.stop):
+            y = tile_place(row, grid, 0)
+            cut = [tile_place(column, grid, 1) for column in range(columns.start, columns.stop)]
+            tiles = np.stack([unit[:, :, y.start - top : y.stop - top, x.start - left : x.stop - left] for x in cut])
+            found[row - rows.start, columns.start : columns.stop] = _score_tiles(tiles, scout, tiers)
+    return found
+
+
+def tile_place(index: int, grid: Grid, axis: int) -> Span:
+    """The pixels that a tile is scored on: its core, slid inwards at the far edge so that all tiles have one shape."""
+    length = grid.size[axis]
+    start = max(0, min(index * grid.tile, length - grid.tile))
+    return Span(start, min(start + grid.tile, length))
+
+
+def _score_tiles(tiles: np.ndarray, scout: Scout | None, tiers: int) -> np.ndarray:
+    """Scores of up to SCOUT_BATCH tiles (tiles, planes, 3, h, w), averaged over planes: (tiles, tiers)."""
+    if scout is None:
+        return detail(tiles, tiers)
+    count, plane_count = tiles.shape[:2]
+    scores = np.zeros((count, tiers))
+    for plane in range(plane_count):
+        batch = np.zeros((SCOUT_BATCH, *tiles.shape[2:]), np.float32)
+        batch[:count] = tiles[:, plane]
+        with torch.inference_mode():
+            scores += scout(torch.from_numpy(batch)).double().cpu().numpy()[:count]
+    return (scores / plane_count).astype(np.float32)
+
+
+def detail(tiles: np.ndarray, tiers: int) -> np.ndarray:
+    """A stand-in where no scout was fitted: gradient energy, falling in equal steps from the cheapest tier to the dearest.
+
+    tiles: (tiles, planes, 3, h, w), 0..1. It ranks tiles; its size is no measured error.
+    """
+    down = np.diff(tiles, axis=-2)
+    across = np.diff(tiles, axis=-1)
+    energy = sum(np.square(part).mean(axis=(1, 2, 3, 4)) if part.size else np.zeros(len(tiles)) for part in (down, across))
+    return (np.asarray(energy)[:, None] * np.linspace(1, 0, tiers)[None]).astype(np.float32) if tiers > 1 else np.asarray(energy, np.float32)[:, None]

@@ -1,0 +1,116 @@
+"""An output OME-Zarr as a PNG, written by bands of rows."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import Refused
+from pipeline.exporting import Counter, Progress, finished, open_levels, per_metre
+from pipeline.facts import PhotoFacts
+from pipeline.png_stream import SIGNATURE, chunk
+from pipeline.source import decoding
+
+KINDS = {"grey": 0, "rgb": 2, "greya": 4, "rgba": 6}
+SAMPLES = {"grey": 1, "rgb": 3, "greya": 2, "rgba": 4}
+PAETH = 4
+# Bytes held for each byte of a band: as read, turned, unpremultiplied, and the int16 terms of the filter.
+COPIES = 20
+BAND_ROWS = 512
+
+
+def export_png(
+    zarr_path: str,
+    out: str,
+    facts: PhotoFacts,
+    *,
+    colour: str,
+    max_bytes: int,
+    alpha: str | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write the full resolution of `zarr_path` as a PNG of 8 or 16 bits, with profile, EXIF, XMP and resolution.
+
+    Works in bands that fit into `max_bytes`; refused where not even one row fits, and for floats and channels, naming TIFF.
+    alpha: "premultiplied" colours are divided by their alpha, since PNG holds straight alpha only. progress: (rows written, all).
+    """
+    level = open_levels(zarr_path)[0]
+    channels, height, width = level.shape
+    if level.dtype not in (np.uint8, np.uint16):
+        raise Refused(f"{out}: PNG holds 8 or 16 bits, not {level.dtype}; export to TIFF")
+    if SAMPLES.get(colour) != channels and not (colour == "channels" and channels == 1):
+        raise Refused(f"{out}: PNG holds grey or RGB, not {channels} separate channels; export to TIFF")
+    row = channels * width * level.dtype.itemsize
+    rows = min(BAND_ROWS, height, max_bytes // (COPIES * row))
+    if rows < 1 or max(width, height) >= 1 << 31:
+        raise Refused(f"{out}: one row of {width} pixels takes {COPIES * row} bytes but {max_bytes} are allowed; export to TIFF")
+    counted = Counter(-(-height // rows), progress)
+    header = struct.pack(">IIBBBBB", width, height, 8 * level.dtype.itemsize, KINDS.get(colour, 0), 0, 0, 0)
+    with finished(out) as temporary, decoding(zarr_path, "the output zarr"), open(temporary, "wb") as file:
+        file.write(SIGNATURE + chunk(b"IHDR", header) + fact_chunks(facts))
+        for data in compressed(counted.through(bands(level, rows, alpha == "premultiplied"))):
+            file.write(chunk(b"IDAT", data))
+        file.write(chunk(b"IEND", b""))
+
+
+def bands(level: Any, rows: int, divide: bool) -> Iterator[np.ndarray]:
+    """Rows from top to bottom as PNG stores them: (rows, x, samples * bytes), uint8, straight alpha, high bytes first."""
+    for y in range(0, level.shape[1], rows):
+        block = np.asarray(level[:, y : y + rows, :])
+        if divide:
+            block = straight(block)
+        block = np.ascontiguousarray(block.transpose(1, 2, 0))
+        if block.dtype == np.uint16:
+            block = block.astype(">u2")
+        yield block.view(np.uint8)
+
+
+def straight(block: np.ndarray) -> np.ndarray:
+    """(colours and alpha, y, x) with the colours divided by alpha; nothing where alpha is 0."""
+    top = np.iinfo(block.dtype).max
+    alpha = np.maximum(block[-1:], 1).astype(np.uint32)
+    colours = np.minimum((block[:-1].astype(np.uint32) * top + alpha // 2) // alpha, top)
+    return np.concatenate([colours.astype(block.dtype), block[-1:]])
+
+
+def filtered(band: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """A band (rows, x, bytes) with PNG filter 4 (Paeth) applied, (rows, 1 + x * bytes); above: the row before it (x, bytes)."""
+    up = np.concatenate([above[None], band[:-1]])
+    left, corner = (np.pad(part, ((0, 0), (1, 0), (0, 0)))[:, :-1] for part in (band, up))
+    a, b, c = (part.astype(np.int16) for part in (left, up, corner))
+    to_left, to_up, to_corner = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
+    guess = np.where((to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner))
+    rows = np.empty((len(band), 1 + band.shape[1] * band.shape[2]), np.uint8)
+    rows[:, 0] = PAETH
+    rows[:, 1:] = (band - guess).reshape(len(band), -1)
+    return rows
+
+
+def compressed(source: Iterator[np.ndarray]) -> Iterator[bytes]:
+    """The zlib stream of all bands, in pieces."""
+    engine = zlib.compressobj(6)
+    above = None
+    for band in source:
+        above = np.zeros_like(band[0]) if above is None else above
+        data = engine.compress(filtered(band, above).tobytes())
+        above = band[-1]
+        if data:
+            yield data
+    yield engine.flush()
+
+
+def fact_chunks(facts: PhotoFacts) -> bytes:
+    """Profile, resolution, EXIF and XMP as PNG chunks."""
+    parts = [chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(facts.icc))] if facts.icc else []
+    density = per_metre(facts)
+    if density and all(0 < round(value) < 1 << 32 for value in density):
+        parts.append(chunk(b"pHYs", struct.pack(">IIB", round(density[0]), round(density[1]), 1)))
+    if facts.exif:
+        parts.append(chunk(b"eXIf", facts.exif))
+    if facts.xmp:
+        parts.append(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + facts.xmp))
+    return b"".join(parts)

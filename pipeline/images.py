@@ -1,0 +1,167 @@
+"""Any image becomes a Source: the content of a file decides its format, not its name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.arrays import array_source
+from pipeline.errors import Damaged, Refused
+from pipeline.facts import PhotoFacts
+from pipeline.identity import END, WHOLE_DIGEST
+from pipeline.png import open_png
+from pipeline.raster import open_jpeg2000, open_raster
+from pipeline.raw import open_npy, open_pnm
+from pipeline.source import Alpha, Colour, Selection, Source, decoding
+from pipeline.tiff import open_tiff
+from pipeline.zarrs import METADATA, open_zarr
+
+__all__ = ["READERS", "Alpha", "Colour", "PhotoFacts", "Reader", "Selection", "Source", "open_array", "open_image"]
+
+Mark = tuple[int, bytes]
+HEAD_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How files of one format are known and opened.
+
+    marks: (offset, bytes) of which any one tells the format. suffixes: names that such files carry.
+    open: (path, selection, max_bytes) -> Source.
+    stacks: whether files hold pyramid levels and planes that a selection may ask for; series: whether they hold several images.
+    """
+
+    marks: tuple[Mark, ...]
+    suffixes: tuple[str, ...]
+    open: Callable[[str, Selection, int | None], Source]
+    stacks: bool = False
+    series: bool = True
+
+
+READERS: dict[str, Reader] = {
+    "TIFF": Reader(
+        ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
+        (".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".scn", ".bif", ".cog", ".gtiff", ".lsm", ".qptiff"),
+        open_tiff,
+        stacks=True,
+    ),
+    "PNG": Reader(((0, b"\x89PNG\r\n\x1a\n"),), (".png", ".apng"), open_png, series=False),
+    "JPEG": Reader(((0, b"\xff\xd8\xff"),), (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), open_raster),
+    "WebP": Reader(((8, b"WEBP"),), (".webp",), open_raster),
+    "AVIF": Reader(((4, b"ftypavif"), (4, b"ftypavis")), (".avif", ".avifs"), open_raster),
+    "GIF": Reader(((0, b"GIF87a"), (0, b"GIF89a")), (".gif",), open_raster),
+    "BMP": Reader(((0, b"BM"),), (".bmp", ".dib"), open_raster, series=False),
+    "PNM": Reader(((0, b"P5"), (0, b"P6")), (".pgm", ".ppm", ".pnm"), open_pnm, series=False),
+    "PBM": Reader(((0, b"P4"), (0, b"P1"), (0, b"P2"), (0, b"P3")), (".pbm", ".pgm", ".ppm", ".pnm"), open_raster, series=False),
+    "JPEG 2000": Reader(
+        ((0, b"\0\0\0\x0cjP  "), (0, b"\xff\x4f\xff\x51")), (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"), open_jpeg2000, series=False
+    ),
+    "NumPy": Reader(((0, b"\x93NUMPY"),), (".npy",), open_npy, series=False),
+}
+# Formats that are known by name only, so that a refusal can name them.
+UNSUPPORTED: dict[str, tuple[Mark, ...]] = {
+    "DICOM": ((128, b"DICM"),),
+    "OpenEXR": ((0, b"\x76\x2f\x31\x01"),),
+    "FLI or FLC animation": ((4, b"\x11\xaf"), (4, b"\x12\xaf")),
+    "HEIF": ((4, b"ftyphe"), (4, b"ftypmif1"), (4, b"ftypmsf1")),
+    "JPEG XL": ((0, b"\xff\x0a"), (0, b"\0\0\0\x0cJXL ")),
+    "PDF": ((0, b"%PDF"),),
+    "Photoshop": ((0, b"8BPS"),),
+    "HDF5": ((0, b"\x89HDF"),),
+    "FITS": ((0, b"SIMPLE  ="),),
+    "ZIP (a .npz or zipped zarr must be unpacked)": ((0, b"PK\x03\x04"),),
+    "video": ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI ")),
+    "gzip": ((0, b"\x1f\x8b"),),
+    "SVG or other XML": ((0, b"<?xml"), (0, b"<svg")),
+    "Radiance HDR": ((0, b"#?RADIANCE"), (0, b"#?RGBE")),
+}
+LFS_MARK = b"version https://git-lfs.github.com/spec/"
+
+
+def open_image(uri: str | os.PathLike[str], selection: Selection = Selection(), max_bytes: int | None = None) -> Source:  # noqa: B008
+    """The image at `uri`.
+
+    max_bytes: refuse what would take more bytes to decode (None: half of this machine's memory); checked before any pixel is decoded.
+    Raises Refused for what cannot be opened at all, Damaged for what is broken.
+    """
+    path = os.fspath(uri)
+    path = path.removeprefix("file://")
+    if "://" in path:
+        return remote_image(path, selection, max_bytes)
+    if os.path.isdir(path):
+        return folder_image(path, selection, max_bytes)
+    with decoding(path, "the file"), open(path, "rb") as file:
+        head = file.read(HEAD_BYTES)
+    name = format_of(head, path)
+    reader = READERS[name]
+    check_selection(reader, name, selection, path)
+    source = reader.open(path, selection, max_bytes)
+    suffix = os.path.splitext(path)[1].lower()
+    claimed = next((other for other, others in READERS.items() if suffix in others.suffixes), None)
+    if claimed and suffix not in reader.suffixes:
+        source.notes = (f"it is named {suffix} but holds {name}", *source.notes)
+    return source
+
+
+def format_of(head: bytes, path: str) -> str:
+    """The key in READERS of a file that begins with `head`; Damaged if empty, Refused with the name of the format if known."""
+    if not head:
+        raise Damaged(f"{path}: the file is empty; fetch it again")
+    for name, reader in READERS.items():
+        if any(head.startswith(mark, at) for at, mark in reader.marks):
+            return name
+    if head.startswith(LFS_MARK):
+        raise Refused(f"{path}: it is a Git LFS pointer, not the image; run `git lfs pull` to fetch the image")
+    for name, marks in UNSUPPORTED.items():
+        if any(head.startswith(mark, at) for at, mark in marks):
+            raise Refused(f"{path}: the format {name} is not supported; convert it to TIFF or PNG")
+    raise Refused(f"{path}: it is not an image of a known format (it begins with {head[:12]!r}); give one of {', '.join(READERS)} or zarr")
+
+
+def check_selection(reader: Reader, name: str, selection: Selection, path: str) -> None:
+    """Refuse to look for levels, planes or images that files of this format never hold."""
+    wanted = {"level": selection.level, "z": selection.z, "t": selection.t} if not reader.stacks else {}
+    wanted |= {"series": selection.series} if not reader.series else {}
+    for option, value in wanted.items():
+        if value:
+            raise Refused(f"{path}: {name} files have no {option} {value}; leave out --{option}")
+
+
+def folder_image(path: str, selection: Selection, max_bytes: int | None) -> Source:
+    """A zarr in a local folder."""
+    if not any(os.path.exists(os.path.join(path, name)) for name in METADATA):
+        raise Refused(f"{path}: this folder is no zarr (it has none of {', '.join(METADATA)}); name an image file or a zarr")
+    return open_zarr(path, selection, max_bytes)
+
+
+def remote_image(uri: str, selection: Selection, max_bytes: int | None) -> Source:
+    """A zarr in an object store; files are only read from local disks."""
+    suffix = os.path.splitext(uri.rstrip("/"))[1].lower()
+    if any(suffix in reader.suffixes for reader in READERS.values()):
+        raise Refused(f"{uri}: only zarr is read from an object store; copy the file to a local disk or convert it to OME-Zarr")
+    try:
+        return open_zarr(uri, selection, max_bytes)
+    except ImportError as error:
+        raise Refused(f"{uri}: such an address needs another package ({error}); install it or copy the zarr to a local disk") from error
+
+
+def open_array(array: Any, axes: str) -> Source:
+    """A numpy, dask or zarr array as a source; axes "cyx", "yxc" or "yx". Three channels are RGB, four RGBA, others greys."""
+    shape, dtype = tuple(array.shape), np.dtype(array.dtype)
+    identity: dict[str, str | int] = {"format": "array", "bytes": int(np.prod(shape)) * dtype.itemsize}
+    identity["selection"] = f"{axes} {shape} {dtype}"
+    if isinstance(array, np.ndarray) and not dtype.hasobject:
+        digest = hashlib.sha256()
+        # Beyond the size at which files are digested whole, the first and last rows stand for the rest.
+        rows = [array] if array.nbytes <= WHOLE_DIGEST else [array[: 1 + END // array[0].nbytes], array[-1 - END // array[0].nbytes :]]
+        for part in rows:
+            digest.update(np.ascontiguousarray(part).tobytes())
+        identity["sha256"] = digest.hexdigest()
+    else:
+        identity["name"] = str(getattr(array, "name", None) or getattr(array, "store", None) or type(array).__name__)
+    return array_source(array, axes, "the array", identity)

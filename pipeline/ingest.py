@@ -1,0 +1,97 @@
+"""A chunked copy of a source that cannot be read in place, made from top to bottom in bounded memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from pipeline.errors import Damaged, Refused
+from pipeline.source import Source, one_line
+from pipeline.zarrs import INGESTED
+
+Progress = Callable[[int, int], None]
+
+
+def ingest(source: Source, path: str, *, chunk: int = 512, progress: Progress | None = None) -> None:
+    """Write `source` as a zarr v3 array (channels, y, x) of chunks (channels, chunk, chunk), from which open_image gives the same source.
+
+    `complete` is written last: a copy without it was interrupted, and is made again here. A complete copy of the same source
+    is left as it is. Anything else at `path` is refused. progress: called with (rows of chunks done, all).
+    """
+    total = -(-source.shape[1] // chunk)
+    if already(source, path):
+        if progress:
+            progress(total, total)
+        return
+    kept = {
+        "complete": False,
+        "colour": source.colour,
+        "alpha": source.alpha,
+        "bits": source.bits,
+        "facts": source.facts.to_json(),
+        "notes": list(source.notes),
+        "identity": source.identity,
+    }
+    try:
+        array = zarr.create_array(
+            path,
+            shape=source.shape,
+            chunks=(source.shape[0], chunk, chunk),
+            dtype=source.dtype,
+            compressors=ZstdCodec(level=1),
+            fill_value=0,
+            attributes={INGESTED: kept},
+            dimension_names=("c", "y", "x"),
+        )
+        for done, (y, band) in enumerate(bands(source, chunk), start=1):
+            array[:, y : y + band.shape[1], :] = band
+            if progress:
+                progress(done, total)
+        array.update_attributes({INGESTED: {**kept, "complete": True}})
+    except Exception as error:
+        shutil.rmtree(path, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise Damaged(f"{path}: the copy of {source.uri} cannot be written ({one_line(error)}); free space or mend the disk") from error
+        raise
+
+
+def already(source: Source, path: str) -> bool:
+    """Whether `path` holds a complete copy of this source. Clears away what an interrupted ingest left; refuses to touch anything else."""
+    if not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path)):
+        return False
+    try:
+        node = zarr.open(path, mode="r")
+        kept = node.attrs.get(INGESTED) if isinstance(node, zarr.Array) else None
+    except Exception as error:  # whatever lies there, it is no zarr array of ours
+        raise Refused(f"{path}: it exists and is no copy made by tierscale ({one_line(error)}); choose another place") from error
+    if not isinstance(kept, dict):
+        raise Refused(f"{path}: it exists and is no copy made by tierscale; choose another place")
+    if kept.get("complete") and kept.get("identity") == source.identity:
+        return True
+    shutil.rmtree(path)
+    return False
+
+
+def bands(source: Source, rows: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(first row, (channels, rows, x)) of exactly `rows` rows, fewer at the bottom, whatever strips the source comes in.
+
+    Bands share one buffer: each is valid until the next is asked for.
+    """
+    channels, height, width = source.shape
+    buffer = np.empty((channels, min(rows, height), width), source.dtype)
+    start = 0
+    for top, strip in source.strips():
+        at = 0
+        while at < strip.shape[1]:
+            filled = top + at - start
+            count = min(strip.shape[1] - at, min(rows, height - start) - filled)
+            buffer[:, filled : filled + count] = strip[:, at : at + count]
+            at += count
+            if filled + count == min(rows, height - start):
+                yield start, buffer[:, : filled + count]
+                start += filled + count

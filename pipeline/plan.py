@@ -1,0 +1,298 @@
+"""Everything a result depends on, checked and frozen, with one digest."""
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from pipeline.colour import Levels
+from pipeline.errors import Refused
+from pipeline.grid import Grid, tile_length
+from pipeline.stitch import Work, lay_out
+
+DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "carn-x4"), 3: ("bicubic", "fsrcnn-x3"), 2: ("bicubic", "fsrcnn-x2", "carn-x2")}
+# Tiers without a finite reach (they pool over the window) get this much context instead.
+ENDLESS_REACH = 32
+
+
+def code_version() -> str:
+    """Version of the installed tierscale, which is part of every plan."""
+    try:
+        return version("tierscale")
+    except PackageNotFoundError:
+        return "0.1.0+source"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """An upscaler held at one effort, as the plan remembers it.
+
+    name: what models.load understands. weights: SHA-256 of the checkpoint, hex. effort: share of its full computation, 0..1.
+    cost: multiply-adds for each input pixel of a large window. reach: input pixels on each side.
+    memory: bytes that enlarging takes for each input pixel of a window.
+    """
+
+    name: str
+    weights: str
+    effort: float
+    cost: float
+    reach: int
+    memory: float
+
+    @property
+    def label(self) -> str:
+        """How the tier is written: NAME, or NAME@EFFORT below full effort."""
+        return self.name if self.effort == 1 else f"{self.name}@{self.effort:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person asks for, as far as the result depends on it.
+
+    tiers: labels, cheap to dear; None: the defaults of the scale. blend, tile: input pixels. value_range: values that become
+    0 and 1. region: x, y, width, height of a crop of the input. nodata: value that marks missing pixels, beside what the file says.
+    """
+
+    scale: Fraction = Fraction(4)
+    tiers: tuple[str, ...] | None = None
+    policy: str = "adaptive"
+    budget: float | None = None
+    threshold: float | None = None
+    tile: int = 128
+    blend: int = 4
+    device: str = "auto"
+    value_range: tuple[float, float] | None = None
+    region: tuple[int, int, int, int] | None = None
+    series: int | None = None
+    level: int = 0
+    z: int | None = None
+    t: int | None = None
+    nodata: float | None = None
+
+    def __post_init__(self) -> None:
+        from pipeline.routing import POLICIES
+
+        if not Fraction(1) <= self.scale <= 64:
+            raise Refused(f"scale {self.scale} is not between 1 and 64; give --scale 2, 3, 4 or a fraction such as 5/2")
+        if self.policy not in POLICIES:
+            raise Refused(f"there is no policy {self.policy!r}; choose one of {', '.join(POLICIES)}")
+        if self.policy == "budget" and self.budget is None:
+            raise Refused("policy budget needs --budget SHARE, for example 0.5 for half the cost of the dearest tier")
+        if self.budget is not None and not 0 < self.budget <= 1:
+            raise Refused(f"a budget of {self.budget:g} is not a share above 0 and up to 1 of the dearest tier's cost")
+        if self.policy == "threshold" and (self.threshold is None or not self.threshold >= 0):
+            raise Refused(f"policy threshold needs --threshold X of 0 or more (squared error), not {self.threshold}")
+        if not 8 <= self.tile <= 4096:
+            raise Refused(f"a tile of {self.tile} pixels is not between 8 and 4096")
+        if not 0 <= self.blend <= self.tile // 2:
+            raise Refused(f"a blend of {self.blend} pixels is not between 0 and half the tile ({self.tile // 2})")
+        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+            raise Refused(f"a range from {self.value_range[0]:g} to {self.value_range[1]:g} does not rise; give --range LO,HI")
+
+    @property
+    def tier_labels(self) -> tuple[str, ...]:
+        """The tiers asked for, or the defaults of this scale."""
+        if self.tiers is not None:
+            return self.tiers
+        return DEFAULT_TIERS.get(int(self.scale), ("bicubic",)) if self.scale.denominator == 1 else ("bicubic",)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One image's work, frozen. Sizes in input pixels; routes: (rows, columns) of tier indices, or None before routing.
+
+    source: uri, identity, selection, region. batch: windows in one call, for each tier. device: kind, such as "cpu".
+    threads: torch threads of each worker. scores: how tiles were scored. code: version of tierscale.
+    """
+
+    source: Mapping[str, Any]
+    shape: tuple[int, int, int]
+    dtype: str
+    colour: str
+    alpha: str | None
+    scale: Fraction
+    tile: int
+    blend: int
+    tiers: tuple[Tier, ...]
+    policy: Mapping[str, Any]
+    device: str
+    threads: int
+    batch: tuple[int, ...]
+    scores: str
+    levels: Levels | None = None
+    routes: np.ndarray | None = field(default=None, repr=False)
+    code: str = field(default_factory=code_version)
+
+    @cached_property
+    def grid(self) -> Grid:
+        return Grid((self.shape[1], self.shape[2]), self.scale, self.tile)
+
+    @property
+    def reaches(self) -> tuple[int, ...]:
+        return tuple(tier.reach for tier in self.tiers)
+
+    @property
+    def halo(self) -> int:
+        """Context around a window of the tier that looks farthest, in input pixels."""
+        return max(self.reaches) + self.blend
+
+    @property
+    def hr_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the output."""
+        return (self.shape[0], *self.grid.hr_size)
+
+    def works(self, shard: tuple[int, int]) -> list[Work]:
+        """All windows of one shard."""
+        assert self.routes is not None, "a plan is routed before it is carried out"
+        return lay_out(self.grid, self.routes, shard, self.reaches, self.blend)
+
+    def asked(self) -> dict[str, Any]:
+        """What was asked, without what the pre-pass found: two runs on one output must agree in this."""
+        plain = self.to_json()
+        return {key: plain[key] for key in plain if key not in ("levels", "routes", "digest", "uri")}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all fields, hex. The address of the source is left out: its identity is in."""
+        plain = {key: value for key, value in self.to_json(digest=False).items() if key != "uri"}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+    def to_json(self, digest: bool = True) -> dict[str, Any]:
+        """The plan as plain JSON values; routes are packed bytes."""
+        source = dict(self.source)
+        result: dict[str, Any] = {
+            "uri": source.pop("uri"),
+            "source": source,
+            "shape": list(self.shape),
+            "dtype": self.dtype,
+            "colour": self.colour,
+            "alpha": self.alpha,
+            "scale": str(self.scale),
+            "tile": self.tile,
+            "blend": self.blend,
+            "tiers": [asdict(tier) for tier in self.tiers],
+            "policy": dict(self.policy),
+            "device": self.device,
+            "threads": self.threads,
+            "batch": list(self.batch),
+            "scores": self.scores,
+            "code": self.code,
+            "levels": None if self.levels is None else {key: _number(value) for key, value in asdict(self.levels).items()},
+            "routes": None if self.routes is None else pack(self.routes),
+        }
+        if digest:
+            result["digest"] = self.digest
+        return result
+
+    @staticmethod
+    def from_json(plain: Mapping[str, Any]) -> "Plan":
+        """The plan that to_json() wrote; ValueError if its digest does not match its content."""
+        levels = plain["levels"]
+        plan = Plan(
+            source={"uri": plain["uri"], **plain["source"]},
+            shape=tuple(plain["shape"]),
+            dtype=plain["dtype"],
+            colour=plain["colour"],
+            alpha=plain["alpha"],
+            scale=Fraction(plain["scale"]),
+            tile=plain["tile"],
+            blend=plain["blend"],
+            tiers=tuple(Tier(**tier) for tier in plain["tiers"]),
+            policy=plain["policy"],
+            device=plain["device"],
+            threads=plain["threads"],
+            batch=tuple(plain["batch"]),
+            scores=plain["scores"],
+            code=plain["code"],
+            levels=None if levels is None else Levels(**{key: _value(value) for key, value in levels.items()}),
+            routes=None if plain["routes"] is None else unpack(plain["routes"]),
+        )
+        if plan.digest != plain["digest"]:
+            raise ValueError(f"the stored plan was changed: its content has digest {plan.digest[:12]}, it says {plain['digest'][:12]}")
+        return plan
+
+    def frozen(self, levels: Levels, routes: np.ndarray) -> "Plan":
+        """This plan with what the pre-pass found."""
+        return replace(self, levels=levels, routes=routes)
+
+
+def _number(value: float | None) -> Any:
+    """JSON has no infinities and no NaN: they are written as text."""
+    return value if value is None or np.isfinite(value) else str(value)
+
+
+def _value(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def pack(routes: np.ndarray) -> dict[str, Any]:
+    """A small integer array as JSON: shape, and zlib-packed bytes in base64."""
+    packed = base64.b64encode(zlib.compress(routes.astype(np.uint8).tobytes(), 9)).decode()
+    return {"shape": list(routes.shape), "bytes": packed}
+
+
+def unpack(packed: Mapping[str, Any]) -> np.ndarray:
+    """The array that pack() packed, (rows, columns), int64."""
+    flat = np.frombuffer(zlib.decompress(base64.b64decode(packed["bytes"])), np.uint8)
+    return flat.reshape(packed["shape"]).astype(np.int64)
+
+
+def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """What a stored plan and a new request disagree in, in words: `tile 128, now 64`."""
+    found = []
+    for key in asked:
+        if stored.get(key) != asked[key]:
+            old, new = stored.get(key), asked[key]
+            if key == "tiers":
+                old, new = ([_tier_words(tier) for tier in tiers or ()] for tiers in (old, new))
+            if key == "source":
+                old, new = ({k: v for k, v in (one or {}).items() if (old or {}).get(k) != (new or {}).get(k)} for one in (stored.get(key), asked[key]))
+            found.append(f"{key} {_short(old)}, now {_short(new)}")
+    return found
+
+
+def _tier_words(tier: Mapping[str, Any]) -> str:
+    return f"{tier['name']}@{tier['effort']:g}#{tier['weights'][:8]}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def cost_of_routes(grid: Grid, tiers: Sequence[Tier], blend: int, planes: int):  # type: ignore[no-untyped-def]
+    """A function from flat routes (tiles,) to the multiply-adds of the whole image, halos and strips included.
+
+    Each shard's cost depends on its own tiles and the ring around them; it is remembered, because a search asks for
+    routes that differ in few tiles.
+    """
+    known: dict[tuple[tuple[int, int], bytes], float] = {}
+    reaches = tuple(tier.reach for tier in tiers)
+
+    def cost(routes: np.ndarray) -> float:
+        square = routes.reshape(grid.tiles)
+        total = 0.0
+        for shard in grid.all_shards():
+            rows, columns = grid.shard_block(shard)
+            ring = square[max(0, rows.start - 1) : rows.stop + 1, max(0, columns.start - 1) : columns.stop + 1]
+            key = (shard, ring.astype(np.uint8).tobytes())
+            if key not in known:
+                works = lay_out(grid, square, shard, reaches, blend)
+                known[key] = sum(tiers[work.tier].cost * work.window.area for work in works) * planes
+            total += known[key]
+        return total
+
+    return cost
+
+
+def tile_for(options: Options) -> int:
+    """The tile side that `options` lead to."""
+    return tile_length(options.tile, options.scale)

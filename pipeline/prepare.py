@@ -1,0 +1,281 @@
+"""Before any pixel is enlarged: check what was asked, look at the source, load what the tiers say of themselves, choose routes."""
+
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import models
+import numpy as np
+import psutil
+import torch
+
+from pipeline import routing
+from pipeline.colour import plane_count
+from pipeline.errors import Refused
+from pipeline.facts import PhotoFacts
+from pipeline.images import Selection, Source, open_image
+from pipeline.plan import ENDLESS_REACH, Options, Plan, Tier, cost_of_routes
+from pipeline.store import level_sizes
+from pipeline.grid import tile_length
+
+# Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and Ray's own processes together.
+WORKER_BYTES = 450 << 20
+DRIVER_BYTES = 700 << 20
+# A tile's row in the table, in the driver.
+TILE_BYTES = 1 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was seen of a source without reading its pixels. facts: of the source; hr_facts: of the enlarged image."""
+
+    uri: str
+    selection: Selection
+    facts: PhotoFacts
+    hr_facts: PhotoFacts
+    needs_ingest: bool
+    nodata: float | None
+    notes: tuple[str, ...]
+
+
+def check_paths(source: str, output: str) -> None:
+    """Refuse an output without .zarr, one that is the source or lies in it, and one in a folder that cannot be made."""
+    if not output.rstrip("/").endswith(".zarr"):
+        raise Refused(f"the output {output} does not end in .zarr (.tif and .png are exported from one)")
+    here, there = Path(output).resolve(), Path(source).resolve()
+    if here == there or there in here.parents:
+        raise Refused(f"the output {output} lies inside the source {source}; choose a place outside it")
+    if here in there.parents:
+        raise Refused(f"the source {source} lies inside the output {output}; choose another output")
+
+
+def draft(source: str, options: Options, max_memory: int | None, workers: int) -> tuple[Plan, Found]:
+    """Everything of a file's plan but the routes, and what was seen of the source. Refused: what cannot work."""
+    with open_image(source, Selection(options.series, options.level, options.z, options.t), max_memory) as image:
+        plan, found = draft_of(image, options)
+    check_memory(plan, max_memory, workers)
+    return plan, found
+
+
+def draft_of(image: Source, options: Options) -> tuple[Plan, Found]:
+    """As draft(), of an opened image and without a look at memory."""
+    tiers = load_tiers(options.tier_labels, options.scale)
+    found = _found(image, options)
+    device = _device(options.device)
+    plan = Plan(
+        source={
+            "uri": found.uri,
+            "identity": dict(image.identity),
+            "selection": {"series": options.series, "level": options.level, "z": options.z, "t": options.t},
+            "region": list(options.region) if options.region else None,
+            "nodata": None if found.nodata is None else str(found.nodata),
+            "range": list(options.value_range) if options.value_range else None,
+        },
+        shape=_region_shape(image, options.region),
+        dtype=image.dtype.name,
+        colour=image.colour,
+        alpha=image.alpha,
+        scale=options.scale,
+        tile=tile_length(options.tile, options.scale),
+        blend=options.blend,
+        tiers=tiers,
+        policy={"name": options.policy, "budget": options.budget, "threshold": options.threshold},
+        device=device,
+        threads=1,
+        batch=tuple(1 if device == "cpu" else 4 for _ in tiers),
+        scores="scout" if models.load_scout([tier.label for tier in tiers], options.scale) is not None else "detail",
+    )
+    if plan.scores == "detail" and options.policy not in ("dearest", "cheapest") and len(tiers) > 1:
+        found = replace(found, notes=(*found.notes, f"no scout was fitted for {', '.join(options.tier_labels)}: tiles are ranked by plain detail"))
+    return plan, found
+
+
+def _found(image: Source, options: Options) -> Found:
+    facts = image.facts
+    nodata = options.nodata if options.nodata is not None else facts.nodata
+    hr_facts = facts if options.region is None else facts.cropped(options.region[0], options.region[1])
+    return Found(
+        uri=os.path.abspath(image.uri) if "://" not in image.uri else image.uri,
+        selection=Selection(options.series, options.level, options.z, options.t),
+        facts=facts,
+        hr_facts=hr_facts.scaled(options.scale),
+        needs_ingest=not image.random_access,
+        nodata=nodata,
+        notes=tuple(image.notes),
+    )
+
+
+def reopen(plan: Plan) -> Found:
+    """The source of a stored plan. Refused: it is not the same image any more."""
+    selection = Selection(**plan.source["selection"])
+    with open_image(plan.source["uri"], selection) as image:
+        if dict(image.identity) != plan.source["identity"]:
+            raise Refused(f"{plan.source['uri']} is not the image that was planned (its content changed); restore it, or begin anew with --overwrite")
+        return Found(image.uri, selection, image.facts, image.facts, not image.random_access, None, ())
+
+
+def _region_shape(image: Source, region: tuple[int, int, int, int] | None) -> tuple[int, int, int]:
+    channels, height, width = image.shape
+    if height < 1 or width < 1 or channels < 1:
+        raise Refused(f"{image.uri} has no pixels ({channels} channels of {height}x{width})")
+    if region is None:
+        return image.shape
+    x, y, wide, tall = region
+    if wide < 1 or tall < 1 or x < 0 or y < 0 or x + wide > width or y + tall > height:
+        raise Refused(f"the region {x},{y},{wide},{tall} is not inside the image of {width}x{height} pixels")
+    return channels, tall, wide
+
+
+def _device(asked: str) -> str:
+    """The kind of device that plans are made for: "cpu", or "cuda"."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise Refused("there is no CUDA device here; use --device cpu")
+    if asked not in ("cpu", "cuda"):
+        raise Refused(f"there is no device {asked!r}; choose auto, cpu or cuda")
+    return asked
+
+
+def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
+    """What a plan remembers of each tier. Refused: unknown, twice, a scale not offered, or not in order of cost."""
+    if len(set(labels)) != len(labels):
+        raise Refused(f"the tiers {', '.join(labels)} name one twice")
+    tiers = tuple(_tier(label, scale) for label in labels)
+    for cheap, dear in zip(tiers, tiers[1:], strict=False):
+        if cheap.cost >= dear.cost:
+            raise Refused(f"tiers go from cheap to dear, but {cheap.label} costs {cheap.cost:.0f} per pixel and {dear.label} {dear.cost:.0f}; change their order")
+    return tiers
+
+
+def _tier(label: str, scale: Fraction) -> Tier:
+    match = re.fullmatch(r"(.+?)(?:@([0-9.]+))?", label.strip())
+    if not match:
+        raise Refused(f"a tier {label!r} is not written NAME or NAME@EFFORT")
+    name, effort = match[1], float(match[2] or 1)
+    if not 0 <= effort <= 1:
+        raise Refused(f"the effort {effort:g} of {name} is not between 0 and 1")
+    try:
+        upscaler = models.load(name)
+    except (ValueError, FileNotFoundError) as error:
+        raise Refused(str(error)) from error
+    if upscaler.scales is not None and scale not in upscaler.scales:
+        offered = ", ".join(f"x{s}" for s in sorted(upscaler.scales))
+        raise Refused(f"{name} was not made for scale {scale}, only for {offered}; choose other tiers (tierscale models lists them)")
+    reach = upscaler.reach if upscaler.reach is not None else ENDLESS_REACH
+    return Tier(name, models.digest(name), effort, models.cost_per_pixel(name, scale), reach, models.memory_per_pixel(name, scale))
+
+
+def route(plan: Plan, scores: np.ndarray) -> np.ndarray:
+    """One tier for every tile, (rows, columns), by the plan's policy. scores: (tiles, tiers)."""
+    choice = routing.Choice(
+        costs=tuple(tier.cost for tier in plan.tiers),
+        cost_of=cost_of_routes(plan.grid, plan.tiers, plan.blend, plane_count(plan.shape[0], plan.colour)),
+        budget=plan.policy["budget"],
+        threshold=plan.policy["threshold"],
+    )
+    try:
+        routing.check(scores, plan.grid.tiles[1])
+        return routing.POLICIES[plan.policy["name"]](scores.astype(np.float64), choice).reshape(plan.grid.tiles)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+
+
+def planned_cost(plan: Plan, routes: np.ndarray) -> float:
+    """Multiply-adds that routes will take, halos included."""
+    return float(cost_of_routes(plan.grid, plan.tiers, plan.blend, plane_count(plan.shape[0], plan.colour))(routes.ravel()))
+
+
+def dearest_cost(plan: Plan) -> float:
+    """Multiply-adds of the dearest tier everywhere, halos included."""
+    return planned_cost(plan, np.full(plan.grid.tiles, len(plan.tiers) - 1))
+
+
+def memory(plan: Plan, workers: int) -> int:
+    """Bytes that all processes together take at most: a sum of bounds, none of which grows with the image but the tile table."""
+    channels = plan.shape[0]
+    planes = plane_count(channels, plan.colour)
+    itemsize = np.dtype(plan.dtype).itemsize
+    tall, wide = (side * plan.tile + 2 * plan.halo for side in plan.grid.shard_tiles)
+    window = min(tall, plan.grid.size[0] + 0) * min(wide, plan.grid.size[1])
+    hr_shard = plan.grid.hr_shard[0] * plan.grid.hr_shard[1]
+    networks = max(tier.memory * batch for tier, batch in zip(plan.tiers, plan.batch, strict=True)) * window
+    reading = window * channels * (itemsize + 4) + window * planes * 12
+    # Pieces, the stitched shard, and its bytes on the way to the store.
+    writing = hr_shard * (channels * 4 * 3 + channels * itemsize * 3)
+    tiles = plan.grid.tiles[0] * plan.grid.tiles[1] * TILE_BYTES
+    return int(DRIVER_BYTES + tiles + workers * (WORKER_BYTES + networks + reading + writing))
+
+
+def check_memory(plan: Plan, allowed: int | None, workers: int) -> None:
+    """Refuse a plan that does not fit, with the numbers and what would fit."""
+    limit = allowed if allowed is not None else int(psutil.virtual_memory().total * 0.9)
+    needed = memory(plan, workers)
+    if needed <= limit:
+        return
+    advice = "a larger --max-memory"
+    tile = plan.tile
+    while tile > 16:
+        tile = tile_length(tile // 2, plan.scale)
+        if memory(replace(plan, tile=tile), workers) <= limit:
+            advice = f"--tile {tile}, or --max-memory {needed}"
+            break
+    raise Refused(f"the plan needs {needed / 2**30:.2f} GiB with {workers} workers, but {limit / 2**30:.2f} GiB may be used; what would fit: {advice}")
+
+
+def disk(plan: Plan) -> int:
+    """Bytes of all pyramid levels before compression."""
+    itemsize = np.dtype(plan.dtype).itemsize
+    return sum(plan.shape[0] * height * width * itemsize for height, width in level_sizes(plan.grid.hr_size))
+
+
+def check_disk(plan: Plan, output: str) -> None:
+    """Refuse an output that has no chance to fit: images shrink to a fifth at the best when they are compressed."""
+    folder = Path(output).resolve().parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < disk(plan) / 5:
+        raise Refused(f"the output needs about {disk(plan) / 2**30:.2f} GiB, and {folder} has {free / 2**30:.2f} GiB free; choose another place")
+
+
+def outlook(plan: Plan, workers: int) -> dict[str, Any]:
+    """What carrying out a plan will take."""
+    assert plan.routes is not None
+    planes = plane_count(plan.shape[0], plan.colour)
+    cost = planned_cost(plan, plan.routes)
+    counts = np.bincount(plan.routes.ravel(), minlength=len(plan.tiers))
+    area = plan.grid.size[0] * plan.grid.size[1] * planes
+    dearest = dearest_cost(plan)
+    bare = plan.tiers[-1].cost * area
+    return {
+        "status": "done",
+        "tiles": {tier.label: int(count) for tier, count in zip(plan.tiers, counts, strict=True)},
+        "cost": cost,
+        "cost_share": cost / dearest,
+        "memory_bytes": memory(plan, workers),
+        "disk_bytes": disk(plan),
+        "seconds_estimate": round(2.0 + cost / (_speed() * workers) + area * float(plan.scale) ** 2 * 6e-8, 1),
+        "tile": plan.tile,
+        "halo": plan.halo,
+        "halo_overhead": dearest / bare - 1,
+        "refused": None,
+    }
+
+
+def _speed() -> float:
+    """Multiply-adds a second of one worker, measured now with a convolution like the networks': half a second at most."""
+    import time
+
+    layer, window = torch.nn.Conv2d(64, 64, 3, padding=1), torch.zeros(1, 64, 128, 128)
+    with torch.inference_mode():
+        layer(window)
+        began = time.perf_counter()
+        for _ in range(3):
+            layer(window)
+    return 3 * 9 * 64 * 64 * 128 * 128 / (time.perf_counter() - began) * 0.5

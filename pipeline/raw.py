@@ -1,0 +1,61 @@
+"""Formats whose pixels lie in the file as they are: .npy and binary PGM and PPM."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import numpy as np
+
+from pipeline.arrays import array_source, guessed_axes
+from pipeline.errors import Damaged, Refused
+from pipeline.facts import PhotoFacts
+from pipeline.flat import Finishing, Flat
+from pipeline.identity import file_identity
+from pipeline.raster import open_raster
+from pipeline.source import Colour, Selection, Source, decoding
+
+PNM_HEADER = re.compile(rb"P([56])" + rb"(?:\s+(?:#[^\n\r]*[\n\r]\s*)*)(\d{1,9})" * 3 + rb"\s")
+
+
+def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
+    """A numpy file, mapped into memory; axes guessed from its shape."""
+    with decoding(uri):
+        try:
+            array = np.load(uri, mmap_mode="r", allow_pickle=False)
+        except ValueError as error:
+            if "object" in str(error).lower() or "pickle" in str(error).lower():
+                raise Refused(f"{uri}: it holds Python objects, not numbers; save a numeric array") from error
+            raise
+        if array.ndim < 2 or 0 in array.shape:
+            raise Refused(f"{uri}: an array of shape {array.shape} is no image; save one of shape (y, x), (y, x, c) or (c, y, x)")
+        axes = guessed_axes(array.shape, uri)
+        notes = () if array.ndim == 2 else (f"its axes were taken to be {axes}",)
+        source = array_source(array, axes, uri, file_identity(uri, "NPY", selection), notes)
+    return source
+
+
+def open_pnm(uri: str, selection: Selection, max_bytes: int | None) -> Source:
+    """A binary PGM or PPM, read in place. Values stay as they are; the header's largest value tells the significant bits."""
+    with decoding(uri):
+        with open(uri, "rb") as file:
+            head = PNM_HEADER.match(file.read(4096))
+        if head is None:
+            raise Damaged(f"{uri}: its PNM header cannot be read; fetch it again")
+        samples = {b"5": 1, b"6": 3}[head[1]]
+        width, height, top = (int(number) for number in head.groups()[1:])
+        if not width or not height or not 0 < top < 65536:
+            raise Damaged(f"{uri}: its PNM header is impossible ({width} x {height}, largest value {top}); fetch it again")
+        if top < 255:
+            return open_raster(uri, selection, max_bytes)
+        stored = np.dtype(np.uint8) if top == 255 else np.dtype(">u2")
+        short = head.end() + width * height * samples * stored.itemsize - os.stat(uri).st_size
+        if short > 0:
+            raise Damaged(f"{uri}: {short} bytes of its pixels are missing; it is cut short, fetch it again")
+        dtype = stored.newbyteorder("=")
+        handle = os.open(uri, os.O_RDONLY | os.O_CLOEXEC)
+        pixels = Flat(uri, handle, (head.end(),), samples, stored, Finishing((), dtype), (samples, height, width))
+        colour: Colour = "grey" if samples == 1 else "rgb"
+        bits = top.bit_length() if top not in (255, 65535) else None
+        identity = file_identity(uri, "PNM", selection)
+    return Source(uri, pixels.shape, dtype, colour, None, bits, True, 0, identity, PhotoFacts(), (), pixels)

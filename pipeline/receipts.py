@@ -1,0 +1,192 @@
+"""The folder beside an output: plan, receipts, tables, and the lease of the run that is at work.
+
+Files here are written under a temporary name and renamed, so a reader sees all of a file or none of it.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import Refused
+from pipeline.plan import Plan
+from pipeline.store import sibling, storage_failure
+
+Key = tuple[int, int, int]
+# A lease that was not renewed for this many seconds is taken over.
+LEASE_SECONDS = 120.0
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    write_bytes(path, json.dumps(content, indent=1).encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise storage_failure(str(path), error) from error
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    """Checksum of pixels (c, H, W): C order, little endian; hex."""
+    little = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
+    return hashlib.sha256(little.data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The record that one shard of one plan is written.
+
+    level, y, x: which shard. shape: (c, H, W) of its pixels, clipped to the image. tiles: tiles of each tier. cost: multiply-adds
+    spent. seconds: of computing and writing. batch: largest batch used. tile_costs: (row, column, multiply-adds, milliseconds).
+    """
+
+    plan: str
+    level: int
+    y: int
+    x: int
+    shape: tuple[int, int, int]
+    pixels_sha256: str
+    bytes: int
+    tiles: Mapping[str, int]
+    cost: float
+    seconds: Mapping[str, float]
+    device: str
+    batch: int
+    tile_costs: tuple[tuple[int, int, float, float], ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.level, self.y, self.x
+
+
+class Folder:
+    """The folder beside the output at `path`."""
+
+    def __init__(self, path: str) -> None:
+        self.output = path
+        self.path = sibling(path)
+
+    def exists(self) -> bool:
+        return (self.path / "plan.json").exists()
+
+    def write_plan(self, plan: Plan) -> None:
+        write_json(self.path / "plan.json", plan.to_json())
+
+    def plan(self) -> Plan:
+        """The stored plan. Refused: there is none, or it was changed."""
+        try:
+            return Plan.from_json(json.loads((self.path / "plan.json").read_text()))
+        except FileNotFoundError:
+            raise Refused(f"{self.output} has no plan in {self.path}; it was not made by tierscale, or not here") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refused(f"{self.path / 'plan.json'} cannot be used: {error}; give --overwrite to begin anew") from error
+
+    def write(self, receipt: Receipt) -> None:
+        """Store a receipt. It goes last: a shard without one is done again, one without its shard would hide a hole."""
+        plain = {name: getattr(receipt, name) for name in Receipt.__dataclass_fields__}
+        write_json(self.path / "receipts" / str(receipt.level) / f"{receipt.y}.{receipt.x}.json", plain)
+
+    def receipts(self, plan: str) -> Iterator[Receipt]:
+        """All receipts of one plan; what cannot be read counts as absent, and its shard is done again."""
+        for file in sorted((self.path / "receipts").glob("*/*.json")):
+            try:
+                plain = json.loads(file.read_text())
+                receipt = Receipt(
+                    **{**plain, "shape": tuple(plain["shape"]), "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])}
+                )
+            except (ValueError, KeyError, TypeError):
+                continue
+            if receipt.plan == plan:
+                yield receipt
+
+    def read_json(self, name: str) -> Any:
+        """Content of a file here, or None."""
+        try:
+            return json.loads((self.path / name).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+
+class Lease:
+    """The right to write one output, held by one process and renewed while it works.
+
+    now: seconds since the epoch, handed in so that tests can jump.
+    """
+
+    def __init__(self, folder: Folder, now: float) -> None:
+        self.file = folder.path / "lease.json"
+        self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": now}
+        self._take(now)
+
+    def _take(self, now: float) -> None:
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_failure(str(self.file.parent), error) from error
+        content = json.dumps({**self.owner, "renewed": now}).encode()
+        for _ in range(2):
+            try:
+                handle = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            except FileExistsError:
+                self._refuse_living(now)
+                self.file.unlink(missing_ok=True)
+            except OSError as error:
+                raise storage_failure(str(self.file), error) from error
+            else:
+                with os.fdopen(handle, "wb") as stream:
+                    stream.write(content)
+                return
+        raise Refused(f"another run took {self.file} at this moment; wait for it to end")
+
+    def _refuse_living(self, now: float) -> None:
+        try:
+            held = json.loads(self.file.read_text())
+            age = now - held["renewed"]
+        except (ValueError, KeyError, TypeError, FileNotFoundError):
+            return  # torn by a crash: nobody holds it
+        here = held["host"] == socket.gethostname()
+        if here and not _alive(held["pid"]):
+            return
+        if (here and held["pid"] != os.getpid()) or (not here and age < LEASE_SECONDS):
+            if age >= LEASE_SECONDS:
+                return
+            raise Refused(
+                f"process {held['pid']} on {held['host']} is writing this output (last sign {age:.0f} s ago); wait for it to end or stop it"
+            )
+
+    def renew(self, now: float) -> None:
+        """Say that this run is alive."""
+        write_json(self.file, {**self.owner, "renewed": now})
+
+    def release(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def now() -> float:
+    """Seconds since the epoch; the one place that asks the clock for leases."""
+    return time.time()

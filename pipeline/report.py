@@ -1,0 +1,190 @@
+"""What is left beside an output for people and programs: tile table, preview, routing map, report."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jinja2 import Environment, FileSystemLoader
+from PIL import Image, ImageDraw, ImageFont
+
+from pipeline import routing, store
+from pipeline.facts import PhotoFacts
+from pipeline.grid import Rect, Span
+from pipeline.plan import Plan
+from pipeline.receipts import Receipt, write_bytes, write_json
+
+# Longer side of preview and routing map, in pixels.
+PICTURE = 1024
+# From calm to loud: cheap tiers are cold, dear ones warm.
+TINTS = ((59, 91, 165), (66, 168, 137), (240, 168, 48), (214, 66, 60), (140, 60, 160), (90, 90, 90))
+
+TILES = pa.schema(
+    [
+        *((name, pa.int32()) for name in ("row", "column", "y", "x", "height", "width")),
+        ("difficulty", pa.float32()),
+        ("predicted_mse", pa.list_(pa.float32())),
+        ("tier", pa.string()),
+        ("cost", pa.float64()),
+        ("milliseconds", pa.float32()),
+        ("shard_row", pa.int32()),
+        ("shard_column", pa.int32()),
+    ]
+)
+
+
+def write_tiles(folder: Path, plan: Plan, scores: np.ndarray, receipts: Sequence[Receipt] = ()) -> None:
+    """The tile table, rows in reading order; cost and milliseconds are 0 until receipts tell them. scores: (tiles, tiers)."""
+    assert plan.routes is not None
+    rows, columns = plan.grid.tiles
+    row, column = (index.ravel() for index in np.indices((rows, columns)))
+    tile, (height, width) = plan.tile, plan.grid.size
+    tall, wide = plan.grid.shard_tiles
+    cost, milliseconds = np.zeros((rows, columns)), np.zeros((rows, columns))
+    for receipt in receipts:
+        for y, x, spent, taken in receipt.tile_costs:
+            cost[y, x], milliseconds[y, x] = spent, taken
+    labels = np.array([tier.label for tier in plan.tiers])
+    scores = scores.astype(np.float32)
+    table = pa.table(
+        {
+            "row": row,
+            "column": column,
+            "y": row * tile,
+            "x": column * tile,
+            "height": np.minimum(tile, height - row * tile),
+            "width": np.minimum(tile, width - column * tile),
+            "difficulty": routing.difficulty(scores),
+            "predicted_mse": list(scores),
+            "tier": labels[plan.routes.ravel()],
+            "cost": cost.ravel(),
+            "milliseconds": milliseconds.ravel(),
+            "shard_row": row // tall,
+            "shard_column": column // wide,
+        },
+        schema=TILES,
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_bytes(folder / "tiles.parquet", sink.getvalue().to_pybytes())
+
+
+def read_scores(folder: Path, tiers: int) -> np.ndarray:
+    """Predicted errors from the tile table: (tiles, tiers)."""
+    column = pq.read_table(folder / "tiles.parquet", columns=["predicted_mse"])["predicted_mse"]
+    return np.array(column.to_pylist(), np.float32).reshape(-1, tiers)
+
+
+def close(
+    output: str, plan: Plan, receipts: Sequence[Receipt], summary: Mapping[str, Any], facts: PhotoFacts, notes: Sequence[str]
+) -> None:
+    """Write everything that is left beside a finished output."""
+    folder = store.sibling(output)
+    level0 = [receipt for receipt in receipts if receipt.level == 0]
+    write_tiles(folder, plan, read_scores(folder, len(plan.tiers)), level0)
+    picture = preview(output, plan)
+    _save(picture, folder / "preview.png")
+    _save(routing_map(picture, plan), folder / "routing.png")
+    write_json(folder / "summary.json", dict(summary))
+    write_json(folder / "facts.json", facts.to_json())
+    if facts.icc:
+        write_bytes(folder / "profile.icc", facts.icc)
+    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    html = pages.get_template("report.html").render(summary=summary, plan=plan, notes=notes, name=Path(output).name)
+    write_bytes(folder / "report.html", html.encode())
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
+
+
+def preview(output: str, plan: Plan) -> Image.Image:
+    """The whole output as an 8-bit picture, longer side at most PICTURE pixels."""
+    sizes = store.level_sizes(plan.grid.hr_size)
+    level = len(sizes) - 1
+    array = store.open_level(output, level)
+    pixels = store.read_rect(array, Rect(Span(0, array.shape[1]), Span(0, array.shape[2])), output)
+    picture = Image.fromarray(display(pixels, plan))
+    picture.thumbnail((PICTURE, PICTURE))
+    return picture
+
+
+def display(pixels: np.ndarray, plan: Plan) -> np.ndarray:
+    """Pixels (c, h, w) of any type as 8-bit (h, w) or (h, w, 3 or 4) for a screen; each channel of a scientific image is stretched."""
+    assert plan.levels is not None
+    if pixels.dtype == np.uint8 and plan.colour != "channels":
+        eight = pixels
+    else:
+        values = pixels.astype(np.float32)
+        if plan.levels.nodata is not None:
+            values[pixels == np.asarray(plan.levels.nodata).astype(pixels.dtype)] = np.nan
+        eight = np.stack([_stretched(channel) for channel in values])
+    if plan.colour == "grey":
+        return eight[0]
+    if plan.colour == "channels":
+        colours = [tuple(int(c[i : i + 2], 16) for i in (0, 2, 4)) for c in store.MICROSCOPE_COLOURS]
+        mixed = np.zeros((*eight.shape[1:], 3), np.float32)
+        for index, channel in enumerate(eight[:6]):
+            tint = colours[index % len(colours)] if len(eight) > 1 else (255, 255, 255)
+            mixed += channel[..., None].astype(np.float32) * np.array(tint, np.float32) / 255
+        return np.clip(mixed, 0, 255).astype(np.uint8)
+    if plan.colour == "greya":
+        eight = np.concatenate([eight[:1]] * 3 + [eight[1:]])
+    return np.ascontiguousarray(eight.transpose(1, 2, 0))
+
+
+def _stretched(channel: np.ndarray) -> np.ndarray:
+    """One channel with its 0.5th to 99.5th percentile brought to 0..255; black where there is no data."""
+    known = channel[np.isfinite(channel)]
+    if known.size == 0:
+        return np.zeros(channel.shape, np.uint8)
+    low, high = np.percentile(known, (0.5, 99.5))
+    scaled = (channel - low) / max(high - low, 1e-12) * 255
+    return np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8)
+
+
+def routing_map(picture: Image.Image, plan: Plan) -> Image.Image:
+    """The tier of every tile as a tint over the picture, with a legend below."""
+    assert plan.routes is not None
+    base = np.asarray(picture.convert("RGBA").convert("L"), np.float32)
+    wide = max(480, picture.width)
+    if picture.width < wide:
+        base = np.asarray(picture.convert("L").resize((wide, max(1, picture.height * wide // picture.width))), np.float32)
+    height, width = base.shape
+    rows = np.minimum((np.arange(height) + 0.5) / height * plan.grid.size[0] // plan.tile, plan.grid.tiles[0] - 1).astype(int)
+    columns = np.minimum((np.arange(width) + 0.5) / width * plan.grid.size[1] // plan.tile, plan.grid.tiles[1] - 1).astype(int)
+    tints = np.array([TINTS[index % len(TINTS)] for index in _spread(len(plan.tiers))], np.float32)
+    colour = tints[plan.routes[rows][:, columns]]
+    mixed = 0.55 * base[..., None] + 0.45 * colour
+    # A thin darker line where the tier changes shows single tiles without hiding the picture.
+    index = plan.routes[rows][:, columns]
+    edge = np.zeros(index.shape, bool)
+    edge[1:] |= index[1:] != index[:-1]
+    edge[:, 1:] |= index[:, 1:] != index[:, :-1]
+    mixed[edge] *= 0.6
+    return _with_legend(Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8)), plan, tints)
+
+
+def _spread(tiers: int) -> list[int]:
+    """Which tints to use: cheapest blue, dearest red when there are few."""
+    return {1: [1], 2: [0, 3], 3: [0, 2, 3], 4: [0, 1, 2, 3]}.get(tiers, list(range(tiers)))
+
+
+def _with_legend(picture: Image.Image, plan: Plan, tints: np.ndarray) -> Image.Image:
+    assert plan.routes is not None
+    line = 26
+    sheet = Image.new("RGB", (picture.width, picture.height + 12 + line * len(plan.tiers)), "white")
+    sheet.paste(picture, (0, 0))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    for index, tier in enumerate(plan.tiers):
+        top = picture.height + 8 + line * index
+        count = int((plan.routes == index).sum())
+        draw.rectangle((10, top + 3, 28, top + 19), fill=tuple(int(c) for c in tints[index]))
+        draw.text((38, top), f"{tier.label}: {count} of {plan.routes.size} tiles ({count / plan.routes.size:.0%})", fill="black", font=font)
+    return sheet

@@ -1,0 +1,129 @@
+"""Pixels in compressed tiles or strips of a TIFF, decoded one by one and kept for a while."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import Damaged
+from pipeline.flat import Finishing
+from pipeline.source import one_line, window_strips
+
+CACHE_BYTES = 64 << 20
+
+
+@dataclass(slots=True)
+class Segments:
+    """Pixels in compressed tiles or strips.
+
+    uri, handle: the file and its descriptor.
+    planes: pages whose samples are put side by side.
+    grid: tiles down and across (strips: one across); size: of a segment, (y, x).
+    separate: planes of single samples inside a page (1 where samples lie together).
+    missing: value of segments that the file leaves out, None where it may not.
+    cache: decoded segments by (plane, number), together at most CACHE_BYTES.
+    """
+
+    uri: str
+    handle: int
+    planes: tuple[Any, ...]
+    finish: Finishing
+    shape: tuple[int, int, int]
+    missing: float | None
+    grid: tuple[int, int] = field(init=False)
+    size: tuple[int, int] = field(init=False)
+    separate: int = field(init=False)
+    together: int = field(init=False)
+    cache: OrderedDict[tuple[int, int], np.ndarray] = field(init=False, default_factory=OrderedDict)
+    lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+    dtype: np.dtype = field(init=False)
+    anywhere: bool = field(init=False, default=True)
+
+    def __post_init__(self) -> None:
+        self.dtype = self.finish.dtype
+        page = self.planes[0].keyframe
+        self.size = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+        self.grid = (-(-page.imagelength // self.size[0]), -(-page.imagewidth // self.size[1]))
+        self.separate = page.samplesperpixel if page.planarconfig == 2 else 1
+        self.together = page.samplesperpixel // self.separate
+
+    @property
+    def segment_bytes(self) -> int:
+        """Decoded bytes of one segment."""
+        return self.size[0] * self.size[1] * self.together * np.dtype(self.planes[0].keyframe.dtype).itemsize
+
+    def decoded(self, plane: int, number: int) -> np.ndarray:
+        """Segment `number` of a page as (y, x, samples); strips at the bottom are shorter."""
+        with self.lock:
+            if (plane, number) in self.cache:
+                self.cache.move_to_end((plane, number))
+                return self.cache[plane, number]
+        block = self.decode(plane, number)
+        with self.lock:
+            self.cache[plane, number] = block
+            while len(self.cache) > 1 and sum(held.nbytes for held in self.cache.values()) > CACHE_BYTES:
+                self.cache.popitem(last=False)
+        return block
+
+    def decode(self, plane: int, number: int) -> np.ndarray:
+        """Read and decode one segment, Damaged with its place if that fails."""
+        page = self.planes[plane]
+        key, offset, count = page.keyframe, page.dataoffsets[number], page.databytecounts[number]
+        row, column = divmod(number % (self.grid[0] * self.grid[1]), self.grid[1])
+        place = f"tile {number} (row {row}, column {column})" if key.is_tiled else f"strip {number}"
+        if count == 0:
+            if self.missing is None:
+                raise Damaged(f"{self.uri}: {place} is empty; the file is damaged, fetch it again")
+            return np.full((*self.size, self.together), self.missing, key.dtype)
+        data = os.pread(self.handle, count, offset)
+        tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader} if key.compression in (6, 7, 34892, 33007) else {}
+        try:
+            if len(data) < count:
+                raise ValueError(f"{len(data)} of {count} bytes are there")
+            check_jpeg_end(data, key.compression)
+            block, _, _ = key.decode(data, number, _fullsize=key.is_tiled, **tables)
+        except Exception as error:  # decoders of a dozen codecs raise what they like
+            why = f"{self.uri}: {place} cannot be decoded ({one_line(error)}); the file is damaged, fetch it again"
+            raise Damaged(why) from error
+        return block[0]
+
+    def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+        """A window; only the segments that it touches are decoded, and each is finished by itself."""
+        high, wide = self.size
+        out = np.empty((self.shape[0], y1 - y0, x1 - x0), self.dtype)
+        for row in range(y0 // high, -(-y1 // high)):
+            for column in range(x0 // wide, -(-x1 // wide)):
+                top, left = row * high, column * wide
+                ys, xs = (max(y0, top), min(y1, top + high)), (max(x0, left), min(x1, left + wide))
+                part = self.samples(row, column)[ys[0] - top : ys[1] - top, xs[0] - left : xs[1] - left]
+                out[:, ys[0] - y0 : ys[1] - y0, xs[0] - x0 : xs[1] - x0] = self.finish(part)
+        return out
+
+    def samples(self, row: int, column: int) -> np.ndarray:
+        """All samples of a place in the grid side by side, (y, x, samples), from however many segments they lie in."""
+        groups = [divmod(group, self.separate) for group in range(len(self.planes) * self.separate)]
+        blocks = [self.decoded(plane, (sample * self.grid[0] + row) * self.grid[1] + column) for plane, sample in groups]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=-1)
+
+    def strips(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Whole rows of segments, so that each segment is decoded once."""
+        yield from window_strips(self, max(1, 512 // self.size[0]) * self.size[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        self.cache.clear()
+        if self.handle >= 0:
+            os.close(self.handle)
+            self.handle = -1
+
+
+def check_jpeg_end(data: bytes, compression: int) -> None:
+    """A JPEG stream without its end mark was cut; libjpeg would make up grey for what is lost."""
+    if compression == 7 and b"\xff\xd9" not in data[-64:]:
+        raise ValueError("its JPEG data has no end mark")

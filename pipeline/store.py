@@ -1,0 +1,213 @@
+"""The output: an OME-Zarr 0.5 group of sharded pyramid levels, written one whole shard at a time."""
+
+import errno
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from pipeline.errors import Damaged, Refused
+from pipeline.facts import PhotoFacts
+from pipeline.grid import Rect, Span
+
+# Levels are added until both sides are at most this long.
+SMALLEST_LEVEL = 1024
+# Inner chunks hold at least this many bytes where the shard allows.
+CHUNK_BYTES = 1 << 19
+COLOURS = {"rgb": ("FF0000", "00FF00", "0000FF"), "rgba": ("FF0000", "00FF00", "0000FF", "FFFFFF"), "grey": ("FFFFFF",), "greya": ("FFFFFF", "FFFFFF")}
+CHANNEL_NAMES = {"rgb": ("red", "green", "blue"), "rgba": ("red", "green", "blue", "alpha"), "grey": ("grey",), "greya": ("grey", "alpha")}
+MICROSCOPE_COLOURS = ("0000FF", "00FF00", "FF0000", "00FFFF", "FF00FF", "FFFF00", "FFFFFF")
+
+
+def level_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Height and width of every pyramid level, full resolution first; each half of the one before, rounded up."""
+    sizes = [size]
+    while max(sizes[-1]) > SMALLEST_LEVEL:
+        height, width = sizes[-1]
+        sizes.append((-(-height // 2), -(-width // 2)))
+    return sizes
+
+
+def chunk_shape(shape: Sequence[int], shard: tuple[int, int], tiles: tuple[int, int], dtype: np.dtype, colour: str) -> tuple[int, int, int]:
+    """Inner chunk (c, h, w) of a shard of `tiles` tiles: whole tiles, of CHUNK_BYTES or more where the shard allows."""
+    channels = 1 if colour == "channels" else shape[0]
+    for part in sorted({math.gcd(tiles[0], n) for n in range(1, tiles[0] + 1)}, key=lambda n: n):
+        for other in sorted({math.gcd(tiles[1], n) for n in range(1, tiles[1] + 1)}):
+            height, width = shard[0] // tiles[0] * part, shard[1] // tiles[1] * other
+            if channels * height * width * dtype.itemsize >= CHUNK_BYTES:
+                return channels, height, width
+    return channels, *shard
+
+
+def quiet_threads() -> None:
+    """Keep zarr's own threads few: every worker process has its own, and they would add up."""
+    zarr.config.set({"async.concurrency": 2, "threading.max_workers": 2})
+
+
+def create(path: str, shape: Sequence[int], dtype: np.dtype, shard: tuple[int, int], chunk: tuple[int, int, int], attributes: dict[str, Any]) -> None:
+    """Make the group and the arrays of all levels, still empty."""
+    with _errors(path):
+        group = zarr.open_group(path, mode="w", zarr_format=3, attributes=attributes)
+        for level, (height, width) in enumerate(level_sizes((shape[1], shape[2]))):
+            group.create_array(
+                str(level),
+                shape=(shape[0], height, width),
+                dtype=dtype,
+                chunks=chunk,
+                shards=(shape[0], *shard),
+                compressors=ZstdCodec(level=1),
+                fill_value=0,
+                dimension_names=("c", "y", "x"),
+            )
+
+
+def ome_attributes(name: str, shape: Sequence[int], dtype: np.dtype, colour: str, facts: PhotoFacts, scale: Fraction, window: tuple[float, float]) -> dict[str, Any]:
+    """OME-NGFF 0.5 metadata: multiscales with half-pixel translations, and display colours.
+
+    facts: of the source. Where it states no physical pixel, lengths are in pixels of the source.
+    """
+    size, unit = facts.pixel_size or (1.0, 1.0), facts.pixel_unit
+    factor = scale.denominator / scale.numerator
+    levels = []
+    for level in range(len(level_sizes((shape[1], shape[2])))):
+        step = [length * factor * 2**level for length in size]
+        shift = [length * factor * (2**level - 1) / 2 for length in size]
+        levels.append(
+            {
+                "path": str(level),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [1.0, *step]},
+                    {"type": "translation", "translation": [0.0, *shift]},
+                ],
+            }
+        )
+    space = [{"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in ("y", "x")]
+    multiscale = {"name": name, "axes": [{"name": "c", "type": "channel"}, *space], "datasets": levels, "type": "mean"}
+    return {"ome": {"version": "0.5", "multiscales": [multiscale], "omero": _omero(shape[0], dtype, colour, facts, window)}}
+
+
+def _omero(channels: int, dtype: np.dtype, colour: str, facts: PhotoFacts, window: tuple[float, float]) -> dict[str, Any]:
+    colours = facts.channel_colours or COLOURS.get(colour) or tuple(MICROSCOPE_COLOURS[c % len(MICROSCOPE_COLOURS)] for c in range(channels))
+    names = facts.channel_names or CHANNEL_NAMES.get(colour) or tuple(f"channel {c}" for c in range(channels))
+    low, high = window
+    bottom, top = (0.0, float(np.iinfo(dtype).max)) if dtype.kind in "ui" else (low, high)
+    entries = []
+    for channel in range(channels):
+        entries.append(
+            {
+                "active": not (colour in ("rgba", "greya") and channel == channels - 1),
+                "color": colours[channel] if channel < len(colours) else "FFFFFF",
+                "label": names[channel] if channel < len(names) else f"channel {channel}",
+                "window": {"min": bottom, "max": top, "start": low, "end": high},
+            }
+        )
+    return {"channels": entries, "rdefs": {"model": "greyscale" if colour == "grey" else "color"}}
+
+
+def open_level(path: str, level: int, mode: str = "r") -> zarr.Array:
+    """One pyramid level as a zarr array (c, y, x)."""
+    with _errors(path):
+        array = zarr.open_array(f"{path}/{level}", mode=mode)
+    return array
+
+
+def shard_rects(array: zarr.Array) -> Iterator[tuple[tuple[int, int], Rect]]:
+    """Row and column of every shard of a level, and its pixels."""
+    height, width = array.shards[1:] if array.shards else array.chunks[1:]
+    for y in range(-(-array.shape[1] // height)):
+        for x in range(-(-array.shape[2] // width)):
+            yield (y, x), shard_rect(array, (y, x))
+
+
+def shard_rect(array: zarr.Array, shard: tuple[int, int]) -> Rect:
+    """The pixels of one shard of a level, clipped to the image."""
+    height, width = array.shards[1:] if array.shards else array.chunks[1:]
+    (y, x), (_, rows, columns) = shard, array.shape
+    return Rect(Span(y * height, min((y + 1) * height, rows)), Span(x * width, min((x + 1) * width, columns)))
+
+
+def write_shard(path: str, level: int, shard: tuple[int, int], pixels: np.ndarray) -> None:
+    """Write one whole shard; pixels (c, H, W) are those of shard_rect. Damaged: the store cannot take them."""
+    array = open_level(path, level, "r+")
+    rect = shard_rect(array, shard)
+    expected = (array.shape[0], rect.y.length, rect.x.length)
+    if pixels.shape != expected:
+        raise ValueError(f"shard {shard} of level {level} has {expected} pixels, not {pixels.shape}; shards are written whole")
+    with _errors(path):
+        array[(slice(None), *rect.slices)] = pixels
+
+
+def read_shard(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
+    """The pixels of one shard (c, H, W), clipped to the image. Damaged: they cannot be decoded."""
+    array = open_level(path, level)
+    return read_rect(array, shard_rect(array, shard), f"{path} level {level} shard {shard[0]}.{shard[1]}")
+
+
+def read_rect(array: zarr.Array, rect: Rect, name: str) -> np.ndarray:
+    """Pixels (c, h, w) of a level."""
+    try:
+        return np.asarray(array[(slice(None), *rect.slices)])
+    except Exception as error:  # codecs raise what they like on damaged bytes: RuntimeError, ValueError, zlib.error, struct.error
+        raise Damaged(f"{name} cannot be read back ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
+                      "tierscale verify --heal does it again") from error
+
+
+def half(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
+    """The pixels of a shard of `level` as means of 2x2 pixels of the level before; (c, H, W), its type."""
+    source, target = open_level(path, level - 1), open_level(path, level)
+    rect = shard_rect(target, shard)
+    _, rows, columns = source.shape
+    wide = Rect(Span(2 * rect.y.start, min(2 * rect.y.stop, rows)), Span(2 * rect.x.start, min(2 * rect.x.stop, columns)))
+    pixels = read_rect(source, wide, f"{path} level {level - 1}")
+    # An odd last row or column is repeated: its mean is itself.
+    pixels = np.pad(pixels, ((0, 0), (0, wide.y.length % 2), (0, wide.x.length % 2)), mode="edge")
+    total = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
+    mean = np.zeros((pixels.shape[0], pixels.shape[1] // 2, pixels.shape[2] // 2), total)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            mean += pixels[:, dy::2, dx::2]
+    mean /= 4
+    return (mean if pixels.dtype.kind == "f" else np.rint(mean)).astype(pixels.dtype)
+
+
+def remove(path: str) -> None:
+    """Delete an output of ours and its sibling folder."""
+    for folder in (Path(path), sibling(path)):
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def sibling(path: str) -> Path:
+    """The folder beside an output that holds plan, receipts, tables and pictures."""
+    return Path(f"{path.rstrip('/')}.tierscale")
+
+
+class _errors:
+    """Turn what storage raises into one sentence."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind, error, trace) -> None:  # type: ignore[no-untyped-def]
+        if isinstance(error, FileNotFoundError):
+            raise Refused(f"{self.path} does not exist or is no zarr of ours") from error
+        if isinstance(error, OSError):
+            raise storage_failure(self.path, error) from error
+
+
+def storage_failure(path: str, error: OSError) -> Exception:
+    """What a failed write means, as one sentence."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Damaged(f"the disk that holds {path} is full; free some space and give the same command again: what is done is kept")
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return Refused(f"{path} cannot be written ({error.strerror}); choose another output or change its rights")
+    return Damaged(f"{path} cannot be written or read ({error.strerror or error})")

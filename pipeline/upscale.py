@@ -1,0 +1,129 @@
+"""The pipeline on an array in memory: no files, no Ray, the same bytes."""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import models
+import numpy as np
+import torch
+from models.upscaler import Upscaler
+
+from pipeline import difficulty, prepare
+from pipeline.colour import Levels
+from pipeline.errors import Refused
+from pipeline.grid import Span
+from pipeline.images import open_array
+from pipeline.plan import Options, Plan
+from pipeline.shard import Device, Read, enlarge, finish, read_input
+
+AXES = ("cyx", "yxc", "yx")
+
+
+@dataclass(frozen=True, slots=True)
+class Enlarged:
+    """What became of an array. pixels: (c, H, W). cost: multiply-adds executed. plan: with levels and routes."""
+
+    pixels: np.ndarray
+    cost: float
+    plan: Plan
+
+
+def upscale_array(
+    array: Any,
+    scale: float | str | Fraction = 4,
+    *,
+    tiers: list[str] | tuple[str, ...] | None = None,
+    policy: str = "adaptive",
+    budget: float | None = None,
+    threshold: float | None = None,
+    tile: int = 128,
+    blend: int | None = None,
+    axes: str = "cyx",
+) -> np.ndarray:
+    """Enlarge a numpy, dask or zarr array; the result is a numpy array of the same axes and type.
+
+    array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are always "yx". Three channels are taken
+    as RGB and four as RGBA. policy: as of the command; a budget alone implies "budget". Refused (a ValueError): what cannot work.
+    """
+    axes = "yx" if np.ndim(array) == 2 else axes
+    if axes not in AXES:
+        raise Refused(f"axes {axes!r} are not known; choose one of {', '.join(AXES)}")
+    options = Options(
+        scale=Fraction(str(scale)),
+        tiers=None if tiers is None else tuple(tiers),
+        policy="budget" if budget is not None and policy == "adaptive" else policy,
+        budget=budget,
+        threshold=threshold,
+        tile=tile,
+        blend=4 if blend is None else blend,
+    )
+    pixels = enlarge_array(array, options, axes).pixels
+    return {"yx": lambda: pixels[0], "yxc": lambda: np.ascontiguousarray(pixels.transpose(1, 2, 0)), "cyx": lambda: pixels}[axes]()
+
+
+def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> Enlarged:
+    """As upscale_array(), with the plan and the cost."""
+    source = open_array(array, axes)
+    draft, found = prepare.draft_of(source, options)
+    read = cropped(source.read, options.region)
+    levels = _levels(draft, read, options, found.nodata)
+    plan = draft.frozen(levels, prepare.route(draft, _scores(draft, read, levels)))
+    out = np.zeros(plan.hr_shape, np.dtype(plan.dtype))
+    costs: list[float] = []
+    workers = max(1, len(os.sched_getaffinity(0)) if plan.device == "cpu" else 1)
+    before = torch.get_num_threads()
+    local = threading.local()
+
+    def one(shard: tuple[int, int]) -> None:
+        # Each thread has its own networks and one torch thread: as many threads as the plan says give the plan's bytes.
+        if not hasattr(local, "upscalers"):
+            torch.set_num_threads(plan.threads)
+            local.upscalers = _upscalers(plan)
+        works = plan.works(shard)
+        given = read_input(plan, read, shard, works)
+        pieces = enlarge(plan, given, works, local.upscalers, Device(plan.device))
+        out[(slice(None), *plan.grid.hr(plan.grid.shard_core(shard)).slices)] = finish(plan, given, shard, pieces)
+        costs.append(sum(piece.spent for piece in pieces))
+
+    try:
+        with ThreadPoolExecutor(workers) as executor:
+            list(executor.map(one, plan.grid.all_shards()))
+    finally:
+        torch.set_num_threads(before)
+    return Enlarged(out, sum(costs), plan)
+
+
+def cropped(read: Read, region: tuple[int, int, int, int] | None) -> Read:
+    """A reader that counts from the corner of a region (x, y, width, height)."""
+    if region is None:
+        return read
+    left, top = region[0], region[1]
+    return lambda y0, y1, x0, x1: read(top + y0, top + y1, left + x0, left + x1)
+
+
+def _upscalers(plan: Plan) -> dict[int, Upscaler]:
+    return {index: models.load(tier.name, plan.device) for index, tier in enumerate(plan.tiers)}
+
+
+def _levels(plan: Plan, read: Read, options: Options, nodata: float | None) -> Levels:
+    dtype = np.dtype(plan.dtype)
+    if options.value_range is not None:
+        return Levels.fixed(*options.value_range, dtype, nodata)
+    if dtype == np.uint8:
+        return Levels(0.0, 255.0, 0.0, 255.0, nodata)
+    found = [difficulty.measure(read, rows, plan.shape[2], nodata) for rows in difficulty.blocks(plan.shape[1], 512)]
+    low, high = min(pair[0] for pair in found), max(pair[1] for pair in found)
+    return Levels.measured(low, high, nodata) if low <= high else Levels.measured(0.0, 0.0, nodata)
+
+
+def _scores(plan: Plan, read: Read, levels: Levels) -> np.ndarray:
+    rows, columns = plan.grid.tiles
+    if plan.policy["name"] in ("dearest", "cheapest") or len(plan.tiers) == 1:
+        return np.zeros((rows * columns, len(plan.tiers)), np.float32)
+    scout = models.load_scout([tier.label for tier in plan.tiers], plan.scale) if plan.scores == "scout" else None
+    found = difficulty.score(read, plan.grid, Span(0, rows), scout, len(plan.tiers), levels, plan.colour, plan.alpha)
+    return found.reshape(rows * columns, len(plan.tiers))

@@ -1,0 +1,183 @@
+"""What a worker does, wherever it runs: in a thread of a plain loop, or as a Ray actor. Loads, keeps, and calls one function."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import models
+import numpy as np
+import torch
+from models.upscaler import Upscaler
+
+from pipeline import difficulty, store
+from pipeline.errors import Damaged, Refused
+from pipeline.grid import Span
+from pipeline.images import Selection, Source, open_image
+from pipeline.ingest import ingest
+from pipeline.plan import Plan
+from pipeline.receipts import Folder, Receipt, pixels_sha256
+from pipeline.stitch import Piece
+from pipeline.shard import Device, Read, enlarge, finish, read_input, tile_costs
+
+# Opened images that a worker keeps at hand.
+OPEN_SOURCES = 2
+
+
+class Worker:
+    """Networks on one device, and the images they are at work on.
+
+    Nothing that is remembered between calls changes a pixel, so a restarted worker gives the same ones.
+    threads: torch threads, as the plans say. device: "cpu", "cuda".
+    """
+
+    def __init__(self, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        store.quiet_threads()
+        self.device = Device(device)
+        self.upscalers: dict[str, Upscaler] = {}
+        self.scouts: dict[tuple[Any, ...], Any] = {}
+        self.sources: OrderedDict[str, Source] = OrderedDict()
+
+    def ready(self) -> bool:
+        """True once the worker is up."""
+        return True
+
+    def ingest(self, uri: str, selection: Selection, path: str, max_bytes: int | None) -> float:
+        """Bring a source that cannot be read by windows into a zarr array at `path`; seconds taken."""
+        began = time.perf_counter()
+        with open_image(uri, selection, max_bytes) as source:
+            ingest(source, path)
+        return time.perf_counter() - began
+
+    def measure(self, plan: Plan, rows: Span, nodata: float | None) -> tuple[float, float]:
+        """Smallest and largest value of some pixel rows."""
+        return difficulty.measure(self._read(plan), rows, plan.shape[2], nodata)
+
+    def score(self, plan: Plan, rows: Span) -> np.ndarray:
+        """Predicted errors of the tiles in some tile rows: (rows, columns, tiers)."""
+        assert plan.levels is not None
+        scout = self._scout(plan)
+        return difficulty.score(self._read(plan), plan.grid, rows, scout, len(plan.tiers), plan.levels, plan.colour, plan.alpha)
+
+    def enlarge(self, plan: Plan, shard: tuple[int, int], tiers: Sequence[int]) -> tuple[int, list[Piece]]:
+        """How many pieces of a shard some of the tiers make, and the pieces."""
+        works = [work for work in plan.works(shard) if work.tier in tiers]
+        given = read_input(plan, self._read(plan), shard, works)
+        pieces = enlarge(plan, given, works, self._loaded(plan, {work.tier for work in works}), self.device)
+        return len(pieces), pieces
+
+    def finish(self, plan: Plan, output: str, shard: tuple[int, int], pieces: Sequence[Piece] = ()) -> Receipt:
+        """Make what is missing of a shard, stitch, write it, and then its receipt."""
+        began = time.perf_counter()
+        works = plan.works(shard)
+        made = {piece.work.tier for piece in pieces}
+        missing = [work for work in works if work.tier not in made]
+        given = read_input(plan, self._read(plan), shard, works)
+        reading = time.perf_counter()
+        pieces = [*pieces, *enlarge(plan, given, missing, self._loaded(plan, {work.tier for work in missing}), self.device)]
+        # Overlapping parts of one tier agree to the last float only; a fixed order makes the bytes the same wherever pieces came from.
+        pieces.sort(key=lambda piece: works.index(piece.work))
+        enlarging = time.perf_counter()
+        pixels = finish(plan, given, shard, pieces)
+        stitching = time.perf_counter()
+        store.write_shard(output, 0, shard, pixels)
+        seconds = {
+            "read": reading - began,
+            "enlarge": sum(piece.milliseconds for piece in pieces) / 1000,
+            "stitch": stitching - enlarging,
+            "write": time.perf_counter() - stitching,
+        }
+        receipt = self._receipt(plan, 0, shard, pixels, seconds, pieces)
+        Folder(output).write(receipt)
+        return receipt
+
+    def pyramid(self, plan: Plan, output: str, level: int, shard: tuple[int, int]) -> Receipt:
+        """Make one shard of a smaller level from the level before, and then its receipt."""
+        began = time.perf_counter()
+        pixels = store.half(output, level, shard)
+        store.write_shard(output, level, shard, pixels)
+        receipt = self._receipt(plan, level, shard, pixels, {"pyramid": time.perf_counter() - began}, ())
+        Folder(output).write(receipt)
+        return receipt
+
+    def verify(self, output: str, receipt: Receipt) -> str | None:
+        """What is wrong with a written shard, in words; None if it is as its receipt says."""
+        try:
+            pixels = store.read_shard(output, receipt.level, (receipt.y, receipt.x))
+        except Damaged as error:
+            return str(error)
+        found = pixels_sha256(pixels)
+        if tuple(pixels.shape) != tuple(receipt.shape) or found != receipt.pixels_sha256:
+            return (
+                f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum {found[:12]}, its receipt says "
+                f"{receipt.pixels_sha256[:12]}; tierscale verify --heal does it again"
+            )
+        return None
+
+    def _receipt(
+        self, plan: Plan, level: int, shard: tuple[int, int], pixels: np.ndarray, seconds: dict[str, float], pieces: Sequence[Piece]
+    ) -> Receipt:
+        costs = tile_costs(plan, pieces)
+        tiles: dict[str, int] = {}
+        if level == 0:
+            assert plan.routes is not None
+            rows, columns = plan.grid.shard_block(shard)
+            block = plan.routes[rows.start : rows.stop, columns.start : columns.stop]
+            tiles = {tier.label: int((block == index).sum()) for index, tier in enumerate(plan.tiers)}
+        return Receipt(
+            plan=plan.digest,
+            level=level,
+            y=shard[0],
+            x=shard[1],
+            shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
+            pixels_sha256=pixels_sha256(pixels),
+            bytes=pixels.nbytes,
+            tiles=tiles,
+            cost=sum(piece.spent for piece in pieces),
+            seconds=seconds,
+            device=self.device.name,
+            batch=max((piece.batch for piece in pieces), default=0),
+            tile_costs=tuple((*tile, *cost) for tile, cost in sorted(costs.items())),
+        )
+
+    def _loaded(self, plan: Plan, tiers: set[int]) -> dict[int, Upscaler]:
+        """The plan's upscalers, by tier index. Refused: the weights here are not those of the plan."""
+        for index in tiers:
+            tier = plan.tiers[index]
+            if tier.name not in self.upscalers:
+                found = models.digest(tier.name)
+                if found != tier.weights:
+                    raise Refused(f"the weights of {tier.name} here have digest {found[:12]}, the plan has {tier.weights[:12]}; install the same ones")
+                self.upscalers[tier.name] = models.load(tier.name, self.device.name)
+        return {index: self.upscalers[plan.tiers[index].name] for index in tiers}
+
+    def _scout(self, plan: Plan):  # type: ignore[no-untyped-def]
+        key = (tuple(tier.label for tier in plan.tiers), plan.scale)
+        if plan.scores != "scout":
+            return None
+        if key not in self.scouts:
+            self.scouts[key] = models.load_scout(key[0], plan.scale)
+        return self.scouts[key]
+
+    def _read(self, plan: Plan) -> Read:
+        """A function that reads a window of the plan's image, counted from its region."""
+        source = self._source(plan)
+        region = plan.source.get("region")
+        left, top = (region[0], region[1]) if region else (0, 0)
+
+        def read(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+            return source.read(top + y0, top + y1, left + x0, left + x1)
+
+        return read
+
+    def _source(self, plan: Plan) -> Source:
+        key = f"{plan.source['uri']}#{plan.digest if plan.routes is not None else plan.source['identity']}"
+        if key not in self.sources:
+            chosen = {} if plan.source["uri"].endswith("/source.zarr") else plan.source["selection"]
+            self.sources[key] = open_image(plan.source["uri"], Selection(**chosen))
+            while len(self.sources) > OPEN_SOURCES:
+                self.sources.popitem(last=False)[1].close()
+        self.sources.move_to_end(key)
+        return self.sources[key]
+

@@ -1,0 +1,93 @@
+"""Laws of routing: order of tiles has no say, budgets are kept."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pipeline import routing
+from pipeline.grid import Grid
+from pipeline.plan import Tier, cost_of_routes
+from pipeline.routing import Choice
+
+COSTS = (240.0, 24_000.0, 570_000.0)
+
+
+def flat(routes):
+    return float(np.take(COSTS, routes).sum())
+
+
+@st.composite
+def scores(draw, most=80):
+    count = draw(st.integers(1, most))
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    base = np.exp(rng.normal(-7, draw(st.floats(0, 3)), count))
+    gains = rng.uniform(0.2, 1.05, (count, 2)).cumprod(axis=1)
+    return np.column_stack([base, base[:, None] * gains])
+
+
+@given(scores(), st.sampled_from(["adaptive", "threshold", "dearest", "cheapest"]), st.integers(0, 2**31))
+def test_routes_do_not_change_when_tiles_are_shuffled(errors, policy, seed):
+    order = np.random.default_rng(seed).permutation(len(errors))
+    choice = Choice(COSTS, flat, threshold=1e-4)
+    np.testing.assert_array_equal(routing.POLICIES[policy](errors[order], choice), routing.POLICIES[policy](errors, choice)[order])
+
+
+@given(scores(), st.floats(0.01, 1))
+def test_the_budget_is_never_passed_and_used_up_to_one_step(errors, share):
+    choice = Choice(COSTS, flat, budget=share)
+    most = flat(routing.dearest(errors, choice))
+    routes = routing.budget(errors, choice)
+    assert flat(routes) <= share * most
+    assert share * most - flat(routes) < max(0.01 * most, COSTS[2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.02, 1))
+def test_the_budget_holds_with_halos_and_strips_counted(seed, share):
+    grid = Grid((96 * 7 - 11, 96 * 6), Fraction(4), 96)
+    tiers = tuple(Tier(f"t{i}", "", 1.0, cost, reach, 0.0) for i, (cost, reach) in enumerate(zip(COSTS, (2, 8, 21), strict=True)))
+    cost_of = cost_of_routes(grid, tiers, 4, 1)
+    count = grid.tiles[0] * grid.tiles[1]
+    rng = np.random.default_rng(seed)
+    base = np.exp(rng.normal(-7, 2, count))
+    errors = np.column_stack([base, base * 0.8, base * rng.uniform(0.4, 0.8, count)])
+    choice = Choice(COSTS, cost_of, budget=share)
+    most, used = cost_of(routing.dearest(errors, choice)), cost_of(routing.budget(errors, choice))
+    step = COSTS[2] * (96 + 50) ** 2
+    assert used <= share * most
+    assert share * most - used <= max(0.01 * most, step)
+
+
+def test_a_budget_goes_where_it_saves_most():
+    errors = np.array([[1.0, 0.9, 0.8], [1.0, 0.5, 0.1], [0.2, 0.1, 0.0]])
+    choice = Choice((1.0, 2.0, 4.0), lambda routes: float(np.take((1.0, 2.0, 4.0), routes).sum()), budget=0.5)
+    assert routing.budget(errors, choice).tolist() == [0, 2, 0]
+
+
+def test_a_budget_below_the_cheapest_tier_names_the_smallest_possible():
+    with pytest.raises(ValueError, match="below the cheapest tier everywhere, which costs 0.2500"):
+        routing.budget(np.zeros((4, 2)), Choice((1.0, 4.0), lambda r: float(np.take((1.0, 4.0), r).sum()), budget=0.1))
+
+
+def test_adaptive_puts_three_heaps_into_three_tiers():
+    difficulty = np.array([1e-6, 0.04, 0.01, 2e-6, 0.0401, 0.0101])
+    errors = np.column_stack([difficulty, difficulty / 2, np.zeros(6)])
+    assert routing.adaptive(errors, Choice(COSTS, flat)).tolist() == [0, 2, 1, 0, 2, 1]
+
+
+def test_a_flat_image_is_cheap_and_says_nothing():
+    assert routing.adaptive(np.full((5, 3), 1e-4), Choice(COSTS, flat)).tolist() == [0] * 5
+
+
+def test_threshold_takes_the_cheapest_tier_that_is_good_enough():
+    errors = np.array([[0.5, 0.4, 0.39], [0.39, 0.39, 0.39], [0.9, 0.6, 0.1]])
+    assert routing.threshold(errors, Choice(COSTS, flat, threshold=0.02)).tolist() == [1, 0, 2]
+
+
+def test_a_score_that_is_no_number_names_its_tile():
+    errors = np.zeros((6, 2))
+    errors[4, 1] = np.nan
+    with pytest.raises(ValueError, match=r"tile \(row 1, column 1\)"):
+        routing.check(errors, 3)
