@@ -1,0 +1,127 @@
+"""Upscalers by name: what the zoo holds, how to load it, and what it costs."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from models import plain
+from models.bicubic import Bicubic
+from models.carn import Carn
+from models.fsrcnn import Fsrcnn
+from models.resample import multiply_adds
+from models.scout import Scout, read_scout
+from models.upscaler import Upscaler, hr_length
+from models.weights import Checkpoint, digest_file, read_checkpoint
+
+ZOO = Path(__file__).parent / "zoo"
+
+# A network is one file in this folder and one line here: name in a checkpoint's blueprint -> what builds the upscaler from it.
+UPSCALERS: dict[str, Callable[[Checkpoint, str], Upscaler]] = {
+    "fsrcnn": partial(plain.build, Fsrcnn),
+    "carn": partial(plain.build, Carn),
+}
+
+# Named in the digest of bicubic, which has no weights: another kernel, border or phase rule would be another algorithm.
+BICUBIC = "bicubic: Keys a = -0.5, border repeated, version 1"
+
+# Input pixels a side of the window that costs are quoted for.
+LARGE = 512
+
+
+def names() -> list[str]:
+    """What load() knows by name: bicubic and the files of the zoo, but for the scouts."""
+    return ["bicubic", *sorted(path.stem for path in ZOO.glob("*.safetensors") if not path.stem.startswith("scout-"))]
+
+
+def locate(name: str) -> Path:
+    """The checkpoint of a zoo name or of file:PATH; ValueError listing the known names."""
+    if name.startswith("file:"):
+        path = Path(name.removeprefix("file:"))
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}; give the path of a checkpoint that jobs/train.py wrote")
+        return path
+    if name not in names() or name == "bicubic":
+        near = difflib.get_close_matches(name, names(), n=2)
+        meant = f"; did you mean {' or '.join(near)}?" if near else "; or give file:PATH"
+        raise ValueError(f"there is no upscaler {name!r}; known are {', '.join(names())}{meant}")
+    return ZOO / f"{name}.safetensors"
+
+
+def load(name: str, device: str = "cpu") -> Upscaler:
+    """The upscaler of a zoo name, bicubic, or file:PATH, on a device."""
+    if name == "bicubic":
+        return Bicubic()
+    path = locate(name)
+    checkpoint = read_checkpoint(path)
+    kind = checkpoint.blueprint.network
+    if kind not in UPSCALERS:
+        raise ValueError(f"{path} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}")
+    upscaler = UPSCALERS[kind](checkpoint, path.name)
+    return upscaler.to(device) if isinstance(upscaler, plain.PlainUpscaler) else upscaler
+
+
+def digest(name: str) -> str:
+    """SHA-256, in hex, of the checkpoint that load() reads; for bicubic, of the algorithm's name and version."""
+    if name == "bicubic":
+        return hashlib.sha256(BICUBIC.encode()).hexdigest()
+    return digest_file(locate(name))
+
+
+@lru_cache(maxsize=64)
+def cost_per_pixel(name: str, scale: Fraction) -> float:
+    """Multiply-adds for each input pixel of a large window."""
+    upscaler = load(name)
+    if isinstance(upscaler, plain.PlainUpscaler):
+        return upscaler.count(LARGE, LARGE) / LARGE**2
+    hr = hr_length(LARGE, scale)
+    return multiply_adds(3, LARGE, LARGE, hr, hr, "bicubic") / LARGE**2
+
+
+def memory_per_pixel(name: str, scale: Fraction) -> float:
+    """Bytes that enlarging takes at most for each input pixel of a window on a CPU, beside a fixed 150 MB of a network's rows.
+
+    A network holds the window three times and the result; bicubic holds the result up to three times, and its rows.
+    """
+    share = float(scale) ** 2
+    return 12 * (3 * share + 4 * float(scale) + 2) if name == "bicubic" else 12 * (share + 3)
+
+
+def load_scout(tiers: Sequence[str], scale: Fraction, zoo: Path = ZOO) -> Scout | None:
+    """The scout that was fitted for these tiers with these very weights, cheap to dear; None when the zoo holds none."""
+    wanted = tuple(tier.removesuffix("@1") for tier in tiers)
+    for path in sorted(zoo.glob("scout-*.safetensors")):
+        scout = read_scout(path)
+        if scout.tiers == wanted and scout.scale == scale and all(d == digest(t) for t, d in zip(wanted, scout.digests, strict=True)):
+            return scout
+    return None
+
+
+def card(name: str) -> dict[str, Any]:
+    """What the model card in the zoo says; empty where there is none."""
+    path = ZOO / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def listing() -> list[dict[str, Any]]:
+    """One row for each name: scales (None: any), parameters, reach, cost_per_pixel (at scale 4 for bicubic), psnr from the card."""
+    rows = []
+    for name in names():
+        upscaler = load(name)
+        scales = None if upscaler.scales is None else sorted(upscaler.scales)
+        network = upscaler.network if isinstance(upscaler, plain.PlainUpscaler) else None
+        rows.append(
+            {
+                "name": name,
+                "scales": None if scales is None else [str(scale) for scale in scales],
+                "parameters": 0 if network is None else sum(p.numel() for p in network.parameters()),
+                "reach": upscaler.reach,
+                "cost_per_pixel": cost_per_pixel(name, scales[0] if scales else Fraction(4)),
+                "psnr": card(name).get("psnr"),
+            }
+        )
+    return rows

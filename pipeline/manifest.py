@@ -41,8 +41,8 @@ class Row:
         for name in ("policy", "budget", "threshold"):
             if getattr(self, name) is not None:
                 own[name] = getattr(self, name)
-        if self.budget is not None and self.policy is None:
-            own["policy"] = "budget"
+        if self.policy is None and (self.budget is not None or self.threshold is not None):
+            own["policy"] = "budget" if self.budget is not None else "threshold"
         return replace(given, **own)
 
 

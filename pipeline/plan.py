@@ -88,7 +88,7 @@ class Options:
             raise Refused("policy budget needs --budget SHARE, for example 0.5 for half the cost of the dearest tier")
         if self.budget is not None and not 0 < self.budget <= 1:
             raise Refused(f"a budget of {self.budget:g} is not a share above 0 and up to 1 of the dearest tier's cost")
-        if self.policy == "threshold" and (self.threshold is None or not self.threshold >= 0):
+        if (self.policy == "threshold" and self.threshold is None) or (self.threshold is not None and not self.threshold >= 0):
             raise Refused(f"policy threshold needs --threshold X of 0 or more (squared error), not {self.threshold}")
         if not 8 <= self.tile <= 4096:
             raise Refused(f"a tile of {self.tile} pixels is not between 8 and 4096")

@@ -17,7 +17,7 @@ from pipeline import samples as arithmetic
 from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts, clean_exif, upright_xmp
 from pipeline.identity import file_identity
-from pipeline.source import STRIP_ROWS, Colour, Selection, Source, check_decode, decoding, ingest_bytes, window_strips
+from pipeline.source import Colour, Selection, Source, check_decode, decoding, ingest_bytes, window_strips
 from pipeline.turned import Turned
 
 # Pillow's own limit on pixels warns and then raises at fixed counts; check_decode refuses by bytes, before anything is decoded.
@@ -35,6 +35,8 @@ MODES: dict[str, tuple[str, Colour, int]] = {
 }  # fmt: skip
 # Bytes that the decoders of these formats hold for a pixel besides, measured: planes, canvases, the frame as bytes.
 DECODER_BYTES = {"WEBP": 18, "AVIF": 10, "GIF": 6}
+# Rows that are converted at a time.
+BAND_ROWS = 64
 # Coefficients of a progressive JPEG: two bytes for each sample of at most four at full size.
 PROGRESSIVE_BYTES = 8
 
@@ -125,8 +127,8 @@ def decode_pillow(uri: str, frame: int, mode: str) -> np.ndarray:
             image.load()
             width, height = image.size
             out: np.ndarray | None = None
-            for y in range(0, height, STRIP_ROWS):
-                band = final_band(image.crop((0, y, width, min(y + STRIP_ROWS, height))), mode)
+            for y in range(0, height, BAND_ROWS):
+                band = final_band(image.crop((0, y, width, min(y + BAND_ROWS, height))), mode)
                 out = np.empty((band.shape[0], height, width), band.dtype) if out is None else out
                 out[:, y : y + band.shape[1]] = band
     assert out is not None

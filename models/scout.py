@@ -1,0 +1,77 @@
+"""The pre-pass network: what each tier will leave wrong on a tile, predicted from the tile's own pixels.
+
+The error of an enlargement follows from how much fine detail a place has in which band and direction. So a bank of small filters
+is squared, pooled and put on a logarithmic scale, where a few cheap layers turn it into a map of log errors.
+"""
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.weights import fill, read_tensors, write_tensors
+
+# Energies below this are sensor and rounding noise: one 8-bit step is 1.5e-5.
+FLOOR = 1e-6
+
+
+class Scout(nn.Module):
+    """Predicted mean squared error (values 0..1) of each tier on tiles (N, 3, h, w), h and w at least 1: (N, T), float32.
+
+    tiers: names, cheap to dear. digests: of their weights, SHA-256 hex. scale: output pixels for each input pixel.
+    A dearer tier is never predicted to leave more than a cheaper one: the cheapest's log error is predicted, and what each
+    next tier takes off it. The map is local and averaged over the tile, so that the size of a tile does not matter.
+    """
+
+    def __init__(self, tiers: Sequence[str], digests: Sequence[str], scale: Fraction, width: int = 24) -> None:
+        super().__init__()
+        self.tiers, self.digests, self.scale, self.width = tuple(tiers), tuple(digests), scale, width
+        self.bank = nn.Conv2d(3, width, 4, stride=2, bias=False)
+        self.look = nn.Conv2d(width + 1, width, 3)
+        self.think = nn.Conv2d(width, width, 1)
+        self.tell = nn.Conv2d(width, len(self.tiers), 1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Filters start without a mean, predictions near a PSNR of 25 dB."""
+        with torch.no_grad():
+            self.bank.weight.sub_(self.bank.weight.mean(dim=(2, 3), keepdim=True))
+            self.tell.weight.mul_(0.1)
+            assert self.tell.bias is not None
+            self.tell.bias.fill_(-1.0)
+            self.tell.bias[0] = -6.0
+
+    def maps(self, tiles: Tensor) -> Tensor:
+        """Natural logarithms of the local error of each tier: (N, T, h / 8, w / 8), rounded up."""
+        height, width = tiles.shape[-2:]
+        x = F.pad(tiles, (1, 1 + width % 2, 1, 1 + height % 2), mode="replicate")
+        energy = F.avg_pool2d(self.bank(x).square(), 4, ceil_mode=True)  # (N, width, h / 8, w / 8)
+        light = F.avg_pool2d(x.mean(dim=1, keepdim=True), 8, ceil_mode=True)[..., : energy.shape[2], : energy.shape[3]]
+        told = torch.cat([torch.log(energy + FLOOR), light], dim=1)
+        seen = F.relu(self.look(F.pad(told, (1, 1, 1, 1), mode="replicate")))
+        first, gains = self.tell(F.relu(self.think(seen))).split([1, len(self.tiers) - 1], dim=1)
+        return torch.cat([first, F.softplus(gains).neg()], dim=1).cumsum(dim=1)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        return self.maps(tiles).exp().mean(dim=(2, 3))
+
+
+def write_scout(path: Path, scout: Scout) -> None:
+    """Store a scout with what it was fitted for."""
+    about = {"tiers": json.dumps(scout.tiers), "digests": json.dumps(scout.digests), "scale": str(scout.scale), "width": str(scout.width)}
+    write_tensors(path, scout.state_dict(), about)
+
+
+def read_scout(path: Path) -> Scout:
+    """The scout of a file; ValueError, naming the file, when it is none."""
+    tensors, about = read_tensors(path)
+    try:
+        scout = Scout(json.loads(about["tiers"]), json.loads(about["digests"]), Fraction(about["scale"]), int(about["width"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} does not say what it was fitted for ({error!r}); write it with python -m models.train.scout") from error
+    fill(scout, tensors, path.name)
+    return scout.eval().requires_grad_(False)

@@ -1,0 +1,92 @@
+"""What a model card says of quality and speed: `python -m models.train.measure fsrcnn-x4 --eval DIR`."""
+
+import argparse
+import json
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import models
+from models.quality import psnr, ssim
+from models.train.degrade import shrink
+from models.train.photos import centre_crop, image_files, read_image
+from models.upscaler import Placement, Upscaler
+
+
+def is_grey(path: Path) -> bool:
+    """Whether an image file has one channel; those stay out of means."""
+    with Image.open(path) as image:
+        return image.mode in ("1", "L", "I", "F", "I;16")
+
+
+def quality(upscaler: Upscaler, folder: Path, scale: int) -> tuple[float, float]:
+    """Mean PSNR in dB and SSIM over the colour images of a folder, enlarged whole; LR kept in float, shave = scale."""
+    found = []
+    for path in image_files(folder):
+        if is_grey(path):
+            continue
+        hr = centre_crop(read_image(path), scale) / 255
+        lr = shrink(hr, scale)
+        with torch.inference_mode():
+            result = upscaler(lr[None], Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(scale))).pixels[0]
+        found.append((psnr(result, hr, scale), ssim(result, hr, scale)))
+    decibels, similar = np.mean(found, axis=0)
+    return float(decibels), float(similar)
+
+
+def milliseconds(upscaler: Upscaler, scale: int, side: int, repeats: int = 3) -> float:
+    """Milliseconds of one thread's work for each million input pixels, on a square window; the best of some."""
+    window, place, best = torch.rand(1, 3, side, side), Placement.whole((side, side), Fraction(scale)), np.inf
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        for _ in range(repeats):
+            started = time.process_time()
+            upscaler(window, place)
+            best = min(best, time.process_time() - started)
+    torch.set_num_threads(threads)
+    return best / side**2 * 1e9
+
+
+def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
+    """PSNR and SSIM on each sub-folder of `folder`, cost and speed, of an upscaler at a scale."""
+    upscaler = models.load(name)
+    sets = {sub.name: quality(upscaler, sub, scale) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+    return {
+        "psnr": {key: round(value[0], 3) for key, value in sets.items()},
+        "ssim": {key: round(value[1], 4) for key, value in sets.items()},
+        "cost_per_pixel": models.cost_per_pixel(name, Fraction(scale)),
+        "milliseconds_per_million_pixels": {str(side): round(milliseconds(upscaler, scale, side)) for side in (178, 306, 562)},
+        "protocol": "rgb, shave = scale, float lr",
+    }
+
+
+def main() -> int:
+    """Measure and add to the card in the zoo (bicubic has none: printed only)."""
+    parser = argparse.ArgumentParser(prog="python -m models.train.measure", description=__doc__, allow_abbrev=False)
+    parser.add_argument("name")
+    parser.add_argument("--scale", type=int, help="needed for bicubic only")
+    parser.add_argument("--eval", type=Path, required=True, metavar="DIR", help="folder of folders of images")
+    options = parser.parse_args()
+    try:
+        scales = models.load(options.name).scales
+        scale = options.scale or (int(min(scales)) if scales else 4)
+        found = measure(options.name, scale, options.eval)
+    except ValueError as error:
+        print(f"measure: {error}", file=sys.stderr)
+        return 2
+    print(options.name, json.dumps(found), flush=True)
+    card = models.ZOO / f"{options.name}.json"
+    if card.is_file():
+        card.write_text(json.dumps({**json.loads(card.read_text()), **found}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""Manifests: three formats, rows checked, errors that name row and column."""
+
+import json
+from fractions import Fraction
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pipeline.errors import Refused
+from pipeline.manifest import Manifest, Row
+from pipeline.plan import Options
+
+ROWS = (
+    Row("a.tif", "a.zarr", "5/2", "bicubic,carn-x4", "budget", 0.5, None, 2.0),
+    Row("b.png"),
+)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_what_is_written_is_read(tmp_path, suffix):
+    path = tmp_path / f"m{suffix}"
+    Manifest(ROWS).write(path)
+    assert tuple(Manifest.read(path)) == ROWS
+    assert Manifest.read(path).bad == {}
+
+
+def test_rows_have_their_own_options():
+    options = ROWS[0].options(Options())
+    assert (options.scale, options.tiers, options.policy, options.budget) == (Fraction(5, 2), ("bicubic", "carn-x4"), "budget", 0.5)
+    assert ROWS[1].options(Options(tile=64)) == Options(tile=64)
+
+
+def test_a_bad_row_is_named_and_the_others_stay(tmp_path):
+    path = tmp_path / "m.jsonl"
+    lines = [{"source": "a.tif"}, {"source": "b.tif", "scale": "x"}, {"source": ""}, {"source": "c.tif", "budget": "much"}, {"source": "d.tif"}]
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    manifest = Manifest.read(path)
+    assert [row.source for row in manifest] == ["a.tif", "d.tif"]
+    assert manifest.bad[2].startswith("row 2, column scale: a scale 'x'")
+    assert manifest.bad[3] == "row 3, column source: it is empty"
+    assert manifest.bad[4] == "row 4, column budget: 'much' is no number"
+
+
+@pytest.mark.parametrize(
+    ("row", "column"),
+    [({"scale": "0"}, "scale"), ({"scale": "-4"}, "scale"), ({"policy": "luck"}, "policy"), ({"budget": 1.5}, "budget"), ({"threshold": -1}, "threshold")],
+)
+def test_values_that_cannot_be_name_their_column(tmp_path, row, column):
+    path = tmp_path / "m.jsonl"
+    path.write_text(json.dumps({"source": "a.tif", **row}))
+    assert f"row 1, column {column}:" in Manifest.read(path).bad[1]
+
+
+def test_an_unknown_column_is_refused(tmp_path):
+    pq.write_table(pa.table({"source": ["a"], "scael": [4]}), tmp_path / "m.parquet")
+    with pytest.raises(Refused, match="unknown column 'scael'; columns are source, output"):
+        Manifest.read(tmp_path / "m.parquet")
+
+
+@pytest.mark.parametrize("name", ["missing.csv", "m.txt"])
+def test_what_is_no_manifest_is_refused(tmp_path, name):
+    (tmp_path / "m.txt").write_text("source\na")
+    with pytest.raises(Refused):
+        Manifest.read(tmp_path / name)
+
+
+def test_a_scan_finds_images_and_mirrors_the_tree(tmp_path):
+    for name in ("in/a.tif", "in/deep/b.PNG", "in/notes.txt", "in/c.zarr/zarr.json", "in/c.zarr.tierscale/preview.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    found = Manifest.scan(tmp_path / "in", "*", output_root=tmp_path / "out")
+    assert [row.output.removeprefix(str(tmp_path)) for row in found] == ["/out/a.tif.zarr", "/out/c.zarr.zarr", "/out/deep/b.PNG.zarr"]
+    assert [row.source for row in Manifest.scan(tmp_path / "in", "*.tif")] == [str(tmp_path / "in/a.tif")]

@@ -1,0 +1,97 @@
+"""One shard: out of memory, flat ends, alpha, no data; and that a shard alone is the shard in its image."""
+
+from fractions import Fraction
+
+import models
+import numpy as np
+import pytest
+import torch
+from models.bicubic import Bicubic
+from models.upscaler import Placement
+from pipeline import shard as heart
+from pipeline.plan import Options
+from pipeline.upscale import enlarge_array, upscale_array
+
+from tests.fakes import Smear
+
+
+@pytest.fixture
+def smear(monkeypatch):
+    """Tiers "bicubic" and "smear"; the fixture's value may be replaced by another Smear."""
+    known = {"bicubic": Bicubic(), "smear": Smear()}
+    monkeypatch.setattr(models, "load", lambda name, device="cpu": known[name])
+    monkeypatch.setattr(models, "digest", lambda name: name)
+    monkeypatch.setattr(models, "cost_per_pixel", lambda name, scale: {"bicubic": 240.0, "smear": 1000.0}[name])
+    monkeypatch.setattr(models, "memory_per_pixel", lambda name, scale: 100.0)
+    monkeypatch.setattr(models, "load_scout", lambda tiers, scale: None)
+    return known
+
+
+def noise(*shape, dtype=np.uint8, seed=0):
+    return np.random.default_rng(seed).integers(1, 255, shape).astype(dtype)
+
+
+def test_out_of_memory_halves_batches_then_windows_and_is_remembered(smear):
+    image = noise(3, 150, 170)
+    options = Options(tiers=("smear",), policy="dearest", tile=48)
+    whole = enlarge_array(image, options).pixels
+    smear["smear"] = Smear(most=4000)
+    plan = enlarge_array(image, Options(tiers=("bicubic",), tile=48)).plan
+    del plan
+    small = enlarge_array(image, options).pixels
+    assert np.abs(whole.astype(int) - small).max() <= 1
+    smear["smear"] = Smear(most=400)
+    with pytest.raises(torch.OutOfMemoryError, match="does not fit"):
+        enlarge_array(image, options)
+
+
+def test_the_smaller_batch_is_remembered_for_the_device(smear):
+    from dataclasses import replace
+
+    image = noise(3, 200, 200)
+    plan = replace(enlarge_array(image, Options(tiers=("bicubic", "smear"), policy="budget", budget=0.6, tile=48)).plan, batch=(4, 4))
+    smear["smear"] = Smear(most=2 * 80 * 80)
+    device = heart.Device("cpu")
+    read = lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1]  # noqa: E731
+    works = plan.works((0, 0))
+    pieces = heart.enlarge(plan, heart.read_input(plan, read, (0, 0), works), works, {0: smear["bicubic"], 1: smear["smear"]}, device)
+    assert device.batches.get("smear", 4) < 4
+    assert {piece.batch for piece in pieces if piece.work.tier == 0} == {4}
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 4095), (np.float32, 1.5)])
+def test_flat_black_and_white_come_out_exactly(smear, dtype, top):
+    smear["smear"] = Smear(offset=0.01)
+    image = (noise(1, 96, 96) / 255 * top * 0.8 + 0.1 * top).astype(dtype)
+    image[:, 20:50, 20:50], image[:, 60:90, 60:90] = 0, top
+    out = upscale_array(image, 4, tiers=["smear"], policy="dearest", tile=32)
+    assert (out[:, 4 * 22 : 4 * 48, 4 * 22 : 4 * 48] == 0).all()
+    assert (out[:, 4 * 62 : 4 * 88, 4 * 62 : 4 * 88] == dtype(top)).all()
+    flat = upscale_array(np.full((1, 40, 40), top, dtype), 4, tiers=["smear"], policy="dearest", tile=32)
+    assert (flat == dtype(top)).all()
+
+
+def test_alpha_is_bicubic_and_tiles_leave_no_mark_in_it(smear):
+    image = noise(4, 100, 90)
+    out = upscale_array(image, 4, tiers=["smear"], policy="dearest", tile=32)
+    window = torch.from_numpy(image[None, 3:].astype(np.float32) / 255)
+    wanted = Bicubic()(window, Placement.whole((100, 90), Fraction(4))).pixels[0, 0].numpy()
+    wanted = np.clip(np.rint(wanted * 255), 0, 255)
+    assert np.abs(out[3] - wanted).max() <= 1
+
+
+def test_pixels_without_data_stay_without_and_spoil_nothing(smear):
+    image = noise(1, 80, 80).astype(np.float32)
+    holed = image.copy()
+    holed[:, 30:40, 30:40] = -9999
+    options = Options(tiers=("smear",), policy="dearest", tile=32, nodata=-9999)
+    out = enlarge_array(holed, options).pixels
+    assert (out[:, 120:160, 120:160] == -9999).all()
+    assert out[:, :100].min() > -50 and (out == -9999).sum() == 1600
+
+
+@pytest.mark.parametrize("axes", ["cyx", "yxc", "yx"])
+def test_axes_come_back_as_they_were(smear, axes):
+    image = noise(*{"cyx": (3, 40, 50), "yxc": (40, 50, 3), "yx": (40, 50)}[axes])
+    out = upscale_array(image, 2, tiers=["smear"], axes=axes)
+    assert out.shape == {"cyx": (3, 80, 100), "yxc": (80, 100, 3), "yx": (80, 100)}[axes] and out.dtype == np.uint8
