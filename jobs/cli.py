@@ -7,9 +7,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
@@ -17,7 +16,7 @@ from pipeline.errors import Damaged, Refused
 
 from jobs.options import BytesType, ScaleType, shared, to_options
 
-NAMES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class Ended(Exception):
@@ -28,23 +27,37 @@ class Ended(Exception):
         self.code = code
 
 
-@contextmanager
-def draining() -> Iterator[tuple[threading.Event, list[int]]]:
-    """Turn the first SIGINT or SIGTERM into a wish to stop; a second one ends the process as usual."""
-    stop, caught = threading.Event(), []
+class Draining:
+    """A context in which the first SIGINT or SIGTERM becomes a wish to stop; a second one ends the process as usual.
 
-    def note(number: int, frame: Any) -> None:
-        caught.append(number)
-        stop.set()
+    stop: set by the first signal. code: the exit code that goes with it.
+    """
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.code = 0
+        self._before: dict[int, Any] = {}
+
+    def arm(self) -> None:
+        """Take the signals; once more after Ray has started, which takes SIGTERM for itself."""
+        if threading.current_thread() is threading.main_thread() and not self.stop.is_set():
+            for number in CODES:
+                earlier = signal.signal(number, self._note)
+                self._before.setdefault(number, earlier)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.code = CODES[number]
+        self.stop.set()
         signal.signal(number, signal.SIG_DFL)
         print("stopping: shards in flight are finished first (once more to stop at once)", file=sys.stderr, flush=True)
 
-    before = {number: signal.signal(number, note) for number in NAMES} if threading.current_thread() is threading.main_thread() else {}
-    try:
-        yield stop, caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def __enter__(self) -> "Draining":
+        self.arm()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def emit(as_json: bool, content: dict[str, Any], text: str) -> None:
@@ -77,9 +90,10 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_jso
     check_export(output)
     request = Request(source, target, to_options(given), given["max_memory"], overwrite, keep_source)
     check_source(source)
-    with draining() as (stop, caught), session(given["ray_address"], given["layout"], given["device"], given["workers"]) as pool:
+    with Draining() as draining, session(given["ray_address"], given["layout"], given["device"], given["workers"]) as pool:
+        draining.arm()
         with Bar() as bar:
-            run = Run(request, pool, bar, stop)
+            run = Run(request, pool, bar, draining.stop)
             try:
                 summary = run.carry_out()
                 if output != target:
@@ -88,7 +102,7 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_jso
                 text = f"stopped with {run.written} shards written; the same command again goes on from here"
                 emit(as_json, run.summary("interrupted", text), "")
                 print(text, file=sys.stderr)
-                raise Ended(NAMES[signal.Signals(caught[0])]) from None
+                raise Ended(draining.code) from None
     emit(as_json, summary, tell(summary))
 
 

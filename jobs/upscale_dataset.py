@@ -22,7 +22,7 @@ from pipeline.plan import Options
 from pipeline.pool import Pool
 from pipeline.run import Interrupted, Request, Run
 
-from jobs.cli import NAMES, Ended, draining, emit, fail
+from jobs.cli import Draining, Ended, emit, fail
 from jobs.options import shared, to_options
 from jobs.progress import Bar
 
@@ -61,18 +61,20 @@ class JobOptions:
     quiet: bool = False
 
 
-def upscale_dataset(manifest: Manifest, options: JobOptions | Options | None = None, stop: threading.Event | None = None) -> pa.Table:
+def upscale_dataset(manifest: Manifest, options: JobOptions | Options | None = None, draining: Draining | None = None) -> pa.Table:
     """Enlarge all images of a manifest; one row of RESULT for each, in the manifest's order.
 
-    A bad row or a failing image is listed and never stops the others. stop: once set, what is in flight is finished and the rest
-    left; unfinished images are then absent from the table.
+    A bad row or a failing image is listed and never stops the others. draining: once it was told to stop, what is in flight is
+    finished and the rest left; unfinished images are then absent from the table.
     """
     job = options if isinstance(options, JobOptions) else JobOptions(image=options or Options())
-    halt = stop or threading.Event()
+    halt = draining.stop if draining else threading.Event()
     results = {number: _row(number, manifest.sources.get(number, ""), None, "failed", error=text) for number, text in manifest.bad.items()}
     todo = _requests(manifest, job, results)
     if todo:
         with session(job.ray, job.layout, job.image.device, job.workers) as pool, Bar(job.quiet) as bar:
+            if draining:
+                draining.arm()
             _run_all(todo, pool, bar, halt, results)
     return pa.Table.from_pylist([results[number] for number in sorted(results)], schema=RESULT)
 
@@ -182,8 +184,8 @@ def command(manifest_path: str, output_root: str | None, results: str | None, ov
         where = "auto"  # submitted to a running cluster: that is where the work belongs
     job = JobOptions(to_options(given), output_root, where, given["layout"], given["workers"], given["max_memory"], overwrite)
     manifest = Manifest.read(manifest_path)
-    with draining() as (stop, caught):
-        table = upscale_dataset(manifest, job, stop)
+    with Draining() as draining:
+        table = upscale_dataset(manifest, job, draining)
         path = results or (str(Path(output_root) / "results.parquet") if output_root else None)
         if path is not None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -195,11 +197,11 @@ def command(manifest_path: str, output_root: str | None, results: str | None, ov
             print(text, file=sys.stderr, flush=True)
         good = len(rows) - len(failed)
         text = f"{good} of {len(manifest)} images are enlarged, {len(failed)} failed" + (f"; the table is {path}" if path else "")
-        status = "interrupted" if caught else "failed" if failed else "done"
+        status = "interrupted" if draining.code else "failed" if failed else "done"
         emit(as_json, {"status": status, "images": len(manifest), "done": good, "failed": len(failed), "results": path, "error": text if failed else None}, text)
-        if caught:
+        if draining.code:
             print("stopped; the same command again goes on from here", file=sys.stderr)
-            raise Ended(NAMES[caught[0]])  # type: ignore[index]
+            raise Ended(draining.code)
         if failed:
             raise Ended(1)
 

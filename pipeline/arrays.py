@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from pipeline import samples as arithmetic
 from pipeline.errors import Refused
 from pipeline.facts import PhotoFacts
-from pipeline.source import Alpha, Colour, Source, window_strips
+from pipeline.source import Alpha, Colour, Identity, Source, window_strips
 
 PLAIN_COLOURS: dict[int, tuple[Colour, Alpha | None]] = {1: ("grey", None), 3: ("rgb", None), 4: ("rgba", "straight")}
 
@@ -71,7 +71,7 @@ def check_size(shape: tuple[int, int, int], uri: str) -> None:
         raise Refused(f"{uri}: an image of {shape} (channels, y, x) has no pixels; check how it was written")
 
 
-def array_source(array: Any, axes: str, uri: str, identity: dict[str, str | int], notes: tuple[str, ...] = ()) -> Source:
+def array_source(array: Any, axes: str, uri: str, identify: Callable[[], Identity], notes: tuple[str, ...] = ()) -> Source:
     """A numpy, dask or zarr array with axes "cyx", "yxc" or "yx" as a source."""
     if sorted(axes) not in (["c", "x", "y"], ["x", "y"]) or len(axes) != array.ndim:
         raise Refused(f'{uri}: axes "{axes}" do not fit an array of shape {tuple(array.shape)}; give "cyx", "yxc" or "yx"')
@@ -80,4 +80,4 @@ def array_source(array: Any, axes: str, uri: str, identity: dict[str, str | int]
     check_size(pixels.shape, uri)
     colour, alpha = PLAIN_COLOURS.get(pixels.shape[0], ("channels", None))
     notes = (*notes, *((note,) if note else ()))
-    return Source(uri, pixels.shape, dtype, colour, alpha, None, True, 0, identity, PhotoFacts(), notes, pixels)
+    return Source(uri, pixels.shape, dtype, colour, alpha, None, True, 0, identify, PhotoFacts(), notes, pixels)

@@ -11,9 +11,8 @@ import tifffile
 
 from pipeline.errors import Refused
 from pipeline.export_png import export_png
-from pipeline.exporting import Counter, Progress, finished, open_levels, per_metre
+from pipeline.exporting import Counter, Progress, finished, open_levels, per_metre, read_part
 from pipeline.facts import PhotoFacts
-from pipeline.source import decoding
 from pipeline.tiff_exif import directory_tags, write_directories
 from pipeline.tiff_facts import GEO_TAGS
 
@@ -58,18 +57,19 @@ def export_tiff(
     total = sum(tiles_of(level.shape, colour) for level in levels)
     big = sum(math.prod(padded(level.shape)) for level in levels) * dtype.itemsize > CLASSIC_BYTES
     counted = Counter(total, progress)
-    with finished(out) as temporary, decoding(zarr_path, "the output zarr"):
+    with finished(out) as temporary:
         with tifffile.TiffWriter(temporary, bigtiff=big, ome=colour == "channels", byteorder="<") as writer:
             for number, level in enumerate(levels):
                 first = number == 0
                 writer.write(
-                    counted.through(tiles(level, colour)),
+                    counted.through(tiles(zarr_path, level, colour)),
                     shape=stored_shape(level.shape, colour),
                     dtype=dtype,
                     tile=(TILE, TILE),
                     subfiletype=0 if first else 1,
                     subifds=len(levels) - 1 if first and len(levels) > 1 else None,
                     maxworkers=2,
+                    buffersize=BLOCK_BYTES,
                     **layout(shape[0], colour, alpha, compression, dtype),
                     **(fact_options(facts, colour, big) if first else {"metadata": None}),
                 )
@@ -101,7 +101,7 @@ def stored_shape(shape: tuple[int, ...], colour: str) -> tuple[int, ...]:
     return shape[1:] if shape[0] == 1 else (*shape[1:], shape[0])
 
 
-def tiles(level: Any, colour: str) -> Iterator[np.ndarray]:
+def tiles(zarr_path: str, level: Any, colour: str) -> Iterator[np.ndarray]:
     """All tiles of a level, row by row: (TILE, TILE) or (TILE, TILE, samples). What lies beyond the image repeats its edge."""
     channels, height, width = level.shape
     groups = range(channels) if colour == "channels" else (slice(None),)
@@ -110,7 +110,7 @@ def tiles(level: Any, colour: str) -> Iterator[np.ndarray]:
     for group in groups:
         for y in range(0, height, TILE):
             for x in range(0, width, span):
-                block = np.asarray(level[group, y : y + TILE, x : x + span])
+                block = read_part(zarr_path, level, (group, slice(y, y + TILE), slice(x, x + span)))
                 block = block[None] if block.ndim == 2 else block
                 missing = (TILE - block.shape[1], -block.shape[2] % TILE)
                 block = np.pad(block, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")

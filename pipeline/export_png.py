@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import Refused
-from pipeline.exporting import Counter, Progress, finished, open_levels, per_metre
+from pipeline.exporting import Counter, Progress, finished, open_levels, per_metre, read_part
 from pipeline.facts import PhotoFacts
 from pipeline.png_stream import SIGNATURE, chunk
-from pipeline.source import decoding
 
 KINDS = {"grey": 0, "rgb": 2, "greya": 4, "rgba": 6}
 SAMPLES = {"grey": 1, "rgb": 3, "greya": 2, "rgba": 4}
@@ -50,17 +49,17 @@ def export_png(
         raise Refused(f"{out}: one row of {width} pixels takes {COPIES * row} bytes but {max_bytes} are allowed; export to TIFF")
     counted = Counter(-(-height // rows), progress)
     header = struct.pack(">IIBBBBB", width, height, 8 * level.dtype.itemsize, KINDS.get(colour, 0), 0, 0, 0)
-    with finished(out) as temporary, decoding(zarr_path, "the output zarr"), open(temporary, "wb") as file:
+    with finished(out) as temporary, open(temporary, "wb") as file:
         file.write(SIGNATURE + chunk(b"IHDR", header) + fact_chunks(facts))
-        for data in compressed(counted.through(bands(level, rows, alpha == "premultiplied"))):
+        for data in compressed(counted.through(bands(zarr_path, level, rows, alpha == "premultiplied"))):
             file.write(chunk(b"IDAT", data))
         file.write(chunk(b"IEND", b""))
 
 
-def bands(level: Any, rows: int, divide: bool) -> Iterator[np.ndarray]:
+def bands(zarr_path: str, level: Any, rows: int, divide: bool) -> Iterator[np.ndarray]:
     """Rows from top to bottom as PNG stores them: (rows, x, samples * bytes), uint8, straight alpha, high bytes first."""
     for y in range(0, level.shape[1], rows):
-        block = np.asarray(level[:, y : y + rows, :])
+        block = read_part(zarr_path, level, (slice(None), slice(y, y + rows)))
         if divide:
             block = straight(block)
         block = np.ascontiguousarray(block.transpose(1, 2, 0))

@@ -12,7 +12,7 @@ import zarr
 
 from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
-from pipeline.source import one_line
+from pipeline.source import decoding, one_line
 
 Progress = Callable[[int, int], None]
 
@@ -46,7 +46,7 @@ def finished(out: str) -> Iterator[str]:
 
 
 class Counter:
-    """Counts items on their way and tells `progress` of (done, total)."""
+    """Counts items on their way to the file and tells `progress` of (items so far, total)."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.total, self.progress, self.done = total, progress, 0
@@ -54,10 +54,10 @@ class Counter:
     def through(self, items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """The items, counted."""
         for item in items:
-            yield item
             self.done += 1
             if self.progress:
                 self.progress(self.done, self.total)
+            yield item
 
 
 def per_metre(facts: PhotoFacts) -> tuple[float, float] | None:
@@ -68,3 +68,9 @@ def per_metre(facts: PhotoFacts) -> tuple[float, float] | None:
     if facts.pixel_size and facts.pixel_unit and facts.pixel_unit in METRES:
         return 1 / (facts.pixel_size[1] * METRES[facts.pixel_unit]), 1 / (facts.pixel_size[0] * METRES[facts.pixel_unit])
     return None
+
+
+def read_part(zarr_path: str, level: Any, part: tuple[Any, ...]) -> np.ndarray:
+    """A part of a level; Damaged, naming the zarr, if it cannot be read. What goes wrong while writing is told apart by `finished`."""
+    with decoding(zarr_path, "the output zarr"):
+        return np.asarray(level[part])

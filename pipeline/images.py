@@ -17,7 +17,7 @@ from pipeline.identity import END, WHOLE_DIGEST
 from pipeline.png import open_png
 from pipeline.raster import open_jpeg2000, open_raster
 from pipeline.raw import open_npy, open_pnm
-from pipeline.source import Alpha, Colour, Selection, Source, decoding
+from pipeline.source import Alpha, Colour, Identity, Selection, Source, decoding
 from pipeline.tiff import open_tiff
 from pipeline.zarrs import METADATA, open_zarr
 
@@ -144,24 +144,22 @@ def remote_image(uri: str, selection: Selection, max_bytes: int | None) -> Sourc
     suffix = os.path.splitext(uri.rstrip("/"))[1].lower()
     if any(suffix in reader.suffixes for reader in READERS.values()):
         raise Refused(f"{uri}: only zarr is read from an object store; copy the file to a local disk or convert it to OME-Zarr")
-    try:
-        return open_zarr(uri, selection, max_bytes)
-    except ImportError as error:
-        raise Refused(f"{uri}: such an address needs another package ({error}); install it or copy the zarr to a local disk") from error
+    return open_zarr(uri, selection, max_bytes)
 
 
 def open_array(array: Any, axes: str) -> Source:
     """A numpy, dask or zarr array as a source; axes "cyx", "yxc" or "yx". Three channels are RGB, four RGBA, others greys."""
+    return array_source(array, axes, "the array", lambda: array_identity(array, axes))
+
+
+def array_identity(array: Any, axes: str) -> Identity:
+    """Identity of an array: numpy by content (beyond WHOLE_DIGEST bytes by its first and last rows), others by name."""
     shape, dtype = tuple(array.shape), np.dtype(array.dtype)
-    identity: dict[str, str | int] = {"format": "array", "bytes": int(np.prod(shape)) * dtype.itemsize}
-    identity["selection"] = f"{axes} {shape} {dtype}"
-    if isinstance(array, np.ndarray) and not dtype.hasobject:
-        digest = hashlib.sha256()
-        # Beyond the size at which files are digested whole, the first and last rows stand for the rest.
-        rows = [array] if array.nbytes <= WHOLE_DIGEST else [array[: 1 + END // array[0].nbytes], array[-1 - END // array[0].nbytes :]]
-        for part in rows:
-            digest.update(np.ascontiguousarray(part).tobytes())
-        identity["sha256"] = digest.hexdigest()
-    else:
-        identity["name"] = str(getattr(array, "name", None) or getattr(array, "store", None) or type(array).__name__)
-    return array_source(array, axes, "the array", identity)
+    identity: Identity = {"format": "array", "bytes": int(np.prod(shape)) * dtype.itemsize, "selection": f"{axes} {shape} {dtype}"}
+    if not isinstance(array, np.ndarray):
+        return identity | {"name": str(getattr(array, "name", None) or getattr(array, "store", None) or type(array).__name__)}
+    digest = hashlib.sha256()
+    rows = [array] if array.nbytes <= WHOLE_DIGEST else [array[: 1 + END // array[0].nbytes], array[-1 - END // array[0].nbytes :]]
+    for part in rows:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return identity | {"sha256": digest.hexdigest()}

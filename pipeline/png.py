@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import IO
 
 import numpy as np
@@ -180,8 +180,8 @@ def open_png(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         needed = band + whole + ingest_bytes(pixels.shape, dtype) + turned_bytes(inner, orientation)
         check_decode(uri, needed, max_bytes)
         alpha = "straight" if colour in ("greya", "rgba") else None
-        identity = file_identity(uri, "PNG", selection)
-    return Source(uri, pixels.shape, dtype, colour, alpha, None, False, needed, identity, facts, tuple(notes), pixels)  # type: ignore[arg-type]
+    identify = partial(file_identity, uri, "PNG", selection)
+    return Source(uri, pixels.shape, dtype, colour, alpha, None, False, needed, identify, facts, tuple(notes), pixels)  # type: ignore[arg-type]
 
 
 def colour_table(header: Header, found: dict[bytes, bytes], uri: str) -> tuple[np.ndarray | None, np.ndarray | None]:

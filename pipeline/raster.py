@@ -7,6 +7,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import imagecodecs
@@ -104,9 +105,9 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
         needed = held * width * height + os.stat(uri).st_size + ingest_bytes(inner.shape, dtype)
         check_decode(uri, needed, max_bytes)
         alpha = "straight" if colour in ("greya", "rgba") else None
-        identity = file_identity(uri, form, selection)
     facts = facts.turned() if orientation >= 5 else facts
-    return Source(uri, pixels.shape, dtype, colour, alpha, None, False, needed, identity, facts, tuple(notes), pixels)  # type: ignore[arg-type]
+    identify = partial(file_identity, uri, form, selection)
+    return Source(uri, pixels.shape, dtype, colour, alpha, None, False, needed, identify, facts, tuple(notes), pixels)  # type: ignore[arg-type]
 
 
 def wanted_mode(image: Image.Image) -> tuple[str, Colour, int]:
@@ -192,8 +193,8 @@ def open_jpeg2000(uri: str, selection: Selection, max_bytes: int | None) -> Sour
         check_decode(uri, needed, max_bytes)
         stated = bits if bits not in (8, 16) else None
         alpha = "straight" if count in (2, 4) else None
-        identity = file_identity(uri, "JPEG2000", selection)
-    return Source(uri, shape, dtype, colour, alpha, stated, False, needed, identity, PhotoFacts(), (), pixels)  # type: ignore[arg-type]
+    identify = partial(file_identity, uri, "JPEG2000", selection)
+    return Source(uri, shape, dtype, colour, alpha, stated, False, needed, identify, PhotoFacts(), (), pixels)  # type: ignore[arg-type]
 
 
 def decode_jpeg2000(uri: str) -> np.ndarray:

@@ -31,7 +31,7 @@ def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
             raise Refused(f"{uri}: an array of shape {array.shape} is no image; save one of shape (y, x), (y, x, c) or (c, y, x)")
         axes = guessed_axes(array.shape, uri)
         notes = () if array.ndim == 2 else (f"its axes were taken to be {axes}",)
-        source = array_source(array, axes, uri, file_identity(uri, "NPY", selection), notes)
+        source = array_source(array, axes, uri, lambda: file_identity(uri, "NPY", selection), notes)
     return source
 
 
@@ -57,5 +57,6 @@ def open_pnm(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         pixels = Flat(uri, handle, (head.end(),), samples, stored, Finishing((), dtype), (samples, height, width))
         colour: Colour = "grey" if samples == 1 else "rgb"
         bits = top.bit_length() if top not in (255, 65535) else None
-        identity = file_identity(uri, "PNM", selection)
-    return Source(uri, pixels.shape, dtype, colour, None, bits, True, 0, identity, PhotoFacts(), (), pixels)
+    return Source(
+        uri, pixels.shape, dtype, colour, None, bits, True, 0, lambda: file_identity(uri, "PNM", selection), PhotoFacts(), (), pixels
+    )

@@ -16,6 +16,9 @@ from pipeline.flat import Finishing
 from pipeline.source import one_line, window_strips
 
 CACHE_BYTES = 64 << 20
+JPEG = 7
+# Start of frame: SOF0 to SOF15 without the tables and extensions among them.
+FRAME_MARKS = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 
 
 @dataclass(slots=True)
@@ -27,7 +30,7 @@ class Segments:
     grid: tiles down and across (strips: one across); size: of a segment, (y, x).
     separate: planes of single samples inside a page (1 where samples lie together).
     missing: value of segments that the file leaves out, None where it may not.
-    cache: decoded segments by (plane, number), together at most CACHE_BYTES.
+    cache: decoded segments by (plane, number), `held` bytes together, at most CACHE_BYTES.
     """
 
     uri: str
@@ -41,6 +44,7 @@ class Segments:
     separate: int = field(init=False)
     together: int = field(init=False)
     cache: OrderedDict[tuple[int, int], np.ndarray] = field(init=False, default_factory=OrderedDict)
+    held: int = field(init=False, default=0)
     lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     dtype: np.dtype = field(init=False)
     anywhere: bool = field(init=False, default=True)
@@ -66,9 +70,11 @@ class Segments:
                 return self.cache[plane, number]
         block = self.decode(plane, number)
         with self.lock:
-            self.cache[plane, number] = block
-            while len(self.cache) > 1 and sum(held.nbytes for held in self.cache.values()) > CACHE_BYTES:
-                self.cache.popitem(last=False)
+            if (plane, number) not in self.cache:
+                self.cache[plane, number] = block
+                self.held += block.nbytes
+            while len(self.cache) > 1 and self.held > CACHE_BYTES:
+                self.held -= self.cache.popitem(last=False)[1].nbytes
         return block
 
     def decode(self, plane: int, number: int) -> np.ndarray:
@@ -86,12 +92,14 @@ class Segments:
         try:
             if len(data) < count:
                 raise ValueError(f"{len(data)} of {count} bytes are there")
-            check_jpeg_end(data, key.compression)
+            if key.compression == JPEG:
+                check_jpeg(data, 4 * self.size[0] * self.size[1] + 4096)
             block, _, _ = key.decode(data, number, _fullsize=key.is_tiled, **tables)
         except Exception as error:  # decoders of a dozen codecs raise what they like
             why = f"{self.uri}: {place} cannot be decoded ({one_line(error)}); the file is damaged, fetch it again"
             raise Damaged(why) from error
-        return block[0]
+        # CCITT decoders give numbers for bits.
+        return block[0].astype(key.dtype, copy=False)
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """A window; only the segments that it touches are decoded, and each is finished by itself."""
@@ -118,12 +126,25 @@ class Segments:
     def close(self) -> None:
         """Close the file."""
         self.cache.clear()
+        self.held = 0
         if self.handle >= 0:
             os.close(self.handle)
             self.handle = -1
 
 
-def check_jpeg_end(data: bytes, compression: int) -> None:
-    """A JPEG stream without its end mark was cut; libjpeg would make up grey for what is lost."""
-    if compression == 7 and b"\xff\xd9" not in data[-64:]:
+def check_jpeg(data: bytes, limit: int) -> None:
+    """Refuse JPEG data of a tile that is cut, or larger than the tile's `limit` in pixels.
+
+    libjpeg would make up grey for what is lost, and take memory for whatever size the data claims.
+    """
+    if b"\xff\xd9" not in data[-64:]:
         raise ValueError("its JPEG data has no end mark")
+    at = 2
+    while at + 9 < len(data) and data[at] == 0xFF:
+        mark, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if mark in FRAME_MARKS:
+            height, width = (int.from_bytes(data[at + i : at + i + 2], "big") for i in (5, 7))
+            if height * width > limit:
+                raise ValueError(f"its JPEG data claims {width} x {height} pixels")
+            return
+        at += 1 if mark == 0xFF else 2 + length

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -17,6 +17,7 @@ from pipeline.facts import PhotoFacts
 
 Colour = Literal["grey", "rgb", "rgba", "greya", "channels"]
 Alpha = Literal["straight", "premultiplied"]
+Identity = dict[str, str | int]
 
 # Rows that are handed on at a time by sources that could give any number of them.
 STRIP_ROWS = 512
@@ -73,7 +74,7 @@ class Source:
     bits: significant bits of a sample where the file states fewer than the type has.
     random_access: whether the cost of a window is in proportion to the window, so that no ingest is needed.
     decode_bytes: most memory that reading or ingesting takes beside the window that is asked for.
-    identity: tells whether this is the same image again.
+    identify: computes `identity`, which tells whether this is the same image again; it may read the whole file, so only when asked.
     facts: what the file says beside the pixels.
     notes: what was chosen or converted, in sentences for a person.
     """
@@ -86,10 +87,19 @@ class Source:
     bits: int | None
     random_access: bool
     decode_bytes: int
-    identity: dict[str, str | int]
+    identify: Callable[[], Identity] = field(repr=False)
     facts: PhotoFacts
     notes: tuple[str, ...]
     pixels: Pixels = field(repr=False)
+    identified: Identity | None = field(init=False, default=None, repr=False)
+
+    @property
+    def identity(self) -> Identity:
+        """Format, bytes, digest, selection: equal for the same image again. Computed once."""
+        if self.identified is None:
+            with decoding(self.uri):
+                self.identified = self.identify()
+        return self.identified
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """The window [y0, y1) x [x0, x1) as (channels, y1 - y0, x1 - x0), C-contiguous; windows beyond the image are refused."""
@@ -150,6 +160,8 @@ def decoding(uri: str, what: str = "the image") -> Iterator[None]:
         raise Refused(f"{uri}: {what} does not fit in memory; choose a machine with more, or a tiled format such as TIFF") from error
     except FileNotFoundError as error:
         raise Refused(f"{uri}: there is no such file; check the path") from error
+    except ImportError as error:
+        raise Refused(f"{uri}: opening it takes another package ({one_line(error)}); install it, or copy it to a local disk") from error
     except PermissionError as error:
         raise Refused(f"{uri}: may not be read; check its permissions") from error
     except Exception as error:

@@ -57,9 +57,7 @@ def open_tiff(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     needed = tiff_bytes(pixels, random_access, told.orientation)
     try:
         check_decode(uri, needed, max_bytes)
-        with decoding(uri):
-            identity = file_identity(uri, "TIFF", selection)
-    except (Refused, Damaged):
+    except Refused:
         pixels.close()
         raise
     return Source(
@@ -71,7 +69,7 @@ def open_tiff(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         bits=told.bits,
         random_access=random_access,
         decode_bytes=needed,
-        identity=identity,
+        identify=lambda: file_identity(uri, "TIFF", selection),
         facts=facts,
         notes=notes,
         pixels=upright,

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,10 @@ def open_zarr(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         needed = 2 * AT_ONCE * chunk if nearby else 2 * chunk * -(-pixels.shape[2] // max(1, found.array.chunks[-1]))
         needed += 0 if nearby else ingest_bytes(pixels.shape, dtype)
         check_decode(uri, needed, max_bytes)
-        identity = zarr_identity(uri, node, selection)
     colour, alpha = found.colour
     told = (*found.notes, *notes, *((note,) if note else ()))
-    return Source(uri, pixels.shape, dtype, colour, alpha, None, nearby, needed, identity, found.facts, told, pixels)
+    identify = partial(zarr_identity, uri, node, selection)
+    return Source(uri, pixels.shape, dtype, colour, alpha, None, nearby, needed, identify, found.facts, told, pixels)
 
 
 def reopened(uri: str, array: Any, kept: Mapping[str, Any]) -> Source:
@@ -86,7 +87,7 @@ def reopened(uri: str, array: Any, kept: Mapping[str, Any]) -> Source:
         bits=kept["bits"],
         random_access=True,
         decode_bytes=needed,
-        identity=dict(kept["identity"]),
+        identify=lambda: dict(kept["identity"]),
         facts=PhotoFacts.from_json(kept["facts"]),
         notes=tuple(kept["notes"]),
         pixels=pixels,

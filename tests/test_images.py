@@ -251,6 +251,15 @@ def test_a_corrupt_tile_is_named_and_the_others_can_be_read(tmp_path, change, co
         source.read(0, 64, 0, 96)
 
 
+def test_a_jpeg_tile_that_claims_to_be_huge_is_damaged(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", picture(64, 64), photometric="rgb", tile=(32, 32), compression="jpeg")
+    data = (tmp_path / "a.tif").read_bytes()
+    frame = data.index(b"\xff\xc0")
+    (tmp_path / "a.tif").write_bytes(data[: frame + 5] + b"\xff\xf0\xff\xf0" + data[frame + 9 :])
+    with open_image(tmp_path / "a.tif") as source, pytest.raises(Damaged, match=r"tile 0 .* 65520 x 65520"):
+        source.read(0, 9, 0, 9)
+
+
 def test_gdal_may_leave_out_tiles_of_no_data(tmp_path):
     pixels = picture(64, 96, 1, np.float32)[..., 0]
     tags = [(42113, "s", 0, "-9999", True)]
@@ -581,6 +590,8 @@ def test_missing_files_folders_and_wrong_selections_are_refused(tmp_path):
         open_image(tmp_path)
     with pytest.raises(Refused, match="object store"):
         open_image("s3://bucket/a.tif")
+    with pytest.raises(Refused, match="no such file"):
+        open_image("memory://nothing/here.zarr")
     Image.fromarray(picture(9, 9)).save(tmp_path / "a.png")
     with pytest.raises(Refused, match="--level"):
         open_image(tmp_path / "a.png", Selection(level=1))
@@ -635,6 +646,16 @@ def test_identity_of_a_zarr_changes_with_any_chunk(tmp_path):
     assert before == open_image(tmp_path / "a.zarr").identity
     array[5, 5] = 2
     assert before != open_image(tmp_path / "a.zarr").identity
+
+
+def test_identity_of_a_remote_zarr():
+    array = zarr.create_array("memory://tierscale/a.zarr", shape=(8, 8), chunks=(4, 4), dtype="u1")
+    array[:] = 1
+    with open_image("memory://tierscale/a.zarr") as source:
+        before = source.identity
+        assert (whole(source) == 1).all()
+    array.resize((12, 8))
+    assert open_image("memory://tierscale/a.zarr").identity != before
 
 
 # memory
@@ -747,7 +768,8 @@ def test_the_physical_size_of_the_picture_stays(scale):
 def test_facts_go_through_json():
     facts = PhotoFacts(
         icc=b"\0\1", exif=b"\xff", xmp=b"x", resolution=(1.5, 2.0), resolution_unit="inch", pixel_size=(1.0, 2.0), pixel_unit="micrometer",
-        geo={"ModelPixelScale": [1.0, 2.0, 0.0], "GDAL_NODATA": "nan"}, channel_names=("a", "b"), channel_colours=("FF0000", "00FF00"), nodata=-1.0,
+        geo={"ModelPixelScale": [1.0, 2.0, 0.0], "GDAL_NODATA": "nan"}, channel_names=("a", "b"), channel_colours=("FF0000", "00FF00"),
+        nodata=-1.0,
     )  # fmt: skip
     assert PhotoFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
     assert PhotoFacts.from_json(json.loads(json.dumps(PhotoFacts().to_json(), allow_nan=False))) == PhotoFacts()
