@@ -14,8 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    ObjectLostError,
+    OutOfMemoryError,
+    OwnerDiedError,
+    RayActorError,
+    RayTaskError,
+)
+
 from pipeline.worker import Worker
-from ray.exceptions import ActorDiedError, ActorUnavailableError, ObjectLostError, OutOfMemoryError, OwnerDiedError, RayActorError, RayTaskError
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +128,7 @@ class RayPool:
     def _hand_out(self) -> None:
         for kind, calls in self._waiting.items():
             while calls:
-                index = min(range(len(self._actors[kind])), key=lambda i: self._load.get(self._actors[kind][i], 0))  # noqa: B023
+                index = min(range(len(self._actors[kind])), key=lambda i: self._load.get(self._actors[kind][i], 0))
                 actor = self._actors[kind][index]
                 if self._load.get(actor, 0) >= CALLS_PER_ACTOR:
                     break

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import psutil
+
 from pipeline.errors import Refused
 from pipeline.pool import LocalPool, Pool
 from pipeline.worker import Worker
@@ -91,7 +92,9 @@ def start(where: str, workers: int | None) -> None:
     try:
         ray.init(address=where, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise Refused(f"no Ray cluster answers at {where} ({str(error).splitlines()[0]}); start one with ray start --head, or use --ray local") from error
+        raise Refused(
+            f"no Ray cluster answers at {where} ({str(error).splitlines()[0]}); start one with ray start --head, or use --ray local"
+        ) from error
 
 
 def specs(resources: dict[str, float], layout: str, device: str, workers: int | None):  # type: ignore[no-untyped-def]

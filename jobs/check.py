@@ -88,4 +88,3 @@ def status_of(output: str, at: float) -> dict[str, Any]:
         "text": text,
         "error": None,
     }
-

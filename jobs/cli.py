@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import Any
 
 import click
-from pipeline.errors import Damaged, Refused
 
 from jobs.options import BytesType, ScaleType, shared, to_options
+from pipeline.errors import Damaged, Refused
 
 CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -82,9 +82,8 @@ def cli() -> None:
 def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_json: bool, debug: bool, **given: Any) -> None:
     """Enlarge SOURCE into OUTPUT.zarr (or .tif or .png, exported from a zarr beside it). The same command again goes on where it stopped."""
     from cluster.session import session
-    from pipeline.run import Interrupted, Request, Run
-
     from jobs.progress import Bar
+    from pipeline.run import Interrupted, Request, Run
 
     target = zarr_beside(output)
     check_export(output)
@@ -151,9 +150,8 @@ def tell(summary: dict[str, Any]) -> str:
 def plan(source: str, output: str, overwrite: bool, keep_source: bool, as_json: bool, debug: bool, **given: Any) -> None:
     """Say what upscale would do with the same arguments, and what it would take; writes nothing to OUTPUT."""
     from cluster.session import session
-    from pipeline.run import Request, plan_only
-
     from jobs.progress import Bar
+    from pipeline.run import Request, plan_only
 
     check_export(output)
     request = Request(source, zarr_beside(output), to_options(given), given["max_memory"], overwrite)
@@ -161,12 +159,16 @@ def plan(source: str, output: str, overwrite: bool, keep_source: bool, as_json: 
     where = "none" if given["ray_address"] == "local" else given["ray_address"]
     with session(where, given["layout"], given["device"], given["workers"]) as pool, Bar() as bar:
         _, summary = plan_only(request, pool, bar)
-    text = tell(summary) + "\n" + "\n".join(
-        (
-            f"  memory           {summary['memory_bytes'] / 2**30:.2f} GiB at most",
-            f"  disk             {summary['disk_bytes'] / 2**30:.2f} GiB before compression",
-            f"  time             about {summary['seconds_estimate']:.0f} s",
-            f"  tiles of         {summary['tile']} pixels, halo {summary['halo']}, which adds {summary['halo_overhead']:.0%} to the dearest tier's cost",
+    text = (
+        tell(summary)
+        + "\n"
+        + "\n".join(
+            (
+                f"  memory           {summary['memory_bytes'] / 2**30:.2f} GiB at most",
+                f"  disk             {summary['disk_bytes'] / 2**30:.2f} GiB before compression",
+                f"  time             about {summary['seconds_estimate']:.0f} s",
+                f"  tiles of         {summary['tile']} pixels, halo {summary['halo']}, which adds {summary['halo_overhead']:.0%} to the dearest tier's cost",
+            )
         )
     )
     emit(as_json, summary, text)
@@ -180,7 +182,6 @@ def plan(source: str, output: str, overwrite: bool, keep_source: bool, as_json: 
 def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
     """Read every shard of OUTPUT.zarr back and compare it with its receipt."""
     from cluster.session import session
-
     from jobs.check import verify_output
 
     with session("none", "auto", "auto") as pool:
@@ -225,11 +226,10 @@ def export(output: str, file: str, compression: str, max_memory: int | None, as_
 
 def export_to(output: str, file: str, compression: str, max_memory: int | None, bar: Any) -> None:
     """Export a finished output by the suffix of `file`."""
+    from jobs.check import finished
     from pipeline.export import export_png, export_tiff
     from pipeline.facts import PhotoFacts
     from pipeline.receipts import Folder
-
-    from jobs.check import finished
 
     folder = Folder(output)
     made = folder.plan()
@@ -259,19 +259,35 @@ def export_to(output: str, file: str, compression: str, max_memory: int | None, 
 @click.option("--max-memory", type=BytesType())
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--debug", is_flag=True)
-def ingest(source: str, output: str, series: int | None, level: int, z: int | None, t: int | None, max_memory: int | None, as_json: bool, debug: bool) -> None:
+def ingest(
+    source: str,
+    output: str,
+    series: int | None,
+    level: int,
+    z: int | None,
+    t: int | None,
+    max_memory: int | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
     """Bring any image into a chunked zarr array, in bounded memory."""
+    from jobs.progress import Bar
     from pipeline.images import Selection, open_image
     from pipeline.ingest import ingest as ingest_image
     from pipeline.prepare import check_paths
-
-    from jobs.progress import Bar
 
     check_source(source)
     check_paths(source, output)
     with Bar() as bar, open_image(source, Selection(series, level, z, t), max_memory) as image:
         ingest_image(image, output, progress=lambda done, total: bar("ingest", done, total))
-        content = {"status": "done", "output": output, "shape": list(image.shape), "dtype": image.dtype.name, "notes": list(image.notes), "error": None}
+        content = {
+            "status": "done",
+            "output": output,
+            "shape": list(image.shape),
+            "dtype": image.dtype.name,
+            "notes": list(image.notes),
+            "error": None,
+        }
         emit(as_json, content, f"{output}: {image.shape[2]}x{image.shape[1]} pixels, {image.shape[0]} channels, {image.dtype.name}")
 
 
@@ -280,9 +296,10 @@ def ingest(source: str, output: str, series: int | None, level: int, z: int | No
 @click.option("--debug", is_flag=True)
 def models(as_json: bool, debug: bool) -> None:
     """The networks that can be tiers."""
-    from models import listing
     from rich.console import Console
     from rich.table import Table
+
+    from models import listing
 
     found = listing()
     if as_json:

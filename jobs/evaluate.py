@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from models.quality import psnr, ssim
 from models.train.degrade import shrink
 from pipeline.errors import Refused
@@ -25,7 +26,9 @@ def evaluate_folder(folder: str, options: Options) -> dict[str, Any]:
         raise Refused(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     images = [evaluate_image(path, options) for path in files]
     coloured = [image for image in images if not image["grey"]]
-    mean = {key: float(np.mean([image[key] for image in coloured])) for key in ("psnr", "ssim", "cost_share", "seconds")} if coloured else {}
+    mean = (
+        {key: float(np.mean([image[key] for image in coloured])) for key in ("psnr", "ssim", "cost_share", "seconds")} if coloured else {}
+    )
     return {"status": "done", "images": images, "mean": mean, "protocol": PROTOCOL, "tiers": list(options.tier_labels), "error": None}
 
 
@@ -77,5 +80,7 @@ def tell_evaluation(found: dict[str, Any]) -> str:
     for image in [*found["images"], {"name": "mean", "grey": False, **found["mean"]}]:
         if "psnr" in image:
             mark = " (grey, not in the mean)" if image["grey"] else ""
-            lines.append(f"{image['name']:<28} {image['psnr']:>7.3f} {image['ssim']:>7.4f} {image['cost_share']:>6.1%} {image['seconds']:>8.2f}{mark}")
+            lines.append(
+                f"{image['name']:<28} {image['psnr']:>7.3f} {image['ssim']:>7.4f} {image['cost_share']:>6.1%} {image['seconds']:>8.2f}{mark}"
+            )
     return "\n".join(lines)

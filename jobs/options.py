@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import click
+
 from pipeline.errors import Refused
 from pipeline.manifest import parse_scale
 from pipeline.plan import Options
@@ -46,19 +47,37 @@ def _numbers(text: str | None, count: int, what: str, kind: type) -> tuple[Any, 
 
 
 SHARED: list[Callable[[Any], Any]] = [
-    click.option("--scale", type=ScaleType(), default=Fraction(4), show_default="4", help="How many times larger: a number or a fraction such as 5/2."),
+    click.option(
+        "--scale",
+        type=ScaleType(),
+        default=Fraction(4),
+        show_default="4",
+        help="How many times larger: a number or a fraction such as 5/2.",
+    ),
     click.option("--tiers", help="Networks from cheap to dear, with commas between them."),
     click.option("--policy", type=click.Choice(list(POLICIES)), help="How tiles are given their tiers (default adaptive)."),
-    click.option("--budget", type=float, help="Share of the cost of the dearest tier everywhere that may be spent; implies --policy budget."),
+    click.option(
+        "--budget", type=float, help="Share of the cost of the dearest tier everywhere that may be spent; implies --policy budget."
+    ),
     click.option("--threshold", type=float, help="Difficulty (squared error, values 0..1) above which a dearer tier is taken."),
     click.option("--tile", type=int, default=128, show_default=True, help="Side of a tile in input pixels."),
     click.option("--blend", type=int, default=4, show_default=True, help="Width of the fade between tiers in input pixels."),
-    click.option("--layout", type=click.Choice(["auto", "split", "together"]), default="auto", show_default=True, help="One pool of workers, or the dearest tier apart."),
-    click.option("--ray", "ray_address", default="local", show_default=True, help="local: a Ray of its own; none: threads; or a cluster's ADDRESS."),
+    click.option(
+        "--layout",
+        type=click.Choice(["auto", "split", "together"]),
+        default="auto",
+        show_default=True,
+        help="One pool of workers, or the dearest tier apart.",
+    ),
+    click.option(
+        "--ray", "ray_address", default="local", show_default=True, help="local: a Ray of its own; none: threads; or a cluster's ADDRESS."
+    ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
     click.option("--workers", type=click.IntRange(min=1), help="Worker processes (default: one for each core or GPU)."),
     click.option("--max-memory", type=BytesType(), help="Bytes that all processes together may take, such as 8G."),
-    click.option("--range", "value_range", help="LO,HI: values that become black and white (default: by type for 8 bits, else as measured)."),
+    click.option(
+        "--range", "value_range", help="LO,HI: values that become black and white (default: by type for 8 bits, else as measured)."
+    ),
     click.option("--region", help="X,Y,W,H: a trial crop of the input."),
     click.option("--series", type=int, help="Image of a file that holds several."),
     click.option("--level", type=int, default=0, help="Pyramid level of the source to enlarge."),

@@ -22,7 +22,14 @@ class Bar:
         self._began: dict[str, float] = {}
         self._said = time.monotonic()
         self._tasks: dict[str, int] = {}
-        columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description:>9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
         self._progress = Progress(*columns, console=Console(stderr=True))
 
     def __enter__(self) -> "Bar":

@@ -15,16 +15,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import click
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from cluster.session import session
+from jobs.cli import Draining, Ended, emit, fail
+from jobs.options import shared, to_options
+from jobs.progress import Bar
 from pipeline.errors import Damaged, Refused
 from pipeline.manifest import Manifest, Row
 from pipeline.plan import Options
 from pipeline.pool import Pool
 from pipeline.run import Interrupted, Request, Run
-
-from jobs.cli import Draining, Ended, emit, fail
-from jobs.options import shared, to_options
-from jobs.progress import Bar
 
 RESULT = pa.schema(
     [
@@ -150,7 +150,9 @@ def _one(number: int, request: Request, pool: Pool, stop: threading.Event) -> di
     return _row(number, request.source, request.output, "done" if run.written else "skipped", summary)
 
 
-def _row(number: int, source: str, output: str | None, status: str, summary: Mapping[str, Any] | None = None, error: str | None = None) -> dict[str, Any]:
+def _row(
+    number: int, source: str, output: str | None, status: str, summary: Mapping[str, Any] | None = None, error: str | None = None
+) -> dict[str, Any]:
     made = summary or {}
     shape = made.get("shape") or (None, None, None)
     return {
@@ -177,7 +179,9 @@ def _row(number: int, source: str, output: str | None, status: str, summary: Map
 @click.option("--overwrite", is_flag=True, help="Replace outputs of ours that were planned otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
-def command(manifest_path: str, output_root: str | None, results: str | None, overwrite: bool, as_json: bool, debug: bool, **given: Any) -> None:
+def command(
+    manifest_path: str, output_root: str | None, results: str | None, overwrite: bool, as_json: bool, debug: bool, **given: Any
+) -> None:
     """Enlarge every image of a manifest. The same command again finishes what is left."""
     where = given["ray_address"]
     if where == "local" and os.environ.get("RAY_ADDRESS"):
@@ -198,7 +202,18 @@ def command(manifest_path: str, output_root: str | None, results: str | None, ov
         good = len(rows) - len(failed)
         text = f"{good} of {len(manifest)} images are enlarged, {len(failed)} failed" + (f"; the table is {path}" if path else "")
         status = "interrupted" if draining.code else "failed" if failed else "done"
-        emit(as_json, {"status": status, "images": len(manifest), "done": good, "failed": len(failed), "results": path, "error": text if failed else None}, text)
+        emit(
+            as_json,
+            {
+                "status": status,
+                "images": len(manifest),
+                "done": good,
+                "failed": len(failed),
+                "results": path,
+                "error": text if failed else None,
+            },
+            text,
+        )
         if draining.code:
             print("stopped; the same command again goes on from here", file=sys.stderr)
             raise Ended(draining.code)

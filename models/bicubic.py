@@ -18,5 +18,6 @@ class Bicubic:
 
     def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
         pixels = resample(windows, place, "bicubic")
-        spent = multiply_adds(*windows.shape[1:], *pixels.shape[2:], "bicubic")
+        channels, height, width = windows.shape[1:]
+        spent = multiply_adds(channels, height, width, pixels.shape[2], pixels.shape[3], "bicubic")
         return Upscaled(pixels, torch.full((len(windows),), float(spent), dtype=torch.float64))

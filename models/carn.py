@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.stream import Chain, Convolve, Delay, Finely, Stream, shuffle
+from models.stream import Chain, Convolve, Delay, Finely, RowNetwork, Stream, shuffle
 
 # Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
 TAIL = 1024
@@ -27,14 +27,14 @@ class Unit(nn.Module):
         return F.relu(x + self.mix(F.relu(self.second(F.relu(self.first(x))))))
 
 
-def merges(features: int, norm: bool) -> nn.ModuleList:
+def merges(features: int, norm: bool) -> Sequence[nn.Module]:
     """The three 1x1 convolutions of a cascade, from 2, 3 and 4 times `features` channels to `features`."""
 
     def one(count: int) -> nn.Module:
         convolution = nn.Conv2d(count * features, features, 1, bias=not norm)
         return nn.Sequential(convolution, nn.BatchNorm2d(features)) if norm else convolution
 
-    return nn.ModuleList(one(count) for count in (2, 3, 4))
+    return nn.ModuleList(one(count) for count in (2, 3, 4))  # type: ignore[return-value]
 
 
 class Block(nn.Module):
@@ -52,8 +52,12 @@ class Block(nn.Module):
             last = F.relu(merge(known))
         return last
 
+    def stream(self) -> Stream:
+        """The same block, fed by rows."""
+        return Cascade([UnitRows(self.unit) for _ in range(3)], self.merges)
 
-class Carn(nn.Module):
+
+class Carn(RowNetwork):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
     features: channels; groups: of the 3x3 convolutions; norm: batch norm in place of the bias behind the merging 1x1 convolutions,
@@ -68,10 +72,14 @@ class Carn(nn.Module):
         # Entry 1, nine units of 2, first growing convolution 1; what follows at finer resolution adds less than one pixel more.
         self.reach = 21
         self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.blocks = nn.ModuleList(Block(features, groups, norm) for _ in range(3))
+        self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
+            Block(features, groups, norm) for _ in range(3)
+        )
         self.merges = merges(features, norm)
         self.steps = (2, 2) if scale == 4 else (scale,)
-        self.grow = nn.ModuleList(nn.Conv2d(features, features * s * s, 3, padding=1, groups=groups) for s in self.steps)
+        self.grow: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+            nn.Conv2d(features, features * s * s, 3, padding=1, groups=groups) for s in self.steps
+        )
         self.exit = nn.Conv2d(features, 3, 3, padding=1)
         self._initialise()
 
@@ -86,7 +94,7 @@ class Carn(nn.Module):
                 nn.init.kaiming_normal_(module.mix.weight)
         with torch.no_grad():
             for block in self.blocks:
-                block.unit.mix.weight.mul_(0.2)  # type: ignore[union-attr, operator]
+                block.unit.mix.weight.mul_(0.2)
             self.exit.weight.mul_(0.02)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,15 +109,15 @@ class Carn(nn.Module):
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""
-        blocks = [Cascade([UnitRows(block.unit) for _ in range(3)], block.merges) for block in self.blocks]  # type: ignore[arg-type]
+        body = Cascade([block.stream() for block in self.blocks], self.merges)
         tail: list[Stream | Callable[[Tensor], Tensor]] = []
         for grow, step in zip(self.grow, self.steps, strict=True):
-            tail += [Convolve.of(grow), torch.relu_, shuffle(step)]  # type: ignore[arg-type]
-        return Chain(Convolve.of(self.entry), Cascade(blocks, self.merges), Finely(Chain(*tail, Convolve.of(self.exit)), TAIL))  # type: ignore[arg-type]
+            tail += [Convolve.of(grow), torch.relu_, shuffle(step)]
+        return Chain(Convolve.of(self.entry), body, Finely(Chain(*tail, Convolve.of(self.exit)), TAIL))
 
     def fold(self) -> "Carn":
         """The same network with its batch norms worked into the 1x1 convolutions before them."""
-        plain = Carn(self.scale, self.entry.out_channels, self.grow[0].groups)  # type: ignore[arg-type]
+        plain = Carn(self.scale, self.entry.out_channels, self.grow[0].groups)
         plain.load_state_dict(folded(self.state_dict()))
         return plain.eval()
 

@@ -6,7 +6,7 @@ Five parts: features (5x5), shrink (1x1), map (m times 3x3), expand (1x1), and a
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.stream import Chain, Convolve, Stream, shuffle
+from models.stream import Chain, Convolve, RowNetwork, Stream, shuffle
 
 
 def _padding(scale: int) -> tuple[int, int]:
@@ -40,7 +40,7 @@ def as_convolution(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
     return spread, layer.bias.repeat_interleave(scale * scale)
 
 
-class Fsrcnn(nn.Module):
+class Fsrcnn(RowNetwork):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; FSRCNN(d, s, m) in the paper's notation.
 
     features: d, channels of the outer parts; narrow: s, channels of the mapping; mapping: m, its 3x3 convolutions.

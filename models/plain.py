@@ -6,11 +6,11 @@ from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from models import resample
 from models.cost import blank, executed
-from models.stream import bands, run
+from models.stream import RowNetwork, bands, run
 from models.upscaler import Placement, Upscaled
 from models.weights import Blueprint, Checkpoint, fill
 
@@ -41,13 +41,12 @@ class PlainUpscaler:
     scales: frozenset[Fraction] | None
     reach: int | None
 
-    def __init__(self, network: nn.Module, blueprint: Blueprint) -> None:
+    def __init__(self, network: RowNetwork, blueprint: Blueprint) -> None:
         self.scale = blueprint.scale
         self.scales = frozenset({Fraction(blueprint.scale)})
         self.blueprint = blueprint
-        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        inner: int = network.reach  # type: ignore[assignment]
-        self.reach = inner if blueprint.residual is None else max(inner, resample.reach(blueprint.residual))
+        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.reach = network.reach if blueprint.residual is None else max(network.reach, resample.reach(blueprint.residual))
         self.mean = torch.tensor(blueprint.mean).view(3, 1, 1)
         self.weight = None if blueprint.residual is None else residual_weight(blueprint.residual, blueprint.scale)
         self._counted: dict[bool, int] = {}
@@ -71,7 +70,7 @@ class PlainUpscaler:
         """Pixels of windows (N, 3, h, w). Streamed, nothing is computed twice; a GPU takes a batch at once."""
         centred = windows - self.mean
         if streamed:
-            result = run(self.network.stream, centred, self.scale, self.network.reach)  # type: ignore[arg-type, operator]
+            result = run(self.network.stream, centred, self.scale, self.network.reach)
         else:
             result = self.network(centred.contiguous(memory_format=torch.channels_last))
         if self.weight is None:
@@ -90,7 +89,7 @@ class PlainUpscaler:
         return self._counted[streamed] * height * width
 
 
-def build(network: type[nn.Module], checkpoint: Checkpoint, origin: str) -> PlainUpscaler:
+def build(network: type[RowNetwork], checkpoint: Checkpoint, origin: str) -> PlainUpscaler:
     """The upscaler of a checkpoint; `origin` names it in errors."""
     blueprint = checkpoint.blueprint
     try:

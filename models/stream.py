@@ -25,6 +25,20 @@ class Stream(Protocol):
         ...
 
 
+class RowNetwork(nn.Module):
+    """A network (N, 3, h, w) -> (N, 3, scale * h, scale * w) that can also be fed by rows, with the same result.
+
+    scale: output pixels for each input pixel. reach: input pixels it looks at on each side.
+    """
+
+    scale: int
+    reach: int
+
+    def stream(self) -> Stream:
+        """A fresh stream for one window."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be fed by rows; write its stream()")
+
+
 class Convolve:
     """A convolution of odd kernel and stride 1 with zeros around the window; its output lags half a kernel behind."""
 

@@ -50,7 +50,9 @@ class Placement:
             (top, bottom), (left, right) = self.hr_spans(index, height, width)
             shapes.add((bottom - top, right - left))
         if len(shapes) != 1:
-            raise ValueError(f"windows of {height}x{width} at {self.origins} become outputs of different sizes {sorted(shapes)}; batch them apart")
+            raise ValueError(
+                f"windows of {height}x{width} at {self.origins} become outputs of different sizes {sorted(shapes)}; batch them apart"
+            )
         return shapes.pop()
 
     @staticmethod

@@ -68,7 +68,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except SafetensorError as error:
         raise ValueError(f"{path} cannot be read as safetensors ({error}); it is damaged or of another format") from error
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}; only files written by jobs/train.py say what to build")
+        found = metadata.get("format")
+        raise ValueError(f"{path} has format {found!r}, not {FORMAT!r}; only files written by jobs/train.py say what to build")
     return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}, metadata
 
 

@@ -98,4 +98,8 @@ def detail(tiles: np.ndarray, tiers: int) -> np.ndarray:
     down = np.diff(tiles, axis=-2)
     across = np.diff(tiles, axis=-1)
     energy = sum(np.square(part).mean(axis=(1, 2, 3, 4)) if part.size else np.zeros(len(tiles)) for part in (down, across))
-    return (np.asarray(energy)[:, None] * np.linspace(1, 0, tiers)[None]).astype(np.float32) if tiers > 1 else np.asarray(energy, np.float32)[:, None]
+    return (
+        (np.asarray(energy)[:, None] * np.linspace(1, 0, tiers)[None]).astype(np.float32)
+        if tiers > 1
+        else np.asarray(energy, np.float32)[:, None]
+    )

@@ -64,6 +64,10 @@ class PhotoFacts:
             geo=None if self.geo is None else scaled_geo(self.geo, s),
         )
 
+    def cropped(self, x: int, y: int) -> PhotoFacts:
+        """The facts of a crop whose first pixel is column `x`, row `y`."""
+        return self if self.geo is None else replace(self, geo=cropped_geo(self.geo, x, y))
+
     def turned(self) -> PhotoFacts:
         """The facts after x and y changed places."""
         return replace(
@@ -127,6 +131,20 @@ def scaled_geo(geo: Geo, scale: float) -> dict[str, Any]:
         back = np.diag([1 / scale, 1 / scale, 1.0, 1.0])
         back[:2, 3] = half / scale - half
         out["ModelTransformation"] = (np.array(geo["ModelTransformation"], dtype=np.float64).reshape(4, 4) @ back).ravel().tolist()
+    return out
+
+
+def cropped_geo(geo: Geo, x: int, y: int) -> dict[str, Any]:
+    """GeoTIFF tags of a crop whose first pixel is column `x`, row `y`: raster coordinates are counted from there."""
+    out = dict(geo)
+    if "ModelTiepoint" in geo:
+        ties = np.array(geo["ModelTiepoint"], dtype=np.float64).reshape(-1, 6)
+        ties[:, :2] -= (x, y)
+        out["ModelTiepoint"] = ties.ravel().tolist()
+    if "ModelTransformation" in geo:
+        shift = np.eye(4)
+        shift[:2, 3] = (x, y)
+        out["ModelTransformation"] = (np.array(geo["ModelTransformation"], dtype=np.float64).reshape(4, 4) @ shift).ravel().tolist()
     return out
 
 

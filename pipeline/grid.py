@@ -12,8 +12,8 @@ import numpy as np
 
 from models.upscaler import hr_edge, hr_length
 
-# Shards of up to five by five tiles: with fewer the halo costs more, with more the windows need too much memory.
-MOST_SHARD_TILES = 5
+# Shards of up to six by six tiles: with fewer the halo costs more, with more a shard's pixels need too much memory.
+MOST_SHARD_TILES = 6
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,7 +91,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.tile % self.scale.denominator:
-            raise ValueError(f"a tile of {self.tile} pixels is no multiple of {self.scale.denominator}, the denominator of scale {self.scale}")
+            raise ValueError(
+                f"a tile of {self.tile} pixels is no multiple of {self.scale.denominator}, the denominator of scale {self.scale}"
+            )
 
     @property
     def hr_size(self) -> tuple[int, int]:
@@ -136,7 +138,8 @@ class Grid:
     def shard_block(self, shard: tuple[int, int]) -> tuple[Span, Span]:
         """Rows and columns of the tiles in a shard."""
         spans = [
-            Span(index * side, min((index + 1) * side, count)) for index, side, count in zip(shard, self.shard_tiles, self.tiles, strict=True)
+            Span(index * side, min((index + 1) * side, count))
+            for index, side, count in zip(shard, self.shard_tiles, self.tiles, strict=True)
         ]
         return spans[0], spans[1]
 
@@ -160,8 +163,8 @@ class Grid:
     def window(self, need: Rect, reach: int, blend: int) -> Rect:
         """The input rectangle to read so that `need` comes out right.
 
-        Lengths come from a short ladder (one narrow strip, or whole tiles, each with its halo), so that windows have few
-        shapes. At the edge of the image the window slides inwards instead of shrinking: it ends where the image ends,
+        Lengths come from a short ladder (one narrow strip, or quarters of tiles, each with its halo), so that windows have
+        few shapes. At the edge of the image the window slides inwards instead of shrinking: it ends where the image ends,
         which is where the network's own border treatment belongs.
         """
         return Rect(self._along(need.y, 0, reach, blend), self._along(need.x, 1, reach, blend))
@@ -170,8 +173,8 @@ class Grid:
         length = self.size[axis]
         wanted = need.grown(reach, length)
         halo = 2 * (reach + blend)
-        ladder = [blend + halo] + [count * self.tile + halo for count in range(1, self.shard_tiles[axis] + 1)]
-        # A core of whole tiles with its blend always fits the ladder; tiles narrower than the blend's corners may ask for one pixel row more.
+        # Whole tiles inside the image; quarters serve its ragged far edge, where rounding up to a whole tile would waste most.
+        ladder = [blend + halo] + [part * self.tile // 4 + halo for part in range(1, 4 * self.shard_tiles[axis] + 1)]
         longest = min(length, next((rung for rung in ladder if rung >= wanted.length), wanted.length))
         step = self.scale.denominator
         # Origins fall on output pixels where they can; at the far edge the window ends with the image.

@@ -254,7 +254,10 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
             if key == "tiers":
                 old, new = ([_tier_words(tier) for tier in tiers or ()] for tiers in (old, new))
             if key == "source":
-                old, new = ({k: v for k, v in (one or {}).items() if (old or {}).get(k) != (new or {}).get(k)} for one in (stored.get(key), asked[key]))
+                old, new = (
+                    {k: v for k, v in (one or {}).items() if (old or {}).get(k) != (new or {}).get(k)}
+                    for one in (stored.get(key), asked[key])
+                )
             found.append(f"{key} {_short(old)}, now {_short(new)}")
     return found
 

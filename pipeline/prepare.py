@@ -9,19 +9,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import models
 import numpy as np
 import psutil
 import torch
 
+import models
 from pipeline import routing
 from pipeline.colour import plane_count
 from pipeline.errors import Refused
 from pipeline.facts import PhotoFacts
+from pipeline.grid import tile_length
 from pipeline.images import Selection, Source, open_image
 from pipeline.plan import ENDLESS_REACH, Options, Plan, Tier, cost_of_routes
 from pipeline.store import level_sizes
-from pipeline.grid import tile_length
+import itertools
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and Ray's own processes together.
 WORKER_BYTES = 450 << 20
@@ -91,7 +92,9 @@ def draft_of(image: Source, options: Options) -> tuple[Plan, Found]:
         scores="scout" if models.load_scout([tier.label for tier in tiers], options.scale) is not None else "detail",
     )
     if plan.scores == "detail" and options.policy not in ("dearest", "cheapest") and len(tiers) > 1:
-        found = replace(found, notes=(*found.notes, f"no scout was fitted for {', '.join(options.tier_labels)}: tiles are ranked by plain detail"))
+        found = replace(
+            found, notes=(*found.notes, f"no scout was fitted for {', '.join(options.tier_labels)}: tiles are ranked by plain detail")
+        )
     return plan, found
 
 
@@ -115,7 +118,9 @@ def reopen(plan: Plan) -> Found:
     selection = Selection(**plan.source["selection"])
     with open_image(plan.source["uri"], selection) as image:
         if dict(image.identity) != plan.source["identity"]:
-            raise Refused(f"{plan.source['uri']} is not the image that was planned (its content changed); restore it, or begin anew with --overwrite")
+            raise Refused(
+                f"{plan.source['uri']} is not the image that was planned (its content changed); restore it, or begin anew with --overwrite"
+            )
         return Found(image.uri, selection, image.facts, image.facts, not image.random_access, None, ())
 
 
@@ -147,9 +152,11 @@ def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
     if len(set(labels)) != len(labels):
         raise Refused(f"the tiers {', '.join(labels)} name one twice")
     tiers = tuple(_tier(label, scale) for label in labels)
-    for cheap, dear in zip(tiers, tiers[1:], strict=False):
+    for cheap, dear in itertools.pairwise(tiers):
         if cheap.cost >= dear.cost:
-            raise Refused(f"tiers go from cheap to dear, but {cheap.label} costs {cheap.cost:.0f} per pixel and {dear.label} {dear.cost:.0f}; change their order")
+            raise Refused(
+                f"tiers go from cheap to dear, but {cheap.label} costs {cheap.cost:.0f} per pixel and {dear.label} {dear.cost:.0f}; change their order"
+            )
     return tiers
 
 
@@ -225,7 +232,9 @@ def check_memory(plan: Plan, allowed: int | None, workers: int) -> None:
         if memory(replace(plan, tile=tile), workers) <= limit:
             advice = f"--tile {tile}, or --max-memory {needed}"
             break
-    raise Refused(f"the plan needs {needed / 2**30:.2f} GiB with {workers} workers, but {limit / 2**30:.2f} GiB may be used; what would fit: {advice}")
+    raise Refused(
+        f"the plan needs {needed / 2**30:.2f} GiB with {workers} workers, but {limit / 2**30:.2f} GiB may be used; what would fit: {advice}"
+    )
 
 
 def disk(plan: Plan) -> int:
@@ -241,7 +250,9 @@ def check_disk(plan: Plan, output: str) -> None:
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < disk(plan) / 5:
-        raise Refused(f"the output needs about {disk(plan) / 2**30:.2f} GiB, and {folder} has {free / 2**30:.2f} GiB free; choose another place")
+        raise Refused(
+            f"the output needs about {disk(plan) / 2**30:.2f} GiB, and {folder} has {free / 2**30:.2f} GiB free; choose another place"
+        )
 
 
 def outlook(plan: Plan, workers: int) -> dict[str, Any]:

@@ -106,8 +106,7 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 def preview(output: str, plan: Plan) -> Image.Image:
     """The whole output as an 8-bit picture, longer side at most PICTURE pixels."""
-    sizes = store.level_sizes(plan.grid.hr_size)
-    level = len(sizes) - 1
+    level = max((n for n, size in enumerate(store.level_sizes(plan.grid.hr_size)) if max(size) >= PICTURE), default=0)
     array = store.open_level(output, level)
     pixels = store.read_rect(array, Rect(Span(0, array.shape[1]), Span(0, array.shape[2])), output)
     picture = Image.fromarray(display(pixels, plan))

@@ -38,7 +38,9 @@ def check(errors: np.ndarray, columns: int) -> None:
     bad = np.flatnonzero(~np.isfinite(errors).all(axis=1))
     if len(bad):
         row, column = divmod(int(bad[0]), columns)
-        raise ValueError(f"the scout's score of tile (row {row}, column {column}) is {errors[bad[0]].tolist()}, not a number; check its pixels")
+        raise ValueError(
+            f"the scout's score of tile (row {row}, column {column}) is {errors[bad[0]].tolist()}, not a number; check its pixels"
+        )
 
 
 def dearest(errors: np.ndarray, choice: Choice) -> np.ndarray:
@@ -101,7 +103,9 @@ def budget(errors: np.ndarray, choice: Choice) -> np.ndarray:
     least = choice.cost_of(cheapest(errors, choice))
     if least > allowed:
         share = least / choice.cost_of(dearest(errors, choice))
-        raise ValueError(f"a budget of {choice.budget:g} is below the cheapest tier everywhere, which costs {share:.4f} of the dearest; ask for that or more")
+        raise ValueError(
+            f"a budget of {choice.budget:g} is below the cheapest tier everywhere, which costs {share:.4f} of the dearest; ask for that or more"
+        )
     tiles, tiers = climb(errors, np.asarray(choice.costs, np.float64))
 
     def routed(steps: int) -> np.ndarray:

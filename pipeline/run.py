@@ -59,7 +59,9 @@ class Run:
     pool: Pool
     progress: Progress = silent
     stop: threading.Event = field(default_factory=threading.Event)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("ingest", "score", "enlarge", "stitch", "pyramid", "total"), 0.0))
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("ingest", "score", "enlarge", "stitch", "pyramid", "total"), 0.0)
+    )
     notes: list[str] = field(default_factory=list)
     plan: Plan | None = None
     done_before: int = 0
@@ -300,7 +302,9 @@ class Run:
         wanted = {key for level in range(len(store.level_sizes(plan.grid.hr_size))) for key in self._keys(plan, level)}
         absent = wanted - {receipt.key for receipt in receipts}
         if absent:
-            raise Damaged(f"{self.request.output} lacks {len(absent)} of {len(wanted)} receipts, for example {min(absent)}; give the same command again")
+            raise Damaged(
+                f"{self.request.output} lacks {len(absent)} of {len(wanted)} receipts, for example {min(absent)}; give the same command again"
+            )
         report.close(self.request.output, plan, receipts, self.summary("done"), facts.hr_facts, self.notes)
         if facts.needs_ingest and not self.request.keep_source:
             shutil.rmtree(self.folder.path / "source.zarr", ignore_errors=True)
@@ -316,9 +320,15 @@ class Run:
         cost = sum(receipt.cost for receipt in receipts)
         total = 0
         if plan:
-            total = sum(len(self._keys(plan, level)) for level in range(len(store.level_sizes(plan.grid.hr_size)))) if Path(self.request.output).exists() else 0
+            total = (
+                sum(len(self._keys(plan, level)) for level in range(len(store.level_sizes(plan.grid.hr_size))))
+                if Path(self.request.output).exists()
+                else 0
+            )
         folder = self.folder.path
-        files = {name: str(folder / file) for name, file in (("preview", "preview.png"), ("routing", "routing.png"), ("tiles", "tiles.parquet"))}
+        files = {
+            name: str(folder / file) for name, file in (("preview", "preview.png"), ("routing", "routing.png"), ("tiles", "tiles.parquet"))
+        }
         return {
             "status": status,
             "output": self.request.output,
@@ -382,7 +392,9 @@ class Flight:
         if isinstance(error, Damaged):
             raise error
         if self.tries[key] >= TRIES:
-            raise Damaged(f"shard {key[1]}.{key[2]} of level {key[0]} failed {TRIES} times; the last time: {type(error).__name__}: {error}") from error
+            raise Damaged(
+                f"shard {key[1]}.{key[2]} of level {key[0]} failed {TRIES} times; the last time: {type(error).__name__}: {error}"
+            ) from error
         self.launch(key)
 
 
@@ -425,4 +437,3 @@ def heal(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:
             healed.append(pool.submit("pyramid", handle, output, receipt.level, shard).result())
     shutil.rmtree(copy, ignore_errors=True)
     return healed
-

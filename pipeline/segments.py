@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.errors import Damaged
 from pipeline.flat import Finishing
-from pipeline.source import one_line, window_strips
+from pipeline.source import STRIP_ROWS, one_line, window_strips
 
 CACHE_BYTES = 64 << 20
 JPEG = 7
@@ -30,7 +30,7 @@ class Segments:
     grid: tiles down and across (strips: one across); size: of a segment, (y, x).
     separate: planes of single samples inside a page (1 where samples lie together).
     missing: value of segments that the file leaves out, None where it may not.
-    cache: decoded segments by (plane, number), `held` bytes together, at most CACHE_BYTES.
+    cache: decoded segments by (plane, number), `held` bytes together, at most kept_bytes.
     """
 
     uri: str
@@ -62,6 +62,16 @@ class Segments:
         """Decoded bytes of one segment."""
         return self.size[0] * self.size[1] * self.together * np.dtype(self.planes[0].keyframe.dtype).itemsize
 
+    @property
+    def strip_rows(self) -> int:
+        """Rows of a strip that is handed out."""
+        return STRIP_ROWS if self.grid == (1, 1) else max(1, STRIP_ROWS // self.size[0]) * self.size[0]
+
+    @property
+    def kept_bytes(self) -> int:
+        """Decoded bytes that are kept: CACHE_BYTES, or all that one place in the grid takes."""
+        return max(CACHE_BYTES, len(self.planes) * self.separate * self.segment_bytes)
+
     def decoded(self, plane: int, number: int) -> np.ndarray:
         """Segment `number` of a page as (y, x, samples); strips at the bottom are shorter."""
         with self.lock:
@@ -73,7 +83,7 @@ class Segments:
             if (plane, number) not in self.cache:
                 self.cache[plane, number] = block
                 self.held += block.nbytes
-            while len(self.cache) > 1 and self.held > CACHE_BYTES:
+            while len(self.cache) > 1 and self.held > self.kept_bytes:
                 self.held -= self.cache.popitem(last=False)[1].nbytes
         return block
 
@@ -120,8 +130,8 @@ class Segments:
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=-1)
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Whole rows of segments, so that each segment is decoded once."""
-        yield from window_strips(self, max(1, 512 // self.size[0]) * self.size[0])
+        """Whole rows of segments, so that each segment is decoded once; a single strip stays decoded and is handed out in parts."""
+        yield from window_strips(self, self.strip_rows)
 
     def close(self) -> None:
         """Close the file."""

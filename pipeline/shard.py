@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+
 from models.resample import resample
 from models.upscaler import Placement, Upscaler
-
 from pipeline import colour
 from pipeline.colour import Levels
 from pipeline.grid import Rect, Span
@@ -121,9 +121,7 @@ def _enlarge_alike(
             results[id(work)].append(np.ascontiguousarray(enlarged[(slice(None), *kept.slices)]))
             spent[id(work)] += cost
             taken[id(work)] += milliseconds
-    return [
-        Piece(work, colour.merge(np.stack(results[id(work)]), plan.colour), spent[id(work)], taken[id(work)], batch) for work in works
-    ]
+    return [Piece(work, colour.merge(np.stack(results[id(work)]), plan.colour), spent[id(work)], taken[id(work)], batch) for work in works]
 
 
 def _call(

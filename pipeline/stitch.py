@@ -138,7 +138,13 @@ def fade(grid: Grid, routes: np.ndarray, tile: Tile, level: int, blend: int) -> 
 
 
 def stitch(
-    grid: Grid, routes: np.ndarray, shard: tuple[int, int], pieces: Sequence[Piece], channels: int, blend: int, out: np.ndarray | None = None
+    grid: Grid,
+    routes: np.ndarray,
+    shard: tuple[int, int],
+    pieces: Sequence[Piece],
+    channels: int,
+    blend: int,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Put the pieces of a shard together: (channels, H, W) float32, not clipped."""
     origin = grid.hr(grid.shard_core(shard))

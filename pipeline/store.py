@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore
 
 from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
@@ -20,7 +23,12 @@ from pipeline.grid import Rect, Span
 SMALLEST_LEVEL = 1024
 # Inner chunks hold at least this many bytes where the shard allows.
 CHUNK_BYTES = 1 << 19
-COLOURS = {"rgb": ("FF0000", "00FF00", "0000FF"), "rgba": ("FF0000", "00FF00", "0000FF", "FFFFFF"), "grey": ("FFFFFF",), "greya": ("FFFFFF", "FFFFFF")}
+COLOURS = {
+    "rgb": ("FF0000", "00FF00", "0000FF"),
+    "rgba": ("FF0000", "00FF00", "0000FF", "FFFFFF"),
+    "grey": ("FFFFFF",),
+    "greya": ("FFFFFF", "FFFFFF"),
+}
 CHANNEL_NAMES = {"rgb": ("red", "green", "blue"), "rgba": ("red", "green", "blue", "alpha"), "grey": ("grey",), "greya": ("grey", "alpha")}
 MICROSCOPE_COLOURS = ("0000FF", "00FF00", "FF0000", "00FFFF", "FF00FF", "FFFF00", "FFFFFF")
 
@@ -50,7 +58,9 @@ def quiet_threads() -> None:
     zarr.config.set({"async.concurrency": 2, "threading.max_workers": 2})
 
 
-def create(path: str, shape: Sequence[int], dtype: np.dtype, shard: tuple[int, int], chunk: tuple[int, int, int], attributes: dict[str, Any]) -> None:
+def create(
+    path: str, shape: Sequence[int], dtype: np.dtype, shard: tuple[int, int], chunk: tuple[int, int, int], attributes: dict[str, Any]
+) -> None:
     """Make the group and the arrays of all levels, still empty."""
     with _errors(path):
         group = zarr.open_group(path, mode="w", zarr_format=3, attributes=attributes)
@@ -67,7 +77,9 @@ def create(path: str, shape: Sequence[int], dtype: np.dtype, shard: tuple[int, i
             )
 
 
-def ome_attributes(name: str, shape: Sequence[int], dtype: np.dtype, colour: str, facts: PhotoFacts, scale: Fraction, window: tuple[float, float]) -> dict[str, Any]:
+def ome_attributes(
+    name: str, shape: Sequence[int], dtype: np.dtype, colour: str, facts: PhotoFacts, scale: Fraction, window: tuple[float, float]
+) -> dict[str, Any]:
     """OME-NGFF 0.5 metadata: multiscales with half-pixel translations, and display colours.
 
     facts: of the source. Where it states no physical pixel, lengths are in pixels of the source.
@@ -93,7 +105,9 @@ def ome_attributes(name: str, shape: Sequence[int], dtype: np.dtype, colour: str
 
 
 def _omero(channels: int, dtype: np.dtype, colour: str, facts: PhotoFacts, window: tuple[float, float]) -> dict[str, Any]:
-    colours = facts.channel_colours or COLOURS.get(colour) or tuple(MICROSCOPE_COLOURS[c % len(MICROSCOPE_COLOURS)] for c in range(channels))
+    colours = (
+        facts.channel_colours or COLOURS.get(colour) or tuple(MICROSCOPE_COLOURS[c % len(MICROSCOPE_COLOURS)] for c in range(channels))
+    )
     names = facts.channel_names or CHANNEL_NAMES.get(colour) or tuple(f"channel {c}" for c in range(channels))
     low, high = window
     bottom, top = (0.0, float(np.iinfo(dtype).max)) if dtype.kind in "ui" else (low, high)
@@ -133,14 +147,42 @@ def shard_rect(array: zarr.Array, shard: tuple[int, int]) -> Rect:
 
 
 def write_shard(path: str, level: int, shard: tuple[int, int], pixels: np.ndarray) -> None:
-    """Write one whole shard; pixels (c, H, W) are those of shard_rect. Damaged: the store cannot take them."""
+    """Write one whole shard; pixels (c, H, W) are those of shard_rect. Damaged: the store cannot take them.
+
+    The shard is encoded in memory, also where the image's edge cuts it, and put under its name in one piece. Writing the pixels through
+    the array would read the old shard first wherever an edge leaves it incomplete, and could not replace one that is damaged.
+    """
     array = open_level(path, level, "r+")
     rect = shard_rect(array, shard)
     expected = (array.shape[0], rect.y.length, rect.x.length)
     if pixels.shape != expected:
         raise ValueError(f"shard {shard} of level {level} has {expected} pixels, not {pixels.shape}; shards are written whole")
+    content = encode_shard(array, pixels)
+    key = array.store_path / array.metadata.encode_chunk_key((0, *shard))
     with _errors(path):
-        array[(slice(None), *rect.slices)] = pixels
+        sync(key.set(content))
+
+
+def encode_shard(array: zarr.Array, pixels: np.ndarray) -> Buffer:
+    """The bytes of one shard of `array` that holds `pixels` (c, H, W), with zeros beyond them."""
+    assert array.shards is not None
+    full = np.zeros(array.shards, array.dtype)
+    full[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+    memory = MemoryStore()
+    one = zarr.create_array(
+        memory,
+        shape=array.shards,
+        dtype=array.dtype,
+        chunks=array.chunks,
+        shards=array.shards,
+        compressors=array.compressors,
+        fill_value=array.fill_value,
+        config={"write_empty_chunks": True},
+    )
+    one[:] = full
+    content = sync(memory.get("c/0/0/0", default_buffer_prototype()))
+    assert content is not None
+    return content
 
 
 def read_shard(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
@@ -154,8 +196,10 @@ def read_rect(array: zarr.Array, rect: Rect, name: str) -> np.ndarray:
     try:
         return np.asarray(array[(slice(None), *rect.slices)])
     except Exception as error:  # codecs raise what they like on damaged bytes: RuntimeError, ValueError, zlib.error, struct.error
-        raise Damaged(f"{name} cannot be read back ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
-                      "tierscale verify --heal does it again") from error
+        raise Damaged(
+            f"{name} cannot be read back ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
+            "tierscale verify --heal does it again"
+        ) from error
 
 
 def half(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:

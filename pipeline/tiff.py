@@ -16,7 +16,7 @@ from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.flat import Finishing, Flat, Step
 from pipeline.identity import file_identity
-from pipeline.segments import CACHE_BYTES, Segments
+from pipeline.segments import Segments
 from pipeline.source import Pixels, Selection, Source, check_decode, decoding, ingest_bytes, one_line
 from pipeline.tiff_colour import Meaning, meaning
 from pipeline.tiff_facts import significant_bits, tiff_facts
@@ -173,8 +173,7 @@ def tiff_bytes(pixels: Segments | Flat, random_access: bool, orientation: int) -
     page = pixels.planes[0].keyframe
     image = math.prod(pixels.shape) * np.dtype(page.dtype).itemsize
     largest = max(max(plane.databytecounts) for plane in pixels.planes)
-    held = max(min(image, CACHE_BYTES), pixels.segment_bytes) + 2 * pixels.segment_bytes + largest
-    # Strips from top to bottom are whole rows of segments.
-    rows = max(pixels.size[0], 512)
-    band = 3 * pixels.shape[0] * min(rows, pixels.shape[1]) * pixels.shape[2] * pixels.dtype.itemsize
+    # Fresh data lie there compressed, decompressed and with their predictor undone.
+    held = min(image, pixels.kept_bytes) + 2 * pixels.segment_bytes + largest
+    band = 2 * pixels.shape[0] * min(pixels.strip_rows, pixels.shape[1]) * pixels.shape[2] * pixels.dtype.itemsize
     return held if random_access else held + band + ingest_bytes(pixels.shape, pixels.dtype) + turned_bytes(pixels, orientation)

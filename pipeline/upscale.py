@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import models
 import numpy as np
 import torch
-from models.upscaler import Upscaler
 
+import models
+from models.upscaler import Upscaler
 from pipeline import difficulty, prepare
 from pipeline.colour import Levels
 from pipeline.errors import Refused

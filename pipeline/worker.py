@@ -5,11 +5,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-import models
 import numpy as np
 import torch
-from models.upscaler import Upscaler
 
+import models
+from models.upscaler import Upscaler
 from pipeline import difficulty, store
 from pipeline.errors import Damaged, Refused
 from pipeline.grid import Span
@@ -17,8 +17,8 @@ from pipeline.images import Selection, Source, open_image
 from pipeline.ingest import ingest
 from pipeline.plan import Plan
 from pipeline.receipts import Folder, Receipt, pixels_sha256
-from pipeline.stitch import Piece
 from pipeline.shard import Device, Read, enlarge, finish, read_input, tile_costs
+from pipeline.stitch import Piece
 
 # Opened images that a worker keeps at hand.
 OPEN_SOURCES = 2
@@ -148,7 +148,9 @@ class Worker:
             if tier.name not in self.upscalers:
                 found = models.digest(tier.name)
                 if found != tier.weights:
-                    raise Refused(f"the weights of {tier.name} here have digest {found[:12]}, the plan has {tier.weights[:12]}; install the same ones")
+                    raise Refused(
+                        f"the weights of {tier.name} here have digest {found[:12]}, the plan has {tier.weights[:12]}; install the same ones"
+                    )
                 self.upscalers[tier.name] = models.load(tier.name, self.device.name)
         return {index: self.upscalers[plan.tiers[index].name] for index in tiers}
 
@@ -180,4 +182,3 @@ class Worker:
                 self.sources.popitem(last=False)[1].close()
         self.sources.move_to_end(key)
         return self.sources[key]
-

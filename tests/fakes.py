@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
+
 from models.resample import resample
 from models.upscaler import Upscaled
 

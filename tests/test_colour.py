@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pipeline import colour
 from pipeline.colour import Levels
 
 EIGHT = Levels(0, 255, 0, 255)
 
 
-@pytest.mark.parametrize(("dtype", "levels"), [(np.uint8, EIGHT), (np.uint16, Levels.measured(37, 4011, None)), (np.uint16, Levels(0, 65535, 0, 65535))])
+@pytest.mark.parametrize(
+    ("dtype", "levels"), [(np.uint8, EIGHT), (np.uint16, Levels.measured(37, 4011, None)), (np.uint16, Levels(0, 65535, 0, 65535))]
+)
 def test_every_value_comes_back(dtype, levels):
     values = np.arange(int(levels.low), int(levels.high) + 1).astype(dtype)[None, None]
     np.testing.assert_array_equal(colour.from_unit(colour.to_unit(values, levels), levels, np.dtype(dtype)), values)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from models.upscaler import hr_edge, hr_length
 from pipeline.grid import Grid, Rect, Span, cores, quadtree, shard_tiles, tile_length
+import itertools
 
 SCALES = [Fraction(4), Fraction(3), Fraction(2), Fraction(3, 2), Fraction(27, 10), Fraction(1)]
 grids = st.builds(
@@ -29,7 +31,7 @@ def test_cores_cover_the_output_exactly_once(grid):
             span = hr.y if axis == 0 else hr.x
             edges.append((span.start, span.stop))
         assert edges[0][0] == 0 and edges[-1][1] == grid.hr_size[axis]
-        assert all(before[1] == after[0] for before, after in zip(edges, edges[1:], strict=False))
+        assert all(before[1] == after[0] for before, after in itertools.pairwise(edges))
         assert all(stop > start or grid.scale < 1 for start, stop in edges)
 
 
@@ -58,7 +60,7 @@ def test_a_window_holds_what_is_needed_and_stays_inside(grid, reach, blend, data
     need = Rect(core.y.grown(blend, grid.size[0]), core.x.grown(blend, grid.size[1]))
     window = grid.window(need, reach, blend)
     for got, wanted, length in zip((window.y, window.x), (need.y, need.x), grid.size, strict=True):
-        assert 0 <= got.start and got.stop <= length
+        assert got.start >= 0 and got.stop <= length
         context = wanted.grown(reach, length)
         assert got.start <= context.start and got.stop >= context.stop
 
@@ -71,15 +73,15 @@ def test_windows_slide_inwards_at_the_edge_and_come_in_few_shapes():
             core = grid.core(row, column)
             window = grid.window(Rect(core.y.grown(4, 1000), core.x.grown(4, 1000)), 21, 4)
             shapes.add((window.y.length, window.x.length))
-    assert shapes == {(178, 178)}
-    assert grid.window(grid.core(7, 7), 21, 4).y == Span(822, 1000)
+    assert shapes == {(tall, wide) for tall in (178, 146) for wide in (178, 146)}  # the ragged last tiles of 104 need less
+    assert grid.window(grid.core(7, 7), 21, 4).y == Span(854, 1000)
 
 
 @given(st.integers(1, 500))
 def test_shards_are_shared_out_evenly_and_stay_small(count):
     side = shard_tiles(count)
-    assert 1 <= side <= 5
-    assert -(-count // side) == -(-count // 5)
+    assert 1 <= side <= 6
+    assert -(-count // side) == -(-count // 6)
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**31))

@@ -128,12 +128,15 @@ def test_a_palette_becomes_its_colours(tmp_path):
 
 
 def test_known_colours_of_lab_and_cmyk(tmp_path):
-    # L*a*b* (D50) of white, black, middle grey and pure sRGB red, from Lindbloom's calculator; a and b in two's complement.
-    lab = np.array([[[255, 0, 0], [0, 0, 0], [round(53.585 * 2.55), 0, 0], [round(54.29 * 2.55), 81, 70]]], dtype=np.uint8)
+    # L*a*b* (D50) of white, black, middle grey and pure sRGB red, blue and green, from Lindbloom's calculator; a and b in two's complement.
+    lab = np.array(
+        [[[255, 0, 0], [0, 0, 0], [round(53.585 * 2.55), 0, 0], [round(54.29 * 2.55), 81, 70], [75, 68, 256 - 112], [224, 256 - 79, 81]]],
+        dtype=np.uint8,
+    )
     tifffile.imwrite(tmp_path / "lab.tif", lab, photometric="cielab", metadata=None)
     with open_image(tmp_path / "lab.tif") as source:
-        rgb = source.read(0, 1, 0, 4)[:, 0].T.astype(int)
-    assert np.abs(rgb - [[255, 255, 255], [0, 0, 0], [128, 128, 128], [255, 0, 0]]).max() <= 3
+        rgb = source.read(0, 1, 0, 6)[:, 0].T.astype(int)
+    assert np.abs(rgb - [[255, 255, 255], [0, 0, 0], [128, 128, 128], [255, 0, 0], [0, 0, 255], [0, 255, 0]]).max() <= 16
     ink = np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 0, 0, 255], [0, 128, 255, 0]]], dtype=np.uint8)
     tifffile.imwrite(tmp_path / "cmyk.tif", ink, photometric="separated", metadata=None)
     expected = np.array([[255, 255, 255], [0, 255, 255], [0, 0, 0], [255, 127, 0]], dtype=np.uint8)
@@ -260,6 +263,13 @@ def test_a_jpeg_tile_that_claims_to_be_huge_is_damaged(tmp_path):
         source.read(0, 9, 0, 9)
 
 
+def test_a_tile_beyond_the_end_is_found_when_opened(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", picture(64, 96), photometric="rgb", tile=(32, 32), compression="zlib")
+    corrupted(tmp_path / "a.tif", 4, "beyond")
+    with pytest.raises(Damaged, match="cut short"):
+        open_image(tmp_path / "a.tif")
+
+
 def test_gdal_may_leave_out_tiles_of_no_data(tmp_path):
     pixels = picture(64, 96, 1, np.float32)[..., 0]
     tags = [(42113, "s", 0, "-9999", True)]
@@ -323,6 +333,17 @@ def test_every_orientation_is_shown_as_pillow_shows_it(tmp_path, orientation, fo
         assert any("upright" in note for note in source.notes) == (orientation > 1)
         if form == "tiles":
             assert source.facts.resolution == ((200, 100) if orientation >= 5 else (100, 200))
+
+
+def test_a_mirrored_picture_is_not_held_whole(tmp_path):
+    exif = Image.Exif()
+    for orientation, held in ((2, False), (3, True)):
+        exif[274] = orientation
+        Image.fromarray(picture(50, 70)).save(tmp_path / "a.png", exif=exif)
+        with open_image(tmp_path / "a.png") as source:
+            whole(source)
+            source.read(0, 9, 0, 9)
+            assert (source.pixels.held is not None) == held  # type: ignore[attr-defined]
 
 
 # PNG
@@ -640,7 +661,7 @@ def test_identity_of_large_files_is_told_by_their_ends_and_time(tmp_path, monkey
 
 
 def test_identity_of_a_zarr_changes_with_any_chunk(tmp_path):
-    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(8, 8), chunks=(4, 4), dtype="u1")
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(8, 8), chunks=(4, 4), dtype="u1", compressors=None)
     array[:] = 1
     before = open_image(tmp_path / "a.zarr").identity
     assert before == open_image(tmp_path / "a.zarr").identity
@@ -712,7 +733,9 @@ def test_decoding_takes_no_more_memory_than_announced(tmp_path, form):
         elif form == "interlaced.png":
             write_png(path, pixels[: 200 if size > 64 else 20].astype(np.uint16), 2, 8, True)
         else:
-            (image.convert("CMYK") if "cmyk" in form else image).save(path, **({"progressive": True} if "progressive" in form else {}))
+            (image.convert("CMYK") if "cmyk" in form else image).save(
+                path, **({"progressive": True, "subsampling": 0} if "progressive" in form else {})
+            )
     run = subprocess.run(
         [sys.executable, "-c", PEAK, large, small], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )

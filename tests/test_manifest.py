@@ -6,6 +6,7 @@ from fractions import Fraction
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from pipeline.errors import Refused
 from pipeline.manifest import Manifest, Row
 from pipeline.plan import Options
@@ -32,7 +33,13 @@ def test_rows_have_their_own_options():
 
 def test_a_bad_row_is_named_and_the_others_stay(tmp_path):
     path = tmp_path / "m.jsonl"
-    lines = [{"source": "a.tif"}, {"source": "b.tif", "scale": "x"}, {"source": ""}, {"source": "c.tif", "budget": "much"}, {"source": "d.tif"}]
+    lines = [
+        {"source": "a.tif"},
+        {"source": "b.tif", "scale": "x"},
+        {"source": ""},
+        {"source": "c.tif", "budget": "much"},
+        {"source": "d.tif"},
+    ]
     path.write_text("\n".join(json.dumps(line) for line in lines))
     manifest = Manifest.read(path)
     assert [row.source for row in manifest] == ["a.tif", "d.tif"]
@@ -43,7 +50,13 @@ def test_a_bad_row_is_named_and_the_others_stay(tmp_path):
 
 @pytest.mark.parametrize(
     ("row", "column"),
-    [({"scale": "0"}, "scale"), ({"scale": "-4"}, "scale"), ({"policy": "luck"}, "policy"), ({"budget": 1.5}, "budget"), ({"threshold": -1}, "threshold")],
+    [
+        ({"scale": "0"}, "scale"),
+        ({"scale": "-4"}, "scale"),
+        ({"policy": "luck"}, "policy"),
+        ({"budget": 1.5}, "budget"),
+        ({"threshold": -1}, "threshold"),
+    ],
 )
 def test_values_that_cannot_be_name_their_column(tmp_path, row, column):
     path = tmp_path / "m.jsonl"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pipeline import routing
 from pipeline.grid import Grid
 from pipeline.plan import Tier, cost_of_routes

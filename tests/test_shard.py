@@ -2,16 +2,16 @@
 
 from fractions import Fraction
 
-import models
 import numpy as np
 import pytest
 import torch
+
+import models
 from models.bicubic import Bicubic
 from models.upscaler import Placement
 from pipeline import shard as heart
 from pipeline.plan import Options
 from pipeline.upscale import enlarge_array, upscale_array
-
 from tests.fakes import Smear
 
 

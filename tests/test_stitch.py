@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from pipeline.grid import Grid, tile_length
 from pipeline.stitch import Piece, bands, lay_out, share, stitch
 

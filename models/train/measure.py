@@ -17,7 +17,6 @@ from models.train.degrade import shrink
 from models.train.photos import centre_crop, image_files, read_image
 from models.upscaler import Placement, Upscaler
 
-
 # Left out of means, as in the published measurements: the one image that is grey at its source.
 LEFT_OUT = frozenset({("Set14", "img_003")})
 

@@ -3,15 +3,16 @@
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.carn import Carn
 from models.fsrcnn import Fsrcnn
+from models.stream import RowNetwork
 from models.train.plain import Schedule
 from models.weights import Blueprint
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as the published CARN and EDSR use it
-NETWORKS: dict[str, type[nn.Module]] = {"fsrcnn": Fsrcnn, "carn": Carn}
+NETWORKS: dict[str, type[RowNetwork]] = {"fsrcnn": Fsrcnn, "carn": Carn}
 BLUEPRINTS = {
     "fsrcnn": Blueprint("fsrcnn", 4, {"features": 56, "narrow": 12, "mapping": 4}, MEAN, "bilinear"),
     "carn": Blueprint("carn", 4, {"features": 64, "groups": 4, "norm": False}, MEAN, "bilinear"),
@@ -31,13 +32,13 @@ def recipe(name: str) -> tuple[Blueprint, Schedule]:
     return replace(BLUEPRINTS[kind], scale=int(factor)), SCHEDULES[kind]
 
 
-def build(blueprint: Blueprint, seed: int) -> nn.Module:
+def build(blueprint: Blueprint, seed: int) -> RowNetwork:
     """A network of the blueprint with first weights that follow from `seed`."""
     torch.manual_seed(seed)
     return NETWORKS[blueprint.network](scale=blueprint.scale, **blueprint.arguments)
 
 
-def warm_start(network: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
+def warm_start(network: RowNetwork, tensors: dict[str, Tensor]) -> list[str]:
     """Take over the weights whose name and shape fit, in place; the names that did not fit."""
     own = network.state_dict()
     fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}

@@ -201,7 +201,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--tiers", required=True, help="names, cheap to dear, with commas")
     parser.add_argument("--scale", type=int, required=True)
     parser.add_argument("--hr", type=Path, required=True, metavar="DIR", help="folder of photos to learn from")
-    parser.add_argument("--check", type=Path, nargs="*", default=[], metavar="DIR", help="folders of images to measure on, never learnt from")
+    parser.add_argument("--check", type=Path, nargs="*", default=[], metavar="DIR", help="folders of images to measure on only")
     parser.add_argument("--variants", type=int, default=2, help="variations of each photo")
     parser.add_argument("--observe", type=float, default=600, metavar="SECONDS", help="at most, for running the tiers")
     parser.add_argument("--seconds", type=float, default=150, help="at most, for fitting")
@@ -228,7 +228,7 @@ def run(options: argparse.Namespace) -> Path:
     card: dict[str, Any] = {"name": path.stem, "tiers": tiers, "data": options.hr.name, "samples": len(samples), "loss": round(final, 4)}
     card["spearman"] = {folder.name: correlate(folder, scout, upscalers) for folder in options.check}
     card["seconds_per_million_pixels"] = round(speed(scout), 4)
-    card["command"] = f"python -m models.train.scout --tiers {options.tiers} --scale {options.scale} --hr {options.hr} --seed {options.seed}"
+    card["command"] = f"python -m models.train.scout --tiers {options.tiers} --scale {options.scale} --hr DIR --seed {options.seed}"
     path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
     print(json.dumps(card), flush=True)
     return path

@@ -1,0 +1,201 @@
+"""One image from file to closed output, on threads: what lies there afterwards, verify and heal, status, export."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import ome_zarr_models
+import pyarrow.parquet as pq
+import pytest
+import skimage.data
+import tifffile
+import zarr
+from PIL import Image
+
+from jobs.check import status_of
+from jobs.cli import main
+from pipeline import store
+from pipeline.plan import Plan
+from pipeline.receipts import Folder, pixels_sha256
+from pipeline.report import TILES
+from pipeline.upscale import upscale_array
+
+
+def tierscale(capsys, *arguments):
+    """Exit code, stdout and stderr of a command."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return ended.value.code or 0, out, err
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    path = tmp_path_factory.mktemp("photo") / "coffee.png"
+    Image.fromarray(skimage.data.coffee()[:300, :340]).save(path, dpi=(300, 300))
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(photo, tmp_path_factory):
+    output = tmp_path_factory.mktemp("made") / "coffee.zarr"
+    with pytest.raises(SystemExit) as ended:
+        main(["upscale", str(photo), str(output), "--tiers", "bicubic,fsrcnn-x4", "--tile", "32", "--ray", "none"])
+    assert not ended.value.code
+    return output
+
+
+def test_the_output_opens_as_ome_zarr(made):
+    image = ome_zarr_models.open_ome_zarr(zarr.open_group(made, mode="r"))
+    levels = image.attributes.ome.multiscales[0].datasets
+    assert len(levels) == len(store.level_sizes((1200, 1360))) == 2
+    scale, translation = levels[1].coordinateTransformations
+    assert scale.scale == [1, 0.5, 0.5] and translation.translation == [0, 0.125, 0.125]
+    array = zarr.open_array(f"{made}/0", mode="r")
+    assert array.shape == (3, 1200, 1360) and array.metadata.dimension_names == ("c", "y", "x")
+    assert array.shards[1] % (32 * 4) == 0 and array.shards[1] % array.chunks[1] == 0
+
+
+def test_the_array_is_that_of_the_python_api(made, photo):
+    wanted = upscale_array(np.array(Image.open(photo)), 4, tiers=["bicubic", "fsrcnn-x4"], tile=32, axes="yxc")
+    np.testing.assert_array_equal(zarr.open_array(f"{made}/0", mode="r")[:], wanted.transpose(2, 0, 1))
+
+
+def test_smaller_levels_are_means(made):
+    full, half = (zarr.open_array(f"{made}/{level}", mode="r")[:].astype(float) for level in (0, 1))
+    np.testing.assert_allclose(half[:, 3, 5], full[:, 6:8, 10:12].mean(axis=(1, 2)), atol=0.5)
+
+
+def test_what_lies_beside_the_output(made):
+    folder = Folder(str(made))
+    plan = folder.plan()
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))).digest == plan.digest
+    table = pq.read_table(folder.path / "tiles.parquet")
+    assert table.schema.equals(TILES)
+    rows = table.to_pylist()
+    assert len(rows) == plan.routes.size == 110
+    assert {row["tier"] for row in rows} == {"bicubic", "fsrcnn-x4"}
+    assert all(row["cost"] > 0 and row["milliseconds"] >= 0 for row in rows)
+    receipts = [receipt for receipt in folder.receipts(plan.digest) if receipt.level == 0]
+    assert sum(receipt.cost for receipt in receipts) == pytest.approx(sum(row["cost"] for row in rows))
+    assert sum(sum(receipt.tiles.values()) for receipt in receipts) == 110
+    one = receipts[-1]
+    assert pixels_sha256(store.read_shard(str(made), 0, (one.y, one.x))) == one.pixels_sha256
+    assert {file.name for file in folder.path.iterdir()} >= {
+        "plan.json",
+        "tiles.parquet",
+        "receipts",
+        "preview.png",
+        "routing.png",
+        "report.html",
+    }
+    assert not (folder.path / "source.zarr").exists() and not (folder.path / "lease.json").exists()
+    with Image.open(folder.path / "preview.png") as preview:
+        assert preview.size == (1024, 904)
+    assert "coffee.zarr" in (folder.path / "report.html").read_text()
+
+
+def test_a_plan_that_was_changed_by_hand_is_refused(made, tmp_path, capsys):
+    plain = json.loads((Folder(str(made)).path / "plan.json").read_text())
+    plain["blend"] = 7
+    (tmp_path / "x.zarr.tierscale").mkdir()
+    (tmp_path / "x.zarr.tierscale/plan.json").write_text(json.dumps(plain))
+    code, _, err = tierscale(capsys, "verify", tmp_path / "x.zarr")
+    assert code == 2 and "was changed" in err
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "zero", "remove"])
+def test_verify_finds_damage_and_heals_it(photo, tmp_path, capsys, damage):
+    output = tmp_path / "out.zarr"
+    options = ("--tiers", "bicubic", "--ray", "none", "--tile", "32")
+    assert tierscale(capsys, "upscale", photo, output, *options)[0] == 0
+    assert tierscale(capsys, "verify", output)[0] == 0
+    before = zarr.open_array(f"{output}/0", mode="r")[:]
+    shard = max((Path(output) / "0" / "c").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    content = bytearray(shard.read_bytes())
+    if damage == "remove":
+        shard.unlink()
+    else:
+        content[len(content) // 3] ^= 0x55
+        shard.write_bytes({"flip": content, "truncate": content[: len(content) // 2], "zero": bytes(len(content))}[damage])
+    code, _, err = tierscale(capsys, "verify", output)
+    assert code == 1 and "shard" in err and "--heal" in err
+    code, out, _ = tierscale(capsys, "verify", output, "--heal", "--json")
+    assert code == 0 and json.loads(out)["healed"] == 1
+    assert tierscale(capsys, "verify", output)[0] == 0
+    np.testing.assert_array_equal(zarr.open_array(f"{output}/0", mode="r")[:], before)
+
+
+def test_a_shard_without_receipt_is_done_again(photo, tmp_path, capsys):
+    output = tmp_path / "out.zarr"
+    command = ("upscale", photo, output, "--tiers", "bicubic", "--ray", "none", "--tile", "32", "--json")
+    first = json.loads(tierscale(capsys, *command)[1])
+    (Path(f"{output}.tierscale") / "receipts/0/1.1.json").unlink()
+    (Path(f"{output}.tierscale") / "receipts/0/0.0.json").write_text("{torn")
+    assert tierscale(capsys, "verify", output)[0] == 1
+    second = json.loads(tierscale(capsys, *command)[1])
+    assert second["shards"] == {**first["shards"], "done_before": first["shards"]["total"] - 2, "written": 2}
+
+
+def test_status_tells_how_far(made):
+    found = status_of(str(made), 0.0)
+    assert found["status"] == "done" and found["shards"]["done"] == found["shards"]["total"] > 4
+
+
+def test_export_keeps_pixels_and_resolution(made, tmp_path, capsys):
+    assert tierscale(capsys, "export", made, tmp_path / "out.tif")[0] == 0
+    assert tierscale(capsys, "export", made, tmp_path / "out.png")[0] == 0
+    pixels = zarr.open_array(f"{made}/0", mode="r")[:].transpose(1, 2, 0)
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        np.testing.assert_array_equal(file.asarray(), pixels)
+        assert file.series[0].levels[1].shape == (600, 680, 3)
+        numerator, denominator = file.pages[0].tags["XResolution"].value
+        assert numerator / denominator == pytest.approx(1200, rel=1e-3) or numerator / denominator == pytest.approx(1200 / 2.54, rel=1e-3)
+    np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out.png")), pixels)
+
+
+def test_an_output_may_be_a_tiff(photo, tmp_path, capsys):
+    code, out, err = tierscale(capsys, "upscale", photo, tmp_path / "x.tif", "--tiers", "bicubic", "--ray", "none", "--json")
+    assert code == 0, err
+    assert json.loads(out)["output"].endswith("x.zarr") and tifffile.imread(tmp_path / "x.tif").shape == (1200, 1360, 3)
+
+
+def test_plan_tells_what_it_will_take_and_writes_nothing(photo, tmp_path, capsys):
+    code, out, _ = tierscale(capsys, "plan", photo, tmp_path / "out.zarr", "--tiers", "bicubic,fsrcnn-x4", "--budget", "0.5", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["cost_share"] <= 0.5 and found["refused"] is None
+    assert {"memory_bytes", "disk_bytes", "seconds_estimate", "tile", "halo", "halo_overhead"} <= set(found)
+    assert found["disk_bytes"] == 3 * (1200 * 1360 + 600 * 680)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_region_is_a_trial_crop(photo, tmp_path, capsys):
+    output = tmp_path / "out.zarr"
+    assert tierscale(capsys, "upscale", photo, output, "--tiers", "bicubic", "--ray", "none", "--region", "40,50,60,30")[0] == 0
+    crop = np.array(Image.open(photo))[50:80, 40:100]
+    wanted = upscale_array(crop, 4, tiers=["bicubic"], axes="yxc")
+    np.testing.assert_array_equal(zarr.open_array(f"{output}/0", mode="r")[:].transpose(1, 2, 0), wanted)
+
+
+def test_scientific_channels_keep_their_range_and_order(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    pixels = np.stack([rng.integers(100, 900, (60, 70)), rng.integers(2000, 4095, (60, 70))]).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "cells.ome.tif", pixels, metadata={"axes": "CYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5})
+    output = tmp_path / "out.zarr"
+    code, _, err = tierscale(capsys, "upscale", tmp_path / "cells.ome.tif", output, "--tiers", "bicubic", "--ray", "none", "--tile", "32")
+    assert code == 0, err
+    array = zarr.open_array(f"{output}/0", mode="r")[:]
+    assert array.dtype == np.uint16 and array.shape == (2, 240, 280)
+    assert array[0].max() < 1500 and array[1].min() > 1500 and array.max() <= 4095 and array.min() >= 100
+    scale = zarr.open_group(output, mode="r").attrs["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"]
+    assert scale == [1.0, 0.125, 0.125]
+
+
+def test_other_scales_work(photo, tmp_path, capsys):
+    for scale in ("2", "3", "5/2"):
+        output = tmp_path / f"x{scale.replace('/', '_')}.zarr"
+        code, out, err = tierscale(capsys, "upscale", photo, output, "--scale", scale, "--ray", "none", "--json")
+        assert code == 0, err
+        height = int(300 * Fraction(scale))
+        assert json.loads(out)["shape"] == [3, height, int(340 * Fraction(scale))]
