@@ -80,7 +80,10 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
 def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_json: bool, debug: bool, **given: Any) -> None:
-    """Enlarge SOURCE into OUTPUT.zarr (or .tif or .png, exported from a zarr beside it). The same command again goes on where it stopped."""
+    """Enlarge SOURCE into OUTPUT.zarr (or .tif or .png, exported from a zarr beside it).
+
+    The same command again goes on where it stopped.
+    """
     from cluster.session import session
     from jobs.progress import Bar
     from pipeline.run import Interrupted, Request, Run
@@ -167,7 +170,7 @@ def plan(source: str, output: str, overwrite: bool, keep_source: bool, as_json: 
                 f"  memory           {summary['memory_bytes'] / 2**30:.2f} GiB at most",
                 f"  disk             {summary['disk_bytes'] / 2**30:.2f} GiB before compression",
                 f"  time             about {summary['seconds_estimate']:.0f} s",
-                f"  tiles of         {summary['tile']} pixels, halo {summary['halo']}, which adds {summary['halo_overhead']:.0%} to the dearest tier's cost",
+                f"  tiles of         {summary['tile']} pixels, halo {summary['halo']} (+{summary['halo_overhead']:.0%} work)",
             )
         )
     )
@@ -244,7 +247,7 @@ def export_to(output: str, file: str, compression: str, max_memory: int | None, 
     if suffix in (".tif", ".tiff"):
         export_tiff(output, file, facts, colour=made.colour, alpha=made.alpha, compression=compression, progress=progress)  # type: ignore[arg-type]
     elif suffix == ".png":
-        export_png(output, file, facts, colour=made.colour, max_bytes=max_memory or (4 << 30), progress=progress)  # type: ignore[arg-type]
+        export_png(output, file, facts, colour=made.colour, alpha=made.alpha, max_bytes=max_memory or (4 << 30), progress=progress)  # type: ignore[arg-type]
     else:
         raise Refused(f"{file} ends in neither .tif nor .png")
 

@@ -79,8 +79,7 @@ def tell_evaluation(found: dict[str, Any]) -> str:
     lines = [f"{'image':<28} {'PSNR':>7} {'SSIM':>7} {'cost':>6} {'seconds':>8}"]
     for image in [*found["images"], {"name": "mean", "grey": False, **found["mean"]}]:
         if "psnr" in image:
-            mark = " (grey, not in the mean)" if image["grey"] else ""
-            lines.append(
-                f"{image['name']:<28} {image['psnr']:>7.3f} {image['ssim']:>7.4f} {image['cost_share']:>6.1%} {image['seconds']:>8.2f}{mark}"
-            )
+            grey = " (grey, not in the mean)" if image["grey"] else ""
+            figures = f"{image['psnr']:>7.3f} {image['ssim']:>7.4f} {image['cost_share']:>6.1%} {image['seconds']:>8.2f}"
+            lines.append(f"{image['name']:<28} {figures}{grey}")
     return "\n".join(lines)

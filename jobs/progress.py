@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 # Seconds between lines where there is no terminal.
 LINE_EVERY = 10.0
@@ -21,7 +21,7 @@ class Bar:
         self._lock = threading.Lock()
         self._began: dict[str, float] = {}
         self._said = time.monotonic()
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
         columns = (
             TextColumn("{task.description:>9}"),
             BarColumn(),
@@ -60,5 +60,6 @@ class Bar:
         if done == total and now - self._began[stage] < 2:
             return
         self._said = now
-        left = (now - self._began[stage]) / done * (total - done) if done else 0.0
-        print(f"{self.label}{stage}: {done} of {total}, about {left:.0f} s left", file=sys.stderr, flush=True)
+        taken = now - self._began[stage]
+        left = f"about {taken / done * (total - done):.0f} s left" if 0 < done < total else f"{taken:.0f} s"
+        print(f"{self.label}{stage}: {done} of {total}, {left}", file=sys.stderr, flush=True)

@@ -1,4 +1,7 @@
-"""Enlarge every image of a manifest on Ray: `ray job submit … -- python jobs/upscale_dataset.py`, run directly, or call upscale_dataset()."""
+"""Enlarge every image of a manifest on Ray.
+
+`ray job submit … -- python jobs/upscale_dataset.py`, or run directly, or call upscale_dataset().
+"""
 
 import os
 import sys

@@ -74,15 +74,13 @@ def to_unit(pixels: np.ndarray, levels: Levels, mask: np.ndarray | None = None) 
 
 def from_unit(unit: np.ndarray, levels: Levels, dtype: np.dtype) -> np.ndarray:
     """float32 (c, h, w), 0..1, to the source's type: scaled, bounded, and rounded for integers."""
-    wide = np.float32 if dtype.itemsize <= 2 else np.float64
-    values = unit.astype(wide, copy=unit.dtype != wide)
-    if levels.high - levels.low != 1:
-        values = values * wide(levels.high - levels.low)
-    if levels.low != 0:
-        values += wide(levels.low)
+    wide = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
+    values: np.ndarray = unit.astype(wide)
+    values *= wide.type(levels.high - levels.low)
+    values += wide.type(levels.low)
     if dtype.kind != "f":
         np.rint(values, out=values)
-    np.clip(values, wide(levels.floor), wide(levels.ceiling), out=values)
+    np.clip(values, wide.type(levels.floor), wide.type(levels.ceiling), out=values)
     return values.astype(dtype)
 
 

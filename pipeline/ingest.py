@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import zarr
@@ -28,15 +29,7 @@ def ingest(source: Source, path: str, *, chunk: int = 512, progress: Progress | 
         if progress:
             progress(total, total)
         return
-    kept = {
-        "complete": False,
-        "colour": source.colour,
-        "alpha": source.alpha,
-        "bits": source.bits,
-        "facts": source.facts.to_json(),
-        "notes": list(source.notes),
-        "identity": source.identity,
-    }
+    kept = described(source)
     try:
         array = zarr.create_array(
             path,
@@ -45,7 +38,7 @@ def ingest(source: Source, path: str, *, chunk: int = 512, progress: Progress | 
             dtype=source.dtype,
             compressors=ZstdCodec(level=1),
             fill_value=0,
-            attributes={INGESTED: kept},
+            attributes={INGESTED: {**kept, "complete": False}},
             dimension_names=("c", "y", "x"),
         )
         for done, (y, band) in enumerate(bands(source, chunk), start=1):
@@ -58,6 +51,18 @@ def ingest(source: Source, path: str, *, chunk: int = 512, progress: Progress | 
         if isinstance(error, OSError):
             raise Damaged(f"{path}: the copy of {source.uri} cannot be written ({one_line(error)}); free space or mend the disk") from error
         raise
+
+
+def described(source: Source) -> dict[str, Any]:
+    """What a copy remembers of its source, in the types of JSON."""
+    return {
+        "colour": source.colour,
+        "alpha": source.alpha,
+        "bits": source.bits,
+        "facts": source.facts.to_json(),
+        "notes": list(source.notes),
+        "identity": source.identity,
+    }
 
 
 def already(source: Source, path: str) -> bool:

@@ -212,7 +212,7 @@ class Plan:
             batch=tuple(plain["batch"]),
             scores=plain["scores"],
             code=plain["code"],
-            levels=None if levels is None else Levels(**{key: _value(value) for key, value in levels.items()}),
+            levels=None if levels is None else Levels(**{key: _value(value) for key, value in levels.items()}),  # type: ignore[arg-type]
             routes=None if plain["routes"] is None else unpack(plain["routes"]),
         )
         if plan.digest != plain["digest"]:

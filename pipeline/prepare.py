@@ -1,5 +1,6 @@
 """Before any pixel is enlarged: check what was asked, look at the source, load what the tiers say of themselves, choose routes."""
 
+import itertools
 import os
 import re
 import shutil
@@ -22,7 +23,6 @@ from pipeline.grid import tile_length
 from pipeline.images import Selection, Source, open_image
 from pipeline.plan import ENDLESS_REACH, Options, Plan, Tier, cost_of_routes
 from pipeline.store import level_sizes
-import itertools
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and Ray's own processes together.
 WORKER_BYTES = 450 << 20
@@ -154,9 +154,8 @@ def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
     tiers = tuple(_tier(label, scale) for label in labels)
     for cheap, dear in itertools.pairwise(tiers):
         if cheap.cost >= dear.cost:
-            raise Refused(
-                f"tiers go from cheap to dear, but {cheap.label} costs {cheap.cost:.0f} per pixel and {dear.label} {dear.cost:.0f}; change their order"
-            )
+            costs = f"{cheap.label} costs {cheap.cost:.0f} multiply-adds a pixel and {dear.label} {dear.cost:.0f}"
+            raise Refused(f"tiers go from cheap to dear, but {costs}; change their order")
     return tiers
 
 

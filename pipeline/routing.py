@@ -103,9 +103,7 @@ def budget(errors: np.ndarray, choice: Choice) -> np.ndarray:
     least = choice.cost_of(cheapest(errors, choice))
     if least > allowed:
         share = least / choice.cost_of(dearest(errors, choice))
-        raise ValueError(
-            f"a budget of {choice.budget:g} is below the cheapest tier everywhere, which costs {share:.4f} of the dearest; ask for that or more"
-        )
+        raise ValueError(f"a budget of {choice.budget:g} is below the cheapest tier everywhere, which costs {share:.4f}; ask for more")
     tiles, tiers = climb(errors, np.asarray(choice.costs, np.float64))
 
     def routed(steps: int) -> np.ndarray:

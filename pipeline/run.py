@@ -1,4 +1,7 @@
-"""From a request to a finished output: plan it, carry it out on a pool, close it. The driver touches coordinates and receipts, never pixels."""
+"""From a request to a finished output: plan it, carry it out on a pool, close it.
+
+The driver touches coordinates and receipts, never pixels.
+"""
 
 import shutil
 import tempfile
@@ -45,7 +48,7 @@ class Request:
 
     source: str
     output: str
-    options: Options = Options()
+    options: Options = field(default_factory=Options)
     max_memory: int | None = None
     overwrite: bool = False
     keep_source: bool = False
@@ -210,6 +213,7 @@ class Run:
             for level in range(len(store.level_sizes(plan.grid.hr_size))):
                 store.open_level(self.request.output, level)
         except Refused:
+            prepare.check_disk(plan, self.request.output)
             dtype, grid = np.dtype(plan.dtype), plan.grid
             assert plan.levels is not None
             attributes = store.ome_attributes(
@@ -303,7 +307,7 @@ class Run:
         absent = wanted - {receipt.key for receipt in receipts}
         if absent:
             raise Damaged(
-                f"{self.request.output} lacks {len(absent)} of {len(wanted)} receipts, for example {min(absent)}; give the same command again"
+                f"{self.request.output} lacks {len(absent)} of {len(wanted)} receipts, such as {min(absent)}; give the same command again"
             )
         report.close(self.request.output, plan, receipts, self.summary("done"), facts.hr_facts, self.notes)
         if facts.needs_ingest and not self.request.keep_source:

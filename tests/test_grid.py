@@ -1,5 +1,6 @@
 """Laws of the geometry, at any size, tile and scale."""
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 
 from models.upscaler import hr_edge, hr_length
 from pipeline.grid import Grid, Rect, Span, cores, quadtree, shard_tiles, tile_length
-import itertools
 
 SCALES = [Fraction(4), Fraction(3), Fraction(2), Fraction(3, 2), Fraction(27, 10), Fraction(1)]
 grids = st.builds(

@@ -746,6 +746,7 @@ def test_decoding_takes_no_more_memory_than_announced(tmp_path, form):
 # facts
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from([AREA, POINT]),
     st.fractions(Fraction(1, 3), 9),
@@ -778,6 +779,7 @@ def test_a_point_raster_by_hand():
     assert [east + (x - i) * larger["ModelPixelScale"][0] for x in range(4)] == [-2.5, 2.5, 7.5, 12.5]
 
 
+@settings(deadline=None)
 @given(st.fractions(Fraction(1, 2), 10))
 def test_the_physical_size_of_the_picture_stays(scale):
     facts = PhotoFacts(resolution=(300.0, 150.0), resolution_unit="inch", pixel_size=(0.5, 0.25), pixel_unit="micrometer", icc=b"x")
@@ -889,7 +891,7 @@ def test_a_damaged_source_leaves_no_copy(tmp_path):
     assert not (tmp_path / "copy.zarr").exists()
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=12), st.integers(1, 30))
 def test_bands_are_regular_whatever_strips_come_in(heights, rows):
     total = sum(heights)

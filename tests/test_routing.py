@@ -68,7 +68,7 @@ def test_a_budget_goes_where_it_saves_most():
 
 
 def test_a_budget_below_the_cheapest_tier_names_the_smallest_possible():
-    with pytest.raises(ValueError, match="below the cheapest tier everywhere, which costs 0.2500"):
+    with pytest.raises(ValueError, match=r"below the cheapest tier everywhere, which costs 0\.2500"):
         routing.budget(np.zeros((4, 2)), Choice((1.0, 4.0), lambda r: float(np.take((1.0, 4.0), r).sum()), budget=0.1))
 
 

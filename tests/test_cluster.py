@@ -1,0 +1,70 @@
+"""Ray gives the bytes of the plain loop, in both layouts; a shard alone is the shard of the run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import zarr
+from PIL import Image
+
+from pipeline.receipts import Folder
+from pipeline.worker import Worker
+
+ROOT = Path(__file__).resolve().parent.parent
+OPTIONS = ("--tiers", "bicubic,fsrcnn-x4,carn-x4", "--tile", "32")
+
+
+def run(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.cli", *map(str, arguments), "--json"], cwd=ROOT, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plain")
+    Image.fromarray(skimage.data.astronaut()[:230, 100:370]).save(folder / "in.png")
+    summary = run("upscale", folder / "in.png", folder / "out.zarr", *OPTIONS, "--ray", "none")
+    assert min(summary["tiles"].values()) > 0, "the test needs tiles of every tier"
+    return folder, summary
+
+
+@pytest.mark.parametrize("layout", ["together", "split"])
+def test_ray_gives_the_bytes_of_the_plain_loop(plain, tmp_path, layout):
+    folder, summary = plain
+    found = run("upscale", folder / "in.png", tmp_path / "out.zarr", *OPTIONS, "--layout", layout)
+    assert found["plan"] == summary["plan"] and found["tiles"] == summary["tiles"] and found["cost"] == summary["cost"]
+    for level in range(2):
+        a, b = (zarr.open_array(f"{output}/{level}", mode="r")[:] for output in (folder / "out.zarr", tmp_path / "out.zarr"))
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_shard_alone_is_the_shard_of_the_run(plain):
+    folder, _ = plain
+    output = str(folder / "out.zarr")
+    plan = Folder(output).plan()
+    before = {receipt.key: receipt for receipt in Folder(output).receipts(plan.digest)}
+    import torch
+
+    threads = torch.get_num_threads()
+    worker = Worker("cpu", plan.threads)
+    try:
+        from dataclasses import replace
+
+        from pipeline.images import open_image
+        from pipeline.ingest import ingest
+
+        with open_image(plan.source["uri"]) as source:
+            ingest(source, str(folder / "source.zarr"))
+        plan = replace(plan, source={**plan.source, "uri": str(folder / "source.zarr")})
+        for shard in ((1, 0), (0, 1)):
+            again = worker.finish(plan, output, shard)
+            assert again.pixels_sha256 == before[(0, *shard)].pixels_sha256
+    finally:
+        torch.set_num_threads(threads)

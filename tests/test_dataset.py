@@ -1,0 +1,140 @@
+"""The job over a manifest: one bad row never stops the others, a second run finishes the rest, on threads and on a running Ray head."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import skimage.data
+import zarr
+from PIL import Image
+
+from jobs.upscale_dataset import RESULT, JobOptions, upscale_dataset
+from pipeline.manifest import Manifest, Row
+from pipeline.plan import Options
+from pipeline.upscale import upscale_array
+
+ROOT = Path(__file__).resolve().parent.parent
+BICUBIC = Options(tiers=("bicubic",), tile=32)
+
+
+@pytest.fixture
+def images(tmp_path):
+    stars = skimage.data.hubble_deep_field()
+    (tmp_path / "in/deep").mkdir(parents=True)
+    Image.fromarray(stars[:90, :80]).save(tmp_path / "in/a.png")
+    Image.fromarray(stars[200:300, :70]).save(tmp_path / "in/deep/b.png")
+    (tmp_path / "in/broken.png").write_bytes((tmp_path / "in/a.png").read_bytes()[:500])
+    return tmp_path
+
+
+def job(root, **more):
+    return JobOptions(BICUBIC, str(root / "out"), ray="none", quiet=True, **more)
+
+
+def test_every_row_gets_its_line_and_good_ones_their_output(images):
+    manifest = Manifest(
+        (Row(str(images / "in/a.png")), Row(str(images / "in/broken.png")), Row(str(images / "in/deep/b.png"), None, "2", "bicubic"))
+    )
+    table = upscale_dataset(manifest, job(images))
+    assert table.schema.equals(RESULT)
+    rows = table.to_pylist()
+    assert [row["status"] for row in rows] == ["done", "failed", "done"]
+    assert "broken.png" in rows[1]["error"] and rows[0]["error"] is None
+    assert rows[2]["output"] == str(images / "out/deep/b.png.zarr") and (rows[2]["height"], rows[2]["width"]) == (200, 140)
+    wanted = upscale_array(np.array(Image.open(images / "in/a.png")), 4, tiers=["bicubic"], tile=32, axes="yxc")
+    np.testing.assert_array_equal(zarr.open_array(f"{rows[0]['output']}/0", mode="r")[:].transpose(1, 2, 0), wanted)
+    again = upscale_dataset(manifest, job(images)).to_pylist()
+    assert [row["status"] for row in again] == ["skipped", "failed", "skipped"]
+
+
+def test_rows_that_cannot_be_name_their_number(images):
+    (images / "m.jsonl").write_text(
+        "\n".join(
+            json.dumps(row)
+            for row in [{"source": str(images / "in/a.png")}, {"source": "x", "scale": "-1"}, {"source": str(images / "none.png")}]
+        )
+    )
+    rows = upscale_dataset(Manifest.read(images / "m.jsonl"), job(images)).to_pylist()
+    assert [row["status"] for row in rows] == ["done", "failed", "failed"]
+    assert rows[1]["error"].startswith("row 2, column scale")
+
+
+def test_two_rows_with_one_output_do_not_fight(images):
+    rows = (Row(str(images / "in/a.png"), "same.zarr"), Row(str(images / "in/deep/b.png"), "same.zarr"))
+    found = upscale_dataset(Manifest(rows), job(images)).to_pylist()
+    assert [row["status"] for row in found] == ["done", "failed"] and "is the output of row 1 too" in found[1]["error"]
+
+
+def test_the_file_runs_directly_and_writes_its_table(images):
+    Manifest.scan(images / "in", "*.png").write(images / "m.csv")
+    command = [
+        sys.executable,
+        "jobs/upscale_dataset.py",
+        "--manifest",
+        images / "m.csv",
+        "--output-root",
+        images / "out",
+        "--tiers",
+        "bicubic",
+    ]
+    done = subprocess.run([*map(str, command), "--ray", "none", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout)["done"] == 2 and "broken.png" in done.stderr
+    assert pq.read_table(images / "out/results.parquet").num_rows == 3
+    missing = subprocess.run([*map(str, command[:3]), str(images / "no.csv")], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert missing.returncode == 2 and len(missing.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_submitted_job_is_killed_and_a_second_submit_finishes(images):
+    """On a head that is already running, with Ray's token authentication on, as the README says."""
+    binaries = Path(sys.executable).parent
+    environment = {**os.environ, "RAY_AUTH_MODE": "token", "PATH": f"{binaries}:{os.environ['PATH']}"}
+    Image.fromarray(skimage.data.hubble_deep_field()[:400, :400]).save(images / "in/big.png")
+    Manifest((Row(str(images / "in/big.png"), None, None, "bicubic,carn-x4", "dearest"),)).write(images / "m.parquet")
+    start = ["ray", "start", "--head", "--block", "--num-cpus=4", "--object-store-memory=200000000", "--port=6411", "--dashboard-port=8311"]
+    address = ["--address", "http://127.0.0.1:8311"]
+    script = [
+        "python",
+        "jobs/upscale_dataset.py",
+        "--manifest",
+        str(images / "m.parquet"),
+        "--output-root",
+        str(images / "out"),
+        "--tile",
+        "32",
+    ]
+    head = subprocess.Popen([*start, "--node-ip-address=127.0.0.1"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def ray(*arguments):
+        return subprocess.run(["ray", "job", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+    try:
+        until = time.monotonic() + 90
+        while ray("list", *address).returncode:
+            assert time.monotonic() < until, "the head did not come up"
+            time.sleep(1)
+        done = ray("submit", *address, "--no-wait", "--submission-id", "first", "--working-dir", ".", "--", *script)
+        assert done.returncode == 0, done.stderr
+        receipts = Path(f"{images}/out/big.png.zarr.tierscale/receipts/0")
+        while not receipts.exists() or not list(receipts.iterdir()):
+            assert time.monotonic() < until + 90, ray("logs", *address, "first").stdout
+            time.sleep(0.1)
+        ray("stop", *address, "first")
+        done = ray("submit", *address, "--working-dir", ".", "--", *script)
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        head.send_signal(signal.SIGTERM)
+        head.wait(60)
+    wanted = upscale_array(
+        skimage.data.hubble_deep_field()[:400, :400], 4, tiers=["bicubic", "carn-x4"], policy="dearest", tile=32, axes="yxc"
+    )
+    found = zarr.open_array(str(images / "out/big.png.zarr/0"), mode="r")[:]
+    np.testing.assert_array_equal(found.transpose(1, 2, 0), wanted)
