@@ -12,8 +12,11 @@ import numpy as np
 
 from models.upscaler import hr_edge, hr_length
 
-# Shards of up to six by six tiles: with fewer the halo costs more, with more a shard's pixels need too much memory.
-MOST_SHARD_TILES = 6
+# Tiles along a side of a shard: the first of these that keeps the halo's work within bounds, because memory grows with its square.
+SHARD_TILES = (4, 5, 6)
+# Windows may be this much longer than what they answer for, on each axis, with the context that CARN needs (reach 21, blend 4).
+MOST_HALO = 1.135
+CONTEXT = 25
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,9 +74,27 @@ def cores(length: int, tile: int) -> list[Span]:
     return [Span(start, min(start + tile, length)) for start in range(0, length, tile)]
 
 
-def shard_tiles(tiles: int) -> int:
-    """Tiles along one side of a shard, for an axis of `tiles` tiles: at most MOST_SHARD_TILES, shared out evenly."""
-    return -(-tiles // -(-tiles // MOST_SHARD_TILES))
+def shard_tiles(length: int, tile: int) -> int:
+    """Tiles along one side of a shard, for an axis of `length` pixels: the fewest that keep halos small."""
+    overheads = {count: _windows_length(length, tile, count) / length for count in SHARD_TILES}
+    return next((count for count in SHARD_TILES if overheads[count] <= MOST_HALO), min(overheads, key=lambda count: overheads[count]))
+
+
+def _windows_length(length: int, tile: int, count: int) -> int:
+    """What windows of whole shards of `count` tiles read along an axis, halos included."""
+    total = 0
+    for core in cores(length, count * tile):
+        wanted = core.grown(CONTEXT, length).length
+        total += min(length, next(rung for rung in ladder(tile, count, CONTEXT, 0) if rung >= wanted))
+    return total
+
+
+def ladder(tile: int, count: int, context: int, strip: int) -> list[int]:
+    """Lengths that windows come in: a narrow strip, and quarters of tiles up to `count` tiles, each with `context` on both sides.
+
+    Quarters serve the ragged far edge of an image, where rounding up to a whole tile would waste most.
+    """
+    return [strip + 2 * context] + [part * tile // 4 + 2 * context for part in range(1, 4 * count + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +129,7 @@ class Grid:
     @property
     def shard_tiles(self) -> tuple[int, int]:
         """Rows and columns of tiles in a full shard."""
-        rows, columns = self.tiles
-        return shard_tiles(rows), shard_tiles(columns)
+        return min(self.tiles[0], shard_tiles(self.size[0], self.tile)), min(self.tiles[1], shard_tiles(self.size[1], self.tile))
 
     @property
     def shards(self) -> tuple[int, int]:
@@ -172,10 +192,8 @@ class Grid:
     def _along(self, need: Span, axis: int, reach: int, blend: int) -> Span:
         length = self.size[axis]
         wanted = need.grown(reach, length)
-        halo = 2 * (reach + blend)
-        # Whole tiles inside the image; quarters serve its ragged far edge, where rounding up to a whole tile would waste most.
-        ladder = [blend + halo] + [part * self.tile // 4 + halo for part in range(1, 4 * self.shard_tiles[axis] + 1)]
-        longest = min(length, next((rung for rung in ladder if rung >= wanted.length), wanted.length))
+        rungs = ladder(self.tile, self.shard_tiles[axis], reach + blend, blend)
+        longest = min(length, next((rung for rung in rungs if rung >= wanted.length), wanted.length))
         step = self.scale.denominator
         # Origins fall on output pixels where they can; at the far edge the window ends with the image.
         start = max(0, min(wanted.start // step * step, length - longest))

@@ -26,8 +26,8 @@ from models.train.degrade import shrink
 from models.train.photos import centre_crop, image_files, read_image
 from models.upscaler import Placement, Upscaler
 
-# Added to errors before the logarithm: half an 8-bit step squared is 3.8e-6, and what lies far below does not matter.
-SMALL = 1e-6
+# Added to errors before the logarithm: what leaves less than this (50 dB) is good enough not to be ranked.
+SMALL = 1e-5
 # Input pixels a side of the tiles that the correlation is measured on.
 TILE = 32
 
@@ -124,10 +124,17 @@ def draw(samples: Sequence[Sample], batch: int, rng: np.random.Generator) -> tup
 
 
 def loss(predicted: Tensor, true: Tensor) -> Tensor:
-    """Absolute difference of log errors (N, T), and of the log difficulty, which is what tiles are ranked by."""
-    of_errors = (torch.log(predicted + SMALL) - torch.log(true + SMALL)).abs().mean()
+    """Absolute difference of log errors (N, T), and of the log difficulty, which is what tiles are ranked by.
+
+    Weighted with the root of the true value: unweighted, the many nearly flat tiles decide, where nothing is at stake.
+    """
+
+    def apart(a: Tensor, b: Tensor) -> Tensor:
+        weight = (b + SMALL).sqrt()
+        return (weight / weight.mean() * (torch.log(a + SMALL) - torch.log(b + SMALL)).abs()).mean()
+
     gains = [(errors[:, 0] - errors[:, -1]).clamp(min=0) for errors in (predicted, true)]
-    return of_errors + (torch.log(gains[0] + SMALL) - torch.log(gains[1] + SMALL)).abs().mean()
+    return apart(predicted, true) + apart(*gains)
 
 
 def fit(scout: Scout, samples: Sequence[Sample], seconds: float, steps: int, seed: int) -> float:
@@ -205,7 +212,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--variants", type=int, default=2, help="variations of each photo")
     parser.add_argument("--observe", type=float, default=600, metavar="SECONDS", help="at most, for running the tiers")
     parser.add_argument("--seconds", type=float, default=150, help="at most, for fitting")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=models.ZOO, metavar="DIR")

@@ -1,0 +1,165 @@
+"""Training: the shrink, crops, a run that learns, and one that is interrupted."""
+
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import models
+from jobs.train import main
+from models.train.degrade import shrink, shrink_matrix, shrunk_length
+from models.train.photos import Photo, centre_crop, draw, hold_out, photo, read_photos
+from models.train.plain import Schedule, Trainer, done_share, rate_at, save_state, train
+from models.train.recipes import build, recipe, warm_start
+from models.weights import Blueprint
+
+SMALL = Blueprint("fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear")
+
+
+def pictures(count: int = 3, side: int = 64) -> list[Photo]:
+    """Stripes and ramps at random angles."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:side, :side]
+    found = []
+    for index in range(count):
+        waves = [np.sin(a * y + b * x + c) for a, b, c in rng.uniform(-0.8, 0.8, (3, 3))]
+        found.append(photo(str(index), torch.from_numpy((np.stack(waves) * 120 + 127).astype(np.uint8)), 2))
+    return found
+
+
+@given(length=st.integers(1, 200), p=st.integers(1, 40), q=st.integers(1, 10))
+@settings(max_examples=60, deadline=None)
+def test_shares_of_a_shrunk_pixel_add_up_to_one(length: int, p: int, q: int) -> None:
+    scale = max(Fraction(1), Fraction(p, q))
+    weights = shrink_matrix(length, scale)
+    assert weights.shape == (shrunk_length(length, scale), length)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(weights), dtype=torch.float64))
+
+
+def test_shrinking_keeps_flat_areas_and_is_symmetric() -> None:
+    assert torch.allclose(shrink(torch.full((3, 17, 20), 0.3), 4), torch.tensor(0.3))
+    x = torch.rand(1, 24, 36)
+    torch.testing.assert_close(shrink(x, 4).flip(1, 2), shrink(x.flip(1, 2), 4))
+    torch.testing.assert_close(shrink(x, 1), x)
+    with pytest.raises(ValueError, match="1/2"):
+        shrink(x, Fraction(1, 2))
+
+
+def test_halving_weighs_eight_pixels() -> None:
+    # The cubic of twice the width at distances 0.25, 0.75, 1.25, 1.75: the taps that imresize uses for a factor of 0.5.
+    row = shrink_matrix(16, Fraction(2))[4]
+    near = [0.43359375, 0.11328125, -0.03515625, -0.01171875]
+    assert row.tolist() == pytest.approx([0] * 5 + near[::-1] + near + [0] * 3)
+
+
+def test_crops_follow_from_the_seed_and_fit_together() -> None:
+    photos = pictures()
+    lr, hr = draw(photos, 8, 5, (1, 2))
+    again = draw(photos, 8, 5, (1, 2))
+    assert lr.shape == (5, 3, 8, 8)
+    assert hr.shape == (5, 3, 16, 16)
+    assert torch.equal(lr, again[0])
+    assert torch.equal(hr, again[1])
+    assert not torch.equal(lr, draw(photos, 8, 5, (1, 3))[0])
+    middle = slice(2, 6)
+    torch.testing.assert_close(shrink(hr, 2)[..., middle, middle], lr[..., middle, middle], atol=1e-4, rtol=0)
+
+
+def test_watched_photos_are_not_trained_on() -> None:
+    photos = pictures(30)
+    trained, watched = hold_out(photos)
+    assert {p.name for p in trained}.isdisjoint({p.name for p in watched})
+    assert len(trained) + len(watched) == 30
+    assert hold_out(photos[:1]) == (photos[:1], photos[:1])
+
+
+def test_centre_crop_leaves_multiples() -> None:
+    x = torch.arange(5 * 7).view(1, 5, 7)
+    assert centre_crop(x, 4).tolist() == [[[1 + 7 * row + column for column in range(4)] for row in range(4)]]
+
+
+def test_the_rate_rises_then_falls_to_zero() -> None:
+    schedule = Schedule(steps=100, rate=1.0, warmup=10)
+    rates = [rate_at(schedule, step, done_share(schedule, step, 0)) for step in range(101)]
+    assert rates[0] < rates[5] < rates[9]
+    assert rates[20] > rates[60] > rates[99]
+    assert rates[100] == 0
+    with pytest.raises(ValueError, match="--steps or --seconds"):
+        done_share(Schedule(), 0, 0)
+
+
+def run(trainer: Trainer, photos: list[Photo]) -> list[float]:
+    reports: list[float] = []
+    train(trainer, photos, photos[:1], 1e9, lambda loss, quality: reports.append(quality))
+    return reports
+
+
+def test_a_short_run_learns() -> None:
+    photos, schedule = pictures(), Schedule(steps=150, batch=4, crop=12, rate=1e-2, warmup=5)
+    trainer = Trainer(build(SMALL, 0), SMALL, schedule, torch.device("cpu"))
+    before = trainer.watch(photos[:1])
+    assert run(trainer, photos)[-1] > before + 1
+    assert trainer.step == 150
+
+
+def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
+    photos, schedule, device = pictures(), Schedule(steps=20, batch=2, crop=8, warmup=3), torch.device("cpu")
+    whole = Trainer(build(SMALL, 0), SMALL, schedule, device)
+    run(whole, photos)
+
+    broken = Trainer(build(SMALL, 0), SMALL, schedule, device)
+    for _ in range(7):
+        broken.advance(photos, 0.0)
+    save_state(tmp_path / "a.pt", broken)
+    resumed = Trainer(build(SMALL, 5), SMALL, schedule, device)
+    resumed.restore(torch.load(tmp_path / "a.pt", weights_only=True))
+    run(resumed, photos)
+
+    assert resumed.step == whole.step == 20
+    for name, tensor in whole.ema.items():
+        assert torch.equal(tensor, resumed.ema[name]), name
+
+    other = Trainer(build(SMALL, 0), SMALL, Schedule(steps=30, batch=2, crop=8, warmup=3), device)
+    with pytest.raises(ValueError, match="steps 20, not 30"):
+        other.restore(torch.load(tmp_path / "a.pt", weights_only=True))
+
+
+def test_a_warm_start_takes_what_fits() -> None:
+    blueprint, _ = recipe("fsrcnn-x2")
+    source, network = build(recipe("fsrcnn-x4")[0], 3), build(blueprint, 4)
+    assert warm_start(network, source.state_dict()) == []
+    carn, larger = build(recipe("carn-x2")[0], 0), build(recipe("carn-x4")[0], 1)
+    assert warm_start(carn, larger.state_dict()) == []
+    assert torch.equal(carn.state_dict()["entry.weight"], larger.state_dict()["entry.weight"])
+    with pytest.raises(ValueError, match="no recipe for 'carn-x5'"):
+        recipe("carn-x5")
+
+
+def test_the_command_writes_weights_card_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for index in range(2):
+        Image.fromarray(np.random.default_rng(index).integers(0, 255, (70, 80, 3), np.uint8)).save(tmp_path / f"{index}.png")
+    options = ["--hr", str(tmp_path), "--steps", "3", "--batch", "2", "--crop", "16", "--threads", "1", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["train", "fsrcnn-x4", *options])
+    threads = torch.get_num_threads()
+    assert main() == 0
+    torch.set_num_threads(threads)
+    out = tmp_path / "out"
+    assert models.load(f"file:{out / 'fsrcnn-x4.safetensors'}").scales == frozenset({Fraction(4)})
+    assert json.loads((out / "fsrcnn-x4.json").read_text())["steps"] == 3
+    assert (out / "fsrcnn-x4.csv").read_text().startswith("step,seconds,loss,psnr\n3,")
+
+
+def test_the_command_answers_with_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "fsrcnn-x4", "--hr", str(tmp_path), "--steps", "1"])
+    assert main() == 2
+    assert "holds no image files" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="which crops of 32 at scale 4 need"):
+        Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+        read_photos(tmp_path, 4, 32)
