@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TIERSCALE_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test test-all lint bench-memory bench-overhead clean
+.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead clean
 
 install: .venv/installed
 
@@ -28,6 +28,9 @@ test-all: install lint
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench-checks: install
+	$(BIN)/python -m benchmarks.checks
 
 bench-memory: install
 	$(BIN)/python -m benchmarks.memory

@@ -78,6 +78,8 @@ class RayPool:
         self._thread.start()
 
     def submit(self, method: str, *args: Any, kind: str = "light", keep: bool = False) -> Future:
+        if self._closing:
+            raise RuntimeError("the pool of Ray workers is closed")
         call = _Call(method, args, kind if kind in self.specs else "light", keep)
         self._inbox.put(call)
         return call.future
@@ -96,22 +98,29 @@ class RayPool:
                 ray.kill(actor)
 
     def _schedule(self) -> None:
-        """Hand out calls and collect results until closed."""
-        while True:
-            self._take(block=not self._flying)
-            if self._closing:
-                break
-            self._hand_out()
-            if self._flying:
-                # A short wait, so that new calls are seen soon; ray.wait returns at once when something is done.
-                done, _ = ray.wait(list(self._flying), num_returns=1, timeout=0.02, fetch_local=False)
-                for reference in done:
-                    self._collect(reference)
-        for call, *_ in list(self._flying.values()):
-            call.future.cancel()
-        for calls in self._waiting.values():
-            for call in calls:
-                call.future.cancel()
+        """Hand out calls and collect results until closed; should Ray itself fail, everyone who waits is told."""
+        reason: Exception = RuntimeError("the pool of Ray workers was closed")
+        try:
+            while not self._closing:
+                self._turn()
+        except Exception as error:
+            log.exception("the Ray cluster cannot be used any more")
+            reason = error
+        self._closing = True
+        self._take(block=False)
+        for call in [flying[0] for flying in self._flying.values()] + [call for calls in self._waiting.values() for call in calls]:
+            if not call.future.done():
+                call.future.set_exception(reason)
+
+    def _turn(self) -> None:
+        """Hand out what waits, and collect one result."""
+        self._take(block=not self._flying)
+        self._hand_out()
+        if self._flying:
+            # A short wait, so that new calls are seen soon; ray.wait returns at once when something is done.
+            done, _ = ray.wait(list(self._flying), num_returns=1, timeout=0.02, fetch_local=False)
+            for reference in done:
+                self._collect(reference)
 
     def _take(self, block: bool) -> None:
         """Move new calls to the waiting line of their kind."""

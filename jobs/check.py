@@ -9,7 +9,7 @@ from pipeline import run, store
 from pipeline.errors import Refused
 from pipeline.plan import Plan
 from pipeline.pool import Pool
-from pipeline.receipts import Folder, Key, Lease, Receipt, now
+from pipeline.receipts import Folder, Key, Lease, Receipt
 
 
 def all_keys(folder: Folder, plan: Plan) -> list[Key]:
@@ -35,11 +35,8 @@ def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     problems.extend(text for _, text in wrong)
     healed = 0
     if heal and wrong:
-        lease = Lease(folder, now())
-        try:
+        with Lease(folder):
             redone = run.heal(output, pool, [receipt for receipt, _ in wrong])
-        finally:
-            lease.release()
         healed = sum(1 for receipt in redone if receipt.pixels_sha256 == receipts[receipt.key].pixels_sha256)
     return {"output": output, "shards": len(keys), "problems": problems, "healed": healed}
 

@@ -83,7 +83,7 @@ def cost_per_pixel(name: str, scale: Fraction) -> float:
 
 
 def memory_per_pixel(name: str, scale: Fraction) -> float:
-    """Bytes that enlarging takes at most for each input pixel of a window on a CPU, beside a fixed 150 MB of a network's rows.
+    """Bytes that enlarging takes at most for each input pixel of a window on a CPU, beside a fixed 200 MB of a network's rows.
 
     A network holds the window three times and the result; bicubic holds the result up to three times, and its rows.
     """
@@ -92,12 +92,16 @@ def memory_per_pixel(name: str, scale: Fraction) -> float:
 
 
 def load_scout(tiers: Sequence[str], scale: Fraction, zoo: Path = ZOO) -> Scout | None:
-    """The scout that was fitted for these tiers with these very weights, cheap to dear; None when the zoo holds none."""
-    wanted = tuple(tier.removesuffix("@1") for tier in tiers)
+    """The scout that was fitted for these tiers, or these among others, with these very weights; None when the zoo holds none.
+
+    tiers: names, cheap to dear; a tier at less than full effort is another one, which no scout in the zoo knows.
+    """
     for path in sorted(zoo.glob("scout-*.safetensors")):
         scout = read_scout(path)
-        if scout.tiers == wanted and scout.scale == scale and all(d == digest(t) for t, d in zip(wanted, scout.digests, strict=True)):
-            return scout
+        known = dict(zip(scout.tiers, scout.digests, strict=True))
+        ordered = [tier for tier in scout.tiers if tier in tiers]
+        if scout.scale == scale and ordered == list(tiers) and all(known[tier] == digest(tier) for tier in tiers):
+            return scout.only(tiers)
     return None
 
 

@@ -4,6 +4,7 @@ The error of an enlargement follows from how much fine detail a place has in whi
 is squared, pooled and put on a logarithmic scale, where a few cheap layers turn it into a map of log errors.
 """
 
+import copy
 import json
 from collections.abc import Sequence
 from fractions import Fraction
@@ -48,11 +49,12 @@ class Scout(nn.Module):
     def __init__(self, tiers: Sequence[str], digests: Sequence[str], scale: Fraction, width: int = 24) -> None:
         super().__init__()
         self.tiers, self.digests, self.scale, self.width = tuple(tiers), tuple(digests), scale, width
+        self.columns = list(range(len(self.tiers)))
         self.bank = nn.Conv2d(3, width, 4, stride=2, bias=False)
         self.look = nn.Conv2d(width + 2, width, 3)
         self.think = nn.Conv2d(width, width, 1)
-        self.tell = nn.Conv2d(width, len(self.tiers), 1)
-        self.pass_on = nn.Conv2d(width + 2, len(self.tiers), 1, bias=False)
+        self.tell = nn.Conv2d(width, len(tiers), 1)
+        self.pass_on = nn.Conv2d(width + 2, len(tiers), 1, bias=False)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -79,11 +81,19 @@ class Scout(nn.Module):
         light = F.avg_pool2d(x.mean(dim=1, keepdim=True), 4, ceil_mode=True)[..., : energy.shape[2], : energy.shape[3]]
         told = torch.cat([(torch.log(torch.cat([energy, finest], dim=1) + FLOOR) + 7) / 3, light], dim=1)
         seen = F.relu(self.look(F.pad(told, (1, 1, 1, 1), mode="replicate")))
-        first, gains = (self.tell(F.relu(self.think(seen))) + self.pass_on(told)).split([1, len(self.tiers) - 1], dim=1)
+        first, gains = (self.tell(F.relu(self.think(seen))) + self.pass_on(told)).tensor_split([1], dim=1)
         return torch.cat([first, F.softplus(gains).neg()], dim=1).cumsum(dim=1)
 
     def forward(self, tiles: Tensor) -> Tensor:
-        return self.maps(tiles).exp().mean(dim=(2, 3))
+        return self.maps(tiles).exp().mean(dim=(2, 3))[:, self.columns]
+
+    def only(self, tiers: Sequence[str]) -> "Scout":
+        """This scout for some of its tiers, in its order; it shares the weights."""
+        chosen = copy.copy(self)
+        chosen.columns = [self.columns[self.tiers.index(tier)] for tier in tiers]
+        chosen.tiers = tuple(tiers)
+        chosen.digests = tuple(self.digests[self.tiers.index(tier)] for tier in tiers)
+        return chosen
 
 
 def write_scout(path: Path, scout: Scout) -> None:

@@ -110,7 +110,7 @@ class Plan:
     """One image's work, frozen. Sizes in input pixels; routes: (rows, columns) of tier indices, or None before routing.
 
     source: uri, identity, selection, region. batch: windows in one call, for each tier. device: kind, such as "cpu".
-    threads: torch threads of each worker. scores: how tiles were scored. code: version of tierscale.
+    threads: torch threads of each worker. scores: how tiles were scored ("scout", "detail", "none"). code: version of tierscale.
     """
 
     source: Mapping[str, Any]

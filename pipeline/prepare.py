@@ -89,13 +89,20 @@ def draft_of(image: Source, options: Options) -> tuple[Plan, Found]:
         device=device,
         threads=1,
         batch=tuple(1 if device == "cpu" else 4 for _ in tiers),
-        scores="scout" if models.load_scout([tier.label for tier in tiers], options.scale) is not None else "detail",
+        scores=_scores(tiers, options),
     )
-    if plan.scores == "detail" and options.policy not in ("dearest", "cheapest") and len(tiers) > 1:
+    if plan.scores == "detail":
         found = replace(
             found, notes=(*found.notes, f"no scout was fitted for {', '.join(options.tier_labels)}: tiles are ranked by plain detail")
         )
     return plan, found
+
+
+def _scores(tiers: Sequence[Tier], options: Options) -> str:
+    """How tiles are scored: "scout" where one was fitted for these tiers, plain "detail" otherwise, "none" where no policy asks."""
+    if options.policy in ("dearest", "cheapest") or len(tiers) == 1:
+        return "none"
+    return "detail" if models.load_scout([tier.label for tier in tiers], options.scale) is None else "scout"
 
 
 def _found(image: Source, options: Options) -> Found:

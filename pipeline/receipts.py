@@ -5,19 +5,25 @@ Files here are written under a temporary name and renamed, so a reader sees all 
 
 import hashlib
 import json
+import logging
 import os
 import socket
+import threading
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import Refused
+from pipeline.errors import Damaged, Refused
 from pipeline.plan import Plan
 from pipeline.store import sibling, storage_failure
+
+log = logging.getLogger(__name__)
 
 Key = tuple[int, int, int]
 # A lease that was not renewed for this many seconds is taken over.
@@ -123,58 +129,75 @@ class Folder:
 
 
 class Lease:
-    """The right to write one output, held by one process and renewed while it works.
+    """The right to write one output; a context in which a thread renews it.
 
-    now: seconds since the epoch, handed in so that tests can jump.
+    It keeps two runs from doing the same work. Should two hold it after all, nothing is harmed: shards are pure and written whole.
+    clock: seconds since the epoch, handed in so that tests can jump.
     """
 
-    def __init__(self, folder: Folder, now: float) -> None:
+    def __init__(self, folder: Folder, clock: Callable[[], float] = time.time) -> None:
         self.file = folder.path / "lease.json"
-        self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": now}
-        self._take(now)
+        self.clock = clock
+        self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": clock(), "token": uuid.uuid4().hex}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
-    def _take(self, now: float) -> None:
+    def __enter__(self) -> "Lease":
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
+            self._take()
         except OSError as error:
-            raise storage_failure(str(self.file.parent), error) from error
-        content = json.dumps({**self.owner, "renewed": now}).encode()
+            raise storage_failure(str(self.file), error) from error
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+        if (self._held() or {}).get("token") == self.owner["token"]:
+            self.file.unlink(missing_ok=True)
+
+    def _take(self) -> None:
         for _ in range(2):
             try:
                 handle = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
             except FileExistsError:
-                self._refuse_living(now)
+                self._refuse_living()
                 self.file.unlink(missing_ok=True)
-            except OSError as error:
-                raise storage_failure(str(self.file), error) from error
             else:
-                with os.fdopen(handle, "wb") as stream:
-                    stream.write(content)
+                with os.fdopen(handle, "w") as stream:
+                    json.dump({**self.owner, "renewed": self.clock()}, stream)
                 return
         raise Refused(f"another run took {self.file} at this moment; wait for it to end")
 
-    def _refuse_living(self, now: float) -> None:
+    def _held(self) -> dict[str, Any] | None:
+        """Who holds the lease now; None where nobody does or a crash tore the file."""
         try:
             held = json.loads(self.file.read_text())
-            age = now - held["renewed"]
-        except (ValueError, KeyError, TypeError, FileNotFoundError):
-            return  # torn by a crash: nobody holds it
-        here = held["host"] == socket.gethostname()
-        if here and not _alive(held["pid"]):
+            return held if {"host", "pid", "renewed"} <= set(held) else None
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+
+    def _refuse_living(self) -> None:
+        held = self._held()
+        if held is None or (held["host"] == socket.gethostname() and not _alive(held["pid"])):
             return
-        if (here and held["pid"] != os.getpid()) or (not here and age < LEASE_SECONDS):
-            if age >= LEASE_SECONDS:
-                return
+        age = self.clock() - held["renewed"]
+        if age < LEASE_SECONDS:
             raise Refused(
-                f"process {held['pid']} on {held['host']} is writing this output (last sign {age:.0f} s ago); wait for it to end or stop it"
+                f"process {held['pid']} on {held['host']} is writing {self.file.parent} (last sign {max(age, 0):.0f} s ago); "
+                "wait for it to end, or stop it"
             )
 
-    def renew(self, now: float) -> None:
-        """Say that this run is alive."""
-        write_json(self.file, {**self.owner, "renewed": now})
-
-    def release(self) -> None:
-        self.file.unlink(missing_ok=True)
+    def _keep(self) -> None:
+        """Renew until the context ends, or until another run has taken over."""
+        while not self._over.wait(LEASE_SECONDS / 6):
+            if (self._held() or {}).get("token") != self.owner["token"]:
+                return
+            try:
+                write_json(self.file, {**self.owner, "renewed": self.clock()})
+            except (Damaged, Refused) as error:
+                log.warning("the lease could not be renewed: %s", error)
 
 
 def _alive(pid: int) -> bool:
@@ -185,8 +208,3 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def now() -> float:
-    """Seconds since the epoch; the one place that asks the clock for leases."""
-    return time.time()

@@ -23,7 +23,7 @@ from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.plan import Options, Plan, differences
 from pipeline.pool import Pool
-from pipeline.receipts import Folder, Key, Lease, Receipt, now, write_json
+from pipeline.receipts import Folder, Key, Lease, Receipt, write_json
 
 # Times that one shard is tried before its image is given up.
 TRIES = 3
@@ -88,26 +88,18 @@ class Run:
         began = time.perf_counter()
         prepare.check_paths(self.request.source, self.request.output)
         if self.request.overwrite and self.folder.exists():
-            with self._lease():
+            with Lease(self.folder):
                 store.remove(self.request.output)
         draft, facts = prepare.draft(self.request.source, self.request.options, self.request.max_memory, self.pool.width)
         self.notes.extend(facts.notes)
         self._check_existing(draft)
-        with self._lease() as lease:
+        with Lease(self.folder):
             self.plan = self._planned(draft, facts)
-            self._write_shards(lease)
-            self._write_pyramid(lease)
+            self._write_shards()
+            self._write_pyramid()
             self.seconds["total"] = time.perf_counter() - began
             self._close(facts)
         return self.summary("done")
-
-    @contextmanager
-    def _lease(self) -> Iterator[Lease]:
-        lease = Lease(self.folder, now())
-        try:
-            yield lease
-        finally:
-            lease.release()
 
     def _check_existing(self, draft: Plan) -> None:
         """Refuse an output that is not ours, or that was planned otherwise."""
@@ -179,7 +171,7 @@ class Run:
         """Predicted errors of all tiles: (tiles, tiers)."""
         rows, columns = plan.grid.tiles
         tiers = len(plan.tiers)
-        if plan.policy["name"] in ("dearest", "cheapest") or tiers == 1:
+        if plan.scores == "none":
             return np.zeros((rows * columns, tiers), np.float32)
         handle = self.pool.share(plan)
         found = self._each("score", [("score", handle, span) for span in blocks(rows, SCOUT_ROWS)])
@@ -232,12 +224,12 @@ class Run:
         have = {receipt.key for receipt in self.folder.receipts(plan.digest) if receipt.level == 0}
         return len(have) == plan.grid.shards[0] * plan.grid.shards[1]
 
-    def _write_shards(self, lease: Lease) -> None:
+    def _write_shards(self) -> None:
         plan = self.plan
         assert plan is not None
         handle = self.pool.share(plan)
         began = time.perf_counter()
-        receipts = self._fill("enlarge", self._keys(plan, 0), lambda key: self._start(plan, handle, key), lease)
+        receipts = self._fill("enlarge", self._keys(plan, 0), lambda key: self._start(plan, handle, key))
         wall = time.perf_counter() - began
         # Stages overlap between workers; their share of the wall time is that of the workers' own seconds.
         enlarging = sum(receipt.seconds.get("enlarge", 0) for receipt in receipts)
@@ -257,7 +249,7 @@ class Run:
             return [("full", "enlarge", handle, shard, (dearest,)), ("light", "finish", handle, self.request.output, shard)]
         return [("light", "finish", handle, self.request.output, shard)]
 
-    def _write_pyramid(self, lease: Lease) -> None:
+    def _write_pyramid(self) -> None:
         plan = self.plan
         assert plan is not None
         handle = self.pool.share(plan)
@@ -267,10 +259,9 @@ class Run:
                     "pyramid",
                     self._keys(plan, level),
                     lambda key: [("light", "pyramid", handle, self.request.output, key[0], (key[1], key[2]))],
-                    lease,
                 )
 
-    def _fill(self, stage: str, keys: list[Key], start: Callable[[Key], list[tuple[Any, ...]]], lease: Lease) -> list[Receipt]:
+    def _fill(self, stage: str, keys: list[Key], start: Callable[[Key], list[tuple[Any, ...]]]) -> list[Receipt]:
         """Get a receipt for every key that has none; those of this run. Damaged: a shard failed TRIES times."""
         assert self.plan is not None
         have = {receipt.key for receipt in self.folder.receipts(self.plan.digest)}
@@ -278,7 +269,7 @@ class Run:
         self.done_before += len(keys) - len(todo)
         flight = Flight(self.pool, start)
         receipts: list[Receipt] = []
-        queue, renewed = iter(todo), now()
+        queue = iter(todo)
         self.progress(stage, len(keys) - len(todo), len(keys))
         while True:
             while len(flight) < 2 * self.pool.width and not self.stop.is_set():
@@ -292,9 +283,6 @@ class Run:
                 receipts.append(receipt)
                 self.written += 1
                 self.progress(stage, len(keys) - len(todo) + len(receipts), len(keys))
-            if now() - renewed > 10:
-                renewed = now()
-                lease.renew(renewed)
         if self.stop.is_set() and len(receipts) < len(todo):
             raise Interrupted
         return receipts

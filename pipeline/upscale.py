@@ -122,7 +122,7 @@ def _levels(plan: Plan, read: Read, options: Options, nodata: float | None) -> L
 
 def _scores(plan: Plan, read: Read, levels: Levels) -> np.ndarray:
     rows, columns = plan.grid.tiles
-    if plan.policy["name"] in ("dearest", "cheapest") or len(plan.tiers) == 1:
+    if plan.scores == "none":
         return np.zeros((rows * columns, len(plan.tiers)), np.float32)
     scout = models.load_scout([tier.label for tier in plan.tiers], plan.scale) if plan.scores == "scout" else None
     found = difficulty.score(read, plan.grid, Span(0, rows), scout, len(plan.tiers), levels, plan.colour, plan.alpha)

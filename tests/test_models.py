@@ -1,6 +1,7 @@
 """The contract, on every plain network and bicubic; weights in files; names."""
 
 import json
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,6 +28,15 @@ NETWORKS: dict[str, tuple[type[RowNetwork], dict[str, int]]] = {
     "fsrcnn": (Fsrcnn, {"features": 8, "narrow": 4, "mapping": 2}),
     "carn": (Carn, {"features": 8, "groups": 2}),
 }
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are slower on several threads, much so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def make(kind: str, scale: int, residual: str | None = "bilinear") -> PlainUpscaler:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +25,15 @@ from models.weights import Blueprint, fill
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", Path(__file__).parents[2] / "shared"))
 REFERENCE = SHARED / "reference"
 EVAL = SHARED / "data" / "eval"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are slower on several threads, much so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def carn_name(theirs: str) -> str | None:

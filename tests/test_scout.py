@@ -1,6 +1,6 @@
 """The scout: any tile size, a sane order of tiers, what it learns, and when it is found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,9 +12,19 @@ from PIL import Image
 import models
 from models.bicubic import Bicubic
 from models.scout import Scout, read_scout, write_scout
+from models.train import observe
 from models.train import scout as fitting
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are slower on several threads, much so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def fresh(tiers: tuple[str, ...] = TIERS) -> Scout:
@@ -72,6 +82,16 @@ def test_a_scout_is_found_only_for_its_tiers_scale_and_weights(tmp_path: Path) -
     assert found(("bicubic", "fsrcnn-x4"), 4) is None
 
 
+def test_a_scout_serves_some_of_its_tiers_too(tmp_path: Path) -> None:
+    scout, tile = fresh(), torch.rand(2, 3, 20, 20)
+    write_scout(tmp_path / "scout-x4.safetensors", scout)
+    some = models.load_scout(("bicubic", "carn-x4"), Fraction(4), tmp_path)
+    assert some is not None
+    assert some.tiers == ("bicubic", "carn-x4")
+    assert torch.equal(some(tile), scout(tile)[:, [0, 2]])
+    assert models.load_scout(("carn-x4", "bicubic"), Fraction(4), tmp_path) is None
+
+
 def test_a_checkpoint_of_a_network_is_no_scout() -> None:
     with pytest.raises(ValueError, match="does not say what it was fitted for"):
         read_scout(models.ZOO / "fsrcnn-x4.safetensors")
@@ -89,7 +109,7 @@ def constant(error: float) -> Callable[..., object]:
 
 def test_errors_are_measured_for_each_input_pixel() -> None:
     flat = torch.full((3, 32, 32), 0.5)
-    sample = fitting.leave([constant(0.1), constant(0.2)], flat[:, ::4, ::4], flat, 4)  # type: ignore[list-item]
+    sample = observe.leave([constant(0.1), constant(0.2)], flat[:, ::4, ::4], flat, 4)  # type: ignore[list-item]
     assert sample.errors.shape == (2, 8, 8)
     assert sample.errors[0].flatten().tolist() == pytest.approx([0.01] * 64, rel=1e-3)
     assert sample.errors[1].flatten().tolist() == pytest.approx([0.04] * 64, rel=1e-3)
@@ -98,7 +118,7 @@ def test_errors_are_measured_for_each_input_pixel() -> None:
 def test_every_variation_keeps_the_scale() -> None:
     rng, hr = np.random.default_rng(0), torch.rand(3, 64, 72)
     for _ in range(30):
-        small, large = fitting.vary(hr, 4, rng)
+        small, large = observe.vary(hr, 4, rng)
         assert tuple(large.shape[-2:]) == (small.shape[-2] * 4, small.shape[-1] * 4)
         assert small.shape[0] == large.shape[0] == 3
         assert 0 <= small.min() <= small.max() <= 1
@@ -119,8 +139,6 @@ def test_a_scout_is_fitted_and_stored(tmp_path: Path) -> None:
         Image.fromarray(noise).resize((144, 144), Image.Resampling.BICUBIC).save(photos / f"{index}.png")
     line = ["--tiers", "bicubic,fsrcnn-x4", "--scale", "4", "--hr", str(photos), "--check", str(photos), "--steps", "40", "--variants", "1"]
     options = fitting.arguments().parse_args([*line, "--out", str(tmp_path)])
-    threads = torch.get_num_threads()
     path = fitting.run(options)
-    torch.set_num_threads(threads)
     assert models.load_scout(("bicubic", "fsrcnn-x4"), Fraction(4), tmp_path) is not None
     assert path.with_suffix(".json").is_file()

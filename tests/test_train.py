@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +22,15 @@ from models.train.recipes import build, recipe, warm_start
 from models.weights import Blueprint
 
 SMALL = Blueprint("fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors are slower on several threads, much so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def pictures(count: int = 3, side: int = 64) -> list[Photo]:
@@ -147,9 +157,7 @@ def test_the_command_writes_weights_card_and_log(tmp_path: Path, monkeypatch: py
         Image.fromarray(np.random.default_rng(index).integers(0, 255, (70, 80, 3), np.uint8)).save(tmp_path / f"{index}.png")
     options = ["--hr", str(tmp_path), "--steps", "3", "--batch", "2", "--crop", "16", "--threads", "1", "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", ["train", "fsrcnn-x4", *options])
-    threads = torch.get_num_threads()
     assert main() == 0
-    torch.set_num_threads(threads)
     out = tmp_path / "out"
     assert models.load(f"file:{out / 'fsrcnn-x4.safetensors'}").scales == frozenset({Fraction(4)})
     assert json.loads((out / "fsrcnn-x4.json").read_text())["steps"] == 3

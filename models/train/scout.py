@@ -3,13 +3,11 @@
 """
 
 import argparse
-import io
 import json
 import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,95 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 import models
 from models.scout import Scout, write_scout
 from models.train.degrade import shrink
+from models.train.observe import Sample, leave, observe
 from models.train.photos import centre_crop, image_files, read_image
-from models.upscaler import Placement, Upscaler
+from models.upscaler import Upscaler
 
 # Added to errors before the logarithm: what leaves less than this (50 dB) is good enough not to be ranked.
 SMALL = 1e-5
 # Input pixels a side of the tiles that the correlation is measured on.
 TILE = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One small image and what each tier leaves on it.
-
-    lr: (3, h, w), float32, 0..1. errors: squared error for each input pixel, mean over channels and its output pixels, (T, h, w).
-    """
-
-    lr: Tensor
-    errors: Tensor
-
-
-def leave(upscalers: Sequence[Upscaler], lr: Tensor, hr: Tensor, scale: int) -> Sample:
-    """Enlarge a whole image with every tier and keep where it errs; hr (3, scale * h, scale * w), 0..1."""
-    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(scale))
-    maps = []
-    with torch.inference_mode():
-        for upscaler in upscalers:
-            squared = (upscaler(lr[None], place).pixels[0].clamp(0, 1) - hr).square().mean(dim=0, keepdim=True)
-            maps.append(F.avg_pool2d(squared, scale))
-    return Sample(lr, torch.cat(maps))
-
-
-def _jpeg(image: Tensor, quality: int) -> Tensor:
-    """An image (3, h, w), 0..1, after JPEG compression."""
-    buffer = io.BytesIO()
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1) / 255
-
-
-def vary(hr: Tensor, scale: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Small and large version of an image (3, H, W), 0..1, made into other content than photos.
-
-    Grey, dark, low in contrast, smooth, finer (shrunk first), noisy, or JPEG compressed; the last two also of the small one alone.
-    """
-    kind = rng.choice(["grey", "dark", "pale", "smooth", "finer", "finer", "noise", "jpeg"])
-    if kind == "grey":
-        hr = hr.mean(dim=0, keepdim=True).expand(3, -1, -1)
-    elif kind == "dark":
-        hr = hr * float(rng.uniform(0.05, 0.6))
-    elif kind == "pale":
-        hr = float(rng.uniform(0.3, 0.9)) + (hr - 0.5) * float(rng.uniform(0.02, 0.3))
-    elif kind == "smooth":
-        small = shrink(hr, Fraction(int(rng.integers(4, 17)), 2))
-        hr = F.interpolate(small[None], hr.shape[-2:], mode="bicubic", align_corners=False)[0]
-    elif kind == "finer":
-        hr = centre_crop(shrink(hr, Fraction(int(rng.integers(5, 13)), 4)), scale)
-    elif kind == "jpeg":
-        hr = _jpeg(hr, int(rng.integers(30, 95)))
-    hr = hr.clamp(0, 1)
-    if kind == "noise":
-        noise = torch.from_numpy(rng.standard_normal(hr.shape, np.float32)) * float(rng.uniform(0.005, 0.08))
-        if rng.random() < 0.5:
-            hr = (hr + noise).clamp(0, 1)
-            return shrink(hr, scale).clamp(0, 1), hr
-        lr = shrink(hr, scale)
-        return (lr + noise[:, : lr.shape[1], : lr.shape[2]]).clamp(0, 1), hr
-    lr = shrink(hr, scale).clamp(0, 1)
-    return (_jpeg(lr, int(rng.integers(40, 98))) if kind == "jpeg" and rng.random() < 0.5 else lr), hr
-
-
-def observe(folder: Path, upscalers: Sequence[Upscaler], scale: int, variants: int, seed: int, limit: float) -> list[Sample]:
-    """Samples of all photos as they are and in `variants` variations; stops after `limit` seconds with what it has."""
-    rng, started, samples = np.random.default_rng(seed), time.monotonic(), []
-    files = image_files(folder)
-    for index in rng.permutation(len(files)):
-        hr = centre_crop(read_image(files[index]), scale) / 255
-        if min(hr.shape[-2:]) < 16 * scale:
-            continue
-        pairs = [(shrink(hr, scale).clamp(0, 1), hr), *(vary(hr, scale, rng) for _ in range(variants))]
-        samples += [leave(upscalers, lr, large, scale) for lr, large in pairs if min(lr.shape[-2:]) >= 16]
-        if time.monotonic() - started > limit:
-            break
-    return samples
 
 
 def draw(samples: Sequence[Sample], batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -178,7 +100,7 @@ def tiles_of(sample: Sample, scout: Scout) -> tuple[Tensor, Tensor]:
 
 
 def correlate(folder: Path, scout: Scout, upscalers: Sequence[Upscaler]) -> dict[str, float]:
-    """Rank correlation of predicted with true difficulty on tiles of 32: over all images, and mean within an image."""
+    """Rank correlation of predicted with true difficulty on tiles of 32: over all images, and mean within an image of 8 tiles or more."""
     scale, parts, within = int(scout.scale), [], []
     for path in image_files(folder):
         hr = centre_crop(read_image(path), scale) / 255
@@ -188,7 +110,8 @@ def correlate(folder: Path, scout: Scout, upscalers: Sequence[Upscaler]) -> dict
         if parts[-1].shape[1] >= 8:
             within.append(spearman(*gains))
     all_tiles = torch.cat(parts, dim=1)
-    return {"over_all": round(spearman(all_tiles[0], all_tiles[1]), 3), "within_image": round(float(np.mean(within)), 3)}
+    found = {"over_all": round(spearman(all_tiles[0], all_tiles[1]), 3)}
+    return {**found, "within_image": round(float(np.mean(within)), 3)} if within else found
 
 
 def speed(scout: Scout, side: int = 128, batch: int = 8) -> float:

@@ -1,0 +1,79 @@
+"""Receipts and leases: whole or not at all, and one run at a time."""
+
+import json
+import os
+import socket
+
+import pytest
+
+from pipeline.errors import Refused
+from pipeline.receipts import LEASE_SECONDS, Folder, Lease, write_bytes
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self, now):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+def held_by(folder, **owner):
+    folder.path.mkdir(exist_ok=True)
+    lease = {"host": socket.gethostname(), "pid": os.getpid(), "started": 0.0, "renewed": 1000.0, "token": "other"}
+    (folder.path / "lease.json").write_text(json.dumps({**lease, **owner}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(str(tmp_path / "out.zarr"))
+
+
+def test_a_lease_is_held_and_given_back(folder):
+    with Lease(folder), pytest.raises(Refused, match="is writing"), Lease(folder):
+        pass
+    assert not (folder.path / "lease.json").exists()
+
+
+@pytest.mark.parametrize(
+    "owner", [{"pid": 2**22 + 1}, {"host": "elsewhere", "renewed": 1000.0 - LEASE_SECONDS}, {"host": "elsewhere", "renewed": 0.0}]
+)
+def test_a_dead_or_silent_owner_is_replaced(folder, owner):
+    held_by(folder, **owner)
+    with Lease(folder, Clock(1001.0)):
+        assert json.loads((folder.path / "lease.json").read_text())["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("jump", [-1e6, 0, LEASE_SECONDS - 2])
+def test_a_living_owner_is_respected_whatever_the_clock_does(folder, jump):
+    held_by(folder, host="elsewhere")
+    with pytest.raises(Refused, match=r"process \d+ on elsewhere"), Lease(folder, Clock(1000.0 + jump)):
+        pass
+
+
+def test_a_lease_torn_by_a_crash_is_nobodys(folder):
+    folder.path.mkdir()
+    (folder.path / "lease.json").write_text('{"host": "el')
+    with Lease(folder):
+        pass
+
+
+def test_a_lease_that_was_taken_over_is_not_removed(folder):
+    with Lease(folder):
+        held_by(folder, host="elsewhere")
+    assert json.loads((folder.path / "lease.json").read_text())["host"] == "elsewhere"
+
+
+def test_a_file_is_whole_or_absent(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "file"
+    write_bytes(path, b"one")
+
+    def fail(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.PosixPath.replace", fail)
+    with pytest.raises(RuntimeError, match="full"):
+        write_bytes(path, b"two")
+    assert path.read_bytes() == b"one" and len(list(path.parent.iterdir())) == 1
