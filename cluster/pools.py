@@ -114,7 +114,8 @@ class RayPool:
 
     def _turn(self) -> None:
         """Hand out what waits, and collect one result."""
-        self._take(block=not self._flying)
+        # Calls that a dead actor left wait to be handed out again: only with nothing to do at all is it right to sleep.
+        self._take(block=not self._flying and not any(self._waiting.values()))
         self._hand_out()
         if self._flying:
             # A short wait, so that new calls are seen soon; ray.wait returns at once when something is done.

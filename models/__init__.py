@@ -92,12 +92,12 @@ def memory_per_pixel(name: str, scale: Fraction) -> float:
 
 
 def load_scout(tiers: Sequence[str], scale: Fraction, zoo: Path = ZOO) -> Scout | None:
-    """The scout that was fitted for these tiers, or these among others, with these very weights; None when the zoo holds none.
+    """The scout that was fitted for these tiers with these very weights, or for these and fewest others; None when the zoo holds none.
 
     tiers: names, cheap to dear; a tier at less than full effort is another one, which no scout in the zoo knows.
     """
-    for path in sorted(zoo.glob("scout-*.safetensors")):
-        scout = read_scout(path)
+    scouts = [read_scout(path) for path in sorted(zoo.glob("scout-*.safetensors"))]
+    for scout in sorted(scouts, key=lambda scout: len(scout.tiers)):
         known = dict(zip(scout.tiers, scout.digests, strict=True))
         ordered = [tier for tier in scout.tiers if tier in tiers]
         if scout.scale == scale and ordered == list(tiers) and all(known[tier] == digest(tier) for tier in tiers):

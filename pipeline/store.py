@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
@@ -129,6 +130,11 @@ def open_level(path: str, level: int, mode: str = "r") -> zarr.Array:
     with _errors(path):
         array = zarr.open_array(f"{path}/{level}", mode=mode)
     return array
+
+
+def as_dask(path: str, level: int = 0) -> da.Array:
+    """One pyramid level as a dask array (c, y, x) for people's own analysis; its chunks are the inner chunks of the store."""
+    return da.from_zarr(open_level(path, level))
 
 
 def shard_rects(array: zarr.Array) -> Iterator[tuple[tuple[int, int], Rect]]:

@@ -109,6 +109,15 @@ def test_spent_is_what_is_executed(kind: str, scale: int) -> None:
     assert spent.dtype == torch.float64
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_batch_at_once_as_on_a_gpu_gives_the_same(kind: str) -> None:
+    upscaler, x = make(kind, 4), torch.rand(2, 3, 30, 26)
+    with torch.inference_mode():
+        at_once, streamed = upscaler._enlarge(x, streamed=False), upscaler._enlarge(x, streamed=True)
+        torch.testing.assert_close(at_once, streamed, atol=1e-5, rtol=1e-5)
+        assert upscaler.count(30, 26, streamed=False) == executed(lambda: upscaler._enlarge(x[:1], streamed=False))
+
+
 def test_the_residual_is_the_enlargement_that_resample_makes() -> None:
     for kernel in ("bilinear", "bicubic"):
         for scale in (2, 3, 4):

@@ -17,7 +17,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 # Nine shards that take half a second or so each: enough to be caught at work.
-OPTIONS = ("--tiers", "bicubic,carn-x4", "--policy", "budget", "--budget", "0.9", "--tile", "32", "--workers", "2")
+OPTIONS = ("--tiers", "bicubic,carn-x4", "--policy", "budget", "--budget", "0.9", "--tile", "24", "--workers", "2")
 SHARDS = 9
 
 

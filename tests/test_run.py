@@ -138,6 +138,12 @@ def test_a_shard_without_receipt_is_done_again(photo, tmp_path, capsys):
     assert second["shards"] == {**first["shards"], "done_before": first["shards"]["total"] - 2, "written": 2}
 
 
+def test_an_output_is_handed_out_as_a_dask_array_and_taken_as_one(made):
+    lazy = store.as_dask(str(made), 1)
+    assert lazy.shape == (3, 600, 680)
+    np.testing.assert_array_equal(upscale_array(lazy[:, :50, :60], 2, tiers=["bicubic"]).shape, (3, 100, 120))
+
+
 def test_status_tells_how_far(made):
     found = status_of(str(made), 0.0)
     assert found["status"] == "done" and found["shards"]["done"] == found["shards"]["total"] > 4

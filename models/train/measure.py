@@ -64,7 +64,7 @@ def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Measure and add to the card in the zoo (bicubic has none: printed only)."""
+    """Measure and add to the card in the zoo."""
     parser = argparse.ArgumentParser(prog="python -m models.train.measure", description=__doc__, allow_abbrev=False)
     parser.add_argument("name")
     parser.add_argument("--scale", type=int, help="needed for bicubic only")

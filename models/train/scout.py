@@ -138,6 +138,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--name", help="of the file; scout-xSCALE unless given")
     parser.add_argument("--out", type=Path, default=models.ZOO, metavar="DIR")
     return parser
 
@@ -153,7 +154,7 @@ def run(options: argparse.Namespace) -> Path:
     print(f"{len(samples)} samples, {sum(s.lr[0].numel() for s in samples) / 1e6:.1f} million input pixels", flush=True)
     final = fit(scout, samples, options.seconds, options.steps, options.seed)
     scout.eval().requires_grad_(False)
-    path = options.out / f"scout-x{options.scale}.safetensors"
+    path = options.out / f"{options.name or f'scout-x{options.scale}'}.safetensors"
     write_scout(path, scout)
     card: dict[str, Any] = {"name": path.stem, "tiers": tiers, "data": options.hr.name, "samples": len(samples), "loss": round(final, 4)}
     card["spearman"] = {folder.name: correlate(folder, scout, upscalers) for folder in options.check}
