@@ -18,7 +18,7 @@ from pipeline.errors import Refused
 from pipeline.grid import Grid, tile_length
 from pipeline.stitch import Work, lay_out
 
-DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "carn-x4"), 3: ("bicubic", "fsrcnn-x3"), 2: ("bicubic", "fsrcnn-x2")}
+DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "carn-x4"), 3: ("bicubic", "fsrcnn-x3"), 2: ("bicubic", "fsrcnn-x2", "carn-x2")}
 # Tiers without a finite reach (they pool over the window) get this much context instead.
 ENDLESS_REACH = 32
 

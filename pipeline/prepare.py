@@ -25,7 +25,7 @@ from pipeline.plan import ENDLESS_REACH, Options, Plan, Tier, cost_of_routes
 from pipeline.store import level_sizes
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and Ray's own processes together.
-WORKER_BYTES = 450 << 20
+WORKER_BYTES = 650 << 20
 DRIVER_BYTES = 700 << 20
 # A tile's row in the table, in the driver.
 TILE_BYTES = 1 << 10

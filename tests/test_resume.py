@@ -16,9 +16,9 @@ import zarr
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-# Nine shards that take half a second or so each: enough to be caught at work.
-OPTIONS = ("--tiers", "bicubic,carn-x4", "--policy", "budget", "--budget", "0.9", "--tile", "24", "--workers", "2")
-SHARDS = 9
+# Many shards of a good part of a second each: enough to be caught at work.
+OPTIONS = ("--tiers", "bicubic,fsrcnn-x4", "--policy", "budget", "--budget", "0.9", "--tile", "24", "--workers", "2")
+SHARDS = 25
 
 
 def tierscale(*arguments):
@@ -39,7 +39,7 @@ def run(*arguments):
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
     path = tmp_path_factory.mktemp("source") / "stars.png"
-    Image.fromarray(skimage.data.hubble_deep_field()[100:480, 200:580]).save(path)
+    Image.fromarray(skimage.data.hubble_deep_field()[100:800, 200:900]).save(path)
     return path
 
 
@@ -160,6 +160,7 @@ def test_two_runs_on_one_output_do_not_mix(image, tmp_path):
     output = tmp_path / "out.zarr"
     first = tierscale("upscale", image, output, *OPTIONS, "--ray", "none")
     wait_for_receipts(output, first)
+    first.send_signal(signal.SIGSTOP)
     code, _, err = run("upscale", image, output, *OPTIONS, "--ray", "none")
     assert code == 2 and f"process {first.pid}" in err
     first.kill()

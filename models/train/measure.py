@@ -81,7 +81,7 @@ def main() -> int:
         return 2
     print(options.name, json.dumps(found), flush=True)
     card = models.ZOO / f"{options.name}.json"
-    if card.is_file():
+    if card.is_file() and (scales or scale == 4):  # bicubic's card is for scale 4
         card.write_text(json.dumps({**json.loads(card.read_text()), **found}, indent=2) + "\n")
     return 0
 

@@ -159,7 +159,9 @@ def run(options: argparse.Namespace) -> Path:
     card: dict[str, Any] = {"name": path.stem, "tiers": tiers, "data": options.hr.name, "samples": len(samples), "loss": round(final, 4)}
     card["spearman"] = {folder.name: correlate(folder, scout, upscalers) for folder in options.check}
     card["seconds_per_million_pixels"] = round(speed(scout), 4)
-    card["command"] = f"python -m models.train.scout --tiers {options.tiers} --scale {options.scale} --hr DIR --seed {options.seed}"
+    told = ("tiers", "scale", "seed", "variants", "observe", "seconds", "steps")
+    given = " ".join(f"--{name} {getattr(options, name)}" for name in told)
+    card["command"] = f"python -m models.train.scout --hr DIR {given}"
     path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
     print(json.dumps(card), flush=True)
     return path
