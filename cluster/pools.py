@@ -24,12 +24,16 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from pipeline.errors import Refused
 from pipeline.worker import Worker
 
 log = logging.getLogger(__name__)
 
 # Calls on their way to one actor: one at work, one waiting, so that it never idles and never hoards.
 CALLS_PER_ACTOR = 2
+# Seconds that actors may take to come up; importing torch on a busy node takes tens of them.
+START_SECONDS = 180
+
 # Times that one call is begun before its error is handed on.
 TRIES = 4
 
@@ -73,16 +77,32 @@ class RayPool:
         self._flying: dict[Any, tuple[_Call, str, Any, Any]] = {}
         self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._closing = False
-        ray.get([actor.ready.remote() for actors in self._actors.values() for actor in actors])
+        self._gate = threading.Lock()
+        self._wait_ready()
         self._thread = threading.Thread(target=self._schedule, name="ray-pool", daemon=True)
         self._thread.start()
 
     def submit(self, method: str, *args: Any, kind: str = "light", keep: bool = False) -> Future:
-        if self._closing:
-            raise RuntimeError("the pool of Ray workers is closed")
         call = _Call(method, args, kind if kind in self.specs else "light", keep)
-        self._inbox.put(call)
+        with self._gate:
+            if self._closing:
+                raise RuntimeError("the pool of Ray workers is closed")
+            self._inbox.put(call)
         return call.future
+
+    def _wait_ready(self) -> None:
+        """Wait for the actors to come up. Refused: not all of them find a place."""
+        calls = [actor.ready.remote() for actors in self._actors.values() for actor in actors]
+        up, missing = ray.wait(calls, num_returns=len(calls), timeout=START_SECONDS)
+        ray.get(up)
+        if missing:
+            free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+            for actors in self._actors.values():
+                for actor in actors:
+                    ray.kill(actor)
+            raise Refused(
+                f"{len(missing)} of {len(calls)} workers found no place on the cluster in {START_SECONDS} s (free: {free}); use --workers"
+            )
 
     def share(self, value: Any) -> Any:
         """Put a value into the object store once; calls are given its reference."""
@@ -106,7 +126,8 @@ class RayPool:
         except Exception as error:
             log.exception("the Ray cluster cannot be used any more")
             reason = error
-        self._closing = True
+        with self._gate:
+            self._closing = True
         self._take(block=False)
         for call in [flying[0] for flying in self._flying.values()] + [call for calls in self._waiting.values() for call in calls]:
             if not call.future.done():
@@ -171,6 +192,8 @@ class RayPool:
             if isinstance(error, RayActorError):
                 self._replace(kind, actor, error)
             self._retry(call, error)
+        except Exception as error:  # whatever Ray raises, the one who waits for this call must hear of it
+            call.future.set_exception(error)
         else:
             call.future.set_result(result if kept is None else kept)
 

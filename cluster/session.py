@@ -106,7 +106,8 @@ def specs(resources: dict[str, float], layout: str, device: str, workers: int | 
         raise Refused("the Ray cluster has no GPU; use --device cpu, or add one")
     nodes = sum(1 for name in resources if name.startswith("node:") and name != "node:__internal_head__")
     # On one machine Ray was told more processors than there are, so that actors fit; the real ones set the pace.
-    processors = workers or (cores() if nodes <= 1 else max(1, int(resources.get("CPU", 1)) - nodes))
+    told = max(1, int(resources.get("CPU", 1)))
+    processors = workers or (min(cores(), told) if nodes <= 1 else max(1, told - nodes))
     if device != "cpu" and gpus:
         if layout == "together":
             return PoolSpec(gpus, "cuda", num_gpus=1), None

@@ -9,7 +9,7 @@ from pipeline import run, store
 from pipeline.errors import Refused
 from pipeline.plan import Plan
 from pipeline.pool import Pool
-from pipeline.receipts import Folder, Key, Lease, Receipt
+from pipeline.receipts import Folder, Key, Lease, Receipt, living
 
 
 def all_keys(folder: Folder, plan: Plan) -> list[Key]:
@@ -64,6 +64,7 @@ def status_of(output: str, at: float) -> dict[str, Any]:
         keys = []
     done = sum(1 for _ in folder.receipts(plan.digest))
     lease = folder.read_json("lease.json")
+    lease = lease if living(lease, at) else None
     left = None
     if lease and keys:
         fresh = [file.stat().st_mtime for file in (folder.path / "receipts").glob("*/*.json") if file.stat().st_mtime >= lease["started"]]

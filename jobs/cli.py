@@ -15,6 +15,9 @@ import click
 
 from jobs.options import BytesType, ScaleType, shared, to_options
 from pipeline.errors import Damaged, Refused
+from pipeline.images import Selection, open_image
+from pipeline.plan import Options
+from pipeline.store import sibling
 
 CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -89,9 +92,11 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_jso
     from pipeline.run import Interrupted, Request, Run
 
     target = zarr_beside(output)
-    check_export(output)
+    check_export(output, source, overwrite)
     request = Request(source, target, to_options(given), given["max_memory"], overwrite, keep_source)
     check_source(source)
+    if output.lower().endswith(".png"):
+        check_png(source, request.options, given["max_memory"])
     with Draining() as draining, session(given["ray_address"], given["layout"], given["device"], given["workers"]) as pool:
         draining.arm()
         with Bar() as bar:
@@ -100,6 +105,7 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_jso
                 summary = run.carry_out()
                 if output != target:
                     export_to(target, output, "deflate", given["max_memory"], bar)
+                    summary["files"]["export"] = str(Path(output).resolve())
             except Interrupted:
                 text = f"stopped with {run.written} shards written; the same command again goes on from here"
                 emit(as_json, run.summary("interrupted", text), "")
@@ -114,10 +120,26 @@ def zarr_beside(output: str) -> str:
     return str(path.with_suffix(".zarr")) if path.suffix.lower() in (".tif", ".tiff", ".png") else output
 
 
-def check_export(output: str) -> None:
-    """Refuse an output whose suffix says nothing we can write."""
-    if Path(output.rstrip("/")).suffix.lower() not in (".zarr", ".tif", ".tiff", ".png"):
+def check_export(output: str, source: str, overwrite: bool) -> None:
+    """Refuse an output that we cannot write, that is the source, or that would replace a file that is not our earlier export."""
+    path, suffix = Path(output.rstrip("/")), Path(output.rstrip("/")).suffix.lower()
+    if suffix not in (".zarr", ".tif", ".tiff", ".png"):
         raise Refused(f"the output {output} ends in none of .zarr, .tif, .png")
+    if suffix == ".zarr":
+        return
+    beside = Path(zarr_beside(output))
+    if Path(source).exists() and any(other.exists() and other.samefile(source) for other in (path, beside)):
+        raise Refused(f"the output {output} is made from {beside}, and one of them is the source itself; choose another name")
+    if path.exists() and not overwrite and not sibling(str(beside)).exists():
+        raise Refused(f"{output} exists and was not exported from {beside}; choose another name, or give --overwrite")
+
+
+def check_png(source: str, options: Options, max_memory: int | None) -> None:
+    """Refuse a PNG of what PNG cannot hold before anything is enlarged for it."""
+    selection = Selection(options.series, options.level, options.z, options.t)
+    with open_image(source, selection, max_memory) as image:
+        if image.dtype.name not in ("uint8", "uint16") or image.shape[0] > 4 or (image.colour == "channels" and image.shape[0] > 1):
+            raise Refused(f"PNG cannot hold {image.shape[0]} {image.colour} of {image.dtype.name}; name an output ending in .tif or .zarr")
 
 
 def check_source(source: str) -> None:
@@ -156,7 +178,7 @@ def plan(source: str, output: str, overwrite: bool, keep_source: bool, as_json: 
     from jobs.progress import Bar
     from pipeline.run import Request, plan_only
 
-    check_export(output)
+    check_export(output, source, overwrite)
     request = Request(source, zarr_beside(output), to_options(given), given["max_memory"], overwrite)
     check_source(source)
     where = "none" if given["ray_address"] == "local" else given["ray_address"]
@@ -275,7 +297,6 @@ def ingest(
 ) -> None:
     """Bring any image into a chunked zarr array, in bounded memory."""
     from jobs.progress import Bar
-    from pipeline.images import Selection, open_image
     from pipeline.ingest import ingest as ingest_image
     from pipeline.prepare import check_paths
 
@@ -346,10 +367,18 @@ def evaluate(folder: str, as_json: bool, debug: bool, **given: Any) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; every failure is one sentence on stderr and an exit code of INTERFACE's table."""
     given = sys.argv[1:] if arguments is None else arguments
+    run_command(cli, given)
+
+
+def run_command(command: click.Command, given: list[str]) -> None:
+    """Run a click command and end the process as the table of exit codes says."""
     as_json, debug = "--json" in given, "--debug" in given
     try:
-        code = cli.main(given, prog_name="tierscale", standalone_mode=False)
+        code = command.main(given, prog_name="tierscale", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        sys.exit(2)
     except Ended as ended:
         sys.exit(ended.code)
     except (Refused, click.UsageError) as error:

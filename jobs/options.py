@@ -28,7 +28,7 @@ class BytesType(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"([0-9.]+)\s*([kmgt]?)i?b?", str(value).strip().lower())
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", str(value).strip().lower())
         if not match:
             raise Refused(f"{value!r} is no number of bytes; write 8000000000, 8G or 500M")
         return int(float(match[1]) * UNITS[match[2]])

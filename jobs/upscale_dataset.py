@@ -20,14 +20,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.session import session
-from jobs.cli import Draining, Ended, emit, fail
+from jobs.cli import Draining, Ended, emit, run_command
 from jobs.options import shared, to_options
 from jobs.progress import Bar
 from pipeline.errors import Damaged, Refused
 from pipeline.manifest import Manifest, Row
 from pipeline.plan import Options
 from pipeline.pool import Pool
-from pipeline.run import Interrupted, Request, Run
+from pipeline.receipts import write_bytes
+from pipeline.run import Interrupted, Quarantined, Request, Run
+from pipeline.store import storage_failure
 
 RESULT = pa.schema(
     [
@@ -67,8 +69,8 @@ class JobOptions:
 def upscale_dataset(manifest: Manifest, options: JobOptions | Options | None = None, draining: Draining | None = None) -> pa.Table:
     """Enlarge all images of a manifest; one row of RESULT for each, in the manifest's order.
 
-    A bad row or a failing image is listed and never stops the others. draining: once it was told to stop, what is in flight is
-    finished and the rest left; unfinished images are then absent from the table.
+    A bad row or a failing image is listed and never stops the others. draining: once it was told to stop, shards in flight are
+    finished and the rest left; unfinished images are then listed as failed, interrupted.
     """
     job = options if isinstance(options, JobOptions) else JobOptions(image=options or Options())
     halt = draining.stop if draining else threading.Event()
@@ -79,6 +81,9 @@ def upscale_dataset(manifest: Manifest, options: JobOptions | Options | None = N
             if draining:
                 draining.arm()
             _run_all(todo, pool, bar, halt, results)
+    for number, request in todo:
+        if number not in results:
+            results[number] = _row(number, request.source, request.output, "failed", error="interrupted; the same command again goes on")
     return pa.Table.from_pylist([results[number] for number in sorted(results)], schema=RESULT)
 
 
@@ -97,14 +102,14 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
             taken[output] = number
             request = Request(row.source, output, row.options(job.image), job.max_memory, job.overwrite)
             found.append((-(row.priority or 0.0), number, request))
-        except Refused as error:
+        except (Refused, ValueError, OSError) as error:
             results[number] = _row(number, row.source, row.output, "failed", error=str(error))
     return [(number, request) for _, number, request in sorted(found, key=lambda entry: entry[:2])]
 
 
 def _common_folder(manifest: Manifest) -> Path:
     """The folder that all local sources share; outputs mirror what lies below it."""
-    folders = [str(Path(row.source).resolve().parent) for row in manifest if "://" not in row.source]
+    folders = [str(Path(row.source).resolve().parent) for row in manifest if "://" not in row.source and "\0" not in row.source]
     return Path(os.path.commonpath(folders)) if folders else Path("/")
 
 
@@ -144,10 +149,10 @@ def _one(number: int, request: Request, pool: Pool, stop: threading.Event) -> di
     try:
         summary = run.carry_out()
     except Interrupted:
-        return None
+        return _row(number, request.source, request.output, "failed", error="interrupted; the same command again goes on")
     except (Refused, Damaged) as error:
-        status = "quarantined" if "failed 3 times" in str(error) else "failed"
-        return _row(number, request.source, request.output, status, run.summary(status), str(error))
+        status = "quarantined" if isinstance(error, Quarantined) else "failed"
+        return _row(number, request.source, request.output, status, error=str(error))
     except Exception as error:  # one image's fault must never stop the others; its row says what happened
         return _row(number, request.source, request.output, "failed", error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
     return _row(number, request.source, request.output, "done" if run.written else "skipped", summary)
@@ -174,6 +179,13 @@ def _row(
     }
 
 
+def write_table(path: str, table: pa.Table) -> None:
+    """Write the result table whole or not at all."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_bytes(Path(path), sink.getvalue().to_pybytes())
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--manifest", "manifest_path", required=True, help="Table of images: .parquet, .csv or .jsonl with a column source.")
 @click.option("--output-root", help="Folder for outputs of rows that name none.")
@@ -189,14 +201,18 @@ def command(
     where = given["ray_address"]
     if where == "local" and os.environ.get("RAY_ADDRESS"):
         where = "auto"  # submitted to a running cluster: that is where the work belongs
+    path = results or (str(Path(output_root) / "results.parquet") if output_root else None)
+    if path is not None:
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_failure(path, error) from error
     job = JobOptions(to_options(given), output_root, where, given["layout"], given["workers"], given["max_memory"], overwrite)
     manifest = Manifest.read(manifest_path)
     with Draining() as draining:
         table = upscale_dataset(manifest, job, draining)
-        path = results or (str(Path(output_root) / "results.parquet") if output_root else None)
         if path is not None:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, path)
+            write_table(path, table)
         rows = table.to_pylist()
         failed = [row for row in rows if row["status"] not in ("done", "skipped")]
         for row in failed:
@@ -226,16 +242,7 @@ def command(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the job; exit codes as of the tierscale command."""
-    given = sys.argv[1:] if arguments is None else arguments
-    as_json, debug = "--json" in given, "--debug" in given
-    try:
-        command.main(given, standalone_mode=False)
-    except Ended as ended:
-        sys.exit(ended.code)
-    except (Refused, click.UsageError) as error:
-        fail(error.format_message() if isinstance(error, click.UsageError) else str(error), 2, as_json, debug)
-    except Damaged as error:
-        fail(str(error), 1, as_json, debug)
+    run_command(command, sys.argv[1:] if arguments is None else arguments)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,14 @@ def limits(dtype: np.dtype) -> tuple[float, float]:
     return float(info.min), float(info.max)
 
 
+def holds(value: float, dtype: np.dtype) -> bool:
+    """Whether a pixel of `dtype` can have this very value; -9999 in bytes would wrap to 241, which is a colour."""
+    if dtype.kind == "f":
+        return True
+    low, high = limits(dtype)
+    return low <= value <= high and value == int(value)
+
+
 def missing(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
     """Where all channels of (c, h, w) hold the no-data value: (h, w) bool; None where nothing does."""
     if nodata is None:

@@ -24,8 +24,8 @@ def blocks(length: int, step: int) -> list[Span]:
     return [Span(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def measure(read: Read, rows: Span, width: int, nodata: float | None) -> tuple[float, float]:
-    """Smallest and largest value of some pixel rows of an image; (inf, -inf) where all is without data.
+def measure(read: Read, rows: Span, width: int, nodata: float | None, alpha: str | None) -> tuple[float, float]:
+    """Smallest and largest value of some pixel rows of an image, alpha left out; (inf, -inf) where all is without data.
 
     Refused: NaN or infinite values that no no-data value accounts for.
     """
@@ -35,7 +35,8 @@ def measure(read: Read, rows: Span, width: int, nodata: float | None) -> tuple[f
         mask = missing(pixels, nodata)
         if pixels.dtype.kind == "f":
             _refuse_nonfinite(pixels, mask, rows.start, columns.start)
-        values = pixels if mask is None else pixels[:, ~mask]
+        colours = pixels if alpha is None else pixels[:-1]
+        values = colours if mask is None else colours[:, ~mask]
         if values.size:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
     return low, high

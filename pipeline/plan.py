@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.colour import Levels
 from pipeline.errors import Refused
-from pipeline.grid import Grid, tile_length
+from pipeline.grid import Grid
 from pipeline.stitch import Work, lay_out
 
 DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "carn-x4"), 3: ("bicubic", "fsrcnn-x3"), 2: ("bicubic", "fsrcnn-x2", "carn-x2")}
@@ -92,9 +92,11 @@ class Options:
             raise Refused(f"policy threshold needs --threshold X of 0 or more (squared error), not {self.threshold}")
         if not 8 <= self.tile <= 4096:
             raise Refused(f"a tile of {self.tile} pixels is not between 8 and 4096")
+        if self.scale.denominator > 128:
+            raise Refused(f"scale {self.scale} would need tiles of {self.scale.denominator} pixels; write {float(self.scale):.1f}")
         if not 0 <= self.blend <= self.tile // 2:
             raise Refused(f"a blend of {self.blend} pixels is not between 0 and half the tile ({self.tile // 2})")
-        if self.value_range is not None and not self.value_range[0] < self.value_range[1]:
+        if self.value_range is not None and not -np.inf < self.value_range[0] < self.value_range[1] < np.inf:
             raise Refused(f"a range from {self.value_range[0]:g} to {self.value_range[1]:g} does not rise; give --range LO,HI")
 
     @property
@@ -167,7 +169,7 @@ class Plan:
 
     def to_json(self, digest: bool = True) -> dict[str, Any]:
         """The plan as plain JSON values; routes are packed bytes."""
-        source = dict(self.source)
+        source = {key: value for key, value in self.source.items() if key != "ingested"}
         result: dict[str, Any] = {
             "uri": source.pop("uri"),
             "source": source,
@@ -294,8 +296,3 @@ def cost_of_routes(grid: Grid, tiers: Sequence[Tier], blend: int, planes: int): 
         return total
 
     return cost
-
-
-def tile_for(options: Options) -> int:
-    """The tile side that `options` lead to."""
-    return tile_length(options.tile, options.scale)

@@ -16,8 +16,8 @@ import torch
 
 import models
 from pipeline import routing
-from pipeline.colour import plane_count
-from pipeline.errors import Refused
+from pipeline.colour import holds, plane_count
+from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.grid import tile_length
 from pipeline.images import Selection, Source, open_image
@@ -102,12 +102,23 @@ def _scores(tiers: Sequence[Tier], options: Options) -> str:
     """How tiles are scored: "scout" where one was fitted for these tiers, plain "detail" otherwise, "none" where no policy asks."""
     if options.policy in ("dearest", "cheapest") or len(tiers) == 1:
         return "none"
-    return "detail" if models.load_scout([tier.label for tier in tiers], options.scale) is None else "scout"
+    labels = [tier.label for tier in tiers]
+    if models.load_scout(labels, options.scale) is not None:
+        return "scout"
+    if options.policy == "threshold":
+        raise Refused(
+            f"policy threshold compares predicted errors, and no scout knows {', '.join(labels)}; use --budget or --policy adaptive"
+        )
+    return "detail"
 
 
 def _found(image: Source, options: Options) -> Found:
     facts = image.facts
     nodata = options.nodata if options.nodata is not None else facts.nodata
+    notes = tuple(image.notes)
+    if nodata is not None and not holds(nodata, image.dtype):
+        notes = (*notes, f"the no-data value {nodata:g} cannot occur in {image.dtype.name} pixels and marks none")
+        nodata = None
     hr_facts = facts if options.region is None else facts.cropped(options.region[0], options.region[1])
     return Found(
         uri=os.path.abspath(image.uri) if "://" not in image.uri else image.uri,
@@ -116,7 +127,7 @@ def _found(image: Source, options: Options) -> Found:
         hr_facts=hr_facts.scaled(options.scale),
         needs_ingest=not image.random_access,
         nodata=nodata,
-        notes=tuple(image.notes),
+        notes=notes,
     )
 
 
@@ -129,6 +140,13 @@ def reopen(plan: Plan) -> Found:
                 f"{plan.source['uri']} is not the image that was planned (its content changed); restore it, or begin anew with --overwrite"
             )
         return Found(image.uri, selection, image.facts, image.facts, not image.random_access, None, ())
+
+
+def check_unchanged(plan: Plan, found: Found) -> None:
+    """Damaged: the source is not what it was when the run began, so that shards may be of two images."""
+    with open_image(found.uri, found.selection) as image:
+        if dict(image.identity) != plan.source["identity"]:
+            raise Damaged(f"{found.uri} was changed while it was enlarged; give the command again with --overwrite")
 
 
 def _region_shape(image: Source, region: tuple[int, int, int, int] | None) -> tuple[int, int, int]:
@@ -155,7 +173,9 @@ def _device(asked: str) -> str:
 
 
 def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
-    """What a plan remembers of each tier. Refused: unknown, twice, a scale not offered, or not in order of cost."""
+    """What a plan remembers of each tier. Refused: none, unknown, twice, a scale not offered, or not in order of cost."""
+    if not labels:
+        raise Refused("no tiers were named; write for example --tiers bicubic,fsrcnn-x4")
     if len(set(labels)) != len(labels):
         raise Refused(f"the tiers {', '.join(labels)} name one twice")
     tiers = tuple(_tier(label, scale) for label in labels)
@@ -167,12 +187,12 @@ def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
 
 
 def _tier(label: str, scale: Fraction) -> Tier:
-    match = re.fullmatch(r"(.+?)(?:@([0-9.]+))?", label.strip())
+    match = re.fullmatch(r"([^@]+)(?:@(\d+(?:\.\d*)?|\.\d+))?", label.strip())
     if not match:
-        raise Refused(f"a tier {label!r} is not written NAME or NAME@EFFORT")
+        raise Refused(f"a tier {label!r} is not written NAME or NAME@EFFORT, with an effort of 0 to 1")
     name, effort = match[1], float(match[2] or 1)
-    if not 0 <= effort <= 1:
-        raise Refused(f"the effort {effort:g} of {name} is not between 0 and 1")
+    if effort != 1:
+        raise Refused(f"{name} has no knob: it runs at full effort only; write {name} without @{match[2]}")
     try:
         upscaler = models.load(name)
     except (ValueError, FileNotFoundError) as error:
@@ -194,7 +214,12 @@ def route(plan: Plan, scores: np.ndarray) -> np.ndarray:
     )
     try:
         routing.check(scores, plan.grid.tiles[1])
-        return routing.POLICIES[plan.policy["name"]](scores.astype(np.float64), choice).reshape(plan.grid.tiles)
+        routes = routing.POLICIES[plan.policy["name"]](scores.astype(np.float64), choice)
+        # Scattered dear tiles pay their halos one by one: where that costs more than the dearest tier everywhere, take that.
+        dearest = routing.dearest(scores, choice)
+        if choice.cost_of(routes) > choice.cost_of(dearest):
+            routes = dearest
+        return routes.reshape(plan.grid.tiles)
     except ValueError as error:
         raise Refused(str(error)) from error
 
@@ -215,7 +240,7 @@ def memory(plan: Plan, workers: int) -> int:
     planes = plane_count(channels, plan.colour)
     itemsize = np.dtype(plan.dtype).itemsize
     tall, wide = (side * plan.tile + 2 * plan.halo for side in plan.grid.shard_tiles)
-    window = min(tall, plan.grid.size[0] + 0) * min(wide, plan.grid.size[1])
+    window = min(tall, plan.grid.size[0]) * min(wide, plan.grid.size[1])
     hr_shard = plan.grid.hr_shard[0] * plan.grid.hr_shard[1]
     networks = max(tier.memory * batch for tier, batch in zip(plan.tiers, plan.batch, strict=True)) * window
     reading = window * channels * (itemsize + 4) + window * planes * 12
@@ -231,10 +256,9 @@ def check_memory(plan: Plan, allowed: int | None, workers: int) -> None:
     needed = memory(plan, workers)
     if needed <= limit:
         return
-    advice = "a larger --max-memory"
-    tile = plan.tile
-    while tile > 16:
-        tile = tile_length(tile // 2, plan.scale)
+    advice = f"--max-memory {needed} on a machine that has it"
+    sides = {tile_length(plan.tile // part, plan.scale) for part in (2, 4, 8) if plan.tile // part >= 8}
+    for tile in sorted(sides - {plan.tile}, reverse=True):
         if memory(replace(plan, tile=tile), workers) <= limit:
             advice = f"--tile {tile}, or --max-memory {needed}"
             break

@@ -37,7 +37,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
@@ -180,10 +180,9 @@ class Lease:
 
     def _refuse_living(self) -> None:
         held = self._held()
-        if held is None or (held["host"] == socket.gethostname() and not _alive(held["pid"])):
-            return
-        age = self.clock() - held["renewed"]
-        if age < LEASE_SECONDS:
+        if living(held, self.clock()):
+            assert held is not None
+            age = self.clock() - held["renewed"]
             raise Refused(
                 f"process {held['pid']} on {held['host']} is writing {self.file.parent} (last sign {max(age, 0):.0f} s ago); "
                 "wait for it to end, or stop it"
@@ -198,6 +197,13 @@ class Lease:
                 write_json(self.file, {**self.owner, "renewed": self.clock()})
             except (Damaged, Refused) as error:
                 log.warning("the lease could not be renewed: %s", error)
+
+
+def living(held: Mapping[str, Any] | None, now: float) -> bool:
+    """Whether the owner of a lease is still at work at `now`, seconds since the epoch."""
+    if held is None or (held["host"] == socket.gethostname() and not _alive(held["pid"])):
+        return False
+    return now - held["renewed"] < LEASE_SECONDS
 
 
 def _alive(pid: int) -> bool:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# An error of one count in 255, which is about what people can see.
+VISIBLE = 1 / 255
+
 CostOf = Callable[[np.ndarray], float]
 
 
@@ -70,8 +73,11 @@ def adaptive(errors: np.ndarray, choice: Choice) -> np.ndarray:
     scores = np.sqrt(difficulty(errors))
     tiers = errors.shape[1]
     # A thousandth of the range of values is below what any 8-bit output can show.
-    if tiers == 1 or scores.max() - scores.min() < 1e-3:
+    if tiers == 1:
         return np.zeros(len(errors), np.int64)
+    if scores.max() - scores.min() < 1e-3:
+        # Nothing to tell apart, as in an image of one tile: all are worth the dearest tier, or none is.
+        return dearest(errors, choice) if scores.max() > VISIBLE else cheapest(errors, choice)
     scores = (scores - scores.min()) / (scores.max() - scores.min())
     centroids = np.sort(_kmeans(np.sort(scores), np.linspace(0.0, 1.0, tiers)))
     borders = (centroids[1:] + centroids[:-1]) / 2
@@ -100,6 +106,8 @@ def budget(errors: np.ndarray, choice: Choice) -> np.ndarray:
     if choice.budget is None or not 0 < choice.budget <= 1:
         raise ValueError(f"policy budget needs a share of the dearest cost above 0 and up to 1, not {choice.budget}; give --budget SHARE")
     allowed = choice.budget * choice.cost_of(dearest(errors, choice))
+    if choice.budget == 1:
+        return dearest(errors, choice)
     least = choice.cost_of(cheapest(errors, choice))
     if least > allowed:
         share = least / choice.cost_of(dearest(errors, choice))

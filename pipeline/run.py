@@ -3,6 +3,7 @@
 The driver touches coordinates and receipts, never pixels.
 """
 
+import os
 import shutil
 import tempfile
 import threading
@@ -35,6 +36,10 @@ def silent(stage: str, done: int, total: int) -> None:
     """Progress for nobody."""
 
 
+class Quarantined(Damaged):
+    """A shard failed TRIES times for no reason that we know; its image is put aside."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop and has drained: what was begun is finished and written."""
 
@@ -52,6 +57,11 @@ class Request:
     max_memory: int | None = None
     overwrite: bool = False
     keep_source: bool = False
+
+    def __post_init__(self) -> None:
+        # Workers on a cluster run in other folders: a relative path would mean another place there.
+        if "://" not in self.output:
+            object.__setattr__(self, "output", os.path.abspath(self.output))
 
 
 @dataclass(slots=True)
@@ -87,9 +97,6 @@ class Run:
         """Everything from the source to the closed output; the summary. Raises Refused, Damaged, Interrupted."""
         began = time.perf_counter()
         prepare.check_paths(self.request.source, self.request.output)
-        if self.request.overwrite and self.folder.exists():
-            with Lease(self.folder):
-                store.remove(self.request.output)
         draft, facts = prepare.draft(self.request.source, self.request.options, self.request.max_memory, self.pool.width)
         self.notes.extend(facts.notes)
         self._check_existing(draft)
@@ -107,13 +114,24 @@ class Run:
             if Path(self.request.output).exists():
                 raise Refused(f"{self.request.output} exists and was not made by tierscale; choose another output, or move it away")
             return
-        stored = self.folder.plan()
-        found = differences(stored.asked(), draft.asked())
-        if found:
+        found = self._differences(draft)
+        if found and self.request.overwrite:
+            with Lease(self.folder):
+                store.remove(self.request.output)
+        elif found:
             raise Refused(
                 f"{self.request.output} was begun with another plan ({'; '.join(found)}); ask for the same as before to go on, "
                 "choose another output, or give --overwrite to begin anew"
             )
+
+    def _differences(self, draft: Plan) -> list[str]:
+        """What the stored plan and this request disagree in; with --overwrite an unreadable plan counts as another one."""
+        try:
+            return differences(self.folder.plan().asked(), draft.asked())
+        except Refused as error:
+            if not self.request.overwrite:
+                raise
+            return [str(error)]
 
     def _planned(self, draft: Plan, facts: prepare.Found) -> Plan:
         """The stored plan if there is one, else a new one with the pre-pass done and the output made."""
@@ -126,7 +144,7 @@ class Run:
             report.write_tiles(self.folder.path, plan, scores)
             write_json(self.folder.path / "facts.json", facts.hr_facts.to_json())
             self.folder.write_plan(plan)
-        plan = replace(plan, source={**plan.source, "uri": self._pixels_uri(facts)})
+        plan = replace(plan, source={**plan.source, "uri": self._pixels_uri(facts), "ingested": facts.needs_ingest})
         self._make_output(plan, facts.facts)
         return plan
 
@@ -138,13 +156,13 @@ class Run:
         """Ingest if need be, measure the range, score all tiles, and choose their tiers: the plan and the scores (tiles, tiers)."""
         if facts.needs_ingest:
             self._ingest(facts, folder)
-            draft = replace(draft, source={**draft.source, "uri": str(folder / "source.zarr")})
+            draft = replace(draft, source={**draft.source, "uri": str(folder / "source.zarr"), "ingested": True})
         with self.stage("score"):
             levels = self._levels(draft, facts)
             scored = replace(draft, levels=levels)
             scores = self._score(scored)
             plan = draft.frozen(levels, prepare.route(scored, scores))
-        return replace(plan, source={**plan.source, "uri": facts.uri}), scores
+        return replace(plan, source={**plan.source, "uri": facts.uri, "ingested": False}), scores
 
     def _ingest(self, facts: prepare.Found, folder: Path | None = None) -> None:
         target = (folder or self.folder.path) / "source.zarr"
@@ -200,20 +218,20 @@ class Run:
         return results
 
     def _make_output(self, plan: Plan, facts: PhotoFacts) -> None:
-        """Make the empty arrays, unless an earlier run did."""
-        try:
-            for level in range(len(store.level_sizes(plan.grid.hr_size))):
-                store.open_level(self.request.output, level)
-        except Refused:
+        """Make the empty arrays, unless an earlier run did. Refused: something that is not this plan's output is in their place."""
+        if not store.made(self.request.output, plan.digest, len(store.level_sizes(plan.grid.hr_size))):
             prepare.check_disk(plan, self.request.output)
+            # Receipts go first: an empty array must never stand beside receipts that say it is full.
+            shutil.rmtree(self.folder.path / "receipts", ignore_errors=True)
             dtype, grid = np.dtype(plan.dtype), plan.grid
             assert plan.levels is not None
             attributes = store.ome_attributes(
                 Path(self.request.source).name, plan.hr_shape, dtype, plan.colour, facts, plan.scale, (plan.levels.low, plan.levels.high)
             )
             chunk = store.chunk_shape(plan.shape, grid.hr_shard, grid.shard_tiles, dtype, plan.colour)
-            store.create(self.request.output, plan.hr_shape, dtype, grid.hr_shard, chunk, attributes)
-            shutil.rmtree(self.folder.path / "receipts", ignore_errors=True)
+            store.create(
+                self.request.output, plan.hr_shape, dtype, grid.hr_shard, chunk, {**attributes, "tierscale": {"plan": plan.digest}}
+            )
 
     def _keys(self, plan: Plan, level: int) -> list[Key]:
         """All shards of one level."""
@@ -293,6 +311,7 @@ class Run:
         receipts = list(self.folder.receipts(plan.digest))
         wanted = {key for level in range(len(store.level_sizes(plan.grid.hr_size))) for key in self._keys(plan, level)}
         absent = wanted - {receipt.key for receipt in receipts}
+        prepare.check_unchanged(plan, facts)
         if absent:
             raise Damaged(
                 f"{self.request.output} lacks {len(absent)} of {len(wanted)} receipts, such as {min(absent)}; give the same command again"
@@ -384,7 +403,7 @@ class Flight:
         if isinstance(error, Damaged):
             raise error
         if self.tries[key] >= TRIES:
-            raise Damaged(
+            raise Quarantined(
                 f"shard {key[1]}.{key[2]} of level {key[0]} failed {TRIES} times; the last time: {type(error).__name__}: {error}"
             ) from error
         self.launch(key)
@@ -413,12 +432,11 @@ def heal(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:
     folder = Folder(output)
     plan = folder.plan()
     copy = folder.path / "source.zarr"
-    if not copy.exists():
-        found = prepare.reopen(plan)
-        if found.needs_ingest:
-            pool.submit("ingest", found.uri, found.selection, str(copy), None).result()
-    if copy.exists():
-        plan = replace(plan, source={**plan.source, "uri": str(copy)})
+    kept = copy.exists()
+    found = prepare.reopen(plan)
+    if found.needs_ingest:
+        pool.submit("ingest", found.uri, found.selection, str(copy), None).result()
+        plan = replace(plan, source={**plan.source, "uri": str(copy), "ingested": True})
     handle = pool.share(plan)
     healed = []
     for receipt in sorted(bad, key=lambda receipt: receipt.key):
@@ -427,5 +445,6 @@ def heal(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:
             healed.append(pool.submit("finish", handle, output, shard).result())
         else:
             healed.append(pool.submit("pyramid", handle, output, receipt.level, shard).result())
-    shutil.rmtree(copy, ignore_errors=True)
+    if not kept:
+        shutil.rmtree(copy, ignore_errors=True)
     return healed

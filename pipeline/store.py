@@ -2,6 +2,7 @@
 
 import errno
 import math
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -125,6 +126,19 @@ def _omero(channels: int, dtype: np.dtype, colour: str, facts: PhotoFacts, windo
     return {"channels": entries, "rdefs": {"model": "greyscale" if colour == "grey" else "color"}}
 
 
+def made(path: str, plan: str, levels: int) -> bool:
+    """Whether the arrays of a plan's output are there. Refused: something else is in their place; we never delete what is not ours."""
+    if not os.path.exists(path):
+        return False
+    try:
+        ours = zarr.open_group(path, mode="r").attrs.get("tierscale")
+    except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
+        ours = None
+    if not isinstance(ours, dict) or ours.get("plan") != plan:
+        raise Refused(f"{path} is not the output that its plan in {sibling(path)} made; move it away, or choose another output")
+    return all(os.path.exists(os.path.join(path, str(level), "zarr.json")) for level in range(levels))
+
+
 def open_level(path: str, level: int, mode: str = "r") -> zarr.Array:
     """One pyramid level as a zarr array (c, y, x)."""
     with _errors(path):
@@ -227,7 +241,14 @@ def half(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
 
 
 def remove(path: str) -> None:
-    """Delete an output of ours and its sibling folder."""
+    """Delete an output of ours and its sibling folder. Refused: the output does not say that it is ours."""
+    if os.path.exists(path):
+        try:
+            ours = "tierscale" in zarr.open_group(path, mode="r").attrs
+        except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
+            ours = False
+        if not ours:
+            raise Refused(f"{path} was not made by tierscale and is left alone; choose another output, or move it away")
     for folder in (Path(path), sibling(path)):
         if folder.exists():
             shutil.rmtree(folder)

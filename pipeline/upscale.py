@@ -115,7 +115,7 @@ def _levels(plan: Plan, read: Read, options: Options, nodata: float | None) -> L
         return Levels.fixed(*options.value_range, dtype, nodata)
     if dtype == np.uint8:
         return Levels(0.0, 255.0, 0.0, 255.0, nodata)
-    found = [difficulty.measure(read, rows, plan.shape[2], nodata) for rows in difficulty.blocks(plan.shape[1], 512)]
+    found = [difficulty.measure(read, rows, plan.shape[2], nodata, plan.alpha) for rows in difficulty.blocks(plan.shape[1], 512)]
     low, high = min(pair[0] for pair in found), max(pair[1] for pair in found)
     return Levels.measured(low, high, nodata) if low <= high else Levels.measured(0.0, 0.0, nodata)
 

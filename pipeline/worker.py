@@ -52,7 +52,7 @@ class Worker:
 
     def measure(self, plan: Plan, rows: Span, nodata: float | None) -> tuple[float, float]:
         """Smallest and largest value of some pixel rows."""
-        return difficulty.measure(self._read(plan), rows, plan.shape[2], nodata)
+        return difficulty.measure(self._read(plan), rows, plan.shape[2], nodata, plan.alpha)
 
     def score(self, plan: Plan, rows: Span) -> np.ndarray:
         """Predicted errors of the tiles in some tile rows: (rows, columns, tiers)."""
@@ -176,8 +176,9 @@ class Worker:
     def _source(self, plan: Plan) -> Source:
         key = f"{plan.source['uri']}#{plan.digest if plan.routes is not None else plan.source['identity']}"
         if key not in self.sources:
-            chosen = {} if plan.source["uri"].endswith("/source.zarr") else plan.source["selection"]
-            self.sources[key] = open_image(plan.source["uri"], Selection(**chosen))
+            # An ingested copy holds the chosen image alone.
+            chosen = Selection() if plan.source.get("ingested") else Selection(**plan.source["selection"])
+            self.sources[key] = open_image(plan.source["uri"], chosen)
             while len(self.sources) > OPEN_SOURCES:
                 self.sources.popitem(last=False)[1].close()
         self.sources.move_to_end(key)
