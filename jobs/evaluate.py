@@ -21,7 +21,8 @@ PROTOCOL = "rgb, shave=scale, float lr"
 
 def evaluate_folder(folder: str, options: Options) -> dict[str, Any]:
     """PSNR (dB), SSIM, cost share and seconds of each image, and their means; grey images are listed but stay out of the means."""
-    files = [path for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in SUFFIXES] if Path(folder).is_dir() else []
+    found = sorted(Path(folder).rglob("*")) if Path(folder).is_dir() else []
+    files = [path for path in found if path.suffix.lower() in SUFFIXES and not any(part.endswith(".tierscale") for part in path.parts)]
     if not files:
         raise Refused(f"{folder} holds no images ({', '.join(SUFFIXES)})")
     images = [evaluate_image(path, options) for path in files]
@@ -44,7 +45,7 @@ def evaluate_image(path: Path, options: Options) -> dict[str, Any]:
     truth, found = torch.from_numpy(hr), torch.from_numpy(made.pixels)
     return {
         "name": path.name,
-        "psnr": psnr(found, truth, shave),
+        "psnr": min(psnr(found, truth, shave), 100.0),  # equal images have no finite one, and JSON has no infinity
         "ssim": ssim(found, truth, shave),
         "cost_share": made.cost / dearest_cost(made.plan),
         "seconds": seconds,

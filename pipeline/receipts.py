@@ -3,6 +3,7 @@
 Files here are written under a temporary name and renamed, so a reader sees all of a file or none of it.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -156,6 +157,8 @@ class Lease:
         self._thread.join()
         if (self._held() or {}).get("token") == self.owner["token"]:
             self.file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a run that failed before it had a plan leaves no folder behind
+            self.file.parent.rmdir()
 
     def _take(self) -> None:
         for _ in range(2):

@@ -123,7 +123,7 @@ def display(pixels: np.ndarray, plan: Plan) -> np.ndarray:
         values = pixels.astype(np.float32)
         if plan.levels.nodata is not None:
             values[pixels == np.asarray(plan.levels.nodata).astype(pixels.dtype)] = np.nan
-        eight = np.stack([_stretched(channel) for channel in values])
+        eight = _eight_bits(values, plan)
     if plan.colour == "grey":
         return eight[0]
     if plan.colour == "channels":
@@ -138,8 +138,20 @@ def display(pixels: np.ndarray, plan: Plan) -> np.ndarray:
     return np.ascontiguousarray(eight.transpose(1, 2, 0))
 
 
+def _eight_bits(values: np.ndarray, plan: Plan) -> np.ndarray:
+    """Channels (c, h, w) for a screen: those of a colour image stretched together, so that its hue stays; alpha by its type; others apart."""
+    if plan.colour == "channels":
+        return np.stack([_stretched(channel) for channel in values])
+    colours = values if plan.alpha is None else values[:-1]
+    eight = _stretched(colours.reshape(-1, values.shape[-1])).reshape(colours.shape)
+    if plan.alpha is None:
+        return eight
+    top = 1.0 if np.dtype(plan.dtype).kind == "f" else float(np.iinfo(np.dtype(plan.dtype)).max)
+    return np.concatenate([eight, np.clip(values[-1:] / top * 255, 0, 255).astype(np.uint8)])
+
+
 def _stretched(channel: np.ndarray) -> np.ndarray:
-    """One channel with its 0.5th to 99.5th percentile brought to 0..255; black where there is no data."""
+    """Values with their 0.5th to 99.5th percentile brought to 0..255; black where there is no data."""
     known = channel[np.isfinite(channel)]
     if known.size == 0:
         return np.zeros(channel.shape, np.uint8)
