@@ -139,7 +139,7 @@ def display(pixels: np.ndarray, plan: Plan) -> np.ndarray:
 
 
 def _eight_bits(values: np.ndarray, plan: Plan) -> np.ndarray:
-    """Channels (c, h, w) for a screen: those of a colour image stretched together, so that its hue stays; alpha by its type; others apart."""
+    """Channels (c, h, w) for a screen: those of a colour image stretched together to keep its hue; alpha by its type; others apart."""
     if plan.colour == "channels":
         return np.stack([_stretched(channel) for channel in values])
     colours = values if plan.alpha is None else values[:-1]
