@@ -5,6 +5,7 @@ as R = G = B and the three results are averaged. Alpha is enlarged by bicubic; c
 divided before and multiplied after. DESIGN section 7 of the project's docs tells why.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,12 @@ class Levels:
     def measured(low: float, high: float, nodata: float | None) -> "Levels":
         """Levels of an image's own smallest and largest value: nothing beyond them comes out."""
         return Levels(low, high, low, high, nodata)
+
+
+def spanning(extremes: Sequence[tuple[float, float]], nodata: float | None) -> Levels:
+    """Levels of an image from the smallest and largest value of each of its parts; (inf, -inf) stands for a part without data."""
+    low, high = min(pair[0] for pair in extremes), max(pair[1] for pair in extremes)
+    return Levels.measured(low, high, nodata) if low <= high else Levels.measured(0.0, 0.0, nodata)
 
 
 def limits(dtype: np.dtype) -> tuple[float, float]:

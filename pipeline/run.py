@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import prepare, report, store
-from pipeline.colour import Levels
+from pipeline.colour import Levels, spanning
 from pipeline.difficulty import SCOUT_ROWS, blocks
 from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
@@ -180,10 +180,7 @@ class Run:
         handle = self.pool.share(draft)
         rows = blocks(draft.shape[1], 512)
         found = self._each("range", [("measure", handle, span, facts.nodata) for span in rows])
-        low, high = min(pair[0] for pair in found), max(pair[1] for pair in found)
-        if low > high:
-            low = high = 0.0
-        return Levels.fixed(*asked, dtype, facts.nodata) if asked else Levels.measured(low, high, facts.nodata)
+        return Levels.fixed(*asked, dtype, facts.nodata) if asked else spanning(found, facts.nodata)
 
     def _score(self, plan: Plan) -> np.ndarray:
         """Predicted errors of all tiles: (tiles, tiers)."""

@@ -130,13 +130,18 @@ def made(path: str, plan: str, levels: int) -> bool:
     """Whether the arrays of a plan's output are there. Refused: something else is in their place; we never delete what is not ours."""
     if not os.path.exists(path):
         return False
+    if _plan_of(path) != plan:
+        raise Refused(f"{path} is not the output that its plan in {sibling(path)} made; move it away, or choose another output")
+    return all(os.path.exists(os.path.join(path, str(level), "zarr.json")) for level in range(levels))
+
+
+def _plan_of(path: str) -> str | None:
+    """Digest of the plan that a zarr group says it was made by; None where it says nothing or is no group."""
     try:
         ours = zarr.open_group(path, mode="r").attrs.get("tierscale")
     except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
-        ours = None
-    if not isinstance(ours, dict) or ours.get("plan") != plan:
-        raise Refused(f"{path} is not the output that its plan in {sibling(path)} made; move it away, or choose another output")
-    return all(os.path.exists(os.path.join(path, str(level), "zarr.json")) for level in range(levels))
+        return None
+    return str(ours["plan"]) if isinstance(ours, dict) and "plan" in ours else None
 
 
 def open_level(path: str, level: int, mode: str = "r") -> zarr.Array:
@@ -242,13 +247,8 @@ def half(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
 
 def remove(path: str) -> None:
     """Delete an output of ours and its sibling folder. Refused: the output does not say that it is ours."""
-    if os.path.exists(path):
-        try:
-            ours = "tierscale" in zarr.open_group(path, mode="r").attrs
-        except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
-            ours = False
-        if not ours:
-            raise Refused(f"{path} was not made by tierscale and is left alone; choose another output, or move it away")
+    if os.path.exists(path) and _plan_of(path) is None:
+        raise Refused(f"{path} was not made by tierscale and is left alone; choose another output, or move it away")
     for folder in (Path(path), sibling(path)):
         if folder.exists():
             shutil.rmtree(folder)

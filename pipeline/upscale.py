@@ -13,7 +13,7 @@ import torch
 import models
 from models.upscaler import Upscaler
 from pipeline import difficulty, prepare
-from pipeline.colour import Levels
+from pipeline.colour import Levels, spanning
 from pipeline.errors import Refused
 from pipeline.grid import Span
 from pipeline.images import open_array
@@ -116,8 +116,7 @@ def _levels(plan: Plan, read: Read, options: Options, nodata: float | None) -> L
     if dtype == np.uint8:
         return Levels(0.0, 255.0, 0.0, 255.0, nodata)
     found = [difficulty.measure(read, rows, plan.shape[2], nodata, plan.alpha) for rows in difficulty.blocks(plan.shape[1], 512)]
-    low, high = min(pair[0] for pair in found), max(pair[1] for pair in found)
-    return Levels.measured(low, high, nodata) if low <= high else Levels.measured(0.0, 0.0, nodata)
+    return spanning(found, nodata)
 
 
 def _scores(plan: Plan, read: Read, levels: Levels) -> np.ndarray:

@@ -1,9 +1,11 @@
 """What several test modules share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +15,12 @@ def shared() -> Path:
     if not (path / "data").is_dir():
         pytest.skip(f"reference data not found at {path}")
     return path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small tensors are slower on several threads, much so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

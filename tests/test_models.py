@@ -1,7 +1,6 @@
 """The contract, on every plain network and bicubic; weights in files; names."""
 
 import json
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,13 +29,7 @@ NETWORKS: dict[str, tuple[type[RowNetwork], dict[str, int]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on several threads, much so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(kind: str, scale: int, residual: str | None = "bilinear") -> PlainUpscaler:

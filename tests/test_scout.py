@@ -1,6 +1,6 @@
 """The scout: any tile size, a sane order of tiers, what it learns, and when it is found."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,13 +18,7 @@ from models.train import scout as fitting
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on several threads, much so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def fresh(tiers: tuple[str, ...] = TIERS) -> Scout:

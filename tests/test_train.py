@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,13 +23,7 @@ from models.weights import Blueprint
 SMALL = Blueprint("fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on several threads, much so on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pictures(count: int = 3, side: int = 64) -> list[Photo]:
