@@ -12,6 +12,7 @@ from typing import Any
 from models import plain
 from models.bicubic import Bicubic
 from models.carn import Carn
+from models.edsr import Edsr
 from models.fsrcnn import Fsrcnn
 from models.resample import multiply_adds
 from models.scout import Scout, read_scout
@@ -24,6 +25,7 @@ ZOO = Path(__file__).parent / "zoo"
 UPSCALERS: dict[str, Callable[[Checkpoint, str], Upscaler]] = {
     "fsrcnn": partial(plain.build, Fsrcnn),
     "carn": partial(plain.build, Carn),
+    "edsr": partial(plain.build, Edsr),
 }
 
 # Named in the digest of bicubic, which has no weights: another kernel, border or phase rule would be another algorithm.

@@ -14,6 +14,7 @@ from models import resample
 from models.bicubic import Bicubic
 from models.carn import Carn
 from models.cost import executed
+from models.edsr import Edsr
 from models.fsrcnn import Fsrcnn
 from models.plain import PlainUpscaler
 from models.quality import psnr, ssim
@@ -26,6 +27,7 @@ MEAN = (0.45, 0.44, 0.4)
 NETWORKS: dict[str, tuple[type[RowNetwork], dict[str, int]]] = {
     "fsrcnn": (Fsrcnn, {"features": 8, "narrow": 4, "mapping": 2}),
     "carn": (Carn, {"features": 8, "groups": 2}),
+    "edsr": (Edsr, {"blocks": 2, "features": 8, "res_scale": 0.5}),
 }
 
 

@@ -1,0 +1,103 @@
+"""EDSR (Lim, Son, Kim, Nah and Lee 2017, "Enhanced Deep Residual Networks for Single Image Super-Resolution", section 3):
+residual blocks without batch norm around one long skip, then pixel shuffles.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from models.stream import Chain, Convolve, Finely, RowNetwork, Skip, Stream, shuffle
+
+# Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
+TAIL = 1024
+
+
+class Block(nn.Module):
+    """Residual block (figure 2c): two 3x3 convolutions with a ReLU between, times `res_scale`, added to the input; reaches 2 pixels."""
+
+    def __init__(self, features: int, res_scale: float) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(features, features, 3, padding=1)
+        self.second = nn.Conv2d(features, features, 3, padding=1)
+        self.res_scale = res_scale
+
+    def residual(self, x: Tensor) -> Tensor:
+        """What the block adds to x (N, C, h, w)."""
+        made = self.second(self.first(x).relu_())
+        return made if self.res_scale == 1 else made.mul_(self.res_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.residual(x)
+
+    def stream(self) -> Stream:
+        """The same block, fed by rows."""
+        return Skip(Chain(Convolve.of(self.first), torch.relu_, Convolve.of(self.second), lambda rows: rows.mul_(self.res_scale)))
+
+
+class Tail(nn.Module):
+    """Pixel shuffles of 2, or one of 3, each behind a 3x3 convolution, then a convolution to RGB: (N, C, h, w) -> (N, 3, s * h, s * w)."""
+
+    def __init__(self, scale: int, features: int) -> None:
+        super().__init__()
+        self.steps = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}[scale]
+        self.grow: Iterable[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+            nn.Conv2d(features, features * step * step, 3, padding=1) for step in self.steps
+        )
+        self.exit = nn.Conv2d(features, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for grow, step in zip(self.grow, self.steps, strict=True):
+            x = nn.functional.pixel_shuffle(grow(x), step)
+        return self.exit(x)
+
+    def stream(self) -> Stream:
+        """The same, fed by rows."""
+        parts: list[Stream | Callable[[Tensor], Tensor]] = []
+        for grow, step in zip(self.grow, self.steps, strict=True):
+            parts += [Convolve.of(grow), shuffle(step)]
+        return Finely(Chain(*parts, Convolve.of(self.exit)), TAIL)
+
+
+class Edsr(RowNetwork):
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
+
+    blocks: residual blocks; features: channels; res_scale: factor of each block's residual (section 3.2).
+    """
+
+    def __init__(self, scale: int = 4, blocks: int = 16, features: int = 64, res_scale: float = 1.0) -> None:
+        super().__init__()
+        if scale not in (2, 3, 4):
+            raise ValueError(f"EDSR is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
+        self.scale = scale
+        # Entry 1, two for each block, the body's end 1, first growing convolution 1; finer ones add less than one pixel more.
+        self.reach = 2 * blocks + 4
+        self.entry = nn.Conv2d(3, features, 3, padding=1)
+        self.blocks: Iterable[Block] = nn.ModuleList(Block(features, res_scale) for _ in range(blocks))  # type: ignore[assignment]
+        self.join = nn.Conv2d(features, features, 3, padding=1)
+        self.tail = Tail(scale, features)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He's normal weights, damped where a branch joins and at the exit, so that training starts near the residual."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            for block in self.blocks:
+                block.second.weight.mul_(0.1)
+            self.tail.exit.weight.mul_(0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge x (N, 3, h, w); the form that is trained."""
+        x = self.entry(x)
+        body = x
+        for block in self.blocks:
+            body = block(body)
+        return self.tail(x + self.join(body))
+
+    def stream(self) -> Stream:
+        """The same network, fed by rows."""
+        body = Skip(Chain(*(block.stream() for block in self.blocks), Convolve.of(self.join)))
+        return Chain(Convolve.of(self.entry), body, self.tail.stream())
