@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from models import plain
 from models.bicubic import Bicubic
 from models.carn import Carn
 from models.edsr import Edsr
+from models.efforts import read_efforts
 from models.fsrcnn import Fsrcnn
-from models.resample import multiply_adds
 from models.scout import Scout, read_scout
-from models.upscaler import Upscaler, hr_length
+from models.upscaler import Upscaler
 from models.weights import Checkpoint, digest_file, read_checkpoint
 
 ZOO = Path(__file__).parent / "zoo"
@@ -30,9 +30,6 @@ UPSCALERS: dict[str, Callable[[Checkpoint, str], Upscaler]] = {
 
 # Named in the digest of bicubic, which has no weights: another kernel, border or phase rule would be another algorithm.
 BICUBIC = "bicubic: Keys a = -0.5, border repeated, version 1"
-
-# Input pixels a side of the window that costs are quoted for.
-LARGE = 512
 
 
 def names() -> list[str]:
@@ -64,7 +61,9 @@ def load(name: str, device: str = "cpu") -> Upscaler:
     if kind not in UPSCALERS:
         raise ValueError(f"{path} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}")
     upscaler = UPSCALERS[kind](checkpoint, path.name)
-    return upscaler.to(device) if isinstance(upscaler, plain.PlainUpscaler) else upscaler
+    if upscaler.knob:
+        upscaler.efforts = read_efforts(path, digest_file(path))
+    return upscaler.to(device)
 
 
 def digest(name: str) -> str:
@@ -72,25 +71,6 @@ def digest(name: str) -> str:
     if name == "bicubic":
         return hashlib.sha256(BICUBIC.encode()).hexdigest()
     return digest_file(locate(name))
-
-
-@lru_cache(maxsize=64)
-def cost_per_pixel(name: str, scale: Fraction) -> float:
-    """Multiply-adds for each input pixel of a large window."""
-    upscaler = load(name)
-    if isinstance(upscaler, plain.PlainUpscaler):
-        return upscaler.count(LARGE, LARGE) / LARGE**2
-    hr = hr_length(LARGE, scale)
-    return multiply_adds(3, LARGE, LARGE, hr, hr, "bicubic") / LARGE**2
-
-
-def memory_per_pixel(name: str, scale: Fraction) -> float:
-    """Bytes that enlarging takes at most for each input pixel of a window on a CPU, beside a fixed 200 MB of a network's rows.
-
-    A network holds the window three times and the result; bicubic holds the result up to three times, and its rows.
-    """
-    share = float(scale) ** 2
-    return 12 * (3 * share + 4 * float(scale) + 2) if name == "bicubic" else 12 * (share + 3)
 
 
 def load_scout(tiers: Sequence[str], scale: Fraction, zoo: Path = ZOO) -> Scout | None:
@@ -119,14 +99,15 @@ def listing() -> list[dict[str, Any]]:
     for name in names():
         upscaler = load(name)
         scales = None if upscaler.scales is None else sorted(upscaler.scales)
-        network = upscaler.network if isinstance(upscaler, plain.PlainUpscaler) else None
         rows.append(
             {
                 "name": name,
                 "scales": None if scales is None else [str(scale) for scale in scales],
-                "parameters": 0 if network is None else sum(p.numel() for p in network.parameters()),
+                "parameters": upscaler.parameters,
                 "reach": upscaler.reach,
-                "cost_per_pixel": cost_per_pixel(name, scales[0] if scales else Fraction(4)),
+                "knob": upscaler.knob,
+                "floor": None if upscaler.efforts is None else upscaler.efforts.floor,
+                "cost_per_pixel": upscaler.cost(scales[0] if scales else Fraction(4)),
                 "psnr": card(name).get("psnr"),
             }
         )

@@ -6,8 +6,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from models.efforts import Efforts
 from models.resample import multiply_adds, reach, resample
-from models.upscaler import Placement, Upscaled
+from models.upscaler import LARGE, Placement, Upscaled, hr_length
 
 
 class Bicubic:
@@ -15,9 +16,25 @@ class Bicubic:
 
     scales: frozenset[Fraction] | None = None
     reach: int | None = reach("bicubic")
+    parameters = 0
+    knob: str | None = None
+    efforts: Efforts | None = None
 
     def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
         pixels = resample(windows, place, "bicubic")
         channels, height, width = windows.shape[1:]
         spent = multiply_adds(channels, height, width, pixels.shape[2], pixels.shape[3], "bicubic")
         return Upscaled(pixels, torch.full((len(windows),), float(spent), dtype=torch.float64))
+
+    def to(self, device: str) -> "Bicubic":
+        """There are no weights to move."""
+        return self
+
+    def cost(self, scale: Fraction, effort: float = 1.0) -> float:
+        """Multiply-adds for each input pixel of a large window."""
+        hr = hr_length(LARGE, scale)
+        return multiply_adds(3, LARGE, LARGE, hr, hr, "bicubic") / LARGE**2
+
+    def memory(self, scale: Fraction) -> float:
+        """Bytes for each input pixel of a window: up to three times the result, and its rows."""
+        return 12 * (3 * float(scale) ** 2 + 4 * float(scale) + 2)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models import resample
 from models.cost import blank, executed
+from models.efforts import Efforts
 from models.stream import RowNetwork, bands, run
 from models.upscaler import Placement, Upscaled
 from models.weights import Blueprint, Checkpoint, fill
@@ -40,6 +41,8 @@ class PlainUpscaler:
 
     scales: frozenset[Fraction] | None
     reach: int | None
+    knob: str | None = None
+    efforts: Efforts | None = None
 
     def __init__(self, network: RowNetwork, blueprint: Blueprint) -> None:
         self.scale = blueprint.scale
@@ -49,6 +52,7 @@ class PlainUpscaler:
         self.reach = network.reach if blueprint.residual is None else max(network.reach, resample.reach(blueprint.residual))
         self.mean = torch.tensor(blueprint.mean).view(3, 1, 1)
         self.weight = None if blueprint.residual is None else residual_weight(blueprint.residual, blueprint.scale)
+        self.parameters = sum(parameter.numel() for parameter in network.parameters())
         self._counted: dict[bool, int] = {}
 
     def to(self, device: str) -> "PlainUpscaler":
@@ -65,6 +69,14 @@ class PlainUpscaler:
         pixels = self._enlarge(windows, streamed=windows.device.type == "cpu")
         spent = self.count(windows.shape[2], windows.shape[3], windows.device.type == "cpu")
         return Upscaled(pixels, torch.full((len(windows),), float(spent), dtype=torch.float64))
+
+    def cost(self, scale: Fraction, effort: float = 1.0) -> float:
+        """Multiply-adds for each input pixel on a CPU: the same for windows of all sizes."""
+        return self.count(1, 1)
+
+    def memory(self, scale: Fraction) -> float:
+        """Bytes for each input pixel of a window: the window three times, and the result."""
+        return 12 * (float(scale) ** 2 + 3)
 
     def _enlarge(self, windows: Tensor, streamed: bool) -> Tensor:
         """Pixels of windows (N, 3, h, w). Streamed, nothing is computed twice; a GPU takes a batch at once."""

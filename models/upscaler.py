@@ -7,6 +7,11 @@ from typing import Protocol
 
 from torch import Tensor
 
+from models.efforts import Efforts
+
+# Input pixels a side of the window that costs are quoted for.
+LARGE = 512
+
 
 def hr_length(length: int, scale: Fraction) -> int:
     """Output pixels that `length` input pixels become: rounded once, halves up, at least 1."""
@@ -80,11 +85,33 @@ class Upscaler(Protocol):
 
     scales: the factors it was made for; None: any.
     reach: input pixels it looks at on each side of an output pixel's place; None: the whole window.
+    parameters: numbers that were trained.
+    knob: what effort turns, such as "k" or "width"; None: it runs at full effort only.
+    efforts: which knob costs which share, as measured; None: not measured yet.
     """
 
     scales: frozenset[Fraction] | None
     reach: int | None
+    parameters: int
+    knob: str | None
+    efforts: Efforts | None
 
     def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
-        """Enlarge windows (N, C, h, w), values 0..1; `given` holds frozen whole-image values such as PCSR's threshold."""
+        """Enlarge windows (N, C, h, w), values 0..1.
+
+        effort: share of its full computation it may use, 0..1, turned into its knob by `efforts`; below its floor it runs at the floor.
+        given: frozen values by name, such as a whole-image threshold; one called as the knob sets it in place of `effort`.
+        """
+        ...
+
+    def to(self, device: str) -> "Upscaler":
+        """Move the weights to a device, in place."""
+        ...
+
+    def cost(self, scale: Fraction, effort: float = 1.0) -> float:
+        """Multiply-adds for each input pixel of a large window; below full effort the mean over the images it was measured on."""
+        ...
+
+    def memory(self, scale: Fraction) -> float:
+        """Bytes it takes at most for each input pixel of a window on a CPU, beside a fixed 200 MB for a network's rows."""
         ...

@@ -201,7 +201,7 @@ def _tier(label: str, scale: Fraction) -> Tier:
         offered = ", ".join(f"x{s}" for s in sorted(upscaler.scales))
         raise Refused(f"{name} was not made for scale {scale}, only for {offered}; choose other tiers (tierscale models lists them)")
     reach = upscaler.reach if upscaler.reach is not None else ENDLESS_REACH
-    return Tier(name, models.digest(name), effort, models.cost_per_pixel(name, scale), reach, models.memory_per_pixel(name, scale))
+    return Tier(name, models.digest(name), effort, upscaler.cost(scale, effort), reach, upscaler.memory(scale))
 
 
 def route(plan: Plan, scores: np.ndarray) -> np.ndarray:

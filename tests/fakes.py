@@ -12,13 +12,24 @@ from models.upscaler import Upscaled
 class Smear:
     """A fixed convolution of `reach` pixels and a bicubic enlargement; `most` windows' pixels fit in its memory."""
 
-    scales = frozenset({Fraction(2), Fraction(4)})
+    scales: frozenset[Fraction] | None = frozenset({Fraction(2), Fraction(4)})
+    reach: int | None
+    parameters, knob, efforts = 0, None, None
 
     def __init__(self, reach: int = 5, most: int | None = None, offset: float = 0.0) -> None:
         self.reach, self.most, self.offset = reach, most, offset
         side = 2 * (reach - 2) + 1
         kernel = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(reach))
         self.kernel = kernel / kernel.abs().sum() / 3
+
+    def to(self, device):
+        return self
+
+    def cost(self, scale, effort=1.0):
+        return 1000.0
+
+    def memory(self, scale):
+        return 100.0
 
     def __call__(self, windows, place, effort=1.0, given={}):
         count, channels, height, width = windows.shape

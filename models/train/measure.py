@@ -57,7 +57,7 @@ def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
     return {
         "psnr": {key: round(value[0], 3) for key, value in sets.items()},
         "ssim": {key: round(value[1], 4) for key, value in sets.items()},
-        "cost_per_pixel": models.cost_per_pixel(name, Fraction(scale)),
+        "cost_per_pixel": upscaler.cost(Fraction(scale)),
         "milliseconds_per_million_pixels": {str(side): round(milliseconds(upscaler, scale, side)) for side in (178, 306, 562)},
         "protocol": "rgb, shave = scale, float lr",
     }

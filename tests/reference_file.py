@@ -1,0 +1,69 @@
+"""One file of recorded weights, inputs and outputs of a published network, and how a comparison with it is told."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A reference file.
+
+    config: constructor arguments of the published network. settings: what was asked in each case, or a text.
+    weights: by published name. inputs, outputs: by key, without "in." and "out.". mean: of the normalisation, zeros where none is told.
+    """
+
+    path: Path
+    method: str
+    config: dict[str, Any]
+    settings: Any
+    weights: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    mean: tuple[float, float, float]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One checked output tensor. error: the largest that counts; passed: within all bounds that hold for the key."""
+
+    key: str
+    error: float
+    tolerance: float
+    passed: bool
+
+
+def read_reference(path: Path) -> Reference:
+    """Read a file of the layout that the reference data describes."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+
+    def maybe_json(text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+    normalisation = maybe_json(metadata.get("normalisation", "{}"))
+    red, green, blue = normalisation.get("mean", (0.0, 0.0, 0.0)) if isinstance(normalisation, dict) else (0.0, 0.0, 0.0)
+    return Reference(
+        path,
+        metadata["method"],
+        json.loads(metadata["config"]),
+        maybe_json(metadata["settings"]),
+        part("sd."),
+        part("in."),
+        part("out."),
+        (red, green, blue),
+        metadata,
+    )
