@@ -69,7 +69,9 @@ class RayPool:
 
     def __init__(self, light: PoolSpec, full: PoolSpec | None = None) -> None:
         self.split = full is not None
-        self.specs = {"light": light} | ({"full": full} if full else {})
+        self.device = light.device
+        # The larger shares of a GPU are asked for first: smaller ones then fit beside them.
+        self.specs = ({"full": full} if full else {}) | {"light": light}
         self.width = sum(spec.size for spec in self.specs.values())
         self._actors: dict[str, list[Any]] = {kind: [_actor(spec) for _ in range(spec.size)] for kind, spec in self.specs.items()}
         self._waiting: dict[str, deque[_Call]] = {kind: deque() for kind in self.specs}
@@ -91,15 +93,17 @@ class RayPool:
         return call.future
 
     def _wait_ready(self) -> None:
-        """Wait for the actors to come up. Refused: not all of them find a place."""
+        """Wait for the actors to come up. Refused: not all of them find a place, or can use their device."""
         calls = [actor.ready.remote() for actors in self._actors.values() for actor in actors]
         up, missing = ray.wait(calls, num_returns=len(calls), timeout=START_SECONDS)
-        ray.get(up)
+        try:
+            ray.get(up)
+        except RayTaskError as error:
+            self._kill()
+            raise error.cause if isinstance(error.cause, Refused) else error from None
         if missing:
             free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
-            for actors in self._actors.values():
-                for actor in actors:
-                    ray.kill(actor)
+            self._kill()
             raise Refused(
                 f"{len(missing)} of {len(calls)} workers found no place on the cluster in {START_SECONDS} s (free: {free}); use --workers"
             )
@@ -113,6 +117,9 @@ class RayPool:
         self._closing = True
         self._inbox.put(None)
         self._thread.join(timeout=30)
+        self._kill()
+
+    def _kill(self) -> None:
         for actors in self._actors.values():
             for actor in actors:
                 ray.kill(actor)

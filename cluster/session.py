@@ -4,18 +4,19 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import psutil
 
 from pipeline.errors import Refused
-from pipeline.pool import LocalPool, Pool
-from pipeline.worker import Worker
+from pipeline.pool import LocalPool, Pool, device_here
+from pipeline.source import one_line
 
 # Shared memory of an embedded Ray: pieces of the shards in flight, with room to spare.
 STORE_BYTES = 512 << 20
 LAYOUTS = ("auto", "split", "together")
+# Seconds in which a cluster that is asked for by address has to answer.
+ANSWER_SECONDS = 10
 
 
 @contextmanager
@@ -27,29 +28,18 @@ def session(where: str, layout: str, device: str, workers: int | None = None) ->
     if layout not in LAYOUTS:
         raise Refused(f"there is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
     if where == "none":
-        chosen = _kind(device)
-        pool: Any = LocalPool(workers or (cores() if chosen == "cpu" else 1), partial(Worker, chosen, 1))
-        try:
+        chosen = device_here(device)
+        with LocalPool(workers or (cores() if chosen == "cpu" else 1), chosen) as pool:
             yield pool
-        finally:
-            pool.close()
         return
-    with _ray(where, layout, device, workers) as pool:
-        yield pool
+    with _ray(where, layout, device, workers) as on_ray:
+        yield on_ray
 
 
 def cores() -> int:
     """Processors this process may use, physical ones where that is known."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
-
-
-def _kind(device: str) -> str:
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
 
 
 @contextmanager
@@ -61,6 +51,8 @@ def _ray(where: str, layout: str, device: str, workers: int | None) -> Iterator[
 
     began_here = not ray.is_initialized()
     if began_here:
+        # An embedded Ray has the devices of this process; on a cluster the workers' count, whatever the driver has.
+        device = device_here(device) if where == "local" else device
         start(where, workers)
     try:
         light, full = specs(ray.cluster_resources(), layout, device, workers)
@@ -89,16 +81,38 @@ def start(where: str, workers: int | None) -> None:
             **quiet,
         )
         return
+    advice = "start one with ray start --head, set RAY_AUTH_MODE=token where it wants one, or use --ray local"
+    address = os.environ.get("RAY_ADDRESS", where) if where == "auto" else where
+    if address != "auto" and not answers(address.split("://")[-1]):
+        raise Refused(f"no Ray cluster answers at {address} within {ANSWER_SECONDS} s; {advice}")
     try:
         ray.init(address=where, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise Refused(
-            f"no Ray cluster answers at {where} ({str(error).splitlines()[0]}); start one with ray start --head, or use --ray local"
-        ) from error
+    except (ConnectionError, ValueError, RuntimeError, SystemExit) as error:
+        raise Refused(f"no Ray cluster answers at {where} ({one_line(error)}); {advice}") from error
+
+
+def answers(address: str) -> bool:
+    """Whether a gRPC server, as a Ray head is one, answers at "host:port" within ANSWER_SECONDS.
+
+    Ray itself tries for two minutes, and then ends the process.
+    """
+    import grpc
+
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return True  # a server that wants certificates never answers this plain question
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_SECONDS)
+        except grpc.FutureTimeoutError:
+            return False
+    return True
 
 
 def specs(resources: dict[str, float], layout: str, device: str, workers: int | None):  # type: ignore[no-untyped-def]
-    """Pool sizes for a cluster's resources: (light, full or None when one pool does both)."""
+    """Pool sizes for a cluster's resources: (light, full or None when one pool does both).
+
+    All workers that enlarge have one kind of device, so that a plan means the same bytes in every layout.
+    """
     from cluster.pools import PoolSpec
 
     gpus = int(resources.get("GPU", 0))
@@ -111,8 +125,9 @@ def specs(resources: dict[str, float], layout: str, device: str, workers: int | 
     if device != "cpu" and gpus:
         if layout == "together":
             return PoolSpec(gpus, "cuda", num_gpus=1), None
+        # Two light workers to each full one keep a GPU fed while they read, stitch and write; halves and quarters fit in any order.
         light = max(1, min(processors - gpus, 2 * gpus))
-        return PoolSpec(light, "cpu"), PoolSpec(gpus, "cuda", num_gpus=1)
+        return PoolSpec(light, "cuda", num_gpus=0.25), PoolSpec(gpus, "cuda", num_gpus=0.5)
     if layout == "split":
         full = max(1, processors // 2)
         return PoolSpec(max(1, processors - full), "cpu"), PoolSpec(full, "cpu")

@@ -5,22 +5,15 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
-from pipeline import run, store
-from pipeline.errors import Refused
+from pipeline import run
 from pipeline.plan import Plan
 from pipeline.pool import Pool
-from pipeline.receipts import Folder, Key, Lease, Receipt, living
-
-
-def all_keys(folder: Folder, plan: Plan) -> list[Key]:
-    """Level, row and column of every shard of an output."""
-    levels = range(len(store.level_sizes(plan.grid.hr_size)))
-    return [(level, y, x) for level in levels for (y, x), _ in store.shard_rects(store.open_level(folder.output, level))]
+from pipeline.receipts import Folder, Lease, Receipt, living
 
 
 def finished(folder: Folder, plan: Plan) -> bool:
     """Whether every shard has its receipt."""
-    return set(all_keys(folder, plan)) <= {receipt.key for receipt in folder.receipts(plan.digest)}
+    return set(run.shard_keys(plan)) <= {receipt.key for receipt in folder.receipts(plan.digest)}
 
 
 def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
@@ -28,7 +21,7 @@ def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     folder = Folder(output)
     plan = folder.plan()
     receipts = {receipt.key: receipt for receipt in folder.receipts(plan.digest)}
-    keys = all_keys(folder, plan)
+    keys = run.shard_keys(plan)
     absent = [key for key in keys if key not in receipts]
     wrong = [(receipt, text) for receipt, text in _checked(output, pool, [receipts[key] for key in keys if key in receipts]) if text]
     problems = [f"{output} level {level} shard {y}.{x} has no receipt; run the upscale command again" for level, y, x in absent]
@@ -58,10 +51,7 @@ def status_of(output: str, at: float) -> dict[str, Any]:
     """Shards done, the process that works on it, and the seconds left at the pace so far; at: seconds since the epoch."""
     folder = Folder(output)
     plan = folder.plan()
-    try:
-        keys = all_keys(folder, plan)
-    except Refused:
-        keys = []
+    keys = run.shard_keys(plan)
     done = sum(1 for _ in folder.receipts(plan.digest))
     lease = folder.read_json("lease.json")
     lease = lease if living(lease, at) else None

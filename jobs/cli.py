@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import click
 
 from jobs.options import BytesType, ScaleType, shared, to_options
-from pipeline.errors import Damaged, Refused
+from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.images import Selection, open_image
 from pipeline.plan import Options
 from pipeline.store import sibling
@@ -52,7 +53,23 @@ class Draining:
         self.code = CODES[number]
         self.stop.set()
         signal.signal(number, signal.SIG_DFL)
-        print("stopping: shards in flight are finished first (once more to stop at once)", file=sys.stderr, flush=True)
+        print("stopping: what is in flight is finished first (once more to stop at once)", file=sys.stderr, flush=True)
+
+    def watched(self, progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+        """Progress that ends what reports it with Interrupted after a signal, for work that leaves nothing behind."""
+
+        def told(stage: str, done: int, total: int) -> None:
+            if self.stop.is_set():
+                raise Interrupted
+            progress(stage, done, total)
+
+        return told
+
+    def end(self, as_json: bool, content: dict[str, Any], text: str) -> Ended:
+        """Say how to go on after a drain; what the command is to raise."""
+        emit(as_json, {**content, "status": "interrupted", "error": text}, "")
+        print(text, file=sys.stderr, flush=True)
+        return Ended(self.code)
 
     def __enter__(self) -> "Draining":
         self.arm()
@@ -89,7 +106,7 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_jso
     """
     from cluster.session import session
     from jobs.progress import Bar
-    from pipeline.run import Interrupted, Request, Run
+    from pipeline.run import Request, Run
 
     target = zarr_beside(output)
     check_export(output, source, overwrite)
@@ -104,13 +121,11 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_jso
             try:
                 summary = run.carry_out()
                 if output != target:
-                    export_to(target, output, "deflate", given["max_memory"], bar)
+                    export_to(target, output, "deflate", given["max_memory"], draining.watched(bar))
                     summary["files"]["export"] = str(Path(output).resolve())
             except Interrupted:
                 text = f"stopped with {run.written} shards written; the same command again goes on from here"
-                emit(as_json, run.summary("interrupted", text), "")
-                print(text, file=sys.stderr)
-                raise Ended(draining.code) from None
+                raise draining.end(as_json, run.summary("interrupted"), text) from None
     emit(as_json, summary, tell(summary))
 
 
@@ -128,8 +143,11 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
     if suffix == ".zarr":
         return
     beside = Path(zarr_beside(output))
-    if Path(source).exists() and any(other.exists() and other.samefile(source) for other in (path, beside)):
-        raise Refused(f"the output {output} is made from {beside}, and one of them is the source itself; choose another name")
+    here, there = beside.resolve(), Path(source).resolve()
+    if there in (path.resolve(), here, *here.parents) or here in there.parents:
+        raise Refused(f"the output {output} is made from {beside}, which would lie in or around the source {source}; choose another name")
+    if beside.exists() and not sibling(str(beside)).exists():
+        raise Refused(f"the output {output} is made from {beside}, which exists and was not made by tierscale; choose another name")
     if path.exists() and not overwrite and not sibling(str(beside)).exists():
         raise Refused(f"{output} exists and was not exported from {beside}; choose another name, or give --overwrite")
 
@@ -208,8 +226,10 @@ def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
     """Read every shard of OUTPUT.zarr back and compare it with its receipt."""
     from cluster.session import session
     from jobs.check import verify_output
+    from pipeline.receipts import Folder
 
-    with session("none", "auto", "auto") as pool:
+    # Shards are done again on the kind of device that they were planned for; comparing them takes none.
+    with session("none", "auto", Folder(output).plan().device if heal else "cpu") as pool:
         found = verify_output(output, pool, heal)
     for problem in found["problems"]:
         print(problem, file=sys.stderr)
@@ -243,8 +263,11 @@ def export(output: str, file: str, compression: str, max_memory: int | None, as_
     """Write OUTPUT.zarr as FILE.tif (tiled, pyramidal, BigTIFF when needed) or FILE.png, with all photo facts."""
     from jobs.progress import Bar
 
-    with Bar() as bar:
-        export_to(output, file, compression, max_memory, bar)
+    with Draining() as draining, Bar() as bar:
+        try:
+            export_to(output, file, compression, max_memory, draining.watched(bar))
+        except Interrupted:
+            raise draining.end(as_json, {"output": file}, f"stopped; {file} is not written, give the same command again") from None
     size = os.path.getsize(file)
     emit(as_json, {"status": "done", "output": file, "bytes": size, "error": None}, f"{file}: {size / 2**20:.1f} MiB")
 
@@ -302,8 +325,12 @@ def ingest(
 
     check_source(source)
     check_paths(source, output)
-    with Bar() as bar, open_image(source, Selection(series, level, z, t), max_memory) as image:
-        ingest_image(image, output, progress=lambda done, total: bar("ingest", done, total))
+    with Draining() as draining, Bar() as bar, open_image(source, Selection(series, level, z, t), max_memory) as image:
+        told = draining.watched(bar)
+        try:
+            ingest_image(image, output, progress=lambda done, total: told("ingest", done, total))
+        except Interrupted:
+            raise draining.end(as_json, {"output": output}, f"stopped; {output} is not written, give the same command again") from None
         content = {
             "status": "done",
             "output": output,
@@ -362,6 +389,17 @@ def evaluate(folder: str, as_json: bool, debug: bool, **given: Any) -> None:
     options = to_options({**blank, "blend": 4, "device": "auto", "level": 0, **given})
     found = evaluate_folder(folder, options)
     emit(as_json, found, tell_evaluation(found))
+    if found["status"] == "failed":
+        raise Ended(1)
+
+
+@cli.command("train", add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("line", nargs=-1, type=click.UNPROCESSED)
+def train_network(line: tuple[str, ...]) -> None:
+    """Train a network on photos of your own, from scratch or fine-tuned from the zoo."""
+    from jobs.train import main as train
+
+    raise Ended(train(line))
 
 
 def main(arguments: list[str] | None = None) -> None:

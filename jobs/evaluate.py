@@ -9,39 +9,56 @@ import torch
 
 from models.quality import psnr, ssim
 from models.train.degrade import shrink
-from pipeline.errors import Refused
+from pipeline.errors import Damaged, Refused
 from pipeline.images import open_image
+from pipeline.manifest import Manifest
 from pipeline.plan import Options
-from pipeline.prepare import dearest_cost
+from pipeline.prepare import dearest_cost, load_tiers
 from pipeline.upscale import enlarge_array
 
-SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff")
 PROTOCOL = "rgb, shave=scale, float lr"
+SSIM_WINDOW = 11
+FIGURES = ("psnr", "ssim", "cost_share", "seconds")
 
 
 def evaluate_folder(folder: str, options: Options) -> dict[str, Any]:
-    """PSNR (dB), SSIM, cost share and seconds of each image, and their means; grey images are listed but stay out of the means."""
-    found = sorted(Path(folder).rglob("*")) if Path(folder).is_dir() else []
-    files = [path for path in found if path.suffix.lower() in SUFFIXES and not any(part.endswith(".tierscale") for part in path.parts)]
+    """PSNR (dB), SSIM, cost share and seconds of each image, and their means; grey images and failed ones stay out of the means."""
+    files = [Path(row.source) for row in Manifest.scan(folder)]
     if not files:
-        raise Refused(f"{folder} holds no images ({', '.join(SUFFIXES)})")
-    images = [evaluate_image(path, options) for path in files]
-    coloured = [image for image in images if not image["grey"]]
-    mean = (
-        {key: float(np.mean([image[key] for image in coloured])) for key in ("psnr", "ssim", "cost_share", "seconds")} if coloured else {}
-    )
-    return {"status": "done", "images": images, "mean": mean, "protocol": PROTOCOL, "tiers": list(options.tier_labels), "error": None}
+        raise Refused(f"{folder} holds no images of a known format")
+    load_tiers(options.tier_labels, options.scale)  # what no image could be enlarged with is refused at once
+    images = [_listed(path, options) for path in files]
+    failed = sum(image["error"] is not None for image in images)
+    coloured = [image for image in images if image["error"] is None and not image["grey"]]
+    return {
+        "status": "failed" if failed else "done",
+        "images": images,
+        "mean": {key: float(np.mean([image[key] for image in coloured])) for key in FIGURES} if coloured else {},
+        "protocol": PROTOCOL,
+        "tiers": list(options.tier_labels),
+        "error": f"{failed} of {len(images)} images failed" if failed else None,
+    }
+
+
+def _listed(path: Path, options: Options) -> dict[str, Any]:
+    """The figures of one image, or why there are none: one image's fault must never stop the others."""
+    try:
+        return {**evaluate_image(path, options), "error": None}
+    except (Refused, Damaged) as error:
+        return {"name": path.name, **dict.fromkeys(FIGURES), "grey": None, "error": str(error)}
 
 
 def evaluate_image(path: Path, options: Options) -> dict[str, Any]:
     """One image: cropped about its centre to whole multiples of the scale, shrunk, enlarged and compared."""
     hr = _cropped(_read(path), options)
     scale = options.scale
+    shave = int(np.ceil(float(scale)))
+    if min(hr.shape[1:]) < 2 * shave + SSIM_WINDOW:
+        raise Refused(f"{path} leaves too little to compare at scale {scale}: {hr.shape[2]}x{hr.shape[1]} pixels before the shave")
     lr = shrink(torch.from_numpy(hr), scale).numpy()
     began = time.perf_counter()
     made = enlarge_array(lr, Options(**{**_plain(options), "value_range": (0.0, 1.0)}), "cyx")
     seconds = time.perf_counter() - began
-    shave = int(np.ceil(float(scale)))
     truth, found = torch.from_numpy(hr), torch.from_numpy(made.pixels)
     return {
         "name": path.name,
@@ -79,7 +96,9 @@ def tell_evaluation(found: dict[str, Any]) -> str:
     """The figures for a person."""
     lines = [f"{'image':<28} {'PSNR':>7} {'SSIM':>7} {'cost':>6} {'seconds':>8}"]
     for image in [*found["images"], {"name": "mean", "grey": False, **found["mean"]}]:
-        if "psnr" in image:
+        if image.get("error"):
+            lines.append(f"{image['name']:<28} failed: {image['error']}")
+        elif "psnr" in image:
             grey = " (grey, not in the mean)" if image["grey"] else ""
             figures = f"{image['psnr']:>7.3f} {image['ssim']:>7.4f} {image['cost_share']:>6.1%} {image['seconds']:>8.2f}"
             lines.append(f"{image['name']:<28} {figures}{grey}")

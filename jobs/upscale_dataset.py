@@ -23,12 +23,12 @@ from cluster.session import session
 from jobs.cli import Draining, Ended, emit, run_command
 from jobs.options import shared, to_options
 from jobs.progress import Bar
-from pipeline.errors import Damaged, Refused
+from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.manifest import Manifest, Row
 from pipeline.plan import Options
 from pipeline.pool import Pool
 from pipeline.receipts import write_bytes
-from pipeline.run import Interrupted, Quarantined, Request, Run
+from pipeline.run import Quarantined, Request, Run
 from pipeline.store import storage_failure
 
 RESULT = pa.schema(
@@ -51,8 +51,9 @@ RESULT = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """How a manifest is enlarged. image: what rows do not say themselves. output_root: where rows without an output go.
+    """How a manifest is enlarged. image: what rows do not say themselves.
 
+    output_root: where rows without an output go, below it as their source lies below the manifest's root.
     ray: "local", "none" or an address. max_memory: bytes. quiet: no progress.
     """
 
@@ -91,12 +92,11 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
     """What there is to do, the highest priority first; rows that cannot be done are put into the results."""
     found: list[tuple[float, int, Request]] = []
     taken: dict[str, int] = {}
-    base = _common_folder(manifest)
     for number, row in enumerate(manifest.rows, start=1):
         if row is None:
             continue
         try:
-            output = _output(row, job.output_root, base)
+            output = _output(row, job.output_root, manifest.root)
             if output in taken:
                 raise Refused(f"row {number}, column output: {output} is the output of row {taken[output]} too")
             taken[output] = number
@@ -107,20 +107,20 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
     return [(number, request) for _, number, request in sorted(found, key=lambda entry: entry[:2])]
 
 
-def _common_folder(manifest: Manifest) -> Path:
-    """The folder that all local sources share; outputs mirror what lies below it."""
-    folders = [str(Path(row.source).resolve().parent) for row in manifest if "://" not in row.source and "\0" not in row.source]
-    return Path(os.path.commonpath(folders)) if folders else Path("/")
-
-
 def _output(row: Row, root: str | None, base: Path) -> str:
+    """Where a row's output goes. It depends on this row and the manifest's folder `base` alone: other rows never move it."""
     if row.output is not None:
         return row.output if root is None or Path(row.output).is_absolute() else str(Path(root) / row.output)
     if root is None:
         raise Refused("column output is empty and there is no --output-root")
-    name = Path(row.source.rstrip("/"))
-    inside = name.resolve().parent.relative_to(base) if "://" not in row.source else Path()
-    return str(Path(root) / inside / f"{name.name}.zarr")
+    name, base = Path(row.source.rstrip("/")), base.resolve()
+    if "://" in row.source:
+        folder = Path(*(part for part in Path(row.source.split("://", 1)[1]).parent.parts if part not in ("/", "..")))
+    else:
+        folder = name.parent.resolve()
+        # A source outside the base keeps its whole path, so that it never meets another one.
+        folder = folder.relative_to(base if folder.is_relative_to(base) else folder.anchor)
+    return str(Path(root) / folder / f"{name.name}.zarr")
 
 
 def _run_all(todo: list[tuple[int, Request]], pool: Pool, bar: Bar, stop: threading.Event, results: dict[int, dict[str, Any]]) -> None:
@@ -188,7 +188,11 @@ def write_table(path: str, table: pa.Table) -> None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--manifest", "manifest_path", required=True, help="Table of images: .parquet, .csv or .jsonl with a column source.")
-@click.option("--output-root", help="Folder for outputs of rows that name none.")
+@click.option(
+    "--output-root",
+    help="Folder for outputs of rows that name none. They lie below it as their sources lie below the manifest's folder; "
+    "a source from elsewhere keeps its whole path.",
+)
 @shared
 @click.option("--results", help="Where the result table goes (default: results.parquet in the output root).")
 @click.option("--overwrite", is_flag=True, help="Replace outputs of ours that were planned otherwise.")

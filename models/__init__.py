@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models import plain
+from models import pcsr, plain
 from models.bicubic import Bicubic
 from models.carn import Carn
 from models.edsr import Edsr
 from models.efforts import read_efforts
 from models.fsrcnn import Fsrcnn
 from models.scout import Scout, read_scout
+from models.srresnet import Srresnet
 from models.upscaler import Upscaler
 from models.weights import Checkpoint, digest_file, read_checkpoint
 
@@ -26,6 +27,8 @@ UPSCALERS: dict[str, Callable[[Checkpoint, str], Upscaler]] = {
     "fsrcnn": partial(plain.build, Fsrcnn),
     "carn": partial(plain.build, Carn),
     "edsr": partial(plain.build, Edsr),
+    "srresnet": partial(plain.build, Srresnet),
+    "pcsr": pcsr.build,
 }
 
 # Named in the digest of bicubic, which has no weights: another kernel, border or phase rule would be another algorithm.

@@ -3,12 +3,14 @@ Network", sections 3.2 and 3.3): residual units with grouped convolutions, share
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.stream import Chain, Convolve, Delay, Finely, RowNetwork, Stream, shuffle
+from models.weights import Blueprint, Checkpoint, adopt, told
 
 # Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
 TAIL = 1024
@@ -61,26 +63,28 @@ class Carn(RowNetwork):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
     features: channels; groups: of the 3x3 convolutions; norm: batch norm in place of the bias behind the merging 1x1 convolutions,
-    as in the published weights.
+    as in the published weights. features_only: what comes before the enlarging part, (N, features, h, w), at scale 1.
     """
 
-    def __init__(self, scale: int = 4, features: int = 64, groups: int = 4, norm: bool = False) -> None:
+    def __init__(self, scale: int = 4, features: int = 64, groups: int = 4, norm: bool = False, features_only: bool = False) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
             raise ValueError(f"CARN is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
-        self.scale = scale
-        # Entry 1, nine units of 2, first growing convolution 1; what follows at finer resolution adds less than one pixel more.
-        self.reach = 21
+        self.scale = 1 if features_only else scale
+        # Entry 1, nine units of 2; then the first growing convolution 1, and what follows at finer resolution less than one pixel more.
+        self.reach = 19 if features_only else 21
+        self.features, self.groups = features, groups
         self.entry = nn.Conv2d(3, features, 3, padding=1)
         self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             Block(features, groups, norm) for _ in range(3)
         )
         self.merges = merges(features, norm)
-        self.steps = (2, 2) if scale == 4 else (scale,)
+        self.steps = () if features_only else (2, 2) if scale == 4 else (scale,)
         self.grow: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
             nn.Conv2d(features, features * s * s, 3, padding=1, groups=groups) for s in self.steps
         )
-        self.exit = nn.Conv2d(features, 3, 3, padding=1)
+        if not features_only:
+            self.exit = nn.Conv2d(features, 3, 3, padding=1)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -95,7 +99,8 @@ class Carn(RowNetwork):
         with torch.no_grad():
             for block in self.blocks:
                 block.unit.mix.weight.mul_(0.2)
-            self.exit.weight.mul_(0.02)
+            if self.steps:
+                self.exit.weight.mul_(0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge x (N, 3, h, w); the form that is trained."""
@@ -103,21 +108,25 @@ class Carn(RowNetwork):
         for block, merge in zip(self.blocks, self.merges, strict=True):
             known = torch.cat([known, block(last)], dim=1)
             last = F.relu(merge(known))
+        if not self.steps:
+            return last
         for grow, step in zip(self.grow, self.steps, strict=True):
             last = F.pixel_shuffle(F.relu(grow(last)), step)
         return self.exit(last)
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""
-        body = Cascade([block.stream() for block in self.blocks], self.merges)
+        body = Chain(Convolve.of(self.entry), Cascade([block.stream() for block in self.blocks], self.merges))
+        if not self.steps:
+            return body
         tail: list[Stream | Callable[[Tensor], Tensor]] = []
         for grow, step in zip(self.grow, self.steps, strict=True):
             tail += [Convolve.of(grow), torch.relu_, shuffle(step)]
-        return Chain(Convolve.of(self.entry), body, Finely(Chain(*tail, Convolve.of(self.exit)), TAIL))
+        return Chain(body, Finely(Chain(*tail, Convolve.of(self.exit)), TAIL))
 
     def fold(self) -> "Carn":
         """The same network with its batch norms worked into the 1x1 convolutions before them."""
-        plain = Carn(self.scale, self.entry.out_channels, self.grow[0].groups)
+        plain = Carn(self.scale, self.features, self.groups) if self.steps else Carn(4, self.features, self.groups, features_only=True)
         plain.load_state_dict(folded(self.state_dict()))
         return plain.eval()
 
@@ -164,3 +173,42 @@ class Cascade:
             known = torch.cat([delay.match(known, made.shape[2]), made], dim=1)
             current = merge(known).relu_()
         return current
+
+
+def own_name(theirs: str) -> str | None:
+    """Our name for a weight of the published CARN-M (PCSR, ClassSR); None for one that inference does not need."""
+    stage, *rest = theirs.split(".")
+    if rest[-1] == "num_batches_tracked" or stage in ("sub_mean", "add_mean"):
+        return None
+    if stage == "upsample":  # upsample.up.body.3.weight: each growing convolution is followed by a ReLU and a shuffle
+        return f"grow.{int(rest[2]) // 3}.{rest[3]}"
+    if stage[0] == "c":  # c2.0.weight
+        return f"merges.{int(stage[1:]) - 1}.{'.'.join(rest)}"
+    if stage[0] == "b" and rest[0] == "b1":  # b2.b1.body.4.weight: the one residual unit of a block
+        return f"blocks.{int(stage[1:]) - 1}.unit.{ {'0': 'first', '2': 'second', '4': 'mix'}[rest[2]] }.{rest[3]}"
+    if stage[0] == "b":  # b2.c3.0.weight
+        return f"blocks.{int(stage[1:]) - 1}.merges.{int(rest[0][1:]) - 1}.{'.'.join(rest[1:])}"
+    return theirs
+
+
+def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+    """Published weights as our checkpoint, batch norms folded away.
+
+    config: constructor arguments nf, scale and group; the shapes tell those that are missing. ValueError naming a key that does not fit.
+    """
+    given, origin = told(config), "the published CARN"
+    inputs = {name: tensors[name].shape for name in ("entry.weight", "b1.b1.body.0.weight") if name in tensors}
+    if len(inputs) < 2:
+        raise ValueError(f"{origin} needs 'entry.weight' and 'b1.b1.body.0.weight' but only has {', '.join(list(tensors)[:5])} and so on")
+    features = int(given.get("nf", inputs["entry.weight"][0]))
+    groups = int(given.get("group", inputs["entry.weight"][0] // inputs["b1.b1.body.0.weight"][1]))
+    network = Carn(int(given.get("scale", _scale(tensors))), features, groups, norm=True)
+    network.load_state_dict(adopt(network, tensors, own_name, origin))
+    arguments = {"features": features, "groups": groups}
+    return Checkpoint(Blueprint("carn", network.scale, arguments, mean), network.eval().fold().state_dict())
+
+
+def _scale(tensors: Mapping[str, Tensor]) -> int:
+    """The scale that the growing convolutions of a published CARN make: two of them 4, one the root of its growth."""
+    grown = [tensor.shape for name, tensor in tensors.items() if name.startswith("upsample.") and name.endswith(".weight")]
+    return 4 if len(grown) == 2 else round((grown[0][0] / tensors["entry.weight"].shape[0]) ** 0.5) if grown else 4

@@ -2,12 +2,17 @@
 residual blocks without batch norm around one long skip, then pixel shuffles.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.stream import Chain, Convolve, Finely, RowNetwork, Skip, Stream, shuffle
+from models.official import centre, numbered, one_scale, unit
+from models.stages import Rejoin, Staged
+from models.stream import Chain, Convolve, Finely, Skip, Stream, shuffle
+from models.weights import Blueprint, Checkpoint, adopt, told
 
 # Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
 TAIL = 1024
@@ -27,12 +32,17 @@ class Block(nn.Module):
         made = self.second(self.first(x).relu_())
         return made if self.res_scale == 1 else made.mul_(self.res_scale)
 
+    def gated(self, x: Tensor, gate: Tensor) -> Tensor:
+        """The block with its residual times `gate` (N, 1, h, w)."""
+        return x + self.residual(x) * gate
+
     def forward(self, x: Tensor) -> Tensor:
         return x + self.residual(x)
 
     def stream(self) -> Stream:
         """The same block, fed by rows."""
-        return Skip(Chain(Convolve.of(self.first), torch.relu_, Convolve.of(self.second), lambda rows: rows.mul_(self.res_scale)))
+        scaled = [] if self.res_scale == 1 else [lambda rows: rows.mul_(self.res_scale)]
+        return Skip(Chain(Convolve.of(self.first), torch.relu_, Convolve.of(self.second), *scaled))
 
 
 class Tail(nn.Module):
@@ -59,7 +69,7 @@ class Tail(nn.Module):
         return Finely(Chain(*parts, Convolve.of(self.exit)), TAIL)
 
 
-class Edsr(RowNetwork):
+class Edsr(Staged):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
     blocks: residual blocks; features: channels; res_scale: factor of each block's residual (section 3.2).
@@ -69,7 +79,7 @@ class Edsr(RowNetwork):
         super().__init__()
         if scale not in (2, 3, 4):
             raise ValueError(f"EDSR is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
-        self.scale = scale
+        self.scale, self.features = scale, features
         # Entry 1, two for each block, the body's end 1, first growing convolution 1; finer ones add less than one pixel more.
         self.reach = 2 * blocks + 4
         self.entry = nn.Conv2d(3, features, 3, padding=1)
@@ -89,15 +99,57 @@ class Edsr(RowNetwork):
                 block.second.weight.mul_(0.1)
             self.tail.exit.weight.mul_(0.02)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Enlarge x (N, 3, h, w); the form that is trained."""
-        x = self.entry(x)
-        body = x
-        for block in self.blocks:
-            body = block(body)
-        return self.tail(x + self.join(body))
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return list(self.blocks)
+
+    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        entered = self.entry(x)
+        return entered, entered
+
+    def finish(self, kept: Tensor, body: Tensor) -> Tensor:
+        return self.tail(kept + self.join(body))
+
+    def finishing(self) -> Stream:
+        return Rejoin(self.features, Convolve.of(self.join), self.tail.stream())
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""
         body = Skip(Chain(*(block.stream() for block in self.blocks), Convolve.of(self.join)))
         return Chain(Convolve.of(self.entry), body, self.tail.stream())
+
+
+def own_name(theirs: str, growing: Sequence[str]) -> str | None:
+    """Our name for a weight of the published EDSR (APE); None for the layers that shift by the mean. growing: numbered("tail.0.")."""
+    layer, _, part = theirs.rpartition(".")
+    if layer in ("sub_mean", "add_mean"):
+        return None
+    if layer in growing:
+        return f"tail.grow.{growing.index(layer)}.{part}"
+    if layer in ("head.0", "tail.1"):
+        return f"{'entry' if layer == 'head.0' else 'tail.exit'}.{part}"
+    stage, index, *inner = layer.split(".")  # body.7.body.2; behind the last block body.8
+    if stage != "body":
+        return theirs
+    return f"blocks.{index}.{ {'0': 'first', '2': 'second'}[inner[1]] }.{part}" if inner else f"join.{part}"
+
+
+def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of our EDSR from the published ones; ValueError naming one that is missing."""
+    try:
+        return {"blocks": config["n_resblocks"], "features": config["n_feats"], "res_scale": config.get("res_scale", 1.0)}
+    except KeyError as error:
+        raise ValueError(f"the configuration of a published EDSR lacks {error}; give n_resblocks, n_feats and scale") from error
+
+
+def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+    """Published weights, for values 0..rgb_range (255 where config does not tell), as our checkpoint; the mean is in the weights.
+
+    config: n_resblocks, n_feats, scale, res_scale (1 where it is missing). ValueError naming what does not fit.
+    """
+    given = told(config)
+    top, scale = float(given.get("rgb_range", 255)), one_scale(given.get("scale", 4))
+    network = Edsr(scale, **arguments(given))
+    names = partial(own_name, growing=numbered(tensors, "tail.0."))
+    weights = unit(adopt(network, tensors, names, "the published EDSR"), "entry", "tail.exit", top)
+    return Checkpoint(Blueprint("edsr", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)), weights)

@@ -3,10 +3,14 @@
 Five parts: features (5x5), shrink (1x1), map (m times 3x3), expand (1x1), and a 9x9 transposed convolution that enlarges.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.stream import Chain, Convolve, RowNetwork, Stream, shuffle
+from models.weights import Blueprint, Checkpoint, adopt, told
 
 
 def _padding(scale: int) -> tuple[int, int]:
@@ -45,20 +49,23 @@ class Fsrcnn(RowNetwork):
 
     features: d, channels of the outer parts; narrow: s, channels of the mapping; mapping: m, its 3x3 convolutions.
     One slope per PReLU and one PReLU behind the whole mapping, as in the code that PCSR and ClassSR compare with.
+    features_only: what comes before the enlarging part, (N, features, h, w), at scale 1.
     """
 
-    def __init__(self, scale: int = 4, features: int = 56, narrow: int = 12, mapping: int = 4) -> None:
+    def __init__(self, scale: int = 4, features: int = 56, narrow: int = 12, mapping: int = 4, features_only: bool = False) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
             raise ValueError(f"FSRCNN is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
-        self.scale = scale
-        self.reach = _reach(scale, mapping)
+        self.scale = 1 if features_only else scale
+        self.reach = 2 + mapping if features_only else _reach(scale, mapping)
+        self.features, self.features_only = features, features_only
         padding, extra = _padding(scale)
         self.extract = nn.Sequential(nn.Conv2d(3, features, 5, padding=2), nn.PReLU())
         self.shrink = nn.Sequential(nn.Conv2d(features, narrow, 1), nn.PReLU())
         self.map = nn.Sequential(*(nn.Conv2d(narrow, narrow, 3, padding=1) for _ in range(mapping)), nn.PReLU())
         self.expand = nn.Sequential(nn.Conv2d(narrow, features, 1), nn.PReLU())
-        self.enlarge = nn.ConvTranspose2d(features, 3, 9, stride=scale, padding=padding, output_padding=extra)
+        if not features_only:
+            self.enlarge = nn.ConvTranspose2d(features, 3, 9, stride=scale, padding=padding, output_padding=extra)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -67,12 +74,14 @@ class Fsrcnn(RowNetwork):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.25)
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        nn.init.normal_(self.enlarge.weight, std=0.001)
-        nn.init.zeros_(self.enlarge.bias)  # type: ignore[arg-type]
+        if not self.features_only:
+            nn.init.normal_(self.enlarge.weight, std=0.001)
+            nn.init.zeros_(self.enlarge.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Enlarge x (N, 3, h, w)."""
-        return self.enlarge(self.expand(self.map(self.shrink(self.extract(x)))))
+        """Enlarge x (N, 3, h, w), or its features."""
+        x = self.expand(self.map(self.shrink(self.extract(x))))
+        return x if self.features_only else self.enlarge(x)
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""
@@ -81,4 +90,37 @@ class Fsrcnn(RowNetwork):
             for stage in (self.extract, self.shrink, self.map, self.expand)
             for layer in stage
         ]
-        return Chain(*parts, Convolve(*as_convolution(self.enlarge)), shuffle(self.scale))
+        return Chain(*parts) if self.features_only else Chain(*parts, Convolve(*as_convolution(self.enlarge)), shuffle(self.scale))
+
+
+def own_name(theirs: str) -> str:
+    """Our name for a weight of the published FSRCNN (PCSR, ClassSR), whose body holds shrink, mapping and expand in one list."""
+    stage, rest = theirs.split(".", 1)
+    if stage in ("head_conv", "tail_conv"):
+        return f"{'extract' if stage == 'head_conv' else 'enlarge'}.{rest}"
+    index, inner = rest.split(".", 1)
+    if inner[0].isdigit():  # body_conv.0.1.weight: shrink and expand are lists of their own
+        return f"{'shrink' if index == '0' else 'expand'}.{inner}"
+    return f"map.{int(index) - 1}.{inner}"
+
+
+def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+    """Published weights as our checkpoint.
+
+    config: constructor arguments d, s, m and upscale (4 where it is missing: no shape tells it); the shapes tell the others.
+    ValueError naming a key that does not fit. The published transposed convolution makes scale * n pixels of n at scale 4 only;
+    ours does at any scale, by leaving away a row and a column at the edges.
+    """
+    given, origin = told(config), "the published FSRCNN"
+    shrink = tensors.get("body_conv.0.0.weight")
+    if shrink is None or shrink.ndim != 4:
+        raise ValueError(f"{origin} needs 'body_conv.0.0.weight' but only has {', '.join(list(tensors)[:5])} and so on")
+    plain = sum(1 for name, tensor in tensors.items() if name.startswith("body_conv.") and tensor.ndim == 4 and tensor.shape[-1] == 3)
+    arguments = {
+        "features": int(given.get("d", shrink.shape[1])),
+        "narrow": int(given.get("s", shrink.shape[0])),
+        "mapping": int(given.get("m", plain)),
+    }
+    scale = int(given.get("upscale", given.get("scale", 4)))
+    network = Fsrcnn(scale, **arguments)
+    return Checkpoint(Blueprint("fsrcnn", scale, arguments, mean), adopt(network, tensors, own_name, origin))

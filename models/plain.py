@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,9 @@ from torch import Tensor
 from models import resample
 from models.cost import blank, executed
 from models.efforts import Efforts
+from models.stages import Staged
 from models.stream import RowNetwork, bands, run
-from models.upscaler import Placement, Upscaled
+from models.upscaler import LARGE, Placement, Upscaled
 from models.weights import Blueprint, Checkpoint, fill
 
 
@@ -36,6 +38,14 @@ def add_residual(result: Tensor, windows: Tensor, weight: Tensor, scale: int) ->
         result[:, :, start * scale : stop * scale] += enlarged
 
 
+def check_windows(windows: Tensor, place: Placement, scale: int) -> None:
+    """ValueError unless windows are (N, 3, h, w) and are to be enlarged by `scale`."""
+    if Fraction(place.scale) != scale:
+        raise ValueError(f"this network enlarges by {scale}, not by {place.scale}; load one that was trained for {place.scale}")
+    if windows.ndim != 4 or windows.shape[1] != 3:
+        raise ValueError(f"windows of shape {tuple(windows.shape)} are not (N, 3, h, w); feed a grey as three equal channels")
+
+
 class PlainUpscaler:
     """SR = network(LR - mean) + residual, or + mean where there is none; values 0..1, overshoots are left for the caller to clip."""
 
@@ -49,11 +59,13 @@ class PlainUpscaler:
         self.scales = frozenset({Fraction(blueprint.scale)})
         self.blueprint = blueprint
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.reach = network.reach if blueprint.residual is None else max(network.reach, resample.reach(blueprint.residual))
+        self.reach = network.reach
+        if network.reach is not None and blueprint.residual is not None:
+            self.reach = max(network.reach, resample.reach(blueprint.residual))
         self.mean = torch.tensor(blueprint.mean).view(3, 1, 1)
         self.weight = None if blueprint.residual is None else residual_weight(blueprint.residual, blueprint.scale)
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self._counted: dict[bool, int] = {}
+        self._counted: dict[bool, tuple[int, int]] = {}
 
     def to(self, device: str) -> "PlainUpscaler":
         """Move the weights, in place."""
@@ -62,29 +74,33 @@ class PlainUpscaler:
         return self
 
     def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
-        if Fraction(place.scale) != self.scale:
-            raise ValueError(f"this network enlarges by {self.scale}, not by {place.scale}; load one that was trained for {place.scale}")
-        if windows.ndim != 4 or windows.shape[1] != 3:
-            raise ValueError(f"windows of shape {tuple(windows.shape)} are not (N, 3, h, w); feed a grey as three equal channels")
+        check_windows(windows, place, self.scale)
         pixels = self._enlarge(windows, streamed=windows.device.type == "cpu")
         spent = self.count(windows.shape[2], windows.shape[3], windows.device.type == "cpu")
         return Upscaled(pixels, torch.full((len(windows),), float(spent), dtype=torch.float64))
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
-        """Multiply-adds for each input pixel on a CPU: the same for windows of all sizes."""
-        return self.count(1, 1)
+        """Multiply-adds for each input pixel of a large window on a CPU; only a global pooling makes them depend on the size."""
+        return self.count(LARGE, LARGE) / LARGE**2
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel of a window: the window three times, and the result."""
-        return 12 * (float(scale) ** 2 + 3)
+        """Bytes for each input pixel of a window: the window three times, the result, and all layers' maps where it cannot be streamed."""
+        maps = 28 * self.network.features if isinstance(self.network, Staged) and self.network.reach is None else 0
+        return 12 * (float(scale) ** 2 + 3) + maps
 
     def _enlarge(self, windows: Tensor, streamed: bool) -> Tensor:
         """Pixels of windows (N, 3, h, w). Streamed, nothing is computed twice; a GPU takes a batch at once."""
         centred = windows - self.mean
         if streamed:
-            result = run(self.network.stream, centred, self.scale, self.network.reach)
+            # What looks at the whole window is fed with all of its rows at once.
+            reach = windows.shape[2] if self.network.reach is None else self.network.reach
+            result = run(self.network.stream, centred, self.scale, reach)
         else:
             result = self.network(centred.contiguous(memory_format=torch.channels_last))
+        return self.complete(result, windows)
+
+    def complete(self, result: Tensor, windows: Tensor) -> Tensor:
+        """Add the mean, or the windows enlarged by the residual's kernel, to what the network made of them; in place."""
         if self.weight is None:
             return result.add_(self.mean)
         add_residual(result, windows, self.weight, self.scale)
@@ -93,12 +109,15 @@ class PlainUpscaler:
     def count(self, height: int, width: int, streamed: bool = True) -> int:
         """Multiply-adds executed for one window of `height` by `width`, on a CPU (streamed) or a GPU.
 
-        Every convolution gives one result for each pixel and none twice, so that a small shape, counted once, tells all others.
+        Every convolution gives one result for each pixel and none twice, or, behind a global pooling, one for the window: two small
+        shapes, counted once, tell all others.
         """
         if streamed not in self._counted:
             shape = PlainUpscaler(copy.deepcopy(self.network), self.blueprint).to("meta")
-            self._counted[streamed] = executed(lambda: shape._enlarge(blank(1, 3, 8, 8), streamed)) // 64
-        return self._counted[streamed] * height * width
+            small, large = (executed(partial(shape._enlarge, blank(1, 3, 8, side), streamed)) for side in (8, 16))
+            self._counted[streamed] = ((large - small) // 64, 2 * small - large)
+        pixel, window = self._counted[streamed]
+        return pixel * height * width + window
 
 
 def build(network: type[RowNetwork], checkpoint: Checkpoint, origin: str) -> PlainUpscaler:

@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 FORMAT = "tierscale-1"
@@ -47,14 +47,21 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: what it held before stays where the disk is full."""
+    partial = path.with_suffix(path.suffix + ".part")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], half: bool = False) -> None:
     """Store tensors by name with text metadata; `half` stores floats in 16 bits."""
     stored = {name: t.detach().cpu().to(torch.float16 if half and t.is_floating_point() else t.dtype) for name, t in tensors.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(path.suffix + ".part")
-    save_file({name: t.contiguous() for name, t in stored.items()}, partial, {"format": FORMAT, **metadata})
-    partial.chmod(0o644)  # safetensors makes files that only their owner can read
-    partial.replace(path)
+    write_whole(path, save({name: t.contiguous() for name, t in stored.items()}, {"format": FORMAT, **metadata}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -104,3 +111,38 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None
         if name not in wanted:
             raise ValueError(f"{origin} holds {name!r} of shape {tuple(tensors[name].shape)}, which the network does not have")
     network.load_state_dict(dict(tensors))
+
+
+def adopt(network: nn.Module, tensors: Mapping[str, Tensor], own_name: Callable[[str], str | None], origin: str) -> dict[str, Tensor]:
+    """Weights under published names as the state dict of `network`, which they fit.
+
+    own_name: our name for a published one; None for what inference does not need. ValueError naming the published key and the shapes.
+    """
+    wanted = network.state_dict()
+    found: dict[str, Tensor] = {}
+    for theirs, tensor in tensors.items():
+        try:
+            ours = own_name(theirs)
+        except (IndexError, KeyError, ValueError):  # not a name that the published code gives
+            ours = theirs
+        if ours is None:
+            continue
+        if ours not in wanted:
+            raise ValueError(f"{origin} holds {theirs!r} of shape {tuple(tensor.shape)}, which the network it should become does not have")
+        if tensor.shape != wanted[ours].shape:
+            raise ValueError(
+                f"{origin} holds {theirs!r} of shape {tuple(tensor.shape)} where the network has {tuple(wanted[ours].shape)}; "
+                "its configuration and its weights do not belong together"
+            )
+        found[ours] = tensor
+    for name, tensor in wanted.items():
+        if name.endswith("num_batches_tracked"):
+            found.setdefault(name, tensor)
+        if name not in found:
+            raise ValueError(f"{origin} lacks what becomes {name!r} of shape {tuple(tensor.shape)}; it belongs to another network")
+    return found
+
+
+def told(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The constructor arguments in a published configuration, which is {"name", "args"} or flat."""
+    return {**config, **config.get("args", {})}

@@ -1,11 +1,15 @@
-"""The two ways in which tierscale says no.
+"""The two ways in which tierscale says no, and the one in which it stops when it is told to.
 
-Both carry one sentence for the person who has to act: what, with its value; why not; what would do.
+The first two carry one sentence for the person who has to act: what, with its value; why not; what would do.
 """
 
 
 class Refused(ValueError):
     """What was asked cannot work, and nothing was done: bad arguments, missing or unsupported file, does not fit (exit code 2)."""
+
+
+class Interrupted(Exception):
+    """The work was asked to stop and has drained: what was begun is finished and written, or taken away."""
 
 
 class Damaged(RuntimeError):

@@ -13,6 +13,7 @@ import zarr
 from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.source import decoding, one_line
+from pipeline.store import DENIED, storage_failure
 
 Progress = Callable[[int, int], None]
 
@@ -33,12 +34,19 @@ def open_levels(zarr_path: str) -> list[Any]:
 
 @contextmanager
 def finished(out: str) -> Iterator[str]:
-    """A temporary name beside `out` that takes its place only if the block ends well."""
+    """A temporary name beside `out` that takes its place only if the block ends well. Refused: nothing can be written there."""
+    folder = os.path.dirname(os.path.abspath(out))
+    if not os.path.isdir(folder):
+        raise Refused(f"{out}: there is no folder {folder}; make it, or choose another place")
+    if os.path.isdir(out):
+        raise Refused(f"{out}: it is a folder; name a file in it")
     temporary = f"{out}.part{os.getpid()}"
     try:
         yield temporary
         os.replace(temporary, out)
     except OSError as error:
+        if error.errno in DENIED:
+            raise storage_failure(out, error) from error
         raise Damaged(f"{out}: it cannot be written ({one_line(error)}); free space or choose another place") from error
     finally:
         with suppress(FileNotFoundError):

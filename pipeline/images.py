@@ -21,7 +21,7 @@ from pipeline.source import Alpha, Colour, Identity, Selection, Source, decoding
 from pipeline.tiff import open_tiff
 from pipeline.zarrs import METADATA, open_zarr
 
-__all__ = ["READERS", "Alpha", "Colour", "PhotoFacts", "Reader", "Selection", "Source", "open_array", "open_image"]
+__all__ = ["READERS", "SUFFIXES", "Alpha", "Colour", "PhotoFacts", "Reader", "Selection", "Source", "open_array", "open_image"]
 
 Mark = tuple[int, bytes]
 HEAD_BYTES = 512
@@ -63,6 +63,8 @@ READERS: dict[str, Reader] = {
     ),
     "NumPy": Reader(((0, b"\x93NUMPY"),), (".npy",), open_npy, series=False),
 }
+# What names of images end in, zarr folders included.
+SUFFIXES = frozenset({".zarr"}.union(*(reader.suffixes for reader in READERS.values())))
 # Formats that are known by name only, so that a refusal can name them.
 UNSUPPORTED: dict[str, tuple[Mark, ...]] = {
     "DICOM": ((128, b"DICM"),),

@@ -13,12 +13,15 @@ from zarr.codecs import ZstdCodec
 
 from pipeline.errors import Damaged, Refused
 from pipeline.source import Source, one_line
+from pipeline.store import DENIED, storage_failure
 from pipeline.zarrs import INGESTED
 
 Progress = Callable[[int, int], None]
+# Side of a copy's chunks, in pixels.
+CHUNK = 512
 
 
-def ingest(source: Source, path: str, *, chunk: int = 512, progress: Progress | None = None) -> None:
+def ingest(source: Source, path: str, *, chunk: int = CHUNK, progress: Progress | None = None) -> None:
     """Write `source` as a zarr v3 array (channels, y, x) of chunks (channels, chunk, chunk), from which open_image gives the same source.
 
     `complete` is written last: a copy without it was interrupted, and is made again here. A complete copy of the same source
@@ -49,8 +52,20 @@ def ingest(source: Source, path: str, *, chunk: int = 512, progress: Progress | 
     except Exception as error:
         shutil.rmtree(path, ignore_errors=True)
         if isinstance(error, OSError):
+            if error.errno in DENIED:
+                raise storage_failure(path, error) from error
             raise Damaged(f"{path}: the copy of {source.uri} cannot be written ({one_line(error)}); free space or mend the disk") from error
         raise
+
+
+def rows_done(path: str) -> tuple[int, int]:
+    """(rows of chunks that are written, all) of a copy under way in a local folder; (0, 1) before it is begun. Reads names, no pixels."""
+    try:
+        array = zarr.open_array(path, mode="r")
+        begun = [int(name) for name in os.listdir(os.path.join(path, "c", "0"))]
+    except FileNotFoundError:
+        return 0, 1
+    return max(begun, default=0), -(-array.shape[1] // array.chunks[1])
 
 
 def described(source: Source) -> dict[str, Any]:

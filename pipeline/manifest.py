@@ -1,5 +1,7 @@
 """A table of images to enlarge: Parquet, CSV or JSON Lines, checked row by row."""
 
+import contextlib
+import csv
 import fnmatch
 import json
 from collections.abc import Iterator, Mapping
@@ -13,9 +15,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from pipeline.errors import Refused
+from pipeline.images import SUFFIXES
 from pipeline.plan import Options
-
-SUFFIXES = (".tif", ".tiff", ".svs", ".png", ".jpg", ".jpeg", ".webp", ".npy", ".zarr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +53,26 @@ NUMBERS = ("budget", "threshold", "priority")
 
 def parse_scale(text: str) -> Fraction:
     """A scale such as 4, 2.7 or 5/2, exact."""
-    try:
-        return Fraction(str(text).strip())
-    except (ValueError, ZeroDivisionError):
-        raise Refused(f"a scale {text!r} is neither a number nor a fraction; write 4, 2.7 or 5/2") from None
+    plain = str(text).strip()
+    # An exponent is no way to write a scale, and the exact value of 1e999999999 would take all memory.
+    if "e" not in plain.lower():
+        with contextlib.suppress(ValueError, ZeroDivisionError):
+            return Fraction(plain)
+    raise Refused(f"a scale {text!r} is neither a number nor a fraction; write 4, 2.7 or 5/2")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Rows of a manifest, in order. bad: rows that cannot be used, with the reason, by row number (the first row is 1)."""
+    """Rows of a manifest, in order; None stands for one that cannot be used.
+
+    bad: why not, by row number (the first row is 1). sources: what bad rows name as their source, as far as it can be read.
+    root: the folder of the manifest file or of the scan; outputs that rows do not name mirror what lies below it.
+    """
 
     rows: tuple[Row | None, ...]
     bad: Mapping[int, str] = field(default_factory=dict)
     sources: Mapping[int, str] = field(default_factory=dict)
+    root: Path = field(default_factory=Path)
 
     def __iter__(self) -> Iterator[Row]:
         return (row for row in self.rows if row is not None)
@@ -84,31 +92,33 @@ class Manifest:
                 inside = path.relative_to(base)
                 output = None if output_root is None else str(Path(output_root) / inside.parent / f"{path.name}.zarr")
                 rows.append(Row(str(path), output))
-        return Manifest(tuple(rows))
+        return Manifest(tuple(rows), root=base)
 
     @staticmethod
     def read(path: str | Path) -> "Manifest":
         """The rows of a manifest file. Refused: the file or its columns cannot be used; single bad rows are kept in `bad`."""
-        table = _table(Path(path))
-        unknown = [name for name in table[0] if name not in COLUMNS]
+        names, table = _table(Path(path))
+        unknown = [name for name in names if name not in COLUMNS]
         if unknown:
             raise Refused(f"{path} has an unknown column {unknown[0]!r}; columns are {', '.join(COLUMNS)}")
-        if "source" not in table[0]:
+        if "source" not in names:
             raise Refused(f"{path} has no column 'source'")
         rows: list[Row | None] = []
         bad: dict[int, str] = {}
         sources: dict[int, str] = {}
-        for number, values in enumerate(table[1], start=1):
-            sources[number] = str(values.get("source"))
+        for number, values in enumerate(table, start=1):
             try:
+                if isinstance(values, str):
+                    raise Refused(values)
                 row = _row(values, number)
                 row.options(Options())
                 rows.append(row)
             except Refused as error:
                 text = str(error)
                 bad[number] = text if text.startswith("row ") else f"row {number}: {text}"
+                sources[number] = "" if isinstance(values, str) else _shown(values.get("source"))
                 rows.append(None)
-        return Manifest(tuple(rows), bad, sources)
+        return Manifest(tuple(rows), bad, sources, Path(path).parent)
 
     def write(self, path: str | Path) -> None:
         """Write the rows as Parquet, CSV or JSON Lines, by the suffix."""
@@ -136,8 +146,8 @@ def _images(base: Path) -> Iterator[Path]:
             yield from _images(path)
 
 
-def _table(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Column names and rows of a file."""
+def _table(path: Path) -> tuple[list[str], list[dict[str, Any] | str]]:
+    """Column names and rows of a file; a row that cannot be read is the reason why, in words."""
     if not path.is_file():
         raise Refused(f"there is no manifest {path}")
     try:
@@ -145,29 +155,70 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
             table = pq.read_table(path)
             return table.column_names, table.to_pylist()
         if path.suffix.lower() == ".csv":
-            options = pa.csv.ConvertOptions(strings_can_be_null=True, column_types=dict.fromkeys(COLUMNS, pa.string()))
-            table = pa.csv.read_csv(path, convert_options=options)
-            return table.column_names, table.to_pylist()
+            return _separated(_lines(path))
         if path.suffix.lower() in (".jsonl", ".ndjson"):
-            return _json_lines(path)
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+            return _json_lines(_lines(path))
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError, csv.Error) as error:
         raise Refused(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
     raise Refused(f"{path} is none of .parquet, .csv, .jsonl")
 
 
-def _json_lines(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+def _lines(path: Path) -> list[str | None]:
+    """The lines of a text file, without empty ones; None where a line is no UTF-8. Only line feeds part them: JSON may hold U+2028."""
+    found: list[str | None] = []
+    for line in path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"):
         if line.strip():
             try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise Refused(f"{path} line {number} is no JSON: {error}") from error
-            if not isinstance(row, dict):
-                raise Refused(f"{path} line {number} is no JSON object")
-            rows.append(row)
-    names = list(dict.fromkeys(name for row in rows for name in row)) or ["source"]
+                found.append(line.decode().removesuffix("\r"))
+            except UnicodeDecodeError:
+                found.append(None)
+    return found
+
+
+def _json_lines(lines: list[str | None]) -> tuple[list[str], list[dict[str, Any] | str]]:
+    rows: list[dict[str, Any] | str] = []
+    for line in lines:
+        try:
+            row = None if line is None else json.loads(line)
+            rows.append(row if isinstance(row, dict) else "it is no JSON object in UTF-8")
+        except (ValueError, RecursionError) as error:
+            rows.append(f"it is no JSON: {error}")
+    names = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
+    return names if "source" in names else [*names, "source"], rows
+
+
+def _separated(lines: list[str | None]) -> tuple[list[str], list[dict[str, Any] | str]]:
+    """Comma-separated values with a header. A field in quotes may hold line feeds; one that spoils its row spoils that line alone."""
+
+    def following(at: int) -> Iterator[str]:
+        for index in range(at, len(lines)):
+            if (line := lines[index]) is None:
+                raise csv.Error("it is no UTF-8")
+            yield f"{line}\n"
+
+    names = next(csv.reader(following(0)), []) if lines and lines[0] else []
+    rows: list[dict[str, Any] | str] = []
+    at = 1
+    while at < len(lines):
+        reader = csv.reader(following(at), strict=True)
+        try:
+            fields = next(reader)
+        except csv.Error as error:
+            rows.append(f"it is no line of a table: {error}")
+            at += 1
+            continue
+        if len(fields) == len(names):
+            rows.append(dict(zip(names, fields, strict=True)))
+            at += reader.line_num
+        else:
+            rows.append(f"it has {len(fields)} fields for {len(names)} columns")
+            at += 1
     return names, rows
+
+
+def _shown(value: Any) -> str:
+    """A value of a bad row as text that any table can hold."""
+    return "" if value is None else str(value).encode(errors="replace").decode()
 
 
 def _row(values: Mapping[str, Any], number: int) -> Row:
@@ -179,14 +230,13 @@ def _row(values: Mapping[str, Any], number: int) -> Row:
         if name in NUMBERS:
             try:
                 plain[name] = float(value)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise Refused(f"row {number}, column {name}: {value!r} is no number") from None
-        elif isinstance(value, list) and name == "tiers":
-            plain[name] = ",".join(str(part) for part in value)
-        elif isinstance(value, str | int | float):
-            plain[name] = str(value)
-        else:
+            continue
+        text = ",".join(str(part) for part in value) if isinstance(value, list) and name == "tiers" else value
+        if not isinstance(text, str | int | float) or _shown(text) != str(text):
             raise Refused(f"row {number}, column {name}: {value!r} is no text")
+        plain[name] = str(text)
     if not plain.get("source"):
         raise Refused(f"row {number}, column source: it is empty")
     row = Row(**plain)

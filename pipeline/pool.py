@@ -1,10 +1,13 @@
 """Who does the work: the protocol that runs ask, and its plainest form, threads in this process."""
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
 from typing import Any, Protocol
 
+import torch
+
+from pipeline.errors import Refused
 from pipeline.worker import Worker
 
 
@@ -12,10 +15,12 @@ class Pool(Protocol):
     """Workers that carry out Worker's methods.
 
     width: calls worth having under way at a time. split: whether the dearest tier has workers of its own.
+    device: kind of device on which all of them enlarge, "cpu" or "cuda"; plans for them are made for it.
     """
 
     width: int
     split: bool
+    device: str
 
     def submit(self, method: str, *args: Any, kind: str = "light", keep: bool = False) -> Future:
         """Call a Worker method somewhere. kind: "light", or "full" for work of the dearest tier. keep: for
@@ -33,15 +38,15 @@ class Pool(Protocol):
 class LocalPool:
     """Worker threads in this process: the plain loop that every other pool must equal byte for byte.
 
-    make: builds the worker of a thread. Torch's own threads are set for each worker thread by itself.
+    device: "cpu" or "cuda". threads: torch's own threads, set for each worker thread by itself.
     """
 
     split = False
 
-    def __init__(self, workers: int, make: Callable[[], Worker]) -> None:
-        self.width = workers
+    def __init__(self, workers: int, device: str = "cpu", threads: int = 1) -> None:
+        self.width, self.device = workers, device
+        self._threads = threads
         self._local = threading.local()
-        self._make = make
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="worker")
 
     def submit(self, method: str, *args: Any, kind: str = "light", keep: bool = False) -> Future:
@@ -49,7 +54,7 @@ class LocalPool:
 
     def _call(self, method: str, args: tuple[Any, ...], keep: bool) -> Any:
         if not hasattr(self._local, "worker"):
-            self._local.worker = self._make()
+            self._local.worker = Worker(self.device, self._threads)
         result = getattr(self._local.worker, method)(*args)
         return result[1] if keep else result
 
@@ -58,3 +63,20 @@ class LocalPool:
 
     def close(self) -> None:
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def __enter__(self) -> "LocalPool":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def device_here(asked: str) -> str:
+    """The kind of device that workers in this process use: "cpu" or "cuda". Refused: there is none of the kind that was asked for."""
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise Refused("there is no CUDA device here; use --device cpu")
+    if asked not in ("cpu", "cuda"):
+        raise Refused(f"there is no device {asked!r}; choose auto, cpu or cuda")
+    return asked

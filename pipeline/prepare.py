@@ -4,7 +4,7 @@ import itertools
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,13 +16,16 @@ import torch
 
 import models
 from pipeline import routing
-from pipeline.colour import holds, plane_count
+from pipeline.colour import Levels, holds, plane_count, spanning
+from pipeline.difficulty import blocks
 from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
-from pipeline.grid import tile_length
+from pipeline.grid import Span, tile_length
 from pipeline.images import Selection, Source, open_image
+from pipeline.ingest import CHUNK
 from pipeline.plan import ENDLESS_REACH, Options, Plan, Tier, cost_of_routes
-from pipeline.store import level_sizes
+from pipeline.store import bytes_at, level_sizes, sibling
+from pipeline.zarrs import AT_ONCE
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and Ray's own processes together.
 WORKER_BYTES = 650 << 20
@@ -33,13 +36,17 @@ TILE_BYTES = 1 << 10
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was seen of a source without reading its pixels. facts: of the source; hr_facts: of the enlarged image."""
+    """What was seen of a source without reading its pixels. facts: of the source; hr_facts: of the enlarged image.
+
+    decode_bytes: most memory that reading or ingesting takes beside the window that is asked for.
+    """
 
     uri: str
     selection: Selection
     facts: PhotoFacts
     hr_facts: PhotoFacts
     needs_ingest: bool
+    decode_bytes: int
     nodata: float | None
     notes: tuple[str, ...]
 
@@ -53,21 +60,27 @@ def check_paths(source: str, output: str) -> None:
         raise Refused(f"the output {output} lies inside the source {source}; choose a place outside it")
     if here in there.parents:
         raise Refused(f"the source {source} lies inside the output {output}; choose another output")
+    if sibling(str(here)) in there.parents:
+        raise Refused(f"the source {source} lies in {sibling(output)}, which belongs to the output {output}; choose another output")
 
 
-def draft(source: str, options: Options, max_memory: int | None, workers: int) -> tuple[Plan, Found]:
-    """Everything of a file's plan but the routes, and what was seen of the source. Refused: what cannot work."""
+def draft(source: str, options: Options, max_memory: int | None, device: str, workers: int) -> tuple[Plan, Found]:
+    """Everything of a file's plan but the routes, and what was seen of the source. Refused: what cannot work.
+
+    device: kind of device of the workers that will carry it out, "cpu" or "cuda".
+    """
     with open_image(source, Selection(options.series, options.level, options.z, options.t), max_memory) as image:
-        plan, found = draft_of(image, options)
-    check_memory(plan, max_memory, workers)
+        plan, found = draft_of(image, options, device)
+    check_memory(plan, found, max_memory, workers)
     return plan, found
 
 
-def draft_of(image: Source, options: Options) -> tuple[Plan, Found]:
+def draft_of(image: Source, options: Options, device: str) -> tuple[Plan, Found]:
     """As draft(), of an opened image and without a look at memory."""
+    if options.device not in ("auto", device):
+        raise Refused(f"the workers run on {device}, and {options.device} was asked for; use --device {device}, or other workers")
     tiers = load_tiers(options.tier_labels, options.scale)
     found = _found(image, options)
-    device = _device(options.device)
     plan = Plan(
         source={
             "uri": found.uri,
@@ -126,6 +139,7 @@ def _found(image: Source, options: Options) -> Found:
         facts=facts,
         hr_facts=hr_facts.scaled(options.scale),
         needs_ingest=not image.random_access,
+        decode_bytes=image.decode_bytes,
         nodata=nodata,
         notes=notes,
     )
@@ -139,7 +153,7 @@ def reopen(plan: Plan) -> Found:
             raise Refused(
                 f"{plan.source['uri']} is not the image that was planned (its content changed); restore it, or begin anew with --overwrite"
             )
-        return Found(image.uri, selection, image.facts, image.facts, not image.random_access, None, ())
+        return Found(image.uri, selection, image.facts, image.facts, not image.random_access, image.decode_bytes, None, ())
 
 
 def check_unchanged(plan: Plan, found: Found) -> None:
@@ -159,17 +173,6 @@ def _region_shape(image: Source, region: tuple[int, int, int, int] | None) -> tu
     if wide < 1 or tall < 1 or x < 0 or y < 0 or x + wide > width or y + tall > height:
         raise Refused(f"the region {x},{y},{wide},{tall} is not inside the image of {width}x{height} pixels")
     return channels, tall, wide
-
-
-def _device(asked: str) -> str:
-    """The kind of device that plans are made for: "cpu", or "cuda"."""
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise Refused("there is no CUDA device here; use --device cpu")
-    if asked not in ("cpu", "cuda"):
-        raise Refused(f"there is no device {asked!r}; choose auto, cpu or cuda")
-    return asked
 
 
 def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
@@ -204,6 +207,20 @@ def _tier(label: str, scale: Fraction) -> Tier:
     return Tier(name, models.digest(name), effort, upscaler.cost(scale, effort), reach, upscaler.memory(scale))
 
 
+def levels(
+    plan: Plan, asked: tuple[float, float] | None, nodata: float | None, measure: Callable[[list[Span]], Sequence[tuple[float, float]]]
+) -> Levels:
+    """Values that become 0 and 1: as asked, by the type for uint8, or as measured over the whole image.
+
+    measure: smallest and largest value of blocks of rows. It refuses NaN that nothing accounts for, so floats are measured in any case.
+    """
+    dtype = np.dtype(plan.dtype)
+    if asked is None and dtype == np.uint8:
+        return Levels(0.0, 255.0, 0.0, 255.0, nodata)
+    found = measure(blocks(plan.shape[1], 512)) if asked is None or dtype.kind == "f" else []
+    return spanning(found, nodata) if asked is None else Levels.fixed(*asked, dtype, nodata)
+
+
 def route(plan: Plan, scores: np.ndarray) -> np.ndarray:
     """One tier for every tile, (rows, columns), by the plan's policy. scores: (tiles, tiers)."""
     choice = routing.Choice(
@@ -234,8 +251,11 @@ def dearest_cost(plan: Plan) -> float:
     return planned_cost(plan, np.full(plan.grid.tiles, len(plan.tiers) - 1))
 
 
-def memory(plan: Plan, workers: int) -> int:
-    """Bytes that all processes together take at most: a sum of bounds, none of which grows with the image but the tile table."""
+def memory(plan: Plan, found: Found, workers: int) -> int:
+    """Bytes that all processes together take at most: a sum of bounds.
+
+    None grows with the image but the tile table, and what the decoder of a format takes that can only be decoded whole.
+    """
     channels = plan.shape[0]
     planes = plane_count(channels, plan.colour)
     itemsize = np.dtype(plan.dtype).itemsize
@@ -247,19 +267,23 @@ def memory(plan: Plan, workers: int) -> int:
     # Pieces, the stitched shard, and its bytes on the way to the store.
     writing = hr_shard * (channels * 4 * 3 + channels * itemsize * 3)
     tiles = plan.grid.tiles[0] * plan.grid.tiles[1] * TILE_BYTES
-    return int(DRIVER_BYTES + tiles + workers * (WORKER_BYTES + networks + reading + writing))
+    # One worker ingests before any enlarges; from then on all read the copy, as they otherwise read the source.
+    ingesting = found.decode_bytes if found.needs_ingest else 0
+    decoding = 2 * AT_ONCE * CHUNK**2 * channels * itemsize if found.needs_ingest else found.decode_bytes
+    enlarging = workers * (networks + reading + writing + decoding)
+    return int(DRIVER_BYTES + tiles + workers * WORKER_BYTES + max(ingesting, enlarging))
 
 
-def check_memory(plan: Plan, allowed: int | None, workers: int) -> None:
+def check_memory(plan: Plan, found: Found, allowed: int | None, workers: int) -> None:
     """Refuse a plan that does not fit, with the numbers and what would fit."""
     limit = allowed if allowed is not None else int(psutil.virtual_memory().total * 0.9)
-    needed = memory(plan, workers)
+    needed = memory(plan, found, workers)
     if needed <= limit:
         return
     advice = f"--max-memory {needed} on a machine that has it"
     sides = {tile_length(plan.tile // part, plan.scale) for part in (2, 4, 8) if plan.tile // part >= 8}
     for tile in sorted(sides - {plan.tile}, reverse=True):
-        if memory(replace(plan, tile=tile), workers) <= limit:
+        if memory(replace(plan, tile=tile), found, workers) <= limit:
             advice = f"--tile {tile}, or --max-memory {needed}"
             break
     raise Refused(
@@ -274,18 +298,18 @@ def disk(plan: Plan) -> int:
 
 
 def check_disk(plan: Plan, output: str) -> None:
-    """Refuse an output that has no chance to fit: images shrink to a fifth at the best when they are compressed."""
+    """Refuse an output that has no chance to fit: images shrink to a fifth at the best. What lies there now makes room."""
     folder = Path(output).resolve().parent
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(folder).free + bytes_at(output)
     if free < disk(plan) / 5:
         raise Refused(
             f"the output needs about {disk(plan) / 2**30:.2f} GiB, and {folder} has {free / 2**30:.2f} GiB free; choose another place"
         )
 
 
-def outlook(plan: Plan, workers: int) -> dict[str, Any]:
+def outlook(plan: Plan, found: Found, workers: int) -> dict[str, Any]:
     """What carrying out a plan will take."""
     assert plan.routes is not None
     planes = plane_count(plan.shape[0], plan.colour)
@@ -299,7 +323,7 @@ def outlook(plan: Plan, workers: int) -> dict[str, Any]:
         "tiles": {tier.label: int(count) for tier, count in zip(plan.tiers, counts, strict=True)},
         "cost": cost,
         "cost_share": cost / dearest,
-        "memory_bytes": memory(plan, workers),
+        "memory_bytes": memory(plan, found, workers),
         "disk_bytes": disk(plan),
         "seconds_estimate": round(2.0 + cost / (_speed() * workers) + area * float(plan.scale) ** 2 * 6e-8, 1),
         "tile": plan.tile,

@@ -4,10 +4,12 @@ Files here are written under a temporary name and renamed, so a reader sees all 
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import os
+import shutil
 import socket
 import threading
 import time
@@ -27,6 +29,8 @@ from pipeline.store import sibling, storage_failure
 log = logging.getLogger(__name__)
 
 Key = tuple[int, int, int]
+# What file systems say that know no hard links.
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 # A lease that was not renewed for this many seconds is taken over.
 LEASE_SECONDS = 120.0
 
@@ -59,7 +63,9 @@ class Receipt:
     """The record that one shard of one plan is written.
 
     level, y, x: which shard. shape: (c, H, W) of its pixels, clipped to the image. tiles: tiles of each tier. cost: multiply-adds
-    spent. seconds: of computing and writing. batch: largest batch used. tile_costs: (row, column, multiply-adds, milliseconds).
+    spent. seconds: of computing and writing. batch: smallest batch used, 0 where not even one window fitted and it was cut.
+    retreats: tiers whose batches were smaller than planned because memory ran out; their values may differ from an undisturbed run's by 1
+    of 255. tile_costs: (row, column, multiply-adds, milliseconds).
     """
 
     plan: str
@@ -74,6 +80,7 @@ class Receipt:
     seconds: Mapping[str, float]
     device: str
     batch: int
+    retreats: tuple[str, ...] = ()
     tile_costs: tuple[tuple[int, int, float, float], ...] = ()
 
     @property
@@ -113,9 +120,8 @@ class Folder:
         for file in sorted((self.path / "receipts").glob("*/*.json")):
             try:
                 plain = json.loads(file.read_text())
-                receipt = Receipt(
-                    **{**plain, "shape": tuple(plain["shape"]), "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])}
-                )
+                plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
+                receipt = Receipt(**{**plain, "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])})
             except (ValueError, KeyError, TypeError):
                 continue
             if receipt.plan == plan:
@@ -145,7 +151,6 @@ class Lease:
 
     def __enter__(self) -> "Lease":
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             self._take()
         except OSError as error:
             raise storage_failure(str(self.file), error) from error
@@ -161,30 +166,35 @@ class Lease:
             self.file.parent.rmdir()
 
     def _take(self) -> None:
-        for _ in range(2):
-            try:
-                handle = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-            except FileExistsError:
-                self._refuse_living()
-                self.file.unlink(missing_ok=True)
-            else:
-                with os.fdopen(handle, "w") as stream:
-                    json.dump({**self.owner, "renewed": self.clock()}, stream)
-                return
+        """Put our lease in the place of none or of a dead one."""
+        mine = self.file.with_name(f"lease.{self.owner['token']}.tmp")
+        write_json(mine, {**self.owner, "renewed": self.clock()})
+        try:
+            for _ in range(2):
+                if _placed(mine, self.file):
+                    return
+                self._refuse_living(self._held())
+                self._clear()
+        finally:
+            mine.unlink(missing_ok=True)
         raise Refused(f"another run took {self.file} at this moment; wait for it to end")
 
-    def _held(self) -> dict[str, Any] | None:
-        """Who holds the lease now; None where nobody does or a crash tore the file."""
+    def _clear(self) -> None:
+        """Take a dead lease away; one that another run put in its place meanwhile is put back."""
+        aside = self.file.with_name(f"lease.{self.owner['token']}.dead")
         try:
-            held = json.loads(self.file.read_text())
-            return held if {"host", "pid", "renewed"} <= set(held) else None
-        except (FileNotFoundError, ValueError, TypeError):
-            return None
+            self.file.rename(aside)
+        except FileNotFoundError:
+            return
+        if living(_lease_in(aside), self.clock()):
+            _placed(aside, self.file)
+        aside.unlink(missing_ok=True)
 
-    def _refuse_living(self) -> None:
-        held = self._held()
-        if living(held, self.clock()):
-            assert held is not None
+    def _held(self) -> dict[str, Any] | None:
+        return _lease_in(self.file)
+
+    def _refuse_living(self, held: dict[str, Any] | None) -> None:
+        if held is not None and living(held, self.clock()):
             age = self.clock() - held["renewed"]
             raise Refused(
                 f"process {held['pid']} on {held['host']} is writing {self.file.parent} (last sign {max(age, 0):.0f} s ago); "
@@ -200,6 +210,33 @@ class Lease:
                 write_json(self.file, {**self.owner, "renewed": self.clock()})
             except (Damaged, Refused) as error:
                 log.warning("the lease could not be renewed: %s", error)
+
+
+def _lease_in(file: Path) -> dict[str, Any] | None:
+    """Whose lease a file is; None where there is none or a crash tore it."""
+    try:
+        held = json.loads(file.read_text())
+        return held if {"host", "pid", "renewed"} <= set(held) else None
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def _placed(mine: Path, place: Path) -> bool:
+    """Give a whole file a second name, in one step; False: the name is taken."""
+    try:
+        os.link(mine, place)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        # File systems without hard links, such as exFAT: the name is taken first, and holds nothing for a moment.
+        try:
+            os.close(os.open(place, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return False
+        shutil.copyfile(mine, place)
+    return True
 
 
 def living(held: Mapping[str, Any] | None, now: float) -> bool:

@@ -16,8 +16,8 @@ from pipeline.grid import Rect, Span
 from pipeline.plan import Plan
 from pipeline.receipts import Receipt, write_bytes, write_json
 
-# Longer side of preview and routing map, in pixels.
-PICTURE = 1024
+# Channels of a scientific image that the preview shows.
+SHOWN = 6
 # From calm to loud: cheap tiers are cold, dear ones warm.
 TINTS = ((59, 91, 165), (66, 168, 137), (240, 168, 48), (214, 66, 60), (140, 60, 160), (90, 90, 90))
 
@@ -80,13 +80,10 @@ def read_scores(folder: Path, tiers: int) -> np.ndarray:
 def close(
     output: str, plan: Plan, receipts: Sequence[Receipt], summary: Mapping[str, Any], facts: PhotoFacts, notes: Sequence[str]
 ) -> None:
-    """Write everything that is left beside a finished output."""
+    """Write what is left beside a finished output, but for the pictures."""
     folder = store.sibling(output)
     level0 = [receipt for receipt in receipts if receipt.level == 0]
     write_tiles(folder, plan, read_scores(folder, len(plan.tiers)), level0)
-    picture = preview(output, plan)
-    _save(picture, folder / "preview.png")
-    _save(routing_map(picture, plan), folder / "routing.png")
     write_json(folder / "summary.json", dict(summary))
     write_json(folder / "facts.json", facts.to_json())
     if facts.icc:
@@ -94,6 +91,13 @@ def close(
     pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     html = pages.get_template("report.html").render(summary=summary, plan=plan, notes=notes, name=Path(output).name)
     write_bytes(folder / "report.html", html.encode())
+
+
+def draw(output: str, plan: Plan) -> None:
+    """Write the preview and the routing map. This reads pixels, if few: it is work for a worker, not for the driver."""
+    picture = preview(output, plan)
+    _save(picture, store.sibling(output) / "preview.png")
+    _save(routing_map(picture, plan), store.sibling(output) / "routing.png")
 
 
 def _save(picture: Image.Image, path: Path) -> None:
@@ -105,13 +109,11 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 
 def preview(output: str, plan: Plan) -> Image.Image:
-    """The whole output as an 8-bit picture, longer side at most PICTURE pixels."""
-    level = max((n for n, size in enumerate(store.level_sizes(plan.grid.hr_size)) if max(size) >= PICTURE), default=0)
-    array = store.open_level(output, level)
-    pixels = store.read_rect(array, Rect(Span(0, array.shape[1]), Span(0, array.shape[2])), output)
-    picture = Image.fromarray(display(pixels, plan))
-    picture.thumbnail((PICTURE, PICTURE))
-    return picture
+    """The smallest pyramid level as an 8-bit picture; its longer side has at most store.SMALLEST_LEVEL pixels, whatever the output has."""
+    array = store.open_level(output, len(store.level_sizes(plan.grid.hr_size)) - 1)
+    whole = Rect(Span(0, array.shape[1]), Span(0, array.shape[2]))
+    shown = slice(SHOWN) if plan.colour == "channels" else slice(None)
+    return Image.fromarray(display(store.read_rect(array, whole, output, shown), plan))
 
 
 def display(pixels: np.ndarray, plan: Plan) -> np.ndarray:
@@ -129,7 +131,7 @@ def display(pixels: np.ndarray, plan: Plan) -> np.ndarray:
     if plan.colour == "channels":
         colours = [tuple(int(c[i : i + 2], 16) for i in (0, 2, 4)) for c in store.MICROSCOPE_COLOURS]
         mixed = np.zeros((*eight.shape[1:], 3), np.float32)
-        for index, channel in enumerate(eight[:6]):
+        for index, channel in enumerate(eight):
             tint = colours[index % len(colours)] if len(eight) > 1 else (255, 255, 255)
             mixed += channel[..., None].astype(np.float32) * np.array(tint, np.float32) / 255
         return np.clip(mixed, 0, 255).astype(np.uint8)

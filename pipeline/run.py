@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from pipeline import prepare, report, store
-from pipeline.colour import Levels, spanning
 from pipeline.difficulty import SCOUT_ROWS, blocks
-from pipeline.errors import Damaged, Refused
+from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.facts import PhotoFacts
+from pipeline.grid import Span
+from pipeline.ingest import rows_done
 from pipeline.plan import Options, Plan, differences
 from pipeline.pool import Pool
 from pipeline.receipts import Folder, Key, Lease, Receipt, write_json
@@ -38,10 +39,6 @@ def silent(stage: str, done: int, total: int) -> None:
 
 class Quarantined(Damaged):
     """A shard failed TRIES times for no reason that we know; its image is put aside."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop and has drained: what was begun is finished and written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +94,9 @@ class Run:
         """Everything from the source to the closed output; the summary. Raises Refused, Damaged, Interrupted."""
         began = time.perf_counter()
         prepare.check_paths(self.request.source, self.request.output)
-        draft, facts = prepare.draft(self.request.source, self.request.options, self.request.max_memory, self.pool.width)
+        draft, facts = prepare.draft(self.request.source, self.request.options, self.request.max_memory, self.pool.device, self.pool.width)
         self.notes.extend(facts.notes)
-        self._check_existing(draft)
+        # Whatever is decided from what lies there is decided under the lease: another run may have written it a moment ago.
         with Lease(self.folder):
             self.plan = self._planned(draft, facts)
             self._write_shards()
@@ -108,44 +105,48 @@ class Run:
             self._close(facts)
         return self.summary("done")
 
-    def _check_existing(self, draft: Plan) -> None:
-        """Refuse an output that is not ours, or that was planned otherwise."""
+    def stored(self, draft: Plan) -> Plan | None:
+        """The plan to go on with; None: there is none, or it will be overwritten. Refused: not our output, or planned otherwise."""
+        output = self.request.output
         if not self.folder.exists():
-            if Path(self.request.output).exists():
-                raise Refused(f"{self.request.output} exists and was not made by tierscale; choose another output, or move it away")
-            return
-        found = self._differences(draft)
-        if found and self.request.overwrite:
-            with Lease(self.folder):
-                store.remove(self.request.output)
-        elif found:
-            raise Refused(
-                f"{self.request.output} was begun with another plan ({'; '.join(found)}); ask for the same as before to go on, "
-                "choose another output, or give --overwrite to begin anew"
-            )
-
-    def _differences(self, draft: Plan) -> list[str]:
-        """What the stored plan and this request disagree in; with --overwrite an unreadable plan counts as another one."""
+            if Path(output).exists():
+                raise Refused(f"{output} exists and was not made by tierscale; choose another output, or move it away")
+            return None
         try:
-            return differences(self.folder.plan().asked(), draft.asked())
-        except Refused as error:
+            plan = self.folder.plan()
+            found = differences(plan.asked(), draft.asked())
+            if not found:
+                return plan
+            if not self.request.overwrite:
+                raise Refused(
+                    f"{output} was begun with another plan ({'; '.join(found)}); ask for the same as before to go on, "
+                    "choose another output, or give --overwrite to begin anew"
+                )
+        except Refused:
             if not self.request.overwrite:
                 raise
-            return [str(error)]
+        store.check_ours(output)
+        return None
 
     def _planned(self, draft: Plan, facts: prepare.Found) -> Plan:
-        """The stored plan if there is one, else a new one with the pre-pass done and the output made."""
-        if self.folder.exists():
-            plan = self.folder.plan()
-            if facts.needs_ingest and not self._complete(plan):
-                self._ingest(facts)
-        else:
-            plan, scores = self.prepass(draft, facts, self.folder.path)
-            report.write_tiles(self.folder.path, plan, scores)
-            write_json(self.folder.path / "facts.json", facts.hr_facts.to_json())
-            self.folder.write_plan(plan)
+        """The stored plan if there is one, else a new one with the pre-pass done; and the output made."""
+        plan = self.stored(draft)
+        if plan is None:
+            plan = self._new_plan(draft, facts)
+        elif facts.needs_ingest and not self._complete(plan):
+            self._ingest(facts)
         plan = replace(plan, source={**plan.source, "uri": self._pixels_uri(facts), "ingested": facts.needs_ingest})
         self._make_output(plan, facts.facts)
+        return plan
+
+    def _new_plan(self, draft: Plan, facts: prepare.Found) -> Plan:
+        """A plan with the pre-pass done, stored; an output that it overwrites stays until nothing can refuse the plan any more."""
+        plan, scores = self.prepass(draft, facts, self.folder.path)
+        prepare.check_disk(plan, self.request.output)
+        store.remove(self.request.output, keep=("lease.json", "source.zarr") if facts.needs_ingest else ("lease.json",))
+        report.write_tiles(self.folder.path, plan, scores)
+        write_json(self.folder.path / "facts.json", facts.hr_facts.to_json())
+        self.folder.write_plan(plan)
         return plan
 
     def _pixels_uri(self, facts: prepare.Found) -> str:
@@ -158,7 +159,7 @@ class Run:
             self._ingest(facts, folder)
             draft = replace(draft, source={**draft.source, "uri": str(folder / "source.zarr"), "ingested": True})
         with self.stage("score"):
-            levels = self._levels(draft, facts)
+            levels = prepare.levels(draft, self.request.options.value_range, facts.nodata, lambda rows: self._measure(draft, rows, facts))
             scored = replace(draft, levels=levels)
             scores = self._score(scored)
             plan = draft.frozen(levels, prepare.route(scored, scores))
@@ -167,20 +168,17 @@ class Run:
     def _ingest(self, facts: prepare.Found, folder: Path | None = None) -> None:
         target = (folder or self.folder.path) / "source.zarr"
         with self.stage("ingest"):
-            self.progress("ingest", 0, 1)
-            self.pool.submit("ingest", facts.uri, facts.selection, str(target), self.request.max_memory).result()
-            self.progress("ingest", 1, 1)
+            future = self.pool.submit("ingest", facts.uri, facts.selection, str(target), self.request.max_memory)
+            while not wait([future], timeout=1).done:
+                self.progress("ingest", *rows_done(str(target)))
+            future.result()
+            _, total = rows_done(str(target))
+            self.progress("ingest", total, total)
 
-    def _levels(self, draft: Plan, facts: prepare.Found) -> Levels:
-        """Values that become 0 and 1: by the type for uint8, as asked, or as measured over the whole image."""
-        asked = self.request.options.value_range
-        dtype = np.dtype(draft.dtype)
-        if asked is None and dtype == np.uint8:
-            return Levels(0.0, 255.0, 0.0, 255.0, facts.nodata)
+    def _measure(self, draft: Plan, rows: list[Span], facts: prepare.Found) -> list[tuple[float, float]]:
+        """Smallest and largest value of some blocks of rows."""
         handle = self.pool.share(draft)
-        rows = blocks(draft.shape[1], 512)
-        found = self._each("range", [("measure", handle, span, facts.nodata) for span in rows])
-        return Levels.fixed(*asked, dtype, facts.nodata) if asked else spanning(found, facts.nodata)
+        return self._each("range", [("measure", handle, span, facts.nodata) for span in rows])
 
     def _score(self, plan: Plan) -> np.ndarray:
         """Predicted errors of all tiles: (tiles, tiers)."""
@@ -217,7 +215,6 @@ class Run:
     def _make_output(self, plan: Plan, facts: PhotoFacts) -> None:
         """Make the empty arrays, unless an earlier run did. Refused: something that is not this plan's output is in their place."""
         if not store.made(self.request.output, plan.digest, len(store.level_sizes(plan.grid.hr_size))):
-            prepare.check_disk(plan, self.request.output)
             # Receipts go first: an empty array must never stand beside receipts that say it is full.
             shutil.rmtree(self.folder.path / "receipts", ignore_errors=True)
             dtype, grid = np.dtype(plan.dtype), plan.grid
@@ -232,7 +229,7 @@ class Run:
 
     def _keys(self, plan: Plan, level: int) -> list[Key]:
         """All shards of one level."""
-        return [(level, y, x) for (y, x), _ in store.shard_rects(store.open_level(self.request.output, level))]
+        return [key for key in shard_keys(plan) if key[0] == level]
 
     def _complete(self, plan: Plan) -> bool:
         """Whether level 0 has all its receipts."""
@@ -306,13 +303,16 @@ class Run:
         plan = self.plan
         assert plan is not None
         receipts = list(self.folder.receipts(plan.digest))
-        wanted = {key for level in range(len(store.level_sizes(plan.grid.hr_size))) for key in self._keys(plan, level)}
+        wanted = set(shard_keys(plan))
         absent = wanted - {receipt.key for receipt in receipts}
         prepare.check_unchanged(plan, facts)
         if absent:
             raise Damaged(
                 f"{self.request.output} lacks {len(absent)} of {len(wanted)} receipts, such as {min(absent)}; give the same command again"
             )
+        if retreats := sorted({label for receipt in receipts for label in receipt.retreats}):
+            self.notes.append(f"memory ran out for {', '.join(retreats)}: smaller batches were used, which may change values by 1 of 255")
+        self.pool.submit("draw", self.pool.share(plan), self.request.output).result()
         report.close(self.request.output, plan, receipts, self.summary("done"), facts.hr_facts, self.notes)
         if facts.needs_ingest and not self.request.keep_source:
             shutil.rmtree(self.folder.path / "source.zarr", ignore_errors=True)
@@ -326,13 +326,7 @@ class Run:
             for label, count in receipt.tiles.items():
                 tiles[label] = tiles.get(label, 0) + count
         cost = sum(receipt.cost for receipt in receipts)
-        total = 0
-        if plan:
-            total = (
-                sum(len(self._keys(plan, level)) for level in range(len(store.level_sizes(plan.grid.hr_size))))
-                if Path(self.request.output).exists()
-                else 0
-            )
+        total = len(shard_keys(plan)) if plan else 0
         folder = self.folder.path
         files = {
             name: str(folder / file) for name, file in (("preview", "preview.png"), ("routing", "routing.png"), ("tiles", "tiles.parquet"))
@@ -353,6 +347,11 @@ class Run:
             "notes": self.notes,
             "error": error,
         }
+
+
+def shard_keys(plan: Plan) -> list[Key]:
+    """All shards of a plan's output, full resolution first."""
+    return list(store.shard_keys(plan.grid.hr_size, plan.grid.hr_shard))
 
 
 class Flight:
@@ -410,18 +409,16 @@ def plan_only(request: Request, pool: Pool, progress: Progress = silent) -> tupl
     """The plan of a request and what it will take; nothing is written to the output."""
     prepare.check_paths(request.source, request.output)
     run = Run(request, pool, progress)
-    draft, facts = prepare.draft(request.source, request.options, request.max_memory, pool.width)
+    draft, facts = prepare.draft(request.source, request.options, request.max_memory, pool.device, pool.width)
     began = time.perf_counter()
-    if Folder(request.output).exists():
-        run._check_existing(draft)
-        plan = Folder(request.output).plan()
-    else:
+    plan = run.stored(draft)
+    if plan is None:
         with tempfile.TemporaryDirectory(prefix="tierscale-") as folder:
             plan, _ = run.prepass(draft, facts, Path(folder))
     run.plan = plan
     run.notes.extend(facts.notes)
     run.seconds["total"] = time.perf_counter() - began
-    return plan, {**run.summary("done"), **prepare.outlook(plan, pool.width)}
+    return plan, {**run.summary("done"), **prepare.outlook(plan, facts, pool.width)}
 
 
 def heal(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:

@@ -15,7 +15,7 @@ from pipeline.errors import Damaged
 from pipeline.flat import Finishing
 from pipeline.source import STRIP_ROWS, one_line, window_strips
 
-CACHE_BYTES = 16 << 20
+CACHE_BYTES = 8 << 20
 JPEG = 7
 # Start of frame: SOF0 to SOF15 without the tables and extensions among them.
 FRAME_MARKS = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)

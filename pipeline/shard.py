@@ -101,6 +101,7 @@ def _enlarge_alike(
     results: dict[int, list[np.ndarray]] = {id(work): [] for work in works}
     spent: dict[int, float] = {id(work): 0.0 for work in works}
     taken: dict[int, float] = {id(work): 0.0 for work in works}
+    cut: set[int] = set()
     while entries:
         now, rest = entries[:batch], entries[batch:]
         began = time.perf_counter()
@@ -112,6 +113,7 @@ def _enlarge_alike(
                 batch = batch // 2
                 device.batches[label] = batch
                 continue
+            cut.add(id(now[0][0]))
             parts = [_in_parts(plan, upscaler, windows[0], now[0][0].window, plan.tiers[tier].effort, device.name)]
             pixels, costs = [part[0] for part in parts], [part[1] for part in parts]
         entries = rest
@@ -121,7 +123,12 @@ def _enlarge_alike(
             results[id(work)].append(np.ascontiguousarray(enlarged[(slice(None), *kept.slices)]))
             spent[id(work)] += cost
             taken[id(work)] += milliseconds
-    return [Piece(work, colour.merge(np.stack(results[id(work)]), plan.colour), spent[id(work)], taken[id(work)], batch) for work in works]
+    return [
+        Piece(
+            work, colour.merge(np.stack(results[id(work)]), plan.colour), spent[id(work)], taken[id(work)], 0 if id(work) in cut else batch
+        )
+        for work in works
+    ]
 
 
 def _call(

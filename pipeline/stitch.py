@@ -54,7 +54,7 @@ class Work:
 class Piece:
     """A result: pixels (c, H, W) float32 of the output of `work.keep`, and what it took.
 
-    spent: multiply-adds executed; milliseconds: of computing; batch: windows in the call that made it.
+    spent: multiply-adds executed; milliseconds: of computing; batch: windows in the call that made it, 0 if it had to be cut for memory.
     """
 
     work: Work
@@ -137,18 +137,10 @@ def fade(grid: Grid, routes: np.ndarray, tile: Tile, level: int, blend: int) -> 
     return result
 
 
-def stitch(
-    grid: Grid,
-    routes: np.ndarray,
-    shard: tuple[int, int],
-    pieces: Sequence[Piece],
-    channels: int,
-    blend: int,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
+def stitch(grid: Grid, routes: np.ndarray, shard: tuple[int, int], pieces: Sequence[Piece], channels: int, blend: int) -> np.ndarray:
     """Put the pieces of a shard together: (channels, H, W) float32, not clipped."""
     origin = grid.hr(grid.shard_core(shard))
-    result = np.zeros((channels, origin.y.length, origin.x.length), np.float32) if out is None else out
+    result = np.zeros((channels, origin.y.length, origin.x.length), np.float32)
     for piece in pieces:
         kept = grid.hr(piece.work.keep)
         for use in piece.work.uses:

@@ -21,6 +21,8 @@ from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.grid import Rect, Span
 
+# What file systems say where nothing may be written.
+DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Levels are added until both sides are at most this long.
 SMALLEST_LEVEL = 1024
 # Inner chunks hold at least this many bytes where the shard allows.
@@ -156,12 +158,12 @@ def as_dask(path: str, level: int = 0) -> da.Array:
     return da.from_zarr(open_level(path, level))
 
 
-def shard_rects(array: zarr.Array) -> Iterator[tuple[tuple[int, int], Rect]]:
-    """Row and column of every shard of a level, and its pixels."""
-    height, width = array.shards[1:] if array.shards else array.chunks[1:]
-    for y in range(-(-array.shape[1] // height)):
-        for x in range(-(-array.shape[2] // width)):
-            yield (y, x), shard_rect(array, (y, x))
+def shard_keys(size: tuple[int, int], shard: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
+    """Level, row and column of every shard of an output of `size`, full resolution first; sizes in output pixels."""
+    for level, (height, width) in enumerate(level_sizes(size)):
+        for y in range(-(-height // shard[0])):
+            for x in range(-(-width // shard[1])):
+                yield level, y, x
 
 
 def shard_rect(array: zarr.Array, shard: tuple[int, int]) -> Rect:
@@ -216,10 +218,10 @@ def read_shard(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
     return read_rect(array, shard_rect(array, shard), f"{path} level {level} shard {shard[0]}.{shard[1]}")
 
 
-def read_rect(array: zarr.Array, rect: Rect, name: str) -> np.ndarray:
+def read_rect(array: zarr.Array, rect: Rect, name: str, channels: slice = slice(None)) -> np.ndarray:
     """Pixels (c, h, w) of a level."""
     try:
-        return np.asarray(array[(slice(None), *rect.slices)])
+        return np.asarray(array[(channels, *rect.slices)])
     except Exception as error:  # codecs raise what they like on damaged bytes: RuntimeError, ValueError, zlib.error, struct.error
         raise Damaged(
             f"{name} cannot be read back ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
@@ -245,13 +247,29 @@ def half(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
     return (mean if pixels.dtype.kind == "f" else np.rint(mean)).astype(pixels.dtype)
 
 
-def remove(path: str) -> None:
-    """Delete an output of ours and its sibling folder. Refused: the output does not say that it is ours."""
-    if os.path.exists(path) and _plan_of(path) is None:
+def check_ours(path: str) -> None:
+    """Refuse to replace what lies at `path` if it does not say that we made it."""
+    if os.path.lexists(path) and _plan_of(path) is None:
         raise Refused(f"{path} was not made by tierscale and is left alone; choose another output, or move it away")
-    for folder in (Path(path), sibling(path)):
-        if folder.exists():
-            shutil.rmtree(folder)
+
+
+def remove(path: str, keep: Sequence[str]) -> None:
+    """Delete an output of ours and what lies in its sibling folder but the names in `keep`. Refused: it does not say that it is ours."""
+    check_ours(path)
+    folder = sibling(path)
+    with _errors(path):
+        if os.path.exists(path):
+            # Renamed first: half of an output under its name would not be known as ours any more.
+            shutil.rmtree(folder / "replaced", ignore_errors=True)
+            os.rename(path, folder / "replaced")
+        for entry in list(folder.iterdir()) if folder.exists() else []:
+            if entry.name not in keep:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+
+
+def bytes_at(path: str) -> int:
+    """Bytes of all files of an output."""
+    return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
 
 
 def sibling(path: str) -> Path:
@@ -279,6 +297,6 @@ def storage_failure(path: str, error: OSError) -> Exception:
     """What a failed write means, as one sentence."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Damaged(f"the disk that holds {path} is full; free some space and give the same command again: what is done is kept")
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if error.errno in DENIED:
         return Refused(f"{path} cannot be written ({error.strerror}); choose another output or change its rights")
     return Damaged(f"{path} cannot be written or read ({error.strerror or error})")

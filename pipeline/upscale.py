@@ -13,11 +13,12 @@ import torch
 import models
 from models.upscaler import Upscaler
 from pipeline import difficulty, prepare
-from pipeline.colour import Levels, spanning
+from pipeline.colour import Levels
 from pipeline.errors import Refused
 from pipeline.grid import Span
 from pipeline.images import open_array
 from pipeline.plan import Options, Plan
+from pipeline.pool import device_here
 from pipeline.shard import Device, Read, enlarge, finish, read_input
 
 AXES = ("cyx", "yxc", "yx")
@@ -68,9 +69,13 @@ def upscale_array(
 def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> Enlarged:
     """As upscale_array(), with the plan and the cost."""
     source = open_array(array, axes)
-    draft, found = prepare.draft_of(source, options)
+    draft, found = prepare.draft_of(source, options, device_here(options.device))
     read = cropped(source.read, options.region)
-    levels = _levels(draft, read, options, found.nodata)
+
+    def measure(rows: list[Span]) -> list[tuple[float, float]]:
+        return [difficulty.measure(read, span, draft.shape[2], found.nodata, draft.alpha) for span in rows]
+
+    levels = prepare.levels(draft, options.value_range, found.nodata, measure)
     plan = draft.frozen(levels, prepare.route(draft, _scores(draft, read, levels)))
     out = np.zeros(plan.hr_shape, np.dtype(plan.dtype))
     costs: list[float] = []
@@ -107,16 +112,6 @@ def cropped(read: Read, region: tuple[int, int, int, int] | None) -> Read:
 
 def _upscalers(plan: Plan) -> dict[int, Upscaler]:
     return {index: models.load(tier.name, plan.device) for index, tier in enumerate(plan.tiers)}
-
-
-def _levels(plan: Plan, read: Read, options: Options, nodata: float | None) -> Levels:
-    dtype = np.dtype(plan.dtype)
-    if options.value_range is not None:
-        return Levels.fixed(*options.value_range, dtype, nodata)
-    if dtype == np.uint8:
-        return Levels(0.0, 255.0, 0.0, 255.0, nodata)
-    found = [difficulty.measure(read, rows, plan.shape[2], nodata, plan.alpha) for rows in difficulty.blocks(plan.shape[1], 512)]
-    return spanning(found, nodata)
 
 
 def _scores(plan: Plan, read: Read, levels: Levels) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 
 import models
 from models.upscaler import Upscaler
-from pipeline import difficulty, store
+from pipeline import allocator, difficulty, report, store
 from pipeline.errors import Damaged, Refused
 from pipeline.grid import Span
 from pipeline.images import Selection, Source, open_image
@@ -32,6 +32,7 @@ class Worker:
     """
 
     def __init__(self, device: str, threads: int) -> None:
+        allocator.settle()
         torch.set_num_threads(threads)
         store.quiet_threads()
         self.device = Device(device)
@@ -40,7 +41,9 @@ class Worker:
         self.sources: OrderedDict[str, Source] = OrderedDict()
 
     def ready(self) -> bool:
-        """True once the worker is up."""
+        """True once the worker is up. Refused: its torch cannot use the device that it was given."""
+        if self.device.name == "cuda" and not torch.cuda.is_available():
+            raise Refused(f"a worker has a GPU that its torch {torch.__version__} cannot use; install a CUDA build, or use --device cpu")
         return True
 
     def ingest(self, uri: str, selection: Selection, path: str, max_bytes: int | None) -> float:
@@ -90,6 +93,8 @@ class Worker:
         }
         receipt = self._receipt(plan, 0, shard, pixels, seconds, pieces)
         Folder(output).write(receipt)
+        del pixels
+        allocator.give_back()
         return receipt
 
     def pyramid(self, plan: Plan, output: str, level: int, shard: tuple[int, int]) -> Receipt:
@@ -99,7 +104,13 @@ class Worker:
         store.write_shard(output, level, shard, pixels)
         receipt = self._receipt(plan, level, shard, pixels, {"pyramid": time.perf_counter() - began}, ())
         Folder(output).write(receipt)
+        del pixels
+        allocator.give_back()
         return receipt
+
+    def draw(self, plan: Plan, output: str) -> None:
+        """Write the pictures beside a finished output."""
+        report.draw(output, plan)
 
     def verify(self, output: str, receipt: Receipt) -> str | None:
         """What is wrong with a written shard, in words; None if it is as its receipt says."""
@@ -137,12 +148,15 @@ class Worker:
             cost=sum(piece.spent for piece in pieces),
             seconds=seconds,
             device=self.device.name,
-            batch=max((piece.batch for piece in pieces), default=0),
+            batch=min((piece.batch for piece in pieces), default=0),
+            retreats=tuple(sorted({plan.tiers[p.work.tier].label for p in pieces if p.batch < plan.batch[p.work.tier]})),
             tile_costs=tuple((*tile, *cost) for tile, cost in sorted(costs.items())),
         )
 
     def _loaded(self, plan: Plan, tiers: set[int]) -> dict[int, Upscaler]:
-        """The plan's upscalers, by tier index. Refused: the weights here are not those of the plan."""
+        """The plan's upscalers, by tier index. Refused: the device or the weights here are not those of the plan."""
+        if plan.device != self.device.name:
+            raise Refused(f"the plan is for {plan.device} and this worker runs on {self.device.name}; use --device {plan.device}")
         for index in tiers:
             tier = plan.tiers[index]
             if tier.name not in self.upscalers:

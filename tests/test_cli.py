@@ -12,6 +12,10 @@ import tifffile
 import zarr
 from PIL import Image
 
+from pipeline.errors import Refused
+from pipeline.plan import Options
+from pipeline.receipts import Folder
+from pipeline.upscale import enlarge_array
 from tests.test_run import tierscale
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -128,6 +132,36 @@ def test_nan_that_is_declared_stays(capsys, tmp_path):
     assert np.isnan(zarr.open_array(str(tmp_path / "out.zarr/0"), mode="r")[:]).sum() == 1600
 
 
+def test_nan_is_refused_also_where_a_range_is_given(capsys, tmp_path):
+    values = np.ones((30, 30), np.float32)
+    values[3, 4] = np.nan
+    tifffile.imwrite(tmp_path / "x.tif", values)
+    output = tmp_path / "out.zarr"
+    check(tierscale(capsys, "upscale", tmp_path / "x.tif", output, *FAST, "--range", "0,2"), 2, "row 3, column 4", "--nodata")
+    with pytest.raises(Refused, match="row 3, column 4"):
+        enlarge_array(values, Options(tiers=("bicubic",), value_range=(0.0, 2.0)), "yx")
+
+
+def test_no_data_that_no_pixel_can_hold_marks_none(capsys, image, tmp_path):
+    """-9999 in bytes would wrap to 241, which is a colour."""
+    code, out, err = tierscale(capsys, "upscale", image, tmp_path / "a.zarr", *FAST, "--nodata", "-9999", "--json")
+    assert code == 0 and "-9999 cannot occur in uint8" in json.loads(out)["notes"][0], err
+    assert tierscale(capsys, "upscale", image, tmp_path / "b.zarr", *FAST)[0] == 0
+    a, b = (zarr.open_array(str(tmp_path / f"{name}.zarr/0"), mode="r")[:] for name in "ab")
+    np.testing.assert_array_equal(a, b)
+
+
+def test_alpha_does_not_stretch_the_measured_range(capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = np.stack([*rng.integers(1000, 4000, (3, 40, 50)), np.full((40, 50), 65535)], axis=-1).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
+    assert tierscale(capsys, "upscale", tmp_path / "x.tif", tmp_path / "out.zarr", *FAST)[0] == 0
+    plan = Folder(str(tmp_path / "out.zarr")).plan()
+    assert (plan.levels.low, plan.levels.high) == (pixels[..., :3].min(), pixels[..., :3].max())
+    out = zarr.open_array(str(tmp_path / "out.zarr/0"), mode="r")[:]
+    assert out[:3].max() <= 4000 and (out[3] == 65535).all()
+
+
 def test_outputs_that_are_not_ours_are_left_alone(capsys, image, tmp_path):
     foreign = tmp_path / "foreign.zarr"
     zarr.create_array(str(foreign), shape=(4, 4), dtype="u1")
@@ -136,7 +170,63 @@ def test_outputs_that_are_not_ours_are_left_alone(capsys, image, tmp_path):
     assert zarr.open_array(str(foreign), mode="r").shape == (4, 4)
     check(tierscale(capsys, "upscale", foreign, foreign / "inside.zarr", *FAST), 2, "inside the source")
     check(tierscale(capsys, "upscale", foreign, foreign, *FAST), 2, "inside the source")
+    check(tierscale(capsys, "upscale", image, tmp_path / "foreign.tif", *FAST), 2, "foreign.tif", "foreign.zarr", "not made by tierscale")
     check(tierscale(capsys, "upscale", image, tmp_path / "out.jpg", *FAST), 2, ".zarr, .tif, .png")
+
+
+def test_an_output_that_is_the_source_or_beside_it_is_refused(capsys, image, tmp_path):
+    assert tierscale(capsys, "upscale", image, tmp_path / "a.zarr", *FAST)[0] == 0
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    kept = Path(f"{tmp_path}/a.zarr.tierscale/source.zarr")
+    assert tierscale(capsys, "ingest", image, kept)[0] == 0
+    for source, output in (
+        (tmp_path / "a.zarr", tmp_path / "a.zarr"),
+        (tmp_path / "a.zarr", tmp_path / "a.tif"),
+        (tmp_path / "a.zarr/0", tmp_path / "a.tif"),
+        (kept, tmp_path / "a.zarr"),
+    ):
+        for extra in ((), ("--overwrite",)):
+            check(tierscale(capsys, "upscale", source, output, *FAST, *extra), 2, str(source), str(output), "choose a")
+    assert kept.exists() and set(before) < {path for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_source_may_be_called_source_zarr(capsys, image, tmp_path):
+    assert tierscale(capsys, "ingest", image, tmp_path / "source.zarr")[0] == 0
+    assert tierscale(capsys, "upscale", tmp_path / "source.zarr", tmp_path / "out.zarr", *FAST)[0] == 0
+    assert zarr.open_array(str(tmp_path / "source.zarr"), mode="r").shape == (3, 40, 50)
+
+
+def test_overwrite_keeps_the_finished_output_until_nothing_refuses_the_new_plan(capsys, image, tmp_path, monkeypatch):
+    output = tmp_path / "out.zarr"
+    assert tierscale(capsys, "upscale", image, output, *FAST)[0] == 0
+    pixels = zarr.open_array(f"{output}/0", mode="r")[:]
+    again = ("--ray", "none", "--tiers", "bicubic,fsrcnn-x4", "--overwrite")
+    check(tierscale(capsys, "upscale", image, output, *again, "--budget", "0.0001"), 2, "below the cheapest tier")
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.prepare.disk", lambda plan: 1 << 60)
+        check(tierscale(capsys, "upscale", image, output, *again, "--policy", "dearest"), 2, "free; choose another place")
+    assert tierscale(capsys, "plan", image, output, *again, "--policy", "dearest")[0] == 0, "a plan writes nothing"
+    assert tierscale(capsys, "verify", output)[0] == 0
+    np.testing.assert_array_equal(zarr.open_array(f"{output}/0", mode="r")[:], pixels)
+    assert tierscale(capsys, "upscale", image, output, *again, "--policy", "dearest")[0] == 0
+    assert (zarr.open_array(f"{output}/0", mode="r")[:] != pixels).any() and tierscale(capsys, "verify", output)[0] == 0
+    assert {path.name for path in Path(f"{output}.tierscale").iterdir()}.isdisjoint({"replaced", "lease.json", "source.zarr"})
+
+
+def test_a_plan_that_another_run_stored_meanwhile_is_seen(capsys, image, tmp_path, monkeypatch):
+    from pipeline import receipts
+
+    output = tmp_path / "out.zarr"
+    enter = receipts.Lease.__enter__
+
+    def late(self):
+        monkeypatch.undo()
+        assert tierscale(capsys, "upscale", image, output, *FAST, "--tile", "16")[0] == 0
+        return enter(self)
+
+    monkeypatch.setattr(receipts.Lease, "__enter__", late)
+    check(tierscale(capsys, "upscale", image, output, *FAST), 2, "tile 16, now 128")
+    assert tierscale(capsys, "verify", output)[0] == 0
 
 
 def test_a_full_disk_is_one_sentence_and_what_is_done_stays(capsys, image, tmp_path, monkeypatch):
@@ -219,7 +309,23 @@ def test_evaluate_measures_by_the_protocol(capsys, tmp_path):
     assert found["protocol"] == "rgb, shave=scale, float lr" and {image["name"] for image in found["images"]} == {"colour.png", "grey.png"}
     coloured = next(image for image in found["images"] if image["name"] == "colour.png")
     assert found["mean"]["psnr"] == coloured["psnr"] > 20 and coloured["cost_share"] == pytest.approx(1, rel=1e-3)
-    check(tierscale(capsys, "evaluate", "--hr", tmp_path / "none"), 2, "holds no images")
+    check(tierscale(capsys, "evaluate", "--hr", tmp_path / "none"), 2, "there is no folder")
+    (tmp_path / "empty").mkdir()
+    check(tierscale(capsys, "evaluate", "--hr", tmp_path / "empty"), 2, "holds no images")
+
+
+def test_evaluate_lists_what_fails_and_goes_on(capsys, image, tmp_path):
+    (tmp_path / "a broken.png").write_bytes(image.read_bytes()[:200])
+    Image.fromarray(np.zeros((3, 3, 3), np.uint8)).save(tmp_path / "small.png")
+    command = ("evaluate", "--hr", tmp_path, "--tiers", "bicubic", "--scale", "4")
+    code, out, err = tierscale(capsys, *command, "--json")
+    found = json.loads(out)
+    assert (code, found["status"]) == (1, "failed") and "2 of 3 images failed" in found["error"] and err == ""
+    broken, good, small = found["images"]
+    assert "a broken.png" in broken["error"] and broken["psnr"] is None and small["psnr"] is None and "0x0" in small["error"]
+    assert good["error"] is None and found["mean"]["psnr"] == good["psnr"] > 0
+    code, out, _ = tierscale(capsys, *command)
+    assert code == 1 and "a broken.png" in out and "failed: " in out
 
 
 def test_the_command_starts_quickly_and_knows_its_version():

@@ -15,9 +15,10 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from jobs.upscale_dataset import RESULT, JobOptions, upscale_dataset
+from jobs.upscale_dataset import RESULT, JobOptions, _requests, upscale_dataset
 from pipeline.manifest import Manifest, Row
 from pipeline.plan import Options
+from pipeline.run import Request
 from pipeline.upscale import upscale_array
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,7 +41,8 @@ def job(root, **more):
 
 def test_every_row_gets_its_line_and_good_ones_their_output(images):
     manifest = Manifest(
-        (Row(str(images / "in/a.png")), Row(str(images / "in/broken.png")), Row(str(images / "in/deep/b.png"), None, "2", "bicubic"))
+        (Row(str(images / "in/a.png")), Row(str(images / "in/broken.png")), Row(str(images / "in/deep/b.png"), None, "2", "bicubic")),
+        root=images / "in",
     )
     table = upscale_dataset(manifest, job(images))
     assert table.schema.equals(RESULT)
@@ -64,6 +66,36 @@ def test_rows_that_cannot_be_name_their_number(images):
     rows = upscale_dataset(Manifest.read(images / "m.jsonl"), job(images)).to_pylist()
     assert [row["status"] for row in rows] == ["done", "failed", "failed"]
     assert rows[1]["error"].startswith("row 2, column scale")
+
+
+def test_lines_that_are_no_rows_are_listed_and_the_others_go_on(images):
+    source = str(images / "in/a.png")
+    (images / "m.jsonl").write_text(f'{{"source": "{source}"\n{{"source": "{source}"}}\n{{"scale": 2}}\n{{"source": "\\ud800"}}')
+    (images / "m.csv").write_text(f"source,scale\n{source},2,3\n{source},4\n")
+    rows = upscale_dataset(Manifest.read(images / "m.jsonl"), job(images)).to_pylist()
+    assert [(row["row"], row["source"], row["status"]) for row in rows] == [
+        (1, "", "failed"), (2, source, "done"), (3, "", "failed"), (4, "?", "failed"),
+    ]  # fmt: skip
+    rows = upscale_dataset(Manifest.read(images / "m.csv"), job(images)).to_pylist()
+    assert [row["status"] for row in rows] == ["failed", "skipped"]
+
+
+def test_other_rows_never_move_an_output(images):
+    """Outputs lie as their sources lie below the manifest's folder; what lies elsewhere keeps its whole path."""
+
+    def outputs(*sources):
+        (images / "in/m.jsonl").write_text("".join(json.dumps({"source": str(source)}) + "\n" for source in sources))
+        manifest = Manifest.read(images / "in/m.jsonl")
+        return [request.output.removeprefix(str(images / "out")) for _, request in _requests(manifest, job(images), {})]
+
+    assert outputs(images / "in/deep/b.png") == ["/deep/b.png.zarr"]
+    assert outputs(images / "in/deep/b.png", images / "in/a.png", "/elsewhere/a.png", "s3://store/../x/a.zarr/") == [
+        "/deep/b.png.zarr",
+        "/a.png.zarr",
+        "/elsewhere/a.png.zarr",
+        "/store/x/a.zarr.zarr",
+    ]
+    assert Request("a.png", "x.zarr").output == os.path.abspath("x.zarr"), "workers on a cluster run in other folders"
 
 
 def test_two_rows_with_one_output_do_not_fight(images):

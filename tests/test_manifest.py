@@ -48,6 +48,42 @@ def test_a_bad_row_is_named_and_the_others_stay(tmp_path):
     assert manifest.bad[4] == "row 4, column budget: 'much' is no number"
 
 
+def test_a_line_that_is_no_json_is_one_bad_row(tmp_path):
+    path = tmp_path / "m.jsonl"
+    deep = b"[" * 100_000
+    good = json.dumps({"source": "b\u2028c.tif"}, ensure_ascii=False).encode()
+    path.write_bytes(b"\n".join([b'{"source": "a.tif"', b"7", b'{"source": "\xff.tif"}', deep, good, b'{"source": "\\ud800"}', b"", b"{}"]))
+    manifest = Manifest.read(path)
+    assert [row.source for row in manifest] == ["b\u2028c.tif"] and len(manifest) == 7
+    assert list(manifest.bad) == [1, 2, 3, 4, 6, 7]
+    assert manifest.bad[1].startswith("row 1: it is no JSON") and "UTF-8" in manifest.bad[3]
+    assert manifest.sources == {1: "", 2: "", 3: "", 4: "", 6: "?", 7: ""}
+
+
+def test_a_line_that_is_no_row_of_the_table_is_one_bad_row(tmp_path):
+    path = tmp_path / "m.csv"
+    lines = [
+        b"\xef\xbb\xbfsource,output",
+        b"a.tif,a.zarr,more",
+        b"b.tif",
+        b'"c\nd.tif",c.zarr',
+        b"\xff,x",
+        b'"e.tif,e.zarr',
+        b"f.tif,\r",
+        b'"g""h.tif",',
+    ]
+    path.write_bytes(b"\n".join(lines))
+    manifest = Manifest.read(path)
+    assert tuple(manifest) == (Row("c\nd.tif", "c.zarr"), Row("f.tif"), Row('g"h.tif'))
+    assert manifest.bad[1] == "row 1: it has 3 fields for 2 columns" and sorted(manifest.bad) == [1, 2, 4, 5]
+
+
+def test_a_scale_with_an_exponent_is_refused_at_once(tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"source": "a.tif", "scale": "1e999999999"}\n{"source": "b.tif", "budget": 1' + "0" * 400 + "}")
+    assert sorted(Manifest.read(path).bad) == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("row", "column"),
     [
@@ -82,5 +118,6 @@ def test_a_scan_finds_images_and_mirrors_the_tree(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     found = Manifest.scan(tmp_path / "in", "*", output_root=tmp_path / "out")
+    assert found.root == tmp_path / "in"
     assert [row.output.removeprefix(str(tmp_path)) for row in found] == ["/out/a.tif.zarr", "/out/c.zarr.zarr", "/out/deep/b.PNG.zarr"]
     assert [row.source for row in Manifest.scan(tmp_path / "in", "*.tif")] == [str(tmp_path / "in/a.tif")]

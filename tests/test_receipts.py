@@ -66,6 +66,46 @@ def test_a_lease_that_was_taken_over_is_not_removed(folder):
     assert json.loads((folder.path / "lease.json").read_text())["host"] == "elsewhere"
 
 
+def test_a_lease_appears_whole(folder, monkeypatch):
+    seen = []
+
+    def link(mine, place):
+        seen.append((place.exists(), json.loads(mine.read_text())["pid"]))
+        os.rename(mine, place)
+
+    monkeypatch.setattr("pipeline.receipts.os.link", link)
+    with Lease(folder):
+        assert seen == [(False, os.getpid())]
+
+
+def test_two_runs_that_find_the_same_dead_lease_do_not_both_get_it(folder, monkeypatch):
+    held_by(folder, pid=2**22 + 1)
+    first, second = Lease(folder, Clock(1001.0)), Lease(folder, Clock(1001.0))
+    judge = Lease._refuse_living
+
+    def judged_late(self, held):
+        judge(self, held)
+        monkeypatch.undo()
+        first.__enter__()
+
+    monkeypatch.setattr(Lease, "_refuse_living", judged_late)
+    with pytest.raises(Refused, match=rf"process {os.getpid()} on"), second:
+        pass
+    assert json.loads((folder.path / "lease.json").read_text())["token"] == first.owner["token"]
+    first.__exit__(None, None, None)
+    assert not folder.path.exists()
+
+
+def test_a_lease_works_where_there_are_no_hard_links(folder, monkeypatch):
+    def link(mine, place):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pipeline.receipts.os.link", link)
+    with Lease(folder), pytest.raises(Refused, match="is writing"), Lease(folder):
+        pass
+    assert not folder.path.exists()
+
+
 def test_a_file_is_whole_or_absent(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "file"
     write_bytes(path, b"one")

@@ -1,6 +1,7 @@
 """One image from file to closed output, on threads: what lies there afterwards, verify and heal, status, export."""
 
 import json
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from PIL import Image
 from jobs.check import status_of
 from jobs.cli import main
 from pipeline import store
-from pipeline.plan import Plan
+from pipeline.plan import Options, Plan
+from pipeline.pool import LocalPool
 from pipeline.receipts import Folder, pixels_sha256
 from pipeline.report import TILES
+from pipeline.run import Request, Run
+from pipeline.source import Source
 from pipeline.upscale import upscale_array
 
 
@@ -92,7 +96,7 @@ def test_what_lies_beside_the_output(made):
     }
     assert not (folder.path / "source.zarr").exists() and not (folder.path / "lease.json").exists()
     with Image.open(folder.path / "preview.png") as preview:
-        assert preview.size == (1024, 904)
+        assert preview.size == (680, 600)
     assert "coffee.zarr" in (folder.path / "report.html").read_text()
 
 
@@ -157,7 +161,9 @@ def test_export_keeps_pixels_and_resolution(made, tmp_path, capsys):
         np.testing.assert_array_equal(file.asarray(), pixels)
         assert file.series[0].levels[1].shape == (600, 680, 3)
         numerator, denominator = file.pages[0].tags["XResolution"].value
-        assert numerator / denominator == pytest.approx(1200, rel=1e-3) or numerator / denominator == pytest.approx(1200 / 2.54, rel=1e-3)
+        # A PNG counts pixels by the metre; a TIFF has the centimetre for that.
+        assert file.pages[0].tags["ResolutionUnit"].value == 3
+        assert numerator / denominator == pytest.approx(1200 / 2.54, rel=1e-4)
     np.testing.assert_array_equal(np.array(Image.open(tmp_path / "out.png")), pixels)
 
 
@@ -205,3 +211,30 @@ def test_other_scales_work(photo, tmp_path, capsys):
         assert code == 0, err
         height = int(300 * Fraction(scale))
         assert json.loads(out)["shape"] == [3, height, int(340 * Fraction(scale))]
+
+
+def test_pixels_never_pass_the_driver(tmp_path, monkeypatch):
+    """Whatever reads or writes pixels runs on a worker; the preview looks at the smallest level and few channels, whatever there are."""
+    pixels = np.random.default_rng(0).integers(0, 4000, (7, 40, 300)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, metadata={"axes": "CYX"}, ome=True)
+    read: list[tuple[int, ...]] = []
+
+    def on_workers(owner, name):
+        real = getattr(owner, name)
+
+        def watched(*arguments, **more):
+            assert threading.current_thread().name.startswith("worker"), f"{name} in {threading.current_thread().name}"
+            result = real(*arguments, **more)
+            read.append(getattr(result, "shape", ()))
+            return result
+
+        monkeypatch.setattr(owner, name, watched)
+
+    for owner, name in ((Source, "read"), (Source, "strips"), (store, "read_rect"), (store, "write_shard")):
+        on_workers(owner, name)
+    request = Request(str(tmp_path / "a.tif"), str(tmp_path / "out.zarr"), Options(tiers=("bicubic", "fsrcnn-x4"), budget=0.5, tile=64))
+    with LocalPool(2) as pool:
+        Run(request, pool).carry_out()
+    assert read[-1] == (6, 80, 600)
+    with Image.open(tmp_path / "out.zarr.tierscale/preview.png") as preview:
+        assert preview.size == (600, 80)

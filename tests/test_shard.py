@@ -1,17 +1,22 @@
 """One shard: out of memory, flat ends, alpha, no data; and that a shard alone is the shard in its image."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
+import zarr
 
 import models
 from models.bicubic import Bicubic
 from models.upscaler import Placement
 from pipeline import shard as heart
+from pipeline import store
 from pipeline.plan import Options
+from pipeline.receipts import Folder
 from pipeline.upscale import enlarge_array, upscale_array
+from pipeline.worker import Worker
 from tests.fakes import Smear
 
 
@@ -42,8 +47,6 @@ def test_out_of_memory_halves_batches_then_windows_and_is_remembered(smear):
 
 
 def test_the_smaller_batch_is_remembered_for_the_device(smear):
-    from dataclasses import replace
-
     image = noise(3, 200, 200)
     plan = replace(enlarge_array(image, Options(tiers=("bicubic", "smear"), policy="budget", budget=0.6, tile=48)).plan, batch=(4, 4))
     smear["smear"] = Smear(most=2 * 80 * 80)
@@ -53,6 +56,21 @@ def test_the_smaller_batch_is_remembered_for_the_device(smear):
     pieces = heart.enlarge(plan, heart.read_input(plan, read, (0, 0), works), works, {0: smear["bicubic"], 1: smear["smear"]}, device)
     assert device.batches.get("smear", 4) < 4
     assert {piece.batch for piece in pieces if piece.work.tier == 0} == {4}
+
+
+@pytest.mark.parametrize(("most", "batch", "retreats"), [(None, 4, ()), (10_000, 2, ("smear",)), (4000, 0, ("smear",))])
+def test_a_receipt_says_where_memory_ran_out(smear, tmp_path, one_thread, most, batch, retreats):
+    pixels = noise(3, 100, 200)
+    plan = enlarge_array(pixels, Options(tiers=("bicubic", "smear"), policy="budget", budget=0.8, tile=48)).plan
+    zarr.create_array(str(tmp_path / "in.zarr"), data=pixels, chunks=(3, 64, 64))
+    plan = replace(plan, batch=(4, 4), source={**plan.source, "uri": str(tmp_path / "in.zarr")})
+    store.create(str(tmp_path / "out.zarr"), plan.hr_shape, np.dtype("u1"), plan.grid.hr_shard, (3, *plan.grid.hr_shard), {})
+    smear["smear"] = Smear(most=most)
+    folder = Folder(str(tmp_path / "out.zarr"))
+    made = Worker("cpu", 1).finish(plan, folder.output, (0, 0))
+    assert min(made.tiles.values()) > 0, "the test needs tiles of both tiers"
+    assert (made.batch, made.retreats) == (batch, retreats)
+    assert list(folder.receipts(plan.digest)) == [made]
 
 
 @pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 4095), (np.float32, 1.5)])

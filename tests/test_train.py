@@ -1,7 +1,9 @@
 """Training: the shrink, crops, a run that learns, and one that is interrupted."""
 
 import json
-import sys
+import os
+import signal
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,9 +17,9 @@ from PIL import Image
 import models
 from jobs.train import main
 from models.train.degrade import shrink, shrink_matrix, shrunk_length
-from models.train.photos import Photo, centre_crop, draw, hold_out, photo, read_photos
+from models.train.photos import Photo, centre_crop, draw, hold_out, photo
 from models.train.plain import Schedule, Trainer, done_share, rate_at, save_state, train
-from models.train.recipes import build, recipe, warm_start
+from models.train.recipes import STAGES, build, recipe, warm_start
 from models.weights import Blueprint
 
 SMALL = Blueprint("fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear")
@@ -145,22 +147,81 @@ def test_a_warm_start_takes_what_fits() -> None:
         recipe("carn-x5")
 
 
-def test_the_command_writes_weights_card_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_writes_weights_card_log_and_plot(tmp_path: Path) -> None:
     for index in range(2):
         Image.fromarray(np.random.default_rng(index).integers(0, 255, (70, 80, 3), np.uint8)).save(tmp_path / f"{index}.png")
     options = ["--hr", str(tmp_path), "--steps", "3", "--batch", "2", "--crop", "16", "--threads", "1", "--out", str(tmp_path / "out")]
-    monkeypatch.setattr(sys, "argv", ["train", "fsrcnn-x4", *options])
-    assert main() == 0
+    assert main(["fsrcnn-x4", *options]) == 0
     out = tmp_path / "out"
     assert models.load(f"file:{out / 'fsrcnn-x4.safetensors'}").scales == frozenset({Fraction(4)})
     assert json.loads((out / "fsrcnn-x4.json").read_text())["steps"] == 3
     assert (out / "fsrcnn-x4.csv").read_text().startswith("step,seconds,loss,psnr\n3,")
+    with Image.open(out / "fsrcnn-x4.png") as drawn:
+        assert drawn.size == (960, 540)
+    assert main(["fsrcnn-x4", *options[:2], "--resume", str(out / "fsrcnn-x4.pt"), *options[2:]]) == 0
+    assert main(["carn-x4", *options[:2], "--resume", str(out / "fsrcnn-x4.pt"), *options[2:]]) == 2
 
 
-def test_the_command_answers_with_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["train", "fsrcnn-x4", "--hr", str(tmp_path), "--steps", "1"])
-    assert main() == 2
-    assert "holds no image files" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="which crops of 32 at scale 4 need"):
-        Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
-        read_photos(tmp_path, 4, 32)
+def test_the_command_answers_with_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["fsrcnn-x4", "--hr", str(tmp_path), "--steps", "1", "--out", str(tmp_path / "out")]
+
+    def said(*more: str) -> str:
+        assert main([*line, *more]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        return told
+
+    assert "holds no image files" in said()
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    assert "which crops of 32 at scale 4 need" in said()
+    (tmp_path / "b.pt").write_bytes(b"nothing")
+    assert "no checkpoint of a training run" in said("--resume", str(tmp_path / "b.pt"))
+    assert "no file" in said("--resume", str(tmp_path / "c.pt"))
+    assert "no stage 'choice'" in said("--stage", "choice")
+    assert "did you mean fsrcnn-x4" in said("--init", "fsrcn-x4")
+    (tmp_path / "c.jpg").write_bytes(b"nothing")
+    assert "cannot be decoded" in said()
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (140, 140, 3), np.uint8)).save(tmp_path / "a.png")
+    line = ["fsrcnn-x4", "--hr", str(tmp_path), "--batch", "2", "--threads", "1", "--out", str(tmp_path / "out")]
+    assert main([*line, "--steps", "2"]) == 0
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.[ps][ta]*")}
+    assert {"fsrcnn-x4.pt", "fsrcnn-x4.safetensors"} <= kept.keys()
+
+    def full(path: Path, content: bytes) -> int:
+        path.open("wb").close()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main([*line, "--steps", "3"]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.[ps][ta]*")} == kept
+
+
+def test_a_stopped_run_keeps_what_it_did_and_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (140, 140, 3), np.uint8)).save(tmp_path / "a.png")
+    line = ["fsrcnn-x4", "--hr", str(tmp_path), "--batch", "2", "--threads", "1", "--steps", "100000", "--out", str(tmp_path / "out")]
+    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    assert main(line) == 143
+    assert "--resume" in capsys.readouterr().err
+    assert 0 < json.loads((tmp_path / "out" / "fsrcnn-x4.json").read_text())["steps"] < 100000
+
+
+def test_the_regressor_and_the_budget_and_the_choice_learn() -> None:
+    """Every stage of every method moves what it says it moves, and nothing else."""
+    for name in ("pcsr-carn-x2", "pcsr-fsrcnn-x2", "ape-edsr-x2", "adaedsr-x2"):
+        blueprint, _ = recipe(name)
+        known = STAGES[blueprint.network](blueprint)
+        for stage, what in known.items():
+            network = build(blueprint, 0)
+            before = {key: value.clone() for key, value in network.state_dict().items()}
+            trainer = Trainer(network, blueprint, Schedule(steps=2, batch=2, crop=6, warmup=1, rate=1e-3), torch.device("cpu"), what)
+            assert trainer.advance(pictures(side=48), 0.0).isfinite()
+            trainer.advance(pictures(side=48), 0.0)
+            moved = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+            assert moved, (name, stage)
+            assert all(key.startswith(what.trained) for key in moved if what.trained), (name, stage, moved)

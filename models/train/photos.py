@@ -28,6 +28,10 @@ class Photo:
     hr: Tensor
     lr: Tensor
 
+    def on(self, device: torch.device) -> "Photo":
+        """The same photo in a device's memory, so that crops need not be brought there step by step."""
+        return Photo(self.name, self.hr.to(device), self.lr.to(device))
+
 
 def image_files(folder: Path) -> list[Path]:
     """Image files of `folder` in order of name; ValueError when there are none."""
@@ -38,9 +42,20 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path) -> Tensor:
-    """An image file as RGB, uint8, (3, H, W)."""
+    """An image file as RGB, uint8, (3, H, W); ValueError when it cannot be decoded or has more than 8 bits."""
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"{path} holds more than 8 bits ({image.mode}); give photos of 8 bits")
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be decoded ({error}); take it out of the folder or mend it") from error
+
+
+def is_grey(path: Path) -> bool:
+    """Whether a file is stored with a single channel."""
     with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+        return len(image.getbands()) == 1 and image.mode != "P"
 
 
 def centre_crop(image: Tensor, scale: int) -> Tensor:

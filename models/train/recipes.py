@@ -1,29 +1,64 @@
 """What each zoo name is built from and how it is trained unless the options say otherwise."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.adadsr import Adadsr
+from models.ape import Ape
 from models.carn import Carn
 from models.edsr import Edsr
 from models.fsrcnn import Fsrcnn
-from models.stream import RowNetwork
-from models.train.plain import Schedule
+from models.pcsr import Pcsr
+from models.train import adadsr, ape, pcsr
+from models.train.plain import LOSSES, Schedule, Task
 from models.weights import Blueprint
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as the published CARN and EDSR use it
-NETWORKS: dict[str, type[RowNetwork]] = {"fsrcnn": Fsrcnn, "carn": Carn, "edsr": Edsr}
+# Kind -> what builds the network of a blueprint: plain ones are made for a scale, PCSR for any.
+NETWORKS: dict[str, Callable[[Blueprint], nn.Module]] = {
+    "fsrcnn": lambda plan: Fsrcnn(scale=plan.scale, **plan.arguments),
+    "carn": lambda plan: Carn(scale=plan.scale, **plan.arguments),
+    "edsr": lambda plan: Edsr(scale=plan.scale, **plan.arguments),
+    "pcsr": lambda plan: Pcsr(**plan.arguments),
+    "ape": lambda plan: Ape(scale=plan.scale, **plan.arguments),
+    "adadsr": lambda plan: Adadsr(scale=plan.scale, **plan.arguments),
+}
+PCSR_CARN = {
+    "encoder": "carn",
+    "encoder_arguments": {"features": 52, "groups": 4},
+    "samplers": [[20, 20, 20], [74, 74, 74, 74]],
+    "classifier": [10, 10],
+}
+PCSR_FSRCNN = {"encoder": "fsrcnn", "encoder_arguments": {"features": 48}, "samplers": [[10] * 3, [58] * 4], "classifier": []}
+# What two CPU cores train in an hour or two.
+SMALL_EDSR = {"blocks": 8, "features": 32}
+# Name, but for the scale -> blueprint. Widths of the methods are those of their papers.
 BLUEPRINTS = {
     "fsrcnn": Blueprint("fsrcnn", 4, {"features": 56, "narrow": 12, "mapping": 4}, MEAN, "bilinear"),
     "carn": Blueprint("carn", 4, {"features": 64, "groups": 4, "norm": False}, MEAN, "bilinear"),
-    # What two CPU cores train in an hour or two; on a GPU give 16 blocks of 64 features.
-    "edsr": Blueprint("edsr", 4, {"blocks": 8, "features": 32}, MEAN, "bilinear"),
+    "edsr": Blueprint("edsr", 4, SMALL_EDSR, MEAN, "bilinear"),
+    "pcsr-carn": Blueprint("pcsr", 4, PCSR_CARN, MEAN, "bilinear"),
+    "pcsr-fsrcnn": Blueprint("pcsr", 4, PCSR_FSRCNN, MEAN, "bilinear"),
+    "ape-edsr": Blueprint("ape", 4, {"backbone": "edsr", "every": 2, **SMALL_EDSR}, MEAN, "bilinear"),
+    "adaedsr": Blueprint("adadsr", 4, {"backbone": "edsr", **SMALL_EDSR}, MEAN, "bilinear"),
+}
+# Kind -> stages of training, in their order; plain networks have one.
+STAGES: dict[str, Callable[[Blueprint], dict[str, Task]]] = {
+    "pcsr": lambda plan: pcsr.stages(len(plan.arguments["samplers"])),
+    "ape": lambda plan: ape.STAGES,
+    "adadsr": lambda plan: adadsr.STAGES,
 }
 SCHEDULES = {
     "fsrcnn": Schedule(rate=2e-3, clip=0.5),
     "carn": Schedule(rate=1e-3, clip=0.5),
     "edsr": Schedule(rate=1e-3, clip=0.5),
+    "pcsr-carn": Schedule(rate=1e-3, clip=0.5),
+    "pcsr-fsrcnn": Schedule(rate=1e-3, clip=0.5),
+    "ape-edsr": Schedule(rate=5e-4, clip=0.5),
+    "adaedsr": Schedule(rate=5e-4, clip=0.5),
 }
 
 
@@ -36,15 +71,32 @@ def recipe(name: str) -> tuple[Blueprint, Schedule]:
     return replace(BLUEPRINTS[kind], scale=int(factor)), SCHEDULES[kind]
 
 
-def build(blueprint: Blueprint, seed: int) -> RowNetwork:
+def task(blueprint: Blueprint, stage: str | None, loss: str) -> Task:
+    """What a stage of training does, the first one when none is named; loss: of a plain network. ValueError listing the stages."""
+    known = STAGES.get(blueprint.network, lambda plan: {"whole": Task(LOSSES[loss])})(blueprint)
+    if stage is not None and stage not in known:
+        raise ValueError(f"{blueprint.network} has no stage {stage!r} of training; its stages are {', '.join(known)}")
+    return known[stage] if stage is not None else next(iter(known.values()))
+
+
+def build(blueprint: Blueprint, seed: int) -> nn.Module:
     """A network of the blueprint with first weights that follow from `seed`."""
     torch.manual_seed(seed)
-    return NETWORKS[blueprint.network](scale=blueprint.scale, **blueprint.arguments)
+    return NETWORKS[blueprint.network](blueprint)
 
 
-def warm_start(network: RowNetwork, tensors: dict[str, Tensor]) -> list[str]:
-    """Take over the weights whose name and shape fit, in place; the names that did not fit."""
+def warm_start(network: nn.Module, tensors: dict[str, Tensor], part: str | None = None) -> list[str]:
+    """Take over the weights whose name and shape fit, in place; the names that did not fit.
+
+    part: of the network that the tensors are for, such as "branches.2"; None: all of it, or the network inside a method.
+    """
     own = network.state_dict()
-    fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
+    prefixes = ("", "network.", "encoder.") if part is None else (f"{part}.",)
+    fitting = {}
+    for name, tensor in tensors.items():
+        for inside in (prefix + name for prefix in prefixes):
+            if inside in own and own[inside].shape == tensor.shape:
+                fitting[inside] = tensor
+                break
     network.load_state_dict({**own, **fitting})
     return sorted(own.keys() - fitting.keys())

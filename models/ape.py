@@ -1,0 +1,250 @@
+"""APE (Wang, Zheng, Chen, Wu, Yao and Li 2022, "Adaptive Patch Exiting for Scalable Single Image Super-Resolution", arXiv 2203.11589):
+a network that a window leaves as soon as a regressor expects little of the layers to come.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models import edsr, rcan, vdsr
+from models.cost import blank, executed
+from models.edsr import Edsr
+from models.efforts import Efforts, check_effort
+from models.plain import PlainUpscaler, check_windows
+from models.rcan import Rcan
+from models.stages import Staged, feed
+from models.stream import Chain
+from models.upscaler import LARGE, Placement, Upscaled
+from models.vdsr import Vdsr
+from models.weights import Blueprint, Checkpoint, fill, told
+
+BACKBONES: dict[str, type[Staged]] = {"edsr": Edsr, "rcan": Rcan, "vdsr": Vdsr}
+
+
+@dataclass(frozen=True, slots=True)
+class Exits:
+    """What windows (N of them) would leave with at each of E exits.
+
+    images: (N, 3, H, W) at each exit. capacity: what the regressor says there, (E, N), -1..1; high: little is left to gain.
+    full: the image behind all layers; the last exit's own where no layer follows it.
+    """
+
+    images: list[Tensor]
+    capacity: Tensor
+    full: Tensor
+
+
+class Ape(nn.Module):
+    """A network with an exit behind every `every` layers and one regressor for all of them (section 3.2).
+
+    backbone: "edsr" (exits behind blocks), "rcan" (groups) or "vdsr" (middle layers). arguments: of its constructor, but for the scale.
+    The paper trains the regressor towards 1 - tanh(gain in PSNR over the exit before): section 3.3.
+    """
+
+    def __init__(self, scale: int = 4, backbone: str = "edsr", every: int = 2, **arguments: Any) -> None:
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise ValueError(f"APE is made on {', '.join(BACKBONES)}, not on {backbone!r}")
+        self.network = BACKBONES[backbone](scale=scale, **arguments)
+        self.scale, self.every, self.layers = scale, every, self.network.layers
+        if not 1 <= every <= len(self.layers):
+            raise ValueError(f"an exit every {every} of {len(self.layers)} layers is none; give 1 to {len(self.layers)}")
+        self.exits = len(self.layers) // every
+        self.regressor = nn.Linear(self.network.features, 1)
+
+    def tell(self, means: Tensor) -> Tensor:
+        """The regressor on the means (N, features) of the features over a window: (N,), -1..1."""
+        return torch.tanh(self.regressor(means))[:, 0]
+
+    def interval(self, index: int) -> Sequence[nn.Module]:
+        """The layers before exit `index`, behind the exit before; `exits` asks for those behind the last one."""
+        return self.layers[index * self.every : (index + 1) * self.every]
+
+    def forward(self, x: Tensor) -> Exits:
+        """All exits of x (N, 3, h, w), values around the mean; nothing leaves early. The form that is trained."""
+        kept, body = self.network.enter(x)
+        images, told = [], []
+        for index in range(self.exits + 1):
+            for layer in self.interval(index):
+                body = layer(body)
+            if index < self.exits:
+                told.append(self.tell(body.mean(dim=(2, 3))))
+                images.append(self.network.finish(kept, body))
+        full = self.network.finish(kept, body) if self.interval(self.exits) else images[-1]
+        return Exits(images, torch.stack(told), full)
+
+
+class ApeUpscaler:
+    """APE as an upscaler: a window leaves where the regressor says at least the threshold, and no layer behind is computed for it.
+
+    The knob is that threshold, -1 and more: the higher, the later windows leave. At effort 1 the whole network runs and the regressor
+    rests. given: "threshold". Upscaled.choice: the exit of each window, counted from 0, (N,) int64; -1: it never left.
+    """
+
+    reach: int | None = None
+    knob: str | None = "threshold"
+    efforts: Efforts | None = None
+    # Settings of the knob to be measured, from the least computation to the most; tanh crowds what matters towards 1.
+    ladder = (-1.0, *(round(step / 20, 2) for step in range(-10, 18)), 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.01)
+
+    def __init__(self, method: Ape, blueprint: Blueprint, origin: str = "this network") -> None:
+        self.plain = PlainUpscaler(method.network, blueprint)
+        self.method, self.origin, self.blueprint = method.eval().requires_grad_(False), origin, blueprint
+        self.network = method.network
+        self.scales: frozenset[Fraction] | None = self.plain.scales
+        self.parameters = sum(parameter.numel() for parameter in method.parameters())
+        self.saved = cache(self._saved)
+
+    def to(self, device: str) -> "ApeUpscaler":
+        """Move the weights, in place."""
+        self.plain.to(device)
+        self.method.to(device)
+        return self
+
+    def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+        check_windows(windows, place, self.method.scale)
+        threshold = self.threshold(effort, given)
+        if threshold is None:
+            made = self.plain(windows, place)
+            return Upscaled(made.pixels, made.spent, torch.full((len(windows),), -1))
+        centred = (windows - self.plain.mean).contiguous(memory_format=torch.channels_last)
+        if windows.device.type == "cpu":
+            # Each window for itself: its result does not depend on its batch, not even in the last bit.
+            parts = [self._one(window, threshold) for window in centred.split(1)]
+            result, left = torch.cat([pixels for pixels, _ in parts]), torch.tensor([left for _, left in parts], dtype=torch.long)
+        else:
+            result, left = self._batch(centred, threshold)
+        spent = [self.spent(windows.shape[2], windows.shape[3], index) for index in left.tolist()]
+        return Upscaled(self.plain.complete(result, windows), torch.tensor(spent, dtype=torch.float64), left)
+
+    def threshold(self, effort: float, given: Mapping[str, float]) -> float | None:
+        """What the regressor must say for a window to leave; None: nothing asks it. ValueError: an unknown name, or not measured."""
+        if given.keys() - {"threshold"}:
+            raise ValueError(f"APE is given {', '.join(sorted(given.keys() - {'threshold'}))}, but knows only threshold")
+        check_effort(effort)
+        if "threshold" in given:
+            return float(given["threshold"])
+        if effort == 1:
+            return None
+        if self.efforts is None:
+            raise ValueError(f"what {self.origin} costs at an effort of {effort:g} was not measured; run tierscale models calibrate NAME")
+        return self.efforts.setting(effort)
+
+    def _one(self, window: Tensor, threshold: float) -> tuple[Tensor, int]:
+        """What the network makes of a window (1, 3, h, w), by rows, and the exit that it leaves by."""
+        kept, body = self.network.enter(window)
+        left = -1
+        for index in range(self.method.exits + 1):
+            layers = self.method.interval(index)
+            if not layers:
+                break
+            # What entered is needed again at the end; later features are overwritten in place.
+            body, means = self._advance(layers, body, body if index else torch.empty_like(body))
+            if index < self.method.exits and self.method.tell(means).item() >= threshold:
+                left = index
+                break
+        return torch.cat(list(feed(self.network.finishing(), [kept, body], self.network.behind)), dim=2), left
+
+    def _advance(self, layers: Sequence[nn.Module], body: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+        """The features (1, C, h, w) behind some layers, written into `found` where they go by rows, and their means (1, C)."""
+        if self.network.reach is None:
+            for layer in layers:
+                body = layer(body)
+            return body, body.mean(dim=(2, 3))
+        row, total = 0, body.new_zeros(1, body.shape[1])
+        stream = Chain(*(layer.stream() for layer in layers))  # type: ignore[operator]
+        for rows in feed(stream, [body], 2 * len(layers)):  # no layer of our networks reaches further than 2 pixels
+            found[:, :, row : row + rows.shape[2]] = rows
+            row, total = row + rows.shape[2], total + rows.sum(dim=(2, 3))
+        return found, total / (body.shape[2] * body.shape[3])
+
+    def _batch(self, windows: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+        """What the network makes of windows (N, 3, h, w) at once, as on a GPU, and their exits; the batch shrinks as windows leave."""
+        kept, body = self.network.enter(windows)
+        finished, left = body.clone(), torch.full((len(windows),), -1)
+        staying = torch.arange(len(windows), device=windows.device)
+        for index in range(self.method.exits + 1):
+            for layer in self.method.interval(index) if len(staying) else []:
+                body = layer(body)
+            if index == self.method.exits or not len(staying):
+                break
+            leaves = self.method.tell(body.mean(dim=(2, 3))) >= threshold
+            finished[staying[leaves]] = body[leaves]
+            left[staying[leaves].cpu()] = index
+            staying, body = staying[~leaves], body[~leaves]
+        finished[staying] = body
+        return self.network.finish(kept, finished), left
+
+    def _saved(self, height: int, width: int) -> list[int]:
+        """Multiply-adds of the layers behind each exit, for a window of `height` by `width`."""
+        scale = self.network.body_scale
+        features = blank(1, self.network.features, height * scale, width * scale)
+        costs = [executed(partial(layer, features)) for layer in copy.deepcopy(self.network).to("meta").layers]
+        return [sum(costs[(index + 1) * self.method.every :]) for index in range(self.method.exits)]
+
+    def spent(self, height: int, width: int, left: int) -> int:
+        """Multiply-adds for a window of `height` by `width` that left by exit `left`, the regressor's included; -1: it never left."""
+        asked = self.method.exits if left == -1 else left + 1
+        skipped = 0 if left == -1 else self.saved(height, width)[left]
+        return self.plain.count(height, width) - skipped + asked * self.network.features
+
+    def published_cost(self, height: int, width: int, left: int) -> int:
+        """What the published tables count for a window that left by exit `left`: multiply-adds, one operation each, of the convolutions.
+
+        The tables exist for windows of 48x48 only and leave the regressor out.
+        """
+        asked = self.method.exits if left == -1 else left + 1
+        residual = 0 if self.plain.weight is None else 3 * self.plain.weight.numel() * height * width
+        return self.spent(height, width, left) - asked * self.network.features - residual
+
+    def cost(self, scale: Fraction, effort: float = 1.0) -> float:
+        """Multiply-adds for each input pixel of a large window; below full effort the mean over the images it was measured on."""
+        full = self.plain.count(LARGE, LARGE) / LARGE**2
+        return full if effort == 1 or self.efforts is None else full * self.efforts.share(effort)
+
+    def memory(self, scale: Fraction) -> float:
+        """Bytes for each input pixel of a window: beside those of the plain network, what entered and the features, and a copy."""
+        return self.plain.memory(scale) + 12 * self.network.features * self.network.body_scale**2
+
+
+def build(checkpoint: Checkpoint, origin: str) -> ApeUpscaler:
+    """The upscaler of a checkpoint; `origin` names it in errors."""
+    blueprint = checkpoint.blueprint
+    try:
+        method = Ape(scale=blueprint.scale, **blueprint.arguments)
+    except TypeError as error:
+        raise ValueError(f"{origin} asks for an APE of {blueprint.arguments}, which cannot be built ({error})") from error
+    fill(method, checkpoint.tensors, origin)
+    return ApeUpscaler(method, blueprint, origin)
+
+
+# Part of a published configuration's model -> backbone, and what reads its weights.
+PUBLISHED = {"edsr": edsr.published, "rcan": rcan.published, "vdsr": vdsr.published}
+
+
+def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+    """Weights under the names of the published code, with its constructor arguments, as our checkpoint.
+
+    config: model (such as "edsr_ape"), exit_interval, and those of the backbone. ValueError naming what does not fit.
+    """
+    given = told(config)
+    backbone = str(given.get("model", "edsr")).partition("_")[0].lower()
+    if backbone not in PUBLISHED or "exit_interval" not in given:
+        raise ValueError(
+            f"the configuration of a published APE needs exit_interval and a model on {', '.join(PUBLISHED)}, "
+            f"not {given.get('exit_interval')} and {given.get('model')!r}"
+        )
+    inner = PUBLISHED[backbone]({name: tensor for name, tensor in tensors.items() if not name.startswith("regressor.")}, config, mean)
+    plan = inner.blueprint
+    arguments = {"backbone": backbone, "every": given["exit_interval"], **plan.arguments}
+    weights = {f"network.{name}": tensor for name, tensor in inner.tensors.items()}
+    # Pooling and flattening, which have no weights, come before the linear layer.
+    weights |= {name.replace("regressor.2.", "regressor."): tensor for name, tensor in tensors.items() if name.startswith("regressor.")}
+    fill(Ape(plan.scale, **arguments), weights, "the published APE")
+    return Checkpoint(Blueprint("ape", plan.scale, arguments, plan.mean), weights)

@@ -1,0 +1,249 @@
+"""ClassSR (Kong, Zhao, Qiao and Dong 2021, "ClassSR: A General Framework to Accelerate Super-Resolution Networks by Data
+Characteristic", arXiv 2103.04039): a classifier sends each small tile through one of several branches, from light to heavy.
+
+The tiles are the paper's, 32 input pixels with step 28, counted from the corner of the whole image. So a place belongs to the same
+tiles, the same decision and the same pixels in whichever window it comes: the reach is finite, and tiled equals whole. One
+decision for each window would be cheaper by the overlaps, but its area would hang on how the image is cut, windows of several hundred
+pixels are hardly ever all easy, and neighbouring windows would disagree along a visible line.
+"""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models import carn, fsrcnn, srresnet
+from models.cut import Cut
+from models.efforts import Efforts, check_effort
+from models.plain import PlainUpscaler, add_residual
+from models.resample import multiply_adds, resample
+from models.stream import RowNetwork
+from models.upscaler import Placement, Upscaled
+from models.weights import Blueprint, Checkpoint, adopt, fill
+
+BRANCHES: dict[str, type[RowNetwork]] = {"carn": carn.Carn, "fsrcnn": fsrcnn.Fsrcnn, "srresnet": srresnet.Srresnet}
+CLASSIFIER = 128  # channels
+
+# Side and step of the tiles, input pixels (section 4.1).
+TILE, STEP = 32, 28
+# Multiply-adds that a branch should do in one go on a CPU: few tiles, so that their maps stay in cache, but enough to be worth a call.
+ENOUGH = 2e8
+
+# The paper's branches of CARN have 36, 52 and 64 channels in 4 groups. Groups of 9 or 13 channels leave a third of each vector register
+# empty: 36 channels do a third of the work of 64 in half of the time (measured). With 16 channels in every group the time follows.
+OURS = ({"features": 32, "groups": 2}, {"features": 48, "groups": 3}, {"features": 64, "groups": 4})
+
+
+class Classifier(nn.Module):
+    """Logits of the classes (section 3.3) of tiles (N, 3, t, t), values 0..1: (N, classes)."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        wide = CLASSIFIER
+        self.look = nn.Conv2d(3, wide, 4, stride=4)
+        self.think: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+            nn.Conv2d(wide, after, 1) for after in (wide, wide, wide, 32)
+        )
+        self.tell = nn.Linear(32, classes)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        x = self.look(tiles)
+        for layer in self.think:
+            x = layer(F.leaky_relu(x, 0.1))
+        # The published pooling window is as wide as the map is high; for the square tiles it is made for, that is all of it.
+        side = x.shape[2]
+        return self.tell(x[:, :, :, :side].mean(dim=(2, 3)))
+
+    def cost(self, height: int, width: int) -> int:
+        """Multiply-adds for one tile of `height` by `width`."""
+        places = (height // 4) * (width // 4)
+        return places * (48 * CLASSIFIER + CLASSIFIER * (3 * CLASSIFIER + 32)) + 32 * self.tell.out_features
+
+
+class ClassSr(nn.Module):
+    """The network in a form that can be trained.
+
+    branch: of BRANCHES; branches: arguments of each branch's constructor, two or more, from light to heavy.
+    """
+
+    def __init__(
+        self,
+        scale: int = 4,
+        branch: str = "carn",
+        branches: Sequence[dict[str, Any]] = OURS,
+    ) -> None:
+        super().__init__()
+        if branch not in BRANCHES:
+            raise ValueError(f"ClassSR has no branch {branch!r}; known are {', '.join(BRANCHES)}")
+        if len(branches) < 2:
+            raise ValueError(f"ClassSR chooses among two or more branches, not {len(branches)}; give their arguments from light to heavy")
+        self.classifier = Classifier(len(branches))
+        self.branches: Sequence[RowNetwork] = nn.ModuleList(  # type: ignore[assignment]
+            BRANCHES[branch](scale=scale, **arguments) for arguments in branches
+        )
+
+    def forward(self, tiles: Tensor, centred: Tensor) -> tuple[Tensor, Tensor]:
+        """Tiles (N, 3, t, t), 0..1, and the same around the mean, to logits (N, classes) and (N, 3, T, T).
+
+        The pixels are those of all branches, weighed by the classes' probabilities (equation 1): the form that is trained.
+        """
+        logits = self.classifier(tiles)
+        shares = torch.softmax(logits, dim=1).unbind(dim=1)
+        parts = [share[:, None, None, None] * branch(centred) for share, branch in zip(shares, self.branches, strict=True)]
+        return logits, torch.stack(parts).sum(dim=0)
+
+
+class ClassSrUpscaler:
+    """A decision and one branch for each tile of 32 input pixels; windows (N, 3, h, w), 0..1.
+
+    Knob "bias": added to a class's logit once for each lighter one; 0 decides as published, a large one sends all through the heaviest.
+    Upscaled.choice is the class at each input pixel, (N, h, w), uint8; NONE where no whole tile lies in the window. Such pixels are
+    nearer to the window's edge than the reach and only there as context; they are filled by a bilinear enlargement.
+    """
+
+    NONE = 255
+    scales: frozenset[Fraction] | None
+    reach: int | None = TILE - 1
+    knob: str | None = "bias"
+    # Settings worth measuring: how far apart a classifier's logits lie, only measuring tells.
+    ladder = (-64.0, -16.0, -8.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
+    efforts: Efforts | None = None
+
+    def __init__(self, network: ClassSr, blueprint: Blueprint) -> None:
+        self.scale = blueprint.scale
+        self.scales = frozenset({Fraction(blueprint.scale)})
+        self.parameters = sum(parameter.numel() for parameter in network.parameters())
+        self.classifier = network.classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.branches = [PlainUpscaler(branch, blueprint) for branch in network.branches]
+
+    def to(self, device: str) -> "ClassSrUpscaler":
+        """Move the weights, in place."""
+        self.classifier = self.classifier.to(device)
+        self.branches = [branch.to(device) for branch in self.branches]
+        return self
+
+    def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+        if Fraction(place.scale) != self.scale:
+            raise ValueError(f"this network enlarges by {self.scale}, not by {place.scale}; load one that was trained for {place.scale}")
+        if windows.ndim != 4 or windows.shape[1] != 3:
+            raise ValueError(f"windows of shape {tuple(windows.shape)} are not (N, 3, h, w); feed a grey as three equal channels")
+        bias = given["bias"] if "bias" in given else self._bias(effort)
+        made = [self._window(windows[i : i + 1], Placement(place.scale, place.size, (place.origins[i],)), bias) for i in range(len(windows))]
+        pixels, spent, choice = zip(*made, strict=True)
+        return Upscaled(torch.cat(pixels), torch.tensor(spent, dtype=torch.float64), torch.stack(choice))
+
+    def _bias(self, effort: float) -> float:
+        """The setting for an effort: at full effort every tile goes through the heaviest branch."""
+        check_effort(effort)
+        if effort == 1:
+            return float("inf")
+        if self.efforts is None:
+            raise ValueError(f"an effort of {effort:g} needs a measured table; write it with tierscale models calibrate NAME")
+        return self.efforts.setting(effort)
+
+    def cost(self, scale: Fraction, effort: float = 1.0) -> float:
+        """Multiply-adds for each input pixel of a large window, overlaps and the classifier included."""
+        check_effort(effort)
+        share = 1.0 if effort == 1 or self.efforts is None else self.efforts.share(effort)
+        return share * (self.branches[-1].cost(scale) + self.classifier.cost(TILE, TILE) / TILE**2) * (TILE / STEP) ** 2
+
+    def memory(self, scale: Fraction) -> float:
+        """Bytes for each input pixel of a window: the window, its tiles, the classifier's maps of them, the result twice."""
+        return 12 * (2 * float(scale) ** 2 + 3) + 4 * 3 * CLASSIFIER / 16
+
+    def decide(self, tiles: Tensor, bias: float = 0.0) -> Tensor:
+        """Class of each tile (N, 3, t, t): (N,), int64."""
+        logits = self.classifier(tiles)
+        heavy = len(self.branches) - 1
+        if bias == float("inf"):
+            return torch.full((len(tiles),), heavy, device=tiles.device)
+        return (logits + bias * torch.arange(heavy + 1, device=tiles.device)).argmax(dim=1)
+
+    def enlarge(self, tiles: Tensor, branch: int) -> Tensor:
+        """Tiles (N, 3, t, t) through one branch, all at once: (N, 3, T, T)."""
+        plain = self.branches[branch]
+        centred = (tiles - plain.mean).contiguous(memory_format=torch.channels_last)
+        made = plain.network.stream().push(centred, last=True)
+        if plain.weight is None:
+            return made.add_(plain.mean)
+        made = made.contiguous()
+        add_residual(made, tiles, plain.weight, self.scale)
+        return made
+
+    def _window(self, window: Tensor, place: Placement, bias: float) -> tuple[Tensor, float, Tensor]:
+        """One window (1, 3, h, w): its pixels, multiply-adds and classes; each branch works on its own tiles and no others."""
+        height, width = window.shape[2:]
+        cut = Cut(place, height, width, TILE, STEP)
+        if cut.covers:
+            result, spent = window.new_zeros(1, 3, height * self.scale, width * self.scale), 0.0
+        else:
+            result, spent = resample(window, place, "bilinear"), float(multiply_adds(3, height, width, height * self.scale, width * self.scale, "bilinear"))
+        if not cut.count:
+            return result, spent, torch.full((height, width), self.NONE, dtype=torch.uint8)
+        cut.clear(result)
+        tiles = cut.tiles(window)
+        classes = self.decide(tiles, bias).cpu()
+        spent += cut.count * self.classifier.cost(*cut.sides)
+        for branch, plain in enumerate(self.branches):
+            own = (classes == branch).nonzero()[:, 0]
+            cost = plain.count(*cut.sides)
+            spent += cost * len(own)
+            for some in own.split(max(1, int(ENOUGH / cost)) if window.device.type == "cpu" else 256):
+                for index, pixels in zip(some.tolist(), self.enlarge(tiles[some], branch), strict=True):
+                    cut.add(result, index, pixels)
+        return result, spent, cut.spread(classes.to(torch.uint8), self.NONE)
+
+
+def build(checkpoint: Checkpoint, origin: str) -> ClassSrUpscaler:
+    """The upscaler of a checkpoint; `origin` names it in errors."""
+    blueprint = checkpoint.blueprint
+    try:
+        network = ClassSr(blueprint.scale, **blueprint.arguments)
+    except TypeError as error:
+        raise ValueError(f"{origin} asks for a ClassSR of {blueprint.arguments}, which cannot be built ({error})") from error
+    fill(network, checkpoint.tensors, origin)
+    return ClassSrUpscaler(network, blueprint)
+
+
+# What a branch's first layer is called in the published code -> the branch, and what reads its weights.
+READERS = {"entry": ("carn", carn.published), "head_conv": ("fsrcnn", fsrcnn.published), "conv_first": ("srresnet", srresnet.published)}
+
+
+def own_name(theirs: str) -> str:
+    """Our name for a weight of the published classifier."""
+    stage, _, rest = theirs.removeprefix("classifier.").partition(".")
+    if stage == "lastOut":
+        return f"tell.{rest}"
+    index, _, kind = rest.partition(".")
+    return f"look.{kind}" if index == "0" else f"think.{int(index) // 2 - 1}.{kind}"
+
+
+def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+    """Published weights (classifier, net1, net2 and so on, from light to heavy) as our checkpoint; the shapes tell the arguments.
+
+    ValueError naming a key that does not fit. A mean that the branches subtract themselves is used in place of `mean`.
+    """
+    origin = "the published ClassSR"
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = tensor
+    nets = [f"net{index}" for index in range(1, len(parts))]
+    if "classifier" not in parts or len(nets) < 2 or any(net not in parts for net in nets):
+        raise ValueError(f"{origin} holds 'classifier', 'net1', 'net2' and so on, but this file {', '.join(parts)}")
+    kinds = {READERS.get(name.partition(".")[0], (None,))[0] for net in nets for name in parts[net]} - {None}
+    if len(kinds) != 1:
+        raise ValueError(f"{origin} has branches of one kind ({', '.join(kind for kind, _ in READERS.values())}), not {sorted(kinds)}")
+    reader = next(reader for kind, reader in READERS.values() if kind in kinds)
+    red, green, blue = (-parts["net1"]["sub_mean.bias"]).tolist() if "sub_mean.bias" in parts["net1"] else mean
+    branches = [reader(parts[net], {}, (red, green, blue)) for net in nets]
+    classifier = Classifier(len(nets))
+    made = {f"classifier.{name}": t for name, t in adopt(classifier, parts["classifier"], own_name, origin).items()}
+    for index, branch in enumerate(branches):
+        made.update({f"branches.{index}.{name}": tensor for name, tensor in branch.tensors.items()})
+    first = branches[0].blueprint
+    arguments = {"branch": first.network, "branches": [branch.blueprint.arguments for branch in branches]}
+    return Checkpoint(Blueprint("classsr", first.scale, arguments, first.mean, first.residual), made)

@@ -1,0 +1,107 @@
+"""Pixel-level classification (PCSR, arXiv 2407.21448): choosing a sampler for each pixel, making it, smoothing where two samplers meet.
+
+Logits are (samplers, n), samplers from light to heavy; choices are uint8 indices of samplers.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from models.mlp import Mlp
+from models.nearest import Axis
+
+# Output pixels that a sampler takes at a time: 8192 of 74 floats are 2.3 MiB, about what the caches of two cores hold.
+BLOCK = 8192
+# Narrower parts take more.
+WIDE_BLOCK = 65536
+
+# From logits (samplers, n) to something about each pixel, (n,).
+Decide = Callable[[Tensor], Tensor]
+
+
+def difficulty(logits: Tensor) -> Tensor:
+    """Probability of the heavier half of the samplers, which the automatic decision looks at (section 3.4): (n,), 0..1."""
+    return logits.softmax(0)[(len(logits) + 1) // 2 :].sum(0)
+
+
+def by_threshold(thresholds: Tensor, logits: Tensor) -> Tensor:
+    """The sampler of each pixel is the number of thresholds, rising, that its difficulty exceeds: (n,)."""
+    return torch.bucketize(difficulty(logits), thresholds.to(logits)).to(torch.uint8)
+
+
+def by_probability(handicaps: Tensor, logits: Tensor) -> Tensor:
+    """The sampler of each pixel has the largest log probability less its handicap (samplers,); of equals the lighter: (n,)."""
+    scores = logits - handicaps.to(logits)[:, None]
+    best, chosen = scores[0], torch.zeros_like(scores[0], dtype=torch.uint8)
+    for index in range(1, len(scores)):
+        chosen.masked_fill_(scores[index] > best, index)
+        best = torch.maximum(best, scores[index])
+    return chosen
+
+
+def refine(pixels: Tensor, chosen: Tensor) -> None:
+    """Replace each pixel of the lightest sampler that touches one of another by the mean of its 3x3 neighbourhood, in place.
+
+    pixels: (C, H, W); chosen: (H, W). The outermost rows and columns stay as they are.
+    """
+    height, width = chosen.shape
+    step, above = max(1, WIDE_BLOCK // width), pixels[:, :1].clone()
+    for start in range(1, height - 1, step):
+        stop = min(start + step, height - 1)
+        source = torch.cat([above, pixels[:, start : stop + 1]], dim=1)  # rows start - 1 .. stop, not refined yet
+        above = source[:, -2:-1]
+        heavy = chosen[start - 1 : stop + 1] > 0
+        near = heavy[:-2] | heavy[1:-1] | heavy[2:]
+        touched = (near[:, :-2] | near[:, 1:-1] | near[:, 2:]) & ~heavy[1:-1, 1:-1]
+        sums = source[:, :-2] + source[:, 1:-1] + source[:, 2:]
+        means = (sums[:, :, :-2] + sums[:, :, 1:-1] + sums[:, :, 2:]).div_(9)
+        pixels[:, start:stop, 1:-1] = torch.where(touched, means, source[:, 1:-1, 1:-1])
+
+
+class Sheet:
+    """The output pixels of one window, made from some of its features after another.
+
+    pixels: (3, H, W), to which samplers add. chosen: (H, W), what was decided for each pixel. rows, columns: of the window.
+    """
+
+    def __init__(self, pixels: Tensor, chosen: Tensor, rows: Axis, columns: Axis) -> None:
+        self.pixels, self.chosen, self.rows, self.columns = pixels, chosen, rows, columns
+        device = chosen.device
+        self.source, self.beside = rows.source().to(device), columns.source().to(device)
+        self.phase, self.shift = rows.phase().to(device) * columns.scale.numerator, columns.phase().to(device)
+        self.blocks = (BLOCK, WIDE_BLOCK) if device.type == "cpu" else (chosen.numel(), chosen.numel())
+
+    def covered(self, row: int, count: int) -> slice:
+        """Output rows whose nearest input rows are `row` .. `row + count - 1` of the window."""
+        first, stop = torch.searchsorted(self.source, torch.tensor([row, row + count], device=self.source.device)).tolist()
+        return slice(first, stop)
+
+    def points(self, row: int, count: int) -> Tensor:
+        """The two rows of Mlp.table(), made of `count` input rows from `row` on, that each output pixel takes: (n, 2)."""
+        covered, width = self.covered(row, count), self.columns.length
+        feature = (self.source[covered, None] - row) * width + self.beside
+        constant = self.phase[covered, None] + (self.shift + count * width)
+        return torch.stack([feature, constant], dim=2).flatten(0, 1)
+
+    def decide(self, features: Tensor, points: Tensor, row: int, classifier: Mlp, decide: Decide) -> float:
+        """Set `chosen` of the pixels whose features (P, C) are given; multiply-adds."""
+        chosen = self.chosen[self.covered(row, len(features) // self.columns.length)].flatten()
+        table = classifier.table(features, self.rows, self.columns)
+        for some, found in zip(points.split(self.blocks[1]), chosen.split(self.blocks[1]), strict=True):
+            found.copy_(decide(classifier.at(table, some)))
+        return classifier.cost(len(features), len(points))
+
+    def make(self, features: Tensor, points: Tensor, row: int, samplers: Sequence[Mlp]) -> float:
+        """Add to the pixels whose features (P, C) are given what their samplers make, and no others; multiply-adds."""
+        covered, spent = self.covered(row, len(features) // self.columns.length), 0.0
+        pixels, chosen = self.pixels[:, covered].flatten(1), self.chosen[covered].flatten()
+        for index, sampler in enumerate(samplers):
+            places = (chosen == index).nonzero().flatten()
+            if not len(places):
+                continue
+            table = sampler.table(features, self.rows, self.columns)
+            for some in places.split(self.blocks[0]):
+                pixels.index_add_(1, some, sampler.at(table, points.index_select(0, some)))
+            spent += sampler.cost(len(features), len(places))
+        return spent

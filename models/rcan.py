@@ -1,0 +1,175 @@
+"""RCAN (Zhang, Li, Li, Wang, Zhong and Fu 2018, "Image Super-Resolution Using Very Deep Residual Channel Attention Networks"):
+groups of residual blocks whose channels are weighed by what the whole window holds of them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models import edsr
+from models.edsr import Tail
+from models.official import centre, numbered, one_scale, unit
+from models.stages import Rejoin, Staged, feed
+from models.stream import Convolve, Stream
+from models.weights import Blueprint, Checkpoint, adopt, told
+
+
+class Attention(nn.Module):
+    """Weight of each channel from its mean over the window (equations 6 to 8): (N, C, h, w) -> (N, C, 1, 1), 0..1."""
+
+    def __init__(self, features: int, reduction: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(features, features // reduction, 1)
+        self.excite = nn.Conv2d(features // reduction, features, 1)
+
+    def weigh(self, means: Tensor) -> Tensor:
+        """Weights from the means (N, C, 1, 1)."""
+        return torch.sigmoid(self.excite(self.squeeze(means).relu()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weigh(x.mean(dim=(2, 3), keepdim=True))
+
+
+class Block(nn.Module):
+    """Residual channel attention block (equations 9 and 10): two 3x3 convolutions with a ReLU between, weighed, added to the input."""
+
+    def __init__(self, features: int, reduction: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(features, features, 3, padding=1)
+        self.second = nn.Conv2d(features, features, 3, padding=1)
+        self.attention = Attention(features, reduction)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """What the two convolutions make of x (N, C, h, w), not yet weighed."""
+        return self.second(self.first(x).relu_())
+
+    def gated(self, x: Tensor, gate: Tensor) -> Tensor:
+        """The block with its residual times `gate` (N, 1, h, w) before it is weighed."""
+        made = self.residual(x) * gate
+        return x + made * self.attention(made)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.residual(x)
+        return x + made * self.attention(made)
+
+
+class Group(nn.Module):
+    """Residual group (equation 5): blocks and a 3x3 convolution, added to the input."""
+
+    def __init__(self, blocks: int, features: int, reduction: int) -> None:
+        super().__init__()
+        self.blocks: Iterable[Block] = nn.ModuleList(Block(features, reduction) for _ in range(blocks))  # type: ignore[assignment]
+        self.join = nn.Conv2d(features, features, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = x
+        for block in self.blocks:
+            inner = block(inner)
+        return x + self.join(inner)
+
+
+class Rcan(Staged):
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; looks at the whole window (reach None).
+
+    groups, blocks: residual groups and the blocks of each; features: channels; reduction: of the channels inside the attention.
+    """
+
+    reach: int | None = None
+
+    def __init__(self, scale: int = 4, groups: int = 10, blocks: int = 20, features: int = 64, reduction: int = 16) -> None:
+        super().__init__()
+        if scale not in (2, 3, 4):
+            raise ValueError(f"RCAN is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
+        if not 1 <= reduction <= features:
+            raise ValueError(f"an attention over {features} channels cannot be reduced {reduction} times; give 1 to {features}")
+        self.scale, self.features = scale, features
+        self.entry = nn.Conv2d(3, features, 3, padding=1)
+        self.groups: Iterable[Group] = nn.ModuleList(Group(blocks, features, reduction) for _ in range(groups))  # type: ignore[assignment]
+        self.join = nn.Conv2d(features, features, 3, padding=1)
+        self.tail = Tail(scale, features)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He's normal weights, damped where a branch joins and at the exit, so that training starts near the residual."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            for group in self.groups:
+                group.join.weight.mul_(0.1)
+                for block in group.blocks:
+                    block.second.weight.mul_(0.1)
+            self.tail.exit.weight.mul_(0.02)
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        return list(self.groups)
+
+    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        entered = self.entry(x)
+        return entered, entered
+
+    def finish(self, kept: Tensor, body: Tensor) -> Tensor:
+        return self.tail(kept + self.join(body))
+
+    def finishing(self) -> Stream:
+        return Rejoin(self.features, Convolve.of(self.join), self.tail.stream())
+
+    def stream(self) -> Stream:
+        """The same network, fed with all rows at once."""
+        return Whole(self)
+
+
+class Whole:
+    """RCAN fed with all rows at once: every block needs the mean of the whole window. Its end, whose maps are the largest, goes by rows."""
+
+    def __init__(self, network: Rcan) -> None:
+        self.network = network
+
+    def push(self, rows: Tensor, last: bool) -> Tensor:
+        assert last, "an attention over the whole window takes all of its rows at once"
+        kept, body = self.network.enter(rows)
+        for layer in self.network.layers:
+            body = layer(body)
+        return torch.cat(list(feed(self.network.finishing(), [kept, body], self.network.behind)), dim=2)
+
+
+# Place in the published block -> layer of ours.
+PLACES = {"0": "first", "2": "second", "3.conv_du.0": "attention.squeeze", "3.conv_du.2": "attention.excite"}
+
+
+def own_name(theirs: str, growing: Sequence[str]) -> str | None:
+    """Our name for a weight of the published RCAN (APE), whose head and tail are EDSR's. growing: numbered("tail.0.")."""
+    layer, _, part = theirs.rpartition(".")
+    stage, *inner = layer.split(".")
+    if stage != "body" or len(inner) == 1:  # body.4: behind the last group
+        return edsr.own_name(theirs, growing)
+    if len(inner) == 3:  # body.0.body.2: behind the last block of a group
+        return f"groups.{inner[0]}.join.{part}"
+    return f"groups.{inner[0]}.blocks.{inner[2]}.{PLACES['.'.join(inner[4:])]}.{part}"  # body.0.body.1.body.3.conv_du.0
+
+
+def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of our RCAN from the published ones; ValueError naming one that is missing."""
+    try:
+        shape = {"groups": config["n_resgroups"], "blocks": config["n_resblocks"], "features": config["n_feats"]}
+    except KeyError as error:
+        raise ValueError(f"the configuration of a published RCAN lacks {error}; give n_resgroups, n_resblocks and n_feats") from error
+    return {**shape, "reduction": config.get("reduction", 16)}
+
+
+def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+    """Published weights, for values 0..rgb_range (255 where config does not tell), as our checkpoint; the mean is in the weights.
+
+    config: n_resgroups, n_resblocks, n_feats, scale, reduction (16 where it is missing). ValueError naming what does not fit.
+    """
+    given = told(config)
+    top, scale = float(given.get("rgb_range", 255)), one_scale(given.get("scale", 4))
+    network = Rcan(scale, **arguments(given))
+    names = partial(own_name, growing=numbered(tensors, "tail.0."))
+    weights = unit(adopt(network, tensors, names, "the published RCAN"), "entry", "tail.exit", top)
+    return Checkpoint(Blueprint("rcan", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)), weights)

@@ -1,0 +1,145 @@
+"""Encoders that can run with only the first of their hidden channels (AnySR, arXiv 2407.04241, section 3.2 and 3.3).
+
+What a block computes is weighed, channel by channel, by what the whole window holds of it and by the scale.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.rdn import Dense
+from models.stages import feed
+from models.stream import Chain, Convolve, Delay, Skip, Stream
+
+# Pooled channels between two places where the scale is told.
+RUN = 16
+
+
+def with_scale(pooled: Tensor, scale: Fraction) -> Tensor:
+    """Pooled channels (N, C) with the scale twice behind each full run of 16: (N, C + 2 * (C // 16)).
+
+    Its sign is negative where ten times the scale is odd, as in the published code.
+    """
+    sign = -1.0 if (10 * scale).denominator == 1 and (10 * scale) % 2 == 1 else 1.0
+    pair = pooled.new_full((len(pooled), 2), sign * float(scale))
+    parts = []
+    for run in pooled.split(RUN, dim=1):
+        parts += [run, pair] if run.shape[1] == RUN else [run]
+    return torch.cat(parts, dim=1)
+
+
+class Gate(nn.Module):
+    """Weights 0..1 of hidden channels from their means over the window and the scale (section 3.3); `channels` at full width."""
+
+    def __init__(self, channels: int, inner: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Linear(channels + 2 * (channels // RUN), inner)
+        self.excite = nn.Linear(inner, channels)
+
+    def forward(self, pooled: Tensor, scale: Fraction) -> Tensor:
+        """(N, kept) -> (N, kept)."""
+        told, kept = with_scale(pooled, scale), pooled.shape[1]
+        inner = F.relu(F.linear(told, self.squeeze.weight[:, : told.shape[1]], self.squeeze.bias))
+        return torch.sigmoid(F.linear(inner, self.excite.weight[:kept], self.excite.bias[:kept]))
+
+    def cost(self, kept: int) -> int:
+        """Multiply-adds for one window."""
+        return self.squeeze.out_features * (2 * kept + 2 * (kept // RUN))
+
+
+def tap_sums(x: Tensor) -> Tensor:
+    """What each tap of a 3x3 convolution with zeros around x (N, C, h, w) sees in all: (N, C, 3, 3).
+
+    The mean of the convolution's output follows from it alone.
+    """
+    total = x.sum(dim=(2, 3))
+    rows = [x[:, :, -1].sum(dim=2), torch.zeros_like(total), x[:, :, 0].sum(dim=2)]  # that the tap of row -1, 0, 1 does not see
+    columns = [x[..., -1].sum(dim=2), torch.zeros_like(total), x[..., 0].sum(dim=2)]
+    both = [[x[:, :, i, j] if i is not None and j is not None else torch.zeros_like(total) for j in (-1, None, 0)] for i in (-1, None, 0)]
+    seen = [total - rows[i] - columns[j] + both[i][j] for i in range(3) for j in range(3)]
+    return torch.stack(seen, dim=2).unflatten(2, (3, 3))
+
+
+class EdsrBlock(nn.Module):
+    """EDSR's residual block with a gate on its hidden channels, of which only the first are computed."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(features, features, 3, padding=1)
+        self.gate = Gate(features, 2 * features)
+        self.second = nn.Conv2d(features, features, 3, padding=1)
+
+    def kept(self, width: float) -> int:
+        """Hidden channels at a share of `width`, rounded down, at least one."""
+        return max(1, int(self.first.out_channels * width))
+
+    def forward(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
+        kept = self.kept(width)
+        assert self.first.bias is not None
+        hidden = F.conv2d(x, self.first.weight[:kept], self.first.bias[:kept], padding=1)
+        gate = self.gate(hidden.mean(dim=(2, 3)), scale)
+        return x + F.conv2d(F.relu(hidden * gate[:, :, None, None]), self.second.weight[:, :kept], self.second.bias, padding=1)
+
+    def stream(self, x: Tensor, scale: Fraction, width: float) -> Stream:
+        """The same block for one window x (1, C, h, w), to be fed with its rows.
+
+        The gate is known before the hidden channels are, and being positive it can be drawn through the ReLU into the second convolution.
+        """
+        kept = self.kept(width)
+        assert self.first.bias is not None
+        first, bias = self.first.weight[:kept], self.first.bias[:kept]
+        gate = self.gate(F.linear(tap_sums(x).flatten(1), first.flatten(1)) / (x.shape[2] * x.shape[3]) + bias, scale)
+        second = (self.second.weight[:, :kept] * gate[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        return Skip(Chain(Convolve(first, bias), torch.relu_, Convolve(second, self.second.bias)))
+
+    def cost(self, pixels: int, width: float) -> int:
+        """Multiply-adds for one window of so many pixels, as streamed."""
+        kept, features = self.kept(width), self.first.out_channels
+        return 18 * features * kept * pixels + 9 * features * kept + self.gate.cost(kept)
+
+
+class SlimEdsr(nn.Module):
+    """EDSR without its enlarging part, of slim blocks: (N, 3, h, w) -> (N, features, h, w)."""
+
+    def __init__(self, blocks: int = 16, features: int = 64) -> None:
+        super().__init__()
+        self.features = features
+        self.entry = nn.Conv2d(3, features, 3, padding=1)
+        self.blocks: Sequence[EdsrBlock] = nn.ModuleList(EdsrBlock(features) for _ in range(blocks))  # type: ignore[assignment]
+        self.join = nn.Conv2d(features, features, 3, padding=1)
+
+    def forward(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
+        """scale: told to the gates; width: share of the hidden channels, above 0 to 1. The form that is trained."""
+        entered = x = self.entry(x)
+        for block in self.blocks:
+            x = block(x, scale, width)
+        return entered + self.join(x)
+
+    def run(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
+        """The same for one window (1, 3, h, w), a few rows at a time."""
+        entered = fed(Convolve.of(self.entry), x, 1)
+        body = entered.clone()
+        for block in self.blocks:
+            refill(body, block.stream(body, scale, width), 2)
+        return fed(Convolve.of(self.join), body, 1).add_(entered)
+
+    def cost(self, pixels: int, width: float) -> int:
+        """Multiply-adds of run() for one window of so many pixels."""
+        ends = 9 * self.features * (3 + self.features) * pixels
+        return ends + sum(block.cost(pixels, width) for block in self.blocks)
+
+
+def fed(stream: Stream, x: Tensor, reach: int) -> Tensor:
+    """What a stream makes of one window x (1, C, h, w): a new map."""
+    return torch.cat(list(feed(stream, [x], reach)), dim=2)
+
+
+def refill(x: Tensor, stream: Stream, reach: int) -> None:
+    """What a stream makes of one window x (1, C, h, w), in its place."""
+    row = 0
+    for made in feed(stream, [x], reach):
+        x[:, :, row : row + made.shape[2]] = made
+        row += made.shape[2]

@@ -1,0 +1,114 @@
+"""SRResNet without batch norm, around a bilinear enlargement: the network of Ledig et al. 2017, "Photo-Realistic Single Image
+Super-Resolution Using a Generative Adversarial Network", section 2.1.1, as PCSR (arXiv 2407.21448, section 4) changes and trains it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.stream import Chain, Convolve, Finely, RowNetwork, Skip, Stream, shuffle
+from models.weights import Blueprint, Checkpoint, adopt, told
+
+# Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
+TAIL = 1024
+LEAK = 0.1
+
+soften = partial(F.leaky_relu_, negative_slope=LEAK)
+
+
+class Block(nn.Module):
+    """Residual block without batch norm: two 3x3 convolutions with a ReLU between, added to the input; reaches 2 pixels."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(features, features, 3, padding=1)
+        self.second = nn.Conv2d(features, features, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(x)))
+
+    def stream(self) -> Stream:
+        """The same block, fed by rows."""
+        return Skip(Chain(Convolve.of(self.first), torch.relu_, Convolve.of(self.second)))
+
+
+class Srresnet(RowNetwork):
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; the bilinear enlargement is added outside.
+
+    features: channels; blocks: residual blocks. features_only: what comes before the enlarging part, (N, features, h, w), at scale 1.
+    """
+
+    def __init__(self, scale: int = 4, features: int = 64, blocks: int = 16, features_only: bool = False) -> None:
+        super().__init__()
+        if scale not in (2, 3, 4):
+            raise ValueError(f"SRResNet is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
+        self.scale = 1 if features_only else scale
+        # Entry 1, two for each block; then the first growing convolution 1, and the finer ones together less than two pixels.
+        self.reach = 2 * blocks + (1 if features_only else 3)
+        self.features = features
+        self.entry = nn.Conv2d(3, features, 3, padding=1)
+        self.blocks: Iterable[Block] = nn.ModuleList(Block(features) for _ in range(blocks))  # type: ignore[assignment]
+        self.steps = () if features_only else (2, 2) if scale == 4 else (scale,)
+        self.grow: Iterable[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+            nn.Conv2d(features, features * step * step, 3, padding=1) for step in self.steps
+        )
+        if not features_only:
+            self.smooth = nn.Conv2d(features, features, 3, padding=1)
+            self.exit = nn.Conv2d(features, 3, 3, padding=1)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He's normal weights times 0.1, as the authors do, so that training starts near the residual."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                with torch.no_grad():
+                    module.weight.mul_(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge x (N, 3, h, w), or its features; the form that is trained."""
+        x = F.leaky_relu(self.entry(x), LEAK)
+        for block in self.blocks:
+            x = block(x)
+        if not self.steps:
+            return x
+        for grow, step in zip(self.grow, self.steps, strict=True):
+            x = F.leaky_relu(F.pixel_shuffle(grow(x), step), LEAK)
+        return self.exit(F.leaky_relu(self.smooth(x), LEAK))
+
+    def stream(self) -> Stream:
+        """The same network, fed by rows."""
+        body = Chain(Convolve.of(self.entry), soften, *(block.stream() for block in self.blocks))
+        if not self.steps:
+            return body
+        tail: list[Stream | Callable[[Tensor], Tensor]] = []
+        for grow, step in zip(self.grow, self.steps, strict=True):
+            tail += [Convolve.of(grow), soften, shuffle(step)]
+        return Chain(body, Finely(Chain(*tail, Convolve.of(self.smooth), soften, Convolve.of(self.exit)), TAIL))
+
+
+def own_name(theirs: str) -> str:
+    """Our name for a weight of the published SRResNet."""
+    stage, _, rest = theirs.partition(".")
+    if stage == "recon_trunk":
+        block, layer, part = rest.split(".")
+        return f"blocks.{block}.{'first' if layer == 'conv1' else 'second'}.{part}"
+    return {"conv_first": "entry", "upconv1": "grow.0", "upconv2": "grow.1", "HRconv": "smooth", "conv_last": "exit"}.get(stage, stage) + (
+        f".{rest}"
+    )
+
+
+def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+    """Weights under the names of the published code, with its constructor arguments (nf, nb, upscale), as our checkpoint.
+
+    ValueError, naming key and shapes, where they do not fit.
+    """
+    given = told(config)
+    scale, features, blocks = int(given.get("upscale", given.get("scale", 4))), int(given.get("nf", 64)), int(given.get("nb", 16))
+    found = adopt(Srresnet(scale, features, blocks), tensors, own_name, "the published SRResNet")
+    return Checkpoint(Blueprint("srresnet", scale, {"features": features, "blocks": blocks}, mean, "bilinear"), found)

@@ -1,0 +1,106 @@
+"""Training of PCSR (arXiv 2407.21448, section 3.4) in stages: encoder and heaviest sampler; the lighter samplers; the classifier.
+
+The paper trains each lighter sampler together with the classifier, on the error of the probability-weighted mixture of all samplers'
+pixels and with an even use of the samplers. But a pixel is never a mixture when it is used: here lighter samplers learn from all
+pixels, and the classifier from the error that its choice would leave on average.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.nearest import Axis, axes
+from models.pcsr import Pcsr
+from models.resample import resample
+from models.train.plain import Task
+from models.upscaler import Placement
+from models.weights import Blueprint
+
+# Weights of the paper's two losses.
+MIXTURE, EVEN = 1000.0, 3.0
+# Share of the heaviest sampler's error that moves a logit by one.
+SPREAD = 0.05
+
+
+def grid(lr: Tensor, blueprint: Blueprint) -> tuple[Axis, Axis, Tensor, Tensor]:
+    """Of crops lr (N, 3, h, w): rows and columns, the crops around the mean, and the bilinear enlargement (N, 3, H, W)."""
+    height, width = lr.shape[-2:]
+    place = Placement.whole((height, width), Fraction(blueprint.scale))
+    rows, columns = axes(place, 0, height, width)
+    return rows, columns, lr - lr.new_tensor(blueprint.mean).view(3, 1, 1), resample(lr, place, "bilinear")
+
+
+def by(index: int) -> Callable[[nn.Module, Tensor, Blueprint], Tensor]:
+    """Enlarging by one sampler alone."""
+
+    def image(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+        assert isinstance(network, Pcsr)
+        rows, columns, centred, residual = grid(lr, blueprint)
+        return residual + network.samplers[index](network.encoder(centred), rows, columns).float()
+
+    return image
+
+
+def all_of(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
+    """Probabilities (N, samplers, H, W) and every sampler's image (N, samplers, 3, H, W)."""
+    assert isinstance(network, Pcsr)
+    rows, columns, centred, residual = grid(lr, blueprint)
+    logits, made = network(centred, rows, columns)
+    return torch.softmax(logits.float(), dim=1), torch.stack([residual + one.float() for one in made], dim=1)
+
+
+def chosen(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+    """Each pixel by the sampler of the largest probability: k = 0, without refinement."""
+    shares, images = all_of(network, lr, blueprint)
+    best = shares.argmax(dim=1)[:, None, None].expand(-1, 1, 3, -1, -1)
+    return images.gather(1, best)[:, 0]
+
+
+def lighter_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+    """Mean absolute error of each sampler but the heaviest, at all pixels."""
+    _, images = all_of(network, lr, blueprint)
+    return F.l1_loss(images[:, :-1], hr[:, None].expand_as(images[:, :-1]))
+
+
+def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+    """Squared error that choosing by these probabilities leaves, as a share of the heaviest sampler's; less their entropy; even use.
+
+    Without the entropy, probabilities would go to 0 and 1 however little is at stake. With it a logit is the error that is expected of
+    its sampler, so that raising k gives up the pixels with the least to lose first. The square is what PSNR asks for.
+    """
+    shares, images = all_of(network, lr, blueprint)
+    errors = (images - hr[:, None]).square().mean(dim=2).detach()
+    left = (shares * errors).sum(dim=1).mean() / errors[:, -1].mean()
+    entropy = -(shares * shares.clamp_min(1e-9).log()).sum(dim=1).mean()
+    return left - SPREAD * entropy + EVEN * uneven(shares)
+
+
+def uneven(shares: Tensor) -> Tensor:
+    """How far the mean use of each sampler is from an equal one, of probabilities (N, samplers, H, W)."""
+    return (shares.mean(dim=(0, 2, 3)) - 1 / shares.shape[1]).abs().sum()
+
+
+def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+    """The paper's: L1 of the mixture, and the distance of the mean probabilities from an even use (section 3.4)."""
+    shares, images = all_of(network, lr, blueprint)
+    mixture = (shares[:, :, None] * images).sum(dim=1)
+    return MIXTURE * F.l1_loss(mixture, hr) + EVEN * uneven(shares)
+
+
+def heaviest_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+    """Mean absolute error of the heaviest sampler at all pixels."""
+    return F.l1_loss(by(-1)(network, lr, blueprint), hr)
+
+
+def stages(samplers: int) -> dict[str, Task]:
+    """Tasks by name, in their order; "mixture" is the paper's way and stands in the place of the two before it."""
+    lighter = tuple(f"samplers.{index}." for index in range(samplers - 1))
+    return {
+        "heaviest": Task(heaviest_loss, by(-1), ("encoder.", f"samplers.{samplers - 1}.")),
+        "lighter": Task(lighter_loss, by(0), lighter),
+        "choice": Task(choice_loss, chosen, ("classifier.",)),
+        "mixture": Task(paper_loss, chosen, ("classifier.", *lighter)),
+    }

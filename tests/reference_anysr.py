@@ -1,0 +1,46 @@
+"""AnySR against recorded outputs of the published network."""
+
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.anysr import AnySr, published, width_by_scale
+from models.nearest import Axis
+from models.weights import fill
+from tests.reference_dense import compare
+from tests.reference_file import Line, Reference
+
+TOLERANCE = 2e-5
+
+
+def check(reference: Reference) -> list[Line]:
+    """One line for each out.CASE.sSCALE.eENTIRE.sr and .feat_mean_abs."""
+    checkpoint = published(reference.weights, reference.config, reference.mean)
+    network = AnySr(**checkpoint.blueprint.arguments).eval()
+    fill(network, checkpoint.tensors, reference.path.name)
+    lines = []
+    for name, setting in reference.settings.items():
+        scale, lr = Fraction(str(setting["scale"])), reference.inputs[f"{name.split('.')[0]}.lr"]
+        centred = lr - torch.tensor(checkpoint.blueprint.mean).view(3, 1, 1)
+        width = 1.0 if setting["entire_net"] else width_by_scale(network.kind, scale)
+        with torch.inference_mode():
+            found = {"feat_mean_abs": network.encoder(centred, scale, width).abs().mean(dim=(2, 3))}
+            rows, columns = (
+                Axis(Fraction(count, length), 0, count, 0, length)
+                for count, length in zip(setting["out_hw"], lr.shape[-2:], strict=True)
+            )
+            found["sr"] = enlarged(network, lr, centred, rows, columns, scale, width, setting["cell_multiplier"])
+        for kind, made in found.items():
+            if f"{name}.{kind}" in reference.outputs:
+                lines.append(compare(f"out.{name}.{kind}", made, reference.outputs[f"{name}.{kind}"], TOLERANCE, 1e-5))
+    return lines
+
+
+def enlarged(
+    network: AnySr, lr: Tensor, centred: Tensor, rows: Axis, columns: Axis, scale: Fraction, width: float, stretch: float
+) -> Tensor:
+    """The published grid: as many output pixels as the size was rounded to, over the whole image."""
+    base = F.interpolate(lr, size=(rows.count, columns.count), mode="bilinear", align_corners=False)
+    return base + network(centred, rows, columns, scale, width, stretch)

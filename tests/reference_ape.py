@@ -1,0 +1,113 @@
+"""APE against recorded outputs of the published one: exits, what the regressor says, images, and a tiled image."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.ape import Ape, ApeUpscaler, build, published
+from models.upscaler import Placement
+from tests.reference_file import Line, Reference
+
+# On the range 0..255 of the recorded images; of the regressor, which nothing tells a bound for but the margin of the thresholds, 0.025.
+IMAGE, REGRESSOR = 2e-3, 1e-4
+
+
+def check(reference: Reference) -> list[Line]:
+    """One line for each output."""
+    upscaler = build(published(reference.weights, reference.config, reference.mean), reference.path.name)
+    top = float(reference.config.get("rgb_range", 255))
+    with torch.inference_mode():
+        lines = [
+            line
+            for case, settings in reference.settings.items()
+            for line in (check_tiled if case == "tile" else check_case)(upscaler, reference, case, settings, top)
+        ]
+        return lines + check_exits(upscaler, reference, top)
+
+
+def check_case(upscaler: ApeUpscaler, reference: Reference, case: str, settings: dict[str, Any], top: float) -> list[Line]:
+    """Images and exits of the patches at one threshold, and the regressor at the last exit on features frozen at each one's own."""
+    patches, threshold = reference.inputs["patches"] / top, settings["exit_threshold"]
+    made = upscaler(patches, whole(upscaler, patches), given={"threshold": threshold})
+    found = {
+        "sr": (made.pixels * top, IMAGE),
+        "exit_index": (made.choice, 0.0),
+        "decision_last": (frozen(upscaler, patches, made.choice), REGRESSOR),
+    }
+    return [compare(reference, f"{case}.{kind}", *value) for kind, value in found.items() if f"{case}.{kind}" in reference.outputs]
+
+
+def frozen(upscaler: ApeUpscaler, patches: Tensor, left: Tensor | None) -> Tensor:
+    """What the regressor says of the features that each patch stopped with, or else of those at the last exit: (N,)."""
+    assert left is not None
+    told = exits(upscaler.method, patches - upscaler.plain.mean)
+    return told[left, torch.arange(len(patches))]  # -1 is the last exit
+
+
+def exits(method: Ape, centred: Tensor) -> Tensor:
+    """The regressor at all exits, (exits, N)."""
+    return method(centred).capacity
+
+
+def check_exits(upscaler: ApeUpscaler, reference: Reference, top: float) -> list[Line]:
+    """What the regressor says at all exits and the images there, nothing leaving early."""
+    lines = []
+    patches = reference.inputs.get("patches")
+    if "all_exits.ic" in reference.outputs and patches is not None:
+        lines.append(compare(reference, "all_exits.ic", exits(upscaler.method, patches / top - upscaler.plain.mean), REGRESSOR))
+    if "all_exits.sr" in reference.outputs and patches is not None:
+        count = reference.outputs["all_exits.sr"].shape[1]
+        windows = patches[:count] / top
+        images = upscaler.method(windows - upscaler.plain.mean).images
+        completed = [upscaler.plain.complete(image, windows) * top for image in images]
+        lines.append(compare(reference, "all_exits.sr", torch.stack(completed), IMAGE))
+    return lines
+
+
+def check_tiled(upscaler: ApeUpscaler, reference: Reference, case: str, settings: dict[str, Any], top: float) -> list[Line]:
+    """The tiled run: patches that step over the image while they fit, the rest dropped; overlaps summed, then halved seam by seam."""
+    image, size, step = reference.inputs[f"{case}.image"] / top, settings["patch_size_lr"], settings["step_lr"]
+    rows, columns = (range(0, length - size + 1, step) for length in image.shape[2:])
+    patches = torch.cat([image[:, :, y : y + size, x : x + size] for y in rows for x in columns])
+    made = upscaler(patches, whole(upscaler, patches), given={"threshold": settings["exit_threshold"]})
+    assert made.choice is not None
+    scale = upscaler.method.scale
+    joined = join(made.pixels * top, len(rows), len(columns), scale * step, scale * size)
+    found = {"sr": (joined, IMAGE), "exit_index": (made.choice.view(len(rows), len(columns)), 0.0)}
+    return [compare(reference, f"{case}.{kind}", *value) for kind, value in found.items() if f"{case}.{kind}" in reference.outputs]
+
+
+def join(patches: Tensor, rows: int, columns: int, step: int, size: int) -> Tensor:
+    """Patches (rows * columns, C, size, size) as one image (1, C, H, W): sums, with the overlap strip before each seam halved."""
+    height, width = (step * (count - 1) + size for count in (rows, columns))
+    joined = patches.new_zeros(1, patches.shape[1], height, width)
+    for index, patch in enumerate(patches):
+        y, x = index // columns * step, index % columns * step
+        joined[0, :, y : y + size, x : x + size] += patch
+    for x in seams(columns, step):
+        joined[:, :, :, x : x + size - step] /= 2
+    for y in seams(rows, step):
+        joined[:, :, y : y + size - step] /= 2
+    return joined
+
+
+def seams(count: int, step: int) -> Iterable[int]:
+    """Where the overlap of each patch but the first with the one before begins."""
+    return range(step, step * count, step)
+
+
+def whole(upscaler: ApeUpscaler, patches: Tensor) -> Placement:
+    """Patches that are whole images."""
+    return Placement(Fraction(upscaler.method.scale), (patches.shape[2], patches.shape[3]), ((0, 0),) * len(patches))
+
+
+def compare(reference: Reference, key: str, made: Tensor | None, tolerance: float) -> Line:
+    """The line of one output."""
+    wanted = reference.outputs[key]
+    if made is None or made.shape != wanted.shape:
+        return Line(f"out.{key}", float("inf"), tolerance, False)
+    error = (made.to(wanted.dtype) - wanted).abs().max().item()
+    return Line(f"out.{key}", error, tolerance, error <= tolerance)

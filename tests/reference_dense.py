@@ -1,0 +1,50 @@
+"""CARN and FSRCNN as plain networks, against recorded outputs of the published ones."""
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from models import UPSCALERS
+from models.convert import PUBLISHED
+from models.plain import PlainUpscaler
+from models.upscaler import Placement
+from tests.reference_file import Line, Reference
+
+ABSOLUTE, RELATIVE = 2e-5, 1e-5
+
+
+def check(reference: Reference) -> list[Line]:
+    """One line for each out.CASE.sr."""
+    checkpoint = PUBLISHED[reference.config["name"]](reference.weights, reference.config, reference.mean)
+    upscaler = UPSCALERS[checkpoint.blueprint.network](checkpoint, reference.path.name)
+    assert isinstance(upscaler, PlainUpscaler)
+    lines = []
+    for key, wanted in reference.outputs.items():
+        case, _, kind = key.rpartition(".")
+        if kind != "sr" or f"{case}.lr" not in reference.inputs:
+            continue
+        made = enlarge(upscaler, reference.inputs[f"{case}.lr"], wanted)
+        lines.append(compare(f"out.{key}", made, wanted, ABSOLUTE, RELATIVE))
+    return lines
+
+
+def enlarge(upscaler: PlainUpscaler, lr: Tensor, wanted: Tensor) -> Tensor:
+    """Enlarge as the published network does; it is one or two pixels too large for FSRCNN at scales other than 4."""
+    scale, (height, width) = upscaler.scale, (lr.shape[-2], lr.shape[-1])
+    surplus = wanted.shape[-1] - scale * width
+    with torch.inference_mode():
+        if surplus == 0:
+            return upscaler(lr, Placement.whole((height, width), Fraction(scale))).pixels
+        network = upscaler.network
+        network.enlarge.padding, network.enlarge.output_padding = (3, 3), (1, 1)  # type: ignore[union-attr, assignment]
+        return network(lr - upscaler.mean) + upscaler.mean
+
+
+def compare(key: str, made: Tensor, wanted: Tensor, absolute: float, relative: float = 0.0) -> Line:
+    """The line of a tensor whose values may differ by `absolute` and by `relative` of their size."""
+    if made.shape != wanted.shape:
+        return Line(key, float("inf"), absolute, False)
+    error = (made - wanted).abs()
+    within = bool((error <= absolute + relative * wanted.abs()).all())
+    return Line(key, error.max().item(), absolute, within)
