@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from jobs.networks import models
 from jobs.options import BytesType, ScaleType, shared, to_options
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.images import Selection, open_image
@@ -342,33 +343,7 @@ def ingest(
         emit(as_json, content, f"{output}: {image.shape[2]}x{image.shape[1]} pixels, {image.shape[0]} channels, {image.dtype.name}")
 
 
-@cli.command()
-@click.option("--json", "as_json", is_flag=True)
-@click.option("--debug", is_flag=True)
-def models(as_json: bool, debug: bool) -> None:
-    """The networks that can be tiers."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from models import listing
-
-    found = listing()
-    if as_json:
-        print(json.dumps({"status": "done", "models": found, "error": None}))
-        return
-    table = Table("name", "scales", "parameters", "reach", "multiply-adds/pixel", "PSNR on Set14")
-    for entry in found:
-        scales = "any" if entry["scales"] is None else ", ".join(f"x{scale}" for scale in entry["scales"])
-        psnr = (entry.get("psnr") or {}).get("Set14")
-        table.add_row(
-            entry["name"],
-            scales,
-            f"{entry['parameters']:,}",
-            "whole window" if entry["reach"] is None else str(entry["reach"]),
-            f"{entry['cost_per_pixel']:,.0f}",
-            "" if psnr is None else f"{psnr:.2f} dB",
-        )
-    Console(width=max(100, Console().width)).print(table)
+cli.add_command(models)
 
 
 @cli.command()
@@ -400,6 +375,15 @@ def train_network(line: tuple[str, ...]) -> None:
     from jobs.train import main as train
 
     raise Ended(train(line))
+
+
+@cli.command("nightly", add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("line", nargs=-1, type=click.UNPROCESSED)
+def nightly_archive(line: tuple[str, ...]) -> None:
+    """Enlarge what is new or changed in an archive until a window closes."""
+    from jobs.nightly import command
+
+    command.main(list(line), prog_name="tierscale nightly", standalone_mode=False)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -441,4 +425,7 @@ def fail(text: str, code: int, as_json: bool, debug: bool) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # Under its own name, so that it catches what other modules of jobs raise.
+    from jobs.cli import main as run_main
+
+    run_main()

@@ -84,6 +84,7 @@ SHARED: list[Callable[[Any], Any]] = [
     click.option("--z", type=int, help="Plane of a stack."),
     click.option("--t", type=int, help="Time point."),
     click.option("--nodata", type=float, help="Value that stands for missing pixels."),
+    click.option("--exact-statistics", is_flag=True, help="Tiers NAME@auto look at all of the image, at full price, not at a sample."),
 ]
 
 
@@ -114,4 +115,5 @@ def to_options(given: dict[str, Any]) -> Options:
         z=given["z"],
         t=given["t"],
         nodata=given["nodata"],
+        exact_statistics=bool(given.get("exact_statistics")),
     )

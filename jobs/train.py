@@ -97,7 +97,7 @@ def prepare(options: argparse.Namespace) -> Trainer:
 
 def read(options: argparse.Namespace, trainer: Trainer) -> tuple[list[Photo], list[Photo]]:
     """Photos to train on and to watch, in the device's memory."""
-    scale = trainer.blueprint.scale
+    scale = trainer.scale
     photos = read_photos(options.hr, scale, trainer.schedule.crop)
     if options.watch:
         watched = [photo(path.name, read_image(path), scale) for path in image_files(options.watch)]

@@ -9,15 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models import pcsr, plain
+from models import adadsr, anysr, ape, classsr, pcsr, plain
 from models.bicubic import Bicubic
 from models.carn import Carn
 from models.edsr import Edsr
 from models.efforts import read_efforts
 from models.fsrcnn import Fsrcnn
+from models.rcan import Rcan
+from models.rdn import Rdn
 from models.scout import Scout, read_scout
 from models.srresnet import Srresnet
 from models.upscaler import Upscaler
+from models.vdsr import Vdsr
 from models.weights import Checkpoint, digest_file, read_checkpoint
 
 ZOO = Path(__file__).parent / "zoo"
@@ -28,7 +31,14 @@ UPSCALERS: dict[str, Callable[[Checkpoint, str], Upscaler]] = {
     "carn": partial(plain.build, Carn),
     "edsr": partial(plain.build, Edsr),
     "srresnet": partial(plain.build, Srresnet),
+    "rcan": partial(plain.build, Rcan),
+    "vdsr": partial(plain.build, Vdsr),
+    "rdn": partial(plain.build, Rdn),
     "pcsr": pcsr.build,
+    "anysr": anysr.build,
+    "classsr": classsr.build,
+    "ape": ape.build,
+    "adadsr": adadsr.build,
 }
 
 # Named in the digest of bicubic, which has no weights: another kernel, border or phase rule would be another algorithm.
@@ -65,7 +75,8 @@ def load(name: str, device: str = "cpu") -> Upscaler:
         raise ValueError(f"{path} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}")
     upscaler = UPSCALERS[kind](checkpoint, path.name)
     if upscaler.knob:
-        upscaler.efforts = read_efforts(path, digest_file(path))
+        # A method whose cost depends on nothing but the knob has counted its own.
+        upscaler.efforts = read_efforts(path, digest_file(path)) or upscaler.efforts
     return upscaler.to(device)
 
 

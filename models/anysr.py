@@ -1,27 +1,32 @@
 """AnySR (Fu, Zhong and others 2024, "AnySR: Realizing Image Super-Resolution as Any-Scale, Any-Resource", arXiv 2407.04241).
 
-An encoder whose blocks can run with only the first of their hidden channels, the fewer the smaller the scale, and a head that makes
-pixels at any scale. What a block leaves out is told by the scale, which is mixed into the weights of its channels (section 3.3).
+An encoder of which only the first hidden channels are computed, the fewer the smaller the scale or the effort, and a head that makes
+pixels at any scale.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models import rdn, srno
+from models.efforts import Efforts, check_effort
 from models.liif import Liif
-from models.nearest import Axis
+from models.nearest import Axis, axes
+from models.resample import multiply_adds, resample
+from models.slim import SlimEdsr, SlimRdn
 from models.srno import Srno
-from models.srno import published as published_srno
-from models.weights import Blueprint, Checkpoint, adopt, told
+from models.upscaler import LARGE, Placement, Upscaled, hr_length
+from models.weights import Blueprint, Checkpoint, adopt, fill, told
 
+ENCODERS: dict[str, type[SlimEdsr | SlimRdn]] = {"edsr": SlimEdsr, "rdn": SlimRdn}
+HEADS: dict[str, type[Srno | Liif]] = {"srno": Srno, "liif": Liif}
 # Shares of the hidden channels at scales up to 1.7, 2.5 and 3.2; all of them beyond.
 WIDTHS = {"edsr": (0.5, 0.7, 0.9), "rdn": (0.7, 0.8, 0.9)}
-# Pooled channels between two places where the scale is told.
-RUN = 16
+# The largest scale that is trained; beyond it the published demonstration tells the head this one.
+TRAINED = 4
 
 
 def width_by_scale(encoder: str, scale: Fraction) -> float:
@@ -30,80 +35,6 @@ def width_by_scale(encoder: str, scale: Fraction) -> float:
     if tenths.denominator != 1 or not 11 <= tenths <= 32:
         return 1.0
     return WIDTHS[encoder][0 if tenths <= 17 else 1 if tenths <= 25 else 2]
-
-
-def with_scale(pooled: Tensor, scale: Fraction) -> Tensor:
-    """Pooled channels (N, C) with the scale twice behind each full run of 16: (N, C + 2 * (C // 16)).
-
-    Its sign is negative where ten times the scale is odd, as in the published code.
-    """
-    sign = -1.0 if (10 * scale).denominator == 1 and (10 * scale) % 2 == 1 else 1.0
-    pair = pooled.new_full((len(pooled), 2), sign * float(scale))
-    parts = []
-    for run in pooled.split(RUN, dim=1):
-        parts += [run, pair] if run.shape[1] == RUN else [run]
-    return torch.cat(parts, dim=1)
-
-
-class Gate(nn.Module):
-    """Weights 0..1 of hidden channels from their means over the window and the scale (section 3.3); `channels` at full width."""
-
-    def __init__(self, channels: int, inner: int) -> None:
-        super().__init__()
-        self.squeeze = nn.Linear(channels + 2 * (channels // RUN), inner)
-        self.excite = nn.Linear(inner, channels)
-
-    def forward(self, pooled: Tensor, scale: Fraction) -> Tensor:
-        """(N, kept) -> (N, kept)."""
-        told, kept = with_scale(pooled, scale), pooled.shape[1]
-        inner = F.relu(F.linear(told, self.squeeze.weight[:, : told.shape[1]], self.squeeze.bias))
-        return torch.sigmoid(F.linear(inner, self.excite.weight[:kept], self.excite.bias[:kept]))
-
-    def cost(self, kept: int) -> int:
-        """Multiply-adds for one window."""
-        return self.squeeze.out_features * (2 * kept + 2 * (kept // RUN))
-
-
-class Block(nn.Module):
-    """EDSR's residual block with a gate on its hidden channels, of which only the first `width` are computed."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(features, features, 3, padding=1)
-        self.gate = Gate(features, 2 * features)
-        self.second = nn.Conv2d(features, features, 3, padding=1)
-
-    def kept(self, width: float) -> int:
-        """Hidden channels at a share of `width`, rounded down."""
-        return int(self.first.out_channels * width)
-
-    def forward(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
-        kept = self.kept(width)
-        assert self.first.bias is not None
-        hidden = F.conv2d(x, self.first.weight[:kept], self.first.bias[:kept], padding=1)
-        gate = self.gate(hidden.mean(dim=(2, 3)), scale)
-        return x + F.conv2d(F.relu(hidden * gate[:, :, None, None]), self.second.weight[:, :kept], self.second.bias, padding=1)
-
-
-class Edsr(nn.Module):
-    """EDSR without its enlarging part, of slim blocks: (N, 3, h, w) -> (N, features, h, w)."""
-
-    def __init__(self, blocks: int = 16, features: int = 64) -> None:
-        super().__init__()
-        self.features = features
-        self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.blocks: Sequence[Block] = nn.ModuleList(Block(features) for _ in range(blocks))  # type: ignore[assignment]
-        self.join = nn.Conv2d(features, features, 3, padding=1)
-
-    def forward(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
-        entered = x = self.entry(x)
-        for block in self.blocks:
-            x = block(x, scale, width)
-        return entered + self.join(x)
-
-
-ENCODERS: dict[str, type[Edsr]] = {"edsr": Edsr}
-HEADS: dict[str, type[Srno | Liif]] = {"srno": Srno, "liif": Liif}
 
 
 class AnySr(nn.Module):
@@ -115,17 +46,17 @@ class AnySr(nn.Module):
     def __init__(
         self,
         encoder: str = "edsr",
-        encoder_arguments: dict[str, Any] | None = None,
+        encoder_arguments: Mapping[str, Any] = {},
         head: str = "srno",
-        head_arguments: dict[str, Any] | None = None,
+        head_arguments: Mapping[str, Any] = {},
     ) -> None:
         super().__init__()
-        for asked, known in ((encoder, ENCODERS), (head, HEADS)):
+        for part, asked, known in (("encoder", encoder, ENCODERS), ("head", head, HEADS)):
             if asked not in known:
-                raise ValueError(f"AnySR has no part {asked!r}; known are {', '.join(known)}")
+                raise ValueError(f"AnySR has no {part} {asked!r}; known are {', '.join(known)}")
         self.kind = encoder
-        self.encoder = ENCODERS[encoder](**(encoder_arguments or {}))
-        self.head = HEADS[head](self.encoder.features, **(head_arguments or {}))
+        self.encoder = ENCODERS[encoder](**encoder_arguments)
+        self.head = HEADS[head](self.encoder.features, **head_arguments)
 
     def forward(self, x: Tensor, rows: Axis, columns: Axis, scale: Fraction, width: float = 1.0, stretch: float = 1.0) -> Tensor:
         """x (N, 3, h, w), values around the mean, to what is added to their bilinear enlargement, (N, 3, H, W).
@@ -136,8 +67,91 @@ class AnySr(nn.Module):
         return self.head(self.encoder(x, scale, width), rows, columns, stretch)
 
 
-def own_name(theirs: str, blocks: int) -> str | None:
-    """Our name for a weight of the published EDSR encoder with `blocks` blocks; None for the mean, which is folded into the entry."""
+class AnySrUpscaler:
+    """AnySR as an upscaler of any scale; each window (3, h, w) is an image of its own, since its means and attention are over all of it.
+
+    The knob is the width, the share of hidden channels; effort is the encoder's cost at that width as a share of its full cost, and full
+    effort is full width. The head's cost does not shrink: SRNO's at scale 4 is eleven times that of a full EDSR encoder of 16 blocks.
+    given: "width", as of width_by_scale() for the paper's choice. Upscaled.choice: the width of each window.
+    """
+
+    scales: frozenset[Fraction] | None = None
+    reach: int | None = None
+    knob: str | None = "width"
+    efforts: Efforts | None
+
+    def __init__(self, network: AnySr, blueprint: Blueprint) -> None:
+        self.kind = network.kind
+        network = network.eval().requires_grad_(False)
+        self.parameters = sum(parameter.numel() for parameter in network.parameters())
+        self.encoder = network.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.head = network.head
+        self.mean = torch.tensor(blueprint.mean).view(3, 1, 1)
+        # A width costs the same on all images, so that counting tells what must be measured for other methods.
+        self.ladder = tuple(share / 10 for share in range(round(10 * WIDTHS[self.kind][0]), 11))
+        costs = [self.encoder.cost(LARGE**2, width) for width in self.ladder]
+        self.efforts = Efforts("width", self.ladder, tuple(cost / costs[-1] for cost in costs), "", {"counted": "multiply-adds"})
+
+    def to(self, device: str) -> "AnySrUpscaler":
+        """Move the weights, in place."""
+        self.mean = self.mean.to(device)
+        for part in (self.encoder, self.head):
+            part.to(device)
+        return self
+
+    def width(self, effort: float) -> float:
+        """The width for an effort."""
+        check_effort(effort)
+        return 1.0 if effort == 1 or self.efforts is None else self.efforts.setting(effort)
+
+    def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+        if windows.ndim != 4 or windows.shape[1] != 3:
+            raise ValueError(f"windows of shape {tuple(windows.shape)} are not (N, 3, h, w); feed a grey as three equal channels")
+        width = given["width"] if "width" in given else self.width(effort)
+        if not 0 < width <= 1:
+            raise ValueError(f"a width of {width:g} is no share above 0 to 1 of the hidden channels")
+        pixels = resample(windows, place, "bilinear")
+        height, wide = windows.shape[2:]
+        for index in range(len(windows)):
+            rows, columns = axes(place, index, height, wide)
+            pixels[index] += self._window(windows[index : index + 1], rows, columns, place.scale, width)[0]
+        queries = pixels.shape[2] * pixels.shape[3]
+        residual = multiply_adds(3, height, wide, pixels.shape[2], pixels.shape[3], "bilinear")
+        spent = float(self.encoder.cost(height * wide, width) + self.head.cost(height * wide, queries) + residual)
+        every = torch.full((len(windows),), spent, dtype=torch.float64)
+        return Upscaled(pixels, every, torch.full((len(windows),), width))
+
+    def _window(self, window: Tensor, rows: Axis, columns: Axis, scale: Fraction, width: float) -> Tensor:
+        """What is added to the enlargement of one window (1, 3, h, w)."""
+        centred = (window - self.mean).contiguous(memory_format=torch.channels_last)
+        run = self.encoder.run if window.device.type == "cpu" else self.encoder
+        return self.head.run(run(centred, scale, width), rows, columns, max(1.0, float(scale) / TRAINED))
+
+    def cost(self, scale: Fraction, effort: float = 1.0) -> float:
+        """Multiply-adds for each input pixel of a large window."""
+        side = hr_length(LARGE, scale)
+        head = self.head.cost(LARGE**2, side**2) + multiply_adds(3, LARGE, LARGE, side, side, "bilinear")
+        return (self.encoder.cost(LARGE**2, self.width(effort)) + head) / LARGE**2
+
+    def memory(self, scale: Fraction) -> float:
+        """Bytes for each input pixel of a window: the encoder's maps, the head's queries, the enlargement."""
+        maps = 4 * self.encoder.features * (4 if self.kind == "edsr" else 10)
+        return maps + self.head.memory(scale) + 36 * float(scale) ** 2
+
+
+def build(checkpoint: Checkpoint, origin: str) -> AnySrUpscaler:
+    """The upscaler of a checkpoint; `origin` names it in errors."""
+    blueprint = checkpoint.blueprint
+    try:
+        network = AnySr(**blueprint.arguments)
+    except TypeError as error:
+        raise ValueError(f"{origin} asks for an AnySR of {blueprint.arguments}, which cannot be built ({error})") from error
+    fill(network, checkpoint.tensors, origin)
+    return AnySrUpscaler(network, blueprint)
+
+
+def edsr_name(theirs: str, blocks: int) -> str | None:
+    """Our name for a weight of the published EDSR encoder with `blocks` blocks; None for a mean."""
     stage, *rest = theirs.split(".")
     if stage in ("sub_mean", "add_mean"):
         return None
@@ -149,25 +163,34 @@ def own_name(theirs: str, blocks: int) -> str | None:
     return f"blocks.{rest[0]}.{layer}.{rest[2]}"
 
 
-def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
-    """Published weights as our checkpoint.
+def published_encoder(tensors: Mapping[str, Tensor], origin: str) -> tuple[str, dict[str, int], dict[str, Tensor]]:
+    """Kind, arguments and weights of a published encoder for colours twice as large as 0..1; the shapes tell the arguments."""
+    flat = {name: t[:, :, 0, 0] if ".fc" in name and t.ndim == 4 else t for name, t in tensors.items()}
+    if "head.0.weight" in flat:
+        blocks = max((int(name.split(".")[1]) for name in flat if name.startswith("body.")), default=0)
+        arguments = {"blocks": blocks, "features": flat["head.0.weight"].shape[0]}
+        made = adopt(SlimEdsr(**arguments), flat, lambda name: edsr_name(name, blocks), origin)
+        return "edsr", arguments, {**made, "entry.weight": 2 * made["entry.weight"]}
+    if "SFENet1.weight" in flat:
+        arguments = rdn.sizes(flat, origin)
+        del arguments["layers"]
+        made = adopt(SlimRdn(**arguments), flat, rdn.own_name, origin)
+        return "rdn", arguments, {**made, "first.weight": 2 * made["first.weight"]}
+    raise ValueError(f"{origin} needs 'encoder.head.0.weight' or 'encoder.SFENet1.weight', and has neither")
 
-    config: the published model's, {"encoder_spec", "width", "blocks"}, where blocks are the heads of the attention. Input and output of
-    the published network are 2 * value - 1, and the encoder takes its own mean away: both become part of entry, mean and last layer.
+
+def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+    """Published weights, with an EDSR or RDN encoder and the SRNO head, as our checkpoint.
+
+    config: of the head, {"width", "blocks"}, where blocks are the heads of its attention; the shapes tell what is missing. Input and
+    output of the published network are 2 * value - 1, and the encoder takes a mean of its own away: all that becomes part of the mean,
+    the first layer and the last. ValueError naming a key that does not fit.
     """
-    given, origin = told(config), "the published AnySR"
+    origin = "the published AnySR"
     part = {name.removeprefix("encoder."): tensor for name, tensor in tensors.items() if name.startswith("encoder.")}
-    if "head.0.weight" not in part:
-        raise ValueError(f"{origin} needs 'encoder.head.0.weight' but only has {', '.join(list(tensors)[:5])} and so on")
-    listed = {int(name.split(".")[1]) for name in part if name.startswith("body.")}
-    blocks = told(given.get("encoder_spec", {})).get("n_resblocks", max(listed, default=0))
-    encoder_arguments = {"blocks": blocks, "features": part["head.0.weight"].shape[0]}
-    encoder = Edsr(**encoder_arguments)
-    flat = {name: t[:, :, 0, 0] if ".fc" in name and t.ndim == 4 else t for name, t in part.items()}
-    made = {f"encoder.{name}": t for name, t in adopt(encoder, flat, lambda name: own_name(name, blocks), origin).items()}
-    made["encoder.entry.weight"] = 2 * made["encoder.entry.weight"]
-    head_arguments, head = published_srno(tensors, given, encoder.features, origin)
-    made.update({f"head.{name}": tensor for name, tensor in head.items()})
-    arguments = {"encoder": "edsr", "encoder_arguments": encoder_arguments, "head": "srno", "head_arguments": head_arguments}
+    kind, encoder_arguments, encoder = published_encoder(part, origin)
+    head_arguments, head = srno.published(tensors, told(config), encoder_arguments["features"], origin)
+    made = {f"encoder.{name}": tensor for name, tensor in encoder.items()} | {f"head.{name}": tensor for name, tensor in head.items()}
+    arguments = {"encoder": kind, "encoder_arguments": encoder_arguments, "head": "srno", "head_arguments": head_arguments}
     red, green, blue = (0.5 - part["sub_mean.bias"] / 2).tolist() if "sub_mean.bias" in part else (0.5,) * 3
     return Checkpoint(Blueprint("anysr", 0, arguments, (red, green, blue), "bilinear"), made)

@@ -19,7 +19,7 @@ from models.efforts import Efforts, check_effort
 from models.plain import PlainUpscaler, check_windows
 from models.rcan import Rcan
 from models.stages import Staged, feed
-from models.stream import Chain
+from models.stream import BAND, Chain
 from models.upscaler import LARGE, Placement, Upscaled
 from models.vdsr import Vdsr
 from models.weights import Blueprint, Checkpoint, fill, told
@@ -153,7 +153,8 @@ class ApeUpscaler:
 
     def _advance(self, layers: Sequence[nn.Module], body: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
         """The features (1, C, h, w) behind some layers, written into `found` where they go by rows, and their means (1, C)."""
-        if self.network.reach is None:
+        # A map no larger than a band is in cache as it is.
+        if self.network.reach is None or body.shape[2] * body.shape[3] <= BAND:
             for layer in layers:
                 body = layer(body)
             return body, body.mean(dim=(2, 3))

@@ -7,6 +7,7 @@ decision for each window would be cheaper by the overlaps, but its area would ha
 pixels are hardly ever all easy, and neighbouring windows would disagree along a visible line.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from models import carn, fsrcnn, srresnet
 from models.cut import Cut
 from models.efforts import Efforts, check_effort
-from models.plain import PlainUpscaler, add_residual
+from models.plain import PlainUpscaler, check_windows
 from models.resample import multiply_adds, resample
 from models.stream import RowNetwork
 from models.upscaler import Placement, Upscaled
@@ -126,12 +127,11 @@ class ClassSrUpscaler:
         return self
 
     def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
-        if Fraction(place.scale) != self.scale:
-            raise ValueError(f"this network enlarges by {self.scale}, not by {place.scale}; load one that was trained for {place.scale}")
-        if windows.ndim != 4 or windows.shape[1] != 3:
-            raise ValueError(f"windows of shape {tuple(windows.shape)} are not (N, 3, h, w); feed a grey as three equal channels")
+        check_windows(windows, place, self.scale)
         bias = given["bias"] if "bias" in given else self._bias(effort)
-        made = [self._window(windows[i : i + 1], Placement(place.scale, place.size, (place.origins[i],)), bias) for i in range(len(windows))]
+        made = [
+            self._window(windows[i : i + 1], Placement(place.scale, place.size, (place.origins[i],)), bias) for i in range(len(windows))
+        ]
         pixels, spent, choice = zip(*made, strict=True)
         return Upscaled(torch.cat(pixels), torch.tensor(spent, dtype=torch.float64), torch.stack(choice))
 
@@ -158,8 +158,8 @@ class ClassSrUpscaler:
         """Class of each tile (N, 3, t, t): (N,), int64."""
         logits = self.classifier(tiles)
         heavy = len(self.branches) - 1
-        if bias == float("inf"):
-            return torch.full((len(tiles),), heavy, device=tiles.device)
+        if math.isinf(bias):
+            return torch.full((len(tiles),), heavy if bias > 0 else 0, device=tiles.device)
         return (logits + bias * torch.arange(heavy + 1, device=tiles.device)).argmax(dim=1)
 
     def enlarge(self, tiles: Tensor, branch: int) -> Tensor:
@@ -167,11 +167,7 @@ class ClassSrUpscaler:
         plain = self.branches[branch]
         centred = (tiles - plain.mean).contiguous(memory_format=torch.channels_last)
         made = plain.network.stream().push(centred, last=True)
-        if plain.weight is None:
-            return made.add_(plain.mean)
-        made = made.contiguous()
-        add_residual(made, tiles, plain.weight, self.scale)
-        return made
+        return plain.complete(made, tiles)
 
     def _window(self, window: Tensor, place: Placement, bias: float) -> tuple[Tensor, float, Tensor]:
         """One window (1, 3, h, w): its pixels, multiply-adds and classes; each branch works on its own tiles and no others."""
@@ -180,7 +176,10 @@ class ClassSrUpscaler:
         if cut.covers:
             result, spent = window.new_zeros(1, 3, height * self.scale, width * self.scale), 0.0
         else:
-            result, spent = resample(window, place, "bilinear"), float(multiply_adds(3, height, width, height * self.scale, width * self.scale, "bilinear"))
+            result, spent = (
+                resample(window, place, "bilinear"),
+                float(multiply_adds(3, height, width, height * self.scale, width * self.scale, "bilinear")),
+            )
         if not cut.count:
             return result, spent, torch.full((height, width), self.NONE, dtype=torch.uint8)
         cut.clear(result)
@@ -208,8 +207,8 @@ def build(checkpoint: Checkpoint, origin: str) -> ClassSrUpscaler:
     return ClassSrUpscaler(network, blueprint)
 
 
-# What a branch's first layer is called in the published code -> the branch, and what reads its weights.
-READERS = {"entry": ("carn", carn.published), "head_conv": ("fsrcnn", fsrcnn.published), "conv_first": ("srresnet", srresnet.published)}
+# What a branch's first layer is called in the published code -> what reads its weights.
+READERS = {"entry": carn.published, "head_conv": fsrcnn.published, "conv_first": srresnet.published}
 
 
 def own_name(theirs: str) -> str:
@@ -234,10 +233,12 @@ def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tu
     nets = [f"net{index}" for index in range(1, len(parts))]
     if "classifier" not in parts or len(nets) < 2 or any(net not in parts for net in nets):
         raise ValueError(f"{origin} holds 'classifier', 'net1', 'net2' and so on, but this file {', '.join(parts)}")
-    kinds = {READERS.get(name.partition(".")[0], (None,))[0] for net in nets for name in parts[net]} - {None}
-    if len(kinds) != 1:
-        raise ValueError(f"{origin} has branches of one kind ({', '.join(kind for kind, _ in READERS.values())}), not {sorted(kinds)}")
-    reader = next(reader for kind, reader in READERS.values() if kind in kinds)
+    readers = {READERS[stage] for net in nets for stage in {name.partition(".")[0] for name in parts[net]} & READERS.keys()}
+    if len(readers) != 1:
+        raise ValueError(
+            f"{origin} has branches that are all CARN, FSRCNN or SRResNet, but 'net1' of this file holds {', '.join(parts['net1'])}"
+        )
+    reader = readers.pop()
     red, green, blue = (-parts["net1"]["sub_mean.bias"]).tolist() if "sub_mean.bias" in parts["net1"] else mean
     branches = [reader(parts[net], {}, (red, green, blue)) for net in nets]
     classifier = Classifier(len(nets))

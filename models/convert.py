@@ -1,18 +1,95 @@
-"""Published checkpoints become ours: which function reads which network's names, and how a file of the official code is opened."""
+"""Published checkpoints become ours: how a file of the official code is opened, and what reads which network's names."""
 
+import pickle
+import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from models import carn, fsrcnn, srresnet
+from models import adadsr, anysr, ape, carn, classsr, edsr, fsrcnn, pcsr, rcan, rdn, srresnet, vdsr
 from models.weights import Checkpoint
 
-Reader = Callable[[Mapping[str, Tensor], Mapping[str, Any], tuple[float, float, float]], Checkpoint]
+Mean = tuple[float, float, float]
+Reader = Callable[[Mapping[str, Tensor], Mapping[str, Any], Mean], Checkpoint]
 
 # What --method names -> what turns tensors under published names, constructor arguments and the mean into our checkpoint.
 PUBLISHED: dict[str, Reader] = {
     "carn": carn.published,
     "fsrcnn": fsrcnn.published,
     "srresnet": srresnet.published,
+    "edsr": edsr.published,
+    "rcan": rcan.published,
+    "vdsr": vdsr.published,
+    "rdn": rdn.published,
+    "pcsr": pcsr.published,
+    "ape": ape.published,
+    "adadsr": adadsr.published,
+    "anysr": anysr.published,
+    "classsr": classsr.published,
 }
+
+# Where the official codes keep the weights in what they save, in the order in which they are looked for.
+PLACES = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net", "sd")
+# Of DIV2K: PCSR takes it from the input of CARN, and nothing from that of FSRCNN.
+DIV2K: Mean = (0.4488, 0.4371, 0.4040)
+
+
+def convert(path: Path, method: str, config: Mapping[str, Any] | None = None) -> Checkpoint:
+    """The checkpoint in a file of the official code of `method`, a key of PUBLISHED.
+
+    config: constructor arguments that the file does not hold, and "mean", the mean of red, green and blue, where the published one is not
+    meant; they win over what the file says. ValueError: what cannot be read or does not fit, naming key and shapes.
+    """
+    if method not in PUBLISHED:
+        raise ValueError(f"there is no method {method!r}; known are {', '.join(PUBLISHED)}")
+    tensors, held = weights_in(read_official(path), path)
+    given = {**held, **(config or {})}
+    red, green, blue = given.pop("mean", None) or _mean(method, given)
+    try:
+        return PUBLISHED[method](tensors, given, (float(red), float(green), float(blue)))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the configuration {given} is none of {method} ({error!r}); give its constructor arguments") from error
+
+
+def read_official(path: Path) -> Any:
+    """What a .pth, .pt or .safetensors file holds, read in a way that runs no code of it; ValueError saying what stands against it."""
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}; give the path of a checkpoint of the official code")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it holds a {named.group(1)}" if named else "it is damaged, or no file of torch"
+        raise ValueError(f"{path} cannot be read as plain tensors: {reason}, and more is not read, because unpickling runs code") from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read ({str(error).splitlines()[0]}); it is damaged, or no checkpoint of torch") from error
+
+
+def weights_in(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state dict in what an official code saved, without DataParallel's prefix, and the constructor arguments beside it, if any."""
+    held: dict[str, Any] = {}
+    while isinstance(content, Mapping) and not all(isinstance(entry, Tensor) for entry in content.values()):
+        if isinstance(content.get("args"), Mapping):
+            held = {"name": content.get("name"), **content["args"]}
+        place = next((place for place in PLACES if isinstance(content.get(place), Mapping)), None)
+        if place is None:
+            raise ValueError(f"{path} holds {', '.join(map(str, content))}, and weights under none of {', '.join(PLACES)}")
+        content = content[place]
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{path} holds a {type(content).__name__} and no tensors by name")
+    parallel = all(name.startswith("module.") for name in content)
+    return {name.removeprefix("module.") if parallel else name: tensor.float() for name, tensor in content.items()}, held
+
+
+def _mean(method: str, given: Mapping[str, Any]) -> Mean:
+    """The mean that the published network is used with where it is not among its own weights."""
+    encoder = given.get("encoder_spec")
+    network = encoder.get("name") if method == "pcsr" and isinstance(encoder, Mapping) else method
+    return DIV2K if network == "carn" else (0.0, 0.0, 0.0)

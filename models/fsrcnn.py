@@ -116,7 +116,7 @@ def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tu
     if shrink is None or shrink.ndim != 4:
         raise ValueError(f"{origin} needs 'body_conv.0.0.weight' but only has {', '.join(list(tensors)[:5])} and so on")
     plain = sum(1 for name, tensor in tensors.items() if name.startswith("body_conv.") and tensor.ndim == 4 and tensor.shape[-1] == 3)
-    arguments = {
+    arguments: dict[str, Any] = {
         "features": int(given.get("d", shrink.shape[1])),
         "narrow": int(given.get("s", shrink.shape[0])),
         "mapping": int(given.get("m", plain)),

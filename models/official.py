@@ -18,7 +18,9 @@ def centre(tensors: Mapping[str, Tensor], subtract: str, add: str, top: float) -
             raise ValueError(f"'{layer}.weight' of shape {shape} is no layer that shifts three colours; it belongs to another network")
         colours = torch.eye(3) if weight.shape[1] == 3 else torch.ones(3, 1)
         if not torch.allclose(weight[:, :, 0, 0], colours) or not torch.allclose(sign * bias, tensors[f"{add}.bias"]):
-            raise ValueError(f"'{layer}.weight' of shape {tuple(weight.shape)} does more than shift by a mean, which is all that we convert")
+            raise ValueError(
+                f"'{layer}.weight' of shape {tuple(weight.shape)} does more than shift by a mean, which is all that we convert"
+            )
     red, green, blue = (tensors[f"{add}.bias"].double() / top).tolist()
     return red, green, blue
 

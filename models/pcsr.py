@@ -89,7 +89,7 @@ class PcsrUpscaler:
     knob: str | None = "k"
     efforts: Efforts | None = None
     # Settings of the knob to be measured, from the least computation to the most.
-    ladder = (50.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.25, 1.0, 0.75, 0.5, 0.25, 0.0, -0.25, -0.5, -0.75, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0, -8.0)
+    ladder = (50.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.25, 1.0, *(step / 8 for step in range(7, -9, -1)), -1.25, -1.5, -2.0, -3.0, -4.0, -6.0, -8.0)
 
     def __init__(self, network: Pcsr, blueprint: Blueprint, origin: str = "this network") -> None:
         self.blueprint, self.origin = blueprint, origin
@@ -133,6 +133,15 @@ class PcsrUpscaler:
                 refine(sheet.pixels, sheet.chosen)
         return Upscaled(pixels, torch.tensor(spent, dtype=torch.float64) + self._fixed(windows, pixels), chosen)
 
+    @property
+    def thresholds(self) -> tuple[str, ...]:
+        """Names under which thresholds of difficulty are given, rising."""
+        return ("threshold", *(f"threshold{index}" for index in range(2, len(self.samplers))))
+
+    def looking(self, scale: Fraction) -> float:
+        """Multiply-adds of difficulties() for each input pixel of a large window."""
+        return self.encoder_cost + self.classifier.cost(LARGE**2, hr_length(LARGE, scale) ** 2) / LARGE**2
+
     def difficulties(self, windows: Tensor, place: Placement) -> tuple[Tensor, Tensor]:
         """What the automatic decision looks at, 0..1, (N, H, W), and the multiply-adds that it took, (N,)."""
         height, width = windows.shape[2:]
@@ -156,19 +165,17 @@ class PcsrUpscaler:
 
     def decision(self, scale: Fraction, effort: float = 1.0, given: Mapping[str, float] = {}) -> Decide | None:
         """How pixels get their samplers; None: all get the heaviest. ValueError: an unknown name in `given`, or an effort not measured."""
-        names = ["threshold", *(f"threshold{index}" for index in range(2, len(self.samplers)))]
-        unknown = given.keys() - {"k", "refine", *names}
+        unknown = given.keys() - {"k", "refine", *self.thresholds}
         if unknown:
-            raise ValueError(f"PCSR is given {', '.join(sorted(unknown))}, but knows only k, refine, {', '.join(names)}")
+            raise ValueError(f"PCSR is given {', '.join(sorted(unknown))}, but knows only k, refine, {', '.join(self.thresholds)}")
         if "threshold" in given:
-            return partial(by_threshold, torch.tensor([given[name] for name in names], dtype=torch.float64))
+            return partial(by_threshold, torch.tensor([given[name] for name in self.thresholds], dtype=torch.float64))
         check_effort(effort)
         if "k" not in given and effort == 1:
             return None
         if "k" not in given and self.efforts is None:
             raise ValueError(f"what {self.origin} costs at an effort of {effort:g} was not measured; run tierscale models calibrate NAME")
-        # Between its last setting but one and the full network, the classifier would cost more than it saves.
-        k = given["k"] if "k" in given else max(self.efforts.setting(effort), self.efforts.settings[-2])  # type: ignore[union-attr]
+        k = given["k"] if "k" in given else self.efforts.setting(effort)  # type: ignore[union-attr]
         return partial(by_probability, k * self.cost_list(scale).double().log())
 
     def cost_list(self, scale: Fraction) -> Tensor:

@@ -5,6 +5,7 @@ Galerkin attention (section 3.3) mix all queries of a window; a perceptron makes
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -124,15 +125,19 @@ class Srno(nn.Module):
             part = slice(start, start + step)
             yield self.lift(gather(known, (below[:, part], beside), (down[:, part], across), cell).flatten(1, 2))
 
-    def cost(self, queries: int) -> int:
-        """Multiply-adds for one window's queries."""
+    def run(self, features: Tensor, rows: Axis, columns: Axis, stretch: float = 1.0) -> Tensor:
+        """As forward(), which already works in blocks."""
+        return self(features, rows, columns, stretch)
+
+    def cost(self, pixels: int, queries: int) -> float:
+        """Multiply-adds for a window of so many input and output pixels."""
         width = self.lift.out_features
         ends = self.lift.in_features * width + (width + 3) * 256
-        return queries * ends + sum(layer.cost(queries) for layer in self.attention)
+        return float(queries * ends + sum(layer.cost(queries) for layer in self.attention))
 
-    def memory(self) -> float:
-        """Bytes for each output pixel: its query, the perceptron's results, and the image twice."""
-        return 4 * (self.lift.out_features + 9)
+    def memory(self, scale: Fraction) -> float:
+        """Bytes for each input pixel: the queries, and the result twice."""
+        return 4 * (self.lift.out_features + 6) * float(scale) ** 2
 
 
 def gather(known: Tensor, nearest: tuple[Tensor, Tensor], off: tuple[Tensor, Tensor], cell: Tensor) -> Tensor:

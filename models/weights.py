@@ -21,7 +21,7 @@ class Blueprint:
 
     network: key in UPSCALERS.
     arguments: of the network's constructor, but for the scale.
-    scale: output pixels for each input pixel.
+    scale: output pixels for each input pixel; 0: any.
     mean: of red, green and blue, 0..1; subtracted from the input.
     residual: kernel whose enlargement the network's output is added to; None: it is added to the mean.
     """

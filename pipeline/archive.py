@@ -18,8 +18,8 @@ BLOCK = 1 << 20
 class Seen:
     """A source as a listing shows it, without a look at its pixels.
 
-    source: absolute path or URI. bytes: its size; of a zarr, that of all its files. mtime_ns: last change in nanoseconds since the epoch (of
-    a zarr, of its newest file). etag: what an object store says instead, or None.
+    source: absolute path or URI. bytes: its size; of a zarr, that of all its files. mtime_ns: last change, nanoseconds since the epoch; of
+    a zarr, that of its newest file. etag: what an object store says instead, or None.
     """
 
     source: str
@@ -32,8 +32,8 @@ def scan(root: str, problem: Callable[[str], None], below: str = "") -> Iterator
     """All images in the tree at `root`, folder by folder in the order of names; `below` limits it to one folder of the tree.
 
     An image is what has the suffix of one; a zarr is one image. Hidden names, linked folders, outputs of ours and what lies beside them are
-    passed over. problem: is told, in a sentence, of each folder that cannot be read and each name that cannot be written down. Refused: there
-    is no such tree.
+    passed over. problem: is told, in a sentence, of each folder that cannot be read and each name that cannot be written down.
+    Refused: there is no such tree.
     """
     base = os.path.join(os.path.abspath(root), below)
     if not os.path.isdir(base):

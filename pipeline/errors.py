@@ -14,3 +14,11 @@ class Interrupted(Exception):
 
 class Damaged(RuntimeError):
     """Work was begun and could not be finished: broken source, full disk, checksum mismatch (exit code 1)."""
+
+
+class Held(Refused):
+    """Another run is writing the same output: nothing is wrong with it, and nothing was done."""
+
+
+class Full(Damaged):
+    """The disk that takes the results is full: no image is to blame, and no other would fare better."""

@@ -37,7 +37,7 @@ class Tier:
 
     name: what models.load understands. weights: SHA-256 of the checkpoint, hex. effort: share of its full computation, 0..1.
     cost: multiply-adds for each input pixel of a large window. reach: input pixels on each side.
-    memory: bytes that enlarging takes for each input pixel of a window.
+    memory: bytes that enlarging takes for each input pixel of a window. auto: thresholds of the image decide; the cost is the most.
     """
 
     name: str
@@ -46,10 +46,13 @@ class Tier:
     cost: float
     reach: int
     memory: float
+    auto: bool = False
 
     @property
     def label(self) -> str:
-        """How the tier is written: NAME, or NAME@EFFORT below full effort."""
+        """How the tier is written: NAME, NAME@EFFORT below full effort, or NAME@auto."""
+        if self.auto:
+            return f"{self.name}@auto"
         return self.name if self.effort == 1 else f"{self.name}@{self.effort:g}"
 
 
@@ -59,6 +62,7 @@ class Options:
 
     tiers: labels, cheap to dear; None: the defaults of the scale. blend, tile: input pixels. value_range: values that become
     0 and 1. region: x, y, width, height of a crop of the input. nodata: value that marks missing pixels, beside what the file says.
+    exact_statistics: tiers that decide by statistics of the image look at all of it, at full price, and not at a sample.
     """
 
     scale: Fraction = Fraction(4)
@@ -76,6 +80,7 @@ class Options:
     z: int | None = None
     t: int | None = None
     nodata: float | None = None
+    exact_statistics: bool = False
 
     def __post_init__(self) -> None:
         from pipeline.routing import POLICIES
@@ -113,6 +118,7 @@ class Plan:
 
     source: uri, identity, selection, region. batch: windows in one call, for each tier. device: kind, such as "cpu".
     threads: torch threads of each worker. scores: how tiles were scored ("scout", "detail", "none"). code: version of tierscale.
+    given: what each tier is given at every call, by name, such as its knob's setting; None before the pre-pass.
     """
 
     source: Mapping[str, Any]
@@ -131,6 +137,7 @@ class Plan:
     scores: str
     levels: Levels | None = None
     routes: np.ndarray | None = field(default=None, repr=False)
+    given: tuple[Mapping[str, float], ...] | None = None
     code: str = field(default_factory=code_version)
 
     @cached_property
@@ -159,7 +166,7 @@ class Plan:
     def asked(self) -> dict[str, Any]:
         """What was asked, without what the pre-pass found: two runs on one output must agree in this."""
         plain = self.to_json()
-        return {key: plain[key] for key in plain if key not in ("levels", "routes", "digest", "uri")}
+        return {key: plain[key] for key in plain if key not in ("levels", "routes", "given", "digest", "uri")}
 
     @cached_property
     def digest(self) -> str:
@@ -189,6 +196,7 @@ class Plan:
             "code": self.code,
             "levels": None if self.levels is None else {key: _number(value) for key, value in asdict(self.levels).items()},
             "routes": None if self.routes is None else pack(self.routes),
+            "given": None if self.given is None else [dict(names) for names in self.given],
         }
         if digest:
             result["digest"] = self.digest
@@ -216,14 +224,15 @@ class Plan:
             code=plain["code"],
             levels=None if levels is None else Levels(**{key: _value(value) for key, value in levels.items()}),  # type: ignore[arg-type]
             routes=None if plain["routes"] is None else unpack(plain["routes"]),
+            given=None if plain["given"] is None else tuple(plain["given"]),
         )
         if plan.digest != plain["digest"]:
             raise ValueError(f"the stored plan was changed: its content has digest {plan.digest[:12]}, it says {plain['digest'][:12]}")
         return plan
 
-    def frozen(self, levels: Levels, routes: np.ndarray) -> "Plan":
+    def frozen(self, levels: Levels, routes: np.ndarray, given: Sequence[Mapping[str, float]]) -> "Plan":
         """This plan with what the pre-pass found."""
-        return replace(self, levels=levels, routes=routes)
+        return replace(self, levels=levels, routes=routes, given=tuple(given))
 
 
 def _number(value: float | None) -> Any:
@@ -265,7 +274,7 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
 
 
 def _tier_words(tier: Mapping[str, Any]) -> str:
-    return f"{tier['name']}@{tier['effort']:g}#{tier['weights'][:8]}"
+    return f"{tier['name']}@{'auto' if tier.get('auto') else format(tier['effort'], 'g')}#{tier['weights'][:8]}"
 
 
 def _short(value: Any) -> str:

@@ -16,6 +16,7 @@ import torch
 
 import models
 from pipeline import routing
+from pipeline.automatic import Automatic
 from pipeline.colour import Levels, holds, plane_count, spanning
 from pipeline.difficulty import blocks
 from pipeline.errors import Damaged, Refused
@@ -98,17 +99,21 @@ def draft_of(image: Source, options: Options, device: str) -> tuple[Plan, Found]
         tile=tile_length(options.tile, options.scale),
         blend=options.blend,
         tiers=tiers,
-        policy={"name": options.policy, "budget": options.budget, "threshold": options.threshold},
+        policy={
+            "name": options.policy,
+            "budget": options.budget,
+            "threshold": options.threshold,
+            "statistics": ("exact" if options.exact_statistics else "sample") if any(tier.auto for tier in tiers) else None,
+        },
         device=device,
         threads=1,
         batch=tuple(1 if device == "cpu" else 4 for _ in tiers),
         scores=_scores(tiers, options),
     )
+    notes = (*found.notes, *below_floor(tiers))
     if plan.scores == "detail":
-        found = replace(
-            found, notes=(*found.notes, f"no scout was fitted for {', '.join(options.tier_labels)}: tiles are ranked by plain detail")
-        )
-    return plan, found
+        notes = (*notes, f"no scout was fitted for {', '.join(options.tier_labels)}: tiles are ranked by plain detail")
+    return plan, replace(found, notes=notes)
 
 
 def _scores(tiers: Sequence[Tier], options: Options) -> str:
@@ -190,12 +195,11 @@ def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
 
 
 def _tier(label: str, scale: Fraction) -> Tier:
-    match = re.fullmatch(r"([^@]+)(?:@(\d+(?:\.\d*)?|\.\d+))?", label.strip())
-    if not match:
-        raise Refused(f"a tier {label!r} is not written NAME or NAME@EFFORT, with an effort of 0 to 1")
-    name, effort = match[1], float(match[2] or 1)
-    if effort != 1:
-        raise Refused(f"{name} has no knob: it runs at full effort only; write {name} without @{match[2]}")
+    match = re.fullmatch(r"([^@]+)(?:@(auto|\d+(?:\.\d*)?|\.\d+))?", label.strip())
+    auto = match is not None and match[2] == "auto"
+    if not match or (not auto and float(match[2] or 1) > 1):
+        raise Refused(f"a tier {label!r} is not written NAME, NAME@EFFORT with an effort of 0 to 1, or NAME@auto")
+    name, effort = match[1], 1.0 if auto else float(match[2] or 1)
     try:
         upscaler = models.load(name)
     except (ValueError, FileNotFoundError) as error:
@@ -203,8 +207,24 @@ def _tier(label: str, scale: Fraction) -> Tier:
     if upscaler.scales is not None and scale not in upscaler.scales:
         offered = ", ".join(f"x{s}" for s in sorted(upscaler.scales))
         raise Refused(f"{name} was not made for scale {scale}, only for {offered}; choose other tiers (tierscale models lists them)")
+    if auto and not isinstance(upscaler, Automatic):
+        raise Refused(f"{name} does not decide by statistics of the image; write {name} without @auto")
+    if effort < 1 and upscaler.knob is None:
+        raise Refused(f"{name} has no knob: it runs at full effort only; write {name} without @{match[2]}")
+    if effort < 1 and upscaler.efforts is None:
+        raise Refused(f"what {name} costs at an effort of {match[2]} was not measured; run tierscale models calibrate {name} --hr DIR")
     reach = upscaler.reach if upscaler.reach is not None else ENDLESS_REACH
-    return Tier(name, models.digest(name), effort, upscaler.cost(scale, effort), reach, upscaler.memory(scale))
+    return Tier(name, models.digest(name), effort, upscaler.cost(scale, effort), reach, upscaler.memory(scale), auto)
+
+
+def below_floor(tiers: Sequence[Tier]) -> tuple[str, ...]:
+    """A sentence for each tier that is asked for less than the least it can run at."""
+    notes = []
+    for tier in tiers:
+        efforts = models.load(tier.name).efforts if tier.effort < 1 else None
+        if efforts is not None and tier.effort < efforts.floor:
+            notes.append(f"{tier.label} runs at {efforts.floor:.2f} of its full computation, the least that {tier.name} can")
+    return tuple(notes)
 
 
 def levels(
@@ -287,7 +307,8 @@ def check_memory(plan: Plan, found: Found, allowed: int | None, workers: int) ->
             advice = f"--tile {tile}, or --max-memory {needed}"
             break
     raise Refused(
-        f"the plan needs {needed / 2**30:.2f} GiB with {workers} workers, but {limit / 2**30:.2f} GiB may be used; what would fit: {advice}"
+        f"{found.uri}: the plan needs {needed / 2**30:.2f} GiB with {workers} workers, but {limit / 2**30:.2f} GiB may be used; "
+        f"what would fit: {advice}"
     )
 
 

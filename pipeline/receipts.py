@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import Damaged, Refused
+from pipeline.errors import Damaged, Held, Refused
 from pipeline.plan import Plan
 from pipeline.store import sibling, storage_failure
 
@@ -177,7 +177,7 @@ class Lease:
                 self._clear()
         finally:
             mine.unlink(missing_ok=True)
-        raise Refused(f"another run took {self.file} at this moment; wait for it to end")
+        raise Held(f"another run took {self.file} at this moment; wait for it to end")
 
     def _clear(self) -> None:
         """Take a dead lease away; one that another run put in its place meanwhile is put back."""
@@ -196,7 +196,7 @@ class Lease:
     def _refuse_living(self, held: dict[str, Any] | None) -> None:
         if held is not None and living(held, self.clock()):
             age = self.clock() - held["renewed"]
-            raise Refused(
+            raise Held(
                 f"process {held['pid']} on {held['host']} is writing {self.file.parent} (last sign {max(age, 0):.0f} s ago); "
                 "wait for it to end, or stop it"
             )

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import prepare, report, store
+from pipeline import automatic, prepare, report, store
 from pipeline.difficulty import SCOUT_ROWS, blocks
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.facts import PhotoFacts
-from pipeline.grid import Span
+from pipeline.grid import Rect, Span
 from pipeline.ingest import rows_done
 from pipeline.plan import Options, Plan, differences
 from pipeline.pool import Pool
@@ -162,7 +162,7 @@ class Run:
             levels = prepare.levels(draft, self.request.options.value_range, facts.nodata, lambda rows: self._measure(draft, rows, facts))
             scored = replace(draft, levels=levels)
             scores = self._score(scored)
-            plan = draft.frozen(levels, prepare.route(scored, scores))
+            plan = draft.frozen(levels, prepare.route(scored, scores), automatic.given(scored, lambda *asked: self._look(scored, *asked)))
         return replace(plan, source={**plan.source, "uri": facts.uri, "ingested": False}), scores
 
     def _ingest(self, facts: prepare.Found, folder: Path | None = None) -> None:
@@ -179,6 +179,11 @@ class Run:
         """Smallest and largest value of some blocks of rows."""
         handle = self.pool.share(draft)
         return self._each("range", [("measure", handle, span, facts.nodata) for span in rows])
+
+    def _look(self, plan: Plan, tier: int, places: list[list[Rect]]) -> list[automatic.Seen]:
+        """What a tier sees of some lists of places."""
+        handle = self.pool.share(plan)
+        return self._each("statistics", [("look", handle, tier, some) for some in places])
 
     def _score(self, plan: Plan) -> np.ndarray:
         """Predicted errors of all tiles: (tiles, tiers)."""

@@ -107,14 +107,14 @@ def _enlarge_alike(
         began = time.perf_counter()
         windows = [planes[(plane, slice(None), *work.window.within(held).slices)] for work, plane in now]
         try:
-            pixels, costs = _call(plan, upscaler, windows, [work.window for work, _ in now], plan.tiers[tier].effort, batch, device.name)
+            pixels, costs = _call(plan, upscaler, windows, [work.window for work, _ in now], tier, batch, device.name)
         except torch.OutOfMemoryError:
             if batch > 1:
                 batch = batch // 2
                 device.batches[label] = batch
                 continue
             cut.add(id(now[0][0]))
-            parts = [_in_parts(plan, upscaler, windows[0], now[0][0].window, plan.tiers[tier].effort, device.name)]
+            parts = [_in_parts(plan, upscaler, windows[0], now[0][0].window, tier, device.name)]
             pixels, costs = [part[0] for part in parts], [part[1] for part in parts]
         entries = rest
         milliseconds = (time.perf_counter() - began) * 1000 / len(now)
@@ -132,7 +132,7 @@ def _enlarge_alike(
 
 
 def _call(
-    plan: Plan, upscaler: Upscaler, windows: Sequence[np.ndarray], places: Sequence[Rect], effort: float, batch: int, device: str
+    plan: Plan, upscaler: Upscaler, windows: Sequence[np.ndarray], places: Sequence[Rect], tier: int, batch: int, device: str
 ) -> tuple[list[np.ndarray], list[float]]:
     """Run one batch, filled up with zeros to its fixed size: results do not depend on how many windows there are."""
     stack = np.zeros((batch, *windows[0].shape), np.float32)
@@ -140,14 +140,16 @@ def _call(
         stack[index] = window
     origins = tuple((rect.y.start, rect.x.start) for rect in places)
     origins += (origins[0],) * (batch - len(origins))
+    place = Placement(plan.scale, plan.grid.size, origins)
+    assert plan.given is not None
     with torch.inference_mode():
-        made = upscaler(torch.from_numpy(stack).to(device), Placement(plan.scale, plan.grid.size, origins), effort)
+        made = upscaler(torch.from_numpy(stack).to(device), place, plan.tiers[tier].effort, plan.given[tier])
         pixels = made.pixels.float().cpu().numpy()
     count = len(windows)
     return list(pixels[:count]), made.spent[:count].tolist()
 
 
-def _in_parts(plan: Plan, upscaler: Upscaler, window: np.ndarray, place: Rect, effort: float, device: str) -> tuple[np.ndarray, float]:
+def _in_parts(plan: Plan, upscaler: Upscaler, window: np.ndarray, place: Rect, tier: int, device: str) -> tuple[np.ndarray, float]:
     """One window in halves along its longer side, and those in halves again while memory does not suffice."""
     axis = 0 if place.y.length >= place.x.length else 1
     span = place.y if axis == 0 else place.x
@@ -162,10 +164,10 @@ def _in_parts(plan: Plan, upscaler: Upscaler, window: np.ndarray, place: Rect, e
         part = Rect(wide, place.x) if axis == 0 else Rect(place.y, wide)
         cut = window[(slice(None), *part.within(place).slices)]
         try:
-            made, costs = _call(plan, upscaler, [cut], [part], effort, 1, device)
+            made, costs = _call(plan, upscaler, [cut], [part], tier, 1, device)
             enlarged, spent = made[0], costs[0]
         except torch.OutOfMemoryError:
-            enlarged, spent = _in_parts(plan, upscaler, cut, part, effort, device)
+            enlarged, spent = _in_parts(plan, upscaler, cut, part, tier, device)
         kept = Rect(core, place.x) if axis == 0 else Rect(place.y, core)
         pixels.append(enlarged[(slice(None), *plan.grid.hr(kept).within(plan.grid.hr(part)).slices)])
         cost += spent

@@ -17,7 +17,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from pipeline.errors import Damaged, Refused
+from pipeline.errors import Damaged, Full, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.grid import Rect, Span
 
@@ -296,7 +296,7 @@ class _errors:
 def storage_failure(path: str, error: OSError) -> Exception:
     """What a failed write means, as one sentence."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Damaged(f"the disk that holds {path} is full; free some space and give the same command again: what is done is kept")
+        return Full(f"the disk that holds {path} is full; free some space and give the same command again: what is done is kept")
     if error.errno in DENIED:
         return Refused(f"{path} cannot be written ({error.strerror}); choose another output or change its rights")
     return Damaged(f"{path} cannot be written or read ({error.strerror or error})")

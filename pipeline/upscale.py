@@ -3,8 +3,9 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ import torch
 
 import models
 from models.upscaler import Upscaler
-from pipeline import difficulty, prepare
+from pipeline import automatic, difficulty, prepare
 from pipeline.colour import Levels
 from pipeline.errors import Refused
-from pipeline.grid import Span
+from pipeline.grid import Rect, Span
 from pipeline.images import open_array
 from pipeline.plan import Options, Plan
 from pipeline.pool import device_here
@@ -76,7 +77,8 @@ def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> Enlarged:
         return [difficulty.measure(read, span, draft.shape[2], found.nodata, draft.alpha) for span in rows]
 
     levels = prepare.levels(draft, options.value_range, found.nodata, measure)
-    plan = draft.frozen(levels, prepare.route(draft, _scores(draft, read, levels)))
+    scored = replace(draft, levels=levels)
+    plan = draft.frozen(levels, prepare.route(draft, _scores(draft, read, levels)), automatic.given(scored, partial(_look, scored, read)))
     out = np.zeros(plan.hr_shape, np.dtype(plan.dtype))
     costs: list[float] = []
     workers = max(1, len(os.sched_getaffinity(0)) if plan.device == "cpu" else 1)
@@ -112,6 +114,11 @@ def cropped(read: Read, region: tuple[int, int, int, int] | None) -> Read:
 
 def _upscalers(plan: Plan) -> dict[int, Upscaler]:
     return {index: models.load(tier.name, plan.device) for index, tier in enumerate(plan.tiers)}
+
+
+def _look(plan: Plan, read: Read, tier: int, places: list[list[Rect]]) -> list[automatic.Seen]:
+    upscaler = models.load(plan.tiers[tier].name, plan.device)
+    return [automatic.look_at(plan, read, upscaler, some, plan.device) for some in places]
 
 
 def _scores(plan: Plan, read: Read, levels: Levels) -> np.ndarray:

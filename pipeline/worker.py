@@ -10,9 +10,9 @@ import torch
 
 import models
 from models.upscaler import Upscaler
-from pipeline import allocator, difficulty, report, store
+from pipeline import allocator, automatic, difficulty, report, store
 from pipeline.errors import Damaged, Refused
-from pipeline.grid import Span
+from pipeline.grid import Rect, Span
 from pipeline.images import Selection, Source, open_image
 from pipeline.ingest import ingest
 from pipeline.plan import Plan
@@ -62,6 +62,10 @@ class Worker:
         assert plan.levels is not None
         scout = self._scout(plan)
         return difficulty.score(self._read(plan), plan.grid, rows, scout, len(plan.tiers), plan.levels, plan.colour, plan.alpha)
+
+    def look(self, plan: Plan, tier: int, places: Sequence[Rect]) -> automatic.Seen:
+        """What a tier that decides by statistics sees of some places."""
+        return automatic.look_at(plan, self._read(plan), self._loaded(plan, {tier})[tier], places, self.device.name)
 
     def enlarge(self, plan: Plan, shard: tuple[int, int], tiers: Sequence[int]) -> tuple[int, list[Piece]]:
         """How many pieces of a shard some of the tiers make, and the pieces."""

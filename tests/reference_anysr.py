@@ -28,10 +28,9 @@ def check(reference: Reference) -> list[Line]:
         with torch.inference_mode():
             found = {"feat_mean_abs": network.encoder(centred, scale, width).abs().mean(dim=(2, 3))}
             rows, columns = (
-                Axis(Fraction(count, length), 0, count, 0, length)
-                for count, length in zip(setting["out_hw"], lr.shape[-2:], strict=True)
+                Axis(Fraction(count, length), 0, count, 0, length) for count, length in zip(setting["out_hw"], lr.shape[-2:], strict=True)
             )
-            found["sr"] = enlarged(network, lr, centred, rows, columns, scale, width, setting["cell_multiplier"])
+            found["sr"] = enlarged(network, lr, centred, rows, columns, scale, width, setting.get("cell_multiplier", 1))
         for kind, made in found.items():
             if f"{name}.{kind}" in reference.outputs:
                 lines.append(compare(f"out.{name}.{kind}", made, reference.outputs[f"{name}.{kind}"], TOLERANCE, 1e-5))

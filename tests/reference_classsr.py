@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.classsr import ClassSrUpscaler, build, published
+from models.classsr import STEP, TILE, ClassSrUpscaler, build, published
 from tests.reference_dense import compare
 from tests.reference_file import Line, Reference
 
@@ -18,8 +18,8 @@ def check(reference: Reference) -> list[Line]:
     with torch.inference_mode():
         found = on_tiles(upscaler, reference.inputs["patches"])
         if "tile.image" in reference.inputs:
-            tile = reference.settings["tile"]
-            found |= on_image(upscaler, reference.inputs["tile.image"], tile["patch"], tile["step"])
+            tile = reference.settings.get("tile", {})
+            found |= on_image(upscaler, reference.inputs["tile.image"], tile.get("patch", TILE), tile.get("step", STEP))
     return [compared(key, made, reference.outputs[key]) for key, made in found.items() if key in reference.outputs]
 
 

@@ -42,7 +42,7 @@ class Line:
 def read_reference(path: Path) -> Reference:
     """Read a file of the layout that the reference data describes."""
     with safe_open(path, "pt") as file:
-        metadata = file.metadata()
+        metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
 
     def part(prefix: str) -> dict[str, Tensor]:

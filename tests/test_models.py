@@ -18,6 +18,7 @@ from models.edsr import Edsr
 from models.fsrcnn import Fsrcnn
 from models.plain import PlainUpscaler
 from models.quality import psnr, ssim
+from models.srresnet import Srresnet
 from models.stream import RowNetwork, bands
 from models.train.plain import predict
 from models.upscaler import Placement, Upscaler
@@ -28,6 +29,7 @@ NETWORKS: dict[str, tuple[type[RowNetwork], dict[str, int]]] = {
     "fsrcnn": (Fsrcnn, {"features": 8, "narrow": 4, "mapping": 2}),
     "carn": (Carn, {"features": 8, "groups": 2}),
     "edsr": (Edsr, {"blocks": 2, "features": 8, "res_scale": 0.5}),
+    "srresnet": (Srresnet, {"blocks": 2, "features": 8}),
 }
 
 

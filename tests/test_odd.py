@@ -65,7 +65,13 @@ for line in sys.stdin:
 
 
 class Worker:
-    """The process that looks at files."""
+    """The process that looks at files; one line for each question, one line of JSON for the answer, within `seconds`."""
+
+    seconds = SECONDS
+
+    def command(self) -> list[str]:
+        """How the process is started."""
+        return [sys.executable, "-c", WORKER, str(ADDRESS_SPACE), str(ALLOWED)]
 
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
@@ -73,9 +79,8 @@ class Worker:
     def start(self) -> subprocess.Popen[str]:
         """The running process, started anew if there is none."""
         if self.process is None or self.process.poll() is not None:
-            command = [sys.executable, "-c", WORKER, str(ADDRESS_SPACE), str(ALLOWED)]
             pipe = subprocess.PIPE
-            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=Path(__file__).parents[1], bufsize=1)
+            self.process = subprocess.Popen(self.command(), stdin=pipe, stdout=pipe, text=True, cwd=Path(__file__).parents[1], bufsize=1)
             assert self.answer(self.process, 60) == "ready\n"
         return self.process
 
@@ -85,16 +90,16 @@ class Worker:
         assert process.stdout is not None
         return process.stdout.readline() if select.select([process.stdout], [], [], seconds)[0] else ""
 
-    def look(self, path: Path) -> dict[str, Any]:
-        """What the worker says of a file."""
+    def look(self, question: object) -> dict[str, Any]:
+        """What the worker says, such as of the file at a path."""
         process = self.start()
         assert process.stdin is not None
-        process.stdin.write(f"{path}\n")
+        process.stdin.write(f"{question}\n")
         started = time.monotonic()
-        line = self.answer(process, SECONDS)
+        line = self.answer(process, self.seconds)
         if not line:
             self.stop()
-            pytest.fail(f"{path.name}: the worker gave no answer after {time.monotonic() - started:.1f} s: it hung or was killed")
+            pytest.fail(f"{question}: the worker gave no answer after {time.monotonic() - started:.1f} s: it hung or was killed")
         return json.loads(line)
 
     def stop(self) -> None:

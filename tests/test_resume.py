@@ -15,6 +15,9 @@ import skimage.data
 import zarr
 from PIL import Image
 
+from pipeline.receipts import Folder
+from pipeline.upscale import upscale_array
+
 ROOT = Path(__file__).resolve().parent.parent
 # Many shards of a good part of a second each: enough to be caught at work.
 OPTIONS = ("--tiers", "bicubic,fsrcnn-x4", "--policy", "budget", "--budget", "0.9", "--tile", "24", "--workers", "2")
@@ -121,6 +124,29 @@ def test_a_killed_actor_is_replaced_and_its_work_done_again(image, undisturbed, 
     assert code == 0, err
     assert receipts(output) == SHARDS
     np.testing.assert_array_equal(zarr.open_array(f"{output}/0", mode="r")[:], undisturbed)
+
+
+def test_a_pool_of_one_goes_on_when_its_only_actor_dies(image, tmp_path):
+    """With names relative to the driver's folder, which is not that of workers on a cluster."""
+    pixels = np.array(Image.open(image))[:200, :150]
+    Image.fromarray(pixels).save(tmp_path / "crop.png")
+    options = ("--tiers", "bicubic,fsrcnn-x4", "--policy", "dearest", "--tile", "24", "--workers", "1")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", "upscale", "crop.png", "out.zarr", *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_receipts(tmp_path / "out.zarr", process, 1)
+    (victim,) = descendants(process, "ray::Worker")
+    victim.kill()
+    code, _, err = finish(process)
+    assert code == 0 and "is replaced" in err, err
+    assert Folder(str(tmp_path / "out.zarr")).plan().source["uri"] == str(tmp_path / "crop.png")
+    wanted = upscale_array(pixels, 4, tiers=["bicubic", "fsrcnn-x4"], policy="dearest", tile=24, axes="yxc")
+    np.testing.assert_array_equal(zarr.open_array(f"{tmp_path}/out.zarr/0", mode="r")[:].transpose(1, 2, 0), wanted)
 
 
 def test_a_killed_raylet_ends_the_run_and_the_next_one_finishes(image, undisturbed, tmp_path):

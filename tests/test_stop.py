@@ -43,8 +43,11 @@ def signalled(monkeypatch):
     """A function after whose call the process gets a signal as soon as the stage has made some progress."""
 
     def when(stage, number):
+        sent = []
+
         def told(self, at, done, total):
-            if at == stage and done:
+            if at == stage and done and not sent:
+                sent.append(number)
                 os.kill(os.getpid(), number)
 
         monkeypatch.setattr(progress.Bar, "__call__", told)

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from models.nearest import Axis, axes
 from models.pcsr import Pcsr
 from models.resample import resample
+from models.train.choice import expected_error, uneven
 from models.train.plain import Task
 from models.upscaler import Placement
 from models.weights import Blueprint
 
 # Weights of the paper's two losses.
 MIXTURE, EVEN = 1000.0, 3.0
-# Share of the heaviest sampler's error that moves a logit by one.
-SPREAD = 0.05
 
 
 def grid(lr: Tensor, blueprint: Blueprint) -> tuple[Axis, Axis, Tensor, Tensor]:
@@ -66,21 +65,9 @@ def lighter_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprin
 
 
 def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
-    """Squared error that choosing by these probabilities leaves, as a share of the heaviest sampler's; less their entropy; even use.
-
-    Without the entropy, probabilities would go to 0 and 1 however little is at stake. With it a logit is the error that is expected of
-    its sampler, so that raising k gives up the pixels with the least to lose first. The square is what PSNR asks for.
-    """
+    """What choosing by these probabilities leaves."""
     shares, images = all_of(network, lr, blueprint)
-    errors = (images - hr[:, None]).square().mean(dim=2).detach()
-    left = (shares * errors).sum(dim=1).mean() / errors[:, -1].mean()
-    entropy = -(shares * shares.clamp_min(1e-9).log()).sum(dim=1).mean()
-    return left - SPREAD * entropy + EVEN * uneven(shares)
-
-
-def uneven(shares: Tensor) -> Tensor:
-    """How far the mean use of each sampler is from an equal one, of probabilities (N, samplers, H, W)."""
-    return (shares.mean(dim=(0, 2, 3)) - 1 / shares.shape[1]).abs().sum()
+    return expected_error(shares, (images - hr[:, None]).square().mean(dim=2).detach())
 
 
 def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:

@@ -20,6 +20,9 @@ from models.train.photos import Photo, draw
 from models.upscaler import Placement
 from models.weights import Blueprint, write_whole
 
+# Scale of the crops for networks of any scale.
+LARGEST = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -135,6 +138,11 @@ class Trainer:
             self.ema[name].lerp_(value, 1 - keep) if value.is_floating_point() else self.ema[name].copy_(value)
         return loss.detach()
 
+    @property
+    def scale(self) -> int:
+        """Of the crops: the network's; the largest that is trained where it takes any."""
+        return self.blueprint.scale or LARGEST
+
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs."""
         return {
@@ -165,7 +173,7 @@ class Trainer:
         kept = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.network.load_state_dict(self.ema)
         self.network.eval()
-        scale, total = self.blueprint.scale, 0.0
+        scale, total = self.scale, 0.0
         with torch.inference_mode():
             for photo in photos:
                 y, x = (max(0, (size - largest) // 2) for size in photo.lr.shape[-2:])

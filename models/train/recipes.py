@@ -7,13 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from models.adadsr import Adadsr
+from models.anysr import AnySr
 from models.ape import Ape
 from models.carn import Carn
+from models.classsr import ClassSr
 from models.edsr import Edsr
 from models.fsrcnn import Fsrcnn
 from models.pcsr import Pcsr
-from models.train import adadsr, ape, pcsr
+from models.rcan import Rcan
+from models.srresnet import Srresnet
+from models.train import adadsr, anysr, ape, classsr, pcsr
 from models.train.plain import LOSSES, Schedule, Task
+from models.vdsr import Vdsr
 from models.weights import Blueprint
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as the published CARN and EDSR use it
@@ -22,9 +27,14 @@ NETWORKS: dict[str, Callable[[Blueprint], nn.Module]] = {
     "fsrcnn": lambda plan: Fsrcnn(scale=plan.scale, **plan.arguments),
     "carn": lambda plan: Carn(scale=plan.scale, **plan.arguments),
     "edsr": lambda plan: Edsr(scale=plan.scale, **plan.arguments),
+    "srresnet": lambda plan: Srresnet(scale=plan.scale, **plan.arguments),
+    "rcan": lambda plan: Rcan(scale=plan.scale, **plan.arguments),
+    "vdsr": lambda plan: Vdsr(scale=plan.scale, **plan.arguments),
     "pcsr": lambda plan: Pcsr(**plan.arguments),
     "ape": lambda plan: Ape(scale=plan.scale, **plan.arguments),
     "adadsr": lambda plan: Adadsr(scale=plan.scale, **plan.arguments),
+    "anysr": lambda plan: AnySr(**plan.arguments),
+    "classsr": lambda plan: ClassSr(scale=plan.scale, **plan.arguments),
 }
 PCSR_CARN = {
     "encoder": "carn",
@@ -33,6 +43,9 @@ PCSR_CARN = {
     "classifier": [10, 10],
 }
 PCSR_FSRCNN = {"encoder": "fsrcnn", "encoder_arguments": {"features": 48}, "samplers": [[10] * 3, [58] * 4], "classifier": []}
+CLASSSR_CARN = {"branch": "carn", "branches": [{"features": features, "groups": 4} for features in (36, 52, 64)]}
+# The paper's attention head works on 256 channels at every output pixel; this one costs a hundredth of it.
+ANYSR_EDSR = {"encoder": "edsr", "encoder_arguments": {"blocks": 8, "features": 32}, "head": "liif", "head_arguments": {"hidden": [64] * 3}}
 # What two CPU cores train in an hour or two.
 SMALL_EDSR = {"blocks": 8, "features": 32}
 # Name, but for the scale -> blueprint. Widths of the methods are those of their papers.
@@ -40,24 +53,37 @@ BLUEPRINTS = {
     "fsrcnn": Blueprint("fsrcnn", 4, {"features": 56, "narrow": 12, "mapping": 4}, MEAN, "bilinear"),
     "carn": Blueprint("carn", 4, {"features": 64, "groups": 4, "norm": False}, MEAN, "bilinear"),
     "edsr": Blueprint("edsr", 4, SMALL_EDSR, MEAN, "bilinear"),
+    "srresnet": Blueprint("srresnet", 4, {"features": 64, "blocks": 16}, MEAN, "bilinear"),
+    "rcan": Blueprint("rcan", 4, {"groups": 4, "blocks": 4, "features": 32, "reduction": 8}, MEAN, "bilinear"),
+    # Its own bicubic enlargement is the residual.
+    "vdsr": Blueprint("vdsr", 4, {"layers": 20, "features": 64}, MEAN, None),
     "pcsr-carn": Blueprint("pcsr", 4, PCSR_CARN, MEAN, "bilinear"),
     "pcsr-fsrcnn": Blueprint("pcsr", 4, PCSR_FSRCNN, MEAN, "bilinear"),
     "ape-edsr": Blueprint("ape", 4, {"backbone": "edsr", "every": 2, **SMALL_EDSR}, MEAN, "bilinear"),
     "adaedsr": Blueprint("adadsr", 4, {"backbone": "edsr", **SMALL_EDSR}, MEAN, "bilinear"),
+    "classsr-carn": Blueprint("classsr", 4, CLASSSR_CARN, MEAN, "bilinear"),
+    "anysr-edsr": Blueprint("anysr", 0, ANYSR_EDSR, MEAN, "bilinear"),
 }
 # Kind -> stages of training, in their order; plain networks have one.
 STAGES: dict[str, Callable[[Blueprint], dict[str, Task]]] = {
     "pcsr": lambda plan: pcsr.stages(len(plan.arguments["samplers"])),
     "ape": lambda plan: ape.STAGES,
     "adadsr": lambda plan: adadsr.STAGES,
+    "anysr": lambda plan: anysr.STAGES,
+    "classsr": lambda plan: classsr.stages(len(plan.arguments["branches"])),
 }
 SCHEDULES = {
     "fsrcnn": Schedule(rate=2e-3, clip=0.5),
     "carn": Schedule(rate=1e-3, clip=0.5),
     "edsr": Schedule(rate=1e-3, clip=0.5),
+    "srresnet": Schedule(rate=5e-4, clip=0.5),
+    "rcan": Schedule(rate=5e-4, clip=0.5),
+    "vdsr": Schedule(rate=5e-4, clip=0.5),
     "pcsr-carn": Schedule(rate=1e-3, clip=0.5),
     "pcsr-fsrcnn": Schedule(rate=1e-3, clip=0.5),
     "ape-edsr": Schedule(rate=5e-4, clip=0.5),
+    "classsr-carn": Schedule(rate=5e-4, clip=0.5),
+    "anysr-edsr": Schedule(rate=5e-4, clip=0.5),
     "adaedsr": Schedule(rate=5e-4, clip=0.5),
 }
 
@@ -65,10 +91,11 @@ SCHEDULES = {
 def recipe(name: str) -> tuple[Blueprint, Schedule]:
     """Blueprint and schedule (without an end) of a name such as carn-x4; ValueError listing what there is."""
     kind, _, factor = name.partition("-x")
-    if kind not in BLUEPRINTS or factor not in ("2", "3", "4"):
-        known = ", ".join(f"{kind}-x{scale}" for kind in BLUEPRINTS for scale in (2, 3, 4))
+    scales = ("",) if kind in BLUEPRINTS and not BLUEPRINTS[kind].scale else ("2", "3", "4")
+    if kind not in BLUEPRINTS or factor not in scales:
+        known = ", ".join(f"{kind}-x{{2,3,4}}" if blueprint.scale else kind for kind, blueprint in BLUEPRINTS.items())
         raise ValueError(f"there is no recipe for {name!r}; known are {known}")
-    return replace(BLUEPRINTS[kind], scale=int(factor)), SCHEDULES[kind]
+    return replace(BLUEPRINTS[kind], scale=int(factor or 0)), SCHEDULES[kind]
 
 
 def task(blueprint: Blueprint, stage: str | None, loss: str) -> Task:

@@ -1,0 +1,167 @@
+"""Enlarge what is new or changed in an archive until the night is over: `tierscale nightly`, or run as a file by a scheduler."""
+
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+# A scheduler runs this file by its name: the folder above it holds the packages.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import click
+
+from cluster.session import session
+from jobs.cli import Draining, Ended, emit, run_command
+from jobs.options import shared, to_options
+from jobs.progress import Bar
+from jobs.shift import NightlyOptions, Shift, probe
+from pipeline import morning
+from pipeline.archive import Seen, content_sha256, scan
+from pipeline.errors import Damaged, Interrupted, Refused
+from pipeline.ledger import Busy, Changes, Ledger
+from pipeline.prepare import load_tiers
+
+# Exit code when the window closed with work left, or another run holds the ledger.
+LEFT = 75
+
+
+def closing(until: str, now: float) -> float:
+    """When a local clock next shows HH:MM after `now`; both in seconds since the epoch. Refused: it is no time of day."""
+    if not re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d", until):
+        raise Refused(f"--until {until!r} is no time of day; write HH:MM, such as 06:00")
+    hour, minute = map(int, until.split(":"))
+    here = datetime.fromtimestamp(now)
+    end = here.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    return (end if end > here else end + timedelta(days=1)).timestamp()
+
+
+def check(job: NightlyOptions) -> None:
+    """Refused: what would fail for every image alike, so that a slip of the pen never counts against the images."""
+    archive, output = (Path(path).resolve() for path in (job.archive, job.output))
+    if output == archive or archive in output.parents:
+        raise Refused(
+            f"the output {job.output} lies inside the archive {job.archive}, which would be enlarged again; choose a place outside it"
+        )
+    load_tiers(job.image.tier_labels, job.image.scale)
+    try:
+        probe(job.output)
+    except Damaged as error:
+        raise Refused(str(error)) from error
+
+
+def nightly(job: NightlyOptions, draining: Draining | None = None, clock: Callable[[], float] = time.time) -> dict[str, Any]:
+    """One night: look for what is new or changed, enlarge it until the window closes, and report.
+
+    The summary: its "status" is "done", "left", "failed" or "interrupted". Busy: another nightly holds the ledger. Refused: as of check().
+    """
+    began = clock()
+    until = closing(job.until, began)
+    night = datetime.fromtimestamp(until).date().isoformat()
+    check(job)
+    draining = draining or Draining()
+    notes: list[str] = []
+    lost = threading.Event()
+
+    def take_over() -> None:
+        lost.set()
+        draining.stop.set()
+
+    with Ledger(job.ledger, clock) as ledger, ledger.lease(take_over):
+        changes = ledger.note(stoppable(scan(job.archive, notes.append), draining.stop), content_sha256)
+        ledger.open_night(night, job.retry_parked, job.wish if job.overwrite else None)
+        if ledger.counts(night)["left"] and not draining.stop.is_set():
+            with session(job.ray, job.layout, job.image.device, job.workers) as pool, Bar(job.quiet) as bar:
+                draining.arm()
+                shift = Shift(job, ledger, pool, draining.stop)
+                shift.work(night, until, bar)
+            notes.extend([shift.trouble] if shift.trouble else [])
+        if lost.is_set():
+            raise Busy(f"another nightly took {job.ledger} over, because this one gave no sign for long; it goes on alone")
+        counts = summed(changes, ledger.counts(night))
+        told = morning.Night(night, counts, began, clock(), notes)
+        files = morning.write(Path(f"{job.ledger}.reports"), told, ledger.rows(night))
+    status = "interrupted" if draining.code else "failed" if counts["failed"] or notes else "left" if counts["left"] else "done"
+    return {"status": status, "night": night, **counts, "report": files, "notes": notes, "error": said(status, counts, notes)}
+
+
+def stoppable(found: Iterator[Seen], stop: threading.Event) -> Iterator[Seen]:
+    """A listing that ends with Interrupted after a signal."""
+    for seen in found:
+        if stop.is_set():
+            raise Interrupted
+        yield seen
+
+
+def summed(changes: Changes, counts: dict[str, int]) -> dict[str, int]:
+    """The night in numbers of images. failed: on this night, those that were parked by it included."""
+    return asdict(changes) | {"done": counts["worked"], "failed": counts["wrong"], "parked": counts["parked"], "left": counts["left"]}
+
+
+def said(status: str, counts: dict[str, int], notes: list[str]) -> str | None:
+    """What a night that did not end well has to say, in one sentence; None for one that did."""
+    if status == "done":
+        return None
+    if notes:
+        return notes[0]
+    if status == "failed":
+        return f"images that failed: {counts['failed']}; the report tells why, and they are tried on three nights before they are parked"
+    why = "stopped" if status == "interrupted" else "the window closed"
+    return f"{why}, and images that are left: {counts['left']}; the same command goes on from here"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--archive", required=True, help="The tree of images.")
+@click.option("--output", required=True, help="Where the enlarged images go, in a tree of the same shape; outside the archive.")
+@click.option("--ledger", required=True, help="File that remembers every image from night to night; on a local disk. Made if missing.")
+@click.option("--until", required=True, help="HH:MM, local time: when the window closes.")
+@shared
+@click.option("--retry-parked", is_flag=True, help="Try again what was given up after three nights.")
+@click.option("--overwrite", is_flag=True, help="Do again what was enlarged with other options.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+def command(
+    archive: str, output: str, ledger: str, until: str, retry_parked: bool, overwrite: bool, as_json: bool, debug: bool, **given: Any
+) -> None:
+    """Enlarge what is new or changed in an archive until the window closes.
+
+    Ends with 0 when all is done, 75 when work is left or another nightly is at it, 1 when images failed.
+    """
+    where = (given["ray_address"], given["layout"], given["workers"], given["max_memory"])
+    job = NightlyOptions(archive, output, ledger, until, to_options(given), *where, overwrite, retry_parked)
+    with Draining() as draining:
+        try:
+            found = nightly(job, draining)
+        except Busy as error:
+            if as_json:
+                emit(True, {"status": "left", "error": str(error)}, "")
+            print(f"tierscale: {error}", file=sys.stderr, flush=True)
+            raise Ended(LEFT) from None
+        except Interrupted:
+            raise draining.end(as_json, {"output": output}, "stopped before any image was begun; the same command begins anew") from None
+        emit(as_json, found, tell(found))
+        if found["error"]:
+            print(f"tierscale: {found['error']}", file=sys.stderr, flush=True)
+        code = {"done": 0, "left": LEFT, "failed": 1, "interrupted": draining.code}[found["status"]]
+        if code:
+            raise Ended(code)
+
+
+def tell(found: dict[str, Any]) -> str:
+    """The summary of a night for a person."""
+    looked = f"{found['new']} new, {found['changed']} changed, {found['untouched']} untouched, {found['gone']} no longer there"
+    worked = f"{found['done']} enlarged, {found['failed']} failed, {found['left']} left, {found['parked']} parked"
+    return f"the night to {found['night']}: {looked}; {worked}\n  report           {found['report']['html']}"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the job; exit codes as of the tierscale command."""
+    run_command(command, sys.argv[1:] if arguments is None else arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Training of AnySR (arXiv 2407.04241, section 3.4): a scale for each batch, and half of the time the width that goes with it."""
+
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.anysr import AnySr, width_by_scale
+from models.nearest import axes
+from models.resample import resample
+from models.train.degrade import shrink
+from models.train.plain import LARGEST, Task
+from models.upscaler import Placement, hr_length
+from models.weights import Blueprint
+
+# Scales that are drawn, in tenths; crops are cut from those that were drawn for the largest.
+LEAST, MOST = 11, 10 * LARGEST
+# Widths beside the full one; effort asks for any of them at any scale.
+WIDTHS = (0.5, 0.7, 0.9)
+
+
+def enlarged(network: nn.Module, lr: Tensor, blueprint: Blueprint, scale: Fraction, width: float) -> Tensor:
+    """lr (N, 3, h, w) at a scale and a share of the hidden channels."""
+    assert isinstance(network, AnySr)
+    height, width_lr = lr.shape[-2:]
+    place = Placement.whole((height, width_lr), scale)
+    rows, columns = axes(place, 0, height, width_lr)
+    made = network(lr - lr.new_tensor(blueprint.mean).view(3, 1, 1), rows, columns, scale, width)
+    return made.float() + resample(lr, place, "bilinear")
+
+
+def drawn(lr: Tensor, count: int) -> int:
+    """A number below `count` that follows from the crops, so that a resumed run draws it again."""
+    return int(lr.double().sum().item() * 1000) % count
+
+
+def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+    """L1 at full width and, from the same crops, at a smaller one: that of the scale by the paper, or any of them."""
+    scale = Fraction(LEAST + drawn(lr, MOST - LEAST + 1), 10)
+    side = lr.shape[-1]
+    large = hr_length(side, scale)
+    hr = hr[..., :large, :large]
+    lr = shrink(hr, Fraction(large, side))
+    width = width_by_scale("edsr", scale) if drawn(lr, 2) else WIDTHS[drawn(lr, len(WIDTHS))]
+    full = F.l1_loss(enlarged(network, lr, blueprint, scale, 1.0), hr)
+    return full if width == 1 else full + F.l1_loss(enlarged(network, lr, blueprint, scale, width), hr)
+
+
+def full(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+    """The image at the largest scale and full width."""
+    with torch.no_grad():
+        return enlarged(network, lr, blueprint, Fraction(LARGEST), 1.0)
+
+
+STAGES = {"whole": Task(loss, full)}

@@ -1,0 +1,94 @@
+"""What each setting of an adaptive method's knob costs, measured on photos: the table that turns effort into a setting."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import models
+from models.efforts import Efforts, read_efforts, table_path, write_efforts
+from models.train.degrade import shrink
+from models.train.photos import image_files, read_image
+from models.upscaler import Placement, Upscaler
+from models.weights import digest_file
+
+# Shares nearer to each other, or to the full computation, are one.
+STEP = 0.002
+
+
+def crops(folder: Path, scale: Fraction, side: int, count: int, seed: int) -> list[Tensor]:
+    """Windows (1, 3, side, side), 0..1, shrunk from places of photos that `seed` tells, each photo's turn before any comes again.
+
+    ValueError: the folder holds no photo that is large enough.
+    """
+    rng, length = np.random.default_rng(seed), int(side * scale)
+    files = image_files(folder)
+    found: list[Tensor] = []
+    for index in [int(i) for _ in range(count) for i in rng.permutation(len(files))] if files else []:
+        hr = read_image(files[index])
+        room = [size - length for size in hr.shape[1:]]
+        if min(room) >= 0:
+            y, x = (int(rng.integers(0, most + 1)) for most in room)
+            found.append(shrink(hr[:, y : y + length, x : x + length] / 255, scale).clamp(0, 1)[None])
+        if len(found) == count:
+            return found
+    raise ValueError(f"{folder} holds too few photos of {length} pixels or more a side; name another folder, or a smaller --side")
+
+
+def share(upscaler: Upscaler, windows: Sequence[Tensor], full: Sequence[float], scale: Fraction, setting: float) -> float:
+    """Mean share of the full computation (multiply-adds of each window) that a setting of the knob executes."""
+    assert upscaler.knob is not None
+    found = []
+    for window, most in zip(windows, full, strict=True):
+        place = Placement.whole((window.shape[2], window.shape[3]), scale)
+        found.append(upscaler(window, place, given={upscaler.knob: setting}).spent.item() / most)
+    return float(np.mean(found))
+
+
+def measure(upscaler: Upscaler, windows: Sequence[Tensor], scale: Fraction) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Settings of the knob, from the least computation to the most, and their rising shares, the last of which is 1.
+
+    Where the knob's end costs more than the full network (PCSR's classifier is not asked at full effort), the last setting but one
+    serves up to full effort.
+    """
+    ladder: Sequence[float] = upscaler.ladder  # type: ignore[attr-defined]
+    settings: list[float] = []
+    shares: list[float] = []
+    with torch.inference_mode():
+        full = [upscaler(window, Placement.whole((window.shape[2], window.shape[3]), scale)).spent.item() for window in windows]
+        for setting in ladder[:-1]:
+            found = share(upscaler, windows, full, scale, setting)
+            if found >= 1 - STEP:
+                break
+            if not shares or found > shares[-1] + STEP:
+                settings.append(setting)
+                shares.append(found)
+        beyond = share(upscaler, windows, full, scale, ladder[-1]) > 1
+    if not shares:
+        raise ValueError(f"no setting of {upscaler.knob} from {ladder[0]:g} to {ladder[-1]:g} saves anything; train the choice first")
+    return (*settings, settings[-1] if beyond else ladder[-1]), (*shares, 1.0)
+
+
+def calibrate(name: str, folder: Path, scale: Fraction | None = None, side: int = 128, count: int = 24, seed: int = 0) -> Efforts:
+    """Measure the table of a zoo name or file:PATH and store it beside the weights. ValueError: there is no knob to turn.
+
+    scale: the one it was made for, or 4 where it is made for any.
+    """
+    path = models.locate(name)
+    digest = digest_file(path)
+    try:
+        read_efforts(path, digest)
+    except ValueError:  # of other weights, or damaged: it would keep the upscaler from being loaded
+        table_path(path).unlink()
+    upscaler = models.load(name)
+    if upscaler.knob is None:
+        raise ValueError(f"{name} has no knob, it runs at full effort only; calibrate an adaptive method")
+    scale = scale or (min(upscaler.scales) if upscaler.scales else Fraction(4))
+    settings, shares = measure(upscaler, crops(folder, scale, side, count, seed), scale)
+    told = {"photos": folder.name, "scale": str(scale), "side": side, "count": count, "seed": seed}
+    efforts = Efforts(upscaler.knob, settings, tuple(round(found, 4) for found in shares), digest, told)
+    write_efforts(path, efforts)
+    return efforts

@@ -1,0 +1,104 @@
+"""A narrower CARN from a trained one: the channels that carry most are kept, as first weights for training.
+
+`python -m models.train.narrow carn-x4 --features 52 --hr DIR -o FILE`
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import models
+from models.carn import Carn
+from models.train.degrade import shrink
+from models.train.photos import centre_crop, image_files, read_image
+from models.weights import Blueprint, Checkpoint, read_checkpoint, write_checkpoint
+
+# Photos, and output pixels a side of each, that tell which channels carry most.
+PHOTOS, SIDE = 6, 384
+
+
+def carried(network: Carn, photos: list[Tensor]) -> Tensor:
+    """How much each channel carries between layers, as a mean over layers and photos: (features,)."""
+    total = torch.zeros(network.features)
+
+    def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        mean = output.relu().mean(dim=(0, 2, 3))
+        total.add_(mean / mean.mean())
+
+    watched = [network.entry, *network.merges, *(merge for block in network.blocks for merge in block.merges)]
+    hooks = [module.register_forward_hook(add) for module in watched]
+    with torch.inference_mode():
+        for photo in photos:
+            network(photo[None])
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def narrow(checkpoint: Checkpoint, features: int, photos: list[Tensor]) -> Checkpoint:
+    """The network with `features` channels, as many from each group of its grouped convolutions; photos (3, h, w), around the mean.
+
+    ValueError: it is no CARN, or the groups cannot be equally large.
+    """
+    blueprint = checkpoint.blueprint
+    groups, wide = blueprint.arguments.get("groups", 4), blueprint.arguments.get("features", 64)
+    if blueprint.network != "carn" or features % groups or not 0 < features < wide:
+        raise ValueError(
+            f"a {blueprint.network} of {wide} channels cannot be narrowed to {features}; give a CARN and a multiple of {groups}"
+        )
+    network = Carn(scale=blueprint.scale, **blueprint.arguments)
+    network.load_state_dict(checkpoint.tensors)
+    most = carried(network.eval(), photos).view(groups, -1).topk(features // groups).indices.sort().values  # (groups, kept)
+    own = wide // groups
+    kept = (most + own * torch.arange(groups)[:, None]).flatten()
+    tensors = {name: _cut(name, tensor, kept, most, wide) for name, tensor in checkpoint.tensors.items()}
+    return Checkpoint(replace(blueprint, arguments={**blueprint.arguments, "features": features}), tensors)
+
+
+def _cut(name: str, tensor: Tensor, kept: Tensor, most: Tensor, wide: int) -> Tensor:
+    """One weight of the narrower network. Growing convolutions give several channels for each; 3x3 convolutions see their group only."""
+    if name == "exit.bias":
+        return tensor
+    if name == "exit.weight":
+        return tensor[:, kept].contiguous()
+    each = len(tensor) // wide
+    made = tensor[(kept[:, None] * each + torch.arange(each)).flatten()]
+    if name.endswith("bias") or name == "entry.weight":
+        return made
+    if ".first." in name or ".second." in name or name.startswith("grow."):
+        parts = made.chunk(len(most))
+        return torch.cat([part[:, channels] for part, channels in zip(parts, most, strict=True)])
+    times = tensor.shape[1] // wide
+    return made[:, torch.cat([kept + wide * index for index in range(times)])]
+
+
+def main() -> int:
+    """Write the narrower checkpoint; exit code 2 when the arguments cannot work."""
+    parser = argparse.ArgumentParser(prog="python -m models.train.narrow", description=__doc__, allow_abbrev=False)
+    parser.add_argument("name", help="a CARN of the zoo, or file:PATH")
+    parser.add_argument("--features", type=int, required=True)
+    parser.add_argument("--hr", type=Path, required=True, metavar="DIR", help="folder of photos")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
+    options = parser.parse_args()
+    try:
+        checkpoint = read_checkpoint(models.locate(options.name))
+        made = narrow(checkpoint, options.features, list(_seen(options.hr, checkpoint.blueprint)))
+    except ValueError as error:
+        print(f"narrow: {error}", file=sys.stderr)
+        return 2
+    write_checkpoint(options.out, made)
+    return 0
+
+
+def _seen(folder: Path, blueprint: Blueprint) -> list[Tensor]:
+    mean, scale = torch.tensor(blueprint.mean).view(3, 1, 1), blueprint.scale
+    crops = [centre_crop(read_image(path), scale)[:, :SIDE, :SIDE] / 255 for path in image_files(folder)[:PHOTOS]]
+    return [shrink(crop, scale) - mean for crop in crops]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

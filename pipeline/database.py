@@ -1,0 +1,136 @@
+"""A SQLite file that one process at a time may work on: opened, marked as ours, held by a lease, its errors in sentences."""
+
+import os
+import socket
+import sqlite3
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline.errors import Damaged, Refused
+from pipeline.receipts import LEASE_SECONDS, living
+
+# Seconds to wait for another process that is writing.
+PATIENCE = 30
+LEASE = "CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), host TEXT, pid INTEGER, token TEXT, started REAL, renewed REAL)"
+
+
+class Busy(Exception):
+    """Another process holds the lease; the text says which."""
+
+
+class Database:
+    """The SQLite file at `path`, made with `schema` (statements with semicolons between them) where there is none.
+
+    mark: number by which the file is known as ours. clock: seconds since the epoch, handed in so that tests can jump. One thread uses a
+    Database; the lease is renewed by another one with a connection of its own. Readers may look on at any time.
+    """
+
+    def __init__(self, path: str, schema: str, mark: int, clock: Callable[[], float] = time.time) -> None:
+        self.path, self.clock = path, clock
+        self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
+        if not Path(path).absolute().parent.is_dir():
+            raise Refused(f"there is no folder for {path}; make it first")
+        with self._telling():
+            self.connection = self._connect()
+            self._make(schema, mark)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        # Readers see whole states while one writes; what a power failure takes of the last moments is only done again.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    def _make(self, schema: str, mark: int) -> None:
+        """Make the tables in a new file. Refused: it is a database of something else."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        found = self.connection.execute("PRAGMA application_id").fetchone()[0]
+        empty = self.connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+        if found == 0 and empty:
+            for statement in (*schema.split(";"), LEASE, f"PRAGMA application_id = {mark}"):
+                self.connection.execute(statement)
+        self.connection.execute("COMMIT")
+        if found != mark and not (found == 0 and empty):
+            self.close()
+            raise Refused(f"{self.path} is a database of something else; name another file")
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def do(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        """Carry out one statement. Damaged: the disk is full or the file locked. Refused: it is no database."""
+        with self._telling():
+            return self.connection.execute(statement, values)
+
+    @contextmanager
+    def whole(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        """Changes that are made together or not at all."""
+        self.do(f"BEGIN {kind}")
+        try:
+            yield
+        except BaseException:
+            self.do("ROLLBACK")
+            raise
+        self.do("COMMIT")
+
+    @contextmanager
+    def lease(self, lost: Callable[[], None], every: float = LEASE_SECONDS / 6) -> Iterator[None]:
+        """Hold the file. Busy: another process does, and gave a sign of life lately.
+
+        lost: called when one has taken over, because this one gave no sign for long. every: seconds between signs.
+        """
+        now = self.clock()
+        with self.whole():
+            held = self.do("SELECT host, pid, started, renewed FROM lease").fetchone()
+            if held is not None and living(dict(held), now):
+                age = max(now - held["started"], 0)
+                raise Busy(f"process {held['pid']} on {held['host']} holds {self.path} since {age:.0f} s; wait for it to end, or stop it")
+            self.do("REPLACE INTO lease VALUES (1, ?, ?, ?, ?, ?)", *self.owner.values(), now, now)
+        over = threading.Event()
+        thread = threading.Thread(target=self._renew, args=(over, lost, every), name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.do("DELETE FROM lease WHERE token = ?", self.owner["token"])
+
+    def _renew(self, over: threading.Event, lost: Callable[[], None], every: float) -> None:
+        """Give signs of life until told that it is over, or until another process has taken over."""
+        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        try:
+            while not over.wait(every):
+                try:
+                    renewed = connection.execute("UPDATE lease SET renewed = ? WHERE token = ?", (self.clock(), self.owner["token"]))
+                except sqlite3.OperationalError:
+                    continue  # a full disk or a long transaction: the next sign may come through
+                if not renewed.rowcount:
+                    lost()
+                    return
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turn what SQLite raises into one sentence."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            raise Damaged(f"{self.path} cannot be read or written ({error}); free space or change its rights, then run again") from error
+        except sqlite3.DatabaseError as error:
+            raise Refused(f"{self.path} is no database of ours ({error}); name another file, or put a good copy in its place") from error

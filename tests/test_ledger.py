@@ -1,0 +1,214 @@
+"""The ledger: what a listing changes, who may hold it, the order of work, and when a source is given up."""
+
+import os
+import sqlite3
+import threading
+
+import pytest
+
+from pipeline.archive import Seen, content_sha256, output_of, scan
+from pipeline.errors import Damaged, Refused
+from pipeline.ledger import NIGHTS, Busy, Ledger
+from pipeline.receipts import LEASE_SECONDS
+
+SUMMARY = {"plan": "p1", "shape": [3, 8, 8], "tiles": {"bicubic": 1}, "cost": 5.0, "cost_share": 0.5, "seconds": {"total": 1.0}}
+NOON = 1.8e9
+
+
+class Clock:
+    """A clock that stands where it is put."""
+
+    def __init__(self, now=NOON):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path, clock):
+    with Ledger(str(tmp_path / "l.db"), clock) as made:
+        yield made
+
+
+def seen(name, size=10, mtime=1, etag=None):
+    return Seen(name, size, mtime, etag)
+
+
+def never(source):
+    raise AssertionError(f"{source} gave no doubt")
+
+
+def take(ledger, night="n1"):
+    entry = ledger.take(night, "{}", lambda source: f"out/{source}.zarr")
+    return entry and entry.source
+
+
+def finish(ledger, sha256="s", night="n1"):
+    while source := take(ledger, night):
+        ledger.done(source, SUMMARY, sha256)
+
+
+def states(ledger):
+    return {row["source"]: row["state"] for row in ledger.do("SELECT source, state FROM sources")}
+
+
+def test_a_listing_tells_new_changed_untouched_and_gone(ledger):
+    found = ledger.note([seen("a"), seen("b"), seen("c")], never)
+    assert (found.new, found.changed, found.untouched, found.gone) == (3, 0, 0, 0)
+    finish(ledger)
+    found = ledger.note([seen("a"), seen("b", size=11), seen("d")], never)
+    assert (found.new, found.changed, found.untouched, found.gone) == (1, 1, 1, 1)
+    assert states(ledger) == {"a": "done", "b": "pending", "c": "done", "d": "pending"}
+    assert ledger.note([seen("c")], never).untouched == 1, "what comes back is known again"
+    assert take(ledger) is None, "what is not there now is not worked on"
+
+
+@pytest.mark.parametrize(("content", "state"), [("s", "done"), ("other", "pending"), (None, "pending")])
+def test_the_content_decides_where_only_the_time_differs(ledger, content, state):
+    ledger.note([seen("a")], never)
+    finish(ledger)
+    ledger.note([seen("a", mtime=2)], lambda source: content)
+    assert states(ledger) == {"a": state}
+    ledger.note([seen("a", mtime=2)], never)
+
+
+def test_a_file_written_as_it_was_listed_is_looked_at_once_more(ledger, clock):
+    """Two writes within one tick of a coarse clock look the same from outside."""
+    just_now = int(NOON * 1e9)
+    ledger.note([seen("a", mtime=just_now)], never)
+    finish(ledger)
+    clock.now += 86400
+    assert ledger.note([seen("a", mtime=just_now)], lambda source: "other").changed == 1
+    finish(ledger)
+    assert ledger.note([seen("a", mtime=just_now)], never).untouched == 1
+
+
+def test_an_etag_stands_for_time_and_content(ledger):
+    ledger.note([seen("s3://b/a.zarr", etag="1", mtime=0)], never)
+    finish(ledger, sha256=None)
+    assert ledger.note([seen("s3://b/a.zarr", etag="1", mtime=0)], never).untouched == 1
+    assert ledger.note([seen("s3://b/a.zarr", etag="2", mtime=0)], never).changed == 1
+
+
+def test_failed_last_then_priority_then_size(ledger):
+    ledger.note([seen("bad", size=1), seen("large", size=30), seen("small", size=2), seen("urgent", size=99)], never)
+    ledger.do("UPDATE sources SET priority = 5 WHERE source IN ('urgent', 'bad')")
+    ledger.do("UPDATE sources SET attempts = 1 WHERE source = 'bad'")
+    assert [take(ledger) for _ in range(5)] == ["urgent", "small", "large", "bad", None]
+
+
+def test_three_nights_park_and_one_night_counts_once(ledger, clock):
+    ledger.note([seen("a")], never)
+    for number in range(1, NIGHTS + 1):
+        night = f"n{number}"
+        for _ in range(2):  # the same night again does not try what failed
+            with ledger.lease(lambda: None):
+                ledger.open_night(night)
+                if take(ledger, night):
+                    ledger.failed("a", f"reason {number}")
+        assert states(ledger) == {"a": "parked" if number == NIGHTS else "failed"}
+        assert [(row["attempts"], row["error"]) for row in ledger.rows(night)] == [(number, f"reason {number}")]
+    ledger.open_night("n9")
+    assert take(ledger, "n9") is None
+    ledger.open_night("n9", retry_parked=True)
+    assert take(ledger, "n9") == "a"
+
+
+def test_a_parked_source_that_changes_is_tried_again(ledger):
+    ledger.note([seen("a")], never)
+    ledger.do("UPDATE sources SET state = 'parked', attempts = 3")
+    ledger.note([seen("a", mtime=9)], never)
+    assert states(ledger) == {"a": "pending"} and next(ledger.rows("n1"))["attempts"] == 0
+
+
+def test_what_was_left_or_held_does_not_count(ledger):
+    ledger.note([seen("a"), seen("b")], never)
+    assert (take(ledger), take(ledger)) == ("a", "b")
+    ledger.left("a")
+    ledger.left("b", "failed", "another run writes it")
+    assert states(ledger) == {"a": "pending", "b": "failed"}
+    assert [row["attempts"] for row in ledger.rows("n1")] == [0, 0]
+
+
+def test_a_second_nightly_is_refused_while_the_first_gives_signs(tmp_path, ledger, clock):
+    other = Ledger(str(tmp_path / "l.db"), clock)
+    ledger.note([seen("a")], never)
+    with ledger.lease(lambda: None):
+        assert take(ledger) == "a"
+        with pytest.raises(Busy, match=f"process {os.getpid()} on .* holds .*l.db since 0 s; wait"), other.lease(lambda: None):
+            pass
+        clock.now += LEASE_SECONDS + 1
+        with other.lease(lambda: None):
+            assert states(other) == {"a": "pending"}, "it takes over what the stale one was at"
+            assert next(other.rows("n1"))["attempts"] == 1
+            other.note([seen("a")], never)
+            assert take(other, "n2") == "a"
+            ledger.failed("a", "too late")
+            assert states(other) == {"a": "working"}, "the stale one cannot spoil it any more"
+    other.close()
+
+
+def test_the_stale_one_hears_that_it_was_taken_over(tmp_path, ledger, clock):
+    lost = threading.Event()
+    with ledger.lease(lost.set, every=0.01):
+        ledger.do("UPDATE lease SET token = 'another'")
+        assert lost.wait(5)
+    assert ledger.do("SELECT token FROM lease").fetchone()[0] == "another", "its lease is left to it"
+
+
+def test_signs_of_life_keep_a_lease(tmp_path, ledger, clock):
+    with ledger.lease(lambda: None, every=0.01):
+        clock.now += 10 * LEASE_SECONDS
+        for _ in range(500):
+            if ledger.do("SELECT renewed FROM lease").fetchone()[0] == clock.now:
+                break
+            threading.Event().wait(0.01)
+        with Ledger(str(tmp_path / "l.db"), clock) as other, pytest.raises(Busy), other.lease(lambda: None):
+            pass
+
+
+def test_a_dead_process_on_this_host_holds_nothing(ledger):
+    with ledger.lease(lambda: None):
+        pass
+    ledger.do("REPLACE INTO lease SELECT 1, ?, ?, 'gone', ?, ?", ledger.owner["host"], 2**22 + 1, NOON, NOON)
+    with ledger.lease(lambda: None):
+        pass
+
+
+def test_files_that_are_no_ledger_are_refused(tmp_path):
+    (tmp_path / "text.db").write_text("this is text, and a good deal longer than the header of a database file would be. " * 3)
+    other = sqlite3.connect(tmp_path / "other.db")
+    other.execute("CREATE TABLE theirs (a)")
+    other.close()
+    for name, words in (("text.db", "is no database of ours"), ("other.db", "is a database of something else"), ("none/l.db", "no folder")):
+        with pytest.raises(Refused, match=words):
+            Ledger(str(tmp_path / name))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(Damaged, match="cannot be read or written"):
+        Ledger(str(tmp_path / "folder"))
+
+
+def test_a_scan_finds_images_and_nothing_else(tmp_path):
+    for name in ("a.tif", "deep/B.PNG", "deep/.hidden.png", "notes.txt", ".snapshot/a.tif", "x.zarr/zarr.json", "x.zarr/c/0/0",
+                 "ours.zarr/zarr.json", "ours.zarr.tierscale/preview.png", "elsewhere/c.jpg"):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"12345")
+    (tmp_path / "deep/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "deep/dangling.png").symlink_to(tmp_path / "nowhere.png")
+    with open(os.fsencode(tmp_path) + b"/bad\xff.tif", "wb"):
+        pass
+    problems = []
+    found = {os.path.relpath(item.source, tmp_path): item.bytes for item in scan(str(tmp_path), problems.append)}
+    assert found == {"a.tif": 5, "deep/B.PNG": 5, "deep/dangling.png": 0, "elsewhere/c.jpg": 5, "x.zarr": 10}
+    assert len(problems) == 1 and "bad?.tif is no UTF-8" in problems[0]
+    with pytest.raises(Refused, match="no archive"):
+        list(scan(str(tmp_path / "none"), problems.append))
+    assert output_of(str(tmp_path / "deep/B.PNG"), str(tmp_path), "/out") == "/out/deep/B.PNG.zarr"
+    assert content_sha256(str(tmp_path / "x.zarr")) is None
+    assert content_sha256(str(tmp_path / "a.tif")) == content_sha256(str(tmp_path / "elsewhere/c.jpg"))
