@@ -14,7 +14,7 @@ install: .venv/installed
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install -q $$(grep '^torch==' constraints.txt)
 	$(BIN)/python -c "import torch; print('torch==' + torch.__version__)" > .venv/constraints.txt
 	grep -v '^torch==' constraints.txt >> .venv/constraints.txt
-	$(BIN)/python -m pip install -q -c .venv/constraints.txt -e ".[demo,test,train]"
+	$(BIN)/python -m pip install -q -c .venv/constraints.txt -e ".[demo,test,train,community]"
 	touch $@
 
 demo: install

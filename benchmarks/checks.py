@@ -9,8 +9,9 @@ import numpy as np
 from benchmarks.results import record
 from jobs.evaluate import evaluate_folder
 from pipeline import prepare
+from pipeline.costs import cost_of_routes, dearest_cost
 from pipeline.grid import Grid
-from pipeline.plan import Options, cost_of_routes
+from pipeline.plan import Options
 from pipeline.upscale import enlarge_array, upscale_array
 from tests.test_seamless import COFFEE, steps, whole
 
@@ -52,7 +53,7 @@ def budgets() -> dict[str, float]:
     found = {}
     for asked in (0.1, 0.25, 0.5, 0.75, 1.0):
         made = enlarge_array(COFFEE[:, :256, :320], Options(tiers=TIERS, policy="budget", budget=asked, tile=32))
-        found[f"asked {asked:g}"] = round(made.cost / prepare.dearest_cost(made.plan), 4)
+        found[f"asked {asked:g}"] = round(made.cost / dearest_cost(made.plan), 4)
     return found
 
 

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.results import record
-from models import carn, fsrcnn, pcsr
+from models import adadsr, anysr, ape, carn, classsr, fsrcnn, pcsr
 from models.plain import PlainUpscaler, build
 from models.train.degrade import shrink
 from models.train.photos import centre_crop, read_image
-from models.upscaler import Placement, Upscaler
-from models.weights import Checkpoint
+from models.upscaler import Placement, Upscaled, Upscaler
+from models.weights import Blueprint, Checkpoint
 from tests.reference_file import read_reference
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
@@ -93,8 +93,106 @@ def pcsr_cases(lr: Tensor) -> list[Case]:
     return cases
 
 
+def anysr_cases(lr: Tensor) -> list[Case]:
+    """The encoder of AnySR, EDSR with the published 16 blocks of 64 features, at half of its hidden channels against all of them."""
+    torch.manual_seed(0)
+    upscaler = anysr.AnySrUpscaler(anysr.AnySr(), Blueprint("anysr", 0))
+    encoder, scale = upscaler.encoder, Fraction(4)
+    centred, pixels = (lr - upscaler.mean).contiguous(memory_format=torch.channels_last), lr.shape[2] * lr.shape[3]
+    share = encoder.cost(pixels, 0.5) / encoder.cost(pixels, 1.0)
+    half, full = (partial(encoder.run, centred, scale, width) for width in (0.5, 1.0))
+    return [Case("AnySR-EDSR encoder, width 0.5 / full, over cost", half, full, 1.15, 1.0, share)]
+
+
+def classsr_cases(lr: Tensor) -> list[Case]:
+    """ClassSR-CARN with a third of the tiles in each branch against all in the heaviest: our widths, and the paper's."""
+    cases = []
+    paper = [{"features": features, "groups": 4} for features in (36, 52, 64)]
+    for label, branches in (("", list(classsr.OURS)), (", the paper's widths", paper)):
+        torch.manual_seed(0)
+        thirds, heavy = (
+            classsr.ClassSrUpscaler(classsr.ClassSr(4, "carn", branches), Blueprint("classsr", 4, residual="bilinear")) for _ in range(2)
+        )
+        decide = thirds.decide
+        # The classifier is asked, and its answer put aside.
+        thirds.decide = lambda tiles, bias, decide=decide: decide(tiles, bias) * 0 + torch.arange(len(tiles)) % 3  # type: ignore[method-assign, misc]
+        share = float(thirds(lr, whole(lr)).spent / heavy(lr, whole(lr)).spent)
+        cases.append(
+            Case(f"ClassSR-CARN equal thirds / all heavy, over cost{label}", upscale(thirds, lr), upscale(heavy, lr), 1.1, 1.0, share)
+        )
+    return cases
+
+
+def setting(upscaler: Upscaler, lr: Tensor, place: Placement, ends: tuple[float, float], aim: Callable[[Upscaled], bool]) -> float:
+    """Where, from the first to the second of two ends, a knob's setting begins to make a result of which `aim` is true."""
+    low, high = ends
+    for _ in range(14):
+        middle = (low + high) / 2
+        low, high = (low, middle) if aim(upscaler(lr, place, given={upscaler.knob or "": middle})) else (middle, high)
+    return high
+
+
+def ape_cases(lr: Tensor) -> list[Case]:
+    """APE-EDSR with the recorded weights, 8 blocks of 32 features at scale 2, on tiles of which the average passes half of the blocks."""
+    cases, checkpoint = [], of_reference("ape_edsr_b8f32_x2", ape.published)
+    for side in (64, 128):
+        upscaler = ape.build(checkpoint, "APE")
+        corners = [(y, x) for y in range(0, lr.shape[2] - side + 1, 64) for x in range(0, lr.shape[3] - side + 1, 64)]
+        tiles = torch.cat([lr[:, :, y : y + side, x : x + side] for y, x in corners])
+        place, last = whole(tiles, 2), upscaler.method.exits - 1
+
+        def half(made: Upscaled, last: int = last) -> bool:
+            assert made.choice is not None
+            return bool(torch.where(made.choice < 0, last, made.choice).float().mean() >= last / 2)
+
+        given = {"threshold": setting(upscaler, tiles, place, (-1.0, 1.01), half)}
+        leaving, full = partial(upscaler, tiles, place, given=given), partial(upscaler, tiles, place)
+        share = float(leaving().spent.sum() / full().spent.sum())
+        cases.append(Case(f"APE-EDSR, tiles of {side}, leaving halfway / full, over cost", leaving, full, 1.1, 1.0, share))
+    return cases
+
+
+def adadsr_cases(lr: Tensor) -> list[Case]:
+    """AdaDSR-EDSR where half of the blocks' work is needed: the recorded predictor's own depths at scale 2 (8 blocks of 24 features), and
+    depths in proportion to the photo's gradients in place of a predictor's at scales 2 and 4 (8 blocks of 32 features).
+    """
+    recorded = adadsr.build(of_reference("adaedsr_b8f24_x2", adadsr.published), "AdaDSR")
+    cases = [half_depth(recorded, lr, "its own depths, x2")]
+    rough = torch.nn.functional.avg_pool2d(lr.mean(dim=1, keepdim=True).diff(dim=2).diff(dim=3).abs(), 9, 1)
+    gradients = torch.nn.functional.pad(rough / rough.mean(), (4, 5, 4, 5), mode="replicate")
+    for scale in (2, 4):
+        torch.manual_seed(0)
+        method = adadsr.Adadsr(scale, blocks=8, features=32)
+        predict = method.predictor.forward
+        # The predictor is asked, and its answer put aside.
+        method.predictor.forward = lambda x, budget, predict=predict: predict(x, budget) * 0 + gradients * budget  # type: ignore[method-assign, misc]
+        upscaler = adadsr.AdadsrUpscaler(method, Blueprint("adadsr", scale, residual="bilinear"))
+        cases.append(half_depth(upscaler, lr, f"depths like gradients, x{scale}"))
+    return cases
+
+
+def half_depth(upscaler: adadsr.AdadsrUpscaler, lr: Tensor, depths: str) -> Case:
+    """The case of a budget at which half of the places of all blocks have a depth beyond them."""
+    place, blocks = whole(lr, upscaler.method.scale), range(upscaler.method.depth)
+
+    def half(made: Upscaled) -> bool:
+        assert made.choice is not None
+        return sum(float((made.choice > block).float().mean()) for block in blocks) >= upscaler.method.depth / 2
+
+    given = {"depth": setting(upscaler, lr, place, (0.0, 64.0), half)}
+    some, full = partial(upscaler, lr, place, given=given), partial(upscaler, lr, place)
+    share = float(some().spent / full().spent)
+    return Case(f"AdaDSR-EDSR, {depths}, half depth / full, over cost", some, full, 1.2, 1.05, share)
+
+
 # A method adds its cases with one line here: a function of the photo.
-METHODS: tuple[Callable[[Tensor], Sequence[Case]], ...] = (pcsr_cases,)
+METHODS: tuple[Callable[[Tensor], Sequence[Case]], ...] = (
+    pcsr_cases,
+    ape_cases,
+    adadsr_cases,
+    anysr_cases,
+    classsr_cases,
+)
 
 
 def clock(run: Run) -> tuple[float, float]:

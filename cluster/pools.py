@@ -8,84 +8,61 @@ actor, replaces dead actors and does their calls again; every call is safe to re
 import logging
 import queue
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    ActorDiedError,
-    ActorUnavailableError,
-    ObjectLostError,
-    OutOfMemoryError,
-    OwnerDiedError,
-    RayActorError,
-    RayTaskError,
-)
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
-from pipeline.errors import Refused
-from pipeline.worker import Worker
+from cluster.calls import Call, InHand, Patience
+from cluster.crew import LOST, Crew, PoolSpec
+from cluster.metrics import Meter
+from pipeline.errors import Damaged, Refused
+
+__all__ = ["PoolSpec", "RayPool"]
 
 log = logging.getLogger(__name__)
 
-# Calls on their way to one actor: one at work, one waiting, so that it never idles and never hoards.
-CALLS_PER_ACTOR = 2
 # Seconds that actors may take to come up; importing torch on a busy node takes tens of them.
 START_SECONDS = 180
-
+# Seconds that work may wait while no actor of its kind is up, because its nodes were taken away.
+ABSENT_SECONDS = 900
+# Seconds between looks at whether the cluster has grown.
+GROW_SECONDS = 15
+# Seconds between looks that Prometheus is told of.
+TELL_SECONDS = 5
 # Times that one call is begun before its error is handed on.
 TRIES = 4
 
-LOST = (RayActorError, ActorDiedError, ActorUnavailableError, ObjectLostError, OwnerDiedError, OutOfMemoryError)
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSpec:
-    """How many actors a pool has and what each takes.
-
-    num_cpus, num_gpus: Ray's logical resources of one actor. device: where its networks run. threads: torch threads of one actor.
-    """
-
-    size: int
-    device: str = "cpu"
-    num_cpus: float = 1
-    num_gpus: float = 0
-    threads: int = 1
-
-
-@dataclass(slots=True)
-class _Call:
-    method: str
-    args: tuple[Any, ...]
-    kind: str
-    keep: bool
-    future: Future = field(default_factory=Future)
-    tries: int = 0
-
 
 class RayPool:
-    """Worker actors of one or two kinds. layout "together": one pool; "split": the dearest tier has its own."""
+    """Worker actors of one or two kinds. layout "together": one pool; "split": the dearest tier has its own.
+
+    Actors that ask for a mark come and go with the nodes that have it.
+    """
 
     def __init__(self, light: PoolSpec, full: PoolSpec | None = None) -> None:
         self.split = full is not None
         self.device = light.device
         # The larger shares of a GPU are asked for first: smaller ones then fit beside them.
-        self.specs = ({"full": full} if full else {}) | {"light": light}
-        self.width = sum(spec.size for spec in self.specs.values())
-        self._actors: dict[str, list[Any]] = {kind: [_actor(spec) for _ in range(spec.size)] for kind, spec in self.specs.items()}
-        self._waiting: dict[str, deque[_Call]] = {kind: deque() for kind in self.specs}
-        self._load: dict[Any, int] = {}
-        self._flying: dict[Any, tuple[_Call, str, Any, Any]] = {}
-        self._inbox: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._crews = {kind: Crew(kind, spec) for kind, spec in (("full", full), ("light", light)) if spec is not None}
+        self.width = sum(map(len, self._crews.values()))
+        self._waiting: dict[str, deque[Call]] = {kind: deque() for kind in self._crews}
+        self._flying: dict[Any, InHand] = {}
+        self._patience, self._meter = Patience(), Meter(self.device)
+        self._inbox: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._closing = False
         self._gate = threading.Lock()
+        self._looked = self._told = time.monotonic()
+        self._seen_up = dict.fromkeys(self._crews, self._looked)
         self._wait_ready()
         self._thread = threading.Thread(target=self._schedule, name="ray-pool", daemon=True)
         self._thread.start()
 
     def submit(self, method: str, *args: Any, kind: str = "light", keep: bool = False) -> Future:
-        call = _Call(method, args, kind if kind in self.specs else "light", keep)
+        call = Call(method, args, kind if kind in self._crews else "light", keep)
         with self._gate:
             if self._closing:
                 raise RuntimeError("the pool of Ray workers is closed")
@@ -94,19 +71,24 @@ class RayPool:
 
     def _wait_ready(self) -> None:
         """Wait for the actors to come up. Refused: not all of them find a place, or can use their device."""
-        calls = [actor.ready.remote() for actors in self._actors.values() for actor in actors]
-        up, missing = ray.wait(calls, num_returns=len(calls), timeout=START_SECONDS)
+        until = time.monotonic() + START_SECONDS
         try:
-            ray.get(up)
-        except RayTaskError as error:
+            while coming := self._coming():
+                ended, _ = ray.wait(list(coming), num_returns=1, timeout=max(0, until - time.monotonic()))
+                if not ended:
+                    free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+                    raise Refused(
+                        f"{len(coming)} of {self.width} workers found no place on the cluster in {START_SECONDS} s (free: {free}); "
+                        "use --workers"
+                    )
+                coming[ended[0]].arrived(ended[0])
+        except BaseException:
             self._kill()
-            raise error.cause if isinstance(error.cause, Refused) else error from None
-        if missing:
-            free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
-            self._kill()
-            raise Refused(
-                f"{len(missing)} of {len(calls)} workers found no place on the cluster in {START_SECONDS} s (free: {free}); use --workers"
-            )
+            raise
+
+    def _coming(self) -> dict[Any, Crew]:
+        """The actors that are not up yet, by what tells when they are, with their crews."""
+        return {reference: crew for crew in self._crews.values() for reference in crew.coming}
 
     def share(self, value: Any) -> Any:
         """Put a value into the object store once; calls are given its reference."""
@@ -120,9 +102,8 @@ class RayPool:
         self._kill()
 
     def _kill(self) -> None:
-        for actors in self._actors.values():
-            for actor in actors:
-                ray.kill(actor)
+        for crew in self._crews.values():
+            crew.kill()
 
     def _schedule(self) -> None:
         """Hand out calls and collect results until closed; should Ray itself fail, everyone who waits is told."""
@@ -136,20 +117,65 @@ class RayPool:
         with self._gate:
             self._closing = True
         self._take(block=False)
-        for call in [flying[0] for flying in self._flying.values()] + [call for calls in self._waiting.values() for call in calls]:
-            if not call.future.done():
-                call.future.set_exception(reason)
+        for call in [flight.call for flight in self._flying.values()] + [call for calls in self._waiting.values() for call in calls]:
+            call.settle(error=reason)
 
     def _turn(self) -> None:
         """Hand out what waits, and collect one result."""
         # Calls that a dead actor left wait to be handed out again: only with nothing to do at all is it right to sleep.
         self._take(block=not self._flying and not any(self._waiting.values()))
         self._hand_out()
-        if self._flying:
+        self._look_around()
+        coming = self._coming()
+        under_way = [*self._flying, *coming]
+        if under_way:
             # A short wait, so that new calls are seen soon; ray.wait returns at once when something is done.
-            done, _ = ray.wait(list(self._flying), num_returns=1, timeout=0.02, fetch_local=False)
+            done, _ = ray.wait(under_way, num_returns=1, timeout=0.02, fetch_local=False)
             for reference in done:
-                self._collect(reference)
+                coming[reference].arrived(reference) if reference in coming else self._collect(reference)
+
+    def _look_around(self) -> None:
+        """Bring up more actors where the cluster has grown. RuntimeError: work waits, and no actor of its kind has been up for long."""
+        now = time.monotonic()
+        for kind, crew in self._crews.items():
+            if crew.up or not self._waiting[kind]:
+                self._seen_up[kind] = now
+            elif now - self._seen_up[kind] > ABSENT_SECONDS:
+                raise RuntimeError(f"no {kind} worker has been up for {ABSENT_SECONDS} s; bring back a node for them, and run again")
+        for flight in list(self._flying.values()):
+            if flight.began is not None and now - flight.began > self._patience.limit(flight.call.method):
+                self._late(flight, now - flight.began)
+        if now - self._told > TELL_SECONDS:
+            self._told = now
+            waiting = {kind: len(calls) for kind, calls in self._waiting.items()}
+            self._meter.look(waiting, {kind: len(crew.up) for kind, crew in self._crews.items()})
+        if now - self._looked > GROW_SECONDS:
+            self._looked = now
+            marks = ray.cluster_resources()
+            for crew in self._crews.values():
+                crew.grow(marks)
+            self.width = sum(map(len, self._crews.values()))
+
+    def _late(self, flight: InHand, seconds: float) -> None:
+        """Begin what a late actor has in hand elsewhere too; the first copy to end wins, and both write the same bytes.
+
+        The actor is given nothing more until it answers: it may be busy as well as stuck, and nobody can tell. It is ended only
+        where no other one of its kind could take over, once for each call, and where it decodes a whole file for too long.
+        """
+        call, crew = flight.call, self._crews[flight.kind]
+        if call.method == "ingest":
+            text = f"{call.args[0]}: decoding it took more than {seconds:.0f} s and was given up; convert it to a tiled TIFF or to zarr"
+            call.settle(error=Damaged(text))
+            self._lost(flight.kind, flight.actor, TimeoutError(text))
+        elif not call.copied:
+            log.warning("a %s worker has been at %s for %.0f s; it is begun elsewhere too", flight.kind, call.method, seconds)
+            crew.suspects.add(flight.actor)
+            for other in self._flying.values():
+                if other.actor == flight.actor and not other.call.copied:
+                    other.call.copied = True
+                    self._waiting[other.kind].append(other.call)
+            if crew.suspects >= set(crew.up):
+                self._lost(flight.kind, flight.actor, TimeoutError(f"no sign of it for {seconds:.0f} s"))
 
     def _take(self, block: bool) -> None:
         """Move new calls to the waiting line of their kind."""
@@ -165,12 +191,11 @@ class RayPool:
 
     def _hand_out(self) -> None:
         for kind, calls in self._waiting.items():
-            while calls:
-                index = min(range(len(self._actors[kind])), key=lambda i: self._load.get(self._actors[kind][i], 0))
-                actor = self._actors[kind][index]
-                if self._load.get(actor, 0) >= CALLS_PER_ACTOR:
-                    break
+            crew = self._crews[kind]
+            while calls and (actor := crew.free()) is not None:
                 call = calls.popleft()
+                if call.future.done():
+                    continue
                 call.tries += 1
                 try:
                     method = getattr(actor, call.method)
@@ -178,55 +203,50 @@ class RayPool:
                     reference, kept = method.options(num_returns=2).remote(*call.args) if call.keep else (method.remote(*call.args), None)
                 except LOST as error:
                     calls.appendleft(call)
-                    self._replace(kind, actor, error)
+                    self._lost(kind, actor, error)
                     continue
-                self._load[actor] = self._load.get(actor, 0) + 1
-                self._flying[reference] = (call, kind, actor, kept)
+                crew.given(actor, 1)
+                self._flying[reference] = InHand(call, kind, actor, kept, time.monotonic() if crew.up[actor] == 1 else None)
 
     def _collect(self, reference: Any) -> None:
         """Hand on one result, or see to its failure."""
-        call, kind, actor, kept = self._flying.pop(reference)
-        self._load[actor] -= 1
+        flight = self._flying.pop(reference)
+        call, kind, actor, now = flight.call, flight.kind, flight.actor, time.monotonic()
+        self._crews[kind].given(actor, -1)
+        self._crews[kind].suspects.discard(actor)
+        for other in self._flying.values():
+            if other.actor == actor:
+                other.began = now
         try:
             result = ray.get(reference)
         except RayTaskError as error:
             cause = error.cause if getattr(error, "cause", None) is not None else error
-            if isinstance(cause, LOST):
-                self._retry(call, cause)
-            else:
-                call.future.set_exception(cause)
+            self._retry(call, cause) if isinstance(cause, LOST) else call.settle(error=cause)
         except LOST as error:
             if isinstance(error, RayActorError):
-                self._replace(kind, actor, error)
+                self._lost(kind, actor, error)
             self._retry(call, error)
         except Exception as error:  # whatever Ray raises, the one who waits for this call must hear of it
-            call.future.set_exception(error)
+            call.settle(error=error)
         else:
-            call.future.set_result(result if kept is None else kept)
+            self._patience.ended(call.method, now - (flight.began or now))
+            if not call.future.done():
+                self._meter.landed(result)
+            call.settle(result if flight.kept is None else flight.kept)
 
-    def _retry(self, call: _Call, error: Exception) -> None:
+    def _retry(self, call: Call, error: Exception) -> None:
+        """Wait for another actor, unless a copy of the call is under way or has ended."""
+        if call.future.done() or any(flight.call is call for flight in self._flying.values()) or call in self._waiting[call.kind]:
+            return
         if call.tries >= TRIES or isinstance(error, ObjectLostError):
             # A lost argument cannot be made again here; the shard is begun anew by its flight.
-            call.future.set_exception(error)
+            call.settle(error=error)
         else:
             self._waiting[call.kind].appendleft(call)
 
-    def _replace(self, kind: str, actor: Any, error: Exception) -> None:
-        """Put a new actor in the place of a dead one. One that is only restarting is left alone."""
-        if isinstance(error, ActorUnavailableError) or actor not in self._actors[kind]:
-            return
-        log.warning("a %s worker died (%s); it is replaced and its work done again", kind, type(error).__name__)
-        self._actors[kind][self._actors[kind].index(actor)] = _actor(self.specs[kind])
-        self._load.pop(actor, None)
-        ray.kill(actor)
-        for other in list(self._flying):
-            call, _, its_actor, _ = self._flying[other]
-            if its_actor == actor:
-                del self._flying[other]
-                self._retry(call, error)
-
-
-def _actor(spec: PoolSpec) -> Any:
-    """A new worker actor. Ray neither restarts it nor repeats its calls: the scheduler does both, and sees what it did."""
-    remote = ray.remote(num_cpus=spec.num_cpus, num_gpus=spec.num_gpus, max_restarts=0, max_task_retries=0)(Worker)
-    return remote.remote(spec.device, spec.threads)
+    def _lost(self, kind: str, actor: Any, error: Exception) -> None:
+        """See to a dead actor's replacement and to the other calls that it had in hand."""
+        if self._crews[kind].lost(actor, error):
+            orphans = [self._flying.pop(other) for other, flight in list(self._flying.items()) if flight.actor == actor]
+            for flight in orphans:
+                self._retry(flight.call, error)

@@ -55,7 +55,8 @@ def _ray(where: str, layout: str, device: str, workers: int | None) -> Iterator[
         device = device_here(device) if where == "local" else device
         start(where, workers)
     try:
-        light, full = specs(ray.cluster_resources(), layout, device, workers)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        light, full = marked(nodes, layout, device, workers) or specs(ray.cluster_resources(), layout, device, workers)
         pool = RayPool(light, full)
         try:
             yield pool
@@ -66,6 +67,27 @@ def _ray(where: str, layout: str, device: str, workers: int | None) -> Iterator[
             ray.shutdown()
 
 
+@contextmanager
+def loopback() -> Iterator[None]:
+    """In it, a Ray that is started listens on this machine alone, unless RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER says otherwise.
+
+    Ray has this for desktop systems only, and otherwise listens on all interfaces, whatever node address it is given.
+    """
+    from ray._private import ray_constants
+
+    if ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR in os.environ:
+        yield
+        return
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    # The constant for this process, which may have imported Ray long ago; the variable for those that it starts.
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
 def start(where: str, workers: int | None) -> None:
     """Start an embedded Ray ("local"), or join the one at an address."""
     import ray
@@ -73,13 +95,14 @@ def start(where: str, workers: int | None) -> None:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if where == "local":
         # As many logical processors as there are actors: two real cores must not keep a third actor waiting for ever.
-        ray.init(
-            address="local",
-            num_cpus=max(4, 2 * (workers or cores())),
-            object_store_memory=STORE_BYTES,
-            include_dashboard=False,
-            **quiet,
-        )
+        with loopback():
+            ray.init(
+                address="local",
+                num_cpus=max(4, 2 * (workers or cores())),
+                object_store_memory=STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
+            )
         return
     advice = "start one with ray start --head, set RAY_AUTH_MODE=token where it wants one, or use --ray local"
     address = os.environ.get("RAY_ADDRESS", where) if where == "auto" else where
@@ -106,6 +129,36 @@ def answers(address: str) -> bool:
         except grpc.FutureTimeoutError:
             return False
     return True
+
+
+def marked(nodes: list[dict[str, float]], layout: str, device: str, workers: int | None):  # type: ignore[no-untyped-def]
+    """Pools as the nodes ask for them by the resources "light" and "full", which say how many workers of each kind a node takes.
+
+    nodes: resources of each. (light, full), or None where not both kinds are asked for or one pool is to do all.
+    Refused: they would not have one kind of device.
+    """
+    from cluster.pools import PoolSpec
+
+    homes = {kind: [node for node in nodes if node.get(kind, 0) >= 1] for kind in ("light", "full")}
+    if layout == "together" or not all(homes.values()):
+        return None
+    with_gpu = {bool(node.get("GPU", 0)) for kind in homes for node in homes[kind]}
+    if device != "cpu" and (with_gpu == {True, False} or (device == "cuda" and with_gpu == {False})):
+        raise Refused("some of the nodes that take light and full workers have no GPU; use --device cpu, or give a GPU to each")
+    kind_of_device = "cuda" if device != "cpu" and with_gpu == {True} else "cpu"
+    size = {kind: sum(int(node[kind]) for node in homes[kind]) for kind in homes}
+    if workers is not None:
+        size["full"] = min(size["full"], max(1, workers // 2))
+        size["light"] = min(size["light"], max(1, workers - size["full"]))
+
+    def spec(kind: str) -> PoolSpec:
+        # The workers of a node share its GPUs evenly; the node with the smallest shares sets them for all of its kind.
+        share = min(1.0, *(node.get("GPU", 0) / (node.get("light", 0) + node.get("full", 0)) for node in homes[kind]))
+        # Ray counts shares in ten-thousandths; three thirds must not add up to more than one.
+        gpus = int(share * 1e4) / 1e4 if kind_of_device == "cuda" else 0
+        return PoolSpec(size[kind], kind_of_device, num_cpus=0, num_gpus=gpus, mark=kind, grows=workers is None)
+
+    return spec("light"), spec("full")
 
 
 def specs(resources: dict[str, float], layout: str, device: str, workers: int | None):  # type: ignore[no-untyped-def]

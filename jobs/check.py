@@ -1,19 +1,22 @@
 """Look at an output: is every shard there and as its receipt says, how far is a run."""
 
+import shutil
 import socket
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
 from typing import Any
 
-from pipeline import run
+from pipeline.found import reopen
 from pipeline.plan import Plan
 from pipeline.pool import Pool
 from pipeline.receipts import Folder, Lease, Receipt, living
+from pipeline.run import shard_keys
 
 
 def finished(folder: Folder, plan: Plan) -> bool:
     """Whether every shard has its receipt."""
-    return set(run.shard_keys(plan)) <= {receipt.key for receipt in folder.receipts(plan.digest)}
+    return set(shard_keys(plan)) <= {receipt.key for receipt in folder.receipts(plan.digest)}
 
 
 def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
@@ -21,7 +24,7 @@ def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     folder = Folder(output)
     plan = folder.plan()
     receipts = {receipt.key: receipt for receipt in folder.receipts(plan.digest)}
-    keys = run.shard_keys(plan)
+    keys = shard_keys(plan)
     absent = [key for key in keys if key not in receipts]
     wrong = [(receipt, text) for receipt, text in _checked(output, pool, [receipts[key] for key in keys if key in receipts]) if text]
     problems = [f"{output} level {level} shard {y}.{x} has no receipt; run the upscale command again" for level, y, x in absent]
@@ -29,9 +32,32 @@ def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     healed = 0
     if heal and wrong:
         with Lease(folder):
-            redone = run.heal(output, pool, [receipt for receipt, _ in wrong])
+            redone = mend(output, pool, [receipt for receipt, _ in wrong])
         healed = sum(1 for receipt in redone if receipt.pixels_sha256 == receipts[receipt.key].pixels_sha256)
     return {"output": output, "shards": len(keys), "problems": problems, "healed": healed}
+
+
+def mend(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:
+    """Do damaged shards again, full resolution first, then the levels above them; their new receipts."""
+    folder = Folder(output)
+    plan = folder.plan()
+    copy = folder.path / "source.zarr"
+    kept = copy.exists()
+    found = reopen(plan)
+    if found.needs_ingest:
+        pool.submit("ingest", found.uri, found.selection, str(copy), None).result()
+        plan = replace(plan, source={**plan.source, "uri": str(copy), "ingested": True})
+    handle = pool.share(plan)
+    healed = []
+    for receipt in sorted(bad, key=lambda receipt: receipt.key):
+        shard = (receipt.y, receipt.x)
+        if receipt.level == 0:
+            healed.append(pool.submit("finish", handle, output, shard).result())
+        else:
+            healed.append(pool.submit("pyramid", handle, output, receipt.level, shard).result())
+    if not kept:
+        shutil.rmtree(copy, ignore_errors=True)
+    return healed
 
 
 def _checked(output: str, pool: Pool, receipts: list[Receipt]) -> Iterator[tuple[Receipt, str | None]]:
@@ -51,7 +77,7 @@ def status_of(output: str, at: float) -> dict[str, Any]:
     """Shards done, the process that works on it, and the seconds left at the pace so far; at: seconds since the epoch."""
     folder = Folder(output)
     plan = folder.plan()
-    keys = run.shard_keys(plan)
+    keys = shard_keys(plan)
     done = sum(1 for _ in folder.receipts(plan.digest))
     lease = folder.read_json("lease.json")
     lease = lease if living(lease, at) else None

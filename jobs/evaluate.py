@@ -9,11 +9,12 @@ import torch
 
 from models.quality import psnr, ssim
 from models.train.degrade import shrink
+from pipeline.costs import dearest_cost
 from pipeline.errors import Damaged, Refused
 from pipeline.images import open_image
 from pipeline.manifest import Manifest
 from pipeline.plan import Options
-from pipeline.prepare import dearest_cost, load_tiers
+from pipeline.prepare import load_tiers
 from pipeline.upscale import enlarge_array
 
 PROTOCOL = "rgb, shave=scale, float lr"

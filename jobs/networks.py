@@ -97,8 +97,8 @@ def read_config(given: str | None) -> dict[str, Any]:
     "--hr", "folder", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of photos, 8 bit."
 )
 @click.option("--scale", type=ScaleType(), help="Scale to measure at (default: the network's own, or 4).")
-@click.option("--side", type=click.IntRange(min=16), default=128, show_default=True, help="Side of a crop in input pixels.")
-@click.option("--count", type=click.IntRange(min=1), default=24, show_default=True, help="Crops to measure on.")
+@click.option("--side", type=click.IntRange(min=16), default=96, show_default=True, help="Side of a crop in input pixels.")
+@click.option("--count", type=click.IntRange(min=1), default=48, show_default=True, help="Crops to measure on.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the crops' places.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")

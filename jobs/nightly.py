@@ -1,5 +1,6 @@
 """Enlarge what is new or changed in an archive until the night is over: `tierscale nightly`, or run as a file by a scheduler."""
 
+import os
 import re
 import sys
 import threading
@@ -120,19 +121,31 @@ def said(status: str, counts: dict[str, int], notes: list[str]) -> str | None:
 @click.option("--ledger", required=True, help="File that remembers every image from night to night; on a local disk. Made if missing.")
 @click.option("--until", required=True, help="HH:MM, local time: when the window closes.")
 @shared
+@click.option("--source-root", "source_roots", multiple=True, help="Folder outside the archive to which links in it may lead.")
 @click.option("--retry-parked", is_flag=True, help="Try again what was given up after three nights.")
 @click.option("--overwrite", is_flag=True, help="Do again what was enlarged with other options.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
 def command(
-    archive: str, output: str, ledger: str, until: str, retry_parked: bool, overwrite: bool, as_json: bool, debug: bool, **given: Any
+    archive: str,
+    output: str,
+    ledger: str,
+    until: str,
+    source_roots: tuple[str, ...],
+    retry_parked: bool,
+    overwrite: bool,
+    as_json: bool,
+    debug: bool,
+    **given: Any,
 ) -> None:
     """Enlarge what is new or changed in an archive until the window closes.
 
     Ends with 0 when all is done, 75 when work is left or another nightly is at it, 1 when images failed.
     """
-    where = (given["ray_address"], given["layout"], given["workers"], given["max_memory"])
-    job = NightlyOptions(archive, output, ledger, until, to_options(given), *where, overwrite, retry_parked)
+    # Submitted to a running cluster: that is where the work belongs.
+    ray = "auto" if given["ray_address"] == "local" and os.environ.get("RAY_ADDRESS") else given["ray_address"]
+    where = (ray, given["layout"], given["workers"], given["max_memory"])
+    job = NightlyOptions(archive, output, ledger, until, to_options(given), *where, overwrite, retry_parked, source_roots=source_roots)
     with Draining() as draining:
         try:
             found = nightly(job, draining)

@@ -34,6 +34,18 @@ class BytesType(click.ParamType):
         return int(float(match[1]) * UNITS[match[2]])
 
 
+class TimeType(click.ParamType):
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        if isinstance(value, float):
+            return value
+        match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", str(value).strip().lower())
+        if not match or not any(match.groups()):
+            raise Refused(f"{value!r} is no time; write 6h, 90m, 1h30m or 45s")
+        return sum(float(part or 0) * seconds for part, seconds in zip(match.groups(), (3600, 60, 1), strict=True))
+
+
 def _numbers(text: str | None, count: int, what: str, kind: type) -> tuple[Any, ...] | None:
     if text is None:
         return None
@@ -45,6 +57,9 @@ def _numbers(text: str | None, count: int, what: str, kind: type) -> tuple[Any, 
         raise Refused(f"{what} {text!r} is not {count} numbers with commas between them")
     return found
 
+
+# Policies that an option alone asks for.
+IMPLIED = {"budget": "budget", "quality": "lose", "deadline": "deadline", "threshold": "threshold"}
 
 SHARED: list[Callable[[Any], Any]] = [
     click.option(
@@ -60,6 +75,11 @@ SHARED: list[Callable[[Any], Any]] = [
         "--budget", type=float, help="Share of the cost of the dearest tier everywhere that may be spent; implies --policy budget."
     ),
     click.option("--threshold", type=float, help="Difficulty (squared error, values 0..1) above which a dearer tier is taken."),
+    click.option(
+        "--lose", type=float, help="dB below the dearest tier everywhere that may be lost by prediction; implies --policy quality."
+    ),
+    click.option("--deadline", type=TimeType(), help="How long it may take, such as 6h, 90m or 1h30m; implies --policy deadline."),
+    click.option("--scout", help="File of a scout that was fitted for these tiers (default: the one that is known for them)."),
     click.option("--tile", type=int, default=128, show_default=True, help="Side of a tile in input pixels."),
     click.option("--blend", type=int, default=4, show_default=True, help="Width of the fade between tiers in input pixels."),
     click.option(
@@ -98,11 +118,11 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
 def to_options(given: dict[str, Any]) -> Options:
     """What the shared options ask for. Refused: a value that cannot be."""
     tiers = given["tiers"]
-    policy = given["policy"] or ("budget" if given["budget"] is not None else "threshold" if given["threshold"] is not None else "adaptive")
+    implied = (name for name, option in IMPLIED.items() if given.get(option) is not None)
     return Options(
         scale=given["scale"],
         tiers=None if tiers is None else tuple(part.strip() for part in tiers.split(",") if part.strip()),
-        policy=policy,
+        policy=given["policy"] or next(implied, "adaptive"),
         budget=given["budget"],
         threshold=given["threshold"],
         tile=given["tile"],
@@ -116,4 +136,7 @@ def to_options(given: dict[str, Any]) -> Options:
         t=given["t"],
         nodata=given["nodata"],
         exact_statistics=bool(given.get("exact_statistics")),
+        lose=given.get("lose"),
+        deadline=given.get("deadline"),
+        scout=given.get("scout"),
     )

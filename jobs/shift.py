@@ -1,6 +1,7 @@
 """The work of one night: image after image from the ledger, several at a time, until the window closes."""
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from typing import Any
 
 from jobs.progress import Bar
 from pipeline.archive import content_sha256, output_of
+from pipeline.bounds import check_source, output_below
 from pipeline.errors import Damaged, Full, Held, Interrupted, Refused
 from pipeline.ledger import Entry, Ledger
 from pipeline.plan import Options
@@ -27,7 +29,8 @@ class NightlyOptions:
     """What a night is to do. archive: the tree of sources; output: where their enlarged images go, in a tree of the same shape.
 
     until: HH:MM, local time. image: how every image is enlarged. ray: "local", "none" or an address. max_memory: bytes.
-    overwrite: do again what was enlarged with other options. retry_parked: try again what was given up.
+    overwrite: do again what was enlarged with other options. retry_parked: try again what was given up. source_roots: where links in the
+    archive may lead beside it.
     """
 
     archive: str
@@ -42,6 +45,7 @@ class NightlyOptions:
     overwrite: bool = False
     retry_parked: bool = False
     quiet: bool = False
+    source_roots: tuple[str, ...] = ()
 
     @property
     def wish(self) -> str:
@@ -73,7 +77,7 @@ class Shift:
                         self.stop.set()
                     while len(flying) < width and not self.stop.is_set() and (entry := self._take(night)) is not None:
                         run = Run(self._request(entry), self.pool, stop=self.stop)
-                        flying[drivers.submit(enlarge, run)] = (entry, run)
+                        flying[drivers.submit(self._enlarge, run)] = (entry, run)
                     if not flying:
                         return
                     ended = wait(flying, timeout=1, return_when=FIRST_COMPLETED).done
@@ -95,6 +99,15 @@ class Shift:
 
     def _take(self, night: str) -> Entry | None:
         return self.ledger.take(night, self.job.wish, lambda source: output_of(source, self.job.archive, self.job.output))
+
+    def _enlarge(self, run: Run) -> tuple[dict[str, Any], str | None]:
+        """One image from start to end: its summary, and the checksum of its source."""
+        check_source(run.request.source, (self.job.archive, *self.job.source_roots))
+        output_below(run.request.output, os.path.abspath(self.job.output))
+        summary = run.carry_out()
+        assert run.plan is not None
+        known = run.plan.source["identity"].get("sha256")
+        return summary, known or content_sha256(run.request.source)
 
     def _request(self, entry: Entry) -> Request:
         # Only what we are known to have made is made anew where the source changed.
@@ -138,14 +151,6 @@ class Shift:
         except RuntimeError as error:
             return f"the workers are gone ({error}); run the same command again"
         return None
-
-
-def enlarge(run: Run) -> tuple[dict[str, Any], str | None]:
-    """One image from start to end: its summary, and the checksum of its source."""
-    summary = run.carry_out()
-    assert run.plan is not None
-    known = run.plan.source["identity"].get("sha256")
-    return summary, known or content_sha256(run.request.source)
 
 
 def probe(output: str) -> None:

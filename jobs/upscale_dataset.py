@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from cluster.session import session
 from jobs.cli import Draining, Ended, emit, run_command
 from jobs.options import shared, to_options
 from jobs.progress import Bar
+from pipeline.bounds import check_source, output_below, public
 from pipeline.errors import Damaged, Interrupted, Refused
+from pipeline.flight import Quarantined
 from pipeline.manifest import Manifest, Row
 from pipeline.plan import Options
 from pipeline.pool import Pool
 from pipeline.receipts import write_bytes
-from pipeline.run import Quarantined, Request, Run
+from pipeline.run import Request, Run
 from pipeline.store import storage_failure
 
 RESULT = pa.schema(
@@ -54,7 +56,8 @@ class JobOptions:
     """How a manifest is enlarged. image: what rows do not say themselves.
 
     output_root: where rows without an output go, below it as their source lies below the manifest's root.
-    ray: "local", "none" or an address. max_memory: bytes. quiet: no progress.
+    output_bounds: folder below which outputs must lie where there is no output_root. source_roots: folders below which sources must lie;
+    none: anywhere. ray: "local", "none" or an address. max_memory: bytes. quiet: no progress.
     """
 
     image: Options = field(default_factory=Options)
@@ -65,6 +68,8 @@ class JobOptions:
     max_memory: int | None = None
     overwrite: bool = False
     quiet: bool = False
+    output_bounds: str | None = None
+    source_roots: tuple[str, ...] = ()
 
 
 def upscale_dataset(manifest: Manifest, options: JobOptions | Options | None = None, draining: Draining | None = None) -> pa.Table:
@@ -96,7 +101,10 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
         if row is None:
             continue
         try:
+            check_source(row.source, job.source_roots)
             output = _output(row, job.output_root, manifest.root)
+            if (bounds := job.output_root or job.output_bounds) is not None:
+                output = output_below(output, bounds)
             if output in taken:
                 raise Refused(f"row {number}, column output: {output} is the output of row {taken[output]} too")
             taken[output] = number
@@ -110,7 +118,7 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
 def _output(row: Row, root: str | None, base: Path) -> str:
     """Where a row's output goes. It depends on this row and the manifest's folder `base` alone: other rows never move it."""
     if row.output is not None:
-        return row.output if root is None or Path(row.output).is_absolute() else str(Path(root) / row.output)
+        return row.output if root is None or "://" in row.output or Path(row.output).is_absolute() else str(Path(root) / row.output)
     if root is None:
         raise Refused("column output is empty and there is no --output-root")
     name, base = Path(row.source.rstrip("/")), base.resolve()
@@ -165,8 +173,8 @@ def _row(
     shape = made.get("shape") or (None, None, None)
     return {
         "row": number,
-        "source": source,
-        "output": output,
+        "source": public(source),
+        "output": None if output is None else public(output),
         "status": status,
         "channels": shape[0],
         "height": shape[1],
@@ -194,12 +202,20 @@ def write_table(path: str, table: pa.Table) -> None:
     "a source from elsewhere keeps its whole path.",
 )
 @shared
+@click.option("--source-root", "source_roots", multiple=True, help="Folder below which all sources must lie (may be given several times).")
 @click.option("--results", help="Where the result table goes (default: results.parquet in the output root).")
 @click.option("--overwrite", is_flag=True, help="Replace outputs of ours that were planned otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
 def command(
-    manifest_path: str, output_root: str | None, results: str | None, overwrite: bool, as_json: bool, debug: bool, **given: Any
+    manifest_path: str,
+    output_root: str | None,
+    source_roots: tuple[str, ...],
+    results: str | None,
+    overwrite: bool,
+    as_json: bool,
+    debug: bool,
+    **given: Any,
 ) -> None:
     """Enlarge every image of a manifest. The same command again finishes what is left."""
     where = given["ray_address"]
@@ -212,6 +228,7 @@ def command(
         except OSError as error:
             raise storage_failure(path, error) from error
     job = JobOptions(to_options(given), output_root, where, given["layout"], given["workers"], given["max_memory"], overwrite)
+    job = replace(job, output_bounds=os.getcwd(), source_roots=source_roots)
     manifest = Manifest.read(manifest_path)
     with Draining() as draining:
         table = upscale_dataset(manifest, job, draining)

@@ -3,13 +3,14 @@
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models import adadsr, anysr, ape, classsr, pcsr, plain
+from models import adadsr, anysr, ape, classsr, community, pcsr, plain
 from models.bicubic import Bicubic
 from models.carn import Carn
 from models.edsr import Edsr
@@ -69,6 +70,8 @@ def load(name: str, device: str = "cpu") -> Upscaler:
     if name == "bicubic":
         return Bicubic()
     path = locate(name)
+    if community.foreign(path):
+        return community.load(path).to(device)
     checkpoint = read_checkpoint(path)
     kind = checkpoint.blueprint.network
     if kind not in UPSCALERS:
@@ -87,18 +90,46 @@ def digest(name: str) -> str:
     return digest_file(locate(name))
 
 
-def load_scout(tiers: Sequence[str], scale: Fraction, zoo: Path = ZOO) -> Scout | None:
-    """The scout that was fitted for these tiers with these very weights, or for these and fewest others; None when the zoo holds none.
+def scout_key(tier: str) -> str:
+    """What a scout knows a tier by, wherever it lies: the digest of its weights, and @EFFORT unless it runs at full effort."""
+    name, at, effort = tier.partition("@")
+    return digest(name) + at + effort
 
-    tiers: names, cheap to dear; a tier at less than full effort is another one, which no scout in the zoo knows.
+
+def scout_folders() -> tuple[Path, ...]:
+    """Where scouts are looked for: those fitted here ($TIERSCALE_SCOUTS, else a folder in the user's home), then the zoo's."""
+    own = os.environ.get("TIERSCALE_SCOUTS")
+    return (Path(own) if own else Path.home() / ".local" / "share" / "tierscale" / "scouts"), ZOO
+
+
+def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None) -> Scout | None:
+    """The scout that was fitted for these tiers with these very weights, or for these and fewest others; None where there is none.
+
+    tiers: as written, cheap to dear; a tier at less than full effort is another one. place: a folder to look in, not scout_folders().
     """
-    scouts = [read_scout(path) for path in sorted(zoo.glob("scout-*.safetensors"))]
-    for scout in sorted(scouts, key=lambda scout: len(scout.tiers)):
-        known = dict(zip(scout.tiers, scout.digests, strict=True))
-        ordered = [tier for tier in scout.tiers if tier in tiers]
-        if scout.scale == scale and ordered == list(tiers) and all(known[tier] == digest(tier) for tier in tiers):
-            return scout.only(tiers)
+    keys = [scout_key(tier) for tier in tiers]
+    for folder in scout_folders() if place is None else (place,):
+        scouts = [read_scout(path) for path in sorted(folder.glob("scout-*.safetensors"))]
+        for scout in sorted(scouts, key=lambda scout: len(scout.tiers)):
+            if scout.scale == scale and [key for key in scout.digests if key in keys] == keys:
+                return scout.only(keys)
     return None
+
+
+def open_scout(path: Path, tiers: Sequence[str], scale: Fraction) -> Scout:
+    """The scout of a file. ValueError: it is none, or was fitted for other tiers, other weights, or another scale."""
+    scout = read_scout(path)
+    if scout.scale != scale:
+        raise ValueError(f"{path} was fitted for scale {scout.scale}, not for {scale}; fit another with tierscale scout fit")
+    known = ", ".join(scout.tiers)
+    for tier in tiers:
+        if scout_key(tier) not in scout.digests:
+            other = "with other weights of it" if tier in scout.tiers else f"for {known}"
+            raise ValueError(f"{path} does not belong to {tier}: it was fitted {other}; fit another with tierscale scout fit")
+    keys = [scout_key(tier) for tier in tiers]
+    if [key for key in scout.digests if key in keys] != keys:
+        raise ValueError(f"{path} was fitted for {known}, in this order; name the tiers in it too")
+    return scout.only(keys)
 
 
 def card(name: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from models.official import centre, numbered, one_scale, unit
 from models.plain import PlainUpscaler, check_windows
 from models.predictor import Predictor
 from models.rcan import Rcan
-from models.stages import Staged, feed
+from models.stages import Staged
 from models.upscaler import LARGE, Placement, Upscaled
 from models.weights import Blueprint, Checkpoint, adopt, fill, told
 
@@ -136,15 +136,15 @@ class AdadsrUpscaler:
 
     def _one(self, window: Tensor, budget: float) -> tuple[Tensor, Tensor, int]:
         """What the network makes of a window (1, 3, h, w), its depths, and the multiply-adds of its blocks."""
-        network, predictor = self.method.network, self.method.predictor
+        network = self.method.network
         kept, _ = network.enter(window)
-        depths = torch.cat(list(feed(predictor.stream(budget), [kept], len(predictor.layers))), dim=2)
+        depths = self.method.predictor(kept, kept.new_tensor(budget))
         body, spent = kept, 0
         for index, blocks in enumerate(self.method.groups):
             inner, executed = run_gated(blocks, body, depths[:, index : index + 1])
             body = body + list(network.groups)[index].join(inner) if isinstance(network, Rcan) else inner
             spent += executed
-        return torch.cat(list(feed(network.finishing(), [kept, body], network.behind)), dim=2), depths, spent
+        return network.finish_by_rows(kept, body), depths, spent
 
     def _always(self, height: int, width: int) -> int:
         """Multiply-adds of all but the blocks, for a window of `height` by `width`."""

@@ -149,7 +149,7 @@ class ApeUpscaler:
             if index < self.method.exits and self.method.tell(means).item() >= threshold:
                 left = index
                 break
-        return torch.cat(list(feed(self.network.finishing(), [kept, body], self.network.behind)), dim=2), left
+        return self.network.finish_by_rows(kept, body), left
 
     def _advance(self, layers: Sequence[nn.Module], body: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
         """The features (1, C, h, w) behind some layers, written into `found` where they go by rows, and their means (1, C)."""
@@ -160,7 +160,7 @@ class ApeUpscaler:
             return body, body.mean(dim=(2, 3))
         row, total = 0, body.new_zeros(1, body.shape[1])
         stream = Chain(*(layer.stream() for layer in layers))  # type: ignore[operator]
-        for rows in feed(stream, [body], 2 * len(layers)):  # no layer of our networks reaches further than 2 pixels
+        for rows in feed(stream, body, 2 * len(layers)):  # no layer of our networks reaches further than 2 pixels
             found[:, :, row : row + rows.shape[2]] = rows
             row, total = row + rows.shape[2], total + rows.sum(dim=(2, 3))
         return found, total / (body.shape[2] * body.shape[3])

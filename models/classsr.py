@@ -188,6 +188,8 @@ class ClassSrUpscaler:
         spent += cut.count * self.classifier.cost(*cut.sides)
         for branch, plain in enumerate(self.branches):
             own = (classes == branch).nonzero()[:, 0]
+            if not len(own):
+                continue
             cost = plain.count(*cut.sides)
             spent += cost * len(own)
             for some in own.split(max(1, int(ENOUGH / cost)) if window.device.type == "cpu" else 256):

@@ -2,6 +2,7 @@
 residual blocks without batch norm around one long skip, then pixel shuffles.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,8 +15,8 @@ from models.stages import Rejoin, Staged
 from models.stream import Chain, Convolve, Finely, Skip, Stream, shuffle
 from models.weights import Blueprint, Checkpoint, adopt, told
 
-# Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
-TAIL = 1024
+# Output pixels that the enlarging part makes at a time: its maps are larger than the body's.
+TAIL = 16384
 
 
 class Block(nn.Module):
@@ -66,7 +67,7 @@ class Tail(nn.Module):
         parts: list[Stream | Callable[[Tensor], Tensor]] = []
         for grow, step in zip(self.grow, self.steps, strict=True):
             parts += [Convolve.of(grow), shuffle(step)]
-        return Finely(Chain(*parts, Convolve.of(self.exit)), TAIL)
+        return Finely(Chain(*parts, Convolve.of(self.exit)), TAIL // math.prod(self.steps) ** 2)
 
 
 class Edsr(Staged):
@@ -110,8 +111,8 @@ class Edsr(Staged):
     def finish(self, kept: Tensor, body: Tensor) -> Tensor:
         return self.tail(kept + self.join(body))
 
-    def finishing(self) -> Stream:
-        return Rejoin(self.features, Convolve.of(self.join), self.tail.stream())
+    def finishing(self, kept: Tensor) -> Stream:
+        return Rejoin(kept, Convolve.of(self.join), self.tail.stream())
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""

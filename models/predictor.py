@@ -1,12 +1,8 @@
 """The predictor of AdaDSR (Liu et al. 2020, arXiv 2004.03915, section 3.2): how many residual blocks each place of a picture needs."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
-
-from models.stream import Chain, Convolve, Stream
 
 
 class Predictor(nn.Module):
@@ -39,21 +35,8 @@ class Predictor(nn.Module):
         nn.init.ones_(last.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, budget: Tensor) -> Tensor:
-        """budget: blocks that may be spent, (N, 1, 1, 1)."""
+        """budget: blocks that may be spent, (N, 1, 1, 1), or one number for all."""
         for index, layer in enumerate(self.layers):
             x = x * budget if index == self.place else x
             x = layer(x if index == 0 else self.slopes[index - 1](x))
         return (x * budget if self.place == len(self.layers) else x).relu()
-
-    def stream(self, budget: float) -> Stream:
-        """The same, fed by rows, with one budget."""
-        parts: list[Stream | Callable[[Tensor], Tensor]] = []
-        for index, layer in enumerate(self.layers):
-            if index == self.place:
-                parts.append(lambda rows: rows * budget)
-            if index:
-                parts.append(self.slopes[index - 1])
-            parts.append(Convolve.of(layer))
-        if self.place == len(self.layers):
-            parts.append(lambda rows: rows * budget)
-        return Chain(*parts, torch.relu_)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models import edsr
 from models.edsr import Tail
 from models.official import centre, numbered, one_scale, unit
-from models.stages import Rejoin, Staged, feed
+from models.stages import Rejoin, Staged
 from models.stream import Convolve, Stream
 from models.weights import Blueprint, Checkpoint, adopt, told
 
@@ -116,8 +116,8 @@ class Rcan(Staged):
     def finish(self, kept: Tensor, body: Tensor) -> Tensor:
         return self.tail(kept + self.join(body))
 
-    def finishing(self) -> Stream:
-        return Rejoin(self.features, Convolve.of(self.join), self.tail.stream())
+    def finishing(self, kept: Tensor) -> Stream:
+        return Rejoin(kept, Convolve.of(self.join), self.tail.stream())
 
     def stream(self) -> Stream:
         """The same network, fed with all rows at once."""
@@ -135,7 +135,7 @@ class Whole:
         kept, body = self.network.enter(rows)
         for layer in self.network.layers:
             body = layer(body)
-        return torch.cat(list(feed(self.network.finishing(), [kept, body], self.network.behind)), dim=2)
+        return self.network.finish_by_rows(kept, body)
 
 
 # Place in the published block -> layer of ours.

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.weights import fill, read_tensors, write_tensors
+from models.weights import digest_file, fill, read_tensors, write_tensors
 
 # Energies below this are sensor and rounding noise: one 8-bit step squared is 1.5e-5.
 FLOOR = 1e-6
@@ -41,7 +41,8 @@ def filters() -> Tensor:
 class Scout(nn.Module):
     """Predicted mean squared error (values 0..1) of each tier on tiles (N, 3, h, w), h and w at least 1: (N, T), float32.
 
-    tiers: names, cheap to dear. digests: of their weights, SHA-256 hex. scale: output pixels for each input pixel.
+    tiers: as written, cheap to dear. digests: what models.scout_key() knows them by. scale: output pixels for each input pixel.
+    weights: SHA-256, hex, of the file that it was read from.
     A dearer tier is never predicted to leave more than a cheaper one: the cheapest's log error is predicted, and what each
     next tier takes off it. The map is local and averaged over the tile, so that the size of a tile does not matter.
     """
@@ -49,6 +50,7 @@ class Scout(nn.Module):
     def __init__(self, tiers: Sequence[str], digests: Sequence[str], scale: Fraction, width: int = 24) -> None:
         super().__init__()
         self.tiers, self.digests, self.scale, self.width = tuple(tiers), tuple(digests), scale, width
+        self.weights = ""
         self.columns = list(range(len(self.tiers)))
         self.bank = nn.Conv2d(3, width, 4, stride=2, bias=False)
         self.look = nn.Conv2d(width + 2, width, 3)
@@ -87,12 +89,12 @@ class Scout(nn.Module):
     def forward(self, tiles: Tensor) -> Tensor:
         return self.maps(tiles).exp().mean(dim=(2, 3))[:, self.columns]
 
-    def only(self, tiers: Sequence[str]) -> "Scout":
+    def only(self, digests: Sequence[str]) -> "Scout":
         """This scout for some of its tiers, in its order; it shares the weights."""
-        chosen = copy.copy(self)
-        chosen.columns = [self.columns[self.tiers.index(tier)] for tier in tiers]
-        chosen.tiers = tuple(tiers)
-        chosen.digests = tuple(self.digests[self.tiers.index(tier)] for tier in tiers)
+        chosen, places = copy.copy(self), [self.digests.index(digest) for digest in digests]
+        chosen.columns = [self.columns[place] for place in places]
+        chosen.tiers = tuple(self.tiers[place] for place in places)
+        chosen.digests = tuple(digests)
         return chosen
 
 
@@ -110,4 +112,5 @@ def read_scout(path: Path) -> Scout:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say what it was fitted for ({error!r}); write it with python -m models.train.scout") from error
     fill(scout, tensors, path.name)
+    scout.weights = digest_file(path)
     return scout.eval().requires_grad_(False)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.rdn import Dense
-from models.stages import feed
+from models.stages import Rejoin, feed
 from models.stream import Chain, Convolve, Skip, Stream
 
 # Pooled channels between two places where the scale is told.
@@ -124,7 +124,7 @@ class SlimEdsr(nn.Module):
         body = entered.clone()
         for block in self.blocks:
             refill(body, block.stream(body, scale, width), 2)
-        return fed(Convolve.of(self.join), body, 1).add_(entered)
+        return fed(Rejoin(entered, Convolve.of(self.join)), body, 1)
 
     def cost(self, pixels: int, width: float) -> int:
         """Multiply-adds of run() for one window of so many pixels."""
@@ -179,7 +179,7 @@ class RdnBlock(nn.Module):
         late = 2 * self.kept(width)
         early = sum(len(weight) for weight, _ in parts) + x.shape[1] - late
         row, waiting, total = 0, [], x.new_zeros(1, late)
-        for known in feed(Dense([Convolve(weight, bias) for weight, bias in parts]), [x], self.LAYERS):
+        for known in feed(Dense([Convolve(weight, bias) for weight, bias in parts]), x, self.LAYERS):
             waiting.append(known[:, early:].clone())
             total += waiting[-1].sum(dim=(2, 3))
             x[:, :, row : row + known.shape[2]] += F.conv2d(known[:, :early], self.fuse.weight[:, :early], self.fuse.bias)
@@ -225,7 +225,7 @@ class SlimRdn(nn.Module):
             block.run(body, scale, width)
             total = F.conv2d(body, weight, self.fuse.bias) if total is None else total.add_(F.conv2d(body, weight))
         assert total is not None
-        return fed(Convolve.of(self.join), total, 1).add_(first)
+        return fed(Rejoin(first, Convolve.of(self.join)), total, 1)
 
     def cost(self, pixels: int, width: float) -> int:
         """Multiply-adds of run() for one window of so many pixels."""
@@ -235,12 +235,12 @@ class SlimRdn(nn.Module):
 
 def fed(stream: Stream, x: Tensor, reach: int) -> Tensor:
     """What a stream makes of one window x (1, C, h, w): a new map."""
-    return torch.cat(list(feed(stream, [x], reach)), dim=2)
+    return torch.cat(list(feed(stream, x, reach)), dim=2)
 
 
 def refill(x: Tensor, stream: Stream, reach: int) -> None:
     """What a stream makes of one window x (1, C, h, w), in its place."""
     row = 0
-    for made in feed(stream, [x], reach):
+    for made in feed(stream, x, reach):
         x[:, :, row : row + made.shape[2]] = made
         row += made.shape[2]

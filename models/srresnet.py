@@ -104,11 +104,17 @@ def own_name(theirs: str) -> str:
 
 
 def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
-    """Weights under the names of the published code, with its constructor arguments (nf, nb, upscale), as our checkpoint.
+    """Weights under the names of the published code (PCSR, ClassSR) as our checkpoint.
 
-    ValueError, naming key and shapes, where they do not fit.
+    config: constructor arguments nf, nb and upscale; the shapes tell those that are missing. ValueError naming a key that does not fit.
     """
-    given = told(config)
-    scale, features, blocks = int(given.get("upscale", given.get("scale", 4))), int(given.get("nf", 64)), int(given.get("nb", 16))
-    found = adopt(Srresnet(scale, features, blocks), tensors, own_name, "the published SRResNet")
+    given, origin = told(config), "the published SRResNet"
+    first, grown = (tensors.get(f"{name}.weight") for name in ("conv_first", "upconv1"))
+    if first is None or grown is None:
+        raise ValueError(f"{origin} needs 'conv_first.weight' and 'upconv1.weight' but only has {', '.join(list(tensors)[:5])} and so on")
+    growth = round((grown.shape[0] / grown.shape[1]) ** 0.5)
+    scale = int(given.get("upscale", given.get("scale", growth * growth if "upconv2.weight" in tensors else growth)))
+    listed = [int(name.split(".")[1]) for name in tensors if name.startswith("recon_trunk.")]
+    features, blocks = int(given.get("nf", first.shape[0])), int(given.get("nb", 1 + max(listed, default=-1)))
+    found = adopt(Srresnet(scale, features, blocks), tensors, own_name, origin)
     return Checkpoint(Blueprint("srresnet", scale, {"features": features, "blocks": blocks}, mean, "bilinear"), found)

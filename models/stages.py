@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
-from models.stream import Delay, RowNetwork, Stream, bands
+from models.stream import RowNetwork, Stream, bands
 
 
 class Staged(RowNetwork):
@@ -32,9 +31,18 @@ class Staged(RowNetwork):
         """The enlarged image, from what enter() kept and the features behind any of the layers."""
         raise NotImplementedError(f"{type(self).__name__} cannot be finished alone; write its finish()")
 
-    def finishing(self) -> Stream:
-        """finish() fed by rows of what was kept and of the features, side by side as channels."""
+    def finishing(self, kept: Tensor) -> Stream:
+        """finish() of one window, fed by rows of the features."""
         raise NotImplementedError(f"{type(self).__name__} cannot be finished by rows; write its finishing()")
+
+    def finish_by_rows(self, kept: Tensor, body: Tensor) -> Tensor:
+        """finish() of one window, through finishing(): (1, 3, H, W)."""
+        factor, row = self.scale // self.body_scale, 0
+        result = body.new_empty(1, 3, factor * body.shape[2], factor * body.shape[3])
+        for rows in feed(self.finishing(kept), body, self.behind):
+            result[:, :, row : row + rows.shape[2]] = rows
+            row += rows.shape[2]
+        return result
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge x (N, 3, h, w); the form that is trained."""
@@ -45,26 +53,23 @@ class Staged(RowNetwork):
 
 
 class Rejoin:
-    """The end of a network with one long skip: `join` takes the features, what entered is added, and `tail` enlarges.
+    """The end of a network with one long skip, fed by rows of the features: `join` takes them, what entered is added, `tail` enlarges."""
 
-    It is fed by rows of what entered and of the features, side by side as channels; `entered`: channels of the former.
-    """
-
-    def __init__(self, entered: int, join: Stream, tail: Stream | None = None) -> None:
-        self.entered, self.join, self.tail, self.delay = entered, join, tail, Delay()
+    def __init__(self, entered: Tensor, join: Stream, tail: Stream | None = None) -> None:
+        self.entered, self.join, self.tail, self.row = entered, join, tail, 0
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
-        made = self.join.push(rows[:, self.entered :], last)
-        made.add_(self.delay.match(rows[:, : self.entered], made.shape[2]))
+        made = self.join.push(rows, last)
+        made.add_(self.entered[:, :, self.row : self.row + made.shape[2]])
+        self.row += made.shape[2]
         return made if self.tail is None else self.tail.push(made, last)
 
 
-def feed(stream: Stream, maps: Sequence[Tensor], reach: int) -> Iterator[Tensor]:
-    """The rows that a stream makes of maps (1, C, h, w), which it is fed side by side, from the top.
+def feed(stream: Stream, features: Tensor, reach: int) -> Iterator[Tensor]:
+    """The rows that a stream makes of features (1, C, h, w), from the top.
 
-    Rows that were given may be written into the maps: the stream has read what lies there.
+    Rows that were given may be written into the features: the stream has read what lies there.
     """
-    height, width = maps[0].shape[2:]
+    height, width = features.shape[2:]
     for start, stop in bands(height, width, reach):
-        rows = [one[:, :, start:stop] for one in maps]
-        yield stream.push(rows[0] if len(rows) == 1 else torch.cat(rows, dim=1), stop == height)
+        yield stream.push(features[:, :, start:stop], stop == height)

@@ -98,8 +98,8 @@ class Vdsr(Staged):
     def finish(self, kept: Tensor, body: Tensor) -> Tensor:
         return kept + self.last(body)
 
-    def finishing(self) -> Stream:
-        return Rejoin(3, Convolve.of(self.last))
+    def finishing(self, kept: Tensor) -> Stream:
+        return Rejoin(kept, Convolve.of(self.last))
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""

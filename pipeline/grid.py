@@ -209,12 +209,13 @@ def quadtree(routes: np.ndarray, rows: Span, columns: Span) -> Iterator[tuple[Sp
     if (part == part.flat[0]).all():
         yield rows, columns
         return
-    for part_rows in _halves(rows):
-        for part_columns in _halves(columns):
+    for part_rows in halves(rows):
+        for part_columns in halves(columns):
             yield from quadtree(routes, part_rows, part_columns)
 
 
-def _halves(span: Span) -> list[Span]:
+def halves(span: Span) -> list[Span]:
+    """Both halves of a span, the first one longer by one where the length is odd; the span itself where it cannot be cut."""
     if span.length == 1:
         return [span]
     middle = span.start + -(-span.length // 2)

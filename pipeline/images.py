@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.arrays import array_source
+from pipeline.bounds import check_secrets
 from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.identity import END, WHOLE_DIGEST
@@ -143,6 +144,7 @@ def folder_image(path: str, selection: Selection, max_bytes: int | None) -> Sour
 
 def remote_image(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     """A zarr in an object store; files are only read from local disks."""
+    check_secrets(uri)
     suffix = os.path.splitext(uri.rstrip("/"))[1].lower()
     if any(suffix in reader.suffixes for reader in READERS.values()):
         raise Refused(f"{uri}: only zarr is read from an object store; copy the file to a local disk or convert it to OME-Zarr")

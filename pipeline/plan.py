@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from models.scout import Scout
 from pipeline.colour import Levels
 from pipeline.errors import Refused
 from pipeline.grid import Grid
@@ -63,6 +64,7 @@ class Options:
     tiers: labels, cheap to dear; None: the defaults of the scale. blend, tile: input pixels. value_range: values that become
     0 and 1. region: x, y, width, height of a crop of the input. nodata: value that marks missing pixels, beside what the file says.
     exact_statistics: tiers that decide by statistics of the image look at all of it, at full price, and not at a sample.
+    lose: dB that policy quality may lose. deadline: seconds that policy deadline may take. scout: file of a scout, beside those known.
     """
 
     scale: Fraction = Fraction(4)
@@ -81,6 +83,9 @@ class Options:
     t: int | None = None
     nodata: float | None = None
     exact_statistics: bool = False
+    lose: float | None = None
+    deadline: float | None = None
+    scout: str | None = None
 
     def __post_init__(self) -> None:
         from pipeline.routing import POLICIES
@@ -95,6 +100,10 @@ class Options:
             raise Refused(f"a budget of {self.budget:g} is not a share above 0 and up to 1 of the dearest tier's cost")
         if (self.policy == "threshold" and self.threshold is None) or (self.threshold is not None and not self.threshold >= 0):
             raise Refused(f"policy threshold needs --threshold X of 0 or more (squared error), not {self.threshold}")
+        if (self.policy == "quality" and self.lose is None) or (self.lose is not None and not 0 <= self.lose < np.inf):
+            raise Refused(f"policy quality needs --lose DB of 0 or more, for example 0.02, not {self.lose}")
+        if (self.policy == "deadline" and self.deadline is None) or (self.deadline is not None and not 0 < self.deadline < np.inf):
+            raise Refused(f"policy deadline needs --deadline TIME above 0, such as 6h or 90m, not {self.deadline}")
         if not 8 <= self.tile <= 4096:
             raise Refused(f"a tile of {self.tile} pixels is not between 8 and 4096")
         if self.scale.denominator > 128:
@@ -119,6 +128,7 @@ class Plan:
     source: uri, identity, selection, region. batch: windows in one call, for each tier. device: kind, such as "cpu".
     threads: torch threads of each worker. scores: how tiles were scored ("scout", "detail", "none"). code: version of tierscale.
     given: what each tier is given at every call, by name, such as its knob's setting; None before the pre-pass.
+    scout: what scores the tiles, as long as there are no routes; it is not stored, but its digest is, in `policy`.
     """
 
     source: Mapping[str, Any]
@@ -139,6 +149,7 @@ class Plan:
     routes: np.ndarray | None = field(default=None, repr=False)
     given: tuple[Mapping[str, float], ...] | None = None
     code: str = field(default_factory=code_version)
+    scout: Scout | None = field(default=None, repr=False, compare=False)
 
     @cached_property
     def grid(self) -> Grid:
@@ -194,7 +205,7 @@ class Plan:
             "batch": list(self.batch),
             "scores": self.scores,
             "code": self.code,
-            "levels": None if self.levels is None else {key: _number(value) for key, value in asdict(self.levels).items()},
+            "levels": None if self.levels is None else plain_levels(self.levels),
             "routes": None if self.routes is None else pack(self.routes),
             "given": None if self.given is None else [dict(names) for names in self.given],
         }
@@ -222,7 +233,7 @@ class Plan:
             batch=tuple(plain["batch"]),
             scores=plain["scores"],
             code=plain["code"],
-            levels=None if levels is None else Levels(**{key: _value(value) for key, value in levels.items()}),  # type: ignore[arg-type]
+            levels=None if levels is None else read_levels(levels),
             routes=None if plain["routes"] is None else unpack(plain["routes"]),
             given=None if plain["given"] is None else tuple(plain["given"]),
         )
@@ -232,16 +243,17 @@ class Plan:
 
     def frozen(self, levels: Levels, routes: np.ndarray, given: Sequence[Mapping[str, float]]) -> "Plan":
         """This plan with what the pre-pass found."""
-        return replace(self, levels=levels, routes=routes, given=tuple(given))
+        return replace(self, levels=levels, routes=routes, given=tuple(given), scout=None)
 
 
-def _number(value: float | None) -> Any:
-    """JSON has no infinities and no NaN: they are written as text."""
-    return value if value is None or np.isfinite(value) else str(value)
+def plain_levels(levels: Levels) -> dict[str, Any]:
+    """Levels as JSON values, which know no infinities and no NaN: those are written as text."""
+    return {name: one if one is None or np.isfinite(one) else str(one) for name, one in asdict(levels).items()}
 
 
-def _value(value: Any) -> float | None:
-    return None if value is None else float(value)
+def read_levels(plain: Mapping[str, Any]) -> Levels:
+    """The levels that plain_levels() wrote."""
+    return Levels(**{name: None if one is None else float(one) for name, one in plain.items()})  # type: ignore[arg-type]
 
 
 def pack(routes: np.ndarray) -> dict[str, Any]:
@@ -280,28 +292,3 @@ def _tier_words(tier: Mapping[str, Any]) -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value) if isinstance(value, dict | list) else str(value)
     return text if len(text) <= 160 else text[:157] + "..."
-
-
-def cost_of_routes(grid: Grid, tiers: Sequence[Tier], blend: int, planes: int):  # type: ignore[no-untyped-def]
-    """A function from flat routes (tiles,) to the multiply-adds of the whole image, halos and strips included.
-
-    Each shard's cost depends on its own tiles and the ring around them; it is remembered, because a search asks for
-    routes that differ in few tiles.
-    """
-    known: dict[tuple[tuple[int, int], bytes], float] = {}
-    reaches = tuple(tier.reach for tier in tiers)
-
-    def cost(routes: np.ndarray) -> float:
-        square = routes.reshape(grid.tiles)
-        total = 0.0
-        for shard in grid.all_shards():
-            rows, columns = grid.shard_block(shard)
-            ring = square[max(0, rows.start - 1) : rows.stop + 1, max(0, columns.start - 1) : columns.stop + 1]
-            key = (shard, ring.astype(np.uint8).tobytes())
-            if key not in known:
-                works = lay_out(grid, square, shard, reaches, blend)
-                known[key] = sum(tiers[work.tier].cost * work.window.area for work in works) * planes
-            total += known[key]
-        return total
-
-    return cost

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline import routing, store
 from pipeline.facts import PhotoFacts
 from pipeline.grid import Rect, Span
+from pipeline.ome import MICROSCOPE_COLOURS
 from pipeline.plan import Plan
 from pipeline.receipts import Receipt, write_bytes, write_json
 
@@ -129,7 +130,7 @@ def display(pixels: np.ndarray, plan: Plan) -> np.ndarray:
     if plan.colour == "grey":
         return eight[0]
     if plan.colour == "channels":
-        colours = [tuple(int(c[i : i + 2], 16) for i in (0, 2, 4)) for c in store.MICROSCOPE_COLOURS]
+        colours = [tuple(int(c[i : i + 2], 16) for i in (0, 2, 4)) for c in MICROSCOPE_COLOURS]
         mixed = np.zeros((*eight.shape[1:], 3), np.float32)
         for index, channel in enumerate(eight):
             tint = colours[index % len(colours)] if len(eight) > 1 else (255, 255, 255)

@@ -1,34 +1,62 @@
 """Scores in, one tier per tile out. Pure functions; nothing here knows an image, a network or a store.
 
 Everywhere, `errors` is (tiles, tiers): the mean squared error (values 0..1) predicted for each tile under each tier,
-tiers ordered cheap to dear. Routes are (tiles,) int64 of tier indices.
+tiers ordered cheap to dear. Routes are (tiles,) int64 of tier indices. What a policy cannot do is a ValueError.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 # An error of one count in 255, which is about what people can see.
 VISIBLE = 1 / 255
+# Halvings of an interval of prices; after these its ends are equal, and what their routes differ in are ties.
+HALVINGS = 50
+# Tiles that routes at neighbouring prices may differ in; these are then looked at one by one.
+FEW = 16
+HIGHEST = 1e200
 
 CostOf = Callable[[np.ndarray], float]
+
+
+class Grouped(Protocol):
+    """Tiles that may share their halos."""
+
+    def cheapest(self, errors: np.ndarray, price: float) -> np.ndarray:
+        """Routes with the least sum of errors + price * cost."""
+        ...
+
+    def cost(self, routes: np.ndarray) -> float:
+        """What routes cost, as far as it is quickly told."""
+        ...
+
+    def together(self, tiles: np.ndarray, worth: np.ndarray) -> np.ndarray:
+        """Tiles in order of worth, those of one group after each other."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """What a policy may need beside the scores.
 
-    costs: multiply-adds per pixel of each tier, rising.
-    cost_of: multiply-adds of a whole route, halos included.
-    budget: allowed share of the cost of all-dearest, or None.
+    costs: of a pixel under each tier, rising; multiply-adds, or seconds where `seconds` is given.
+    cost_of: cost of a whole route, halos included, in the same unit.
+    budget: allowed share of the cost of all-dearest, or None. seconds: allowed cost, in seconds, or None.
     threshold: difficulty above which a dearer tier is taken, or None.
+    lose: dB below all-dearest that are allowed, or None.
+    areas: input pixels of each tile, (tiles,); None: all alike. groups: which tiles may share their halos; None: each pays its own.
     """
 
     costs: tuple[float, ...]
     cost_of: CostOf
     budget: float | None = None
     threshold: float | None = None
+    lose: float | None = None
+    seconds: float | None = None
+    areas: np.ndarray | None = None
+    groups: Grouped | None = None
 
 
 def difficulty(errors: np.ndarray) -> np.ndarray:
@@ -97,60 +125,157 @@ def _kmeans(ordered: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 
 
 def budget(errors: np.ndarray, choice: Choice) -> np.ndarray:
-    """The least predicted error whose cost stays within `budget` times that of all-dearest.
-
-    Each tile may climb the lower convex hull of its (cost, error) points. All steps of all tiles, steepest first, are one
-    list (the Lagrangian solution for falling lambda, with ties broken by position); the longest affordable part of it is
-    found by bisection. Cost is asked of `cost_of`, because neighbours of one tier share their halo.
-    """
+    """The least predicted error whose cost stays within `budget` times that of all-dearest; see within()."""
     if choice.budget is None or not 0 < choice.budget <= 1:
         raise ValueError(f"policy budget needs a share of the dearest cost above 0 and up to 1, not {choice.budget}; give --budget SHARE")
-    allowed = choice.budget * choice.cost_of(dearest(errors, choice))
     if choice.budget == 1:
         return dearest(errors, choice)
+    most = choice.cost_of(dearest(errors, choice))
     least = choice.cost_of(cheapest(errors, choice))
-    if least > allowed:
-        share = least / choice.cost_of(dearest(errors, choice))
+    if least > choice.budget * most:
+        share = least / most
         raise ValueError(f"a budget of {choice.budget:g} is below the cheapest tier everywhere, which costs {share:.4f}; ask for more")
-    tiles, tiers = climb(errors, np.asarray(choice.costs, np.float64))
+    return within(errors, choice, choice.budget * most)
 
-    def routed(steps: int) -> np.ndarray:
-        routes = np.zeros(len(errors), np.int64)
-        np.maximum.at(routes, tiles[:steps], tiers[:steps])
+
+def deadline(errors: np.ndarray, choice: Choice) -> np.ndarray:
+    """The least predicted error that takes at most `seconds`; costs are seconds."""
+    if choice.seconds is None:
+        raise ValueError("policy deadline needs a time; give --deadline, such as 6h or 90m")
+    least = choice.cost_of(cheapest(errors, choice))
+    if least > choice.seconds:
+        raise ValueError(
+            f"{max(choice.seconds, 0):.0f} seconds are too few: the cheapest tier everywhere takes about {least:.0f}; give more time, "
+            "more workers, or a cheaper tier"
+        )
+    return within(errors, choice, choice.seconds)
+
+
+def quality(errors: np.ndarray, choice: Choice) -> np.ndarray:
+    """The least cost whose predicted error stays within `lose` dB of that of the dearest tier everywhere."""
+    if choice.lose is None or not choice.lose >= 0:
+        raise ValueError(f"policy quality needs 0 dB or more that may be lost, not {choice.lose}; give --lose DB")
+    weighed = _weighed(errors, choice)
+    allowed = weighed[:, -1].sum() * 10 ** (choice.lose / 10) * (1 + 1e-12)
+
+    def good(routes: np.ndarray) -> bool:
+        return bool(np.take_along_axis(weighed, routes[:, None], axis=1).sum() <= allowed)
+
+    if good(cheapest(errors, choice)):
+        return cheapest(errors, choice)
+    found = bracket(errors, choice, lambda routes: not good(routes))
+    routes = fill(found.fails, found.fits, _order(errors, choice, found.fits, found.fails)[::-1], good)
+    best = dearest(errors, choice)
+    return routes if choice.cost_of(routes) < choice.cost_of(best) else best
+
+
+def within(errors: np.ndarray, choice: Choice, allowed: float) -> np.ndarray:
+    """The least predicted error whose cost is at most `allowed`, which the cheapest tier everywhere must be.
+
+    One price of work is the same for all tiles: each takes the tier with the least error + price * cost (the Lagrangian solution), the
+    price being found by bisection. What is then left of `allowed` goes to tiles that the next lower price would make dearer, those with
+    the most error saved for their cost first, ties by position. Tiles that gain nothing come last, so that a budget is used up
+    whatever the scout says.
+    """
+
+    def fits(routes: np.ndarray) -> bool:
+        return choice.cost_of(routes) <= allowed
+
+    found = []
+    groups = choice.groups
+    for one in [choice] if groups is None else [choice, replace(choice, groups=None)]:
+        # The layout of all windows takes a hundred times as long to ask as its cost without strips, which is nearly right.
+        guess = None if groups is None else bracket(errors, one, lambda routes: groups.cost(routes) <= allowed).price
+        ends = bracket(errors, one, fits, guess)
+        found.append(fill(ends.fits, ends.fails, _order(errors, one, ends.fits, ends.fails), fits))
+    # In an image of few shards single tiles may fit where no whole group does.
+    weighed = _weighed(errors, choice)
+    return min(found, key=lambda routes: float(np.take_along_axis(weighed, routes[:, None], axis=1).sum()))
+
+
+def priced(errors: np.ndarray, choice: Choice, price: float) -> np.ndarray:
+    """Each tile's tier with the least error + price * cost, in error for each unit of cost; of equal ones the cheaper."""
+    weighed = _weighed(errors, choice)
+    if choice.groups is not None:
+        return choice.groups.cheapest(weighed, price)
+    areas = np.ones(len(errors)) if choice.areas is None else choice.areas
+    return np.argmin(weighed + price * np.outer(areas, choice.costs), axis=1).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """Two prices next to each other. fits: routes of the higher one, which fit; fails: of the lower one; price: the higher one."""
+
+    fits: np.ndarray
+    fails: np.ndarray
+    price: float
+
+
+def bracket(errors: np.ndarray, choice: Choice, fits: Callable[[np.ndarray], bool], guess: float | None = None) -> Bracket:
+    """Where the routes at rising prices begin to fit. fits: true of the cheapest routes. guess: a price near by.
+
+    Where what is best at no price at all fits too, those that fail are all-dearest.
+    """
+    free = priced(errors, choice, 0.0)
+    if fits(free):
+        return Bracket(free, dearest(errors, choice), 0.0)
+
+    def at(price: float) -> np.ndarray:
+        # Some windows cost next to nothing more than their parts: to them hardly any price is too high.
+        return cheapest(errors, choice) if price > HIGHEST else free if price < 1 / HIGHEST else priced(errors, choice, price)
+
+    most = float((errors.max(axis=1) - errors.min(axis=1)).max())
+    centre, ratio = guess or most / min(np.diff(choice.costs), default=1.0), 1.01
+    while not fits(at(centre * ratio)) or fits(at(centre / ratio)):
+        ratio *= ratio
+    low, high = centre / ratio, centre * ratio
+    over, under = at(low), at(high)
+    for _ in range(HALVINGS):
+        if np.count_nonzero(under != over) <= FEW:
+            break
+        middle = (low * high) ** 0.5
+        routes = at(middle)
+        if fits(routes):
+            high, under = middle, routes
+        else:
+            low, over = middle, routes
+    return Bracket(under, over, high)
+
+
+def fill(start: np.ndarray, end: np.ndarray, order: np.ndarray, fits: Callable[[np.ndarray], bool]) -> np.ndarray:
+    """`start`, with as many of the tiles in `order` as fit, from the first on, set as in `end`. start fits."""
+
+    def changed(count: int) -> np.ndarray:
+        routes = start.copy()
+        routes[order[:count]] = end[order[:count]]
         return routes
 
-    low, high = 0, len(tiles) + 1
+    low, high = 0, len(order) + 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if choice.cost_of(routed(middle)) <= allowed else (low, middle)
-    return routed(low)
+        low, high = (middle, high) if fits(changed(middle)) else (low, middle)
+    return changed(low)
 
 
-def climb(errors: np.ndarray, costs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All worthwhile steps to dearer tiers, best error saved per cost first: tile and the tier it then has, (steps,) each.
+def _order(errors: np.ndarray, choice: Choice, under: np.ndarray, over: np.ndarray) -> np.ndarray:
+    """Tiles that differ, the most error saved for each unit of cost first, those of one group together, ties by position."""
+    tiles = np.flatnonzero(under != over)
+    costs = np.asarray(choice.costs)
+    saved = errors[tiles, under[tiles]] - errors[tiles, over[tiles]]
+    worth = saved / np.maximum(np.abs(costs[over[tiles]] - costs[under[tiles]]), 1e-300)
+    return tiles[np.argsort(-worth, kind="stable")] if choice.groups is None else choice.groups.together(tiles, worth)
 
-    After the worthwhile steps come those that gain nothing by prediction, in order of position, so that a budget of 1 is
-    all-dearest and a budget is used up whatever the scout says.
-    """
-    count, tiers = errors.shape
-    found: list[tuple[float, int, int]] = []
-    for tile in range(count):
-        at = 0
-        while at < tiers - 1:
-            slopes = (errors[tile, at] - errors[tile, at + 1 :]) / np.maximum(costs[at + 1 :] - costs[at], 1e-12)
-            best = int(np.argmax(slopes))
-            # Without gain go on one by one: the steps stay in order within a tile because slopes on a hull only fall.
-            step = best if slopes[best] > 0 else 0
-            gain = max(float(slopes[step]), 0.0)
-            at = at + 1 + step
-            found.append((-gain, tile, at))
-    found.sort()
-    return np.array([f[1] for f in found], np.int64), np.array([f[2] for f in found], np.int64)
+
+def _weighed(errors: np.ndarray, choice: Choice) -> np.ndarray:
+    """Errors times the tiles' areas, which add up to the image's."""
+    return errors if choice.areas is None else errors * choice.areas[:, None]
 
 
 POLICIES: dict[str, Callable[[np.ndarray, Choice], np.ndarray]] = {
     "adaptive": adaptive,
     "budget": budget,
+    "quality": quality,
+    "deadline": deadline,
     "threshold": threshold,
     "dearest": dearest,
     "cheapest": cheapest,

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,28 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import automatic, prepare, report, store
-from pipeline.difficulty import SCOUT_ROWS, blocks
+from pipeline import choosing, needs, prepare, report, scores, store
+from pipeline.costs import dearest_cost
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.facts import PhotoFacts
-from pipeline.grid import Rect, Span
+from pipeline.flight import Flight, Progress, silent
+from pipeline.found import Found, check_unchanged
 from pipeline.ingest import rows_done
+from pipeline.ome import ome_attributes
 from pipeline.plan import Options, Plan, differences
 from pipeline.pool import Pool
+from pipeline.prepass import Prepass
 from pipeline.receipts import Folder, Key, Lease, Receipt, write_json
-
-# Times that one shard is tried before its image is given up.
-TRIES = 3
-
-Progress = Callable[[str, int, int], None]
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """Progress for nobody."""
-
-
-class Quarantined(Damaged):
-    """A shard failed TRIES times for no reason that we know; its image is put aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +53,18 @@ class Request:
 
 @dataclass(slots=True)
 class Run:
-    """One request on its way; collects what the result table will say."""
+    """One request on its way; collects what the result table will say.
+
+    routes: of the tiles, where an archive has chosen them. clock: of a deadline that is an archive's. began: in perf_counter's seconds.
+    """
 
     request: Request
     pool: Pool
     progress: Progress = silent
     stop: threading.Event = field(default_factory=threading.Event)
+    routes: np.ndarray | None = None
+    clock: choosing.Clock | None = None
+    began: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("ingest", "score", "enlarge", "stitch", "pyramid", "total"), 0.0)
     )
@@ -92,7 +88,6 @@ class Run:
 
     def carry_out(self) -> dict[str, Any]:
         """Everything from the source to the closed output; the summary. Raises Refused, Damaged, Interrupted."""
-        began = time.perf_counter()
         prepare.check_paths(self.request.source, self.request.output)
         draft, facts = prepare.draft(self.request.source, self.request.options, self.request.max_memory, self.pool.device, self.pool.width)
         self.notes.extend(facts.notes)
@@ -101,7 +96,7 @@ class Run:
             self.plan = self._planned(draft, facts)
             self._write_shards()
             self._write_pyramid()
-            self.seconds["total"] = time.perf_counter() - began
+            self.seconds["total"] = time.perf_counter() - self.began
             self._close(facts)
         return self.summary("done")
 
@@ -128,7 +123,7 @@ class Run:
         store.check_ours(output)
         return None
 
-    def _planned(self, draft: Plan, facts: prepare.Found) -> Plan:
+    def _planned(self, draft: Plan, facts: Found) -> Plan:
         """The stored plan if there is one, else a new one with the pre-pass done; and the output made."""
         plan = self.stored(draft)
         if plan is None:
@@ -139,33 +134,51 @@ class Run:
         self._make_output(plan, facts.facts)
         return plan
 
-    def _new_plan(self, draft: Plan, facts: prepare.Found) -> Plan:
+    def _new_plan(self, draft: Plan, facts: Found) -> Plan:
         """A plan with the pre-pass done, stored; an output that it overwrites stays until nothing can refuse the plan any more."""
-        plan, scores = self.prepass(draft, facts, self.folder.path)
-        prepare.check_disk(plan, self.request.output)
+        plan, found = self.prepass(draft, facts, self.folder.path)
+        needs.check_disk(plan, self.request.output)
         store.remove(self.request.output, keep=("lease.json", "source.zarr") if facts.needs_ingest else ("lease.json",))
-        report.write_tiles(self.folder.path, plan, scores)
+        report.write_tiles(self.folder.path, plan, found)
         write_json(self.folder.path / "facts.json", facts.hr_facts.to_json())
         self.folder.write_plan(plan)
         return plan
 
-    def _pixels_uri(self, facts: prepare.Found) -> str:
+    def _pixels_uri(self, facts: Found) -> str:
         """Where workers read pixels: the source itself, or its ingested copy."""
         return str(self.folder.path / "source.zarr") if facts.needs_ingest else facts.uri
 
-    def prepass(self, draft: Plan, facts: prepare.Found, folder: Path) -> tuple[Plan, np.ndarray]:
+    def prepass(self, draft: Plan, facts: Found, folder: Path) -> tuple[Plan, np.ndarray]:
         """Ingest if need be, measure the range, score all tiles, and choose their tiers: the plan and the scores (tiles, tiers)."""
+        scored, found = self.look(draft, facts, folder)
+        assert scored.levels is not None and scored.given is not None
+        with self.stage("score"):
+            plan = draft.frozen(scored.levels, self._route(scored, found), scored.given)
+        self.notes.extend(choosing.remarks(plan))
+        return plan, found
+
+    def look(self, draft: Plan, facts: Found, folder: Path) -> tuple[Plan, np.ndarray]:
+        """Ingest if need be, and look at the image unless that was kept: the plan without routes, and scores (tiles, tiers)."""
         if facts.needs_ingest:
             self._ingest(facts, folder)
             draft = replace(draft, source={**draft.source, "uri": str(folder / "source.zarr"), "ingested": True})
         with self.stage("score"):
-            levels = prepare.levels(draft, self.request.options.value_range, facts.nodata, lambda rows: self._measure(draft, rows, facts))
-            scored = replace(draft, levels=levels)
-            scores = self._score(scored)
-            plan = draft.frozen(levels, prepare.route(scored, scores), automatic.given(scored, lambda *asked: self._look(scored, *asked)))
-        return replace(plan, source={**plan.source, "uri": facts.uri, "ingested": False}), scores
+            return scores.kept(folder, draft) or self._prepass.look(draft, facts, self.request.options.value_range)
 
-    def _ingest(self, facts: prepare.Found, folder: Path | None = None) -> None:
+    @property
+    def _prepass(self) -> Prepass:
+        return Prepass(self.pool, self.progress, self.stop)
+
+    def _route(self, plan: Plan, found: np.ndarray) -> np.ndarray:
+        """The tier of every tile, (rows, columns). plan: with levels; found: scores (tiles, tiers)."""
+        if self.routes is not None:
+            return self.routes
+        if plan.policy["name"] != "deadline":
+            return choosing.route(plan, found)
+        clock = self.clock or choosing.Clock(lambda: plan.policy["deadline"] - (time.perf_counter() - self.began), self.pool.width)
+        return choosing.route(plan, found, self._prepass.time(plan, clock))
+
+    def _ingest(self, facts: Found, folder: Path | None = None) -> None:
         target = (folder or self.folder.path) / "source.zarr"
         with self.stage("ingest"):
             future = self.pool.submit("ingest", facts.uri, facts.selection, str(target), self.request.max_memory)
@@ -175,48 +188,6 @@ class Run:
             _, total = rows_done(str(target))
             self.progress("ingest", total, total)
 
-    def _measure(self, draft: Plan, rows: list[Span], facts: prepare.Found) -> list[tuple[float, float]]:
-        """Smallest and largest value of some blocks of rows."""
-        handle = self.pool.share(draft)
-        return self._each("range", [("measure", handle, span, facts.nodata) for span in rows])
-
-    def _look(self, plan: Plan, tier: int, places: list[list[Rect]]) -> list[automatic.Seen]:
-        """What a tier sees of some lists of places."""
-        handle = self.pool.share(plan)
-        return self._each("statistics", [("look", handle, tier, some) for some in places])
-
-    def _score(self, plan: Plan) -> np.ndarray:
-        """Predicted errors of all tiles: (tiles, tiers)."""
-        rows, columns = plan.grid.tiles
-        tiers = len(plan.tiers)
-        if plan.scores == "none":
-            return np.zeros((rows * columns, tiers), np.float32)
-        handle = self.pool.share(plan)
-        found = self._each("score", [("score", handle, span) for span in blocks(rows, SCOUT_ROWS)])
-        return np.concatenate(found).reshape(rows * columns, tiers)
-
-    def _each(self, stage: str, calls: list[tuple[Any, ...]]) -> list[Any]:
-        """Results of many calls, in order, a bounded number of them under way."""
-        results: list[Any] = [None] * len(calls)
-        flying: dict[Future, int] = {}
-        queue = iter(enumerate(calls))
-        done = 0
-        while True:
-            while len(flying) < 2 * self.pool.width and not self.stop.is_set():
-                following = next(queue, None)
-                if following is None:
-                    break
-                flying[self.pool.submit(*following[1])] = following[0]
-            if not flying:
-                break
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                results[flying.pop(future)] = future.result()
-                done += 1
-                self.progress(stage, done, len(calls))
-        if self.stop.is_set():
-            raise Interrupted
-        return results
-
     def _make_output(self, plan: Plan, facts: PhotoFacts) -> None:
         """Make the empty arrays, unless an earlier run did. Refused: something that is not this plan's output is in their place."""
         if not store.made(self.request.output, plan.digest, len(store.level_sizes(plan.grid.hr_size))):
@@ -224,7 +195,7 @@ class Run:
             shutil.rmtree(self.folder.path / "receipts", ignore_errors=True)
             dtype, grid = np.dtype(plan.dtype), plan.grid
             assert plan.levels is not None
-            attributes = store.ome_attributes(
+            attributes = ome_attributes(
                 Path(self.request.source).name, plan.hr_shape, dtype, plan.colour, facts, plan.scale, (plan.levels.low, plan.levels.high)
             )
             chunk = store.chunk_shape(plan.shape, grid.hr_shard, grid.shard_tiles, dtype, plan.colour)
@@ -304,13 +275,13 @@ class Run:
             raise Interrupted
         return receipts
 
-    def _close(self, facts: prepare.Found) -> None:
+    def _close(self, facts: Found) -> None:
         plan = self.plan
         assert plan is not None
         receipts = list(self.folder.receipts(plan.digest))
         wanted = set(shard_keys(plan))
         absent = wanted - {receipt.key for receipt in receipts}
-        prepare.check_unchanged(plan, facts)
+        check_unchanged(plan, facts)
         if absent:
             raise Damaged(
                 f"{self.request.output} lacks {len(absent)} of {len(wanted)} receipts, such as {min(absent)}; give the same command again"
@@ -345,7 +316,7 @@ class Run:
             "scale": str(self.request.options.scale),
             "tiles": tiles,
             "cost": cost,
-            "cost_share": cost / prepare.dearest_cost(plan) if plan and receipts else None,
+            "cost_share": cost / dearest_cost(plan) if plan and receipts else None,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "shards": {"total": total, "done_before": self.done_before, "written": self.written},
             "files": files,
@@ -359,91 +330,16 @@ def shard_keys(plan: Plan) -> list[Key]:
     return list(store.shard_keys(plan.grid.hr_size, plan.grid.hr_shard))
 
 
-class Flight:
-    """Shards under way: each a chain of calls on the pool, begun again when one fails for a passing reason.
-
-    start: the calls for a key, (kind, method, *arguments) each; a call is given the result of the one before as last argument.
-    """
-
-    def __init__(self, pool: Pool, start: Callable[[Key], list[tuple[Any, ...]]]) -> None:
-        self.pool = pool
-        self.start = start
-        self.chains: dict[Future, tuple[Key, list[tuple[Any, ...]]]] = {}
-        self.tries: dict[Key, int] = {}
-
-    def __len__(self) -> int:
-        return len(self.chains)
-
-    def launch(self, key: Key) -> None:
-        """Begin a shard."""
-        self.tries[key] = self.tries.get(key, 0) + 1
-        self._step(key, self.start(key), ())
-
-    def _step(self, key: Key, calls: list[tuple[Any, ...]], given: tuple[Any, ...]) -> None:
-        (kind, *call), rest = calls[0], calls[1:]
-        self.chains[self.pool.submit(*call, *given, kind=kind, keep=bool(rest))] = (key, rest)
-
-    def landed(self) -> Iterator[Receipt]:
-        """Receipts of the shards that came down, after waiting for at least one call to end."""
-        for future in wait(self.chains, timeout=5, return_when=FIRST_COMPLETED).done:
-            key, rest = self.chains.pop(future)
-            try:
-                result = future.result()
-            except Refused:
-                raise
-            except Exception as error:
-                self._again(key, error)
-                continue
-            if rest:
-                self._step(key, rest, (result,))
-            else:
-                yield result
-
-    def _again(self, key: Key, error: Exception) -> None:
-        """Try a shard once more, or give it up. A full disk or a damaged source will not get better by itself."""
-        if isinstance(error, Damaged):
-            raise error
-        if self.tries[key] >= TRIES:
-            raise Quarantined(
-                f"shard {key[1]}.{key[2]} of level {key[0]} failed {TRIES} times; the last time: {type(error).__name__}: {error}"
-            ) from error
-        self.launch(key)
-
-
 def plan_only(request: Request, pool: Pool, progress: Progress = silent) -> tuple[Plan, dict[str, Any]]:
     """The plan of a request and what it will take; nothing is written to the output."""
     prepare.check_paths(request.source, request.output)
     run = Run(request, pool, progress)
     draft, facts = prepare.draft(request.source, request.options, request.max_memory, pool.device, pool.width)
-    began = time.perf_counter()
     plan = run.stored(draft)
     if plan is None:
         with tempfile.TemporaryDirectory(prefix="tierscale-") as folder:
             plan, _ = run.prepass(draft, facts, Path(folder))
     run.plan = plan
     run.notes.extend(facts.notes)
-    run.seconds["total"] = time.perf_counter() - began
-    return plan, {**run.summary("done"), **prepare.outlook(plan, facts, pool.width)}
-
-
-def heal(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:
-    """Do damaged shards again, full resolution first, then the levels above them; their new receipts."""
-    folder = Folder(output)
-    plan = folder.plan()
-    copy = folder.path / "source.zarr"
-    kept = copy.exists()
-    found = prepare.reopen(plan)
-    if found.needs_ingest:
-        pool.submit("ingest", found.uri, found.selection, str(copy), None).result()
-        plan = replace(plan, source={**plan.source, "uri": str(copy), "ingested": True})
-    handle = pool.share(plan)
-    healed = []
-    for receipt in sorted(bad, key=lambda receipt: receipt.key):
-        shard = (receipt.y, receipt.x)
-        if receipt.level == 0:
-            healed.append(pool.submit("finish", handle, output, shard).result())
-        else:
-            healed.append(pool.submit("pyramid", handle, output, receipt.level, shard).result())
-    if not kept:
-        shutil.rmtree(copy, ignore_errors=True)
-    return healed
+    run.seconds["total"] = time.perf_counter() - run.began
+    return plan, {**run.summary("done"), **needs.outlook(plan, facts, pool.width)}

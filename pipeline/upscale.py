@@ -13,14 +13,14 @@ import torch
 
 import models
 from models.upscaler import Upscaler
-from pipeline import automatic, difficulty, prepare
-from pipeline.colour import Levels
+from pipeline import automatic, choosing, difficulty, prepare
 from pipeline.errors import Refused
 from pipeline.grid import Rect, Span
 from pipeline.images import open_array
 from pipeline.plan import Options, Plan
 from pipeline.pool import device_here
 from pipeline.shard import Device, Read, enlarge, finish, read_input
+from pipeline.speed import seconds_per_pixel
 
 AXES = ("cyx", "yxc", "yx")
 
@@ -78,10 +78,11 @@ def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> Enlarged:
 
     levels = prepare.levels(draft, options.value_range, found.nodata, measure)
     scored = replace(draft, levels=levels)
-    plan = draft.frozen(levels, prepare.route(draft, _scores(draft, read, levels)), automatic.given(scored, partial(_look, scored, read)))
+    scored = replace(scored, given=automatic.given(scored, partial(_look, scored, read)))
+    workers = max(1, len(os.sched_getaffinity(0)) if draft.device == "cpu" else 1)
+    plan = draft.frozen(levels, _route(scored, read, workers), scored.given or ())
     out = np.zeros(plan.hr_shape, np.dtype(plan.dtype))
     costs: list[float] = []
-    workers = max(1, len(os.sched_getaffinity(0)) if plan.device == "cpu" else 1)
     before = torch.get_num_threads()
     local = threading.local()
 
@@ -121,10 +122,20 @@ def _look(plan: Plan, read: Read, tier: int, places: list[list[Rect]]) -> list[a
     return [automatic.look_at(plan, read, upscaler, some, plan.device) for some in places]
 
 
-def _scores(plan: Plan, read: Read, levels: Levels) -> np.ndarray:
+def _route(plan: Plan, read: Read, workers: int) -> np.ndarray:
+    """The tier of every tile; the seconds of a deadline begin here."""
+    time = None
+    if plan.policy["name"] == "deadline":
+        clock, device = choosing.Clock(lambda: plan.policy["deadline"], workers), Device(plan.device)
+        speeds = [seconds_per_pixel(plan, read, tier, upscaler, device) for tier, upscaler in _upscalers(plan).items()]
+        time = choosing.Time(clock, tuple(speeds))
+    return choosing.route(plan, _scores(plan, read), time)
+
+
+def _scores(plan: Plan, read: Read) -> np.ndarray:
     rows, columns = plan.grid.tiles
     if plan.scores == "none":
         return np.zeros((rows * columns, len(plan.tiers)), np.float32)
-    scout = models.load_scout([tier.label for tier in plan.tiers], plan.scale) if plan.scores == "scout" else None
-    found = difficulty.score(read, plan.grid, Span(0, rows), scout, len(plan.tiers), levels, plan.colour, plan.alpha)
+    assert plan.levels is not None
+    found = difficulty.score(read, plan.grid, Span(0, rows), plan.scout, len(plan.tiers), plan.levels, plan.colour, plan.alpha)
     return found.reshape(rows * columns, len(plan.tiers))

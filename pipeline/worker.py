@@ -3,7 +3,6 @@
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from pipeline.ingest import ingest
 from pipeline.plan import Plan
 from pipeline.receipts import Folder, Receipt, pixels_sha256
 from pipeline.shard import Device, Read, enlarge, finish, read_input, tile_costs
+from pipeline.speed import seconds_per_pixel
 from pipeline.stitch import Piece
 
 # Opened images that a worker keeps at hand.
@@ -37,7 +37,6 @@ class Worker:
         store.quiet_threads()
         self.device = Device(device)
         self.upscalers: dict[str, Upscaler] = {}
-        self.scouts: dict[tuple[Any, ...], Any] = {}
         self.sources: OrderedDict[str, Source] = OrderedDict()
 
     def ready(self) -> bool:
@@ -60,12 +59,15 @@ class Worker:
     def score(self, plan: Plan, rows: Span) -> np.ndarray:
         """Predicted errors of the tiles in some tile rows: (rows, columns, tiers)."""
         assert plan.levels is not None
-        scout = self._scout(plan)
-        return difficulty.score(self._read(plan), plan.grid, rows, scout, len(plan.tiers), plan.levels, plan.colour, plan.alpha)
+        return difficulty.score(self._read(plan), plan.grid, rows, plan.scout, len(plan.tiers), plan.levels, plan.colour, plan.alpha)
 
     def look(self, plan: Plan, tier: int, places: Sequence[Rect]) -> automatic.Seen:
         """What a tier that decides by statistics sees of some places."""
         return automatic.look_at(plan, self._read(plan), self._loaded(plan, {tier})[tier], places, self.device.name)
+
+    def speed(self, plan: Plan, tier: int) -> float:
+        """Seconds that a tier takes for each input pixel."""
+        return seconds_per_pixel(plan, self._read(plan), tier, self._loaded(plan, {tier})[tier], self.device)
 
     def enlarge(self, plan: Plan, shard: tuple[int, int], tiers: Sequence[int]) -> tuple[int, list[Piece]]:
         """How many pieces of a shard some of the tiers make, and the pieces."""
@@ -171,14 +173,6 @@ class Worker:
                     )
                 self.upscalers[tier.name] = models.load(tier.name, self.device.name)
         return {index: self.upscalers[plan.tiers[index].name] for index in tiers}
-
-    def _scout(self, plan: Plan):  # type: ignore[no-untyped-def]
-        key = (tuple(tier.label for tier in plan.tiers), plan.scale)
-        if plan.scores != "scout":
-            return None
-        if key not in self.scouts:
-            self.scouts[key] = models.load_scout(key[0], plan.scale)
-        return self.scouts[key]
 
     def _read(self, plan: Plan) -> Read:
         """A function that reads a window of the plan's image, counted from its region."""

@@ -152,7 +152,7 @@ def test_bad_requests_are_refused() -> None:
     x = torch.rand(1, 3, 8, 8)
     with pytest.raises(ValueError, match=r"\(1, 1, 8, 8\).*three equal channels"):
         upscaler(x[:, :1], whole(x, Fraction(2)))
-    with pytest.raises(ValueError, match="effort of 1.5 is not a share"):
+    with pytest.raises(ValueError, match=r"effort of 1.5 is not a share"):
         upscaler(x, whole(x, Fraction(2)), 1.5)
     with pytest.raises(ValueError, match="width of 0 is no share"):
         upscaler(x, whole(x, Fraction(2)), given={"width": 0.0})
@@ -172,7 +172,7 @@ def test_published_weights_run_as_published(shared: Path) -> None:
         for name, scale, width in (("a.s2.e0", 2, 0.7), ("a.s2.e1", 2, 1.0), ("a.s4.e0", 4, 1.0)):
             made = upscaler(lr, whole(lr, Fraction(scale)), given={"width": width}).pixels
             torch.testing.assert_close(made, reference.outputs[f"{name}.sr"], atol=2e-5, rtol=0)
-    with pytest.raises(ValueError, match="needs 'encoder.head.0.weight'"):
+    with pytest.raises(ValueError, match=r"needs 'encoder.head.0.weight'"):
         published({"conv00.weight": torch.zeros(1)}, {}, (0, 0, 0))
     broken = {**reference.weights, "encoder.body.0.conv1.weight": torch.zeros(3, 64, 3, 3)}
     with pytest.raises(ValueError, match=r"'body.0.conv1.weight' of shape \(3, 64, 3, 3\).*\(64, 64, 3, 3\)"):

@@ -203,7 +203,7 @@ def test_overwrite_keeps_the_finished_output_until_nothing_refuses_the_new_plan(
     again = ("--ray", "none", "--tiers", "bicubic,fsrcnn-x4", "--overwrite")
     check(tierscale(capsys, "upscale", image, output, *again, "--budget", "0.0001"), 2, "below the cheapest tier")
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.prepare.disk", lambda plan: 1 << 60)
+        patch.setattr("pipeline.needs.disk", lambda plan: 1 << 60)
         check(tierscale(capsys, "upscale", image, output, *again, "--policy", "dearest"), 2, "free; choose another place")
     assert tierscale(capsys, "plan", image, output, *again, "--policy", "dearest")[0] == 0, "a plan writes nothing"
     assert tierscale(capsys, "verify", output)[0] == 0

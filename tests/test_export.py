@@ -1,5 +1,7 @@
 """What is exported says the same as the zarr it came from, to any reader, and no half file is left under the final name."""
 
+import errno
+import os
 import struct
 import tracemalloc
 from pathlib import Path
@@ -182,9 +184,18 @@ def test_a_failed_export_leaves_what_was_there(tmp_path, kind):
         else:
             export_png(str(tmp_path / "a.zarr"), str(out), PhotoFacts(), colour="rgb", max_bytes=1 << 30)
     assert out.read_text() == "before" and sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.zarr", out.name])
-    with pytest.raises(Damaged, match="cannot be written"):
-        made(tmp_path / "b.zarr", (3, 20, 20))
-        export_png(str(tmp_path / "b.zarr"), str(tmp_path / "no" / "a.png"), PhotoFacts(), colour="rgb", max_bytes=1 << 30)
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, Damaged), (errno.EROFS, Refused)])
+def test_an_export_that_cannot_be_written_says_so_and_leaves_nothing(tmp_path, monkeypatch, number, kind):
+    def replace(part, out):
+        raise OSError(number, os.strerror(number))
+
+    made(tmp_path / "a.zarr", (3, 20, 20))
+    monkeypatch.setattr("pipeline.exporting.os.replace", replace)
+    with pytest.raises(kind, match=r"a\.png:? .*cannot be written"):
+        export_png(str(tmp_path / "a.zarr"), str(tmp_path / "a.png"), PhotoFacts(), colour="rgb", max_bytes=1 << 30)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
 
 
 def test_what_is_no_output_is_refused(tmp_path):

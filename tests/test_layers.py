@@ -40,5 +40,6 @@ def test_models_need_little(path):
     import sys
 
     foreign = {name for name in imports(path) if name not in sys.stdlib_module_names} - MODELS_MAY
-    allowed = {"matplotlib"} if "train" in path.parts else set()
+    # Imported when a network of that library is loaded; the library is an option.
+    allowed = {"matplotlib"} if "train" in path.parts else {"spandrel", "torchvision"} if path.name == "community.py" else set()
     assert foreign <= allowed, f"{path.name} imports {foreign - allowed}"

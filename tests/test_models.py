@@ -22,6 +22,7 @@ from models.srresnet import Srresnet
 from models.stream import RowNetwork, bands
 from models.train.plain import predict
 from models.upscaler import Placement, Upscaler
+from models.vdsr import Vdsr
 from models.weights import Blueprint, Checkpoint, read_checkpoint, write_checkpoint
 
 MEAN = (0.45, 0.44, 0.4)
@@ -29,6 +30,7 @@ NETWORKS: dict[str, tuple[type[RowNetwork], dict[str, int]]] = {
     "fsrcnn": (Fsrcnn, {"features": 8, "narrow": 4, "mapping": 2}),
     "carn": (Carn, {"features": 8, "groups": 2}),
     "edsr": (Edsr, {"blocks": 2, "features": 8, "res_scale": 0.5}),
+    "vdsr": (Vdsr, {"layers": 5, "features": 8}),
     "srresnet": (Srresnet, {"blocks": 2, "features": 8}),
 }
 

@@ -19,6 +19,7 @@ from models.nearest import Axis, axes
 from models.pcsr import Pcsr, PcsrUpscaler, build, published
 from models.pixelwise import by_probability, by_threshold, difficulty, refine
 from models.srresnet import Srresnet
+from models.train.calibrate import measure
 from models.upscaler import Placement, hr_length
 from models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
 from pipeline.automatic import thresholds
@@ -178,22 +179,11 @@ def test_light_pixels_are_not_made_by_the_heavy_sampler_and_the_other_way_round(
     assert min(counted.values()) > 0
 
 
-def measured(upscaler: PcsrUpscaler, x: Tensor, weights: str = "0" * 64) -> Efforts:
-    """A table of efforts from one image."""
-    full = upscaler(x, whole(x)).spent.mean()
-    settings, shares = [], []
-    for k in (50.0, 2.0, 1.0, 0.5, 0.0, -0.5):
-        share = (upscaler(x, whole(x), given={"k": k}).spent.mean() / full).item()
-        if share < 0.99 and (not shares or share > shares[-1]):
-            settings.append(k)
-            shares.append(share)
-    return Efforts("k", (*settings, -50.0), (*shares, 1.0), weights, {})
-
-
 def test_more_effort_never_costs_less_and_all_is_the_full_network() -> None:
     upscaler, x = make("carn", ((4,), (40, 40))), smooth(1, 40, 40)
     with torch.inference_mode():
-        upscaler.efforts = measured(upscaler, x)
+        upscaler.ladder = (50.0, *(step / 20 for step in range(8, -9, -1)), -8.0)
+        upscaler.efforts = Efforts("k", *measure(upscaler, [x], Fraction(4)), "", {})
         spent = [upscaler(x, whole(x), effort).spent.item() for effort in np.linspace(0, 1, 21)]
         full = upscaler(x, whole(x))
         assert full.choice is not None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import prepare
+from pipeline import needs, prepare
 from pipeline.errors import Refused
 from pipeline.images import open_image
 from pipeline.plan import Options
@@ -26,11 +26,11 @@ def test_what_a_decoder_takes_is_in_the_plans_memory(photo):
     plan, found = prepare.draft(str(photo), BICUBIC, None, "cpu", 2)
     with open_image(photo) as image:
         assert found.needs_ingest and found.decode_bytes == image.decode_bytes > 0
-    bare = prepare.memory(plan, replace(found, decode_bytes=0), 2)
-    assert prepare.memory(plan, replace(found, decode_bytes=8 * GIB), 2) > 8 * GIB + prepare.DRIVER_BYTES
-    assert prepare.memory(plan, replace(found, decode_bytes=1), 2) == bare, "ingesting is over before enlarging begins"
+    bare = needs.memory(plan, replace(found, decode_bytes=0), 2)
+    assert needs.memory(plan, replace(found, decode_bytes=8 * GIB), 2) > 8 * GIB + needs.DRIVER_BYTES
+    assert needs.memory(plan, replace(found, decode_bytes=1), 2) == bare, "ingesting is over before enlarging begins"
     in_place = replace(found, needs_ingest=False, decode_bytes=GIB)
-    grown = prepare.memory(plan, in_place, 2) - prepare.memory(plan, replace(in_place, decode_bytes=0), 2)
+    grown = needs.memory(plan, in_place, 2) - needs.memory(plan, replace(in_place, decode_bytes=0), 2)
     assert grown == 2 * GIB, "every worker reads the source"
 
 

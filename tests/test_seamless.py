@@ -10,7 +10,7 @@ import torch
 
 import models
 from models.upscaler import Placement
-from pipeline import prepare
+from pipeline import costs, prepare
 from pipeline.plan import Options
 from pipeline.upscale import enlarge_array, upscale_array
 
@@ -88,7 +88,7 @@ def test_windows_share_their_halos(size):
         source={"uri": ""}, shape=(3, *size), dtype="uint8", colour="rgb", alpha=None, scale=Fraction(4), tile=128, blend=4, tiers=tiers,
         policy={}, device="cpu", threads=1, batch=(1, 1), scores="scout",
     )  # fmt: skip
-    assert prepare.dearest_cost(grid) <= 1.3 * tiers[-1].cost * size[0] * size[1]
+    assert costs.dearest_cost(grid) <= 1.3 * tiers[-1].cost * size[0] * size[1]
 
 
 def test_executed_cost_is_planned_cost_and_within_the_budget():
@@ -96,8 +96,8 @@ def test_executed_cost_is_planned_cost_and_within_the_budget():
         made = enlarge_array(
             COFFEE[:, :200, :300], Options(tiers=("bicubic", "fsrcnn-x4", "carn-x4"), policy="budget", budget=budget, tile=32)
         )
-        dearest = prepare.dearest_cost(made.plan)
-        assert made.cost == pytest.approx(prepare.planned_cost(made.plan, made.plan.routes), rel=1e-6)
+        dearest = costs.dearest_cost(made.plan)
+        assert made.cost == pytest.approx(costs.planned_cost(made.plan, made.plan.routes), rel=1e-6)
         assert made.cost <= budget * dearest
         step = made.plan.tiers[-1].cost * (32 + 50) ** 2
         assert made.cost >= budget * dearest - max(0.01 * dearest, step)

@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import srno
@@ -23,20 +23,20 @@ def whole(length: int, count: int) -> Axis:
     return Axis(Fraction(count, length), 0, count, 0, length)
 
 
+@settings(deadline=None, max_examples=40)
 @given(scale=SCALES, tiles=st.integers(1, 6), start=st.integers(0, 5))
 def test_places_of_a_window_are_those_of_the_whole_image(scale: Fraction, tiles: int, start: int) -> None:
     tile = 10 * scale.denominator
     length, origin = tiles * tile, start * tile
-    p, q = scale.numerator, scale.denominator
-    hr = 10 * p
+    hr = 10 * scale.numerator
     image = Axis(scale, 0, 12 * hr, 0, 12 * tile)
     window = Axis(scale, start * hr, tiles * hr, origin, length)
     there = (places(image).double() + 1) / 2 * image.length
     here = (places(window).double() + 1) / 2 * length + origin
     torch.testing.assert_close(here, there[start * hr : (start + tiles) * hr], atol=1e-4, rtol=0)
-    assert q == scale.denominator
 
 
+@settings(deadline=None, max_examples=40)
 @given(scale=SCALES, offset=st.integers(0, 9), length=st.integers(4, 40))
 def test_places_keep_the_phase_of_the_grid_where_a_window_begins_between_output_pixels(scale: Fraction, offset: int, length: int) -> None:
     first = offset * scale.numerator // scale.denominator
@@ -53,7 +53,7 @@ def test_four_centres() -> None:
 @pytest.mark.parametrize(("length", "count"), [(5, 10), (7, 19), (30, 120), (9, 27), (16, 17)])
 def test_corners_are_what_grid_sample_takes(length: int, count: int) -> None:
     rows, off = corners(whole(length, count))
-    assert 0 <= rows.min() and rows.max() < length
+    assert rows.min() >= 0 and rows.max() < length
     numbers = torch.arange(length).float().view(1, 1, length, 1)
     for side, sign in enumerate((-1, 1)):
         at = (places(whole(length, count)) + sign / length + 1e-6).clamp(-1 + 1e-6, 1 - 1e-6)

@@ -1,0 +1,106 @@
+"""Images whose truth is known, and what every tier leaves on them: measured once for each set and set of tiers, and kept in .work/routing."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import models
+from models.train.degrade import shrink
+from models.train.photos import centre_crop, image_files, read_image
+from models.upscaler import Placement, Upscaler
+from pipeline.images import open_image
+
+SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
+KEPT = Path(".work/routing")
+SCALE = 4
+# Side of the crops of large images, and of the squares that errors are kept for, in input pixels.
+CROP, SQUARE = 2048, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One image. lr: (3, h, w) float32, 0..1. errors: mean squared error of each tier in squares of SQUARE input pixels, (T, h', w');
+    areas: input pixels of the squares, (h', w'). seconds: that each tier took, (T,)."""
+
+    name: str
+    lr: np.ndarray
+    errors: np.ndarray
+    areas: np.ndarray
+    seconds: np.ndarray
+
+    def tiles(self, tile: int) -> tuple[np.ndarray, np.ndarray]:
+        """True errors (tiles, T) and areas (tiles,) of tiles of `tile` input pixels, a multiple of SQUARE, in reading order."""
+        step = tile // SQUARE
+        starts = [np.arange(0, length, step) for length in self.areas.shape]
+
+        def pooled(values: np.ndarray) -> np.ndarray:
+            return np.add.reduceat(np.add.reduceat(values, starts[0], axis=-2), starts[1], axis=-1)
+
+        areas = pooled(self.areas)
+        return (pooled(self.errors * self.areas) / areas).reshape(len(self.errors), -1).T, areas.ravel()
+
+
+def photos(folder: str, count: int | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+    """Images of an evaluation set: name and (3, H, W), 0..1."""
+    for path in image_files(SHARED / "data" / "eval" / folder)[:count]:
+        yield path.stem, centre_crop(read_image(path), SCALE) / 255
+
+
+def crops(file: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """Three crops of a large image, from its first corner to its last."""
+    with open_image(str(SHARED / "data" / "large" / file)) as image:
+        for part in range(3):
+            y, x = ((length - CROP) * part // 2 for length in image.shape[1:])
+            yield f"{y},{x}", torch.from_numpy(np.ascontiguousarray(image.read(y, y + CROP, x, x + CROP))) / 255
+
+
+SETS: dict[str, Callable[[], Iterator[tuple[str, torch.Tensor]]]] = {
+    "Urban100 001-020": lambda: photos("Urban100", 20),
+    "Set14": lambda: photos("Set14"),
+    "earth": lambda: crops("earth_daymap_8192x4096.jpg"),
+    "painting": lambda: crops("starry_night_16384x4096.tif"),
+    "slide": lambda: crops("CMU-1-Small-Region.svs"),
+}
+
+
+def observe(name: str, hr: torch.Tensor, upscalers: Sequence[Upscaler]) -> Scene:
+    """Shrink an image and enlarge it with every tier."""
+    lr = shrink(hr, SCALE).clamp(0, 1)
+    place = Placement.whole((lr.shape[1], lr.shape[2]), Fraction(SCALE))
+    maps, seconds = [], []
+    with torch.inference_mode():
+        for upscaler in upscalers:
+            began = time.process_time()
+            made = upscaler(lr[None], place).pixels[0].clamp(0, 1)
+            seconds.append(time.process_time() - began)
+            maps.append(F.avg_pool2d((made - hr).square().mean(dim=0, keepdim=True), SCALE)[0])
+        errors = torch.stack(maps)[None].double()
+        sums = F.avg_pool2d(errors, SQUARE, ceil_mode=True, divisor_override=1)[0]
+        areas = F.avg_pool2d(torch.ones_like(errors[:, :1]), SQUARE, ceil_mode=True, divisor_override=1)[0, 0]
+    return Scene(name, lr.numpy(), (sums / areas).numpy(), areas.numpy(), np.array(seconds))
+
+
+def scenes(kind: str, tiers: Sequence[str], count: int | None = None) -> list[Scene]:
+    """The images of a set, or its first `count`, measured with zoo names or file:PATH at full effort; kept for the next time."""
+    mark = hashlib.sha256(" ".join(models.digest(tier) for tier in tiers).encode()).hexdigest()[:12]
+    found, upscalers = [], [models.load(tier) for tier in tiers]
+    for index, (name, hr) in enumerate(SETS[kind]()):
+        if count is not None and index >= count:
+            break
+        path = KEPT / f"{kind.replace(' ', '-')}-{name}-{mark}.npz"
+        if not path.is_file():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = observe(name, hr, upscalers)
+            np.savez(path, lr=made.lr, errors=made.errors, areas=made.areas, seconds=made.seconds)
+            print(f"{kind} {name}: {made.seconds.round(1).tolist()} s", flush=True)
+        with np.load(path) as kept:
+            found.append(Scene(name, kept["lr"], kept["errors"], kept["areas"], kept["seconds"]))
+    return found

@@ -1,0 +1,115 @@
+"""The routes of one image: what its plan tells the policies of costs, areas and groups, and of time where there is a deadline."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline import routing
+from pipeline.colour import plane_count
+from pipeline.costs import cost_of_routes, dearest_cost
+from pipeline.errors import Refused
+from pipeline.grouping import groups
+from pipeline.plan import Plan
+
+# Seconds that an image takes beside its networks: for itself, and for each output pixel (read, stitched, written, halved).
+FIXED, EACH = 2.0, 6e-8
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """How long an image may take. left: asks for the seconds until its end. workers: that share its work.
+
+    late: what is past its end goes on with the cheapest tier, as an image in an archive does; otherwise it is refused.
+    """
+
+    left: Callable[[], float]
+    workers: int
+    late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """A time that routes must keep to, and the seconds for each input pixel that each tier takes on one worker."""
+
+    clock: Clock
+    speeds: tuple[float, ...]
+
+
+def beside(plan: Plan) -> float:
+    """Seconds that an image takes beside its networks."""
+    return FIXED + EACH * plane_count(plan.shape[0], plan.colour) * plan.grid.size[0] * plan.grid.size[1] * float(plan.scale) ** 2
+
+
+def choice_of(plan: Plan, time: Time | None = None) -> routing.Choice:
+    """What the policies are told of an image; its costs are seconds where there is a time to keep to."""
+    planes, tiers, seconds = plane_count(plan.shape[0], plan.colour), plan.tiers, None
+    if time is not None:
+        # A dear tier that was measured to be no slower than a cheap one counts as hardly slower.
+        rising = np.maximum.accumulate(time.speeds) * (1 + 1e-6 * np.arange(len(tiers))) / time.clock.workers
+        tiers = tuple(replace(tier, cost=float(each)) for tier, each in zip(tiers, rising, strict=True))
+        seconds = time.clock.left() - beside(plan)
+    return routing.Choice(
+        costs=tuple(tier.cost for tier in tiers),
+        cost_of=cost_of_routes(plan.grid, tiers, plan.blend, planes),
+        budget=plan.policy["budget"],
+        threshold=plan.policy["threshold"],
+        lose=plan.policy["lose"],
+        seconds=seconds,
+        areas=areas(plan),
+        groups=groups(plan.grid, tiers, plan.blend, planes),
+    )
+
+
+def areas(plan: Plan) -> np.ndarray:
+    """Input pixels of each tile, (tiles,)."""
+    rows, columns = (
+        np.minimum(plan.tile, length - plan.tile * np.arange(count)) for length, count in zip(plan.grid.size, plan.grid.tiles, strict=True)
+    )
+    return np.outer(rows, columns).ravel().astype(np.float64)
+
+
+def route(plan: Plan, scores: np.ndarray, time: Time | None = None) -> np.ndarray:
+    """One tier for every tile, (rows, columns), by the plan's policy. scores: (tiles, tiers). Refused: what cannot be."""
+    choice, errors = choice_of(plan, time), scores.astype(np.float64)
+    try:
+        routing.check(scores, plan.grid.tiles[1])
+        if time is not None and time.clock.late:
+            choice = replace(choice, seconds=max(choice.seconds or 0.0, choice.cost_of(routing.cheapest(errors, choice))))
+        routes = routing.POLICIES[plan.policy["name"]](errors, choice)
+        # Scattered dear tiles pay their halos one by one: where that costs more than the dearest tier everywhere, take that.
+        dearest = routing.dearest(errors, choice)
+        if choice.cost_of(routes) > choice.cost_of(dearest):
+            routes = dearest
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    return routes.reshape(plan.grid.tiles)
+
+
+def remarks(plan: Plan) -> list[str]:
+    """What is to be said of a plan's routes."""
+    assert plan.routes is not None
+    if plan.policy["name"] == "quality" and len(plan.tiers) > 1 and (plan.routes == len(plan.tiers) - 1).all():
+        dearest = plan.tiers[-1].label
+        return [f"nothing that costs less stays within {plan.policy['lose']:g} dB of {dearest} by prediction: it makes every tile"]
+    return []
+
+
+def curve(plan: Plan, scores: np.ndarray, shares: Sequence[float]) -> list[tuple[float, float]]:
+    """What budgets are predicted to lose: share of the dearest cost, and dB below the dearest tier everywhere; cheapest tier first.
+
+    Refused: the scores are plain detail, which is no error.
+    """
+    if plan.scores != "scout":
+        raise Refused("a curve of quality takes a scout, and none was fitted for these tiers; run tierscale scout fit")
+    choice, errors, most = choice_of(plan), scores.astype(np.float64), dearest_cost(plan)
+    weights = areas(plan)
+
+    def left(routes: np.ndarray) -> float:
+        return float((weights * np.take_along_axis(errors, routes[:, None], axis=1)[:, 0]).sum())
+
+    best = left(routing.dearest(errors, choice))
+    cheapest = routing.cheapest(errors, choice)
+    least = choice.cost_of(cheapest)
+    found = [cheapest, *(routing.within(errors, choice, share * most) for share in shares if share * most > least)]
+    return [(choice.cost_of(routes) / most, 10 * float(np.log10(max(left(routes), 1e-12) / max(best, 1e-12)))) for routes in found]

@@ -1,0 +1,254 @@
+"""AdaDSR under the contract, on small networks with random weights: what it skips, how far it looks, and what published names become."""
+
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import models
+from models import adadsr
+from models.adadsr import Adadsr, AdadsrUpscaler
+from models.cells import SIDE, Cells
+from models.cost import executed
+from models.efforts import Efforts, write_efforts
+from models.gated import spread
+from models.plain import PlainUpscaler
+from models.upscaler import Placement
+from models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
+from pipeline.plan import Options
+from pipeline.upscale import enlarge_array
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MEAN = (0.45, 0.44, 0.4)
+BACKBONES: dict[str, dict[str, Any]] = {
+    "edsr": {"backbone": "edsr", "blocks": 4, "features": 8, "res_scale": 0.5, "predictor_width": 4},
+    "rcan": {"backbone": "rcan", "groups": 2, "blocks": 3, "features": 8, "reduction": 4, "predictor_width": 4, "budget_place": 0},
+}
+
+
+def make(kind: str, scale: int = 2, residual: str | None = None, **changed: Any) -> AdadsrUpscaler:
+    """A small network that gives three tenths of a picture as photo() makes it no depth, and a tenth more than the budget."""
+    torch.manual_seed(1)
+    arguments = {**BACKBONES[kind], **changed}
+    method = Adadsr(scale, **arguments)
+    for module in method.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    with torch.no_grad():
+        method.network.tail.exit.weight.mul_(0.1)  # type: ignore[operator, union-attr]
+        last = method.predictor.layers[-1]
+        assert last.bias is not None
+        last.bias.fill_(1000)
+        raw = method(photo(1, 40, 40) - 0.45, torch.ones(1))[1] - 1000
+        low, high = raw.quantile(0.3), raw.quantile(0.9)
+        last.weight.div_(high - low)
+        last.bias.copy_(-low / (high - low))
+    return AdadsrUpscaler(method, Blueprint("adadsr", scale, arguments, MEAN, residual))
+
+
+def photo(count: int, height: int, width: int) -> Tensor:
+    """Something like a photo: some of it flat, some of it fine."""
+    torch.manual_seed(5)
+    coarse = F.interpolate(torch.rand(count, 3, 5, 5), size=(height, width), mode="bicubic")
+    return (coarse + 0.3 * (torch.rand(count, 3, height, width) - 0.5) * (coarse > 0.6)).clamp(0.05, 0.95)
+
+
+def whole(x: Tensor, scale: int = 2) -> Placement:
+    return Placement(Fraction(scale), (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize(("size", "residual"), [((1, 1), None), ((7, 5), None), ((30, 26), "bilinear"), ((75, 61), None), ((64, 64), None)])
+@pytest.mark.parametrize("depth", [0.0, 2.0, 9.0])
+def test_skipping_gives_what_the_trained_form_gives(kind: str, size: tuple[int, int], residual: str | None, depth: float) -> None:
+    upscaler, x = make(kind, residual=residual), photo(2, *size)
+    with torch.inference_mode():
+        made = upscaler(x, whole(x), given={"depth": depth})
+        image, depths = upscaler.method(x - upscaler.plain.mean, torch.full((2,), depth))
+        expected = upscaler.plain.complete(image, x)
+    assert made.choice is not None
+    torch.testing.assert_close(made.choice, depths, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(made.pixels, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_some_blocks_are_skipped_at_some_places_and_none_of_that_is_computed(kind: str) -> None:
+    upscaler, x = make(kind, residual="bicubic"), photo(1, 64, 48)
+    with torch.inference_mode():
+        full = upscaler(x, whole(x)).spent.item()
+    spent = []
+    for depth in (0.0, 0.5, 1.0, 2.0, 4.0):
+        given = {"depth": depth}
+        spent.append(upscaler(x, whole(x), given=given).spent.item())
+        assert spent[-1] == executed(lambda given=given: upscaler(x, whole(x), given=given))  # type: ignore[misc]
+    if kind == "edsr":
+        assert all(less <= more for less, more in pairwise(spent))
+        assert len(set(spent)) == 5 and spent[0] < 0.6 * full
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_a_window_gives_the_same_bits_alone_and_in_a_batch(kind: str) -> None:
+    upscaler, x = make(kind), photo(3, 30, 26)
+    with torch.inference_mode():
+        together = upscaler(x, whole(x), given={"depth": 2.0})
+        alone = [upscaler(one, whole(one), given={"depth": 2.0}) for one in x.split(1)]
+    assert torch.equal(together.pixels, torch.cat([made.pixels for made in alone]))
+    assert together.spent.tolist() == [made.spent.item() for made in alone]
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_full_effort_is_the_network_without_the_predictor(kind: str) -> None:
+    upscaler, x = make(kind), photo(2, 30, 26)
+    plain = PlainUpscaler(upscaler.method.network, upscaler.blueprint)
+    with torch.inference_mode(), mock.patch.object(upscaler.method.predictor, "forward", side_effect=AssertionError):
+        made, expected = upscaler(x, whole(x)), plain(x, whole(x))
+    assert torch.equal(made.pixels, expected.pixels) and torch.equal(made.spent, expected.spent)
+    assert made.choice is not None and made.choice.shape == (2, len(upscaler.method.groups), 30, 26)
+    assert made.choice.unique().tolist() == [upscaler.method.depth]
+    assert upscaler.cost(Fraction(2)) == pytest.approx(made.spent[0].item() / (30 * 26), rel=0.02)
+    with torch.inference_mode():
+        every = upscaler(x, whole(x), given={"depth": 1e6})
+    if kind == "edsr":  # a depth of exactly 0 stays 0
+        predicted = (every.choice > 0).float().mean()  # type: ignore[operator]
+        assert every.spent[0] <= made.spent[0] + upscaler.method.predictor.cost * 30 * 26 and 0 < predicted < 1
+
+
+@pytest.mark.parametrize("layers", [1, 5])
+@pytest.mark.parametrize("scale", [2, 4])
+def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(layers: int, scale: int) -> None:
+    upscaler, side = make("edsr", scale, "bilinear", blocks=2, predictor_layers=layers), 61
+    assert upscaler.reach is not None and make("rcan").reach is None
+    x, middle, seen = photo(1, side, side), side // 2, []
+    with torch.inference_mode():
+        before = upscaler(x, whole(x, scale), given={"depth": 2.0}).pixels
+        for far in (upscaler.reach, upscaler.reach + 1):
+            changed = False
+            for dim, sign, step in [(dim, sign, step) for dim in (2, 3) for sign in (1, -1) for step in (-100, 100)]:
+                y = x.clone()
+                y.select(dim, middle + sign * far).add_(step)
+                after = upscaler(y, whole(y, scale), given={"depth": 2.0}).pixels
+                changed = changed or bool(((after - before).narrow(dim, middle * scale, scale) != 0).any())
+            seen.append(changed)
+    assert seen == [True, False]
+
+
+@pytest.mark.parametrize("tile", [24, 40, 56])
+def test_tiled_equals_whole(tile: int, tmp_path: Path) -> None:
+    """As a tier at less than full effort, over tiles of several sizes, through the pipeline."""
+    upscaler, path, image = make("edsr"), tmp_path / "a.safetensors", photo(1, 97, 131)
+    write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.method.state_dict()))
+    write_efforts(path, Efforts("depth", (1.0, 4.0), (0.2, 1.0), digest_file(path), {}))
+    with torch.inference_mode():
+        expected = upscaler(image, whole(image), given={"depth": 2.5})
+    assert expected.choice is not None and 0.2 < (expected.choice > 1).float().mean() < 0.8
+    options = Options(scale=Fraction(2), tiers=(f"file:{path}@0.6",), policy="dearest", tile=tile, value_range=(0.0, 1.0))
+    found = enlarge_array(image[0].numpy(), options).pixels
+    torch.testing.assert_close(torch.from_numpy(found), expected.pixels[0], atol=1e-5, rtol=0)
+
+
+def test_cells_hold_a_window_and_convolve_it_where_they_are_asked_to() -> None:
+    torch.manual_seed(0)
+    cells, layer = Cells(21, 13, torch.device("cpu")), nn.Conv2d(5, 5, 3, padding=1)
+    x = torch.randn(1, 5, 21, 13)
+    sheet, made = cells.sheet(5, x), cells.sheet(5, x)
+    cells.window(sheet).copy_(x)
+    chosen = torch.tensor([1, 2, 5])  # three rows of two cells: upper right, middle left, lower right
+    with torch.inference_mode():
+        for some, values in cells.convolve(sheet, chosen, layer):
+            cells.put(made, some, values)
+            cells.add(made, some, values)
+        cells.bound(made)
+        inside = torch.zeros(24, 16)
+        for cell in chosen.tolist():
+            inside[cell // 2 * SIDE :, cell % 2 * SIDE :][:SIDE, :SIDE] = 2
+        torch.testing.assert_close(cells.window(made), layer(x) * inside[:21, :13], atol=1e-5, rtol=1e-5)
+    assert not made[22, :].any() and not made[:, SIDE + 13].any() and not made[0].any() and not made[:, : SIDE - 1].any()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (12, 7)])
+def test_depths_spread_by_a_pixel(size: tuple[int, int]) -> None:
+    depths = torch.rand(1, 1, *size)
+    assert torch.equal(spread(depths), F.max_pool2d(depths, 3, 1, 1))
+
+
+def test_the_published_counter_does_not_widen_where_the_first_convolution_is_needed() -> None:
+    upscaler = make("edsr", residual="bilinear")
+    depths = torch.zeros(1, 16, 16)
+    residual = 3 * 4 * 9 * 256  # bilinear, 3x3 taps for each of four phases
+    nothing = upscaler.published_cost(depths)
+    depths[0, 5, 5] = 1.5
+    assert upscaler.published_cost(depths) - nothing == 2 * 2 * 9 * 8 * 8, "one place, two blocks, two convolutions each"
+    full = upscaler.published_cost(torch.full((1, 16, 16), 9.0))
+    assert full + residual == upscaler.plain.count(16, 16) + upscaler.method.predictor.cost * 256
+
+
+def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
+    upscaler, x, path = make("rcan"), photo(1, 16, 16), tmp_path / "a.safetensors"
+    write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.method.state_dict()))
+    with pytest.raises(ValueError, match=r"a.safetensors costs at an effort of 0.5 was not measured; run tierscale models calibrate"):
+        models.load(f"file:{path}")(x, whole(x), 0.5)
+    write_efforts(path, Efforts("depth", (0.5, 4.0), (0.4, 1.0), digest_file(path), {}))
+    again = models.load(f"file:{path}")
+    with torch.inference_mode():
+        assert torch.equal(again(x, whole(x), 0.2).pixels, upscaler(x, whole(x), given={"depth": 0.5}).pixels)
+
+
+def test_what_cannot_work_is_refused() -> None:
+    upscaler, x = make("edsr"), photo(1, 8, 8)
+    with pytest.raises(ValueError, match="given k, but knows only depth"):
+        upscaler(x, whole(x), given={"k": 0})
+    with pytest.raises(ValueError, match="a depth of -1 blocks"):
+        upscaler(x, whole(x), given={"depth": -1.0})
+    with pytest.raises(ValueError, match=r"effort of -0.5 is not a share"):
+        upscaler(x, whole(x), -0.5)
+    with pytest.raises(ValueError, match="enlarges by 2, not by 4"):
+        upscaler(x, whole(x, 4))
+    with pytest.raises(ValueError, match=r"\(1, 1, 8, 8\).*three equal channels"):
+        upscaler(x[:, :1], whole(x))
+    with pytest.raises(ValueError, match="not on 'carn'"):
+        Adadsr(2, "carn")
+    with pytest.raises(ValueError, match="5 layers has no place 6"):
+        Adadsr(2, "edsr", budget_place=6, blocks=1, features=8)
+    with pytest.raises(ValueError, match="cannot be built"):
+        adadsr.build(Checkpoint(Blueprint("adadsr", 2, {"samplers": 3}), {}), "a")
+
+
+def test_published_names_of_scale_4_become_ours_and_what_does_not_fit_is_named() -> None:
+    """The enlarging layers' own numbers do not matter, only their order."""
+    method = make("edsr", 4).method
+    ours = {name: tensor.clone() for name, tensor in method.state_dict().items()}
+    growing = ["up.0.0", "up.0.2"]
+    layers = ["head.1", *(f"block{block}.layer{place}" for block in range(4) for place in (0, 2)), "body_lastconv", *growing, "tail.0"]
+    layers += ["predictor.layer0", *(f"predictor.layer{layer}.1" for layer in range(1, 5))]
+    names = [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")] + [f"predictor.layer{n}.0.weight" for n in range(1, 5)]
+    tensors = {name: ours[str(adadsr.own_name(name, growing))] for name in names}
+    tensors["head.1.weight"], tensors["tail.0.weight"], tensors["tail.0.bias"] = (
+        tensors["head.1.weight"] / 255,
+        tensors["tail.0.weight"] * 255,
+        tensors["tail.0.bias"] * 255,
+    )
+    for layer, sign in (("head.0", -1), ("tail.1", 1)):
+        tensors |= {f"{layer}.weight": torch.ones(3, 1, 1, 1), f"{layer}.bias": sign * 255 * torch.tensor(MEAN)}
+    config = {"model": "adaedsr_model", "n_resblocks": 4, "n_feats": 8, "scale": 4, "res_scale": 0.5, "adapter_layers": 5, "adapter_pos": 5}
+    made = adadsr.published(tensors, config, (0.0, 0.0, 0.0))
+    assert made.blueprint.mean == pytest.approx(MEAN)
+    for name, tensor in ours.items():
+        torch.testing.assert_close(made.tensors[name], tensor)
+    cases: list[tuple[dict[str, Tensor], dict[str, Any], str]] = [
+        ({**tensors, "block2.layer0.bias": torch.zeros(3)}, config, r"'block2.layer0.bias' of shape \(3,\) where the network has \(8,\)"),
+        ({name: t for name, t in tensors.items() if name != "up.0.2.bias"}, config, r"'network.tail.grow.1.bias' of shape \(32,\)"),
+        ({**tensors, "side.weight": torch.zeros(2)}, config, r"'side.weight' of shape \(2,\)"),
+        (tensors, {**config, "adapter_bound": 3}, "adapter_bound 3"),
+        (tensors, {**config, "model": "adasan_model"}, "'adasan_model'"),
+        (tensors, {name: value for name, value in config.items() if name != "adapter_pos"}, "lacks 'adapter_pos'"),
+    ]
+    for changed, given, message in cases:
+        with pytest.raises(ValueError, match=message):
+            adadsr.published(changed, given, (0.0, 0.0, 0.0))

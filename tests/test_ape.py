@@ -1,0 +1,281 @@
+"""APE under the contract, on small networks with random weights; RCAN and VDSR, which it stands on; what published names become."""
+
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import models
+from models import ape, edsr
+from models.ape import Ape, ApeUpscaler
+from models.cost import executed
+from models.efforts import Efforts, write_efforts
+from models.plain import PlainUpscaler
+from models.rcan import Rcan
+from models.train.plain import predict
+from models.upscaler import Placement
+from models.vdsr import Vdsr
+from models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MEAN = (0.45, 0.44, 0.4)
+# The third EDSR has a layer behind its last exit.
+BACKBONES: dict[str, dict[str, Any]] = {
+    "edsr": {"backbone": "edsr", "every": 2, "blocks": 6, "features": 8, "res_scale": 0.5},
+    "edsr, odd": {"backbone": "edsr", "every": 2, "blocks": 5, "features": 8},
+    "rcan": {"backbone": "rcan", "every": 1, "groups": 3, "blocks": 2, "features": 8, "reduction": 4},
+    "vdsr": {"backbone": "vdsr", "every": 2, "layers": 8, "features": 8},
+}
+
+
+def make(kind: str, scale: int = 2, residual: str | None = None) -> ApeUpscaler:
+    """A small network whose regressor says something else at each exit and for each window."""
+    torch.manual_seed(2)
+    arguments = BACKBONES[kind]
+    method = Ape(scale, **arguments)
+    for module in method.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    with torch.no_grad():
+        told = method(windows(6, 16, 16) - 0.4)
+        method.regressor.bias -= torch.atanh(told.capacity.clamp(-0.999, 0.999)).median()
+    return ApeUpscaler(method, Blueprint("ape", scale, arguments, MEAN, residual))
+
+
+def windows(count: int, height: int, width: int) -> Tensor:
+    """Windows (count, 3, height, width), each of another contrast and brightness."""
+    torch.manual_seed(5)
+    steps = torch.linspace(0.2, 1, count).view(-1, 1, 1, 1)
+    return torch.rand(count, 3, height, width) * steps + 0.5 * torch.rand(count, 3, 1, 1)
+
+
+def whole(x: Tensor, scale: int = 2) -> Placement:
+    return Placement(Fraction(scale), (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
+
+
+def middling(upscaler: ApeUpscaler, x: Tensor) -> float:
+    """A threshold between what the regressor says, far from all of it."""
+    told = upscaler.method(x - upscaler.plain.mean).capacity.flatten().sort().values
+    gap = int(told[len(told) // 4 : 3 * len(told) // 4].diff().argmax()) + len(told) // 4
+    return float((told[gap] + told[gap + 1]) / 2)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize(("size", "residual"), [((1, 1), None), ((16, 21), "bilinear"), ((75, 70), None)])
+def test_leaving_gives_what_the_trained_form_gives_at_that_exit(kind: str, size: tuple[int, int], residual: str | None) -> None:
+    upscaler, x = make(kind, residual=residual), windows(4, *size)
+    with torch.inference_mode():
+        told = upscaler.method(x - upscaler.plain.mean)
+        threshold = middling(upscaler, x)
+        made = upscaler(x, whole(x), given={"threshold": threshold})
+        images = torch.stack([*told.images, told.full])
+        left = torch.cat([told.capacity >= threshold, torch.ones(1, len(x), dtype=torch.bool)]).int().argmax(dim=0)
+        expected = upscaler.plain.complete(images[left, torch.arange(len(x))], x)
+    assert made.choice is not None
+    assert made.choice.tolist() == [-1 if index == upscaler.method.exits else index for index in left.tolist()]
+    torch.testing.assert_close(made.pixels, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("size", [(16, 21), (75, 70)])
+def test_means_are_those_of_the_features_behind_the_layers(kind: str, size: tuple[int, int]) -> None:
+    """Also where they are added up by rows, over features that are overwritten."""
+    upscaler, x = make(kind), windows(1, *size)
+    layers = upscaler.method.interval(0)
+    with torch.inference_mode():
+        _, body = upscaler.network.enter(x.contiguous(memory_format=torch.channels_last))
+        expected = nn.Sequential(*layers)(body)
+        found, means = upscaler._advance(layers, body, body)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(means, expected.mean(dim=(2, 3)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_a_window_gives_the_same_bits_alone_and_in_a_batch(kind: str) -> None:
+    upscaler, x = make(kind), windows(4, 16, 21)
+    with torch.inference_mode():
+        given = {"threshold": middling(upscaler, x)}
+        together = upscaler(x, whole(x), given=given)
+        alone = [upscaler(one, whole(one), given=given) for one in x.split(1)]
+    assert torch.equal(together.pixels, torch.cat([made.pixels for made in alone]))
+    assert together.spent.tolist() == [made.spent.item() for made in alone]
+    assert len(set(together.spent.tolist())) > 1, "the windows leave at different exits"
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_a_batch_that_shrinks_as_on_a_gpu_gives_the_same(kind: str) -> None:
+    upscaler, x = make(kind), windows(5, 16, 21)
+    with torch.inference_mode():
+        for threshold in (-1.0, middling(upscaler, x), 2.0):
+            made = upscaler(x, whole(x), given={"threshold": threshold})
+            result, left = upscaler._batch(x - upscaler.plain.mean, threshold)
+            assert made.choice is not None and left.tolist() == made.choice.tolist()
+            torch.testing.assert_close(upscaler.plain.complete(result, x), made.pixels, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+@pytest.mark.parametrize("residual", [None, "bicubic"])
+def test_spent_is_what_is_executed(kind: str, residual: str | None) -> None:
+    upscaler, x = make(kind, 3, residual), windows(4, 16, 21)
+    with torch.inference_mode():
+        given = {"threshold": middling(upscaler, x)}
+    for window in x.split(1):
+        spent = upscaler(window, whole(window, 3), given=given).spent.item()
+        assert spent == executed(lambda window=window: upscaler(window, whole(window, 3), given=given))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_layers_behind_the_exit_are_not_touched(kind: str) -> None:
+    upscaler, x = make(kind), windows(2, 16, 21)
+    every = upscaler.method.every
+    upscaler.method.layers = [*upscaler.method.layers[:every], *[nn.Identity()] * every]
+    for layer in upscaler.method.layers[every:]:
+        layer.forward = layer.stream = mock.Mock(side_effect=RuntimeError("touched"))
+    with torch.inference_mode():
+        upscaler(x, whole(x), given={"threshold": -1.0})
+        with pytest.raises(RuntimeError, match="touched"):
+            upscaler(x, whole(x), given={"threshold": 2.0})
+
+
+@pytest.mark.parametrize("kind", BACKBONES)
+def test_full_effort_is_the_network_and_a_higher_threshold_never_costs_less(kind: str) -> None:
+    upscaler, x = make(kind), windows(4, 16, 21)
+    plain = PlainUpscaler(upscaler.network, upscaler.blueprint)
+    with torch.inference_mode():
+        full, expected = upscaler(x, whole(x)), plain(x, whole(x))
+        spent = [upscaler(x, whole(x), given={"threshold": threshold}).spent for threshold in upscaler.ladder]
+    assert torch.equal(full.pixels, expected.pixels) and torch.equal(full.spent, expected.spent)
+    assert full.choice is not None and full.choice.tolist() == [-1] * 4
+    for less, more in pairwise(spent):
+        assert (less <= more).all()
+    assert (spent[0] < full.spent).all() and (spent[-1] > full.spent).all(), "at the end only the regressor's work is added"
+    assert upscaler.cost(Fraction(2)) == pytest.approx(full.spent[0].item() / (16 * 21), rel=0.02)
+
+
+def test_the_tables_of_the_published_code_count_convolutions_up_to_the_exit() -> None:
+    """EDSR at scale 4, 32 blocks of 256 features, on 48x48 pixels: 31.54 to 115.83 billion from the first block to the last."""
+    with torch.device("meta"):
+        method = Ape(4, "edsr", 1, blocks=32, features=256)
+    upscaler = ApeUpscaler(method, Blueprint("ape", 4, {}, MEAN))
+    assert upscaler.published_cost(48, 48, 0) == pytest.approx(31.54e9, rel=1e-3)
+    assert upscaler.published_cost(48, 48, -1) == pytest.approx(115.83e9, rel=1e-3)
+    assert upscaler.spent(48, 48, 1) == upscaler.published_cost(48, 48, 1) + 2 * 256
+
+
+def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
+    upscaler, x, path = make("edsr"), windows(2, 16, 16), tmp_path / "a.safetensors"
+    write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.method.state_dict()))
+    again = models.load(f"file:{path}")
+    with pytest.raises(ValueError, match=r"a.safetensors costs at an effort of 0.5 was not measured; run tierscale models calibrate"):
+        again(x, whole(x), 0.5)
+    write_efforts(path, Efforts("threshold", (-1.0, 2.0), (0.6, 1.0), digest_file(path), {}))
+    again = models.load(f"file:{path}")
+    with torch.inference_mode():
+        made = again(x, whole(x), 0.3)
+        assert torch.equal(made.pixels, upscaler(x, whole(x), given={"threshold": -1.0}).pixels)
+    assert made.choice is not None and made.choice.tolist() == [0, 0]
+    assert again.cost(Fraction(2), 0.3) == pytest.approx(0.6 * again.cost(Fraction(2)))
+
+
+def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
+    upscaler, x = make("edsr"), windows(1, 8, 8)
+    with pytest.raises(ValueError, match="given k, but knows only threshold"):
+        upscaler(x, whole(x), given={"k": 0})
+    with pytest.raises(ValueError, match=r"effort of 1.5 is not a share"):
+        upscaler(x, whole(x), 1.5)
+    with pytest.raises(ValueError, match="enlarges by 2, not by 3"):
+        upscaler(x, whole(x, 3))
+    with pytest.raises(ValueError, match=r"\(1, 1, 8, 8\).*three equal channels"):
+        upscaler(x[:, :1], whole(x))
+    with pytest.raises(ValueError, match="not on 'srcnn'"):
+        Ape(2, "srcnn")
+    with pytest.raises(ValueError, match="an exit every 9 of 6 layers"):
+        Ape(2, "edsr", 9, blocks=6, features=8)
+    tensors = dict(upscaler.method.state_dict())
+    with pytest.raises(ValueError, match="cannot be built"):
+        ape.build(Checkpoint(Blueprint("ape", 2, {"groups": 3}), tensors), "a")
+    with pytest.raises(ValueError, match=r"a lacks 'regressor.bias' of shape \(1,\)"):
+        ape.build(Checkpoint(upscaler.blueprint, {name: t for name, t in tensors.items() if name != "regressor.bias"}), "a")
+    for made, message in ((lambda: Rcan(5), "not 5"), (lambda: Rcan(2, reduction=0), "reduced 0 times"), (lambda: Vdsr(2, 1), "1 layers")):
+        with pytest.raises(ValueError, match=message):
+            made()
+
+
+def published_edsr(scale: int) -> tuple[dict[str, Tensor], dict[str, Any], Ape]:
+    """An APE on EDSR as the published code would store it, for values 0..255, and the same as ours."""
+    torch.manual_seed(4)
+    method = Ape(scale, "edsr", 1, blocks=2, features=8, res_scale=0.1)
+    growing = [f"tail.0.{2 * index}" for index in range(len(method.network.tail.steps))]  # type: ignore[arg-type, union-attr]
+    theirs = ["head.0", *(f"body.{block}.body.{place}" for block in (0, 1) for place in (0, 2)), "body.2", *growing, "tail.1"]
+    ours = {f"network.{name}": tensor for name, tensor in method.network.state_dict().items()}
+    tensors = {}
+    for name in (f"{layer}.{part}" for layer in theirs for part in ("weight", "bias")):
+        tensors[name] = ours[f"network.{edsr.own_name(name, growing)}"].clone()
+    tensors["head.0.weight"] /= 255
+    tensors["tail.1.weight"] *= 255
+    tensors["tail.1.bias"] *= 255
+    mean = torch.tensor(MEAN) * 255
+    for layer, sign in (("sub_mean", -1), ("add_mean", 1)):
+        tensors |= {f"{layer}.weight": torch.eye(3).view(3, 3, 1, 1), f"{layer}.bias": sign * mean}
+    tensors |= {"regressor.2.weight": method.regressor.weight.detach(), "regressor.2.bias": method.regressor.bias.detach()}
+    config = {"model": "edsr_ape", "n_resblocks": 2, "n_feats": 8, "scale": [scale], "rgb_range": 255, "res_scale": 0.1, "exit_interval": 1}
+    return tensors, config, method
+
+
+@pytest.mark.parametrize("scale", [3, 4])
+def test_published_names_of_other_scales_become_ours(scale: int) -> None:
+    tensors, config, method = published_edsr(scale)
+    made = ape.published(tensors, config, (0.0, 0.0, 0.0))
+    assert made.blueprint.mean == pytest.approx(MEAN)
+    for name, tensor in method.state_dict().items():
+        torch.testing.assert_close(made.tensors[name], tensor)
+    plain = edsr.published({name: t for name, t in tensors.items() if "regressor" not in name}, config, (0.0, 0.0, 0.0))
+    x = windows(1, 9, 9)
+    with torch.inference_mode():
+        found = models.UPSCALERS["edsr"](plain, "plain")(x, whole(x, scale)).pixels
+        assert torch.equal(found, ape.build(made, "ape")(x, whole(x, scale)).pixels)
+
+
+def test_published_weights_that_do_not_fit_are_named_with_their_shapes() -> None:
+    tensors, config, _ = published_edsr(2)
+    cases: list[tuple[dict[str, Tensor], dict[str, Any], str]] = [
+        ({**tensors, "body.0.body.0.weight": torch.zeros(4, 8, 3, 3)}, config, r"'body.0.body.0.weight' of shape \(4, 8, 3, 3\)"),
+        ({**tensors, "body.7.body.0.weight": torch.zeros(8, 8, 3, 3)}, config, r"'body.7.body.0.weight' of shape \(8, 8, 3, 3\)"),
+        ({name: t for name, t in tensors.items() if name != "body.2.bias"}, config, r"lacks what becomes 'join.bias' of shape \(8,\)"),
+        ({**tensors, "regressor.2.bias": torch.zeros(2)}, config, r"'regressor.bias' of shape \(2,\)"),
+        ({**tensors, "sub_mean.weight": torch.ones(3, 3, 1, 1)}, config, r"'sub_mean.weight' of shape \(3, 3, 1, 1\) does more"),
+        (tensors, {**config, "scale": [2, 4]}, r"scales \[2, 4\]"),
+        (tensors, {**config, "model": "swinir_ape"}, "'swinir_ape'"),
+        (tensors, {name: value for name, value in config.items() if name != "n_feats"}, "lacks 'n_feats'"),
+    ]
+    for changed, given, message in cases:
+        with pytest.raises(ValueError, match=message):
+            ape.published(changed, given, (0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (75, 60)])
+def test_rcan_in_one_piece_gives_what_the_trained_form_gives(scale: int, size: tuple[int, int]) -> None:
+    network = Rcan(scale, groups=2, blocks=2, features=8, reduction=4)
+    upscaler, x = PlainUpscaler(network, Blueprint("rcan", scale, {}, MEAN, "bilinear")), windows(2, *size)
+    assert upscaler.reach is None
+    with torch.inference_mode():
+        made = upscaler(x, whole(x, scale))
+        torch.testing.assert_close(made.pixels, predict(network, x, upscaler.blueprint), atol=1e-5, rtol=1e-5)
+        assert torch.equal(made.pixels[1:], upscaler(x[1:], whole(x[1:], scale)).pixels)
+    assert made.spent[0].item() == executed(lambda: upscaler(x[:1], whole(x[:1], scale)))
+    assert upscaler.count(*size, streamed=False) == executed(lambda: upscaler._enlarge(x[:1], streamed=False))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_vdsr_enlarges_first_as_torch_interpolates(scale: int) -> None:
+    x = torch.rand(2, 3, 11, 14)
+    expected = F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
+    torch.testing.assert_close(Vdsr(scale, 2, 4).enlarge(x), expected, atol=2e-6, rtol=0)

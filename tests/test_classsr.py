@@ -1,0 +1,240 @@
+"""ClassSR under the contract, on small networks with random weights: tiles of the whole image's grid, each through its own branch."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from models.classsr import STEP, TILE, ClassSr, ClassSrUpscaler, build, published
+from models.cost import executed
+from models.cut import Cut, fades, starts
+from models.efforts import Efforts
+from models.resample import multiply_adds, resample
+from models.upscaler import Placement
+from models.weights import Blueprint, Checkpoint, write_checkpoint
+from pipeline.plan import Options
+from pipeline.upscale import enlarge_array
+from tests.reference_file import read_reference
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MEAN = (0.45, 0.44, 0.4)
+BRANCHES: dict[str, list[dict[str, Any]]] = {
+    "fsrcnn": [{"features": d, "narrow": 4, "mapping": 2} for d in (4, 6, 8)],
+    "carn": [{"features": 4, "groups": 1}, {"features": 8, "groups": 2}],
+    "srresnet": [{"features": 4, "blocks": 1}, {"features": 6, "blocks": 1}],
+}
+
+
+def make(branch: str = "fsrcnn", scale: int = 2, residual: str | None = None) -> ClassSrUpscaler:
+    """A small network with random weights whose classes all occur on noise of different strength."""
+    torch.manual_seed(4)
+    arguments = {"branch": branch, "branches": BRANCHES[branch]}
+    network = ClassSr(scale, branch, BRANCHES[branch])
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+    with torch.no_grad():
+        tiles = photo(320, 320).unfold(2, 32, 32).unfold(3, 32, 32)[0].permute(1, 2, 0, 3, 4).flatten(0, 1)
+        logits = network.classifier(tiles)
+        assert network.classifier.tell.bias is not None
+        network.classifier.tell.bias -= logits.median(dim=0).values
+    return build(Checkpoint(Blueprint("classsr", scale, arguments, MEAN, residual), network.state_dict()), "test")
+
+
+def photo(height: int, width: int) -> Tensor:
+    """Noise that grows from left to right."""
+    return 0.5 + torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(7)) * torch.linspace(0.02, 0.3, width)
+
+
+def whole(x: Tensor, scale: int = 2) -> Placement:
+    return Placement(Fraction(scale), (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
+
+
+@settings(deadline=None)
+@given(whole=st.integers(1, 300), origin=st.integers(0, 299), length=st.integers(1, 300))
+def test_tiles_of_a_window_are_tiles_of_the_image_and_cover_all_but_its_context(whole: int, origin: int, length: int) -> None:
+    origin, stop = min(origin, whole - 1), min(whole, origin + length)
+    here = {origin + start for start in starts(origin, stop - origin, whole, TILE, STEP)}
+    assert here <= set(starts(0, whole, whole, TILE, STEP))
+    seen = np.zeros(whole, bool)
+    for start in here:
+        seen[start : start + TILE] = True
+    # What lies at least the reach inside the window, or at the image's own edge, is in all of its tiles.
+    first = 0 if origin == 0 else origin + TILE - 1
+    last = whole if stop == whole else max(0, stop - TILE + 1)
+    assert seen[first:last].all()
+
+
+@settings(deadline=None)
+@given(whole=st.integers(1, 200), scale=st.sampled_from([2, 3, 4]))
+def test_shares_of_tiles_are_never_negative_and_add_up_to_one(whole: int, scale: int) -> None:
+    first, side = starts(0, whole, whole, TILE, STEP), min(TILE, whole)
+    shares = fades(first, side, whole, scale)
+    assert shares.min() >= 0
+    torch.testing.assert_close(shares.sum(dim=0), torch.ones(whole * scale))
+    for share, start in zip(shares, first, strict=True):
+        outside = torch.ones(whole * scale, dtype=torch.bool)
+        outside[start * scale : (start + side) * scale] = False
+        assert not share[outside].any()
+
+
+def test_sixty_pixels_are_two_tiles_and_the_last_one_slides_in() -> None:
+    assert starts(0, 60, 60, 32, 28) == [0, 28]
+    assert starts(0, 61, 61, 32, 28) == [0, 28, 29]
+    assert starts(20, 45, 100, 32, 28) == [8]
+    assert starts(0, 10, 10, 32, 28) == [0]
+
+
+@pytest.mark.parametrize(("branch", "residual"), [("fsrcnn", None), ("carn", "bilinear"), ("srresnet", "bilinear")])
+def test_each_tile_is_what_its_branch_makes_of_it_in_the_trained_form(branch: str, residual: str | None) -> None:
+    upscaler, x = make(branch, residual=residual), photo(60, 88)
+    with torch.inference_mode():
+        made = upscaler(x, whole(x), given={"bias": 0.0})
+        cut = Cut(whole(x), 60, 88, TILE, STEP)
+        wanted, tiles = torch.zeros_like(made.pixels), cut.tiles(x)
+        classes = upscaler.classifier(tiles).argmax(dim=1)
+        assert len(set(classes.tolist())) > 1, "this test is about a choice"
+        for index, tile in enumerate(tiles):
+            plain = upscaler.branches[int(classes[index])]
+            enlarged = plain.network(tile[None] - plain.mean)[0]
+            enlarged += plain.mean if residual is None else resample(tile[None], whole(tile[None]), residual)[0]
+            cut.add(wanted, index, enlarged)
+    torch.testing.assert_close(made.pixels, wanted, atol=1e-4, rtol=1e-4)
+    assert made.choice is not None and made.choice.shape == (1, 60, 88)
+    assert set(made.choice.unique().tolist()) == set(classes.tolist())
+
+
+def test_a_branch_that_no_tile_is_sent_through_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    upscaler, x, ran = make(), photo(88, 88), list[int]()
+    enlarge = upscaler.enlarge
+    monkeypatch.setattr(upscaler, "enlarge", lambda tiles, branch: ran.append(branch) or enlarge(tiles, branch))
+    for bias, wanted in ((-1e6, {0}), (1e6, {2}), (float("inf"), {2})):
+        ran.clear()
+        upscaler(x, whole(x), given={"bias": bias})
+        assert set(ran) == wanted
+
+
+def test_spent_is_what_is_executed_and_more_bias_never_costs_less() -> None:
+    upscaler, x = make(), photo(150, 117)
+    spent = []
+    for bias in (-1e6, -1.0, 0.0, 1.0, 1e6):
+        made = upscaler(x, whole(x), given={"bias": bias})
+        spent.append(made.spent.item())
+        assert spent[-1] == executed(lambda bias=bias: upscaler(x, whole(x), given={"bias": bias}))  # type: ignore[misc]
+    assert spent == sorted(spent) and spent[0] < spent[2] < spent[-1]
+    assert upscaler(x, whole(x)).spent.item() == spent[-1]
+    inner = Placement(Fraction(2), (500, 500), ((100, 100),))
+    residual = multiply_adds(3, 150, 117, 300, 234, "bilinear")
+    assert upscaler(x, inner).spent.item() == executed(lambda: upscaler(x, inner)) + residual
+
+
+def test_a_window_gives_the_same_bits_alone_and_in_a_batch() -> None:
+    upscaler, x = make(), torch.cat([photo(70, 90), 1 - photo(70, 90), photo(70, 90).flip(3)])
+    place = Placement(Fraction(2), (300, 300), ((0, 0), (17, 110), (230, 210)))
+    with torch.inference_mode():
+        together = upscaler(x, place, given={"bias": 0.0})
+        for index, origin in enumerate(place.origins):
+            alone = upscaler(x[index : index + 1], Placement(place.scale, place.size, (origin,)), given={"bias": 0.0})
+            assert torch.equal(alone.pixels[0], together.pixels[index])
+            assert alone.spent[0] == together.spent[index]
+
+
+@pytest.mark.parametrize("origin", [(0, 0), (40, 33), (110, 60), (90, 95)])
+def test_a_window_holds_what_the_whole_image_has_there(origin: tuple[int, int]) -> None:
+    """Nothing outside the reach matters, and the decisions are the same."""
+    upscaler, x = make(), photo(200, 190)
+    height, width = 90, 95
+    rows, columns = (slice(start, start + length) for start, length in zip(origin, (height, width), strict=True))
+    assert upscaler.reach == 31
+    with torch.inference_mode():
+        image = upscaler(x, whole(x), given={"bias": 0.0})
+        window = upscaler(x[:, :, rows, columns], Placement(Fraction(2), (200, 190), (origin,)), given={"bias": 0.0})
+    kept = [
+        slice(0 if start == 0 else 31, length if start + length == all_of else length - 31)
+        for start, length, all_of in zip(origin, (height, width), (200, 190), strict=True)
+    ]
+    hr = [slice(2 * part.start, 2 * part.stop) for part in kept]
+    torch.testing.assert_close(
+        window.pixels[:, :, hr[0], hr[1]], image.pixels[:, :, 2 * rows.start :, 2 * columns.start :][:, :, hr[0], hr[1]], atol=1e-6, rtol=0
+    )
+    assert image.choice is not None and window.choice is not None
+    assert torch.equal(window.choice[:, kept[0], kept[1]], image.choice[:, rows, columns][:, kept[0], kept[1]])
+
+
+def test_a_window_without_a_whole_tile_is_context_only() -> None:
+    upscaler, x = make(), photo(20, 20)
+    made = upscaler(x, Placement(Fraction(2), (500, 500), ((100, 100),)))
+    assert made.choice is not None and made.choice.eq(ClassSrUpscaler.NONE).all()
+    torch.testing.assert_close(made.pixels, resample(x, whole(x), "bilinear"))
+
+
+@pytest.mark.parametrize("tile", [40, 56, 72])
+def test_tiled_equals_whole(tile: int, tmp_path: Path) -> None:
+    upscaler = make()
+    network = ClassSr(2, "fsrcnn", BRANCHES["fsrcnn"])
+    network.classifier.load_state_dict(upscaler.classifier.state_dict())
+    for own, branch in zip(network.branches, upscaler.branches, strict=True):
+        own.load_state_dict(branch.network.state_dict())
+    path, image = tmp_path / "c.safetensors", photo(171, 133)[0].numpy()
+    arguments = {"branch": "fsrcnn", "branches": BRANCHES["fsrcnn"]}
+    write_checkpoint(path, Checkpoint(Blueprint("classsr", 2, arguments, MEAN), network.state_dict()))
+    options = Options(scale=Fraction(2), tiers=(f"file:{path}",), policy="dearest", tile=tile, value_range=(0.0, 1.0))
+    found = enlarge_array(image, options).pixels
+    with torch.inference_mode():
+        wanted = upscaler(torch.from_numpy(image[None]), whole(torch.from_numpy(image[None]))).pixels[0].numpy()
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_the_trained_form_mixes_branches_by_probability() -> None:
+    torch.manual_seed(0)
+    network, tiles = ClassSr(2, "fsrcnn", BRANCHES["fsrcnn"]), torch.rand(2, 3, 32, 32)
+    logits, mixed = network(tiles, tiles - 0.5)
+    shares = torch.softmax(logits, dim=1)
+    wanted = sum(shares[:, i, None, None, None] * branch(tiles - 0.5) for i, branch in enumerate(network.branches))
+    torch.testing.assert_close(mixed, wanted)
+    mixed.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_effort_turns_the_bias() -> None:
+    upscaler, x = make(), photo(64, 64)
+    upscaler.efforts = Efforts("bias", (-4.0, 0.0, 4.0), (0.3, 0.6, 1.0), "", {})
+    assert torch.equal(upscaler(x, whole(x), 0.6).pixels, upscaler(x, whole(x), given={"bias": 0.0}).pixels)
+    assert upscaler.cost(Fraction(2), 0.5) == pytest.approx(0.5 * upscaler.cost(Fraction(2)))
+    assert list(upscaler.ladder) == sorted(upscaler.ladder)
+
+
+def test_bad_requests_are_refused() -> None:
+    upscaler, x = make(), torch.rand(1, 3, 40, 40)
+    with pytest.raises(ValueError, match="enlarges by 2, not by 4"):
+        upscaler(x, whole(x, 4))
+    with pytest.raises(ValueError, match=r"\(1, 1, 40, 40\).*three equal channels"):
+        upscaler(x[:, :1], whole(x))
+    with pytest.raises(ValueError, match=r"effort of 0.5 needs a measured table.*tierscale models calibrate"):
+        upscaler(x, whole(x), 0.5)
+    with pytest.raises(ValueError, match="no branch 'vdsr'; known are carn, fsrcnn, srresnet"):
+        ClassSr(2, "vdsr")
+    with pytest.raises(ValueError, match="two or more branches, not 1"):
+        ClassSr(2, "fsrcnn", BRANCHES["fsrcnn"][:1])
+    with pytest.raises(ValueError, match="cannot be built"):
+        build(Checkpoint(Blueprint("classsr", 2, {"colour": 1}), {}), "test")
+
+
+def test_published_weights_that_do_not_fit_are_refused(shared: Path) -> None:
+    weights = read_reference(shared / "reference" / "classsr_fsrcnn_x4.safetensors").weights
+    cases: list[tuple[dict[str, Tensor], str]] = [
+        ({name: t for name, t in weights.items() if not name.startswith("classifier")}, "holds 'classifier', 'net1'.*but this file net1"),
+        ({**weights, "classifier.lastOut.weight": torch.zeros(2, 32)}, r"'lastOut.weight' of shape \(2, 32\).*\(3, 32\)"),
+        ({**weights, "net1.entry.weight": torch.zeros(2)}, "all CARN, FSRCNN or SRResNet"),
+        ({**weights, "net2.head_conv.0.weight": torch.zeros(9, 3, 5, 5)}, r"'head_conv.0.weight' of shape \(9, 3, 5, 5\)"),
+    ]
+    for broken, message in cases:
+        with pytest.raises(ValueError, match=message):
+            published(broken, {}, (0, 0, 0))

@@ -1,0 +1,166 @@
+"""The files by which schedulers and clusters start us: accepted by their schemas, and by our own command line."""
+
+import configparser
+import json
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+from cluster.session import marked
+from jobs.nightly import command
+
+ROOT = Path(__file__).resolve().parent.parent
+KUBE = ROOT / "cluster/kuberay"
+# Fields of KubeRay's custom resources by the API reference of KubeRay 1.7.0; pods may have what is listed here and nothing else.
+CLUSTER = {"upgradeStrategy", "authOptions", "suspend", "managedBy", "autoscalerOptions", "headServiceAnnotations",
+           "enableInTreeAutoscaling", "gcsFaultToleranceOptions", "historyServerOptions", "networkPolicy", "tlsOptions",
+           "headGroupSpec", "rayVersion", "workerGroupSpecs"}  # fmt: skip
+GROUP = {"suspend", "groupName", "replicas", "minReplicas", "maxReplicas", "idleTimeoutSeconds", "priority", "resources", "labels",
+         "rayStartParams", "template", "scaleStrategy", "numOfHosts"}  # fmt: skip
+HEAD = {"template", "headService", "enableIngress", "resources", "labels", "rayStartParams", "serviceType"}
+JOB = {"activeDeadlineSeconds", "backoffLimit", "rayClusterSpec", "submitterPodTemplate", "metadata", "clusterSelector",
+       "submitterConfig", "managedBy", "deletionStrategy", "entrypoint", "runtimeEnvYAML", "jobId", "submissionMode",
+       "entrypointResources", "entrypointNumCpus", "entrypointNumGpus", "ttlSecondsAfterFinished", "preRunningDeadlineSeconds",
+       "shutdownAfterJobFinishes", "suspend"}  # fmt: skip
+POD = {"affinity", "containers", "restartPolicy", "securityContext", "serviceAccountName", "terminationGracePeriodSeconds",
+       "tolerations", "volumes"}  # fmt: skip
+CONTAINER = {"command", "env", "image", "imagePullPolicy", "lifecycle", "name", "ports", "resources", "volumeMounts"}
+CRON = {"schedule", "timeZone", "concurrencyPolicy", "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit",
+        "jobTemplate"}  # fmt: skip
+
+
+def documents(name):
+    return list(yaml.safe_load_all((KUBE / name).read_text()))
+
+
+RAYJOB, RAYCLUSTER = documents("rayjob.yaml")[0], documents("raycluster.yaml")[0]
+
+
+def pods(found):
+    """All pod specs below a value."""
+    if isinstance(found, dict):
+        if "containers" in found:
+            yield found
+        for value in found.values():
+            yield from pods(value)
+    elif isinstance(found, list):
+        for value in found:
+            yield from pods(value)
+
+
+def parsed(line):
+    """The options of a nightly command line, as our own parser takes them; None: the line is none."""
+    words = shlex.split(line.replace("\\\n", " "))
+    start = next((i for i, word in enumerate(words) if word == "nightly" or word.endswith("jobs/nightly.py")), None)
+    if start is None:
+        return None
+    given = [word for word in words[start + 1 :] if word not in (">", "/dev/null", "…")]
+    return click.Context(command).command.make_context("nightly", given).params
+
+
+def test_ray_accepts_the_cluster_file():
+    config = prepare_config(yaml.safe_load((ROOT / "cluster/ray-cluster.yaml").read_text()))
+    validate_config(config)
+    types = config["available_node_types"]
+    assert types["head"]["resources"]["CPU"] == 0, "the head drives and computes nothing"
+    light, full = marked([dict(types[name]["resources"]) for name in ("head", "light", "light", "full")], "auto", "auto", None)
+    assert (light.size, full.size) == (6, 2) and light.device == full.device == "cuda"
+    assert light.size * light.num_gpus <= 2 and full.size * full.num_gpus <= 1
+    assert all("RAY_AUTH_MODE=token" in config[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker"))
+
+
+def test_the_custom_resources_have_known_fields_only():
+    assert RAYCLUSTER["apiVersion"] == RAYJOB["apiVersion"] == "ray.io/v1" and set(RAYJOB["spec"]) <= JOB
+    for spec in (RAYCLUSTER["spec"], RAYJOB["spec"]["rayClusterSpec"]):
+        assert set(spec) <= CLUSTER and set(spec["headGroupSpec"]) <= HEAD
+        assert spec["authOptions"] == {"mode": "token", "secretName": "tierscale-token"}
+        for group in spec["workerGroupSpecs"]:
+            assert set(group) <= GROUP and group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+            assert json.loads(json.loads(group["rayStartParams"]["resources"]))[group["groupName"]] >= 1
+        for params in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            assert all(isinstance(value, str) for value in params["rayStartParams"].values())
+
+
+def test_a_job_brings_the_cluster_that_can_be_had_alone():
+    assert RAYJOB["spec"]["rayClusterSpec"] == RAYCLUSTER["spec"]
+
+
+def test_pods_are_whole_and_workers_can_be_taken_away():
+    everything = [document for name in ("rayjob.yaml", "raycluster.yaml", "cronjob.yaml") for document in documents(name)]
+    found = list(pods(everything))
+    assert len(found) == 8
+    for pod in found:
+        assert set(pod) <= POD
+        volumes = {volume["name"] for volume in pod.get("volumes", ())}
+        for container in pod["containers"]:
+            assert set(container) <= CONTAINER and ":" in container["image"] and "limits" in container["resources"]
+            assert {mount["name"] for mount in container.get("volumeMounts", ())} == volumes
+            assert not any("TOKEN" in env["name"] for env in container.get("env", ()))
+            if "lifecycle" in container:
+                waited = int(re.findall(r"(?:sleep|seq) (\d+)", container["lifecycle"]["preStop"]["exec"]["command"][-1])[0])
+                assert 10 <= waited < pod["terminationGracePeriodSeconds"]
+    for group in RAYCLUSTER["spec"]["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1 and "preStop" in pod["containers"][0]["lifecycle"]
+        assert {"nvidia.com/gpu", "cloud.google.com/gke-spot"} <= {toleration["key"] for toleration in pod["tolerations"]}
+
+
+def test_the_cron_job_creates_the_ray_job():
+    kinds = {document["kind"]: document for document in documents("cronjob.yaml")}
+    cron = kinds["CronJob"]["spec"]
+    assert kinds["CronJob"]["apiVersion"] == "batch/v1" and set(cron) <= CRON and cron["concurrencyPolicy"] == "Forbid"
+    pod = cron["jobTemplate"]["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == kinds["ServiceAccount"]["metadata"]["name"] == kinds["RoleBinding"]["subjects"][0]["name"]
+    assert kinds["Role"]["rules"] == [{"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create"]}]
+    generator = documents("kustomization.yaml")[0]["configMapGenerator"][0]
+    assert pod["volumes"][0]["configMap"]["name"] == generator["name"]
+    assert pod["containers"][0]["command"] == ["kubectl", "create", "-f", f"/job/{generator['files'][0]}"]
+    assert "generateName" in RAYJOB["metadata"], "every night gets a job of its own"
+
+
+def test_the_night_fits_its_clocks():
+    """The window from the schedule to --until, and time to drain, lie within the job's deadline; both clocks are of one zone."""
+    given = parsed(RAYJOB["spec"]["entrypoint"])
+    cron = next(document for document in documents("cronjob.yaml") if document["kind"] == "CronJob")["spec"]
+    minute, hour = map(int, cron["schedule"].split()[:2])
+    window = ((int(given["until"][:2]) - hour) % 24) * 3600 - minute * 60
+    assert window < RAYJOB["spec"]["activeDeadlineSeconds"] < window + 2 * 3600
+    head = RAYCLUSTER["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert {"name": "TZ", "value": cron["timeZone"]} in head["env"]
+    mounts = {mount["mountPath"] for mount in head["volumeMounts"]}
+    assert all(any(given[name].startswith(path) for path in mounts) for name in ("archive", "output", "ledger"))
+    assert yaml.safe_load(RAYJOB["spec"]["runtimeEnvYAML"]) == {"working_dir": "/opt/tierscale"}
+    assert "WORKDIR /opt/tierscale" in (ROOT / "cluster/Containerfile").read_text()
+
+
+def test_the_timer_starts_the_service():
+    service, timer = (configparser.ConfigParser(strict=False, interpolation=None) for _ in range(2))
+    service.optionxform = timer.optionxform = str
+    service.read(ROOT / "cluster/systemd/tierscale-nightly.service")
+    timer.read(ROOT / "cluster/systemd/tierscale-nightly.timer")
+    assert parsed(service["Service"]["ExecStart"])["until"] == "06:00" and timer["Timer"]["OnCalendar"] == "*-*-* 22:00:00"
+    assert service["Service"]["SuccessExitStatus"] == "75 143" and service["Service"]["KillMode"] == "mixed"
+
+
+@pytest.mark.parametrize("name", ["docs/nightly.md", "docs/cluster.md", "cluster/systemd/crontab"])
+def test_every_command_that_is_shown_is_one(name):
+    lines = [line for line in (ROOT / name).read_text().replace("\\\n", " ").splitlines() if "--archive" in line]
+    assert lines and all(parsed(line) for line in lines)
+
+
+def test_the_image_holds_what_is_installed():
+    text = (ROOT / "cluster/Containerfile").read_text()
+    packages = re.search(r"packages = \[(.*)\]", (ROOT / "pyproject.toml").read_text())[1]
+    for package in {name.split(".")[0] for name in re.findall(r'"([\w.]+)"', packages)}:
+        assert f"COPY {package} {package}" in text
+    assert "USER ray" in text and "RAY_AUTH_MODE=token" in text
+    version = RAYCLUSTER["spec"]["rayVersion"]
+    assert (
+        f"ray=={version}" in (ROOT / "constraints.txt").read_text()
+        and f"ray:{version}-py311" in (ROOT / "cluster/ray-cluster.yaml").read_text()
+    )

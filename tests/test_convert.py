@@ -1,0 +1,197 @@
+"""Official checkpoints become tiers: what is found in their files, what the result computes, and what is refused."""
+
+import json
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import models
+from jobs.cli import main
+from models import rdn
+from models.convert import PUBLISHED, convert, weights_in
+from models.upscaler import Placement
+from models.weights import write_checkpoint
+from tests.reference_file import Reference, read_reference
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Method -> a recorded file, an input of it, the output, and what makes a tier run as it was recorded.
+RUNS: dict[str, tuple[str, str, str, dict[str, float]]] = {
+    "carn": ("carn_nf64_x4", "a.lr", "a.sr", {}),
+    "fsrcnn": ("fsrcnn_d56_x4", "a.lr", "a.sr", {}),
+    "srresnet": ("srresnet_nf16_nb5_x4", "a.lr", "a.sr", {}),
+    "pcsr": ("pcsr_carn_x4", "b.lr", "b.k0.sr", {"k": 0.0}),
+    "anysr": ("anysr_edsr_b2f64_srno_w64", "b.lr", "b.s2.e0.sr", {"width": 0.7}),
+    "classsr": ("classsr_fsrcnn_x4", "patches", "sr", {"bias": 0.0}),
+}
+
+
+@pytest.fixture
+def reference(shared: Path) -> Callable[[str], Reference]:
+    folder = shared / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"no reference data at {folder}; set TIERSCALE_SHARED")
+    return lambda name: read_reference(folder / f"{name}.safetensors")
+
+
+@pytest.mark.parametrize("method", RUNS)
+def test_an_official_checkpoint_becomes_a_tier_that_makes_the_published_image(
+    method: str, reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    name, lr, sr, given = RUNS[method]
+    told = reference(name)
+    torch.save({"state_dict": OrderedDict((f"module.{key}", t) for key, t in told.weights.items())}, tmp_path / "official.pth")
+    made = convert(tmp_path / "official.pth", method, {**told.config, "mean": told.mean} if any(told.mean) else told.config)
+    write_checkpoint(tmp_path / "ours.safetensors", made)
+    upscaler = models.load(f"file:{tmp_path / 'ours.safetensors'}")
+    x, wanted = told.inputs[lr], told.outputs[sr]
+    scale = Fraction(wanted.shape[-1], x.shape[-1])
+    place = Placement(scale, (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
+    with torch.inference_mode():
+        found = upscaler(x, place, given=given).pixels
+    # A pixel whose two samplers are equally probable may be given to either, and changes its neighbours: so few are looked over.
+    assert ((found - wanted).abs() > 3e-5).float().mean() <= 1e-3
+    assert torch.isfinite(found).all()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda sd, spec: sd,
+        lambda sd, spec: {"params": {}, "params_ema": sd},
+        lambda sd, spec: {"model": {**spec, "sd": sd}, "epoch": 3, "optimizer": {"name": "adam", "args": {"lr": 0.1}, "sd": {"state": {}}}},
+        lambda sd, spec: {"net": {f"module.{key}": t for key, t in sd.items()}, "iter": 7},
+    ],
+    ids=["bare", "basicsr", "liif", "parallel"],
+)
+def test_weights_are_found_where_official_codes_keep_them(wrap: Callable[[Any, Any], Any], tmp_path: Path) -> None:
+    weights = {"a.weight": torch.ones(2, dtype=torch.float16), "a.bias": torch.zeros(2)}
+    torch.save(wrap(weights, {"name": "x", "args": {"nf": 2}}), tmp_path / "x.pth")
+    found, held = weights_in(torch.load(tmp_path / "x.pth", weights_only=True), tmp_path / "x.pth")
+    assert {name: (t.dtype, t.tolist()) for name, t in found.items()} == {
+        "a.weight": (torch.float32, [1, 1]),
+        "a.bias": (torch.float32, [0, 0]),
+    }
+    assert held in ({}, {"name": "x", "nf": 2})
+
+
+def test_constructor_arguments_come_from_the_file_then_the_caller_then_the_shapes(
+    reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    told = reference("pcsr_fsrcnn_x4")
+    torch.save({"model": {"name": "pcsr", "args": told.config, "sd": told.weights}}, tmp_path / "p.pth")
+    assert convert(tmp_path / "p.pth", "pcsr").blueprint.arguments["encoder"] == "fsrcnn"
+    told = reference("carn_nf24_x2")
+    torch.save(told.weights, tmp_path / "c.pt")
+    blueprint = convert(tmp_path / "c.pt", "carn").blueprint
+    assert (blueprint.scale, blueprint.arguments) == (2, {"features": 24, "groups": 4})
+    assert blueprint.mean == (0.4488, 0.4371, 0.4040)
+    assert convert(tmp_path / "c.pt", "carn", {"mean": [0, 0, 0]}).blueprint.mean == (0, 0, 0)
+
+
+def test_classsr_of_other_branches_is_told_by_its_shapes(reference: Callable[[str], Reference], tmp_path: Path) -> None:
+    classifier = {name: t for name, t in reference("classsr_fsrcnn_x4").weights.items() if name.startswith("classifier.")}
+    for file, branch, scale in (("carn_nf24_x2", "carn", 2), ("srresnet_nf16_nb5_x4", "srresnet", 4)):
+        weights = reference(file).weights
+        nets = {f"net{index}.{name}": tensor for index in (1, 2, 3) for name, tensor in weights.items()}
+        if branch == "carn":  # ClassSR's CARN takes a mean away by a layer of its own
+            nets |= {f"net{index}.{name}": torch.tensor([-0.4, -0.5, -0.6]) for index in (1, 2, 3) for name in ("sub_mean.bias",)}
+        torch.save({**classifier, **nets}, tmp_path / "c.pth")
+        blueprint = convert(tmp_path / "c.pth", "classsr").blueprint
+        assert (blueprint.arguments["branch"], blueprint.scale) == (branch, scale)
+        assert blueprint.mean == pytest.approx((0.4, 0.5, 0.6) if branch == "carn" else (0, 0, 0))
+        assert blueprint.residual == (None if branch == "carn" else "bilinear")
+
+
+def test_rdn_comes_back_from_published_names(tmp_path: Path) -> None:
+    network = rdn.Rdn(4, features=8, growth=8, blocks=2, layers=3)
+    published = {}
+    for name, tensor in network.state_dict().items():
+        stage, *rest = name.split(".")
+        if stage == "blocks" and rest[1] == "layers":
+            published[f"RDBs.{rest[0]}.convs.{rest[2]}.conv.0.{rest[3]}"] = tensor
+        elif stage == "blocks":
+            published[f"RDBs.{rest[0]}.LFF.{rest[2]}"] = tensor
+        elif stage == "tail":
+            published[f"UPNet.{ {'grow.0': 0, 'grow.1': 2}.get('.'.join(rest[:2]), 4) }.{rest[-1]}"] = tensor
+        else:
+            theirs = {"first": "SFENet1", "second": "SFENet2", "fuse": "GFF.0", "join": "GFF.1"}[stage]
+            published[f"{theirs}.{rest[0]}"] = tensor
+    torch.save(published, tmp_path / "r.pth")
+    made = convert(tmp_path / "r.pth", "rdn", {"scale": 4})
+    assert made.blueprint.arguments == {"features": 8, "growth": 8, "blocks": 2, "layers": 3}
+    assert all(torch.equal(made.tensors[name], tensor) for name, tensor in network.state_dict().items())
+
+
+class Anything:
+    """What only running code of the file could bring back."""
+
+
+def broken(weights: Mapping[str, Tensor], **changed: Tensor) -> dict[str, Tensor]:
+    return {**weights, **{name.replace("__", "."): tensor for name, tensor in changed.items()}}
+
+
+def test_what_cannot_be_read_or_does_not_fit_is_refused_in_a_sentence(reference: Callable[[str], Reference], tmp_path: Path) -> None:
+    weights, path = reference("carn_nf24_x2").weights, tmp_path / "x.pth"
+
+    def refused(message: str, method: str = "carn", config: dict[str, Any] | None = None) -> None:
+        with pytest.raises(ValueError, match=message) as caught:
+            convert(path, method, config)
+        assert "\n" not in str(caught.value)
+
+    refused("there is no file")
+    path.write_bytes(pickle.dumps(Anything()))
+    refused("cannot be read as plain tensors.*unpickling runs code")
+    torch.save({"state_dict": weights, "options": Anything()}, path)
+    refused(r"holds a tests\.test_convert\.Anything, and more is not read")
+    path.write_bytes(b"no checkpoint")
+    refused("cannot be read")
+    torch.save({"weights": weights}, path)
+    refused("holds weights, and weights under none of params_ema")
+    torch.save([1], path)
+    refused("holds a list and no tensors")
+    torch.save(weights, path)
+    refused("no method 'waifu'; known are carn, ", "waifu")
+    refused(r"'b1.b1.body.0.bias' of shape \(24,\) where the network has \(32,\)", config={"nf": 32})
+    refused("configuration .* is none of carn", config={"nf": None})
+    refused("needs 'body_conv.0.0.weight'", "fsrcnn")
+    torch.save(broken(weights, exit__bias=torch.zeros(5)), path)
+    refused(r"'exit.bias' of shape \(5,\) where the network has \(3,\)")
+    torch.save(broken(weights, colour__weight=torch.zeros(5)), path)
+    refused(r"'colour.weight' of shape \(5,\), which the network it should become does not have")
+    torch.save({name: t for name, t in weights.items() if name != "exit.bias"}, path)
+    refused(r"lacks what becomes 'exit.bias' of shape \(3,\)")
+
+
+def test_the_command_writes_a_tier(reference: Callable[[str], Reference], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told, out = reference("srresnet_nf16_nb5_x4"), tmp_path / "o.safetensors"
+    torch.save(told.weights, tmp_path / "s.pth")
+
+    def run(*arguments: str) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["models", "convert", str(tmp_path / "s.pth"), "--method", "srresnet", *arguments])
+        return (ended.value.code, *capsys.readouterr())
+
+    code, text, _ = run("--config", json.dumps(told.config), "-o", str(out), "--json")
+    assert code == 0
+    count = sum(tensor.numel() for tensor in told.weights.values())
+    assert json.loads(text) == {"status": "done", "output": str(out), "scales": ["4"], "parameters": count, "error": None}
+    (tmp_path / "c.json").write_text(json.dumps(told.config))
+    assert run("--config", str(tmp_path / "c.json"), "-o", str(out))[0] == 0
+    code, text, error = run("--config", "[1]", "-o", str(out), "--json")
+    assert code == 2 and "neither JSON nor a file" in error and json.loads(text)["status"] == "failed"
+    code, _, error = run("-o", str(tmp_path / "o.zarr"))
+    assert code == 2 and "does not end in .safetensors" in error
+    code, _, error = run("--config", '{"nb": 6}', "-o", str(out))
+    assert code == 2 and "lacks what becomes 'blocks.5.first.weight' of shape (16, 16, 3, 3)" in error
+
+
+def test_every_recorded_family_has_a_reader() -> None:
+    assert {"carn", "fsrcnn", "srresnet", "pcsr", "ape", "adadsr", "anysr", "classsr"} <= PUBLISHED.keys()

@@ -1,0 +1,219 @@
+"""Effort through the product: a measured table, tiers NAME@EFFORT and NAME@auto, and what the plan freezes of them."""
+
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import models
+from jobs.cli import main
+from models.efforts import Efforts, read_efforts, table_path, write_efforts
+from models.pcsr import Pcsr, PcsrUpscaler, published
+from models.pixelwise import difficulty
+from models.train import calibrate
+from models.upscaler import Placement
+from models.weights import Checkpoint, digest_file, write_checkpoint
+from pipeline import automatic, prepare
+from pipeline.colour import Levels
+from pipeline.errors import Refused
+from pipeline.images import open_array
+from pipeline.plan import Options, Plan
+from pipeline.upscale import enlarge_array
+from tests.reference_file import read_reference
+from tests.test_pcsr import make, smooth
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> str:
+    """The name of a small PCSR with a table, stored as a file."""
+    upscaler, path = make("fsrcnn", ((4,), (24, 24))), tmp_path / "pcsr.safetensors"
+    network = Pcsr(**upscaler.blueprint.arguments)
+    parts = {"encoder": upscaler.encoder, "classifier": upscaler.classifier, "samplers": upscaler.samplers}
+    for name, part in parts.items():
+        getattr(network, name).load_state_dict(part.state_dict())  # type: ignore[union-attr]
+    write_checkpoint(path, Checkpoint(upscaler.blueprint, network.state_dict()))
+    upscaler.ladder = (50.0, *(step / 20 for step in range(8, -9, -1)), -8.0)
+    settings, shares = calibrate.measure(upscaler, [smooth(1, 40, 40)], Fraction(4))
+    write_efforts(path, Efforts("k", settings, shares, digest_file(path), {}))
+    return f"file:{path}"
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    """A photo-like array (3, height, width), uint8."""
+    return (smooth(1, height, width)[0].numpy() * 255).round().astype(np.uint8)
+
+
+def draft(
+    tiers: tuple[str, ...], size: tuple[int, int] = (60, 70), exact: bool = False, scale: Fraction = Fraction(4)
+) -> tuple[Plan, prepare.Found]:
+    """A plan of a picture with its levels."""
+    options = Options(scale=scale, tiers=tiers, policy="dearest", tile=24, exact_statistics=exact)
+    plan, found = prepare.draft_of(open_array(picture(*size), "cyx"), options, "cpu")
+    return replace(plan, levels=Levels(0.0, 255.0, 0.0, 255.0, None)), found
+
+
+def given(plan: Plan, image: np.ndarray) -> tuple[dict[str, float], ...]:
+    """What a plan's tiers are given, of an image in memory."""
+
+    def look(tier: int, places: list[list[automatic.Rect]]) -> list[automatic.Seen]:
+        upscaler = models.load(plan.tiers[tier].name)
+        return [automatic.look_at(plan, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1], upscaler, some, "cpu") for some in places]
+
+    return automatic.given(plan, look)
+
+
+def test_a_tier_at_an_effort_costs_that_share_and_the_plan_freezes_its_knob(stored: str) -> None:
+    efforts = models.load(stored).efforts
+    assert efforts is not None
+    plan, found = draft((f"{stored}@0.8",))
+    (tier,) = plan.tiers
+    assert (tier.label, tier.effort) == (f"{stored}@0.8", 0.8)
+    assert tier.cost == pytest.approx(0.8 * models.load(stored).cost(Fraction(4)))
+    made = enlarge_array(picture(60, 70), Options(tiers=(f"{stored}@0.8",), policy="dearest", tile=24))
+    assert made.plan.given == ({"k": efforts.setting(0.8)},)
+    full = enlarge_array(picture(60, 70), Options(tiers=(stored,), policy="dearest", tile=24))
+    assert full.plan.given == ({},)
+    assert made.cost < 0.95 * full.cost
+    again = Plan.from_json(json.loads(json.dumps(made.plan.to_json())))
+    assert again.given == made.plan.given
+    assert again.digest == made.plan.digest != replace(made.plan, given=({"k": 0.0},)).digest
+    assert made.plan.asked() == plan.asked(), "what the pre-pass found is not what was asked for"
+    assert not any("least" in note for note in found.notes)
+
+
+def test_below_the_floor_it_runs_at_the_floor_and_says_so(stored: str) -> None:
+    efforts = models.load(stored).efforts
+    assert efforts is not None
+    plan, found = draft((f"{stored}@0.01",))
+    assert [f"runs at {efforts.floor:.2f} of its full computation" in note for note in found.notes] == [True]
+    assert plan.tiers[0].cost == pytest.approx(efforts.floor * models.load(stored).cost(Fraction(4)))
+    assert given(plan, picture(60, 70)) == ({"k": 50.0},)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("fsrcnn-x4@0.5", "has no knob.*without @0.5"),
+        ("fsrcnn-x4@auto", "does not decide by statistics.*without @auto"),
+        ("fsrcnn-x4@1.5", "effort of 0 to 1, or NAME@auto"),
+        ("fsrcnn-x4@much", "effort of 0 to 1, or NAME@auto"),
+    ],
+)
+def test_labels_that_cannot_be_are_refused(label: str, message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        draft((label,))
+
+
+def test_an_effort_that_was_not_measured_is_refused_with_the_command(stored: str) -> None:
+    path = Path(stored.removeprefix("file:"))
+    table_path(path).unlink()
+    with pytest.raises(Refused, match=r"not measured; run tierscale models calibrate file:.*pcsr.safetensors --hr DIR"):
+        draft((f"{stored}@0.5",))
+
+
+def test_exact_statistics_are_those_of_the_whole_image(stored: str) -> None:
+    plan, _ = draft((f"{stored}@auto",), exact=True)
+    assert plan.tiers[0].label == f"{stored}@auto"
+    image, upscaler = picture(60, 70), models.load(stored)
+    assert isinstance(upscaler, PcsrUpscaler)
+    with torch.inference_mode():
+        whole, _ = upscaler.difficulties(torch.from_numpy(image[None].astype(np.float32) / 255), Placement.whole((60, 70), Fraction(4)))
+    (expected,) = automatic.thresholds(whole.numpy())
+    assert given(plan, image)[0]["threshold"] == pytest.approx(expected, abs=1e-3)
+    made = enlarge_array(image, Options(tiers=(f"{stored}@auto",), policy="dearest", tile=24, exact_statistics=True))
+    assert made.plan.given is not None
+    light = (whole <= made.plan.given[0]["threshold"]).float().mean().item()
+    assert 0.02 < light < 0.98
+    assert made.cost < enlarge_array(image, Options(tiers=(stored,), policy="dearest", tile=24)).cost
+
+
+@pytest.mark.parametrize("scale", [Fraction(4), Fraction(5, 2)])
+def test_a_sample_is_seeded_and_takes_its_share_of_the_cost(stored: str, scale: Fraction) -> None:
+    plan, _ = draft((f"{stored}@auto",), (300, 280), scale=scale)
+    upscaler = models.load(stored)
+    assert isinstance(upscaler, PcsrUpscaler) and upscaler.reach is not None
+    places = automatic.pieces(plan, upscaler, plan.tiers[0].cost)
+    assert places == automatic.pieces(plan, upscaler, plan.tiers[0].cost)
+    assert len(set(places)) == len(places) > 3
+    seen = sum((place.y.length + 2 * upscaler.reach) * (place.x.length + 2 * upscaler.reach) for place in places)
+    assert seen * upscaler.looking(scale) <= 0.03 * plan.tiers[0].cost * 300 * 280
+    assert upscaler.looking(scale) < plan.tiers[0].cost
+    image = picture(300, 280)
+    (sampled,), (exact,) = given(plan, image), given(replace(plan, policy={**plan.policy, "statistics": "exact"}), image)
+    assert sampled["threshold"] == pytest.approx(exact["threshold"], abs=0.15)
+
+
+def test_a_flat_image_is_all_light(stored: str) -> None:
+    flat = np.full((3, 40, 50), 77, np.uint8)
+    options = Options(tiers=(f"{stored}@auto",), policy="dearest", tile=24)
+    made = enlarge_array(flat, options)
+    assert made.plan.given == ({"threshold": 1.0},)
+    upscaler = models.load(stored)
+    light = upscaler(torch.full((1, 3, 40, 50), 77 / 255), Placement.whole((40, 50), Fraction(4)), given={"threshold": 1.0})
+    assert light.choice is not None and not light.choice.any()
+
+
+def test_of_more_pixels_than_are_clustered_each_step_keeps_its_share() -> None:
+    counts = np.zeros(automatic.STEPS, np.int64)
+    counts[[1000, 2000, 50000]] = [3 * automatic.MOST_VALUES, 1, automatic.MOST_VALUES]
+    (threshold,) = automatic.of([automatic.Seen(counts, 0.0, 1.0), automatic.Seen(counts, 0.0, 1.0)], 2)
+    assert 2000 < threshold * automatic.STEPS < 50000
+
+
+def test_difficulty_of_three_samplers_is_that_of_the_heaviest() -> None:
+    logits = torch.randn(4, 50)
+    shares = logits.softmax(0)
+    torch.testing.assert_close(difficulty(logits), shares[2] + shares[3])
+    torch.testing.assert_close(difficulty(logits[:3]), logits[:3].softmax(0)[2])
+
+
+def test_calibrating_measures_rising_shares_and_replaces_a_table_of_other_weights(stored: str, shared: Path) -> None:
+    path = Path(stored.removeprefix("file:"))
+    table_path(path).write_text(table_path(path).read_text().replace('"weights": "', '"weights": "00'))
+    with pytest.raises(ValueError, match="measured with other weights"):
+        models.load(stored)
+    with pytest.raises(SystemExit, match="0"):
+        main(["models", "calibrate", stored, "--hr", str(shared / "data" / "eval" / "Set14"), "--side", "24", "--count", "3"])
+    efforts = read_efforts(path, digest_file(path))
+    assert efforts is not None and efforts.knob == "k"
+    assert efforts.settings[0] == 50
+    assert list(efforts.settings) == sorted(efforts.settings, reverse=True)
+    upscaler, x = models.load(stored), smooth(1, 40, 40)
+    with torch.inference_mode():
+        spent = [upscaler(x, Placement.whole((40, 40), Fraction(4)), effort).spent.item() for effort in (0.0, 0.5, 0.9, 0.97, 0.999, 1.0)]
+    assert spent == sorted(spent)
+
+
+def test_what_cannot_be_calibrated_is_refused(stored: str, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = str(shared / "data" / "eval" / "Set5")
+    for arguments, message in (
+        (["fsrcnn-x4", "--hr", photos], "has no knob"),
+        (["pcsr", "--hr", photos], "there is no upscaler 'pcsr'"),
+        ([stored, "--hr", photos, "--side", "4000"], "holds too few photos of 16000 pixels"),
+        ([stored, "--hr", str(tmp_path)], "holds no image files"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            main(["models", "calibrate", *arguments])
+        assert message in capsys.readouterr().err
+
+
+def test_executed_cost_on_other_photos_is_what_was_asked_for(shared: Path, tmp_path: Path) -> None:
+    reference, path = read_reference(shared / "reference" / "pcsr_carn_x4.safetensors"), tmp_path / "pcsr-carn-x4.safetensors"
+    write_checkpoint(path, published(reference.weights, reference.config, reference.mean))
+    upscaler = models.load(f"file:{path}")
+    assert isinstance(upscaler, PcsrUpscaler)
+    upscaler.ladder = (50.0, 0.5, 0.0, -0.25, -0.5, -0.75, -8.0)
+    settings, shares = calibrate.measure(upscaler, calibrate.crops(shared / "data" / "train", Fraction(4), 32, 6, 0), Fraction(4))
+    upscaler.efforts = Efforts("k", settings, shares, "", {})
+    place = Placement.whole((32, 32), Fraction(4))
+    others = calibrate.crops(shared / "data" / "eval" / "Set14", Fraction(4), 32, 8, 1)
+    for effort in (0.65, 0.85):
+        with torch.inference_mode():
+            executed = np.mean([(upscaler(x, place, effort).spent / upscaler(x, place).spent).item() for x in others])
+        assert effort - 0.10 <= executed <= effort + 0.05, (effort, executed)

@@ -1,0 +1,149 @@
+"""Several nodes for real, on one machine: work goes where it belongs, and nodes may come and go in the middle of it."""
+
+import logging
+import os
+import signal
+import time
+
+import numpy as np
+import psutil
+import pytest
+import skimage.data
+import zarr
+from PIL import Image
+
+from cluster import calls
+from cluster.session import marked, session
+from pipeline.errors import Refused
+from pipeline.plan import Options
+from pipeline.pool import LocalPool
+from pipeline.run import Request, Run
+
+OPTIONS = Options(tiers=("bicubic", "fsrcnn-x4"), policy="budget", budget=0.9, tile=24)
+LIGHT, FULL = {"CPU": 4.0, "light": 3.0}, {"CPU": 8.0, "full": 2.0}
+
+
+def test_nodes_say_how_many_workers_of_each_kind_they_take():
+    light, full = marked([{"CPU": 0.0}, LIGHT, LIGHT, FULL], "auto", "auto", None)
+    assert (light.size, light.mark, full.size, full.mark) == (6, "light", 2, "full")
+    assert {light.device, full.device} == {"cpu"} and light.num_cpus == 0 and light.grows
+    light, full = marked([LIGHT, FULL], "split", "cpu", 2)
+    assert (light.size, full.size) == (1, 1) and not light.grows, "--workers is a limit"
+    assert marked([LIGHT, LIGHT], "auto", "auto", None) is None and marked([LIGHT, FULL], "together", "auto", None) is None
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4])
+def test_workers_of_a_node_share_its_gpus(gpus):
+    both = {"CPU": 8.0, "light": 4.0, "full": 2.0, "GPU": float(gpus)}
+    light, full = marked([both], "auto", "cuda", None)
+    assert 0.9 * min(gpus, 6) <= light.size * light.num_gpus + full.size * full.num_gpus <= gpus
+    assert light.num_gpus <= 1 and full.num_gpus <= 1, "a worker uses one"
+
+
+def test_nodes_of_two_kinds_of_device_are_refused():
+    for device in ("auto", "cuda"):
+        with pytest.raises(Refused, match="have no GPU"):
+            marked([LIGHT, {**FULL, "GPU": 1.0}], "auto", device, None)
+    assert marked([LIGHT, {**FULL, "GPU": 1.0}], "auto", "cpu", None)[1].device == "cpu"
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A head that computes nothing, two light nodes and a full one."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    small = {"object_store_memory": 80 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small, "include_dashboard": False})
+    cluster.light = [cluster.add_node(num_cpus=1, resources={"light": 1}, **small) for _ in range(2)]
+    cluster.full = cluster.add_node(num_cpus=1, resources={"full": 1}, **small)
+    ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("source") / "stars.png"
+    Image.fromarray(skimage.data.hubble_deep_field()[100:580, 200:680]).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def plain(source, tmp_path_factory):
+    output = tmp_path_factory.mktemp("plain") / "out.zarr"
+    with LocalPool(1) as pool:
+        Run(Request(str(source), str(output), OPTIONS), pool).carry_out()
+    return zarr.open_array(f"{output}/0", mode="r")[:]
+
+
+def homes():
+    """Node of each living worker, with the mark that it asked for."""
+    import ray
+    from ray._private.state import actors
+
+    alive = [actor for actor in actors().values() if actor["State"] == "ALIVE"]
+    names = {node["NodeID"]: next((mark for mark in ("light", "full") if mark in node["Resources"]), None) for node in ray.nodes()}
+    return [(names[actor["Address"]["NodeID"]], actor["Address"]["NodeID"]) for actor in alive]
+
+
+def run_with(nodes, source, output, at, meddle):
+    """Enlarge on the cluster; after `at` shards, meddle() once. The pixels."""
+    meddled = []
+
+    def told(stage, done, total):
+        if stage == "enlarge" and done >= at and not meddled:
+            meddled.append(meddle())
+
+    with session(nodes.address, "auto", "cpu") as pool:
+        found = Run(Request(str(source), str(output), OPTIONS), pool, told).carry_out()
+    assert meddled and found["shards"]["total"] > 16
+    return zarr.open_array(f"{output}/0", mode="r")[:]
+
+
+@pytest.mark.slow
+def test_work_goes_to_the_nodes_that_ask_for_it(nodes, source, plain, tmp_path):
+    seen = []
+    pixels = run_with(nodes, source, tmp_path / "out.zarr", 4, lambda: seen.extend(homes()))
+    assert sorted(mark for mark, _ in seen) == ["full", "light", "light"] and len({node for _, node in seen}) == 3
+    np.testing.assert_array_equal(pixels, plain)
+
+
+@pytest.mark.slow
+def test_nodes_are_taken_away_and_added_in_the_middle(nodes, source, plain, tmp_path):
+    def meddle():
+        nodes.remove_node(nodes.light.pop(), allow_graceful=False)
+        nodes.remove_node(nodes.full, allow_graceful=False)
+        nodes.full = nodes.add_node(num_cpus=1, resources={"full": 1}, object_store_memory=80 << 20)
+
+    np.testing.assert_array_equal(run_with(nodes, source, tmp_path / "out.zarr", 4, meddle), plain)
+    assert len(nodes.light) == 1, "the lost light node never came back, and its share was done by the other"
+    nodes.light.append(nodes.add_node(num_cpus=1, resources={"light": 1}, object_store_memory=80 << 20))
+
+
+@pytest.mark.slow
+def test_a_worker_that_stands_still_holds_nothing_up(nodes, source, plain, tmp_path, monkeypatch):
+    """A stopped process is not dead; its shards are begun elsewhere, and what it writes when it wakes does no harm."""
+    monkeypatch.setattr(calls, "LATE_SECONDS", 2.0)
+    stopped = []
+
+    def meddle():
+        workers = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] and "ray::Worker" in p.info["cmdline"][0] and ours(p)]
+        stopped.append(workers[0])
+        os.kill(workers[0].pid, signal.SIGSTOP)
+
+    def ours(process):
+        return any(parent.pid == os.getpid() for parent in process.parents())
+
+    began = time.monotonic()
+    try:
+        pixels = run_with(nodes, source, tmp_path / "out.zarr", 4, meddle)
+    finally:
+        for process in stopped:
+            if process.is_running():
+                os.kill(process.pid, signal.SIGCONT)
+    np.testing.assert_array_equal(pixels, plain)
+    assert time.monotonic() - began < 200
