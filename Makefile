@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TIERSCALE_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead clean
+.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead bench-methods clean
 
 install: .venv/installed
 
@@ -37,6 +37,9 @@ bench-memory: install
 
 bench-overhead: install
 	$(BIN)/python -m benchmarks.overhead
+
+bench-methods: install
+	$(BIN)/python -m benchmarks.methods
 
 clean:
 	rm -rf .venv demo build *.egg-info

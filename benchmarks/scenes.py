@@ -1,4 +1,4 @@
-"""Images whose truth is known, and what every tier leaves on them: measured once for each set and set of tiers, and kept in .work/routing."""
+"""Images whose truth is known, and what every tier leaves on them: measured once, and kept in .work/routing."""
 
 import hashlib
 import os

@@ -31,7 +31,8 @@ class Meter:
         if not isinstance(result, Receipt):
             return
         for tier, count in result.tiles.items():
-            self.tiles.inc(count, {"tier": tier})
+            if count:  # a counter refuses to be raised by nothing
+                self.tiles.inc(count, {"tier": tier})
         self.bytes.inc(result.bytes)
         self.shards.inc(1, {"level": str(result.level)})
         for stage, seconds in result.seconds.items():

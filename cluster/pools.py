@@ -1,8 +1,7 @@
 """Pools of Ray actors behind the pipeline's Pool protocol.
 
-One actor class, two kinds of pool: "light" for reading, scoring, cheap tiers, stitching and writing, "full" for the
-dearest tier. In the layout "together" one pool does both. A scheduler thread keeps at most two calls in flight for each
-actor, replaces dead actors and does their calls again; every call is safe to repeat.
+One actor class, two kinds of crew: "light" for reading, scoring, cheap tiers, stitching and writing, "full" for the dearest tier. In the
+layout "together" one crew does both. A scheduler thread hands out calls and collects results; every call is safe to repeat.
 """
 
 import logging
@@ -129,7 +128,7 @@ class RayPool:
         coming = self._coming()
         under_way = [*self._flying, *coming]
         if under_way:
-            # A short wait, so that new calls are seen soon; ray.wait returns at once when something is done.
+            # A short wait: new calls are seen soon, and what is done ends it at once.
             done, _ = ray.wait(under_way, num_returns=1, timeout=0.02, fetch_local=False)
             for reference in done:
                 coming[reference].arrived(reference) if reference in coming else self._collect(reference)

@@ -1,6 +1,5 @@
 """Look at an output: is every shard there and as its receipt says, how far is a run."""
 
-import shutil
 import socket
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -8,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.found import reopen
+from pipeline.places import remove_tree
 from pipeline.plan import Plan
 from pipeline.pool import Pool
 from pipeline.receipts import Folder, Lease, Receipt, living
@@ -56,7 +56,7 @@ def mend(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:
         else:
             healed.append(pool.submit("pyramid", handle, output, receipt.level, shard).result())
     if not kept:
-        shutil.rmtree(copy, ignore_errors=True)
+        remove_tree(copy)
     return healed
 
 

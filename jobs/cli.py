@@ -14,8 +14,10 @@ from typing import Any
 
 import click
 
+from jobs.explaining import check_picture, draw_curve, explain_output, tell_curve
 from jobs.networks import models
 from jobs.options import BytesType, ScaleType, shared, to_options
+from jobs.scouting import scout
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.images import Selection, open_image
 from pipeline.plan import Options
@@ -189,15 +191,17 @@ def tell(summary: dict[str, Any]) -> str:
 @shared
 @click.option("--overwrite", is_flag=True, hidden=True)
 @click.option("--keep-source", is_flag=True, hidden=True)
+@click.option("--curve", help="PNG to draw: what this image is predicted to lose at each share of the dearest cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
-def plan(source: str, output: str, overwrite: bool, keep_source: bool, as_json: bool, debug: bool, **given: Any) -> None:
+def plan(source: str, output: str, overwrite: bool, keep_source: bool, curve: str | None, as_json: bool, debug: bool, **given: Any) -> None:
     """Say what upscale would do with the same arguments, and what it would take; writes nothing to OUTPUT."""
     from cluster.session import session
     from jobs.progress import Bar
     from pipeline.run import Request, plan_only
 
     check_export(output, source, overwrite)
+    check_picture(curve)
     request = Request(source, zarr_beside(output), to_options(given), given["max_memory"], overwrite)
     check_source(source)
     where = "none" if given["ray_address"] == "local" else given["ray_address"]
@@ -212,9 +216,12 @@ def plan(source: str, output: str, overwrite: bool, keep_source: bool, as_json: 
                 f"  disk             {summary['disk_bytes'] / 2**30:.2f} GiB before compression",
                 f"  time             about {summary['seconds_estimate']:.0f} s",
                 f"  tiles of         {summary['tile']} pixels, halo {summary['halo']} (+{summary['halo_overhead']:.0%} work)",
+                *tell_curve(summary["curve"]),
             )
         )
     )
+    if curve is not None:
+        summary["files"]["curve"] = draw_curve(summary, curve, os.path.basename(source))
     emit(as_json, summary, text)
 
 
@@ -344,6 +351,8 @@ def ingest(
 
 
 cli.add_command(models)
+cli.add_command(scout)
+cli.add_command(explain_output)
 
 
 @cli.command()

@@ -23,6 +23,7 @@ from jobs.progress import Bar
 from jobs.shift import NightlyOptions, Shift, probe
 from pipeline import morning
 from pipeline.archive import Seen, content_sha256, scan
+from pipeline.bounds import check_secrets
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.ledger import Busy, Changes, Ledger
 from pipeline.prepare import load_tiers
@@ -43,8 +44,9 @@ def closing(until: str, now: float) -> float:
 
 def check(job: NightlyOptions) -> None:
     """Refused: what would fail for every image alike, so that a slip of the pen never counts against the images."""
-    archive, output = (Path(path).resolve() for path in (job.archive, job.output))
-    if output == archive or archive in output.parents:
+    check_secrets(job.archive)
+    archive, output = (path.rstrip("/") if "://" in path else os.path.realpath(path) for path in (job.archive, job.output))
+    if f"{output}/".startswith(f"{archive}/"):
         raise Refused(
             f"the output {job.output} lies inside the archive {job.archive}, which would be enlarged again; choose a place outside it"
         )

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from jobs.progress import Bar
@@ -15,6 +14,7 @@ from pipeline.archive import content_sha256, output_of
 from pipeline.bounds import check_source, output_below
 from pipeline.errors import Damaged, Full, Held, Interrupted, Refused
 from pipeline.ledger import Entry, Ledger
+from pipeline.places import place
 from pipeline.plan import Options
 from pipeline.pool import Pool
 from pipeline.receipts import write_bytes
@@ -103,7 +103,7 @@ class Shift:
     def _enlarge(self, run: Run) -> tuple[dict[str, Any], str | None]:
         """One image from start to end: its summary, and the checksum of its source."""
         check_source(run.request.source, (self.job.archive, *self.job.source_roots))
-        output_below(run.request.output, os.path.abspath(self.job.output))
+        output_below(run.request.output, self.job.output if "://" in self.job.output else os.path.abspath(self.job.output))
         summary = run.carry_out()
         assert run.plan is not None
         known = run.plan.source["identity"].get("sha256")
@@ -155,6 +155,6 @@ class Shift:
 
 def probe(output: str) -> None:
     """Write a small file below the output root and take it away. Damaged, Refused: it cannot be written, so nothing can."""
-    file = Path(output) / ".tierscale-probe"
+    file = place(output) / ".tierscale-probe"
     write_bytes(file, bytes(PROBE))
     file.unlink(missing_ok=True)

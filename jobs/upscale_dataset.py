@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,12 @@ from cluster.session import session
 from jobs.cli import Draining, Ended, emit, run_command
 from jobs.options import shared, to_options
 from jobs.progress import Bar
+from jobs.sharing import Todo, over, pooled_routes, watch_of
 from pipeline.bounds import check_source, output_below, public
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.flight import Quarantined
 from pipeline.manifest import Manifest, Row
+from pipeline.places import joined, place
 from pipeline.plan import Options
 from pipeline.pool import Pool
 from pipeline.receipts import write_bytes
@@ -53,7 +54,7 @@ RESULT = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """How a manifest is enlarged. image: what rows do not say themselves.
+    """How a manifest is enlarged. image: what rows do not say themselves; its budget and its deadline are those of all rows together.
 
     output_root: where rows without an output go, below it as their source lies below the manifest's root.
     output_bounds: folder below which outputs must lie where there is no output_root. source_roots: folders below which sources must lie;
@@ -93,7 +94,7 @@ def upscale_dataset(manifest: Manifest, options: JobOptions | Options | None = N
     return pa.Table.from_pylist([results[number] for number in sorted(results)], schema=RESULT)
 
 
-def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, Any]]) -> list[tuple[int, Request]]:
+def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, Any]]) -> Todo:
     """What there is to do, the highest priority first; rows that cannot be done are put into the results."""
     found: list[tuple[float, int, Request]] = []
     taken: dict[str, int] = {}
@@ -108,7 +109,9 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
             if output in taken:
                 raise Refused(f"row {number}, column output: {output} is the output of row {taken[output]} too")
             taken[output] = number
-            request = Request(row.source, output, row.options(job.image), job.max_memory, job.overwrite)
+            own = row.policy is not None or row.budget is not None or row.threshold is not None
+            image = replace(row.options(job.image), pooled=job.image.policy == "budget" and not own)
+            request = Request(row.source, output, image, job.max_memory, job.overwrite)
             found.append((-(row.priority or 0.0), number, request))
         except (Refused, ValueError, OSError) as error:
             results[number] = _row(number, row.source, row.output, "failed", error=str(error))
@@ -118,7 +121,7 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
 def _output(row: Row, root: str | None, base: Path) -> str:
     """Where a row's output goes. It depends on this row and the manifest's folder `base` alone: other rows never move it."""
     if row.output is not None:
-        return row.output if root is None or "://" in row.output or Path(row.output).is_absolute() else str(Path(root) / row.output)
+        return row.output if root is None or "://" in row.output or Path(row.output).is_absolute() else joined(root, row.output)
     if root is None:
         raise Refused("column output is empty and there is no --output-root")
     name, base = Path(row.source.rstrip("/")), base.resolve()
@@ -128,42 +131,51 @@ def _output(row: Row, root: str | None, base: Path) -> str:
         folder = name.parent.resolve()
         # A source outside the base keeps its whole path, so that it never meets another one.
         folder = folder.relative_to(base if folder.is_relative_to(base) else folder.anchor)
-    return str(Path(root) / folder / f"{name.name}.zarr")
+    return joined(root, str(folder / f"{name.name}.zarr"))
 
 
-def _run_all(todo: list[tuple[int, Request]], pool: Pool, bar: Bar, stop: threading.Event, results: dict[int, dict[str, Any]]) -> None:
-    """Drive several images at a time, so that small ones keep all workers busy too."""
-    done = 0
+def _run_all(todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, results: dict[int, dict[str, Any]]) -> None:
+    """Enlarge all images, several at a time; those that share a budget are looked at first."""
+
+    def failed(number: int, request: Request, error: Exception) -> None:
+        results[number] = _failure(number, request, error)
+
+    routes = pooled_routes(todo, pool, bar, stop, failed)
+    left = [(number, request) for number, request in todo if number not in results]
+    seconds = next((request.options.deadline for _, request in left if request.options.policy == "deadline"), None)
+    watch = None if seconds is None else watch_of(left, seconds, pool.width)
+
+    def one(number: int, request: Request) -> dict[str, Any]:
+        clock = watch.clock(number) if watch and request.options.policy == "deadline" else None
+        try:
+            return _one(number, request, Run(request, pool, stop=stop, routes=routes.get(number), clock=clock))
+        finally:
+            if watch:
+                watch.finished(number)
+
     bar("images", 0, len(todo))
-    with ThreadPoolExecutor(pool.width + 1, thread_name_prefix="image") as drivers:
-        flying: dict[Future, int] = {}
-        queue = iter(todo)
-        while True:
-            while len(flying) < pool.width + 1 and not stop.is_set() and (following := next(queue, None)) is not None:
-                flying[drivers.submit(_one, *following, pool, stop)] = following[0]
-            if not flying:
-                return
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                number, result = flying.pop(future), future.result()
-                if result is not None:
-                    results[number] = result
-                    done += 1
-                    bar("images", done, len(todo))
+    for number, result in over(left, pool.width + 1, stop, one):
+        results[number] = result
+        bar("images", len(results), len(todo))
 
 
-def _one(number: int, request: Request, pool: Pool, stop: threading.Event) -> dict[str, Any] | None:
-    """One image from start to end; its row of the table, or None if it was interrupted."""
-    run = Run(request, pool, stop=stop)
+def _one(number: int, request: Request, run: Run) -> dict[str, Any]:
+    """One image from start to end; its row of the table."""
     try:
         summary = run.carry_out()
-    except Interrupted:
-        return _row(number, request.source, request.output, "failed", error="interrupted; the same command again goes on")
-    except (Refused, Damaged) as error:
-        status = "quarantined" if isinstance(error, Quarantined) else "failed"
-        return _row(number, request.source, request.output, status, error=str(error))
     except Exception as error:  # one image's fault must never stop the others; its row says what happened
-        return _row(number, request.source, request.output, "failed", error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        return _failure(number, request, error)
     return _row(number, request.source, request.output, "done" if run.written else "skipped", summary)
+
+
+def _failure(number: int, request: Request, error: Exception) -> dict[str, Any]:
+    """The row of an image that was not enlarged."""
+    status, text = "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if isinstance(error, Interrupted):
+        text = "interrupted; the same command again goes on"
+    elif isinstance(error, Refused | Damaged):
+        status, text = "quarantined" if isinstance(error, Quarantined) else "failed", str(error)
+    return _row(number, request.source, request.output, status, error=text)
 
 
 def _row(
@@ -191,7 +203,7 @@ def write_table(path: str, table: pa.Table) -> None:
     """Write the result table whole or not at all."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    write_bytes(Path(path), sink.getvalue().to_pybytes())
+    write_bytes(place(path), sink.getvalue().to_pybytes())
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -217,14 +229,18 @@ def command(
     debug: bool,
     **given: Any,
 ) -> None:
-    """Enlarge every image of a manifest. The same command again finishes what is left."""
+    """Enlarge every image of a manifest. The same command again finishes what is left.
+
+    --budget is a share of the dearest tier for all images together: easy ones leave more to hard ones. A budget in the manifest is for its
+    image alone. --deadline is for all images together too.
+    """
     where = given["ray_address"]
     if where == "local" and os.environ.get("RAY_ADDRESS"):
         where = "auto"  # submitted to a running cluster: that is where the work belongs
-    path = results or (str(Path(output_root) / "results.parquet") if output_root else None)
+    path = results or (joined(output_root, "results.parquet") if output_root else None)
     if path is not None:
         try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            place(path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_failure(path, error) from error
     job = JobOptions(to_options(given), output_root, where, given["layout"], given["workers"], given["max_memory"], overwrite)

@@ -146,16 +146,17 @@ class AdadsrUpscaler:
             spent += executed
         return network.finish_by_rows(kept, body), depths, spent
 
-    def _always(self, height: int, width: int) -> int:
-        """Multiply-adds of all but the blocks, for a window of `height` by `width`."""
+    def _always(self, height: int, width: int, streamed: bool = True) -> int:
+        """Multiply-adds of all but the blocks, for a window of `height` by `width`; streamed: the network's end is composed."""
         blocks = sum(cost(block, 2 * height * width) for blocks in self.method.groups for block in blocks)
-        return self.plain.count(height, width) - blocks + height * width * self.method.predictor.cost
+        return self.plain.count(height, width, streamed) - blocks + height * width * self.method.predictor.cost
 
     def published_cost(self, depths: Tensor) -> int:
         """What the published counter tells for a window of these depths (maps, h, w): multiply-adds, one operation each.
 
         It charges both convolutions of a block where the depth goes beyond it, while the first is needed within a pixel of there: too
-        little. It has no residual kernel. For RCAN it also charges an upsampler of 256 channels whatever their number: we do not.
+        little. It has no residual kernel, and charges the network's end convolution by convolution. For RCAN it also charges an
+        upsampler of 256 channels whatever their number: we do not.
         """
         height, width = depths.shape[1:]
         residual = 0 if self.plain.weight is None else 3 * self.plain.weight.numel() * height * width
@@ -164,7 +165,7 @@ class AdadsrUpscaler:
             for depth, blocks in zip(depths, self.method.groups, strict=True)
             for number, block in enumerate(blocks)
         ]
-        return self._always(height, width) - residual + sum(cost(*place) for place in places)
+        return self._always(height, width, streamed=False) - residual + sum(cost(*place) for place in places)
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
         """Multiply-adds for each input pixel of a large window; below full effort the mean over the images it was measured on."""

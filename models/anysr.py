@@ -90,7 +90,10 @@ class AnySrUpscaler:
         # A width costs the same on all images, so that counting tells what must be measured for other methods.
         self.ladder = tuple(share / 10 for share in range(round(10 * WIDTHS[self.kind][0]), 11))
         costs = [self.encoder.cost(LARGE**2, width) for width in self.ladder]
-        self.efforts = Efforts("width", self.ladder, tuple(cost / costs[-1] for cost in costs), "", {"counted": "multiply-adds"})
+        self.counted = Efforts(
+            "width", self.ladder, tuple(cost / costs[-1] for cost in costs), "", {"counted": "the encoder's multiply-adds"}
+        )
+        self.efforts = self.counted
 
     def to(self, device: str) -> "AnySrUpscaler":
         """Move the weights, in place."""

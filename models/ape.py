@@ -114,13 +114,14 @@ class ApeUpscaler:
             made = self.plain(windows, place)
             return Upscaled(made.pixels, made.spent, torch.full((len(windows),), -1))
         centred = (windows - self.plain.mean).contiguous(memory_format=torch.channels_last)
-        if windows.device.type == "cpu":
+        streamed = windows.device.type == "cpu"
+        if streamed:
             # Each window for itself: its result does not depend on its batch, not even in the last bit.
             parts = [self._one(window, threshold) for window in centred.split(1)]
             result, left = torch.cat([pixels for pixels, _ in parts]), torch.tensor([left for _, left in parts], dtype=torch.long)
         else:
             result, left = self._batch(centred, threshold)
-        spent = [self.spent(windows.shape[2], windows.shape[3], index) for index in left.tolist()]
+        spent = [self.spent(windows.shape[2], windows.shape[3], index, streamed) for index in left.tolist()]
         return Upscaled(self.plain.complete(result, windows), torch.tensor(spent, dtype=torch.float64), left)
 
     def threshold(self, effort: float, given: Mapping[str, float]) -> float | None:
@@ -189,20 +190,23 @@ class ApeUpscaler:
         costs = [executed(partial(layer, features)) for layer in copy.deepcopy(self.network).to("meta").layers]
         return [sum(costs[(index + 1) * self.method.every :]) for index in range(self.method.exits)]
 
-    def spent(self, height: int, width: int, left: int) -> int:
-        """Multiply-adds for a window of `height` by `width` that left by exit `left`, the regressor's included; -1: it never left."""
+    def spent(self, height: int, width: int, left: int, streamed: bool = True) -> int:
+        """Multiply-adds for a window of `height` by `width` that left by exit `left`, the regressor's included; -1: it never left.
+
+        streamed: on a CPU, where the network's end is composed.
+        """
         asked = self.method.exits if left == -1 else left + 1
         skipped = 0 if left == -1 else self.saved(height, width)[left]
-        return self.plain.count(height, width) - skipped + asked * self.network.features
+        return self.plain.count(height, width, streamed) - skipped + asked * self.network.features
 
     def published_cost(self, height: int, width: int, left: int) -> int:
         """What the published tables count for a window that left by exit `left`: multiply-adds, one operation each, of the convolutions.
 
-        The tables exist for windows of 48x48 only and leave the regressor out.
+        The tables exist for windows of 48x48 only and leave the regressor out; the network's end is charged convolution by convolution.
         """
         asked = self.method.exits if left == -1 else left + 1
         residual = 0 if self.plain.weight is None else 3 * self.plain.weight.numel() * height * width
-        return self.spent(height, width, left) - asked * self.network.features - residual
+        return self.spent(height, width, left, streamed=False) - asked * self.network.features - residual
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
         """Multiply-adds for each input pixel of a large window; below full effort the mean over the images it was measured on."""

@@ -25,12 +25,13 @@ def starts(origin: int, length: int, whole: int, side: int, step: int) -> list[i
 def fades(first: Sequence[int], side: int, length: int, scale: int) -> Tensor:
     """Share of each tile in every output pixel of a window on one axis: (tiles, length * scale), adding up to one where a tile is.
 
-    Where two tiles overlap, one fades into the other in a straight line; a plain average would step at both ends of the overlap.
+    Where two tiles overlap, one fades into the other in a straight line over the middle half of the overlap: the outermost pixels of a
+    tile, which suffer from the zeros around it, are not used, and there is no step as at the ends of a plain average.
     """
     centre = (torch.arange(length * scale) + 0.5) / scale
     entered = [((centre >= first[0]) & (centre < first[-1] + side)).float()]
     for before, start in pairwise(first):
-        entered.append(((centre - start) / (before + side - start)).clamp(0, 1) * entered[0])
+        entered.append((2 * (centre - start) / (before + side - start) - 0.5).clamp(0, 1) * entered[0])
     return torch.stack(entered) - torch.stack([*entered[1:], torch.zeros_like(entered[0])])
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.fused import Enlarging, Fused
 from models.official import centre, numbered, one_scale, unit
 from models.stages import Rejoin, Staged
 from models.stream import Chain, Convolve, Finely, Skip, Stream, shuffle
@@ -46,7 +47,7 @@ class Block(nn.Module):
         return Skip(Chain(Convolve.of(self.first), torch.relu_, Convolve.of(self.second), *scaled))
 
 
-class Tail(nn.Module):
+class Tail(Enlarging):
     """Pixel shuffles of 2, or one of 3, each behind a 3x3 convolution, then a convolution to RGB: (N, C, h, w) -> (N, 3, s * h, s * w)."""
 
     def __init__(self, scale: int, features: int) -> None:
@@ -62,8 +63,13 @@ class Tail(nn.Module):
             x = nn.functional.pixel_shuffle(grow(x), step)
         return self.exit(x)
 
+    def steps_of(self) -> list[tuple[nn.Conv2d, int]]:
+        return [*zip(self.grow, self.steps, strict=True), (self.exit, 1)]
+
     def stream(self) -> Stream:
-        """The same, fed by rows."""
+        """The same, fed by rows; as one convolution once it is settled."""
+        if self.weights is not None and self.biases is not None:
+            return Fused(self.weights, self.biases, math.prod(self.steps))
         parts: list[Stream | Callable[[Tensor], Tensor]] = []
         for grow, step in zip(self.grow, self.steps, strict=True):
             parts += [Convolve.of(grow), shuffle(step)]

@@ -23,6 +23,7 @@ class Mlp(nn.Module):
     def __init__(self, features: int, hidden: Sequence[int], results: int) -> None:
         super().__init__()
         sizes = (features + 4, *hidden, results)
+        self.width = max(sizes[1:])
         self.layers: Sequence[nn.Linear] = nn.ModuleList(  # type: ignore[assignment]
             nn.Linear(before, after) for before, after in pairwise(sizes)
         )

@@ -1,7 +1,7 @@
 """PCSR (Jeong, Kim, Jo and Kim 2024, "Accelerating Image Super-Resolution Networks with Pixel-Level Classification", arXiv 2407.21448).
 
 An encoder gives features at input resolution. For each output pixel, a small classifier looks at the nearest feature and at the
-pixel's place in it, and one of several samplers, from light to heavy, makes the pixel (section 3.2). Samplers and classifier are
+pixel's place in it, and one of several samplers, from light to heavy, makes the pixel. Samplers and classifier are
 multi-layer perceptrons. What they make is added to a bilinear enlargement.
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models import carn, fsrcnn, resample, srresnet
-from models.cost import blank, executed
+from models.cost import blank, executed, published_operations
 from models.efforts import Efforts, check_effort
 from models.mlp import Mlp
 from models.nearest import Axis, axes
@@ -61,25 +61,10 @@ class Pcsr(nn.Module):
         return self.classifier(features, rows, columns), [sampler(features, rows, columns) for sampler in self.samplers]
 
 
-def counted(encoder: Encoder) -> float:
-    """Operations of an encoder for each input pixel as the paper counts them: 2 for each multiply-add, 2 for each element of a batch
-    norm, 1 for each of a PReLU."""
-    shape, elements = copy.deepcopy(encoder).to("meta").eval(), [0]
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        elements[0] += output.numel() * (2 if isinstance(module, nn.BatchNorm2d) else 1)
-
-    for module in shape.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.PReLU):
-            module.register_forward_hook(count)
-    multiply_adds = executed(lambda: shape(blank(1, 3, 8, 8)))
-    return (2 * multiply_adds + elements[0]) / 64
-
-
 class PcsrUpscaler:
     """PCSR as an upscaler of any scale: pixels are made by the sampler that is chosen for each, and by no other.
 
-    The knob is k (equation 10): each probability is divided by its sampler's cost to the power k, then the largest wins; a larger k
+    The knob is the paper's k: each probability is divided by its sampler's cost to the power k, then the largest wins; a larger k
     makes more pixels light. At effort 1 the heaviest sampler makes all pixels and the classifier rests. given: "k"; or "threshold",
     a probability above which a pixel is heavy (with more than two samplers "threshold", "threshold2" and so on, rising), frozen from the
     whole image's probabilities by pipeline/automatic.py; "refine": 1 or 0. Upscaled.choice: the sampler of each pixel, uint8.
@@ -95,7 +80,7 @@ class PcsrUpscaler:
         self.blueprint, self.origin = blueprint, origin
         self.refined = bool(blueprint.arguments.get("refine", True))
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self.encoder_operations = counted(network.encoder)
+        self.encoder_operations = published_operations(network.encoder, blank(1, 3, 8, 8)) / 64
         network = network.eval().requires_grad_(False)
         if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
             assert isinstance(network.encoder, carn.Carn)

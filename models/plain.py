@@ -12,6 +12,7 @@ from torch import Tensor
 from models import resample
 from models.cost import blank, executed
 from models.efforts import Efforts
+from models.fused import settle
 from models.stages import Staged
 from models.stream import RowNetwork, bands, run
 from models.upscaler import LARGE, Placement, Upscaled
@@ -58,6 +59,7 @@ class PlainUpscaler:
         self.scale = blueprint.scale
         self.scales = frozenset({Fraction(blueprint.scale)})
         self.blueprint = blueprint
+        settle(network)
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.reach = network.reach
         if network.reach is not None and blueprint.residual is not None:

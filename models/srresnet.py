@@ -1,5 +1,5 @@
 """SRResNet without batch norm, around a bilinear enlargement: the network of Ledig et al. 2017, "Photo-Realistic Single Image
-Super-Resolution Using a Generative Adversarial Network", section 2.1.1, as PCSR (arXiv 2407.21448, section 4) changes and trains it.
+Super-Resolution Using a Generative Adversarial Network", section 2.1.1, as PCSR (arXiv 2407.21448) changes and trains it.
 """
 
 from collections.abc import Callable, Iterable, Mapping

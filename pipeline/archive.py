@@ -5,10 +5,10 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.errors import Refused
 from pipeline.images import SUFFIXES
+from pipeline.places import Listed, ObjectPath, joined
 from pipeline.store import sibling
 
 BLOCK = 1 << 20
@@ -28,7 +28,39 @@ class Seen:
     etag: str | None = None
 
 
-def scan(root: str, problem: Callable[[str], None], below: str = "") -> Iterator[Seen]:
+def scan(root: str, problem: Callable[[str], None]) -> Iterator[Seen]:
+    """All images below a folder or a URI such as s3://bucket/folder, by name. problem: as of scan_folder and scan_objects."""
+    return scan_objects(root, problem) if "://" in root else scan_folder(root, problem)
+
+
+def scan_objects(root: str, problem: Callable[[str], None]) -> Iterator[Seen]:
+    """All images below a URI. A zarr is one image, known by its objects' names and etags. Outputs of ours and hidden names are passed over.
+
+    problem: is told, in a sentence, that the listing failed.
+    """
+    try:
+        listed = ObjectPath(root).listed()
+    except OSError as error:
+        problem(f"the archive {root} cannot be listed ({error.strerror}); check the address, the credentials and the endpoint")
+        return
+    folders = {row.key.split(".tierscale/", 1)[0] for row in listed if ".tierscale/" in row.key}
+    zarrs: dict[str, list[Listed]] = {}
+    for row in listed:
+        parts = row.key.split("/")
+        depth = next((i for i, part in enumerate(parts) if part.endswith(".zarr")), len(parts))
+        name = "/".join(parts[: depth + 1])
+        if any(part.startswith(".") or part.endswith(".tierscale") for part in parts[: depth + 1]) or name in folders:
+            continue
+        if depth < len(parts) - 1:
+            zarrs.setdefault(name, []).append(row)
+        elif os.path.splitext(name)[1].lower() in SUFFIXES:
+            yield Seen(f"{root.rstrip('/')}/{name}", row.bytes, 0, row.etag)
+    for name, rows in zarrs.items():
+        digest = hashlib.sha256(repr([(row.key, row.bytes, row.etag) for row in rows]).encode()).hexdigest()
+        yield Seen(f"{root.rstrip('/')}/{name}", sum(row.bytes for row in rows), 0, digest)
+
+
+def scan_folder(root: str, problem: Callable[[str], None], below: str = "") -> Iterator[Seen]:
     """All images in the tree at `root`, folder by folder in the order of names; `below` limits it to one folder of the tree.
 
     An image is what has the suffix of one; a zarr is one image. Hidden names, linked folders, outputs of ours and what lies beside them are
@@ -54,13 +86,13 @@ def scan(root: str, problem: Callable[[str], None], below: str = "") -> Iterator
                 if not sibling(entry.path).exists():
                     yield _zarr(entry.path)
             elif suffix != ".tierscale":
-                yield from scan(root, problem, os.path.relpath(entry.path, os.path.abspath(root)))
+                yield from scan_folder(root, problem, os.path.relpath(entry.path, os.path.abspath(root)))
         elif suffix in SUFFIXES and not entry.is_dir():
             yield _file(entry.path)
 
 
 def _file(path: str) -> Seen:
-    """One file. A link that leads nowhere counts as empty: the attempt to enlarge it will say what is wrong with it."""
+    """One file. A link that leads nowhere counts as empty: the attempt to enlarge it will say what is wrong, as with a pipe."""
     try:
         found = os.stat(path)
     except OSError:
@@ -97,8 +129,8 @@ def content_sha256(source: str) -> str | None:
 
 def output_of(source: str, root: str, output_root: str) -> str:
     """Where the enlarged image goes: below the output root as its source lies below the archive's."""
-    inside = Path(source).relative_to(os.path.abspath(root))
-    return str(Path(output_root) / inside.parent / f"{inside.name}.zarr")
+    base = root.rstrip("/") if "://" in root else os.path.abspath(root)
+    return joined(output_root, f"{source.removeprefix(base).lstrip('/')}.zarr")
 
 
 def shown(path: str) -> str:

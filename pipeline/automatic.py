@@ -1,4 +1,4 @@
-"""PCSR's automatic decision (arXiv 2407.21448, section 3.4): thresholds of difficulty, found by k-means and frozen in a plan."""
+"""PCSR's automatic decision ("adaptive decision making", arXiv 2407.21448): thresholds of difficulty, found by k-means and frozen."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -12,8 +12,8 @@ from pipeline.errors import Refused
 from pipeline.grouping import groups
 from pipeline.plan import Plan
 
-# Seconds that an image takes beside its networks: for itself, and for each output pixel (read, stitched, written, halved).
-FIXED, EACH = 2.0, 6e-8
+# Seconds that an output pixel takes beside its networks: to be read, stitched, written and halved.
+EACH = 6e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Time:
 
 def beside(plan: Plan) -> float:
     """Seconds that an image takes beside its networks."""
-    return FIXED + EACH * plane_count(plan.shape[0], plan.colour) * plan.grid.size[0] * plan.grid.size[1] * float(plan.scale) ** 2
+    return EACH * plane_count(plan.shape[0], plan.colour) * plan.grid.size[0] * plan.grid.size[1] * float(plan.scale) ** 2
 
 
 def choice_of(plan: Plan, time: Time | None = None) -> routing.Choice:
@@ -95,21 +95,19 @@ def remarks(plan: Plan) -> list[str]:
     return []
 
 
+def lost(plan: Plan, scores: np.ndarray, routes: np.ndarray) -> float:
+    """dB that routes (tiles,) are predicted to lose against the dearest tier everywhere; scores (tiles, tiers) of a scout."""
+    weights, errors = areas(plan), scores.astype(np.float64)
+    left, best = (
+        float((weights * found).sum()) for found in (np.take_along_axis(errors, routes.reshape(-1, 1), axis=1)[:, 0], errors[:, -1])
+    )
+    return 10 * float(np.log10(max(left, 1e-12) / max(best, 1e-12)))
+
+
 def curve(plan: Plan, scores: np.ndarray, shares: Sequence[float]) -> list[tuple[float, float]]:
-    """What budgets are predicted to lose: share of the dearest cost, and dB below the dearest tier everywhere; cheapest tier first.
-
-    Refused: the scores are plain detail, which is no error.
-    """
-    if plan.scores != "scout":
-        raise Refused("a curve of quality takes a scout, and none was fitted for these tiers; run tierscale scout fit")
+    """What budgets are predicted to lose: share of the dearest cost, and dB below the dearest tier everywhere; cheapest tier first."""
     choice, errors, most = choice_of(plan), scores.astype(np.float64), dearest_cost(plan)
-    weights = areas(plan)
-
-    def left(routes: np.ndarray) -> float:
-        return float((weights * np.take_along_axis(errors, routes[:, None], axis=1)[:, 0]).sum())
-
-    best = left(routing.dearest(errors, choice))
     cheapest = routing.cheapest(errors, choice)
     least = choice.cost_of(cheapest)
     found = [cheapest, *(routing.within(errors, choice, share * most) for share in shares if share * most > least)]
-    return [(choice.cost_of(routes) / most, 10 * float(np.log10(max(left(routes), 1e-12) / max(best, 1e-12)))) for routes in found]
+    return [(choice.cost_of(routes) / most, lost(plan, scores, routes)) for routes in found]

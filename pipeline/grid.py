@@ -7,6 +7,7 @@ so what covers the input once covers the output once, at any scale.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 import numpy as np
 
@@ -74,6 +75,7 @@ def cores(length: int, tile: int) -> list[Span]:
     return [Span(start, min(start + tile, length)) for start in range(0, length, tile)]
 
 
+@lru_cache(maxsize=256)
 def shard_tiles(length: int, tile: int) -> int:
     """Tiles along one side of a shard, for an axis of `length` pixels: the fewest that keep halos small."""
     overheads = {count: _windows_length(length, tile, count) / length for count in SHARD_TILES}

@@ -14,7 +14,7 @@ from pipeline.arrays import array_source
 from pipeline.bounds import check_secrets
 from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
-from pipeline.identity import END, WHOLE_DIGEST
+from pipeline.identity import END, WHOLE_DIGEST, selected
 from pipeline.png import open_png
 from pipeline.raster import open_jpeg2000, open_raster
 from pipeline.raw import open_npy, open_pnm
@@ -95,9 +95,12 @@ def open_image(uri: str | os.PathLike[str], selection: Selection = Selection(), 
     path = os.fspath(uri)
     path = path.removeprefix("file://")
     if "://" in path:
+        check_secrets(path)
         return remote_image(path, selection, max_bytes)
     if os.path.isdir(path):
         return folder_image(path, selection, max_bytes)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise Refused(f"{path}: it is no regular file (a pipe, a device or a socket); copy the image into one")
     with decoding(path, "the file"), open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     name = format_of(head, path)
@@ -143,12 +146,18 @@ def folder_image(path: str, selection: Selection, max_bytes: int | None) -> Sour
 
 
 def remote_image(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A zarr in an object store; files are only read from local disks."""
-    check_secrets(uri)
+    """A zarr or a file in an object store. Zarrs are read in place; a file is fetched, and ingested so that it is fetched seldom."""
     suffix = os.path.splitext(uri.rstrip("/"))[1].lower()
-    if any(suffix in reader.suffixes for reader in READERS.values()):
-        raise Refused(f"{uri}: only zarr is read from an object store; copy the file to a local disk or convert it to OME-Zarr")
-    return open_zarr(uri, selection, max_bytes)
+    if not any(suffix in reader.suffixes for reader in READERS.values()):
+        return open_zarr(uri, selection, max_bytes)
+    from pipeline.fetched import fetched
+
+    with decoding(uri, "the object"):
+        local, listed = fetched(uri)
+    source = open_image(local, selection, max_bytes)
+    source.uri, source.random_access = uri, False
+    source.identify = lambda: {"format": "object", "bytes": listed.bytes, "etag": listed.etag, "selection": selected(selection)}
+    return source
 
 
 def open_array(array: Any, axes: str) -> Source:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +10,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from pipeline.errors import Damaged, Refused
+from pipeline.places import place, remove_tree, zarr_store
 from pipeline.source import Source, one_line
 from pipeline.store import DENIED, storage_failure
 from pipeline.zarrs import INGESTED
@@ -35,7 +34,7 @@ def ingest(source: Source, path: str, *, chunk: int = CHUNK, progress: Progress 
     kept = described(source)
     try:
         array = zarr.create_array(
-            path,
+            zarr_store(path),
             shape=source.shape,
             chunks=(source.shape[0], chunk, chunk),
             dtype=source.dtype,
@@ -50,7 +49,7 @@ def ingest(source: Source, path: str, *, chunk: int = CHUNK, progress: Progress 
                 progress(done, total)
         array.update_attributes({INGESTED: {**kept, "complete": True}})
     except Exception as error:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(place(path))
         if isinstance(error, OSError):
             if error.errno in DENIED:
                 raise storage_failure(path, error) from error
@@ -61,8 +60,8 @@ def ingest(source: Source, path: str, *, chunk: int = CHUNK, progress: Progress 
 def rows_done(path: str) -> tuple[int, int]:
     """(rows of chunks that are written, all) of a copy under way in a local folder; (0, 1) before it is begun. Reads names, no pixels."""
     try:
-        array = zarr.open_array(path, mode="r")
-        begun = [int(name) for name in os.listdir(os.path.join(path, "c", "0"))]
+        array = zarr.open_array(zarr_store(path), mode="r")
+        begun = [int(entry.name) for entry in (place(path) / "c" / "0").iterdir()]
     except FileNotFoundError:
         return 0, 1
     return max(begun, default=0), -(-array.shape[1] // array.chunks[1])
@@ -82,10 +81,11 @@ def described(source: Source) -> dict[str, Any]:
 
 def already(source: Source, path: str) -> bool:
     """Whether `path` holds a complete copy of this source. Clears away what an interrupted ingest left; refuses to touch anything else."""
-    if not os.path.lexists(path) or (os.path.isdir(path) and not os.listdir(path)):
+    where = place(path)
+    if not (where.exists() or where.is_symlink()) or (where.is_dir() and not next(iter(where.iterdir()), None)):
         return False
     try:
-        node = zarr.open(path, mode="r")
+        node = zarr.open(zarr_store(path), mode="r")
         kept = node.attrs.get(INGESTED) if isinstance(node, zarr.Array) else None
     except Exception as error:  # whatever lies there, it is no zarr array of ours
         raise Refused(f"{path}: it exists and is no copy made by tierscale ({one_line(error)}); choose another place") from error
@@ -93,7 +93,7 @@ def already(source: Source, path: str) -> bool:
         raise Refused(f"{path}: it exists and is no copy made by tierscale; choose another place")
     if kept.get("complete") and kept.get("identity") == source.identity:
         return True
-    shutil.rmtree(path)
+    remove_tree(where)
     return False
 
 

@@ -17,6 +17,7 @@ from pipeline.errors import Refused
 from pipeline.found import Found
 from pipeline.grid import tile_length
 from pipeline.ingest import CHUNK
+from pipeline.places import ObjectPath, place
 from pipeline.plan import Plan
 from pipeline.store import bytes_at, level_sizes
 from pipeline.zarrs import AT_ONCE
@@ -77,6 +78,8 @@ def disk(plan: Plan) -> int:
 
 def check_disk(plan: Plan, output: str) -> None:
     """Refuse an output that has no chance to fit: images shrink to a fifth at the best. What lies there now makes room."""
+    if isinstance(place(output), ObjectPath):
+        return
     folder = Path(output).resolve().parent
     while not folder.exists():
         folder = folder.parent
@@ -103,7 +106,7 @@ def outlook(plan: Plan, found: Found, workers: int) -> dict[str, Any]:
         "cost_share": cost / dearest,
         "memory_bytes": memory(plan, found, workers),
         "disk_bytes": disk(plan),
-        "seconds_estimate": round(beside(plan) + cost / (_speed() * workers), 1),
+        "seconds_estimate": round(2.0 + beside(plan) + cost / (_speed() * workers), 1),
         "tile": plan.tile,
         "halo": plan.halo,
         "halo_overhead": dearest / bare - 1,

@@ -65,6 +65,7 @@ class Options:
     0 and 1. region: x, y, width, height of a crop of the input. nodata: value that marks missing pixels, beside what the file says.
     exact_statistics: tiers that decide by statistics of the image look at all of it, at full price, and not at a sample.
     lose: dB that policy quality may lose. deadline: seconds that policy deadline may take. scout: file of a scout, beside those known.
+    pooled: the budget is that of a whole archive, which this image has its part of.
     """
 
     scale: Fraction = Fraction(4)
@@ -86,6 +87,7 @@ class Options:
     lose: float | None = None
     deadline: float | None = None
     scout: str | None = None
+    pooled: bool = False
 
     def __post_init__(self) -> None:
         from pipeline.routing import POLICIES

@@ -75,6 +75,7 @@ def draft_of(image: Source, options: Options, device: str) -> tuple[Plan, Found]
             "name": options.policy,
             "budget": options.budget,
             "threshold": options.threshold,
+            "pooled": options.pooled,
             "lose": options.lose,
             "deadline": options.deadline,
             "scout": None if scout is None else scout.weights,

@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import Damaged, Held, Refused
+from pipeline.places import ObjectPath, Place
 from pipeline.plan import Plan
 from pipeline.store import sibling, storage_failure
 
@@ -31,17 +33,25 @@ log = logging.getLogger(__name__)
 Key = tuple[int, int, int]
 # What file systems say that know no hard links.
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+# Objects that are read at a time.
+AT_ONCE = 16
 # A lease that was not renewed for this many seconds is taken over.
 LEASE_SECONDS = 120.0
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Place, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
     write_bytes(path, json.dumps(content, indent=1).encode())
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Place, content: bytes) -> None:
     """Write a file whole or not at all."""
+    if isinstance(path, ObjectPath):
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise storage_failure(str(path), error) from error
+        return
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,9 +127,9 @@ class Folder:
 
     def receipts(self, plan: str) -> Iterator[Receipt]:
         """All receipts of one plan; what cannot be read counts as absent, and its shard is done again."""
-        for file in sorted((self.path / "receipts").glob("*/*.json")):
+        for text in _texts(sorted((self.path / "receipts").glob("*/*.json"))):
             try:
-                plain = json.loads(file.read_text())
+                plain = json.loads(text)
                 plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
                 receipt = Receipt(**{**plain, "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])})
             except (ValueError, KeyError, TypeError):
@@ -133,6 +143,15 @@ class Folder:
             return json.loads((self.path / name).read_text())
         except (FileNotFoundError, ValueError):
             return None
+
+
+def _texts(files: list[Any]) -> Iterator[str]:
+    """Contents of files, in order; of objects, many are asked for at a time, because each takes its way."""
+    if files and isinstance(files[0], ObjectPath):
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="receipts") as readers:
+            yield from readers.map(ObjectPath.read_text, files)
+    else:
+        yield from (file.read_text() for file in files)
 
 
 class Lease:
@@ -167,6 +186,9 @@ class Lease:
 
     def _take(self) -> None:
         """Put our lease in the place of none or of a dead one."""
+        if isinstance(self.file, ObjectPath):
+            self._take_object(self.file)
+            return
         mine = self.file.with_name(f"lease.{self.owner['token']}.tmp")
         write_json(mine, {**self.owner, "renewed": self.clock()})
         try:
@@ -178,6 +200,19 @@ class Lease:
         finally:
             mine.unlink(missing_ok=True)
         raise Held(f"another run took {self.file} at this moment; wait for it to end")
+
+    def _take_object(self, file: ObjectPath) -> None:
+        """The same in an object store, which puts an object only where there is none, or in the place of a known one."""
+        mine = json.dumps({**self.owner, "renewed": self.clock()}).encode()
+        for _ in range(2):
+            if file.create(mine):
+                return
+            with contextlib.suppress(FileNotFoundError):
+                etag = file.head().etag
+                self._refuse_living(self._held())
+                if file.exchange(mine, etag):
+                    return
+        raise Held(f"another run took {file} at this moment; wait for it to end")
 
     def _clear(self) -> None:
         """Take a dead lease away; one that another run put in its place meanwhile is put back."""
@@ -212,7 +247,7 @@ class Lease:
                 log.warning("the lease could not be renewed: %s", error)
 
 
-def _lease_in(file: Path) -> dict[str, Any] | None:
+def _lease_in(file: Place) -> dict[str, Any] | None:
     """Whose lease a file is; None where there is none or a crash tore it."""
     try:
         held = json.loads(file.read_text())

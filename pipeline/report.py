@@ -14,6 +14,7 @@ from pipeline import routing, store
 from pipeline.facts import PhotoFacts
 from pipeline.grid import Rect, Span
 from pipeline.ome import MICROSCOPE_COLOURS
+from pipeline.places import Place, place
 from pipeline.plan import Plan
 from pipeline.receipts import Receipt, write_bytes, write_json
 
@@ -36,7 +37,7 @@ TILES = pa.schema(
 )
 
 
-def write_tiles(folder: Path, plan: Plan, scores: np.ndarray, receipts: Sequence[Receipt] = ()) -> None:
+def write_tiles(folder: Place, plan: Plan, scores: np.ndarray, receipts: Sequence[Receipt] = ()) -> None:
     """The tile table, rows in reading order; cost and milliseconds are 0 until receipts tell them. scores: (tiles, tiers)."""
     assert plan.routes is not None
     rows, columns = plan.grid.tiles
@@ -72,9 +73,10 @@ def write_tiles(folder: Path, plan: Plan, scores: np.ndarray, receipts: Sequence
     write_bytes(folder / "tiles.parquet", sink.getvalue().to_pybytes())
 
 
-def read_scores(folder: Path, tiers: int) -> np.ndarray:
+def read_scores(folder: Place, tiers: int) -> np.ndarray:
     """Predicted errors from the tile table: (tiles, tiers)."""
-    column = pq.read_table(folder / "tiles.parquet", columns=["predicted_mse"])["predicted_mse"]
+    table = pa.BufferReader((folder / "tiles.parquet").read_bytes())
+    column = pq.read_table(table, columns=["predicted_mse"])["predicted_mse"]
     return np.array(column.to_pylist(), np.float32).reshape(-1, tiers)
 
 
@@ -97,16 +99,17 @@ def close(
 def draw(output: str, plan: Plan) -> None:
     """Write the preview and the routing map. This reads pixels, if few: it is work for a worker, not for the driver."""
     picture = preview(output, plan)
-    _save(picture, store.sibling(output) / "preview.png")
-    _save(routing_map(picture, plan), store.sibling(output) / "routing.png")
+    save_picture(picture, store.sibling(output) / "preview.png")
+    save_picture(routing_map(picture, plan), store.sibling(output) / "routing.png")
 
 
-def _save(picture: Image.Image, path: Path) -> None:
+def save_picture(picture: Image.Image, path: str | Place) -> None:
+    """Write a PNG whole or not at all."""
     import io
 
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+    write_bytes(place(str(path)), buffer.getvalue())
 
 
 def preview(output: str, plan: Plan) -> Image.Image:
@@ -163,9 +166,8 @@ def _stretched(channel: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8)
 
 
-def routing_map(picture: Image.Image, plan: Plan) -> Image.Image:
-    """The tier of every tile as a tint over the picture, with a legend below."""
-    assert plan.routes is not None
+def laid_over(picture: Image.Image, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What maps of the tiles are drawn on: the picture in grey (h, w), at least 480 wide, and the row and column of tiles of its pixels."""
     base = np.asarray(picture.convert("RGBA").convert("L"), np.float32)
     wide = max(480, picture.width)
     if picture.width < wide:
@@ -173,6 +175,13 @@ def routing_map(picture: Image.Image, plan: Plan) -> Image.Image:
     height, width = base.shape
     rows = np.minimum((np.arange(height) + 0.5) / height * plan.grid.size[0] // plan.tile, plan.grid.tiles[0] - 1).astype(int)
     columns = np.minimum((np.arange(width) + 0.5) / width * plan.grid.size[1] // plan.tile, plan.grid.tiles[1] - 1).astype(int)
+    return base, rows, columns
+
+
+def routing_map(picture: Image.Image, plan: Plan) -> Image.Image:
+    """The tier of every tile as a tint over the picture, with a legend below."""
+    assert plan.routes is not None
+    base, rows, columns = laid_over(picture, plan)
     tints = np.array([TINTS[index % len(TINTS)] for index in _spread(len(plan.tiers))], np.float32)
     colour = tints[plan.routes[rows][:, columns]]
     mixed = 0.55 * base[..., None] + 0.45 * colour

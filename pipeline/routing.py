@@ -14,8 +14,6 @@ import numpy as np
 VISIBLE = 1 / 255
 # Halvings of an interval of prices; after these its ends are equal, and what their routes differ in are ties.
 HALVINGS = 50
-# Tiles that routes at neighbouring prices may differ in; these are then looked at one by one.
-FEW = 16
 HIGHEST = 1e200
 
 CostOf = Callable[[np.ndarray], float]
@@ -231,7 +229,7 @@ def bracket(errors: np.ndarray, choice: Choice, fits: Callable[[np.ndarray], boo
     low, high = centre / ratio, centre * ratio
     over, under = at(low), at(high)
     for _ in range(HALVINGS):
-        if np.count_nonzero(under != over) <= FEW:
+        if np.abs(under - over).sum() <= 1:
             break
         middle = (low * high) ** 0.5
         routes = at(middle)

@@ -4,7 +4,6 @@ The driver touches coordinates and receipts, never pixels.
 """
 
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -25,10 +24,14 @@ from pipeline.flight import Flight, Progress, silent
 from pipeline.found import Found, check_unchanged
 from pipeline.ingest import rows_done
 from pipeline.ome import ome_attributes
+from pipeline.places import place, remove_tree
 from pipeline.plan import Options, Plan, differences
 from pipeline.pool import Pool
 from pipeline.prepass import Prepass
 from pipeline.receipts import Folder, Key, Lease, Receipt, write_json
+
+# Budgets that a plan tells the quality of.
+SHARES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Run:
         """The plan to go on with; None: there is none, or it will be overwritten. Refused: not our output, or planned otherwise."""
         output = self.request.output
         if not self.folder.exists():
-            if Path(output).exists():
+            if place(output).exists():
                 raise Refused(f"{output} exists and was not made by tierscale; choose another output, or move it away")
             return None
         try:
@@ -192,7 +195,7 @@ class Run:
         """Make the empty arrays, unless an earlier run did. Refused: something that is not this plan's output is in their place."""
         if not store.made(self.request.output, plan.digest, len(store.level_sizes(plan.grid.hr_size))):
             # Receipts go first: an empty array must never stand beside receipts that say it is full.
-            shutil.rmtree(self.folder.path / "receipts", ignore_errors=True)
+            remove_tree(self.folder.path / "receipts")
             dtype, grid = np.dtype(plan.dtype), plan.grid
             assert plan.levels is not None
             attributes = ome_attributes(
@@ -291,7 +294,7 @@ class Run:
         self.pool.submit("draw", self.pool.share(plan), self.request.output).result()
         report.close(self.request.output, plan, receipts, self.summary("done"), facts.hr_facts, self.notes)
         if facts.needs_ingest and not self.request.keep_source:
-            shutil.rmtree(self.folder.path / "source.zarr", ignore_errors=True)
+            remove_tree(self.folder.path / "source.zarr")
 
     def summary(self, status: str, error: str | None = None) -> dict[str, Any]:
         """What --json prints and the result table holds."""
@@ -331,15 +334,24 @@ def shard_keys(plan: Plan) -> list[Key]:
 
 
 def plan_only(request: Request, pool: Pool, progress: Progress = silent) -> tuple[Plan, dict[str, Any]]:
-    """The plan of a request and what it will take; nothing is written to the output."""
+    """The plan of a request and what it will take; nothing is written to the output.
+
+    Beside outlook(), where a scout knows the tiers: "lost", dB against the dearest tier everywhere that the plan is predicted to lose, and
+    "curve", the same for budgets: [share of the dearest cost, dB].
+    """
     prepare.check_paths(request.source, request.output)
     run = Run(request, pool, progress)
     draft, facts = prepare.draft(request.source, request.options, request.max_memory, pool.device, pool.width)
     plan = run.stored(draft)
     if plan is None:
         with tempfile.TemporaryDirectory(prefix="tierscale-") as folder:
-            plan, _ = run.prepass(draft, facts, Path(folder))
+            plan, found = run.prepass(draft, facts, Path(folder))
+    else:
+        found = report.read_scores(run.folder.path, len(plan.tiers))
     run.plan = plan
     run.notes.extend(facts.notes)
     run.seconds["total"] = time.perf_counter() - run.began
-    return plan, {**run.summary("done"), **needs.outlook(plan, facts, pool.width)}
+    predicted: dict[str, Any] = {"lost": None, "curve": None}
+    if plan.scores == "scout" and plan.routes is not None:
+        predicted = {"lost": choosing.lost(plan, found, plan.routes), "curve": choosing.curve(plan, found, SHARES)}
+    return plan, {**run.summary("done"), **needs.outlook(plan, facts, pool.width), **predicted}

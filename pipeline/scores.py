@@ -3,13 +3,13 @@
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.places import Place
 from pipeline.plan import Plan, plain_levels, read_levels
 from pipeline.receipts import write_bytes
 
@@ -24,7 +24,7 @@ def basis(plan: Plan) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def keep(folder: Path, plan: Plan, scores: np.ndarray) -> None:
+def keep(folder: Place, plan: Plan, scores: np.ndarray) -> None:
     """Store scores (tiles, tiers) with the levels and whole-image values of a plan that is not routed yet."""
     assert plan.levels is not None and plan.given is not None
     about = {"basis": basis(plan), "levels": plain_levels(plan.levels), "given": [dict(names) for names in plan.given]}
@@ -35,10 +35,10 @@ def keep(folder: Path, plan: Plan, scores: np.ndarray) -> None:
     write_bytes(folder / NAME, sink.getvalue().to_pybytes())
 
 
-def kept(folder: Path, draft: Plan) -> tuple[Plan, np.ndarray] | None:
+def kept(folder: Place, draft: Plan) -> tuple[Plan, np.ndarray] | None:
     """The plan and scores that were kept of a draft; None: there are none, or of another draft."""
     try:
-        table = pq.read_table(folder / NAME)
+        table = pq.read_table(pa.BufferReader((folder / NAME).read_bytes()))
         about: dict[str, Any] = json.loads(table.schema.metadata[MARK])
     except (FileNotFoundError, KeyError, TypeError, ValueError, pa.ArrowException):
         return None

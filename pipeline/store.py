@@ -5,7 +5,6 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
@@ -18,6 +17,8 @@ from zarr.storage import MemoryStore
 
 from pipeline.errors import Damaged, Full, Refused
 from pipeline.grid import Rect, Span
+from pipeline.object_store import as_os_error
+from pipeline.places import ObjectPath, Place, place, remove_tree, zarr_store
 
 # What file systems say where nothing may be written.
 DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -57,7 +58,7 @@ def create(
 ) -> None:
     """Make the group and the arrays of all levels, still empty."""
     with _errors(path):
-        group = zarr.open_group(path, mode="w", zarr_format=3, attributes=attributes)
+        group = zarr.open_group(zarr_store(path), mode="w", zarr_format=3, attributes=attributes)
         for level, (height, width) in enumerate(level_sizes((shape[1], shape[2]))):
             group.create_array(
                 str(level),
@@ -73,17 +74,17 @@ def create(
 
 def made(path: str, plan: str, levels: int) -> bool:
     """Whether the arrays of a plan's output are there. Refused: something else is in their place; we never delete what is not ours."""
-    if not os.path.exists(path):
+    if not place(path).exists():
         return False
     if _plan_of(path) != plan:
         raise Refused(f"{path} is not the output that its plan in {sibling(path)} made; move it away, or choose another output")
-    return all(os.path.exists(os.path.join(path, str(level), "zarr.json")) for level in range(levels))
+    return all((place(path) / str(level) / "zarr.json").exists() for level in range(levels))
 
 
 def _plan_of(path: str) -> str | None:
     """Digest of the plan that a zarr group says it was made by; None where it says nothing or is no group."""
     try:
-        ours = zarr.open_group(path, mode="r").attrs.get("tierscale")
+        ours = zarr.open_group(zarr_store(path), mode="r").attrs.get("tierscale")
     except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
         return None
     return str(ours["plan"]) if isinstance(ours, dict) and "plan" in ours else None
@@ -92,7 +93,7 @@ def _plan_of(path: str) -> str | None:
 def open_level(path: str, level: int, mode: str = "r") -> zarr.Array:
     """One pyramid level as a zarr array (c, y, x)."""
     with _errors(path):
-        array = zarr.open_array(f"{path}/{level}", mode=mode)
+        array = zarr.open_array(zarr_store(path), path=str(level), mode=mode)
     return array
 
 
@@ -192,7 +193,7 @@ def half(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
 
 def check_ours(path: str) -> None:
     """Refuse to replace what lies at `path` if it does not say that we made it."""
-    if os.path.lexists(path) and _plan_of(path) is None:
+    if (os.path.lexists(path) if "://" not in path else place(path).exists()) and _plan_of(path) is None:
         raise Refused(f"{path} was not made by tierscale and is left alone; choose another output, or move it away")
 
 
@@ -201,23 +202,29 @@ def remove(path: str, keep: Sequence[str]) -> None:
     check_ours(path)
     folder = sibling(path)
     with _errors(path):
-        if os.path.exists(path):
+        if "://" in path:
+            # What says that it is ours goes last.
+            remove_tree(place(path), last="zarr.json")
+        elif os.path.exists(path):
             # Renamed first: half of an output under its name would not be known as ours any more.
             shutil.rmtree(folder / "replaced", ignore_errors=True)
             os.rename(path, folder / "replaced")
         for entry in list(folder.iterdir()) if folder.exists() else []:
             if entry.name not in keep:
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+                remove_tree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
 def bytes_at(path: str) -> int:
     """Bytes of all files of an output."""
-    return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
+    where = place(path)
+    if isinstance(where, ObjectPath):
+        return sum(entry.bytes for entry in where.listed())
+    return sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
 
 
-def sibling(path: str) -> Path:
+def sibling(path: str) -> Place:
     """The folder beside an output that holds plan, receipts, tables and pictures."""
-    return Path(f"{path.rstrip('/')}.tierscale")
+    return place(f"{path.rstrip('/')}.tierscale")
 
 
 class _errors:
@@ -230,6 +237,7 @@ class _errors:
         return None
 
     def __exit__(self, kind, error, trace) -> None:  # type: ignore[no-untyped-def]
+        error = as_os_error(error, self.path) or error
         if isinstance(error, FileNotFoundError):
             raise Refused(f"{self.path} does not exist or is no zarr of ours") from error
         if isinstance(error, OSError):

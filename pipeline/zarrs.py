@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import zarr
-from zarr.core.sync import sync
 
 from pipeline import samples as arithmetic
 from pipeline.arrays import PLAIN_COLOURS, ArrayPixels, check_size, guessed_axes
 from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.identity import folder_identity, selected
+from pipeline.places import ObjectPath, place, zarr_store
 from pipeline.source import Alpha, Colour, Selection, Source, check_decode, decoding, ingest_bytes
 
 # Attribute under which an ingested copy keeps what its source said.
@@ -52,7 +51,7 @@ def open_zarr(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     """A zarr v2 or v3 array, an OME-Zarr image, or a copy that `ingest` made."""
     with decoding(uri), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        node = zarr.open(uri, mode="r")
+        node = zarr.open(zarr_store(uri), mode="r")
         kept = node.attrs.get(INGESTED) if isinstance(node, zarr.Array) else None
         if isinstance(kept, Mapping):
             return reopened(uri, node, kept)
@@ -68,7 +67,7 @@ def open_zarr(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         check_decode(uri, needed, max_bytes)
     colour, alpha = found.colour
     told = (*found.notes, *notes, *((note,) if note else ()))
-    identify = partial(zarr_identity, uri, node, selection)
+    identify = partial(zarr_identity, uri, selection)
     return Source(uri, pixels.shape, dtype, colour, alpha, None, nearby, needed, identify, found.facts, told, pixels)
 
 
@@ -218,17 +217,12 @@ def chosen_planes(found: Found, selection: Selection, uri: str) -> tuple[dict[st
     return at, tuple(notes)
 
 
-def zarr_identity(uri: str, node: Any, selection: Selection) -> dict[str, str | int]:
-    """Identity of a zarr: by its files where it lies in a folder, else by the keys and sizes in its store."""
-    if os.path.isdir(uri):
+def zarr_identity(uri: str, selection: Selection) -> dict[str, str | int]:
+    """Identity of a zarr: by its files where it lies in a folder, else by the names, sizes and etags of its objects."""
+    where = place(uri)
+    if not isinstance(where, ObjectPath):
         return folder_identity(uri, "zarr", selection)
-    store, prefix = node.store_path.store, node.store_path.path
-
-    async def listing() -> list[tuple[str, int]]:
-        return sorted([(key, await store.getsize(key)) async for key in store.list_prefix(prefix)])
-
-    entries = sync(listing())
-    digest = hashlib.sha256(repr(entries).encode())
-    digest.update(repr(node.metadata).encode())
-    total = sum(size for _, size in entries)
+    entries = where.listed()
+    digest = hashlib.sha256(repr([(entry.key, entry.bytes, entry.etag) for entry in entries]).encode())
+    total = sum(entry.bytes for entry in entries)
     return {"format": "zarr", "bytes": total, "selection": selected(selection), "sha256_listing": digest.hexdigest()}

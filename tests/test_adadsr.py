@@ -186,7 +186,7 @@ def test_the_published_counter_does_not_widen_where_the_first_convolution_is_nee
     depths[0, 5, 5] = 1.5
     assert upscaler.published_cost(depths) - nothing == 2 * 2 * 9 * 8 * 8, "one place, two blocks, two convolutions each"
     full = upscaler.published_cost(torch.full((1, 16, 16), 9.0))
-    assert full + residual == upscaler.plain.count(16, 16) + upscaler.method.predictor.cost * 256
+    assert full + residual == upscaler.plain.count(16, 16, streamed=False) + upscaler.method.predictor.cost * 256
 
 
 def test_weights_come_back_with_their_table(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """AnySR under the contract, on small networks with random weights: narrow runs, any scale, windows on their own."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from models.cost import executed
 from models.nearest import axes
 from models.resample import multiply_adds, resample
 from models.slim import tap_sums, with_scale
+from models.train.calibrate import calibrate
 from models.upscaler import Placement
 from models.weights import Blueprint, Checkpoint, write_checkpoint
 from tests.reference_file import read_reference
@@ -145,6 +147,9 @@ def test_a_file_comes_back_with_a_counted_table_and_no_measuring(tmp_path: Path)
     assert again.efforts == upscaler.efforts
     place = whole(x, Fraction(5, 2))
     assert torch.equal(again(x, place, 0.7).pixels, upscaler(x, place, 0.7).pixels)
+    written = calibrate(f"file:{path}", tmp_path)
+    assert written == replace(upscaler.counted, weights=models.digest(f"file:{path}"))
+    assert models.load(f"file:{path}").efforts == written
 
 
 def test_bad_requests_are_refused() -> None:

@@ -16,8 +16,10 @@ from models import ape, edsr
 from models.ape import Ape, ApeUpscaler
 from models.cost import executed
 from models.efforts import Efforts, write_efforts
+from models.fused import settle
 from models.plain import PlainUpscaler
 from models.rcan import Rcan
+from models.stages import feed
 from models.train.plain import predict
 from models.upscaler import Placement
 from models.vdsr import Vdsr
@@ -166,7 +168,7 @@ def test_the_tables_of_the_published_code_count_convolutions_up_to_the_exit() ->
     upscaler = ApeUpscaler(method, Blueprint("ape", 4, {}, MEAN))
     assert upscaler.published_cost(48, 48, 0) == pytest.approx(31.54e9, rel=1e-3)
     assert upscaler.published_cost(48, 48, -1) == pytest.approx(115.83e9, rel=1e-3)
-    assert upscaler.spent(48, 48, 1) == upscaler.published_cost(48, 48, 1) + 2 * 256
+    assert upscaler.spent(48, 48, 1, streamed=False) == upscaler.published_cost(48, 48, 1) + 2 * 256
 
 
 def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
@@ -272,6 +274,26 @@ def test_rcan_in_one_piece_gives_what_the_trained_form_gives(scale: int, size: t
         assert torch.equal(made.pixels[1:], upscaler(x[1:], whole(x[1:], scale)).pixels)
     assert made.spent[0].item() == executed(lambda: upscaler(x[:1], whole(x[:1], scale)))
     assert upscaler.count(*size, streamed=False) == executed(lambda: upscaler._enlarge(x[:1], streamed=False))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (6, 1), (2, 2), (3, 9), (40, 33)])
+def test_a_composed_end_is_the_end_up_to_all_four_edges(scale: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    tail, x = edsr.Tail(scale, 8), torch.randn(1, 8, *size)
+    for module in tail.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.bias)  # type: ignore[arg-type]
+    settle(tail)
+    with torch.inference_mode():
+        made = torch.cat(list(feed(tail.stream(), x.contiguous(memory_format=torch.channels_last), 3)), dim=2)
+        torch.testing.assert_close(made, tail(x), atol=1e-5, rtol=1e-5)
+        rows = tail.stream()  # a few rows at a time
+        pieces = [rows.push(piece, False) for piece in x.split(3, dim=2)[:-1]] if size[0] > 3 else []
+        pieces.append(rows.push(x.split(3, dim=2)[-1], True))
+        torch.testing.assert_close(torch.cat(pieces, dim=2), made, atol=1e-5, rtol=1e-5)
+    assert tail.weights is not None and tail.weights.shape == (4, 4, 3 * scale**2, 8, 5, 5)
+    assert not [name for name in tail.state_dict() if "weights" in name], "what is composed is not stored"
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])

@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import models
+from models import cut
 from models.classsr import STEP, TILE, ClassSr, ClassSrUpscaler, build, published
 from models.cost import executed
 from models.cut import Cut, fades, starts
 from models.efforts import Efforts
+from models.plain import PlainUpscaler
 from models.resample import multiply_adds, resample
 from models.upscaler import Placement
 from models.weights import Blueprint, Checkpoint, write_checkpoint
@@ -97,15 +101,15 @@ def test_each_tile_is_what_its_branch_makes_of_it_in_the_trained_form(branch: st
     upscaler, x = make(branch, residual=residual), photo(60, 88)
     with torch.inference_mode():
         made = upscaler(x, whole(x), given={"bias": 0.0})
-        cut = Cut(whole(x), 60, 88, TILE, STEP)
-        wanted, tiles = torch.zeros_like(made.pixels), cut.tiles(x)
+        window = Cut(whole(x), 60, 88, TILE, STEP)
+        wanted, tiles = torch.zeros_like(made.pixels), window.tiles(x)
         classes = upscaler.classifier(tiles).argmax(dim=1)
         assert len(set(classes.tolist())) > 1, "this test is about a choice"
         for index, tile in enumerate(tiles):
             plain = upscaler.branches[int(classes[index])]
             enlarged = plain.network(tile[None] - plain.mean)[0]
             enlarged += plain.mean if residual is None else resample(tile[None], whole(tile[None]), residual)[0]
-            cut.add(wanted, index, enlarged)
+            window.add(wanted, index, enlarged)
     torch.testing.assert_close(made.pixels, wanted, atol=1e-4, rtol=1e-4)
     assert made.choice is not None and made.choice.shape == (1, 60, 88)
     assert set(made.choice.unique().tolist()) == set(classes.tolist())
@@ -190,6 +194,35 @@ def test_tiled_equals_whole(tile: int, tmp_path: Path) -> None:
     with torch.inference_mode():
         wanted = upscaler(torch.from_numpy(image[None]), whole(torch.from_numpy(image[None]))).pixels[0].numpy()
     np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_tiles_do_not_show_where_one_network_makes_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps in overlaps, over those one input pixel beside, are at most 1.05 times what the whole image has there anyway."""
+    plain = models.load("fsrcnn-x4")
+    assert isinstance(plain, PlainUpscaler)
+    network = ClassSr(4, "fsrcnn", [plain.blueprint.arguments] * 2)
+    for branch in network.branches:
+        branch.load_state_dict(plain.network.state_dict())
+    upscaler = ClassSrUpscaler(network, plain.blueprint)
+    x = torch.from_numpy(skimage.data.coffee()[100:260, 150:360].copy()).permute(2, 0, 1)[None].float() / 255
+
+    def steps(pixels: Tensor) -> Tensor:
+        """By place in the overlap, from its first line between input pixels to its last."""
+        places = [range(4 * start, 4 * (start + TILE - STEP) + 1, 4) for start in starts(0, 210, 210, TILE, STEP)[1:-1]]
+        taken = torch.tensor(
+            [[pixels[0, :, :, at - 5 : at + 5].diff(dim=2).abs().mean(dim=(0, 1)).tolist() for at in one] for one in places]
+        )
+        return taken[..., 4].mean(dim=0) / taken[..., [0, 8]].mean(dim=(0, 2))
+
+    def averaged(first: list[int], side: int, length: int, scale: int) -> Tensor:
+        inside = torch.stack([fades([start], side, length, scale)[0] for start in first])
+        return inside / inside.sum(dim=0).clamp(min=1)
+
+    with torch.inference_mode():
+        there_anyway = steps(plain(x, whole(x, 4)).pixels)
+        assert (steps(upscaler(x, whole(x, 4)).pixels) / there_anyway).max() <= 1.05
+        monkeypatch.setattr(cut, "fades", averaged)
+        assert (steps(upscaler(x, whole(x, 4)).pixels) / there_anyway).max() > 1.05, "a plain average shows"
 
 
 def test_the_trained_form_mixes_branches_by_probability() -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import zarr
+from PIL import Image
 
 import models
 from jobs.cli import main
@@ -22,6 +24,8 @@ from pipeline.colour import Levels
 from pipeline.errors import Refused
 from pipeline.images import open_array
 from pipeline.plan import Options, Plan
+from pipeline.pool import LocalPool
+from pipeline.run import Request, Run
 from pipeline.upscale import enlarge_array
 from tests.reference_file import read_reference
 from tests.test_pcsr import make, smooth
@@ -217,3 +221,19 @@ def test_executed_cost_on_other_photos_is_what_was_asked_for(shared: Path, tmp_p
         with torch.inference_mode():
             executed = np.mean([(upscaler(x, place, effort).spent / upscaler(x, place).spent).item() for x in others])
         assert effort - 0.10 <= executed <= effort + 0.05, (effort, executed)
+
+
+def test_a_run_freezes_what_an_array_in_memory_gets(stored: str, tmp_path: Path) -> None:
+    image, output = picture(70, 60), str(tmp_path / "out.zarr")
+    Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "photo.png")
+    options = Options(tiers=("bicubic", f"{stored}@0.7", f"{stored}@auto"), policy="budget", budget=0.8, tile=24)
+    with LocalPool(1) as pool:
+        run = Run(Request(str(tmp_path / "photo.png"), output, options), pool)
+        summary = run.carry_out()
+    made = enlarge_array(image, options)
+    assert run.plan is not None and run.plan.given == made.plan.given
+    assert made.plan.given is not None
+    assert [sorted(names) for names in made.plan.given] == [[], ["k"], ["threshold"]]
+    np.testing.assert_array_equal(zarr.open_array(f"{output}/0", mode="r")[:], made.pixels)
+    assert summary["tiles"].keys() == {"bicubic", f"{stored}@0.7", f"{stored}@auto"}
+    assert summary["cost"] == pytest.approx(made.cost)

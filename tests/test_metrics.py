@@ -54,11 +54,11 @@ def value(text, name, **tags):
 def test_prometheus_sees_tiles_shards_seconds_queue_and_bytes(embedded):
     text, summary = embedded["metrics"], embedded["summary"]
     assert value(text, "ray_tierscale_tiles_total", tier="bicubic") == summary["tiles"]["bicubic"] == 81
-    assert value(text, "ray_tierscale_shards_total", level="0") == summary["shards"]["total"] == 9
+    assert value(text, "ray_tierscale_shards_total", level="0") == summary["shards"]["total"]
     assert value(text, "ray_tierscale_bytes_total") == 3 * 800 * 800
     for stage in ("read", "enlarge", "stitch", "write"):
-        assert value(text, "ray_tierscale_shard_seconds_count", stage=stage) == 9
-        assert value(text, "ray_tierscale_shard_seconds_bucket", stage=stage, le="+Inf") == 9
+        assert value(text, "ray_tierscale_shard_seconds_count", stage=stage) == summary["shards"]["total"]
+        assert value(text, "ray_tierscale_shard_seconds_bucket", stage=stage, le="+Inf") == summary["shards"]["total"]
     assert value(text, "ray_tierscale_workers", kind="light") == 1 and "ray_tierscale_queue_depth" in text
     assert 0 <= value(text, "ray_tierscale_busy_share", device="cpu") <= 1
 

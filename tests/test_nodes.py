@@ -14,7 +14,8 @@ from PIL import Image
 
 from cluster import calls
 from cluster.session import marked, session
-from pipeline.errors import Refused
+from pipeline.errors import Damaged, Refused
+from pipeline.images import Selection
 from pipeline.plan import Options
 from pipeline.pool import LocalPool
 from pipeline.run import Request, Run
@@ -147,3 +148,13 @@ def test_a_worker_that_stands_still_holds_nothing_up(nodes, source, plain, tmp_p
                 os.kill(process.pid, signal.SIGCONT)
     np.testing.assert_array_equal(pixels, plain)
     assert time.monotonic() - began < 200
+
+
+@pytest.mark.slow
+def test_a_file_that_keeps_its_decoder_busy_is_given_up(nodes, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(calls, "DECODE_SECONDS", 0.001)
+    with session(nodes.address, "auto", "cpu") as pool:
+        with pytest.raises(Damaged, match=r"stars\.png: decoding it took more than 0 s and was given up"):
+            pool.submit("ingest", str(source), Selection(), str(tmp_path / "copy.zarr"), None).result(timeout=60)
+        monkeypatch.setattr(calls, "DECODE_SECONDS", 100.0)
+        pool.submit("ingest", str(source), Selection(), str(tmp_path / "again.zarr"), None).result(timeout=100)

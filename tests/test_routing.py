@@ -74,6 +74,71 @@ def test_a_budget_below_the_cheapest_tier_names_the_smallest_possible():
         routing.budget(np.zeros((4, 2)), Choice((1.0, 4.0), lambda r: float(np.take((1.0, 4.0), r).sum()), budget=0.1))
 
 
+@settings(deadline=None)
+@given(scores(), st.floats(0, 1))
+def test_quality_loses_no_more_than_it_may_and_no_tile_is_dear_in_vain(errors, lose):
+    errors = errors[:, [0, 2]]
+    choice = Choice((COSTS[0], COSTS[2]), lambda routes: float(routes.sum()), lose=lose)
+    routes = routing.quality(errors, choice)
+    allowed = errors[:, 1].sum() * 10 ** (lose / 10) * (1 + 1e-9)
+    gains = errors[:, 0] - errors[:, 1]
+    left = np.take_along_axis(errors, routes[:, None], axis=1).sum()
+    assert left <= allowed
+    if routes.any():
+        assert left + gains[routes == 1].min() > allowed * (1 - 1e-6) or routes.sum() == len(errors)
+
+
+def test_a_quality_that_only_the_dearest_has_takes_the_dearest():
+    errors = np.array([[0.5, 0.4, 0.1]] * 5)
+    assert routing.quality(errors, Choice(COSTS, flat, lose=0.0)).tolist() == [2] * 5
+    assert routing.quality(errors, Choice(COSTS, flat, lose=20.0)).tolist() == [0] * 5
+    with pytest.raises(ValueError, match="--lose"):
+        routing.quality(errors, Choice(COSTS, flat))
+
+
+def test_large_tiles_weigh_more_in_quality():
+    errors = np.array([[0.2, 0.1, 0.1], [0.2, 0.1, 0.1]])
+    areas = np.array([1000.0, 1.0])
+
+    def cost_of(routes):
+        return float((areas * np.take(COSTS, routes)).sum())
+
+    assert routing.quality(errors, Choice(COSTS, cost_of, lose=0.1, areas=areas)).tolist() == [1, 0]
+
+
+@settings(deadline=None)
+@given(scores(), st.floats(0, 1))
+def test_a_deadline_is_a_budget_in_seconds(errors, share):
+    least, most = flat(routing.cheapest(errors, Choice(COSTS, flat))), flat(routing.dearest(errors, Choice(COSTS, flat)))
+    seconds = least + share * (most - least)
+    routes = routing.deadline(errors, Choice(COSTS, flat, seconds=seconds))
+    assert flat(routes) <= seconds
+    assert seconds - flat(routes) <= max(0.01 * most, COSTS[2])
+
+
+def test_a_deadline_that_is_too_short_names_the_shortest():
+    with pytest.raises(ValueError, match=r"5 seconds are too few: the cheapest tier everywhere takes about 12;"):
+        routing.deadline(np.zeros((3, 2)), Choice((4.0, 9.0), lambda r: float(np.take((4.0, 9.0), r).sum()), seconds=5.0))
+
+
+@given(st.integers(1, 3), st.floats(0.05, 1))
+def test_equal_scores_are_broken_by_position(tiles, share):
+    errors = np.tile([0.3, 0.2, 0.1], (tiles * 7, 1))
+    routes = routing.budget(errors, Choice(COSTS, flat, budget=share))
+    assert (np.diff(routes) <= 0).all()
+    assert flat(routes) <= share * COSTS[2] * len(errors)
+
+
+@pytest.mark.parametrize("policy", sorted(routing.POLICIES))
+@pytest.mark.parametrize("errors", [np.zeros((1, 3)), np.zeros((2, 3)), np.full((7, 3), 1e-4), np.array([[0.3, 0.2, 0.1]])])
+def test_black_flat_and_tiny_images_get_routes(policy, errors):
+    choice = Choice(COSTS, flat, budget=0.4, threshold=1e-4, lose=0.02, seconds=0.5 * COSTS[2] * len(errors))
+    routes = routing.POLICIES[policy](errors, choice)
+    assert routes.shape == (len(errors),)
+    assert set(routes.tolist()) <= {0, 1, 2}
+    np.testing.assert_array_equal(routing.POLICIES[policy](errors, choice), routes)
+
+
 def test_adaptive_puts_three_heaps_into_three_tiers():
     difficulty = np.array([1e-6, 0.04, 0.01, 2e-6, 0.0401, 0.0101])
     errors = np.column_stack([difficulty, difficulty / 2, np.zeros(6)])

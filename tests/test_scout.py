@@ -1,19 +1,27 @@
 """The scout: any tile size, a sane order of tiers, what it learns, and when it is found."""
 
+import json
+import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
 import models
+from jobs import cli
 from models.bicubic import Bicubic
 from models.scout import Scout, read_scout, write_scout
 from models.train import observe
 from models.train import scout as fitting
+from models.train.degrade import shrink
+from models.train.photos import read_image
+from models.upscaler import Placement
+from models.weights import digest_file, read_checkpoint, write_checkpoint
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
@@ -117,21 +125,133 @@ def test_every_variation_keeps_the_scale() -> None:
         assert 0 <= small.min() <= small.max() <= 1
 
 
-def test_rank_correlation_of_plain_examples() -> None:
-    a = torch.tensor([1.0, 5.0, 2.0, 9.0])
-    assert fitting.spearman(a, a**3) == pytest.approx(1)
-    assert fitting.spearman(a, -a) == pytest.approx(-1)
-
-
-def test_a_scout_is_fitted_and_stored(tmp_path: Path) -> None:
+def photos(folder: Path) -> Path:
     rng = np.random.default_rng(0)
-    photos = tmp_path / "photos"
-    photos.mkdir()
+    folder.mkdir()
     for index in range(3):
         noise = rng.integers(0, 255, (24, 24, 3), np.uint8)
-        Image.fromarray(noise).resize((144, 144), Image.Resampling.BICUBIC).save(photos / f"{index}.png")
-    line = ["--tiers", "bicubic,fsrcnn-x4", "--scale", "4", "--hr", str(photos), "--check", str(photos), "--steps", "40", "--variants", "1"]
-    options = fitting.arguments().parse_args([*line, "--out", str(tmp_path)])
-    path = fitting.run(options)
-    assert models.load_scout(("bicubic", "fsrcnn-x4"), Fraction(4), tmp_path) is not None
-    assert path.with_suffix(".json").is_file()
+        Image.fromarray(noise).resize((288, 272), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+    return folder
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where scouts that are fitted here lie, empty."""
+    monkeypatch.setenv("TIERSCALE_SCOUTS", str(tmp_path / "scouts"))
+    return tmp_path / "scouts"
+
+
+def tierscale(capsys: pytest.CaptureFixture[str], *line: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(part) for part in line])
+    said = capsys.readouterr()
+    return int(end.value.code or 0), said.out, said.err
+
+
+QUICK = ("--steps", 3, "--variants", 1, "--threads", 1)
+
+
+def test_a_scout_is_fitted_to_any_tiers_and_found_by_their_weights(tmp_path, own, capsys):
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(models.ZOO / "fsrcnn-x4.safetensors", copy)
+    line = ("scout", "fit", "--tiers", f"bicubic,file:{copy}", "--scale", 4, "--hr", photos(tmp_path / "photos"), *QUICK, "--json")
+    code, out, err = tierscale(capsys, *line)
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["tiers"] == ["bicubic", f"file:{copy}"] and told["seconds_per_million_pixels"] >= 0
+    table = pq.read_table(Path(told["output"]).with_suffix(".errors.parquet"))
+    assert table.column_names == ["image", "variation", "y", "x", "tile", "mse"] and table.num_rows > 0
+    assert set(table["variation"].to_pylist()) == {0, 1}
+    found = models.load_scout(("bicubic", "fsrcnn-x4"), Fraction(4))
+    assert found is not None and found.weights == digest_file(Path(told["output"])), "the same weights are known by any name"
+
+
+def test_errors_in_the_table_are_those_of_the_tiles(tmp_path, own, capsys):
+    line = (
+        "scout",
+        "fit",
+        "--tiers",
+        "bicubic,fsrcnn-x4",
+        "--hr",
+        photos(tmp_path / "photos"),
+        *QUICK,
+        "--out",
+        tmp_path / "a.safetensors",
+    )
+    code, out, err = tierscale(capsys, *line)
+    assert code == 0 and f"--scout {tmp_path / 'a.safetensors'}" in out, err
+    row = next(row for row in pq.read_table(tmp_path / "a.errors.parquet").to_pylist() if row["image"] == "1.png" and not row["variation"])
+    hr = read_image(tmp_path / "photos" / "1.png") / 255
+    lr, side = shrink(hr, 4).clamp(0, 1), row["tile"]
+    for name, error in zip(("bicubic", "fsrcnn-x4"), row["mse"], strict=True):
+        made = models.load(name)(lr[None], Placement.whole((68, 72), Fraction(4))).pixels[0].clamp(0, 1)
+        apart = (made - hr).square()[:, 4 * row["y"] : 4 * (row["y"] + side), 4 * row["x"] : 4 * (row["x"] + side)]
+        assert error == pytest.approx(apart.mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (("--tiers", "bicubic"), ("nothing to choose",)),
+        (("--tiers", "carn-x4,bicubic"), ("cheap to dear",)),
+        (("--tiers", "bicubic,fsrcnn-x4", "--scale", "5/2"), ("whole scale", "5/2")),
+        (("--tiers", "bicubic,fsrcnn-x4", "--out", "a.pt"), (".safetensors",)),
+        (("--tiers", "bicubic,fsrcnn-x4", "--hr", "{empty}"), ("no image files",)),
+    ],
+)
+def test_scouts_that_cannot_be_fitted(tmp_path, own, capsys, line, words):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    code, _, err = tierscale(capsys, "scout", "fit", "--hr", empty, *(str(part).format(empty=empty) for part in line))
+    assert code == 2 and len(err.strip().splitlines()) == 1
+    for word in words:
+        assert word in err
+
+
+def test_a_given_scout_must_belong_to_the_tiers(tmp_path, own, capsys):
+    image, file, other = tmp_path / "a.png", tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(image)
+    write_scout(file, fresh(("bicubic", "fsrcnn-x4")))
+    write_scout(other, Scout(("bicubic", "fsrcnn-x4"), [models.digest("bicubic"), "0" * 64], Fraction(4)))
+    line = ("plan", image, tmp_path / "out.zarr", "--ray", "none", "--tile", 16, "--json", "--tiers")
+    code, out, _ = tierscale(capsys, *line, "bicubic,fsrcnn-x4", "--scout", file)
+    assert code == 0 and json.loads(out)["curve"]
+    for tiers, given, word in (
+        ("bicubic,carn-x4", file, "carn-x4: it was fitted for bicubic, fsrcnn-x4"),
+        ("bicubic,fsrcnn-x4", other, "fsrcnn-x4: it was fitted with other weights"),
+        ("bicubic,fsrcnn-x4", tmp_path / "none.safetensors", "none.safetensors"),
+    ):
+        code, _, err = tierscale(capsys, *line, tiers, "--scout", given)
+        assert code == 2 and word in err
+
+
+def test_where_no_scout_is_known_plain_detail_serves_and_it_is_said(tmp_path, own, capsys):
+    image, copy = tmp_path / "a.png", tmp_path / "copy.safetensors"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(image)
+    write_checkpoint(copy, read_checkpoint(models.ZOO / "fsrcnn-x4.safetensors"))
+    assert models.digest(f"file:{copy}") != models.digest("fsrcnn-x4")
+    line = ("plan", image, tmp_path / "out.zarr", "--ray", "none", "--tile", 16, "--json", "--tiers", f"bicubic,file:{copy}")
+    code, out, _ = tierscale(capsys, *line, "--budget", "0.6")
+    assert code == 0 and "plain detail" in json.loads(out)["notes"][0] and json.loads(out)["curve"] is None
+    code, _, err = tierscale(capsys, *line, "--lose", "0.1")
+    assert code == 2 and "tierscale scout fit" in err
+
+
+def test_the_loss_is_least_at_the_mean_of_what_may_come():
+    true = torch.tensor([[4e-3, 1e-3], [2e-3, 5e-4]]).repeat(8, 1)
+    predicted = torch.tensor([2e-3, 1e-3]).repeat(16, 1).log().requires_grad_(True)
+    optimiser = torch.optim.Adam([predicted], 0.05)
+    for _ in range(400):
+        optimiser.zero_grad()
+        rows = predicted.exp().mean(dim=0, keepdim=True).expand(16, 2)
+        fitting.loss(rows, true).backward()
+        optimiser.step()
+    assert predicted.exp().mean(dim=0).tolist() == pytest.approx(true.mean(dim=0).tolist(), rel=0.02)
+
+
+def test_photos_held_back_are_not_fitted_to():
+    samples = [observe.Sample(torch.zeros(3, 8, 8), torch.zeros(2, 8, 8), name, v) for name in "abcdefghij" for v in (0, 1)]
+    trained, held = fitting.hold_out(samples, every=5)
+    assert {s.name for s in held} == {"a", "f"} and all(s.variation == 0 for s in held)
+    assert not {s.name for s in trained} & {"a", "f"}
+    assert fitting.hold_out(samples[:2]) == (samples[:2], samples[:2])

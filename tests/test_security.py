@@ -129,6 +129,12 @@ def test_names_are_escaped_in_reports(tree):
     assert "<script" not in page and "<img src=x" not in page and "&lt;script&gt;" in page
 
 
+def test_a_pipe_holds_nothing_up(tree):
+    os.mkfifo(tree / "in/endless.tif")
+    with pytest.raises(Refused, match="no regular file"):
+        open_image(tree / "in/endless.tif")
+
+
 def test_weights_are_safetensors_only(tmp_path):
     """A pickle runs what it likes as it is loaded."""
     import pickle

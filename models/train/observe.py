@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,10 @@ from torch import Tensor
 
 from models.train.degrade import shrink
 from models.train.photos import centre_crop, image_files, read_image
-from models.upscaler import Placement, Upscaler
+from models.upscaler import Placement, Upscaled
+
+# What enlarges windows (N, 3, h, w) at one effort: an upscaler, or one with its effort bound.
+Enlarge = Callable[[Tensor, Placement], Upscaled]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +26,16 @@ class Sample:
     """One small image and what each tier leaves on it.
 
     lr: (3, h, w), float32, 0..1. errors: squared error for each input pixel, mean over channels and its output pixels, (T, h, w).
+    name: of the photo. variation: which one of it; 0 is the photo as it is.
     """
 
     lr: Tensor
     errors: Tensor
+    name: str = ""
+    variation: int = 0
 
 
-def leave(upscalers: Sequence[Upscaler], lr: Tensor, hr: Tensor, scale: int) -> Sample:
+def leave(upscalers: Sequence[Enlarge], lr: Tensor, hr: Tensor, scale: int, name: str = "", variation: int = 0) -> Sample:
     """Enlarge a whole image with every tier and keep where it errs; hr (3, scale * h, scale * w), 0..1."""
     place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(scale))
     maps = []
@@ -37,7 +43,7 @@ def leave(upscalers: Sequence[Upscaler], lr: Tensor, hr: Tensor, scale: int) -> 
         for upscaler in upscalers:
             squared = (upscaler(lr[None], place).pixels[0].clamp(0, 1) - hr).square().mean(dim=0, keepdim=True)
             maps.append(F.avg_pool2d(squared, scale))
-    return Sample(lr, torch.cat(maps))
+    return Sample(lr, torch.cat(maps), name, variation)
 
 
 def _jpeg(image: Tensor, quality: int) -> Tensor:
@@ -79,16 +85,33 @@ def vary(hr: Tensor, scale: int, rng: np.random.Generator) -> tuple[Tensor, Tens
     return (_jpeg(lr, int(rng.integers(40, 98))) if kind == "jpeg" and rng.random() < 0.5 else lr), hr
 
 
-def observe(folder: Path, upscalers: Sequence[Upscaler], scale: int, variants: int, seed: int, limit: float) -> list[Sample]:
-    """Samples of all photos as they are and in `variants` variations; stops after `limit` seconds with what it has."""
-    rng, started, samples = np.random.default_rng(seed), time.monotonic(), []
+def observe(
+    folder: Path,
+    upscalers: Sequence[Enlarge],
+    scale: int,
+    variants: int,
+    seed: int,
+    limit: float,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Sample]:
+    """Samples of all photos as they are and in `variants` variations; stops after `limit` seconds with what it has.
+
+    told: called with (photos done, all). ValueError: no photo is large enough.
+    """
+    rng, started = np.random.default_rng(seed), time.monotonic()
+    samples: list[Sample] = []
     files = image_files(folder)
-    for index in rng.permutation(len(files)):
+    for done, index in enumerate(rng.permutation(len(files)), start=1):
         hr = centre_crop(read_image(files[index]), scale) / 255
         if min(hr.shape[-2:]) < 16 * scale:
             continue
         pairs = [(shrink(hr, scale).clamp(0, 1), hr), *(vary(hr, scale, rng) for _ in range(variants))]
-        samples += [leave(upscalers, lr, large, scale) for lr, large in pairs if min(lr.shape[-2:]) >= 16]
+        for variation, (lr, large) in enumerate(pairs):
+            if min(lr.shape[-2:]) >= 16:
+                samples.append(leave(upscalers, lr, large, scale, files[index].name, variation))
+        told(done, len(files))
         if time.monotonic() - started > limit:
             break
+    if not samples:
+        raise ValueError(f"no image in {folder} has {16 * scale} pixels a side, the least to measure at scale {scale}; give larger ones")
     return samples

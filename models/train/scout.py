@@ -1,38 +1,37 @@
-"""Fitting the scout: the tiers enlarge shrunken photos, and the scout learns what they leave. To be done again when weights change:
-`python -m models.train.scout --tiers bicubic,fsrcnn-x4,carn-x4 --scale 4 --hr DIR`.
-"""
+"""Fitting the scout to what tiers left on photos. To be done again when their weights change: `tierscale scout fit`."""
 
-import argparse
-import json
 import math
-import sys
 import time
-from collections.abc import Sequence
-from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-import models
-from models.scout import Scout, write_scout
-from models.train.degrade import shrink
-from models.train.observe import Sample, leave, observe
-from models.train.photos import centre_crop, image_files, read_image
-from models.upscaler import Upscaler
+from models.scout import Scout
+from models.train.observe import Sample
 
-# Added to errors before the logarithm: what leaves less than this (50 dB) is good enough not to be ranked.
-SMALL = 1e-5
-# Input pixels a side of the tiles that the correlation is measured on.
-TILE = 32
+# Added to errors before they are compared: what is below (60 dB) is never worth a dearer tier.
+SMALL = 1e-6
+# Sides of the tiles that are drawn, in input pixels, and how often.
+SIDES, OFTEN = (16, 24, 32, 48, 64, 96, 128), (0.1, 0.15, 0.25, 0.2, 0.15, 0.1, 0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When to stop: after `steps` or `seconds`, whichever comes first. batch: tiles in a step. rate: the peak of the learning rate."""
+
+    steps: int = 4000
+    seconds: float = 300.0
+    batch: int = 32
+    rate: float = 3e-3
+    seed: int = 0
 
 
 def draw(samples: Sequence[Sample], batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Random tiles of one random size, flipped and transposed: (batch, 3, n, n), and their true errors (batch, T)."""
-    size = int(rng.choice([12, 16, 24, 32, 48, 64, 96, 128], p=[0.05, 0.1, 0.15, 0.2, 0.2, 0.15, 0.1, 0.05]))
+    size = int(rng.choice(SIDES, p=OFTEN))
     fitting = [s for s in samples if min(s.lr.shape[-2:]) >= size] or [max(samples, key=lambda s: min(s.lr.shape[-2:]))]
     size = min(size, *(min(s.lr.shape[-2:]) for s in fitting))
     tiles, errors = [], []
@@ -45,73 +44,59 @@ def draw(samples: Sequence[Sample], batch: int, rng: np.random.Generator) -> tup
     return torch.stack(tiles), torch.stack(errors)
 
 
-def loss(predicted: Tensor, true: Tensor) -> Tensor:
-    """Absolute difference of log errors (N, T), and of the log difficulty, which is what tiles are ranked by.
+def hold_out(samples: Sequence[Sample], every: int = 8) -> tuple[list[Sample], list[Sample]]:
+    """Samples to fit to, and those of each `every`-th photo as it is to judge by; of one photo alone both are that."""
+    names = sorted({sample.name for sample in samples})
+    kept = set(names[::every]) if len(names) > 1 else set()
+    trained = [sample for sample in samples if sample.name not in kept]
+    return trained, [sample for sample in samples if sample.name in kept and sample.variation == 0] or trained
 
-    Weighted with the root of the true value: unweighted, the many nearly flat tiles decide, where nothing is at stake.
+
+def tiles_of(sample: Sample, side: int) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """The whole tiles of a sample by rows: pixels (n, 3, side, side), true errors (n, T), and rows and columns where they begin."""
+    rows, columns = (length // side for length in sample.lr.shape[-2:])
+    both = torch.cat([sample.lr, sample.errors])[:, : rows * side, : columns * side]
+    tiles = both.reshape(len(both), rows, side, columns, side).permute(1, 3, 0, 2, 4).flatten(0, 1)
+    places = [(row * side, column * side) for row in range(rows) for column in range(columns)]
+    return tiles[:, :3], tiles[:, 3:].mean(dim=(2, 3)), places
+
+
+def loss(predicted: Tensor, true: Tensor) -> Tensor:
+    """How far predicted errors (N, T) are from true ones, in a form whose best prediction is the mean of what may come.
+
+    That is the Poisson deviance: with squares a few extreme tiles would decide, with logarithms the many flat ones, where nothing is at
+    stake, and a median would be learnt, which is no price that work can be compared with. It is taken of the dearest tier's error and of
+    what each tier saves over the one before, since tiles are routed by that; each in units of its mean.
     """
 
-    def apart(a: Tensor, b: Tensor) -> Tensor:
-        weight = (b + SMALL).sqrt()
-        return (weight / weight.mean() * (torch.log(a + SMALL) - torch.log(b + SMALL)).abs()).mean()
+    def parts(errors: Tensor) -> Tensor:
+        return torch.cat([errors[:, :-1] - errors[:, 1:], errors[:, -1:]], dim=1)
 
-    gains = [(errors[:, 0] - errors[:, -1]).clamp(min=0) for errors in (predicted, true)]
-    return apart(predicted, true) + apart(*gains)
+    told, real = parts(predicted) + SMALL, parts(true)
+    return ((told - real * told.log()) / real.clamp(min=SMALL).mean(dim=0)).sum(dim=1).mean()
 
 
-def fit(scout: Scout, samples: Sequence[Sample], seconds: float, steps: int, seed: int) -> float:
-    """Train in place for `steps` or `seconds`, whichever ends first; the mean loss of the last tenth."""
-    optimiser = torch.optim.Adam(scout.parameters(), 3e-3)
-    rng, started, losses = np.random.default_rng(seed), time.monotonic(), []
-    for step in range(steps):
-        share = max(step / steps, (time.monotonic() - started) / seconds)
+def fit(scout: Scout, samples: Sequence[Sample], schedule: Schedule, told: Callable[[int, int], None] = lambda done, total: None) -> float:
+    """Train in place; the mean loss of the last tenth. told: called with (steps done, all)."""
+    optimiser = torch.optim.Adam(scout.parameters(), schedule.rate)
+    rng, started, losses = np.random.default_rng(schedule.seed), time.monotonic(), []
+    scout.train().requires_grad_(True)
+    for step in range(schedule.steps):
+        share = max(step / schedule.steps, (time.monotonic() - started) / schedule.seconds)
         if share >= 1:
             break
         for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * share))
-        tiles, errors = draw(samples, 32, rng)
+            group["lr"] = schedule.rate * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * share))
+        tiles, errors = draw(samples, schedule.batch, rng)
         value = loss(scout(tiles), errors)
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(scout.parameters(), 1.0)
         optimiser.step()
         losses.append(value.item())
+        told(step + 1, schedule.steps)
+    scout.eval().requires_grad_(False)
     return float(np.mean(losses[-max(1, len(losses) // 10) :]))
-
-
-def ranks(values: Tensor) -> Tensor:
-    """Rank of each value, 0 for the smallest; equal values get ranks in order of place."""
-    return values.argsort(stable=True).argsort().double()
-
-
-def spearman(a: Tensor, b: Tensor) -> float:
-    """Rank correlation of two lists of numbers, -1..1."""
-    return float(torch.corrcoef(torch.stack([ranks(a), ranks(b)]))[0, 1])
-
-
-def tiles_of(sample: Sample, scout: Scout) -> tuple[Tensor, Tensor]:
-    """Predicted and true errors (n, T) of the whole tiles of a sample."""
-    rows, columns = (length // TILE for length in sample.lr.shape[-2:])
-    cut = sample.lr[:, : rows * TILE, : columns * TILE].unfold(1, TILE, TILE).unfold(2, TILE, TILE)
-    tiles = cut.permute(1, 2, 0, 3, 4).reshape(-1, 3, TILE, TILE)
-    true = F.avg_pool2d(sample.errors[:, : rows * TILE, : columns * TILE][None], TILE)[0].flatten(1).T
-    with torch.inference_mode():
-        return scout(tiles), true
-
-
-def correlate(folder: Path, scout: Scout, upscalers: Sequence[Upscaler]) -> dict[str, float]:
-    """Rank correlation of predicted with true difficulty on tiles of 32: over all images, and mean within an image of 8 tiles or more."""
-    scale, parts, within = int(scout.scale), [], []
-    for path in image_files(folder):
-        hr = centre_crop(read_image(path), scale) / 255
-        predicted, true = tiles_of(leave(upscalers, shrink(hr, scale), hr, scale), scout)
-        gains = (predicted[:, 0] - predicted[:, -1]).clamp(min=0), (true[:, 0] - true[:, -1]).clamp(min=0)
-        parts.append(torch.stack(gains))
-        if parts[-1].shape[1] >= 8:
-            within.append(spearman(*gains))
-    all_tiles = torch.cat(parts, dim=1)
-    found = {"over_all": round(spearman(all_tiles[0], all_tiles[1]), 3)}
-    return {**found, "within_image": round(float(np.mean(within)), 3)} if within else found
 
 
 def speed(scout: Scout, side: int = 128, batch: int = 8) -> float:
@@ -123,59 +108,3 @@ def speed(scout: Scout, side: int = 128, batch: int = 8) -> float:
             scout(tiles)
             best = min(best, time.perf_counter() - started)
     return best / (batch * side * side) * 1e6
-
-
-def arguments() -> argparse.ArgumentParser:
-    """The options of the command."""
-    parser = argparse.ArgumentParser(prog="python -m models.train.scout", description="Fit the scout of some tiers.", allow_abbrev=False)
-    parser.add_argument("--tiers", required=True, help="names, cheap to dear, with commas")
-    parser.add_argument("--scale", type=int, required=True)
-    parser.add_argument("--hr", type=Path, required=True, metavar="DIR", help="folder of photos to learn from")
-    parser.add_argument("--check", type=Path, nargs="*", default=[], metavar="DIR", help="folders of images to measure on only")
-    parser.add_argument("--variants", type=int, default=2, help="variations of each photo")
-    parser.add_argument("--observe", type=float, default=600, metavar="SECONDS", help="at most, for running the tiers")
-    parser.add_argument("--seconds", type=float, default=150, help="at most, for fitting")
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--name", help="of the file; scout-xSCALE unless given")
-    parser.add_argument("--out", type=Path, default=models.ZOO, metavar="DIR")
-    return parser
-
-
-def run(options: argparse.Namespace) -> Path:
-    """Fit and store a scout with its card; the path of its weights."""
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    tiers = options.tiers.split(",")
-    upscalers = [models.load(tier) for tier in tiers]
-    scout = Scout(tiers, [models.digest(tier) for tier in tiers], Fraction(options.scale))
-    samples = observe(options.hr, upscalers, options.scale, options.variants, options.seed, options.observe)
-    print(f"{len(samples)} samples, {sum(s.lr[0].numel() for s in samples) / 1e6:.1f} million input pixels", flush=True)
-    final = fit(scout, samples, options.seconds, options.steps, options.seed)
-    scout.eval().requires_grad_(False)
-    path = options.out / f"{options.name or f'scout-x{options.scale}'}.safetensors"
-    write_scout(path, scout)
-    card: dict[str, Any] = {"name": path.stem, "tiers": tiers, "data": options.hr.name, "samples": len(samples), "loss": round(final, 4)}
-    card["spearman"] = {folder.name: correlate(folder, scout, upscalers) for folder in options.check}
-    card["seconds_per_million_pixels"] = round(speed(scout), 4)
-    told = ("tiers", "scale", "seed", "variants", "observe", "seconds", "steps")
-    given = " ".join(f"--{name} {getattr(options, name)}" for name in told)
-    card["command"] = f"python -m models.train.scout --hr DIR {given}"
-    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
-    print(json.dumps(card), flush=True)
-    return path
-
-
-def main() -> int:
-    """Exit code 0 when fitted, 2 when the arguments cannot work."""
-    try:
-        run(arguments().parse_args())
-    except ValueError as error:
-        print(f"scout: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,59 @@
+"""`tierscale explain`: which tile got which network, why, and where the compute went; and the curve that `tierscale plan` draws."""
+
+import json
+from typing import Any
+
+import click
+
+from pipeline.errors import Refused
+
+
+@click.command("explain")
+@click.argument("output")
+@click.option("--png", "picture", help="Where the maps go (default: explain.png beside OUTPUT's plan).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+def explain_output(output: str, picture: str | None, as_json: bool, debug: bool) -> None:
+    """Say where the compute of OUTPUT.zarr went, and draw the map of its tiers beside the difficulty of its tiles."""
+    from pipeline import explain
+    from pipeline.report import save_picture
+    from pipeline.store import sibling
+
+    check_picture(picture)
+    path = picture or str(sibling(output) / "explain.png")
+    found = explain.explain(output)
+    save_picture(explain.draw(output), path)
+    content = {"status": "done", **found, "files": {"explain": path}, "error": None}
+    print(json.dumps(content) if as_json else f"{explain.tell(found)}\n  maps             {path}", flush=True)
+
+
+def check_picture(path: str | None) -> None:
+    """Refuse a picture of a kind that is not drawn."""
+    if path is not None and not path.lower().endswith(".png"):
+        raise Refused(f"the picture {path} does not end in .png")
+
+
+def tell_curve(curve: list[tuple[float, float]] | None) -> list[str]:
+    """The predicted quality at each cost, in lines for a person."""
+    if not curve:
+        return []
+    return [
+        "  budget           predicted loss against the dearest tier",
+        *(f"  {share:>6.0%}           {lost:.3f} dB" for share, lost in curve),
+    ]
+
+
+def draw_curve(summary: dict[str, Any], path: str, name: str) -> str:
+    """Draw the curve of a plan's summary, and where the plan itself lies on it; the path of the picture. Refused: there is no curve."""
+    from pipeline.chart import Line, chart
+    from pipeline.report import save_picture
+
+    curve = summary["curve"]
+    if not curve:
+        raise Refused(f"no scout knows the tiers of {name}, so there is no curve; run tierscale scout fit, or leave out --curve")
+    best = Line("best for a budget", [(100 * share, -lost) for share, lost in curve])
+    share, lost = 100 * summary["cost_share"], -summary["lost"]
+    lines = [best, Line("as planned", [(share, lost)], dots=True, names=[f"as planned: {share:.0f} %, {lost:.3f} dB"])]
+    axes = ("multiply-adds, % of the dearest tier everywhere", "predicted PSNR over that of the dearest tier everywhere, dB")
+    save_picture(chart(f"What {name} is predicted to lose", *axes, lines), path)
+    return path

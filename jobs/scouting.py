@@ -1,0 +1,175 @@
+"""`tierscale scout fit`: run tiers on photos, measure what they leave, and fit the small network that predicts it."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+import models
+from jobs.options import ScaleType
+from jobs.progress import Bar
+from models.scout import Scout, write_scout
+from models.train.observe import Enlarge, Sample, observe
+from models.train.scout import Schedule, fit, hold_out, speed, tiles_of
+from models.upscaler import Placement, Upscaled
+from pipeline import automatic
+from pipeline.errors import Refused
+from pipeline.judging import judge
+from pipeline.plan import Tier
+from pipeline.prepare import load_tiers
+
+# Side in input pixels of the tiles that the table holds and that a scout is judged on, and shares of the dearest cost that it is judged at.
+TILE, SHARES = 64, (0.25, 0.5, 0.75)
+
+
+@click.group()
+def scout() -> None:
+    """The small network that predicts, before anything is enlarged, what each tier will leave wrong on a tile."""
+
+
+@scout.command("fit")
+@click.option("--tiers", required=True, help="Networks from cheap to dear, with commas between them, as for upscale.")
+@click.option("--scale", type=ScaleType(), default=Fraction(4), show_default="4", help="Whole scale that they enlarge by.")
+@click.option(
+    "--hr", "folder", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of photos, 8 bit."
+)
+@click.option("--variants", type=click.IntRange(min=0), default=2, show_default=True, help="Variations of each photo: grey, dark, noisy …")
+@click.option("--observe", "most", type=float, default=600.0, show_default=True, help="Seconds at most for running the tiers.")
+@click.option("--seconds", type=float, default=300.0, show_default=True, help="Seconds at most for fitting.")
+@click.option("--steps", type=click.IntRange(min=1), default=4000, show_default=True, help="Steps at most for fitting.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: all).")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="What to write, a name that ends in .safetensors (default: where upscale looks)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+def fit_scout(
+    tiers: str,
+    scale: Fraction,
+    folder: Path,
+    variants: int,
+    most: float,
+    seconds: float,
+    steps: int,
+    seed: int,
+    threads: int | None,
+    out: Path | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Fit the scout of some tiers on photos of your own; upscale finds it by the tiers' weights, or is given it by --scout FILE.
+
+    Beside it: what the tiers left, tile by tile (.errors.parquet), and a card (.json).
+    """
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    labels = [part.strip() for part in tiers.split(",") if part.strip()]
+    loaded = check(labels, scale, out)
+    digests = [models.scout_key(tier.label) for tier in loaded]
+    path = out or models.scout_folders()[0] / f"scout-x{scale}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:8]}.safetensors"
+    began = time.monotonic()
+    with Bar() as bar:
+        try:
+            samples = observe(folder, [runner(tier) for tier in loaded], int(scale), variants, seed, most, partial(bar, "photos"))
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        observed = time.monotonic() - began
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_errors(path.with_suffix(".errors.parquet"), samples, [tier.label for tier in loaded])
+        torch.manual_seed(seed)
+        fitted = Scout([tier.label for tier in loaded], digests, scale)
+        costs = [tier.cost for tier in loaded]
+        trained, held = hold_out(samples)
+        loss = fit(fitted, trained, Schedule(steps, seconds, seed=seed), partial(bar, "fit"))
+    write_scout(path, fitted)
+    card = {
+        "name": path.stem,
+        "tiers": list(fitted.tiers),
+        "scale": str(scale),
+        "data": folder.name,
+        "samples": len(samples),
+        "loss": round(loss, 4),
+        "captured": captured(fitted, held, costs),
+        "seconds": {"observe": round(observed), "fit": round(time.monotonic() - began - observed)},
+        "seconds_per_million_pixels": round(speed(fitted), 4),
+        "command": f"tierscale scout fit --tiers {tiers} --scale {scale} --hr DIR --variants {variants} --observe {most:g} "
+        f"--seconds {seconds:g} --steps {steps} --seed {seed}",
+    }
+    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    content = {"status": "done", "output": str(path), **card, "error": None}
+    print(json.dumps(content) if as_json else tell(path, card), flush=True)
+
+
+def check(labels: Sequence[str], scale: Fraction, out: Path | None) -> tuple[Tier, ...]:
+    """The tiers that a scout is to know. Refused: what load_tiers() refuses, a single one, a fraction, a name of another kind."""
+    if scale.denominator != 1:
+        raise Refused(f"a scout is fitted for a whole scale, not for {scale}; other scales are ranked by plain detail")
+    if out is not None and out.suffix != ".safetensors":
+        raise Refused(f"the output {out} does not end in .safetensors, which is the format of weights here")
+    tiers = load_tiers(labels, scale)
+    if len(tiers) < 2:
+        raise Refused(f"there is nothing to choose with {tiers[0].label} alone; name two tiers or more")
+    return tiers
+
+
+def runner(tier: Tier) -> Enlarge:
+    """A tier as the pipeline runs it: at its effort, or deciding by the statistics of each image."""
+    upscaler = models.load(tier.name)
+    if not tier.auto:
+        return partial(upscaler, effort=tier.effort)
+    assert isinstance(upscaler, automatic.Automatic)
+
+    def run(windows: Tensor, place: Placement) -> Upscaled:
+        found = automatic.thresholds(upscaler.difficulties(windows, place)[0].numpy(), len(upscaler.thresholds) + 1)
+        return upscaler(windows, place, given=dict(zip(upscaler.thresholds, found, strict=True)))  # type: ignore[operator]
+
+    return run
+
+
+def write_errors(path: Path, samples: Sequence[Sample], labels: Sequence[str]) -> None:
+    """The measured errors as a table: image, variation (0: as it is), y, x, tile (input pixels) and mean squared error of each tier."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = {name: [] for name in ("image", "variation", "y", "x", "tile", "mse")}
+    for sample in samples:
+        _, errors, places = tiles_of(sample, TILE)
+        columns["image"] += [sample.name] * len(errors)
+        columns["variation"] += [sample.variation] * len(errors)
+        columns["tile"] += [TILE] * len(errors)
+        columns["mse"] += errors.tolist()
+        for name, axis in (("y", 0), ("x", 1)):
+            columns[name] += [place[axis] for place in places]
+    kinds = {"image": pa.string(), "mse": pa.list_(pa.float32())}
+    table = pa.table({name: pa.array(column, kinds.get(name, pa.int32())) for name, column in columns.items()})
+    pq.write_table(table.replace_schema_metadata({"tiers": json.dumps(list(labels))}), path)
+
+
+def captured(fitted: Scout, samples: Sequence[Sample], costs: Sequence[float]) -> dict[str, float]:
+    """Share of a perfect router's gain over chance that a scout captures on the tiles of samples, at some shares of the dearest cost."""
+    parts = [tiles_of(sample, TILE)[:2] for sample in samples]
+    with torch.inference_mode():
+        told = torch.cat([fitted(tiles) for tiles, _ in parts if len(tiles)]).numpy()
+    true = torch.cat([errors for _, errors in parts]).double().numpy()
+    judged = {share: judge(told, true, np.ones(len(true)), costs, share) for share in SHARES if share > costs[0] / costs[-1]}
+    return {f"{share:g}": round(one.captured, 3) for share, one in judged.items()}
+
+
+def tell(path: Path, card: dict[str, Any]) -> str:
+    """What was fitted, for a person."""
+    shares = ", ".join(f"{found:.0%} at {float(share):.0%} of the dearest cost" for share, found in card["captured"].items())
+    known = path.parent in models.scout_folders()
+    use = "upscale finds it by its tiers" if known else f"give it to upscale with --scout {path}"
+    return (
+        f"{path}: fitted for {', '.join(card['tiers'])}; {use}\n  on photos held back, of what a perfect router gains over chance: {shares}"
+    )

@@ -1,0 +1,112 @@
+"""The enlarging part of EDSR and RCAN as one convolution: its convolutions and pixel shuffles have nothing between that is not linear.
+
+What an input pixel gives to the s by s output pixels of another follows from their distance, and, because each convolution sees zeros
+beyond the edges of its own map, from whether the latter lies at an edge. So there is one 5x5 kernel for each place: 3 * s * s results
+from F channels, in place of F * 4 channels and more. At scale 4 with 32 features that is 38 instead of 198 thousand multiply-adds for
+each input pixel, and a sixth of the time (measured, one CPU thread); with 64 features a tenth, and a twelfth.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Whether a row or column is the first, within, the last, or the only one -> size of the smallest map that tells, and which one is meant.
+PLACES = ((5, 0), (5, 2), (5, 4), (1, 0))
+FIRST, WITHIN, LAST, ONLY = range(4)
+
+
+class Enlarging(nn.Module):
+    """An enlarging part of a network with nothing in it that is not linear; settle() composes it once its weights are final."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights: Tensor | None
+        self.biases: Tensor | None
+        self.register_buffer("weights", None, persistent=False)
+        self.register_buffer("biases", None, persistent=False)
+
+    def steps_of(self) -> list[tuple[nn.Conv2d, int]]:
+        """Its 3x3 convolutions, each with the step of the pixel shuffle behind it, 1 where there is none."""
+        raise NotImplementedError(f"{type(self).__name__} does not tell its convolutions; write its steps_of()")
+
+
+def settle(network: nn.Module) -> None:
+    """Compose the enlarging parts of a network whose weights do not change any more."""
+    for part in network.modules():
+        if isinstance(part, Enlarging) and part.weights is None:
+            with torch.no_grad():
+                part.weights, part.biases = compose(part.steps_of())
+
+
+def compose(layers: list[tuple[nn.Conv2d, int]]) -> tuple[Tensor, Tensor]:
+    """Convolutions and shuffles, as Enlarging.steps_of() tells them, as one convolution before one shuffle.
+
+    Weights (4, 4, D * s * s, C, 5, 5) and biases (4, 4, D * s * s) for rows and columns at each of PLACES; s: product of the steps.
+    """
+    scale = math.prod(step for _, step in layers)
+    first, last = layers[0][0], layers[-1][0]
+    count = last.out_channels * scale**2
+    weights = first.weight.new_zeros(4, 4, count, first.in_channels, 5, 5)
+    biases = first.weight.new_zeros(4, 4, count)
+    for row, (height, y) in enumerate(PLACES):
+        for column, (width, x) in enumerate(PLACES):
+            maps = _backwards(layers, _wanted(count, scale, height, y, width, x, first.weight))
+            # Zeros where the kernel reaches beyond the map.
+            weights[row, column] = F.pad(maps, (2, 2, 2, 2))[:, :, y : y + 5, x : x + 5]
+            made = first.weight.new_zeros(1, first.in_channels, height, width)
+            for layer, step in layers:
+                made = F.pixel_shuffle(layer(made), step)
+            biases[row, column] = F.pixel_unshuffle(made, scale)[0, :, y, x]
+    # Each place's weights in channels last, as the maps are.
+    return weights.permute(0, 1, 2, 4, 5, 3).contiguous().permute(0, 1, 2, 5, 3, 4), biases
+
+
+def _wanted(count: int, scale: int, height: int, y: int, width: int, x: int, like: Tensor) -> Tensor:
+    """Maps (count, D, s * height, s * width) that are 1 at one of the results of input pixel (y, x) and 0 elsewhere."""
+    wanted = like.new_zeros(count, count, height, width)
+    wanted[range(count), range(count), y, x] = 1
+    return F.pixel_shuffle(wanted, scale)
+
+
+def _backwards(layers: list[tuple[nn.Conv2d, int]], results: Tensor) -> Tensor:
+    """How much each input counts in given sums of results: the layers' transposes, in reverse."""
+    for layer, step in reversed(layers):
+        results = F.conv_transpose2d(F.pixel_unshuffle(results, step), layer.weight, padding=1)
+    return results
+
+
+class Fused:
+    """A composed enlargement fed by rows (1, C, n, w): gives rows (1, D, s * m, s * w), two input pixels behind."""
+
+    def __init__(self, weights: Tensor, biases: Tensor, scale: int) -> None:
+        self.weights, self.biases, self.scale = weights, biases, scale
+        self.held: Tensor | None = None
+        self.begun = False
+
+    def push(self, rows: Tensor, last: bool) -> Tensor:
+        around = rows.new_zeros(1, rows.shape[1], 2, rows.shape[3] + 4).contiguous(memory_format=torch.channels_last)
+        rows = F.pad(rows, (2, 2))
+        rows = torch.cat([around if self.held is None else self.held, rows, *([around] if last else [])], dim=2)
+        self.held = rows[:, :, -4:]
+        height, slabs = rows.shape[2] - 4, []
+        top, bottom = 0 if self.begun or height < 1 else 1, height - 1 if last else height
+        if not self.begun and last and height == 1:
+            slabs = [self._slab(rows, ONLY)]
+        else:
+            parts = ((0, top, FIRST), (top, bottom, WITHIN), (bottom, height, LAST))
+            slabs = [self._slab(rows[:, :, start : stop + 4], place) for start, stop, place in parts if stop > start]
+        self.begun = self.begun or height > 0
+        return F.pixel_shuffle(slabs[0] if len(slabs) == 1 else torch.cat(slabs, dim=2), self.scale)
+
+    def _slab(self, rows: Tensor, place: int) -> Tensor:
+        """What rows with two more on each side make, all of them at one of PLACES: (1, D * s * s, n, w)."""
+        width = rows.shape[3] - 4
+        parts = ((0, 1, FIRST), (1, width - 1, WITHIN), (width - 1, width, LAST)) if width > 1 else ((0, 1, ONLY),)
+        made = [
+            F.conv2d(rows[:, :, :, start : stop + 4], self.weights[place, column], self.biases[place, column])
+            for start, stop, column in parts
+            if stop > start
+        ]
+        return made[0] if len(made) == 1 else torch.cat(made, dim=3)

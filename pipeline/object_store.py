@@ -1,0 +1,60 @@
+"""Connections to object stores: where their credentials come from, how requests are repeated, what their errors mean."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from pipeline.errors import Refused
+
+# How requests are repeated: so many times, with pauses that double from the first to the longest, for so long in all (seconds).
+RETRIES, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 12, 0.1, 10.0, 180.0
+# Seconds for a connection, and for one whole request.
+CONNECT_SECONDS, REQUEST_SECONDS = 10, 120
+EXTRA = "reading and writing object stores takes another package; pip install 'tierscale[objectstore]'"
+
+
+@lru_cache(maxsize=64)
+def store_at(uri: str) -> Any:
+    """An object store that is rooted at a URI; credentials, region and endpoint come from the environment, as for the store's own tools."""
+    try:
+        from obstore.store import from_url
+    except ImportError:
+        raise Refused(f"{uri}: {EXTRA}") from None
+    # An endpoint of one's own may speak plain HTTP only if it says so in its address.
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
+    client: Any = {
+        "timeout": timedelta(seconds=REQUEST_SECONDS),
+        "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+        "allow_http": endpoint.startswith("http://"),
+    }
+    pauses = {"init_backoff": timedelta(seconds=FIRST_PAUSE), "max_backoff": timedelta(seconds=LONGEST_PAUSE), "base": 2}
+    retry: Any = {"max_retries": RETRIES, "backoff": pauses, "retry_timeout": timedelta(seconds=PATIENCE)}
+    with telling(uri):
+        try:
+            return from_url(uri, client_options=client, retry_config=retry)
+        except (ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise Refused(f"{uri} is no address of an object store ({reason}); write for example s3://bucket/folder") from None
+
+
+@contextmanager
+def telling(uri: str) -> Iterator[None]:
+    """Raise what an object store says as the OSError that a file system would raise."""
+    try:
+        yield
+    except (OSError, Refused):
+        raise
+    except Exception as error:
+        raise as_os_error(error, uri) or error from error
+
+
+def as_os_error(error: BaseException | None, uri: str) -> OSError | None:
+    """An error of an object store as an OSError with one line of text; None: it is none."""
+    if type(error).__module__.split(".")[0] != "obstore":
+        return None
+    number = errno.EACCES if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") else errno.EIO
+    return OSError(number, str(error).splitlines()[0][:300], uri)
