@@ -20,6 +20,8 @@ from torch import Tensor
 
 from benchmarks.results import record
 from models import adadsr, anysr, ape, carn, classsr, fsrcnn, pcsr
+from models.branches import OURS
+from models.gated import spread
 from models.plain import PlainUpscaler, build
 from models.train.degrade import shrink
 from models.train.photos import centre_crop, read_image
@@ -108,7 +110,7 @@ def classsr_cases(lr: Tensor) -> list[Case]:
     """ClassSR-CARN with a third of the tiles in each branch against all in the heaviest: our widths, and the paper's."""
     cases = []
     paper = [{"features": features, "groups": 4} for features in (36, 52, 64)]
-    for label, branches in (("", list(classsr.OURS)), (", the paper's widths", paper)):
+    for label, branches in (("", list(OURS)), (", the paper's widths", paper)):
         torch.manual_seed(0)
         thirds, heavy = (
             classsr.ClassSrUpscaler(classsr.ClassSr(4, "carn", branches), Blueprint("classsr", 4, residual="bilinear")) for _ in range(2)
@@ -172,12 +174,15 @@ def adadsr_cases(lr: Tensor) -> list[Case]:
 
 
 def half_depth(upscaler: adadsr.AdadsrUpscaler, lr: Tensor, depths: str) -> Case:
-    """The case of a budget at which half of the places of all blocks have a depth beyond them."""
+    """The case of a budget at which half of the blocks' work is needed: second convolutions where the depth goes beyond the block, first
+    ones within a pixel of there.
+    """
     place, blocks = whole(lr, upscaler.method.scale), range(upscaler.method.depth)
 
     def half(made: Upscaled) -> bool:
         assert made.choice is not None
-        return sum(float((made.choice > block).float().mean()) for block in blocks) >= upscaler.method.depth / 2
+        where = torch.cat([made.choice, spread(made.choice)])
+        return sum(float((where > block).float().mean()) for block in blocks) >= upscaler.method.depth / 2
 
     given = {"depth": setting(upscaler, lr, place, (0.0, 64.0), half)}
     some, full = partial(upscaler, lr, place, given=given), partial(upscaler, lr, place)

@@ -13,10 +13,13 @@ import torch
 import torch.nn.functional as F
 
 import models
+from jobs.scouting import runner
 from models.train.degrade import shrink
+from models.train.observe import Enlarge
 from models.train.photos import centre_crop, image_files, read_image
-from models.upscaler import Placement, Upscaler
+from models.upscaler import Placement
 from pipeline.images import open_image
+from pipeline.prepare import load_tiers
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
 KEPT = Path(".work/routing")
@@ -38,14 +41,14 @@ class Scene:
 
     def tiles(self, tile: int) -> tuple[np.ndarray, np.ndarray]:
         """True errors (tiles, T) and areas (tiles,) of tiles of `tile` input pixels, a multiple of SQUARE, in reading order."""
-        step = tile // SQUARE
-        starts = [np.arange(0, length, step) for length in self.areas.shape]
+        areas = sums(self.areas, tile // SQUARE)
+        return (sums(self.errors * self.areas, tile // SQUARE) / areas).reshape(len(self.errors), -1).T, areas.ravel()
 
-        def pooled(values: np.ndarray) -> np.ndarray:
-            return np.add.reduceat(np.add.reduceat(values, starts[0], axis=-2), starts[1], axis=-1)
 
-        areas = pooled(self.areas)
-        return (pooled(self.errors * self.areas) / areas).reshape(len(self.errors), -1).T, areas.ravel()
+def sums(values: np.ndarray, side: int) -> np.ndarray:
+    """Sums of a map (…, h, w) over squares of `side`; those at the far edges are what is left."""
+    rows, columns = (np.arange(0, length, side) for length in values.shape[-2:])
+    return np.add.reduceat(np.add.reduceat(values, rows, axis=-2), columns, axis=-1)
 
 
 def photos(folder: str, count: int | None = None) -> Iterator[tuple[str, torch.Tensor]]:
@@ -71,15 +74,15 @@ SETS: dict[str, Callable[[], Iterator[tuple[str, torch.Tensor]]]] = {
 }
 
 
-def observe(name: str, hr: torch.Tensor, upscalers: Sequence[Upscaler]) -> Scene:
+def observe(name: str, hr: torch.Tensor, tiers: Sequence[Enlarge]) -> Scene:
     """Shrink an image and enlarge it with every tier."""
     lr = shrink(hr, SCALE).clamp(0, 1)
     place = Placement.whole((lr.shape[1], lr.shape[2]), Fraction(SCALE))
     maps, seconds = [], []
     with torch.inference_mode():
-        for upscaler in upscalers:
+        for tier in tiers:
             began = time.process_time()
-            made = upscaler(lr[None], place).pixels[0].clamp(0, 1)
+            made = tier(lr[None], place).pixels[0].clamp(0, 1)
             seconds.append(time.process_time() - began)
             maps.append(F.avg_pool2d((made - hr).square().mean(dim=0, keepdim=True), SCALE)[0])
         errors = torch.stack(maps)[None].double()
@@ -89,16 +92,16 @@ def observe(name: str, hr: torch.Tensor, upscalers: Sequence[Upscaler]) -> Scene
 
 
 def scenes(kind: str, tiers: Sequence[str], count: int | None = None) -> list[Scene]:
-    """The images of a set, or its first `count`, measured with zoo names or file:PATH at full effort; kept for the next time."""
-    mark = hashlib.sha256(" ".join(models.digest(tier) for tier in tiers).encode()).hexdigest()[:12]
-    found, upscalers = [], [models.load(tier) for tier in tiers]
+    """The images of a set, or its first `count`, measured with tiers as they are written for upscale; kept for the next time."""
+    mark = hashlib.sha256(" ".join(models.scout_key(tier) for tier in tiers).encode()).hexdigest()[:12]
+    found, loaded = [], [runner(tier) for tier in load_tiers(tiers, Fraction(SCALE))]
     for index, (name, hr) in enumerate(SETS[kind]()):
         if count is not None and index >= count:
             break
         path = KEPT / f"{kind.replace(' ', '-')}-{name}-{mark}.npz"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            made = observe(name, hr, upscalers)
+            made = observe(name, hr, loaded)
             np.savez(path, lr=made.lr, errors=made.errors, areas=made.areas, seconds=made.seconds)
             print(f"{kind} {name}: {made.seconds.round(1).tolist()} s", flush=True)
         with np.load(path) as kept:

@@ -7,94 +7,30 @@ decision for each window would be cheaper by the overlaps, but its area would ha
 pixels are hardly ever all easy, and neighbouring windows would disagree along a visible line.
 """
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from models import carn, fsrcnn, srresnet
+from models.branches import CLASSIFIER, Classifier, ClassSr
+from models.cost import blank, executed
 from models.cut import Cut
 from models.efforts import Efforts, check_effort
 from models.plain import PlainUpscaler, check_windows
 from models.resample import multiply_adds, resample
-from models.stream import RowNetwork
 from models.upscaler import Placement, Upscaled
 from models.weights import Blueprint, Checkpoint, adopt, fill
-
-BRANCHES: dict[str, type[RowNetwork]] = {"carn": carn.Carn, "fsrcnn": fsrcnn.Fsrcnn, "srresnet": srresnet.Srresnet}
-CLASSIFIER = 128  # channels
 
 # Side and step of the tiles, input pixels (section 4.1).
 TILE, STEP = 32, 28
 # Multiply-adds that a branch should do in one go on a CPU: few tiles, so that their maps stay in cache, but enough to be worth a call.
 ENOUGH = 2e8
-
-# The paper's branches of CARN have 36, 52 and 64 channels in 4 groups. Groups of 9 or 13 channels leave a third of each vector register
-# empty: 36 channels do a third of the work of 64 in half of the time (measured). With 16 channels in every group the time follows.
-OURS = ({"features": 32, "groups": 2}, {"features": 48, "groups": 3}, {"features": 64, "groups": 4})
-
-
-class Classifier(nn.Module):
-    """Logits of the classes (section 3.3) of tiles (N, 3, t, t), values 0..1: (N, classes)."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        wide = CLASSIFIER
-        self.look = nn.Conv2d(3, wide, 4, stride=4)
-        self.think: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
-            nn.Conv2d(wide, after, 1) for after in (wide, wide, wide, 32)
-        )
-        self.tell = nn.Linear(32, classes)
-
-    def forward(self, tiles: Tensor) -> Tensor:
-        x = self.look(tiles)
-        for layer in self.think:
-            x = layer(F.leaky_relu(x, 0.1))
-        # The published pooling window is as wide as the map is high; for the square tiles it is made for, that is all of it.
-        side = x.shape[2]
-        return self.tell(x[:, :, :, :side].mean(dim=(2, 3)))
-
-    def cost(self, height: int, width: int) -> int:
-        """Multiply-adds for one tile of `height` by `width`."""
-        places = (height // 4) * (width // 4)
-        return places * (48 * CLASSIFIER + CLASSIFIER * (3 * CLASSIFIER + 32)) + 32 * self.tell.out_features
-
-
-class ClassSr(nn.Module):
-    """The network in a form that can be trained.
-
-    branch: of BRANCHES; branches: arguments of each branch's constructor, two or more, from light to heavy.
-    """
-
-    def __init__(
-        self,
-        scale: int = 4,
-        branch: str = "carn",
-        branches: Sequence[dict[str, Any]] = OURS,
-    ) -> None:
-        super().__init__()
-        if branch not in BRANCHES:
-            raise ValueError(f"ClassSR has no branch {branch!r}; known are {', '.join(BRANCHES)}")
-        if len(branches) < 2:
-            raise ValueError(f"ClassSR chooses among two or more branches, not {len(branches)}; give their arguments from light to heavy")
-        self.classifier = Classifier(len(branches))
-        self.branches: Sequence[RowNetwork] = nn.ModuleList(  # type: ignore[assignment]
-            BRANCHES[branch](scale=scale, **arguments) for arguments in branches
-        )
-
-    def forward(self, tiles: Tensor, centred: Tensor) -> tuple[Tensor, Tensor]:
-        """Tiles (N, 3, t, t), 0..1, and the same around the mean, to logits (N, classes) and (N, 3, T, T).
-
-        The pixels are those of all branches, weighed by the classes' probabilities (equation 1): the form that is trained.
-        """
-        logits = self.classifier(tiles)
-        shares = torch.softmax(logits, dim=1).unbind(dim=1)
-        parts = [share[:, None, None, None] * branch(centred) for share, branch in zip(shares, self.branches, strict=True)]
-        return logits, torch.stack(parts).sum(dim=0)
 
 
 class ClassSrUpscaler:
@@ -153,6 +89,21 @@ class ClassSrUpscaler:
     def memory(self, scale: Fraction) -> float:
         """Bytes for each input pixel of a window: the window, its tiles, the classifier's maps of them, the result twice."""
         return 12 * (2 * float(scale) ** 2 + 3) + 4 * 3 * CLASSIFIER / 16
+
+    def published_cost(self, classes: Tensor) -> float:
+        """Operations (2 for each multiply-add) that the published counter tells for tiles of these classes.
+
+        It charges FSRCNN's transposed convolution at each output pixel, scale * scale times what it executes (95 % of the figure at scale
+        4 and 56 channels), and leaves the classifier out where the branches are CARN or SRResNet.
+        """
+        total = 0.0
+        for index in classes.flatten().tolist():
+            plain = self.branches[index]
+            branch = executed(partial(copy.deepcopy(plain.network).to("meta"), blank(1, 3, TILE, TILE)))
+            if isinstance(plain.network, fsrcnn.Fsrcnn):
+                branch += plain.network.enlarge.weight.numel() * TILE**2 * (self.scale**2 - 1) + self.classifier.cost(TILE, TILE)
+            total += 2 * branch
+        return total
 
     def decide(self, tiles: Tensor, bias: float = 0.0) -> Tensor:
         """Class of each tile (N, 3, t, t): (N,), int64."""

@@ -86,10 +86,7 @@ class Fused:
         self.begun = False
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
-        around = rows.new_zeros(1, rows.shape[1], 2, rows.shape[3] + 4).contiguous(memory_format=torch.channels_last)
-        rows = F.pad(rows, (2, 2))
-        rows = torch.cat([around if self.held is None else self.held, rows, *([around] if last else [])], dim=2)
-        self.held = rows[:, :, -4:]
+        rows = self._widen(rows, last)
         height, slabs = rows.shape[2] - 4, []
         top, bottom = 0 if self.begun or height < 1 else 1, height - 1 if last else height
         if not self.begun and last and height == 1:
@@ -99,6 +96,17 @@ class Fused:
             slabs = [self._slab(rows[:, :, start : stop + 4], place) for start, stop, place in parts if stop > start]
         self.begun = self.begun or height > 0
         return F.pixel_shuffle(slabs[0] if len(slabs) == 1 else torch.cat(slabs, dim=2), self.scale)
+
+    def _widen(self, rows: Tensor, last: bool) -> Tensor:
+        """The rows with those that are needed again before them, and zeros for two pixels beyond the map's edges."""
+        above = 2 if self.held is None else 4
+        shape = (1, rows.shape[1], above + rows.shape[2] + (2 if last else 0), rows.shape[3] + 4)
+        wide = torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last).zero_()
+        wide[:, :, above : above + rows.shape[2], 2:-2] = rows
+        if self.held is not None:
+            wide[:, :, :4] = self.held
+        self.held = wide[:, :, -4:]
+        return wide
 
     def _slab(self, rows: Tensor, place: int) -> Tensor:
         """What rows with two more on each side make, all of them at one of PLACES: (1, D * s * s, n, w)."""

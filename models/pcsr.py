@@ -20,7 +20,7 @@ from models.efforts import Efforts, check_effort
 from models.mlp import Mlp
 from models.nearest import Axis, axes
 from models.pixelwise import Decide, Sheet, by_probability, by_threshold, difficulty, refine
-from models.stream import bands
+from models.stream import BAND, bands
 from models.upscaler import LARGE, Placement, Upscaled, hr_length
 from models.weights import Blueprint, Checkpoint, adopt, fill
 
@@ -197,7 +197,8 @@ class PcsrUpscaler:
         streamed = window.device.type == "cpu"
         layers, row = self.encoder.stream(), 0
         assert self.encoder.reach is not None
-        for start, stop in bands(height, width, self.encoder.reach) if streamed else [(0, height)]:
+        band = BAND * torch.get_num_threads()  # each thread takes its part of what a layer makes
+        for start, stop in bands(height, width, self.encoder.reach, band) if streamed else [(0, height)]:
             made = layers.push(centred[:, :, start:stop], stop == height) if streamed else self.encoder(centred)
             yield row, made.permute(0, 2, 3, 1).flatten(0, 2)
             row += made.shape[2]

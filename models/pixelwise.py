@@ -48,7 +48,7 @@ def refine(pixels: Tensor, chosen: Tensor) -> None:
     pixels: (C, H, W); chosen: (H, W). The outermost rows and columns stay as they are.
     """
     height, width = chosen.shape
-    step, above = max(1, BLOCK // (9 * width)), pixels[:, :1].clone()
+    step, above = max(1, BLOCK * torch.get_num_threads() // (3 * width)), pixels[:, :1].clone()
     for start in range(1, height - 1, step):
         stop = min(start + step, height - 1)
         source = torch.cat([above, pixels[:, start : stop + 1]], dim=1)  # rows start - 1 .. stop, not refined yet

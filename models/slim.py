@@ -23,7 +23,7 @@ def with_scale(pooled: Tensor, scale: Fraction) -> Tensor:
 
     Its sign is negative where ten times the scale is odd, as in the published code.
     """
-    sign = -1.0 if (10 * scale).denominator == 1 and (10 * scale) % 2 == 1 else 1.0
+    sign = -1.0 if 10 * scale % 2 == 1 else 1.0
     pair = pooled.new_full((len(pooled), 2), sign * float(scale))
     parts = []
     for run in pooled.split(RUN, dim=1):

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 SIZE = (960, 600)
 # Left, top, right, bottom margins in pixels.
-MARGINS = (90, 56, 30, 64)
+MARGINS = (90, 72, 30, 64)
 INK, GRID = (40, 40, 40), (224, 224, 224)
 COLOURS = ((59, 91, 165), (214, 66, 60), (66, 168, 137), (240, 168, 48), (140, 60, 160), (90, 90, 90), (150, 110, 70))
 
@@ -35,7 +35,7 @@ def chart(title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> Imag
     def place(x: float, y: float) -> tuple[float, float]:
         return left + (x - xs[0]) / (xs[-1] - xs[0]) * (right - left), bottom - (y - ys[0]) / (ys[-1] - ys[0]) * (bottom - top)
 
-    draw.text((left, 16), title, fill=INK, font=font)
+    draw.text((12, 10), title, fill=INK, font=font)
     for x in xs:
         at = place(x, ys[0])[0]
         draw.line((at, top, at, bottom), fill=GRID)
@@ -45,7 +45,7 @@ def chart(title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> Imag
         draw.line((left, at, right, at), fill=GRID)
         draw.text((left - 8, at), f"{y:g}", fill=INK, font=small, anchor="rm")
     draw.text(((left + right) / 2, SIZE[1] - 26), x_label, fill=INK, font=small, anchor="ma")
-    draw.text((left - 78, top - 24), y_label, fill=INK, font=small)
+    draw.text((12, top - 30), y_label, fill=INK, font=small)
     for index, line in enumerate(lines):
         _draw(draw, [place(*point) for point in line.points], line, COLOURS[index % len(COLOURS)], small)
     if len(lines) > 1:

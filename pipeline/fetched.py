@@ -10,7 +10,7 @@ from pathlib import Path
 import obstore
 
 from pipeline.errors import Refused
-from pipeline.object_store import store_at, telling
+from pipeline.object_store import asked, store_at
 from pipeline.places import Listed, ObjectPath
 
 # Files that a process keeps: one that is described, ingested and checked at the end is fetched once.
@@ -44,9 +44,13 @@ def _fetch(where: ObjectPath, found: Listed) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="tierscale-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     local = folder / where.name
-    with telling(where.uri), open(local, "wb") as file:
-        for block in obstore.get(store_at(where.base), where.key).stream():
-            file.write(block)
+
+    def fetch() -> None:
+        with open(local, "wb") as file:
+            for block in obstore.get(store_at(where.base), where.key).stream():
+                file.write(block)
+
+    asked(where.uri, fetch)
     if local.stat().st_size != found.bytes:
         raise OSError(f"{where} ended after {local.stat().st_size} of {found.bytes} bytes")
     return local

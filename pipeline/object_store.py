@@ -2,11 +2,11 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.errors import Refused
 
@@ -14,6 +14,7 @@ from pipeline.errors import Refused
 RETRIES, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 12, 0.1, 10.0, 180.0
 # Seconds for a connection, and for one whole request.
 CONNECT_SECONDS, REQUEST_SECONDS = 10, 120
+Answer = TypeVar("Answer")
 EXTRA = "reading and writing object stores takes another package; pip install 'tierscale[objectstore]'"
 
 
@@ -33,23 +34,40 @@ def store_at(uri: str) -> Any:
     }
     pauses = {"init_backoff": timedelta(seconds=FIRST_PAUSE), "max_backoff": timedelta(seconds=LONGEST_PAUSE), "base": 2}
     retry: Any = {"max_retries": RETRIES, "backoff": pauses, "retry_timeout": timedelta(seconds=PATIENCE)}
-    with telling(uri):
-        try:
-            return from_url(uri, client_options=client, retry_config=retry)
-        except (ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0]
-            raise Refused(f"{uri} is no address of an object store ({reason}); write for example s3://bucket/folder") from None
-
-
-@contextmanager
-def telling(uri: str) -> Iterator[None]:
-    """Raise what an object store says as the OSError that a file system would raise."""
     try:
-        yield
-    except (OSError, Refused):
-        raise
+        return from_url(uri, client_options=client, retry_config=retry)
+    except Exception as error:  # unknown schemes and bad names come as ValueError, TypeError or errors of obstore
+        reason = str(error).splitlines()[0]
+        raise Refused(f"{uri} is no address of an object store ({reason}); write for example s3://bucket/folder") from None
+
+
+def asked(uri: str, request: Callable[[], Answer]) -> Answer:
+    """The answer to a request that may be repeated. OSError: what lasts, as a file system would say it.
+
+    obstore itself repeats most requests; those whose answer was cut in the middle come back here.
+    """
+    for pause in pauses():
+        try:
+            return request()
+        except Exception as error:
+            if not worth_repeating(error):
+                raise as_os_error(error, uri) or error from error
+        time.sleep(pause)
+    try:
+        return request()
     except Exception as error:
         raise as_os_error(error, uri) or error from error
+
+
+def pauses() -> list[float]:
+    """Seconds to wait before each repetition of a request."""
+    return [min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) for attempt in range(RETRIES)]
+
+
+def worth_repeating(error: BaseException) -> bool:
+    """Whether an error is one of an object store that may pass."""
+    told = as_os_error(error, "")
+    return told is not None and told.errno == errno.EIO
 
 
 def as_os_error(error: BaseException | None, uri: str) -> OSError | None:

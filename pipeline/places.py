@@ -15,7 +15,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from pipeline.bounds import check_secrets
-from pipeline.object_store import store_at, telling
+from pipeline.object_store import asked, store_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,7 @@ class ObjectPath:
         """Content of the object. FileNotFoundError: there is none."""
         import obstore
 
-        with telling(self.uri):
-            return bytes(obstore.get(store_at(self.base), self.key).bytes())
+        return asked(self.uri, lambda: bytes(obstore.get(store_at(self.base), self.key).bytes()))
 
     def read_text(self) -> str:
         """Content of the object as UTF-8."""
@@ -79,8 +78,7 @@ class ObjectPath:
         """Put the object, whole or not at all."""
         import obstore
 
-        with telling(self.uri):
-            obstore.put(store_at(self.base), self.key, content)
+        asked(self.uri, lambda: obstore.put(store_at(self.base), self.key, content))
 
     def create(self, content: bytes) -> bool:
         """Put the object if there is none; False: there is one."""
@@ -94,21 +92,22 @@ class ObjectPath:
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        with telling(self.uri):
+        def put() -> bool:
             try:
                 obstore.put(store_at(self.base), self.key, content, mode=mode, use_multipart=False)
             except (AlreadyExistsError, PreconditionError, FileNotFoundError):
-                # A repeated request may find what the first one put, whose answer was lost.
-                return self.exists() and self.read_bytes() == content
-        return True
+                return False
+            return True
+
+        # A repeated request may find what the first one put, whose answer was lost.
+        return asked(self.uri, put) or (self.exists() and self.read_bytes() == content)
 
     def listed(self) -> list[Listed]:
         """All objects below this place, by name."""
         import obstore
 
         prefix = f"{self.key}/" if self.key else ""
-        with telling(self.uri):
-            found = [meta for batch in obstore.list(store_at(self.base), prefix=prefix or None) for meta in batch]
+        found = asked(self.uri, lambda: [meta for batch in obstore.list(store_at(self.base), prefix=prefix or None) for meta in batch])
         below = ((str(meta["path"]), meta) for meta in found)
         rows = [
             Listed(path.removeprefix(prefix), meta["size"], str(meta["e_tag"]), meta["last_modified"].timestamp())
@@ -126,8 +125,7 @@ class ObjectPath:
         """The object as a listing shows it. FileNotFoundError: there is none."""
         import obstore
 
-        with telling(self.uri):
-            meta = obstore.head(store_at(self.base), self.key)
+        meta = asked(self.uri, lambda: obstore.head(store_at(self.base), self.key))
         return Listed(self.name, meta["size"], str(meta["e_tag"]), meta["last_modified"].timestamp())
 
     def exists(self) -> bool:
@@ -142,8 +140,8 @@ class ObjectPath:
         """Whether there are objects below."""
         import obstore
 
-        with telling(self.uri):
-            found = obstore.list_with_delimiter(store_at(self.base), prefix=f"{self.key}/" if self.key else None)
+        prefix = f"{self.key}/" if self.key else None
+        found = asked(self.uri, lambda: obstore.list_with_delimiter(store_at(self.base), prefix=prefix))
         return bool(found["objects"] or found["common_prefixes"])
 
     def is_symlink(self) -> bool:
@@ -169,18 +167,16 @@ class ObjectPath:
 
         if not missing_ok:
             self.head()
-        with telling(self.uri):
-            obstore.delete(store_at(self.base), self.key)
+        asked(self.uri, lambda: obstore.delete(store_at(self.base), self.key))
 
     def delete_all(self, last: str = "") -> None:
         """Delete all objects below; last: name of the one that goes last."""
         import obstore
 
         keys = [f"{self.key}/{row.key}" if self.key else row.key for row in self.listed()]
-        with telling(self.uri):
-            for some in ([key for key in keys if not key.endswith(f"/{last}")], [key for key in keys if key.endswith(f"/{last}")]):
-                if some:
-                    obstore.delete(store_at(self.base), some)
+        for some in ([key for key in keys if not key.endswith(f"/{last}")], [key for key in keys if key.endswith(f"/{last}")]):
+            if some:
+                asked(self.uri, lambda some=some: obstore.delete(store_at(self.base), some))  # type: ignore[misc]
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Nothing: object stores have no folders."""
@@ -218,6 +214,6 @@ def zarr_store(path: str) -> Any:
     where = place(path)
     if not isinstance(where, ObjectPath):
         return str(where)
-    from zarr.storage import ObjectStore
+    from pipeline.patient_store import patient_store
 
-    return ObjectStore(store_at(where.uri))
+    return patient_store(where.uri)

@@ -84,7 +84,7 @@ def made(path: str, plan: str, levels: int) -> bool:
 def _plan_of(path: str) -> str | None:
     """Digest of the plan that a zarr group says it was made by; None where it says nothing or is no group."""
     try:
-        ours = zarr.open_group(zarr_store(path), mode="r").attrs.get("tierscale")
+        ours = zarr.open_group(zarr_store(path), mode="r", zarr_format=3).attrs.get("tierscale")
     except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
         return None
     return str(ours["plan"]) if isinstance(ours, dict) and "plan" in ours else None
@@ -93,7 +93,7 @@ def _plan_of(path: str) -> str | None:
 def open_level(path: str, level: int, mode: str = "r") -> zarr.Array:
     """One pyramid level as a zarr array (c, y, x)."""
     with _errors(path):
-        array = zarr.open_array(zarr_store(path), path=str(level), mode=mode)
+        array = zarr.open_array(zarr_store(path), path=str(level), mode=mode, zarr_format=3)
     return array
 
 

@@ -45,6 +45,12 @@ def test_a_damaged_output_and_one_that_nothing_checks_fail(reference: Path, tmp_
     verdicts = {line.split()[1]: line.split()[-1] for line in told.out.splitlines()}
     assert verdicts == {"out.a.sr": "FAIL", "out.b.sr": "PASS", "out.a.colour": "FAIL"}
     assert "nothing checks the output out.a.colour" in told.err
+    tensors["out.a.sr"][0, 0, 3, 4] -= 1e-3
+    save_file(tensors, tmp_path / "one.safetensors", about)
+    assert main([str(tmp_path)]) == 1, "one unchecked output is enough"
+    del tensors["out.a.colour"]
+    save_file(tensors, tmp_path / "one.safetensors", about)
+    assert main([str(tmp_path)]) == 0
 
 
 def test_files_of_unknown_methods_and_broken_ones_fail_and_the_others_are_still_checked(

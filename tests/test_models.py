@@ -18,6 +18,7 @@ from models.edsr import Edsr
 from models.fsrcnn import Fsrcnn
 from models.plain import PlainUpscaler
 from models.quality import psnr, ssim
+from models.rdn import Rdn
 from models.srresnet import Srresnet
 from models.stream import RowNetwork, bands
 from models.train.plain import predict
@@ -32,6 +33,7 @@ NETWORKS: dict[str, tuple[type[RowNetwork], dict[str, int]]] = {
     "edsr": (Edsr, {"blocks": 2, "features": 8, "res_scale": 0.5}),
     "vdsr": (Vdsr, {"layers": 5, "features": 8}),
     "srresnet": (Srresnet, {"blocks": 2, "features": 8}),
+    "rdn": (Rdn, {"blocks": 2, "features": 8, "growth": 4, "layers": 3}),
 }
 
 
@@ -48,6 +50,8 @@ def make(kind: str, scale: int, residual: str | None = "bilinear") -> PlainUpsca
             nn.init.kaiming_normal_(module.weight)
     if isinstance(network, Fsrcnn):
         nn.init.normal_(network.enlarge.weight, std=0.1)
+    if isinstance(network, Rdn):  # its dense blocks add up to results of 30, whose rounding is more than the tests allow
+        nn.init.normal_(network.tail.exit.weight, std=0.01)
     return PlainUpscaler(network, Blueprint(kind, scale, dict(arguments), MEAN, residual))
 
 

@@ -58,7 +58,7 @@ ours = pytest.mark.skipif("TIERSCALE_S3_ENDPOINT" in os.environ, reason="faults 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
     path = tmp_path_factory.mktemp("picture") / "a.png"
-    Image.fromarray(skimage.data.hubble_deep_field()[:150, :170]).save(path)
+    Image.fromarray(skimage.data.hubble_deep_field()[:200, :210]).save(path)
     return path
 
 
@@ -89,7 +89,7 @@ def check_whole(output, plain):
     np.testing.assert_array_equal(pixels(output), plain)
     with LocalPool(1) as pool:
         found = verify_output(output, pool, False)
-    assert found["problems"] == [] and found["shards"] > 4
+    assert found["problems"] == [] and found["shards"] >= 4
     folder = Folder(output)
     for entry in folder.path.listed():
         assert not entry.key.endswith((".tmp", ".dead")) and entry.key != "lease.json"
@@ -202,6 +202,7 @@ def test_a_damaged_object_is_found_and_healed(server, picture, plain):
 
 
 @ours
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_of_one_kind_are_survived(server, picture, plain, fault):
     source, output = uploaded(picture), "s3://bucket/out/a.zarr"
