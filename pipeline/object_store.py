@@ -8,6 +8,8 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from obstore.store import from_url
+
 from pipeline.errors import Refused
 
 # How requests are repeated: so many times, with pauses that double from the first to the longest, for so long in all (seconds).
@@ -15,16 +17,13 @@ RETRIES, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 12, 0.1, 10.0, 180.0
 # Seconds for a connection, and for one whole request.
 CONNECT_SECONDS, REQUEST_SECONDS = 10, 120
 Answer = TypeVar("Answer")
-EXTRA = "reading and writing object stores takes another package; pip install 'tierscale[objectstore]'"
+# Asked for credentials by the client when the environment has none; it answers on machines of the cloud only.
+METADATA_SERVICE = "169.254.169.254"
 
 
 @lru_cache(maxsize=64)
 def store_at(uri: str) -> Any:
     """An object store that is rooted at a URI; credentials, region and endpoint come from the environment, as for the store's own tools."""
-    try:
-        from obstore.store import from_url
-    except ImportError:
-        raise Refused(f"{uri}: {EXTRA}") from None
     # An endpoint of one's own may speak plain HTTP only if it says so in its address.
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("AWS_ENDPOINT") or ""
     client: Any = {
@@ -74,5 +73,8 @@ def as_os_error(error: BaseException | None, uri: str) -> OSError | None:
     """An error of an object store as an OSError with one line of text; None: it is none."""
     if type(error).__module__.split(".")[0] != "obstore":
         return None
+    if METADATA_SERVICE in str(error):
+        told = "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket"
+        return OSError(errno.EACCES, told, uri)
     number = errno.EACCES if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError") else errno.EIO
     return OSError(number, str(error).splitlines()[0][:300], uri)

@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import obstore
+from obstore.exceptions import AlreadyExistsError, PreconditionError
+
 from pipeline.bounds import check_secrets
 from pipeline.object_store import asked, store_at
 
@@ -66,8 +69,6 @@ class ObjectPath:
 
     def read_bytes(self) -> bytes:
         """Content of the object. FileNotFoundError: there is none."""
-        import obstore
-
         return asked(self.uri, lambda: bytes(obstore.get(store_at(self.base), self.key).bytes()))
 
     def read_text(self) -> str:
@@ -76,8 +77,6 @@ class ObjectPath:
 
     def write_bytes(self, content: bytes) -> None:
         """Put the object, whole or not at all."""
-        import obstore
-
         asked(self.uri, lambda: obstore.put(store_at(self.base), self.key, content))
 
     def create(self, content: bytes) -> bool:
@@ -89,9 +88,6 @@ class ObjectPath:
         return self._put_if(content, {"e_tag": etag})
 
     def _put_if(self, content: bytes, mode: Any) -> bool:
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
         def put() -> bool:
             try:
                 obstore.put(store_at(self.base), self.key, content, mode=mode, use_multipart=False)
@@ -104,8 +100,6 @@ class ObjectPath:
 
     def listed(self) -> list[Listed]:
         """All objects below this place, by name."""
-        import obstore
-
         prefix = f"{self.key}/" if self.key else ""
         found = asked(self.uri, lambda: [meta for batch in obstore.list(store_at(self.base), prefix=prefix or None) for meta in batch])
         below = ((str(meta["path"]), meta) for meta in found)
@@ -123,8 +117,6 @@ class ObjectPath:
 
     def head(self) -> Listed:
         """The object as a listing shows it. FileNotFoundError: there is none."""
-        import obstore
-
         meta = asked(self.uri, lambda: obstore.head(store_at(self.base), self.key))
         return Listed(self.name, meta["size"], str(meta["e_tag"]), meta["last_modified"].timestamp())
 
@@ -138,8 +130,6 @@ class ObjectPath:
 
     def is_dir(self) -> bool:
         """Whether there are objects below."""
-        import obstore
-
         prefix = f"{self.key}/" if self.key else None
         found = asked(self.uri, lambda: obstore.list_with_delimiter(store_at(self.base), prefix=prefix))
         return bool(found["objects"] or found["common_prefixes"])
@@ -163,16 +153,12 @@ class ObjectPath:
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete the object. FileNotFoundError: there is none."""
-        import obstore
-
         if not missing_ok:
             self.head()
         asked(self.uri, lambda: obstore.delete(store_at(self.base), self.key))
 
     def delete_all(self, last: str = "") -> None:
         """Delete all objects below; last: name of the one that goes last."""
-        import obstore
-
         keys = [f"{self.key}/{row.key}" if self.key else row.key for row in self.listed()]
         for some in ([key for key in keys if not key.endswith(f"/{last}")], [key for key in keys if key.endswith(f"/{last}")]):
             if some:

@@ -163,7 +163,7 @@ def decoding(uri: str, what: str = "the image") -> Iterator[None]:
     except ImportError as error:
         raise Refused(f"{uri}: opening it takes another package ({one_line(error)}); install it, or copy it to a local disk") from error
     except PermissionError as error:
-        raise Refused(f"{uri}: may not be read; check its permissions") from error
+        raise Refused(f"{uri}: may not be read ({error.strerror}); check its permissions") from error
     except Exception as error:
         raise Damaged(f"{uri}: {what} cannot be decoded ({one_line(error)}); the file is damaged or cut short, fetch it again") from error
 

@@ -10,7 +10,7 @@ import torch
 
 import models
 from models.upscaler import Placement
-from pipeline import costs, prepare
+from pipeline import choosing, costs, prepare
 from pipeline.plan import Options
 from pipeline.upscale import enlarge_array, upscale_array
 
@@ -57,7 +57,7 @@ def steps(image, blend):
     that are 1.15 times those one output pixel beside. So the pixel beside is an input pixel, where the phase is the same.
     """
     # Tiers in a pattern that pays no heed to the picture: the scout would put borders where they show least.
-    with mock.patch.object(prepare, "route", lambda plan, scores: np.add.outer(*map(np.arange, plan.grid.tiles)) % 3):
+    with mock.patch.object(choosing, "route", lambda plan, scores, time: np.add.outer(*map(np.arange, plan.grid.tiles)) % 3):
         made = enlarge_array(image, Options(tiers=("bicubic", "fsrcnn-x4", "carn-x4"), tile=32, blend=blend))
     across, beside = [], []
     for pixels, routes in (
