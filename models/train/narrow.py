@@ -1,6 +1,6 @@
 """A narrower CARN from a trained one: the channels that carry most are kept, as first weights for training.
 
-`python -m models.train.narrow carn-x4 --features 52 --hr DIR -o FILE`
+`python -m models.train.narrow carn-x4 --features 52 --hr DIR -o FILE`, or `--features 32 --groups 2` to give up whole groups.
 """
 
 import argparse
@@ -39,24 +39,27 @@ def carried(network: Carn, photos: list[Tensor]) -> Tensor:
     return total
 
 
-def narrow(checkpoint: Checkpoint, features: int, photos: list[Tensor]) -> Checkpoint:
-    """The network with `features` channels, as many from each group of its grouped convolutions; photos (3, h, w), around the mean.
+def narrow(checkpoint: Checkpoint, features: int, photos: list[Tensor], groups: int | None = None) -> Checkpoint:
+    """The network with `features` channels, as many from each of `groups` groups of its grouped convolutions (None: all it has).
 
-    ValueError: it is no CARN, or the groups cannot be equally large.
+    photos: (3, h, w), around the mean. ValueError: it is no CARN, or has no such groups.
     """
     blueprint = checkpoint.blueprint
-    groups, wide = blueprint.arguments.get("groups", 4), blueprint.arguments.get("features", 64)
-    if blueprint.network != "carn" or features % groups or not 0 < features < wide:
+    all_groups, wide = blueprint.arguments.get("groups", 4), blueprint.arguments.get("features", 64)
+    groups, own = groups or all_groups, wide // all_groups
+    if blueprint.network != "carn" or not 0 < groups <= all_groups or features % groups or not 0 < features <= min(groups * own, wide - 1):
         raise ValueError(
-            f"a {blueprint.network} of {wide} channels cannot be narrowed to {features}; give a CARN and a multiple of {groups}"
+            f"a {blueprint.network} of {wide} channels in groups of {own} cannot be narrowed to {features} in {groups} groups; "
+            "give a CARN, fewer channels, and as many in each group"
         )
     network = Carn(scale=blueprint.scale, **blueprint.arguments)
     network.load_state_dict(checkpoint.tensors)
-    most = carried(network.eval(), photos).view(groups, -1).topk(features // groups).indices.sort().values  # (groups, kept)
-    own = wide // groups
-    kept = (most + own * torch.arange(groups)[:, None]).flatten()
+    carry = carried(network.eval(), photos).view(all_groups, own)
+    which = carry.sum(dim=1).topk(groups).indices.sort().values
+    most = carry[which].topk(features // groups).indices.sort().values  # (groups, kept of each)
+    kept = (most + own * which[:, None]).flatten()
     tensors = {name: _cut(name, tensor, kept, most, wide) for name, tensor in checkpoint.tensors.items()}
-    return Checkpoint(replace(blueprint, arguments={**blueprint.arguments, "features": features}), tensors)
+    return Checkpoint(replace(blueprint, arguments={**blueprint.arguments, "features": features, "groups": groups}), tensors)
 
 
 def _cut(name: str, tensor: Tensor, kept: Tensor, most: Tensor, wide: int) -> Tensor:
@@ -81,12 +84,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m models.train.narrow", description=__doc__, allow_abbrev=False)
     parser.add_argument("name", help="a CARN of the zoo, or file:PATH")
     parser.add_argument("--features", type=int, required=True)
+    parser.add_argument("--groups", type=int, help="of the grouped convolutions; all that there are")
     parser.add_argument("--hr", type=Path, required=True, metavar="DIR", help="folder of photos")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
     try:
         checkpoint = read_checkpoint(models.locate(options.name))
-        made = narrow(checkpoint, options.features, list(_seen(options.hr, checkpoint.blueprint)))
+        made = narrow(checkpoint, options.features, list(_seen(options.hr, checkpoint.blueprint)), options.groups)
     except ValueError as error:
         print(f"narrow: {error}", file=sys.stderr)
         return 2

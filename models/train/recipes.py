@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models.adadsr import Adadsr
 from models.anysr import AnySr
 from models.ape import Ape
+from models.branches import OURS
 from models.carn import Carn
 from models.classsr import ClassSr
 from models.edsr import Edsr
@@ -43,12 +44,12 @@ PCSR_CARN = {
     "classifier": [10, 10],
 }
 PCSR_FSRCNN = {"encoder": "fsrcnn", "encoder_arguments": {"features": 48}, "samplers": [[10] * 3, [58] * 4], "classifier": []}
-CLASSSR_CARN = {"branch": "carn", "branches": [{"features": features, "groups": 4} for features in (36, 52, 64)]}
+CLASSSR_CARN = {"branch": "carn", "branches": list(OURS)}
 # The paper's attention head works on 256 channels at every output pixel; this one costs a hundredth of it.
 ANYSR_EDSR = {"encoder": "edsr", "encoder_arguments": {"blocks": 8, "features": 32}, "head": "liif", "head_arguments": {"hidden": [64] * 3}}
 # What two CPU cores train in an hour or two.
 SMALL_EDSR = {"blocks": 8, "features": 32}
-# Name, but for the scale -> blueprint. Widths of the methods are those of their papers.
+# Name, but for the scale -> blueprint. Widths of the methods are those of their papers, but for ClassSR's (models/branches.py).
 BLUEPRINTS = {
     "fsrcnn": Blueprint("fsrcnn", 4, {"features": 56, "narrow": 12, "mapping": 4}, MEAN, "bilinear"),
     "carn": Blueprint("carn", 4, {"features": 64, "groups": 4, "norm": False}, MEAN, "bilinear"),
