@@ -1,10 +1,9 @@
 """APE (Wang, Zheng, Chen, Wu, Yao and Li 2022, "Adaptive Patch Exiting for Scalable Single Image Super-Resolution", arXiv 2203.11589):
-a network that a window leaves as soon as a regressor expects little of the layers to come.
+a network that a window, or each cell of an image, leaves as soon as a regressor expects little of the layers to come.
 """
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, partial
 from typing import Any
@@ -14,77 +13,23 @@ from torch import Tensor, nn
 
 from models import edsr, rcan, vdsr
 from models.cost import blank, executed
-from models.edsr import Edsr
 from models.efforts import Efforts, check_effort
+from models.exits import Ape
+from models.leaving import Lattice, leave
 from models.plain import PlainUpscaler, check_windows
-from models.rcan import Rcan
-from models.stages import Staged, feed
+from models.stages import feed
 from models.stream import BAND, Chain
 from models.upscaler import LARGE, Placement, Upscaled
-from models.vdsr import Vdsr
 from models.weights import Blueprint, Checkpoint, fill, told
-
-BACKBONES: dict[str, type[Staged]] = {"edsr": Edsr, "rcan": Rcan, "vdsr": Vdsr}
-
-
-@dataclass(frozen=True, slots=True)
-class Exits:
-    """What windows (N of them) would leave with at each of E exits.
-
-    images: (N, 3, H, W) at each exit. capacity: what the regressor says there, (E, N), -1..1; high: little is left to gain.
-    full: the image behind all layers; the last exit's own where no layer follows it.
-    """
-
-    images: list[Tensor]
-    capacity: Tensor
-    full: Tensor
-
-
-class Ape(nn.Module):
-    """A network with an exit behind every `every` layers and one regressor for all of them (section 3.2).
-
-    backbone: "edsr" (exits behind blocks), "rcan" (groups) or "vdsr" (middle layers). arguments: of its constructor, but for the scale.
-    The paper trains the regressor towards 1 - tanh(gain in PSNR over the exit before): section 3.3.
-    """
-
-    def __init__(self, scale: int = 4, backbone: str = "edsr", every: int = 2, **arguments: Any) -> None:
-        super().__init__()
-        if backbone not in BACKBONES:
-            raise ValueError(f"APE is made on {', '.join(BACKBONES)}, not on {backbone!r}")
-        self.network = BACKBONES[backbone](scale=scale, **arguments)
-        self.scale, self.every, self.layers = scale, every, self.network.layers
-        if not 1 <= every <= len(self.layers):
-            raise ValueError(f"an exit every {every} of {len(self.layers)} layers is none; give 1 to {len(self.layers)}")
-        self.exits = len(self.layers) // every
-        self.regressor = nn.Linear(self.network.features, 1)
-
-    def tell(self, means: Tensor) -> Tensor:
-        """The regressor on the means (N, features) of the features over a window: (N,), -1..1."""
-        return torch.tanh(self.regressor(means))[:, 0]
-
-    def interval(self, index: int) -> Sequence[nn.Module]:
-        """The layers before exit `index`, behind the exit before; `exits` asks for those behind the last one."""
-        return self.layers[index * self.every : (index + 1) * self.every]
-
-    def forward(self, x: Tensor) -> Exits:
-        """All exits of x (N, 3, h, w), values around the mean; nothing leaves early. The form that is trained."""
-        kept, body = self.network.enter(x)
-        images, told = [], []
-        for index in range(self.exits + 1):
-            for layer in self.interval(index):
-                body = layer(body)
-            if index < self.exits:
-                told.append(self.tell(body.mean(dim=(2, 3))))
-                images.append(self.network.finish(kept, body))
-        full = self.network.finish(kept, body) if self.interval(self.exits) else images[-1]
-        return Exits(images, torch.stack(told), full)
 
 
 class ApeUpscaler:
-    """APE as an upscaler: a window leaves where the regressor says at least the threshold, and no layer behind is computed for it.
+    """APE as an upscaler: a window, or a cell of it, leaves where the regressor says at least the threshold, and no layer behind is
+    computed for it.
 
-    The knob is that threshold, -1 and more: the higher, the later windows leave. At effort 1 the whole network runs and the regressor
-    rests. given: "threshold". Upscaled.choice: the exit of each window, counted from 0, (N,) int64; -1: it never left.
+    The knob is that threshold, -1 and more: the higher, the later they leave. At effort 1 the whole network runs and the regressor
+    rests. given: "threshold". Upscaled.choice: the exit of each window, counted from 0, (N,) int64, or of each pixel's cell,
+    (N, h, w); -1: it never left.
     """
 
     reach: int | None = None
@@ -115,6 +60,12 @@ class ApeUpscaler:
             return Upscaled(made.pixels, made.spent, torch.full((len(windows),), -1))
         centred = (windows - self.plain.mean).contiguous(memory_format=torch.channels_last)
         streamed = windows.device.type == "cpu"
+        if self.method.cell is not None:
+            found = [self._by_cells(window, origin, threshold) for window, origin in zip(centred.split(1), place.origins, strict=True)]
+            images, exits, costs = (list(column) for column in zip(*found, strict=True))
+            always = self.plain.count(windows.shape[2], windows.shape[3], streamed) - self._blocks * windows.shape[2] * windows.shape[3]
+            total = torch.tensor(costs, dtype=torch.float64) + always
+            return Upscaled(self.plain.complete(torch.cat(images), windows), total, torch.stack(exits))
         if streamed:
             # Each window for itself: its result does not depend on its batch, not even in the last bit.
             parts = [self._one(window, threshold) for window in centred.split(1)]
@@ -137,6 +88,32 @@ class ApeUpscaler:
             raise ValueError(f"what {self.origin} costs at an effort of {effort:g} was not measured; run tierscale models calibrate NAME")
         return self.efforts.setting(effort)
 
+    @property
+    def _blocks(self) -> int:
+        """Multiply-adds of all residual blocks for each input pixel; of EDSR, where cells leave."""
+        return sum(2 * block.first.weight.numel() for block in self.network.layers)  # type: ignore[union-attr, operator, misc]
+
+    def _by_cells(self, window: Tensor, origin: tuple[int, int], threshold: float) -> tuple[Tensor, Tensor, int]:
+        """What the network makes of a window (1, 3, h, w) whose cells leave one by one, each pixel's exit (h, w), and the multiply-adds
+        of blocks and regressor."""
+        method, (height, width) = self.method, window.shape[2:]
+        assert method.cell is not None
+        kept, body = self.network.enter(window)
+        lattice = Lattice(origin, height, width, method.cell)
+
+        def whole(blocks: Sequence[nn.Module], features: Tensor) -> Tensor:
+            return self._advance(blocks, features, torch.empty_like(features) if features is kept else features)[0]
+
+        body, exits, spent, asked = leave(
+            [method.interval(index) for index in range(method.exits + 1)],  # type: ignore[misc]
+            body,
+            lattice,
+            lambda means: method.tell(means) >= threshold,
+            whole,
+        )
+        made = self.network.finish_by_rows(kept, body) if window.device.type == "cpu" else self.network.finish(kept, body)
+        return made, lattice.spread(exits), spent + asked * self.network.features
+
     def _one(self, window: Tensor, threshold: float) -> tuple[Tensor, int]:
         """What the network makes of a window (1, 3, h, w), by rows, and the exit that it leaves by."""
         kept, body = self.network.enter(window)
@@ -155,7 +132,7 @@ class ApeUpscaler:
     def _advance(self, layers: Sequence[nn.Module], body: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
         """The features (1, C, h, w) behind some layers, written into `found` where they go by rows, and their means (1, C)."""
         # A map no larger than a band is in cache as it is.
-        if self.network.reach is None or body.shape[2] * body.shape[3] <= BAND:
+        if self.network.reach is None or body.shape[2] * body.shape[3] <= BAND or body.device.type != "cpu":
             for layer in layers:
                 body = layer(body)
             return body, body.mean(dim=(2, 3))

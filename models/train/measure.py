@@ -14,26 +14,31 @@ import torch
 import models
 from models.quality import psnr, ssim
 from models.train.degrade import shrink
-from models.train.photos import centre_crop, image_files, read_image
+from models.train.photos import centre_crop, image_files, is_grey, read_image
 from models.upscaler import Placement, Upscaler
 
 # Left out of means, as in the published measurements: the one image that is grey at its source.
 LEFT_OUT = frozenset({("Set14", "img_003")})
 
 
-def quality(upscaler: Upscaler, folder: Path, scale: int) -> tuple[float, float]:
-    """Mean PSNR in dB and SSIM over the images of a folder, enlarged whole; LR kept in float, shave = scale."""
-    found = []
+def quality(upscaler: Upscaler, folder: Path, scale: int) -> dict[str, tuple[float, float]]:
+    """Mean PSNR in dB and SSIM over images of a folder, enlarged whole; LR kept in float, shave = scale.
+
+    "published": those that published measurements count. "coloured": those that `tierscale evaluate` counts, which leaves out every
+    file with a single channel.
+    """
+    published, coloured = [], []
     for path in image_files(folder):
-        if (folder.name, path.stem) in LEFT_OUT:
-            continue
         hr = centre_crop(read_image(path), scale) / 255
         lr = shrink(hr, scale)
         with torch.inference_mode():
             result = upscaler(lr[None], Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(scale))).pixels[0]
-        found.append((psnr(result, hr, scale), ssim(result, hr, scale)))
-    decibels, similar = np.mean(found, axis=0)
-    return float(decibels), float(similar)
+        found = (psnr(result, hr, scale), ssim(result, hr, scale))
+        if (folder.name, path.stem) not in LEFT_OUT:
+            published.append(found)
+        if not is_grey(path):
+            coloured.append(found)
+    return {name: tuple(np.mean(rows, axis=0).tolist()) for name, rows in (("published", published), ("coloured", coloured)) if rows}
 
 
 def milliseconds(upscaler: Upscaler, scale: int, side: int, repeats: int = 3) -> float:
@@ -55,8 +60,10 @@ def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
     upscaler = models.load(name)
     sets = {sub.name: quality(upscaler, sub, scale) for sub in sorted(folder.iterdir()) if sub.is_dir()}
     return {
-        "psnr": {key: round(value[0], 3) for key, value in sets.items()},
-        "ssim": {key: round(value[1], 4) for key, value in sets.items()},
+        "psnr": {key: round(value["published"][0], 3) for key, value in sets.items()},
+        "ssim": {key: round(value["published"][1], 4) for key, value in sets.items()},
+        "psnr_without_grey": {key: round(value["coloured"][0], 3) for key, value in sets.items() if "coloured" in value},
+        "ssim_without_grey": {key: round(value["coloured"][1], 4) for key, value in sets.items() if "coloured" in value},
         "cost_per_pixel": upscaler.cost(Fraction(scale)),
         "milliseconds_per_million_pixels": {str(side): round(milliseconds(upscaler, scale, side)) for side in (178, 306, 562)},
         "protocol": "rgb, shave = scale, float lr",

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from models.adadsr import Adadsr
 from models.anysr import AnySr
-from models.ape import Ape
 from models.branches import OURS
 from models.carn import Carn
 from models.classsr import ClassSr
 from models.edsr import Edsr
+from models.exits import Ape
 from models.fsrcnn import Fsrcnn
 from models.pcsr import Pcsr
 from models.rcan import Rcan
@@ -60,7 +60,7 @@ BLUEPRINTS = {
     "vdsr": Blueprint("vdsr", 4, {"layers": 20, "features": 64}, MEAN, None),
     "pcsr-carn": Blueprint("pcsr", 4, PCSR_CARN, MEAN, "bilinear"),
     "pcsr-fsrcnn": Blueprint("pcsr", 4, PCSR_FSRCNN, MEAN, "bilinear"),
-    "ape-edsr": Blueprint("ape", 4, {"backbone": "edsr", "every": 2, **SMALL_EDSR}, MEAN, "bilinear"),
+    "ape-edsr": Blueprint("ape", 4, {"backbone": "edsr", "every": 2, "cell": 16, **SMALL_EDSR}, MEAN, "bilinear"),
     "adaedsr": Blueprint("adadsr", 4, {"backbone": "edsr", **SMALL_EDSR}, MEAN, "bilinear"),
     "classsr-carn": Blueprint("classsr", 4, CLASSSR_CARN, MEAN, "bilinear"),
     "anysr-edsr": Blueprint("anysr", 0, ANYSR_EDSR, MEAN, "bilinear"),

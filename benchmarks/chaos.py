@@ -1,0 +1,382 @@
+"""Break what can break, and see that nothing is lost: `make chaos`.
+
+Runs on one small photograph, each disturbed in one or more ways that a seed chooses. After each: the array is that of an undisturbed run, byte
+for byte; every shard has its receipt and every receipt its shard; exit codes said the truth; no process and no lock is left.
+"""
+
+import argparse
+import contextlib
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import psutil
+import skimage.data
+import tifffile
+import zarr
+from PIL import Image
+
+from benchmarks.results import record
+from benchmarks.stage import Disk, Driver, Ended, Stage, ballast, stage, waited
+
+OPTIONS = ("--tiers", "bicubic,fsrcnn-x4", "--policy", "budget", "--budget", "0.5", "--tile", "24", "--device", "cpu")
+SIDE = 288
+# Shards of the full resolution, and how many of them are waited for at most before a blow falls.
+SHARDS, LATEST = 9, 5
+DISK_BYTES = 64 << 20
+DAY = 86400.0
+# A blow that comes too late, because the run has ended, is dealt again.
+DEALS = 3
+# Every which run that has a blow has a second one, and every which run is damaged at its end.
+SECOND, DAMAGED = 3, 5
+
+
+class Missed(Exception):
+    """The run ended before the blow fell."""
+
+
+@dataclass
+class Trial:
+    """One run on the stage. names: what was done to it; ended: how its commands ended."""
+
+    stage: Stage
+    chance: random.Random
+    source: Path
+    output: Path
+    names: list[str] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    props: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def folder(self) -> Path:
+        return Path(f"{self.output}.tierscale")
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        return ("upscale", self.source, self.output, *OPTIONS, "--json")
+
+    def moved(self, size: int) -> Disk:
+        """Let the output lie on a disk of its own, of so many bytes."""
+        disk = self.props.enter_context(Disk(self.output.parent / "disk", size))
+        self.output = disk.path / self.output.name
+        return disk
+
+    def receipts(self) -> int:
+        return len(list(self.folder.glob("receipts/0/*.json")))
+
+    def begin(self) -> None:
+        """Start the run, and wait until it has written a shard or more."""
+        driver, wanted = self.stage.driver(), self.chance.randint(1, LATEST)
+        driver.begin(*self.command)
+        self.await_receipts(wanted)
+
+    def await_receipts(self, count: int) -> None:
+        driver = self.stage.driver()
+        waited(lambda: min(self.receipts(), SHARDS - 1) >= count or not driver.busy(), 240)
+        if not driver.busy():
+            self.expect(driver.end(), 0)
+            raise Missed
+
+    def gentle(self) -> None:
+        """Sometimes, a blow that the run gets over by itself, before the one that it is about."""
+        if self.chance.randrange(SECOND) == 0:
+            name = self.chance.choice(list(GENTLE))
+            self.names.append(name)
+            GENTLE[name](self)
+            self.await_receipts(min(SHARDS - 1, self.receipts() + 1))
+
+    def expect(self, ended: Ended, code: int, words: str = "") -> None:
+        """Note how a command ended, and see that it told the truth."""
+        self.ended.append(ended)
+        assert ended.code == code, f"exit code {ended.code}, not {code}: {ended.err[-600:]}"
+        assert words in ended.err, f"{words!r} is not in {ended.err[-600:]!r}"
+        if code > 0:
+            said = [line for line in ended.err.splitlines() if line.startswith("tierscale: ")]
+            assert len(said) == 1 and self.output.name in said[0], f"no single sentence that names the output: {ended.err[-600:]!r}"
+
+    def end(self, code: int = 0, words: str = "") -> None:
+        """Wait for the run, and see that it ended so."""
+        assert self.stage.resident is not None
+        self.expect(self.stage.resident.end(), code, words)
+
+    def again(self) -> None:
+        """The same command goes on, and does nothing again that has its receipt."""
+        before = self.receipts()
+        driver = self.stage.driver()
+        driver.begin(*self.command)
+        self.end()
+        assert before == 0 or f'"done_before": {before}' in self.ended[-1].out, f"of {before} shards: {self.ended[-1].out[-300:]}"
+
+    def verify(self, *more: str) -> Ended:
+        driver = self.stage.driver()
+        driver.begin("verify", self.output, *more)
+        return driver.end()
+
+    def check(self, levels: Iterable[np.ndarray]) -> None:
+        """What must hold after every run. levels: of an undisturbed one."""
+        found = self.verify()
+        assert found.code == 0, f"verify finds damage: {found.err[-300:]}"
+        for level, wanted in enumerate(levels):
+            pixels = zarr.open_array(f"{self.output}/{level}", mode="r")[:]
+            assert np.array_equal(pixels, wanted), f"level {level} differs in {int((pixels != wanted).sum())} values"
+            shards = {f"{path.parent.name}.{path.name}" for path in self.output.glob(f"{level}/c/0/*/*")}
+            receipts = {path.stem for path in self.folder.glob(f"receipts/{level}/*.json")}
+            assert shards == receipts, f"level {level}: without receipt {shards - receipts}, without shard {receipts - shards}"
+        left = [
+            path.name for path in (*self.folder.rglob("*"), *self.output.rglob("*")) if path.name == "lease.json" or path.suffix == ".tmp"
+        ]
+        assert not left, f"left behind: {left}"
+        assert not (orphans := self.stage.orphans()), f"processes left: {orphans}"
+
+
+def kill_actor(trial: Trial) -> None:
+    """SIGKILL an actor."""
+    trial.chance.choice(trial.stage.workers()).kill()
+
+
+def kill_raylet(trial: Trial) -> None:
+    """SIGKILL the raylet of a node; another node comes."""
+    trial.stage.kill_node(trial.chance.randrange(2))
+
+
+def fill_memory(trial: Trial) -> None:
+    """Take memory until Ray's monitor ends a worker; where it does not, do as the kernel would."""
+    before = set(trial.stage.workers())
+    ballast(lambda: not before <= set(trial.stage.workers()))
+    if before <= set(trial.stage.workers()):
+        trial.names[-1] += " (by the kernel's way)"
+        kill_actor(trial)
+
+
+GENTLE = {"actor": kill_actor, "raylet": kill_raylet, "memory": fill_memory}
+
+
+def overcome(trial: Trial) -> None:
+    """A blow that the run gets over by itself."""
+    trial.begin()
+    trial.gentle()
+    GENTLE[trial.names[0]](trial)
+    trial.end()
+
+
+def straggler(trial: Trial) -> None:
+    """SIGSTOP a worker: its call is begun elsewhere too. It wakes after the run, and what it then writes does no harm."""
+    trial.begin()
+    victim = trial.stage.workers()[0]
+    victim.suspend()
+    try:
+        trial.end()
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.resume()
+    if "elsewhere" not in trial.ended[-1].err:
+        raise Missed
+    waited(lambda: victim not in trial.stage.workers() or not victim.cmdline()[0].startswith("ray::Worker."), 30)
+
+
+def driver(trial: Trial) -> None:
+    """SIGKILL the driver; another one goes on."""
+    trial.begin()
+    trial.gentle()
+    trial.stage.workers()
+    assert trial.stage.resident is not None
+    trial.stage.resident.process.kill()
+    trial.end(-signal.SIGKILL)
+    trial.again()
+
+
+def everything(trial: Trial) -> None:
+    """SIGKILL the driver and all of Ray."""
+    trial.begin()
+    trial.stage.kill_all()
+    trial.again()
+
+
+def own_ray(trial: Trial) -> None:
+    """SIGKILL the raylet of an embedded Ray: the run cannot go on, and says so."""
+    alone = Driver(trial.stage.context)
+    try:
+        alone.begin(*trial.command, "--ray", "local", "--workers", "1")
+        waited(lambda: trial.receipts() >= 1 or not alone.busy(), 240)
+        raylets = [child for child in psutil.Process(alone.process.pid).children(recursive=True) if child.name() == "raylet"]
+        if not alone.busy() or not raylets:
+            raise Missed
+        raylets[0].kill()
+        ended = alone.end()
+        trial.ended.append(ended)
+        assert ended.code != 0, "a run without its Ray cannot be done"
+    finally:
+        alone.close()
+    trial.again()
+
+
+def full(trial: Trial) -> None:
+    """The disk is full in the middle of the run; there is room again, and the same command goes on."""
+    disk = trial.moved(trial.chance.randint(1500, 2300) << 10)
+    trial.stage.driver().begin(*trial.command)
+    trial.end(1, "full")
+    disk.remount(f"size={DISK_BYTES}")
+    trial.again()
+
+
+def read_only(trial: Trial) -> None:
+    """The target cannot be written any more from the middle of the run on, until it can again."""
+    disk = trial.moved(DISK_BYTES)
+    trial.begin()
+    disk.remount("ro")
+    trial.end(1)
+    disk.remount("rw")
+    trial.again()
+
+
+def two_drivers(trial: Trial) -> None:
+    """Two drivers at once: one works, and the other is refused or finds all done."""
+    with other(trial, 0.0) as second:
+        trial.stage.driver().begin(*trial.command)
+        time.sleep(trial.chance.uniform(0, 2))
+        second.begin(*trial.command, "--ray", "none")
+        ended = (trial.stage.driver().end(), second.end())
+        for one in ended:
+            trial.expect(one, one.code, "" if one.code == 0 else "is writing")
+        assert sorted(one.code for one in ended) in ([0, 2], [0, 0]), [one.code for one in ended]
+        assert all(one.code == 0 for one in ended) <= any('"written": 0' in one.out for one in ended), "two worked at once"
+
+
+def clock(trial: Trial) -> None:
+    """A second driver whose clock has jumped by a day takes the first one for dead: both write, and do no harm."""
+    with other(trial, trial.chance.choice([-DAY, DAY])) as second:
+        trial.begin()
+        second.begin(*trial.command, "--ray", "none")
+        for one in (trial.stage.driver().end(), second.end()):
+            trial.expect(one, one.code, "" if one.code == 0 else "the same command again")
+            assert one.code in (0, 1)
+    trial.again()
+
+
+def damage(trial: Trial) -> None:
+    """Spoil shards that have their receipts: verify finds each, and --heal does it again."""
+    if not trial.output.exists():
+        trial.again()
+    files = sorted(trial.output.glob("*/c/0/*/*"))
+    chosen = trial.chance.sample(files, trial.chance.randint(1, 3))
+    for file in chosen:
+        spoil(file, trial.chance.choice(["truncated", "zeroed", "flipped", "removed"]), trial.chance)
+    names = [f"level {file.parts[-5]} shard {file.parts[-2]}.{file.parts[-1]} " for file in chosen]
+    found = trial.verify()
+    assert found.code == 1 and all(name in found.err for name in names), f"{names}: {found.err[-600:]}"
+    healed = trial.verify("--heal")
+    assert healed.code == 0, healed.err[-600:]
+
+
+def spoil(file: Path, way: str, chance: random.Random) -> None:
+    """Damage a shard's file."""
+    content = bytearray(file.read_bytes())
+    # In the first half, where pixels lie that the image's edge does not cut off.
+    at = chance.randrange(64, len(content) // 2)
+    if way == "removed":
+        file.unlink()
+    elif way == "truncated":
+        file.write_bytes(content[:at])
+    elif way == "zeroed":
+        file.write_bytes(bytes(len(content)))
+    else:
+        content[at] ^= 1 << chance.randrange(8)
+        file.write_bytes(content)
+
+
+def other(trial: Trial, shift: float) -> contextlib.closing[Driver]:
+    """A second driver."""
+    return contextlib.closing(Driver(trial.stage.context, shift=shift))
+
+
+KINDS: dict[str, Callable[[Trial], None]] = {
+    **dict.fromkeys(GENTLE, overcome),
+    "straggler": straggler,
+    "driver": driver,
+    "everything": everything,
+    "own ray": own_ray,
+    "full disk": full,
+    "read-only": read_only,
+    "two drivers": two_drivers,
+    "clock": clock,
+    "damage": damage,
+}
+
+
+def play(on: Stage, folder: Path, levels: list[np.ndarray], kind: str, chance: random.Random) -> tuple[list[str], str | None]:
+    """One run: what was done to it, and what is wrong with its end, or None. Missed: no blow fell."""
+    source = folder / chance.choice(["stars.png", "stars.tif"])
+    with tempfile.TemporaryDirectory(dir=folder) as own, contextlib.ExitStack() as props:
+        trial = Trial(on, chance, source, Path(own) / "out.zarr", [kind], props=props)
+        try:
+            KINDS[kind](trial)
+            if kind != "damage" and chance.randrange(DAMAGED) == 0:
+                trial.names.append("damage")
+                damage(trial)
+            trial.check(levels)
+        except (AssertionError, TimeoutError) as error:
+            on.shutdown()
+            return trial.names, f"{error}"
+        return trial.names, None
+
+
+def undisturbed(on: Stage, folder: Path) -> list[np.ndarray]:
+    """The sources, and all levels of a run that nobody disturbs, without Ray."""
+    stars = skimage.data.hubble_deep_field()[100 : 100 + SIDE, 200 : 200 + SIDE]
+    Image.fromarray(stars).save(folder / "stars.png")
+    tifffile.imwrite(folder / "stars.tif", stars, tile=(64, 64), photometric="rgb", compression="zlib")
+    with contextlib.closing(Driver(on.context)) as driver:
+        driver.begin("upscale", folder / "stars.png", folder / "whole.zarr", *OPTIONS, "--ray", "none")
+        assert (ended := driver.end()).code == 0, ended.err
+    return [zarr.open_array(f"{folder}/whole.zarr/{level}", mode="r")[:] for level in (0, 1)]
+
+
+def deal(runs: int, seed: int, only: str | None) -> list[str]:
+    """The kind of each run: all of them in turn, in a new order each time."""
+    chance, kinds = random.Random(seed), [kind for kind in KINDS if only in (None, kind)]
+    return [kind for _ in range(-(-runs // len(kinds))) for kind in chance.sample(kinds, len(kinds))][:runs]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Play the runs and record the report; 1 if one of them went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--kind", choices=KINDS, help="this kind of fault only")
+    given = parser.parse_args(arguments)
+    began = time.monotonic()
+    rows: list[tuple[list[str], str | None, float]] = []
+    with tempfile.TemporaryDirectory(prefix="tierscale-chaos-") as folder, stage() as on:
+        levels = undisturbed(on, Path(folder))
+        for number, kind in enumerate(deal(given.runs, given.seed, given.kind)):
+            started = time.monotonic()
+            for attempt in range(DEALS):
+                try:
+                    names, wrong = play(on, Path(folder), levels, kind, random.Random(f"{given.seed} {number} {attempt}"))
+                    break
+                except Missed:
+                    names, wrong = [kind], f"no blow fell in time in {DEALS} runs"
+            rows.append((names, wrong, time.monotonic() - started))
+            print(f"{number + 1:>4}  {rows[-1][2]:>5.0f} s  {' + '.join(names):<40} {wrong or 'ok'}", flush=True)
+    failed = sum(wrong is not None for _, wrong, _ in rows)
+    print(f"\n{'what was done':<14} runs  failed  median s")
+    table = {}
+    for kind in KINDS:
+        mine = [(wrong, seconds) for names, wrong, seconds in rows if any(name.startswith(kind) for name in names)]
+        if mine:
+            table[kind] = {"runs": len(mine), "failed": sum(wrong is not None for wrong, _ in mine)}
+            print(f"{kind:<14} {len(mine):>4}  {table[kind]['failed']:>6}  {np.median([seconds for _, seconds in mine]):>8.0f}")
+    if given.kind is None:
+        minutes = round((time.monotonic() - began) / 60, 1)
+        record("chaos", "make chaos", {"runs": len(rows), "seed": given.seed, "failed": failed, "minutes": minutes, "kinds": table})
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""A small Ray cluster on this machine and drivers on it, to break: what `make chaos` plays on."""
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+# What every node gets for its object store, in bytes.
+STORE_BYTES = 80 << 20
+# Workers that each node takes.
+NODES = ({"light": 1, "full": 1}, {"light": 1})
+# A node's memory monitor ends a worker when this much more than at its start is in use.
+MEMORY_ROOM = 3 << 30
+# Ballast leaves this much of the machine's memory to others.
+SPARE_BYTES = 3 << 30
+# Seconds after which a call is late.
+LATE = 4
+# Seconds in which processes that are told to go are gone.
+GONE_SECONDS = 60
+# Dead nodes are noticed within seconds; by default it takes half a minute.
+QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+
+
+class Ended(NamedTuple):
+    """How a command ended: exit code (minus the signal's number where it was killed), and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def serve(pipe: Connection, address: str | None, shift: float) -> None:
+    """Carry out tierscale commands as they come. address: of a cluster, whose pool is kept from command to command; None: none.
+
+    shift: seconds by which the clock of leases is wrong.
+    """
+    import cluster.session
+    import jobs.cli
+    import pipeline.run
+    from pipeline.receipts import Lease
+
+    if shift:
+        pipeline.run.Lease = partial(Lease, clock=lambda: time.time() + shift)  # type: ignore[assignment, misc]
+    with contextlib.ExitStack() as stack:
+        if address is not None:
+            pool = stack.enter_context(cluster.session.session(address, "auto", "cpu"))
+            cluster.session.session = lambda *given: contextlib.nullcontext(pool)  # type: ignore[assignment, misc]
+        pipe.send("ready")
+        while (arguments := pipe.recv()) is not None:
+            out, err, code = io.StringIO(), io.StringIO(), 0
+            with redirect_stdout(out), redirect_stderr(err):
+                try:
+                    jobs.cli.main(arguments)
+                except SystemExit as ended:
+                    code = int(ended.code or 0)
+            pipe.send(Ended(code, out.getvalue(), err.getvalue()))
+
+
+class Driver:
+    """A process that carries out commands. It is forked from one that has imported everything, so that starting it costs little."""
+
+    def __init__(self, context: ForkServerContext, address: str | None = None, shift: float = 0.0) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, address, shift))
+        self.process.start()
+        theirs.close()
+        assert self._answer(240) == "ready"
+
+    def begin(self, *arguments: object) -> None:
+        """Start a command."""
+        self.pipe.send([str(argument) for argument in arguments])
+
+    def busy(self) -> bool:
+        """Whether the command is still at work."""
+        return self.process.is_alive() and not self.pipe.poll(0)
+
+    def end(self, seconds: float = 240) -> Ended:
+        """Wait for the command. TimeoutError: it does not end."""
+        answer = self._answer(seconds)
+        return answer if isinstance(answer, Ended) else Ended(answer, "", "")
+
+    def _answer(self, seconds: float) -> Any:
+        """What the process sends, or its exit code if it ended without a word."""
+        if not self.pipe.poll(seconds):
+            raise TimeoutError(f"no answer in {seconds:.0f} s")
+        try:
+            return self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join(GONE_SECONDS)
+            return self.process.exitcode
+
+    def close(self) -> None:
+        """End the process, politely if it listens."""
+        with contextlib.suppress(OSError):
+            self.pipe.send(None)
+        self.process.join(GONE_SECONDS)
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+class Stage:
+    """The cluster and the driver on it; what dies is brought back when it is asked for."""
+
+    def __init__(self, context: ForkServerContext) -> None:
+        self.context = context
+        self.cluster: Any = None
+        self.nodes: list[Any] = []
+        self.resident: Driver | None = None
+        self.seen: set[psutil.Process] = set()
+
+    def driver(self) -> Driver:
+        """The driver whose pool is kept."""
+        if self.cluster is None:
+            self._begin()
+        if self.resident is not None and not self.resident.process.is_alive():
+            self.resident = None
+        if self.resident is None:
+            self.resident = Driver(self.context, self.cluster.address)
+        return self.resident
+
+    def _begin(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False, "_system_config": QUICK}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.nodes = [self._node(kinds) for kinds in NODES]
+
+    def _node(self, kinds: dict[str, int]) -> Any:
+        memory = psutil.virtual_memory()
+        threshold = min(0.99, (memory.total - memory.available + MEMORY_ROOM) / memory.total)
+        limits = {"RAY_memory_usage_threshold": f"{threshold:.3f}"}
+        return self.cluster.add_node(num_cpus=1, resources=kinds, object_store_memory=STORE_BYTES, env_vars=limits)
+
+    def kill_node(self, index: int) -> None:
+        """SIGKILL the raylet of a node, and put a new node in its place."""
+        node = self.nodes[index]
+        self.workers()
+        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        with contextlib.suppress(Exception):  # what is left of the node goes too; some of it has gone with the raylet
+            self.cluster.remove_node(node, allow_graceful=False)
+        self.nodes[index] = self._node(NODES[index])
+
+    def kill_all(self) -> None:
+        """SIGKILL the driver and every process of the cluster."""
+        victims = self.workers()
+        if self.resident is not None:
+            self.resident.process.kill()
+        ray = [info.process.pid for node in self.cluster.list_all_nodes() for infos in node.all_processes.values() for info in infos]
+        for pid in (*ray, *(victim.pid for victim in victims)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.shutdown()
+
+    def workers(self) -> list[psutil.Process]:
+        """Processes of actors on the cluster, those at work first."""
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                words = process.cmdline()
+                if words and words[0].startswith("ray::Worker"):
+                    found.append((not words[0].startswith("ray::Worker."), process.pid, process))
+        self.seen.update(process for _, _, process in found)
+        return [process for _, _, process in sorted(found, key=lambda entry: entry[:2])]
+
+    def orphans(self) -> list[int]:
+        """Actors' processes that outlived their node or their driver, after some time to go."""
+        expected = sum(sum(kinds.values()) for kinds in NODES) if self.resident is not None and self.resident.process.is_alive() else 0
+
+        def left() -> list[int]:
+            alive = {process for process in self.seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE}
+            current = set(self.workers())
+            return [process.pid for process in alive - current] + [process.pid for process in current][expected:]
+
+        waited(lambda: not left(), GONE_SECONDS)
+        found = left()
+        self.seen = {process for process in self.seen if process.is_running()}
+        return found
+
+    def shutdown(self) -> None:
+        """End driver and cluster."""
+        if self.resident is not None:
+            self.resident.close()
+        if self.cluster is not None:
+            self.cluster.shutdown()
+        self.resident = self.cluster = None
+
+
+def waited(ready: Callable[[], bool], seconds: float, pause: float = 0.02) -> bool:
+    """Whether it became so within that time."""
+    until = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > until:
+            return False
+        time.sleep(pause)
+    return True
+
+
+def ballast(enough: Callable[[], bool]) -> None:
+    """Take memory piece by piece until it is enough, or the machine has none to spare; then give it back."""
+    held = []
+    while not enough() and psutil.virtual_memory().available > SPARE_BYTES:
+        held.append(bytearray(os.urandom(1 << 20) * 64))
+    waited(enough, 2)
+
+
+class Disk:
+    """A file system of its own, in memory, for as long as the context lasts. size: bytes."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+
+    def __enter__(self) -> "Disk":
+        self.path.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.size}", "tmpfs", self.path], check=True, capture_output=True)
+        return self
+
+    def remount(self, options: str) -> None:
+        """Change how it is mounted; while a file is being written it cannot become read-only."""
+
+        def done() -> bool:
+            return subprocess.run(["mount", "-o", f"remount,{options}", self.path], capture_output=True).returncode == 0
+
+        assert waited(done, 30), f"cannot remount {self.path} with {options}"
+
+    def __exit__(self, *error: object) -> None:
+        subprocess.run(["umount", "-l", self.path], check=True, capture_output=True)
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    """A stage; at its end, nothing of it is left."""
+    import multiprocessing
+
+    os.environ["TIERSCALE_LATE_SECONDS"] = str(LATE)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["jobs.cli", "jobs.check", "pipeline.run", "cluster.pools"])
+    made = Stage(context)
+    try:
+        yield made
+    finally:
+        made.shutdown()

@@ -1,0 +1,37 @@
+"""What cards say of quality is what `tierscale evaluate` finds."""
+
+from pathlib import Path
+
+import pytest
+import skimage.data
+from PIL import Image
+
+import models
+from jobs.evaluate import evaluate_folder
+from models.train import measure
+from pipeline.plan import Options
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "Set14"
+    folder.mkdir()
+    coffee = Image.fromarray(skimage.data.coffee()[100:197, 100:230])
+    coffee.save(folder / "a.png")
+    coffee.rotate(90, expand=True).quantize(64).save(folder / "b.png")
+    for name in ("c", "img_003"):
+        coffee.convert("L").save(folder / f"{name}.png")
+    return folder
+
+
+def test_a_card_counts_what_evaluate_counts(photos: Path) -> None:
+    found = measure.quality(models.load("fsrcnn-x4"), photos, 4)
+    mean = evaluate_folder(str(photos), Options(tiers=("fsrcnn-x4",), policy="dearest"))["mean"]
+    assert found["coloured"] == pytest.approx((mean["psnr"], mean["ssim"]), abs=1e-3)
+    assert found["published"][0] != pytest.approx(mean["psnr"], abs=1e-2)
+
+
+def test_the_grey_image_of_the_set_is_counted_by_nobody(photos: Path) -> None:
+    before = measure.quality(models.load("bicubic"), photos, 4)
+    (photos / "img_003.png").unlink()
+    assert measure.quality(models.load("bicubic"), photos, 4) == before
