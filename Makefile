@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TIERSCALE_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead bench-methods clean
+.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead bench-methods curves clean
 
 install: .venv/installed
 
@@ -40,6 +40,9 @@ bench-overhead: install
 
 bench-methods: install
 	$(BIN)/python -m benchmarks.methods
+
+curves: install
+	$(BIN)/python -m benchmarks.curves
 
 clean:
 	rm -rf .venv demo build *.egg-info

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,22 +83,21 @@ def compare(sizes: dict[int, float]) -> dict[str, float]:
     }
 
 
-def main() -> None:
+def main(policies: Sequence[str]) -> None:
     """Measure all sizes and record the figures."""
-    figures: dict[str, dict[str, dict[str, float]]] = {}
     with tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder:
         for side in (64, *SIDES):
             synthetic(Path(folder) / f"{side}.tif", side)
-        for policy in ("cheapest", "dearest"):
+        for policy in policies:
             together, apart = {}, {}
             for side in (64, *SIDES):
                 command = [sys.executable, "-m", "jobs.cli", "upscale", f"{folder}/{side}.tif", f"{folder}/{policy}{side}.zarr"]
                 together[side], apart[side], seconds = peak([*command, "--tiers", TIERS, "--policy", policy])
                 sizes = f"{together[side]:.0f} MiB together, {apart[side]:.0f} of each one's peak"
                 print(f"{policy} {side}x{side}: {sizes}, {seconds:.0f} s", file=sys.stderr, flush=True)
-            figures[policy] = {"peak of the sum": compare(together), "sum of the peaks": compare(apart)}
-    record("memory", "make bench-memory", figures)
+            figures = {"peak of the sum": compare(together), "sum of the peaks": compare(apart)}
+            record(f"memory, {policy}", "make bench-memory", figures)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] or ("cheapest", "dearest"))

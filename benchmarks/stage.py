@@ -21,7 +21,7 @@ STORE_BYTES = 80 << 20
 # Workers that each node takes.
 NODES = ({"light": 1, "full": 1}, {"light": 1})
 # A node's memory monitor ends a worker when this much more than at its start is in use.
-MEMORY_ROOM = 3 << 30
+MEMORY_ROOM = 5 << 30
 # Ballast leaves this much of the machine's memory to others.
 SPARE_BYTES = 3 << 30
 # Seconds after which a call is late.
@@ -188,13 +188,18 @@ class Stage:
         self.seen = {process for process in self.seen if process.is_running()}
         return found
 
-    def shutdown(self) -> None:
-        """End driver and cluster."""
+    def dismiss(self) -> None:
+        """End the driver."""
         if self.resident is not None:
             self.resident.close()
+        self.resident = None
+
+    def shutdown(self) -> None:
+        """End driver and cluster."""
+        self.dismiss()
         if self.cluster is not None:
             self.cluster.shutdown()
-        self.resident = self.cluster = None
+        self.cluster = None
 
 
 def waited(ready: Callable[[], bool], seconds: float, pause: float = 0.02) -> bool:

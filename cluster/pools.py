@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
 
 from cluster.calls import Call, InHand, Patience
 from cluster.crew import LOST, Crew, PoolSpec
@@ -222,7 +222,8 @@ class RayPool:
             cause = error.cause if getattr(error, "cause", None) is not None else error
             self._retry(call, cause) if isinstance(cause, LOST) else call.settle(error=cause)
         except LOST as error:
-            if isinstance(error, RayActorError):
+            # An actor that the memory monitor ended is told of by an error of its own kind.
+            if isinstance(error, RayActorError | OutOfMemoryError):
                 self._lost(kind, actor, error)
             self._retry(call, error)
         except Exception as error:  # whatever Ray raises, the one who waits for this call must hear of it

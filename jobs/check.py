@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.found import reopen
-from pipeline.places import remove_tree
+from pipeline.ingest import discard
 from pipeline.plan import Plan
 from pipeline.pool import Pool
 from pipeline.receipts import Folder, Lease, Receipt, living
@@ -56,7 +56,7 @@ def mend(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:
         else:
             healed.append(pool.submit("pyramid", handle, output, receipt.level, shard).result())
     if not kept:
-        remove_tree(copy)
+        discard(copy)
     return healed
 
 

@@ -8,11 +8,13 @@ from fractions import Fraction
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.edsr import Edsr
 from models.efforts import Efforts, check_effort
 from models.gated import Block, cost, run_gated
+from models.leaving import Lattice
 from models.official import centre, numbered, one_scale, unit
 from models.plain import PlainUpscaler, check_windows
 from models.predictor import Predictor
@@ -29,6 +31,8 @@ class Adadsr(nn.Module):
 
     backbone: "edsr" (one depth map) or "rcan" (one for each group). arguments: of its constructor, but for the scale.
     predictor_layers, predictor_width, budget_place: of the predictor; a budget_place of None is behind the last layer.
+    cell: input pixels a side of cells of a grid over the whole image that share their mean depth, of EDSR only; None: each place has its
+    own, as in the paper.
     """
 
     def __init__(
@@ -38,13 +42,16 @@ class Adadsr(nn.Module):
         predictor_layers: int = 5,
         predictor_width: int = 16,
         budget_place: int | None = None,
+        cell: int | None = None,
         **arguments: Any,
     ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
             raise ValueError(f"AdaDSR is made on {', '.join(BACKBONES)}, not on {backbone!r}")
+        if cell is not None and (backbone != "edsr" or cell < 1):
+            raise ValueError(f"cells of {cell} pixels cannot share a depth in {backbone}; give 1 or more with edsr, or None")
         self.network = BACKBONES[backbone](scale=scale, **arguments)
-        self.scale = scale
+        self.scale, self.cell = scale, cell
         self.groups: list[list[Block]]
         if isinstance(self.network, Rcan):
             self.groups = [list(group.blocks) for group in self.network.groups]
@@ -63,6 +70,9 @@ class Adadsr(nn.Module):
         """
         entered, body = self.network.enter(x)
         depths = self.predictor(entered, budget.view(-1, 1, 1, 1))
+        if self.cell is not None:
+            means = F.avg_pool2d(depths, self.cell, ceil_mode=True, count_include_pad=False)
+            depths = F.interpolate(means, scale_factor=self.cell)[:, :, : x.shape[2], : x.shape[3]]
         return self.network.finish(entered, self.body(body, depths)), depths
 
     def body(self, x: Tensor, depths: Tensor) -> Tensor:
@@ -93,8 +103,8 @@ class AdadsrUpscaler:
         self.scales: frozenset[Fraction] | None = self.plain.scales
         self.reach: int | None = None
         if self.plain.reach is not None:
-            # A depth reaches as far as the entry and the predictor, and counts in all blocks but the first one's own convolutions.
-            self.reach = max(self.plain.reach, self.plain.reach - 2 + len(method.predictor.layers))
+            # A depth reaches as far as the entry, the predictor and its cell, and counts in all blocks but the first one's convolutions.
+            self.reach = max(self.plain.reach, self.plain.reach - 2 + len(method.predictor.layers) + (method.cell or 1) - 1)
         self.parameters = sum(parameter.numel() for parameter in method.parameters())
         # Settings of the knob to be measured, from the least computation to the most.
         self.ladder = tuple(method.depth * share for share in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0))
@@ -114,7 +124,7 @@ class AdadsrUpscaler:
             return Upscaled(made.pixels, made.spent, windows.new_full((len(windows), maps, height, width), self.method.depth))
         centred = (windows - self.plain.mean).contiguous(memory_format=torch.channels_last)
         # Each window for itself: its result does not depend on its batch, not even in the last bit.
-        parts = [self._one(window, budget) for window in centred.split(1)]
+        parts = [self._one(window, origin, budget) for window, origin in zip(centred.split(1), place.origins, strict=True)]
         pixels, depths, spent = (list(column) for column in zip(*parts, strict=True))
         result = self.plain.complete(torch.cat(pixels), windows)
         return Upscaled(result, torch.tensor(spent, dtype=torch.float64) + self._always(height, width), torch.cat(depths))
@@ -134,14 +144,17 @@ class AdadsrUpscaler:
             raise ValueError(f"what {self.origin} costs at an effort of {effort:g} was not measured; run tierscale models calibrate NAME")
         return self.efforts.setting(effort)
 
-    def _one(self, window: Tensor, budget: float) -> tuple[Tensor, Tensor, int]:
+    def _one(self, window: Tensor, origin: tuple[int, int], budget: float) -> tuple[Tensor, Tensor, int]:
         """What the network makes of a window (1, 3, h, w), its depths, and the multiply-adds of its blocks."""
         network = self.method.network
         kept, _ = network.enter(window)
         depths = self.method.predictor(kept, kept.new_tensor(budget))
+        if self.method.cell is not None:
+            lattice = Lattice(origin, window.shape[2], window.shape[3], self.method.cell)
+            depths = lattice.spread(lattice.means(depths)[:, 0])[None, None]
         body, spent = kept, 0
         for index, blocks in enumerate(self.method.groups):
-            inner, executed = run_gated(blocks, body, depths[:, index : index + 1])
+            inner, executed = run_gated(blocks, body, depths[:, index : index + 1], origin)
             body = body + list(network.groups)[index].join(inner) if isinstance(network, Rcan) else inner
             spent += executed
         return network.finish_by_rows(kept, body), depths, spent

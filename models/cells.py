@@ -18,13 +18,16 @@ BATCH = 128
 class Cells:
     """The cells of a window of `height` by `width` pixels, numbered by rows, and the sheets that hold its maps.
 
+    before: rows and columns, 0 .. SIDE - 1, of the first cell that lie before the window's first pixel.
+
     A sheet (rows, columns, C) holds whole cells, and zeros around: a row above, two below, and SIDE columns on the left, which are also
     what follows on the right of the row before. So the SIDE pixels that a cell has in a row are copied as one piece.
     """
 
-    def __init__(self, height: int, width: int, device: torch.device) -> None:
+    def __init__(self, height: int, width: int, device: torch.device, before: tuple[int, int] = (0, 0)) -> None:
         self.height, self.width = height, width
-        down, across = -(-height // SIDE), -(-width // SIDE)
+        self.top, self.left = 1 + before[0], SIDE + before[1]
+        down, across = -(-(before[0] + height) // SIDE), -(-(before[1] + width) // SIDE)
         self.rows, self.columns = down * SIDE + 3, (across + 1) * SIDE
         y, x = torch.arange(down, device=device)[:, None] * SIDE, torch.arange(1, across + 1, device=device) * SIDE
         corner = (y * self.columns + x).view(-1, 1)  # the pixel above the first one of each cell
@@ -39,7 +42,7 @@ class Cells:
 
     def window(self, sheet: Tensor) -> Tensor:
         """The window (1, C, height, width) in a sheet, as a view."""
-        return sheet[1 : self.height + 1, SIDE : SIDE + self.width].permute(2, 0, 1)[None]
+        return sheet[self.top : self.top + self.height, self.left : self.left + self.width].permute(2, 0, 1)[None]
 
     def values(self, window: Tensor) -> Tensor:
         """The values of a window (1, 1, height, width) cell by cell, (cells, 1, SIDE, SIDE); zeros beyond its edges."""
@@ -64,10 +67,12 @@ class Cells:
         _pieces(sheet).index_add_(0, self.within.index_select(0, cells).view(-1), _rows(values))
 
     def bound(self, sheet: Tensor) -> None:
-        """Set what lies just beyond the window's lower and right edges to zero, as a convolution of the whole window sees it."""
-        sheet[self.height + 1].zero_()
-        if self.width % SIDE:
-            sheet[:, SIDE + self.width].zero_()
+        """Set what lies just beyond the window's edges to zero, as a convolution of the whole window sees it."""
+        sheet[self.top - 1].zero_()
+        sheet[self.top + self.height].zero_()
+        sheet[:, self.left - 1].zero_()
+        if (self.left + self.width) % SIDE:
+            sheet[:, self.left + self.width].zero_()
 
 
 def _pieces(sheet: Tensor) -> Tensor:

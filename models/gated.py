@@ -18,9 +18,12 @@ Block = edsr.Block | rcan.Block
 DENSE = 0.85
 
 
-def run_gated(blocks: Sequence[Block], x: Tensor, depths: Tensor) -> tuple[Tensor, int]:
-    """Features (1, C, h, w) behind all blocks, and the multiply-adds executed. depths: (1, 1, h, w), in blocks."""
-    cells, spent, number = Cells(x.shape[2], x.shape[3], x.device), 0, 0
+def run_gated(blocks: Sequence[Block], x: Tensor, depths: Tensor, origin: tuple[int, int] = (0, 0)) -> tuple[Tensor, int]:
+    """Features (1, C, h, w) behind all blocks, and the multiply-adds executed.
+
+    depths: (1, 1, h, w), in blocks. origin: row and column of the first pixel in a grid that the cells of the work should fall in.
+    """
+    cells, spent, number = Cells(x.shape[2], x.shape[3], x.device, (origin[0] % SIDE, origin[1] % SIDE)), 0, 0
     depth = cells.values(depths)
     deepest = depth.amax(dim=(1, 2, 3))
     while number < len(blocks) and (deepest > number).float().mean() > DENSE:

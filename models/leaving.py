@@ -21,7 +21,7 @@ class Lattice:
     """
 
     def __init__(self, origin: tuple[int, int], height: int, width: int, side: int) -> None:
-        self.height, self.width, self.side = height, width, side
+        self.origin, self.height, self.width, self.side = origin, height, width, side
         self.before = (origin[0] % side, origin[1] % side)
         self.rows, self.columns = (-(-(b + length) // side) for b, length in zip(self.before, (height, width), strict=True))
         inside = [
@@ -69,7 +69,7 @@ def leave(
             spent += sum(2 * block.first.weight.numel() for block in blocks) * lattice.height * lattice.width
         else:
             depths = lattice.spread(staying.to(body.dtype) * len(blocks))
-            body, executed = run_gated(blocks, body, depths[None, None])
+            body, executed = run_gated(blocks, body, depths[None, None], lattice.origin)
             spent += executed
         if index < len(intervals) - 1:
             asked += int(staying.sum())

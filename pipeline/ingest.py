@@ -9,11 +9,11 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from pipeline.copied import INGESTED
 from pipeline.errors import Damaged, Refused
-from pipeline.places import place, remove_tree, zarr_store
+from pipeline.places import Place, place, remove_tree, zarr_store
 from pipeline.source import Source, one_line
 from pipeline.store import DENIED, storage_failure
-from pipeline.zarrs import INGESTED
 
 Progress = Callable[[int, int], None]
 # Side of a copy's chunks, in pixels.
@@ -55,6 +55,13 @@ def ingest(source: Source, path: str, *, chunk: int = CHUNK, progress: Progress 
                 raise storage_failure(path, error) from error
             raise Damaged(f"{path}: the copy of {source.uri} cannot be written ({one_line(error)}); free space or mend the disk") from error
         raise
+
+
+def discard(path: Place) -> None:
+    """Take a copy away, if it is there. What says that it is whole goes first: a worker that comes late must not take missing chunks
+    for black pixels."""
+    (path / "zarr.json").unlink(missing_ok=True)
+    remove_tree(path)
 
 
 def rows_done(path: str) -> tuple[int, int]:

@@ -12,6 +12,7 @@ import torch
 
 from pipeline.choosing import beside
 from pipeline.colour import plane_count
+from pipeline.copied import AT_ONCE
 from pipeline.costs import dearest_cost, planned_cost
 from pipeline.errors import Refused
 from pipeline.found import Found
@@ -20,7 +21,6 @@ from pipeline.ingest import CHUNK
 from pipeline.places import ObjectPath, place
 from pipeline.plan import Plan
 from pipeline.store import bytes_at, level_sizes
-from pipeline.zarrs import AT_ONCE
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and Ray's own processes together.
 WORKER_BYTES = 650 << 20

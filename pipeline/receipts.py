@@ -128,14 +128,16 @@ class Folder:
     def receipts(self, plan: str) -> Iterator[Receipt]:
         """All receipts of one plan; what cannot be read counts as absent, and its shard is done again."""
         for text in _texts(sorted((self.path / "receipts").glob("*/*.json"))):
-            try:
-                plain = json.loads(text)
-                plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
-                receipt = Receipt(**{**plain, "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])})
-            except (ValueError, KeyError, TypeError):
-                continue
-            if receipt.plan == plan:
+            if (receipt := _parsed(text, plan)) is not None:
                 yield receipt
+
+    def receipt(self, plan: str, key: Key) -> Receipt:
+        """The receipt of one shard. Damaged: there is none that can be used."""
+        file = self.path / "receipts" / str(key[0]) / f"{key[1]}.{key[2]}.json"
+        with contextlib.suppress(FileNotFoundError):
+            if (receipt := _parsed(file.read_text(), plan)) is not None:
+                return receipt
+        raise Damaged(f"{self.output} level {key[0]} shard {key[1]}.{key[2]} has no receipt any more; run the upscale command again")
 
     def read_json(self, name: str) -> Any:
         """Content of a file here, or None."""
@@ -143,6 +145,17 @@ class Folder:
             return json.loads((self.path / name).read_text())
         except (FileNotFoundError, ValueError):
             return None
+
+
+def _parsed(text: str, plan: str) -> Receipt | None:
+    """A receipt of a plan; None: it is of another one, or torn."""
+    try:
+        plain = json.loads(text)
+        plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
+        receipt = Receipt(**{**plain, "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])})
+    except (ValueError, KeyError, TypeError):
+        return None
+    return receipt if receipt.plan == plan else None
 
 
 def _texts(files: list[Any]) -> Iterator[str]:
@@ -179,10 +192,11 @@ class Lease:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
         self._thread.join()
-        if (self._held() or {}).get("token") == self.owner["token"]:
-            self.file.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a run that failed before it had a plan leaves no folder behind
-            self.file.parent.rmdir()
+        # Where nothing can be written any more, the lease stays, and is known as that of a dead process.
+        with contextlib.suppress(OSError):
+            if (self._held() or {}).get("token") == self.owner["token"]:
+                self.file.unlink(missing_ok=True)
+            self.file.parent.rmdir()  # a run that failed before it had a plan leaves no folder behind
 
     def _take(self) -> None:
         """Put our lease in the place of none or of a dead one."""
@@ -239,11 +253,11 @@ class Lease:
     def _keep(self) -> None:
         """Renew until the context ends, or until another run has taken over."""
         while not self._over.wait(LEASE_SECONDS / 6):
-            if (self._held() or {}).get("token") != self.owner["token"]:
-                return
             try:
+                if (self._held() or {}).get("token") != self.owner["token"]:
+                    return
                 write_json(self.file, {**self.owner, "renewed": self.clock()})
-            except (Damaged, Refused) as error:
+            except (OSError, Damaged, Refused) as error:
                 log.warning("the lease could not be renewed: %s", error)
 
 

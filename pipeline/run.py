@@ -22,7 +22,7 @@ from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.flight import Flight, Progress, silent
 from pipeline.found import Found, check_unchanged
-from pipeline.ingest import rows_done
+from pipeline.ingest import discard, rows_done
 from pipeline.ome import ome_attributes
 from pipeline.places import place, remove_tree
 from pipeline.plan import Options, Plan, differences
@@ -294,7 +294,7 @@ class Run:
         self.pool.submit("draw", self.pool.share(plan), self.request.output).result()
         report.close(self.request.output, plan, receipts, self.summary("done"), facts.hr_facts, self.notes)
         if facts.needs_ingest and not self.request.keep_source:
-            remove_tree(self.folder.path / "source.zarr")
+            discard(self.folder.path / "source.zarr")
 
     def summary(self, status: str, error: str | None = None) -> dict[str, Any]:
         """What --json prints and the result table holds."""

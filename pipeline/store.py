@@ -81,6 +81,12 @@ def made(path: str, plan: str, levels: int) -> bool:
     return all((place(path) / str(level) / "zarr.json").exists() for level in range(levels))
 
 
+def check_plan(path: str, plan: str) -> None:
+    """Damaged: the output is not this plan's any more, because another run began it anew; whoever comes late must not write there."""
+    if _plan_of(path) != plan:
+        raise Damaged(f"{path} was begun anew by another run while this one was at work; this one leaves it alone")
+
+
 def _plan_of(path: str) -> str | None:
     """Digest of the plan that a zarr group says it was made by; None where it says nothing or is no group."""
     try:
@@ -156,6 +162,13 @@ def encode_shard(array: zarr.Array, pixels: np.ndarray) -> Buffer:
     return content
 
 
+def shards_of(path: str, level: int) -> tuple[int, int]:
+    """Rows and columns of shards of a level."""
+    array = open_level(path, level)
+    assert array.shards is not None
+    return -(-array.shape[1] // array.shards[1]), -(-array.shape[2] // array.shards[2])
+
+
 def read_shard(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
     """The pixels of one shard (c, H, W), clipped to the image. Damaged: they cannot be decoded."""
     array = open_level(path, level)
@@ -171,24 +184,6 @@ def read_rect(array: zarr.Array, rect: Rect, name: str, channels: slice = slice(
             f"{name} cannot be read back ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
             "tierscale verify --heal does it again"
         ) from error
-
-
-def half(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
-    """The pixels of a shard of `level` as means of 2x2 pixels of the level before; (c, H, W), its type."""
-    source, target = open_level(path, level - 1), open_level(path, level)
-    rect = shard_rect(target, shard)
-    _, rows, columns = source.shape
-    wide = Rect(Span(2 * rect.y.start, min(2 * rect.y.stop, rows)), Span(2 * rect.x.start, min(2 * rect.x.stop, columns)))
-    pixels = read_rect(source, wide, f"{path} level {level - 1}")
-    # An odd last row or column is repeated: its mean is itself.
-    pixels = np.pad(pixels, ((0, 0), (0, wide.y.length % 2), (0, wide.x.length % 2)), mode="edge")
-    total = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
-    mean = np.zeros((pixels.shape[0], pixels.shape[1] // 2, pixels.shape[2] // 2), total)
-    for dy in (0, 1):
-        for dx in (0, 1):
-            mean += pixels[:, dy::2, dx::2]
-    mean /= 4
-    return (mean if pixels.dtype.kind == "f" else np.rint(mean)).astype(pixels.dtype)
 
 
 def check_ours(path: str) -> None:

@@ -2,7 +2,8 @@
 
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from pipeline.grid import Rect, Span
 from pipeline.images import Selection, Source, open_image
 from pipeline.ingest import ingest
 from pipeline.plan import Plan
-from pipeline.receipts import Folder, Receipt, pixels_sha256
+from pipeline.pyramid import half
+from pipeline.receipts import Folder, Key, Receipt, pixels_sha256
 from pipeline.shard import Device, Read, enlarge, finish, read_input, tile_costs
 from pipeline.speed import seconds_per_pixel
 from pipeline.stitch import Piece
@@ -90,7 +92,8 @@ class Worker:
         enlarging = time.perf_counter()
         pixels = finish(plan, given, shard, pieces)
         stitching = time.perf_counter()
-        store.write_shard(output, 0, shard, pixels)
+        with writing(plan, output):
+            store.write_shard(output, 0, shard, pixels)
         seconds = {
             "read": reading - began,
             "enlarge": sum(piece.milliseconds for piece in pieces) / 1000,
@@ -98,18 +101,21 @@ class Worker:
             "write": time.perf_counter() - stitching,
         }
         receipt = self._receipt(plan, 0, shard, pixels, seconds, pieces)
-        Folder(output).write(receipt)
+        with writing(plan, output):
+            Folder(output).write(receipt)
         del pixels
         allocator.give_back()
         return receipt
 
     def pyramid(self, plan: Plan, output: str, level: int, shard: tuple[int, int]) -> Receipt:
-        """Make one shard of a smaller level from the level before, and then its receipt."""
+        """Make one shard of a smaller level from the level before, and then its receipt. Damaged: a shard there is not as its receipt says;
+        made from it, this one would be wrong too, and no checksum would ever tell."""
         began = time.perf_counter()
-        pixels = store.half(output, level, shard)
-        store.write_shard(output, level, shard, pixels)
-        receipt = self._receipt(plan, level, shard, pixels, {"pyramid": time.perf_counter() - began}, ())
-        Folder(output).write(receipt)
+        pixels = half(store.shards_of(output, level - 1), shard, lambda at: self._written(plan, output, (level - 1, *at)))
+        with writing(plan, output):
+            store.write_shard(output, level, shard, pixels)
+            receipt = self._receipt(plan, level, shard, pixels, {"pyramid": time.perf_counter() - began}, ())
+            Folder(output).write(receipt)
         del pixels
         allocator.give_back()
         return receipt
@@ -121,16 +127,14 @@ class Worker:
     def verify(self, output: str, receipt: Receipt) -> str | None:
         """What is wrong with a written shard, in words; None if it is as its receipt says."""
         try:
-            pixels = store.read_shard(output, receipt.level, (receipt.y, receipt.x))
+            verified(output, receipt)
         except Damaged as error:
             return str(error)
-        found = pixels_sha256(pixels)
-        if tuple(pixels.shape) != tuple(receipt.shape) or found != receipt.pixels_sha256:
-            return (
-                f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum {found[:12]}, its receipt says "
-                f"{receipt.pixels_sha256[:12]}; tierscale verify --heal does it again"
-            )
         return None
+
+    def _written(self, plan: Plan, output: str, key: Key) -> np.ndarray:
+        """The pixels of a shard that has its receipt (c, H, W)."""
+        return verified(output, Folder(output).receipt(plan.digest, key))
 
     def _receipt(
         self, plan: Plan, level: int, shard: tuple[int, int], pixels: np.ndarray, seconds: dict[str, float], pieces: Sequence[Piece]
@@ -195,3 +199,25 @@ class Worker:
                 self.sources.popitem(last=False)[1].close()
         self.sources.move_to_end(key)
         return self.sources[key]
+
+
+def verified(output: str, receipt: Receipt) -> np.ndarray:
+    """The pixels of a written shard (c, H, W). Damaged: they are not those of its receipt."""
+    pixels = store.read_shard(output, receipt.level, (receipt.y, receipt.x))
+    found = pixels_sha256(pixels)
+    if tuple(pixels.shape) != tuple(receipt.shape) or found != receipt.pixels_sha256:
+        raise Damaged(
+            f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum {found[:12]}, its receipt says "
+            f"{receipt.pixels_sha256[:12]}; tierscale verify --heal does it again"
+        )
+    return pixels
+
+
+@contextmanager
+def writing(plan: Plan, output: str) -> Iterator[None]:
+    """In it, a part of an output is written. Damaged: the output is another plan's by now, or cannot be written any more."""
+    store.check_plan(output, plan.digest)
+    try:
+        yield
+    except Refused as error:  # it could be written when the run began
+        raise Damaged(str(error)) from error

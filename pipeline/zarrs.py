@@ -15,19 +15,16 @@ import zarr
 
 from pipeline import samples as arithmetic
 from pipeline.arrays import PLAIN_COLOURS, ArrayPixels, check_size, guessed_axes
+from pipeline.copied import AT_ONCE, INGESTED, reopened
 from pipeline.errors import Damaged, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.identity import folder_identity, selected
 from pipeline.places import ObjectPath, place, zarr_store
 from pipeline.source import Alpha, Colour, Selection, Source, check_decode, decoding, ingest_bytes
 
-# Attribute under which an ingested copy keeps what its source said.
-INGESTED = "tierscale_source"
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 # A chunk larger than this is a poor way to reach a window.
 LARGE_CHUNK = 64 << 20
-# zarr decodes up to this many chunks at once (async.concurrency).
-AT_ONCE = 10
 RGB_COLOURS = ("FF0000", "00FF00", "0000FF")
 NAMED_COLOURS: dict[tuple[str, ...], tuple[Colour, Alpha | None]] = {
     ("red", "green", "blue"): ("rgb", None),
@@ -69,28 +66,6 @@ def open_zarr(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     told = (*found.notes, *notes, *((note,) if note else ()))
     identify = partial(zarr_identity, uri, selection)
     return Source(uri, pixels.shape, dtype, colour, alpha, None, nearby, needed, identify, found.facts, told, pixels)
-
-
-def reopened(uri: str, array: Any, kept: Mapping[str, Any]) -> Source:
-    """The source of which `array` is an ingested copy."""
-    if not kept.get("complete"):
-        raise Damaged(f"{uri}: this copy of a source was not finished; ingest it again")
-    pixels = ArrayPixels(array, "cyx", {})
-    needed = 2 * AT_ONCE * math.prod(array.chunks) * array.dtype.itemsize
-    return Source(
-        uri=uri,
-        shape=pixels.shape,
-        dtype=pixels.dtype,
-        colour=kept["colour"],
-        alpha=kept["alpha"],
-        bits=kept["bits"],
-        random_access=True,
-        decode_bytes=needed,
-        identify=lambda: dict(kept["identity"]),
-        facts=PhotoFacts.from_json(kept["facts"]),
-        notes=tuple(kept["notes"]),
-        pixels=pixels,
-    )
 
 
 def plain_array(array: Any, uri: str) -> Found:

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 MEAN = (0.45, 0.44, 0.4)
 BACKBONES: dict[str, dict[str, Any]] = {
     "edsr": {"backbone": "edsr", "blocks": 4, "features": 8, "res_scale": 0.5, "predictor_width": 4},
+    "edsr, cells": {"backbone": "edsr", "blocks": 4, "features": 8, "res_scale": 0.5, "predictor_width": 4, "cell": 8},
     "rcan": {"backbone": "rcan", "groups": 2, "blocks": 3, "features": 8, "reduction": 4, "predictor_width": 4, "budget_place": 0},
 }
 
@@ -88,7 +89,7 @@ def test_some_blocks_are_skipped_at_some_places_and_none_of_that_is_computed(kin
         given = {"depth": depth}
         spent.append(upscaler(x, whole(x), given=given).spent.item())
         assert spent[-1] == executed(lambda given=given: upscaler(x, whole(x), given=given))  # type: ignore[misc]
-    if kind == "edsr":
+    if kind != "rcan":
         assert all(less <= more for less, more in pairwise(spent))
         assert len(set(spent)) == 5 and spent[0] < 0.6 * full
 
@@ -120,10 +121,25 @@ def test_full_effort_is_the_network_without_the_predictor(kind: str) -> None:
         assert every.spent[0] <= made.spent[0] + upscaler.method.predictor.cost * 30 * 26 and 0 < predicted < 1
 
 
+def test_cells_share_their_mean_depth_wherever_a_window_begins() -> None:
+    cells, x = make("edsr, cells"), photo(1, 40, 48)
+    alone = AdadsrUpscaler(Adadsr(2, **BACKBONES["edsr"]), cells.blueprint)
+    alone.method.load_state_dict(cells.method.state_dict())
+    with torch.inference_mode():
+        shared, own = cells(x, whole(x), given={"depth": 2.0}), alone(x, whole(x), given={"depth": 2.0})
+        window = cells(x[:, :, 3:, 5:], Placement(Fraction(2), (40, 48), ((3, 5),)), given={"depth": 2.0})
+    assert shared.choice is not None and own.choice is not None and window.choice is not None
+    torch.testing.assert_close(shared.choice[:, :, 8:16, 40:48], own.choice[:, :, 8:16, 40:48].mean().expand(1, 1, 8, 8))
+    assert len(shared.choice.unique()) <= 30 < len(own.choice.unique())
+    torch.testing.assert_close(window.choice[:, :, 21:, 19:], shared.choice[:, :, 24:, 24:])
+    assert shared.spent < own.spent
+
+
+@pytest.mark.parametrize("cell", [None, 8])
 @pytest.mark.parametrize("layers", [1, 5])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(layers: int, scale: int) -> None:
-    upscaler, side = make("edsr", scale, "bilinear", blocks=2, predictor_layers=layers), 61
+def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(layers: int, scale: int, cell: int | None) -> None:
+    upscaler, side = make("edsr", scale, "bilinear", blocks=2, predictor_layers=layers, cell=cell), 61
     assert upscaler.reach is not None and make("rcan").reach is None
     x, middle, seen = photo(1, side, side), side // 2, []
     with torch.inference_mode():
@@ -136,13 +152,15 @@ def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(layers: int
                 after = upscaler(y, whole(y, scale), given={"depth": 2.0}).pixels
                 changed = changed or bool(((after - before).narrow(dim, middle * scale, scale) != 0).any())
             seen.append(changed)
-    assert seen == [True, False]
+    # How far a cell reaches depends on where in it a pixel lies; that nothing beyond matters is promised of all of them.
+    assert not seen[1] and (seen[0] or cell is not None)
 
 
+@pytest.mark.parametrize("kind", ["edsr", "edsr, cells"])
 @pytest.mark.parametrize("tile", [24, 40, 56])
-def test_tiled_equals_whole(tile: int, tmp_path: Path) -> None:
+def test_tiled_equals_whole(tile: int, kind: str, tmp_path: Path) -> None:
     """As a tier at less than full effort, over tiles of several sizes, through the pipeline."""
-    upscaler, path, image = make("edsr"), tmp_path / "a.safetensors", photo(1, 97, 131)
+    upscaler, path, image = make(kind), tmp_path / "a.safetensors", photo(1, 97, 131)
     write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.method.state_dict()))
     write_efforts(path, Efforts("depth", (1.0, 4.0), (0.2, 1.0), digest_file(path), {}))
     with torch.inference_mode():
@@ -153,23 +171,26 @@ def test_tiled_equals_whole(tile: int, tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(found), expected.pixels[0], atol=1e-5, rtol=0)
 
 
-def test_cells_hold_a_window_and_convolve_it_where_they_are_asked_to() -> None:
+@pytest.mark.parametrize("before", [(0, 0), (3, 5), (7, 3)])
+def test_cells_hold_a_window_and_convolve_it_where_they_are_asked_to(before: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    cells, layer = Cells(21, 13, torch.device("cpu")), nn.Conv2d(5, 5, 3, padding=1)
+    cells, layer = Cells(21, 13, torch.device("cpu"), before), nn.Conv2d(5, 5, 3, padding=1)
     x = torch.randn(1, 5, 21, 13)
     sheet, made = cells.sheet(5, x), cells.sheet(5, x)
     cells.window(sheet).copy_(x)
-    chosen = torch.tensor([1, 2, 5])  # three rows of two cells: upper right, middle left, lower right
+    chosen = torch.tensor([1, 2, 5])  # of three rows or four, of two or three cells
     with torch.inference_mode():
         for some, values in cells.convolve(sheet, chosen, layer):
             cells.put(made, some, values)
             cells.add(made, some, values)
         cells.bound(made)
-        inside = torch.zeros(24, 16)
+        inside, columns = torch.zeros(32, 32), -(-(before[1] + 13) // SIDE)
         for cell in chosen.tolist():
-            inside[cell // 2 * SIDE :, cell % 2 * SIDE :][:SIDE, :SIDE] = 2
-        torch.testing.assert_close(cells.window(made), layer(x) * inside[:21, :13], atol=1e-5, rtol=1e-5)
-    assert not made[22, :].any() and not made[:, SIDE + 13].any() and not made[0].any() and not made[:, : SIDE - 1].any()
+            inside[cell // columns * SIDE :, cell % columns * SIDE :][:SIDE, :SIDE] = 2
+        inside = inside[before[0] : before[0] + 21, before[1] : before[1] + 13]
+        torch.testing.assert_close(cells.window(made), layer(x) * inside, atol=1e-5, rtol=1e-5)
+    above, left = 1 + before[0], SIDE + before[1]
+    assert not made[[above - 1, above + 21]].any() and not made[:, [left - 1, left + 13]].any() and not made[:, : SIDE - 1].any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (12, 7)])

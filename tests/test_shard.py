@@ -64,7 +64,14 @@ def test_a_receipt_says_where_memory_ran_out(smear, tmp_path, one_thread, most, 
     plan = enlarge_array(pixels, Options(tiers=("bicubic", "smear"), policy="budget", budget=0.8, tile=48)).plan
     zarr.create_array(str(tmp_path / "in.zarr"), data=pixels, chunks=(3, 64, 64))
     plan = replace(plan, batch=(4, 4), source={**plan.source, "uri": str(tmp_path / "in.zarr")})
-    store.create(str(tmp_path / "out.zarr"), plan.hr_shape, np.dtype("u1"), plan.grid.hr_shard, (3, *plan.grid.hr_shard), {})
+    store.create(
+        str(tmp_path / "out.zarr"),
+        plan.hr_shape,
+        np.dtype("u1"),
+        plan.grid.hr_shard,
+        (3, *plan.grid.hr_shard),
+        {"tierscale": {"plan": plan.digest}},
+    )
     smear["smear"] = Smear(most=most)
     folder = Folder(str(tmp_path / "out.zarr"))
     made = Worker("cpu", 1).finish(plan, folder.output, (0, 0))
