@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.fused import Enlarging, Fused
+from models.initial import he
 from models.official import centre, numbered, one_scale, unit
 from models.stages import Rejoin, Staged
 from models.stream import Chain, Convolve, Finely, Skip, Stream, shuffle
@@ -93,18 +94,7 @@ class Edsr(Staged):
         self.blocks: Iterable[Block] = nn.ModuleList(Block(features, res_scale) for _ in range(blocks))  # type: ignore[assignment]
         self.join = nn.Conv2d(features, features, 3, padding=1)
         self.tail = Tail(scale, features)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He's normal weights, damped where a branch joins and at the exit, so that training starts near the residual."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            for block in self.blocks:
-                block.second.weight.mul_(0.1)
-            self.tail.exit.weight.mul_(0.02)
+        he(self, {0.1: [block.second for block in self.blocks], 0.02: [self.tail.exit]})
 
     @property
     def layers(self) -> Sequence[nn.Module]:

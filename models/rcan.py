@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models import edsr
 from models.edsr import Tail
+from models.initial import he
 from models.official import centre, numbered, one_scale, unit
 from models.stages import Rejoin, Staged
 from models.stream import Convolve, Stream
@@ -90,20 +91,8 @@ class Rcan(Staged):
         self.groups: Iterable[Group] = nn.ModuleList(Group(blocks, features, reduction) for _ in range(groups))  # type: ignore[assignment]
         self.join = nn.Conv2d(features, features, 3, padding=1)
         self.tail = Tail(scale, features)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He's normal weights, damped where a branch joins and at the exit, so that training starts near the residual."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            for group in self.groups:
-                group.join.weight.mul_(0.1)
-                for block in group.blocks:
-                    block.second.weight.mul_(0.1)
-            self.tail.exit.weight.mul_(0.02)
+        second = [block.second for group in self.groups for block in group.blocks]
+        he(self, {0.1: [*(group.join for group in self.groups), *second], 0.02: [self.tail.exit]})
 
     @property
     def layers(self) -> Sequence[nn.Module]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.edsr import Tail
+from models.initial import he
 from models.stream import Chain, Convolve, Delay, RowNetwork, Skip, Stream
 from models.weights import Blueprint, Checkpoint, adopt, told
 
@@ -80,18 +81,7 @@ class Rdn(RowNetwork):
         self.blocks: Sequence[Block] = nn.ModuleList(Block(features, growth, layers) for _ in range(blocks))  # type: ignore[assignment]
         self.fuse, self.join = nn.Conv2d(blocks * features, features, 1), nn.Conv2d(features, features, 3, padding=1)
         self.tail = Tail(scale, features)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He's normal weights, damped where a branch joins and at the exit, so that training starts near the residual."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            for block in self.blocks:
-                block.fuse.weight.mul_(0.1)
-            self.tail.exit.weight.mul_(0.02)
+        he(self, {0.1: [block.fuse for block in self.blocks], 0.02: [self.tail.exit]})
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge x (N, 3, h, w); the form that is trained."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.initial import he
 from models.stream import Chain, Convolve, Finely, RowNetwork, Skip, Stream, shuffle
 from models.weights import Blueprint, Checkpoint, adopt, told
 
@@ -59,16 +60,7 @@ class Srresnet(RowNetwork):
         if not features_only:
             self.smooth = nn.Conv2d(features, features, 3, padding=1)
             self.exit = nn.Conv2d(features, 3, 3, padding=1)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He's normal weights times 0.1, as the authors do, so that training starts near the residual."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-                with torch.no_grad():
-                    module.weight.mul_(0.1)
+        he(self, {0.1: [module for module in self.modules() if isinstance(module, nn.Conv2d)]})  # as the authors do
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge x (N, 3, h, w), or its features; the form that is trained."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.initial import he
 from models.official import centre, one_scale, unit
 from models.stages import Rejoin, Staged
 from models.stream import BAND, Chain, Convolve, Finely, Skip, Stream
@@ -72,16 +73,7 @@ class Vdsr(Staged):
         self.first = Layer(3, features)
         self.middle: Iterable[Layer] = nn.ModuleList(Layer(features, features) for _ in range(layers - 2))  # type: ignore[assignment]
         self.last = nn.Conv2d(features, 3, 3, padding=1)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """He's normal weights, damped at the end, so that training starts near bicubic."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        with torch.no_grad():
-            self.last.weight.mul_(0.02)
+        he(self, {0.02: [self.last]})
 
     def enlarge(self, x: Tensor) -> Tensor:
         """Bicubic, a = -0.75, border repeated: (N, 3, h, w) -> (N, 3, scale * h, scale * w)."""
