@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TIERSCALE_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead bench-methods curves clean
+.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead bench-methods curves ablation clean
 
 install: .venv/installed
 
@@ -43,6 +43,9 @@ bench-methods: install
 
 curves: install
 	$(BIN)/python -m benchmarks.curves
+
+ablation: install
+	$(BIN)/python -m benchmarks.ablation
 
 clean:
 	rm -rf .venv demo build *.egg-info

@@ -22,11 +22,16 @@ from models.weights import Blueprint
 IMAGE, CLASSES, EVEN = 1000.0, 1.0, 6.0
 
 
+def around_mean(lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
+    """Tiles (N, 3, t, t) around the mean, and enlarged bilinearly."""
+    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(blueprint.scale))
+    return lr - lr.new_tensor(blueprint.mean).view(3, 1, 1), resample(lr, place, "bilinear")
+
+
 def all_of(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
     """Probabilities (N, branches) and every branch's image (N, branches, 3, H, W) of tiles lr (N, 3, t, t)."""
     assert isinstance(network, ClassSr)
-    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(blueprint.scale))
-    centred, residual = lr - lr.new_tensor(blueprint.mean).view(3, 1, 1), resample(lr, place, "bilinear")
+    centred, residual = around_mean(lr, blueprint)
     shares = torch.softmax(network.classifier(lr).float(), dim=1)
     return shares, torch.stack([residual + branch(centred).float() for branch in network.branches], dim=1)
 
@@ -44,8 +49,9 @@ def chosen(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
 
 def branches_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
     """Mean absolute error of each branch but the heaviest, at all tiles."""
-    images = all_of(network, lr, blueprint)[1][:, :-1]
-    return F.l1_loss(images, hr[:, None].expand_as(images))
+    assert isinstance(network, ClassSr)
+    centred, residual = around_mean(lr, blueprint)
+    return torch.stack([F.l1_loss(residual + branch(centred).float(), hr) for branch in network.branches[:-1]]).mean()
 
 
 def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
