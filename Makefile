@@ -41,6 +41,9 @@ bench-overhead: install
 bench-methods: install
 	$(BIN)/python -m benchmarks.methods
 
+bench-routing: install
+	$(BIN)/python -m benchmarks.routing
+
 curves: install
 	$(BIN)/python -m benchmarks.curves
 

@@ -12,120 +12,39 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 import models
 from benchmarks.results import machine
-from benchmarks.scenes import SCALE, SETS, SHARED, Scene, scenes, sums
-from models import classsr, pcsr
-from models.classsr import STEP, TILE, ClassSrUpscaler
-from models.cut import Cut
-from models.pcsr import PcsrUpscaler
-from models.upscaler import Placement
-from models.weights import Checkpoint
-from pipeline import difficulty, routing
+from benchmarks.routers import Router, routers, scored
+from benchmarks.scenes import SCALE, SETS, SHARED, Scene, scenes
+from pipeline import routing
 from pipeline.chart import Line, chart
-from pipeline.colour import Levels
 from pipeline.costs import cost_of_routes
-from pipeline.grid import Grid, Span
+from pipeline.grid import Grid
 from pipeline.grouping import groups
 from pipeline.judging import judge, leave
-from pipeline.plan import DEFAULT_TIERS, Tier
+from pipeline.plan import Tier
 from pipeline.prepare import load_tiers
 from pipeline.routing import Choice
-from tests.reference_file import read_reference
 
+# Sets of tiers that are compared; the first one is drawn. And all tiers of the last part, where a method decides within tiles too.
+TIERS = ("bicubic,fsrcnn-x4,edsr-x4", "bicubic,fsrcnn-x4,carn-x4")
+TWO_LEVELS = ("bicubic", "fsrcnn-x4", "edsr-x4", "carn-x4", *(f"pcsr-carn-x4@{effort}" for effort in (0.5, 0.6, 0.7, 0.8, 0.9)))
 SHARES = (0.15, 0.25, 0.5, 0.75)
 SIDES = {"Urban100 001-020": (32, 64), "Set14": (32, 64), "earth": (64, 128), "painting": (64, 128), "slide": (64, 128)}
 REPORTED_ONLY = 32
 LOSE = 0.02
 DOCS = Path("docs")
-# A router: predictions (tiles, T), or numbers (tiles,) that rank tiles, for tiles of some side of a scene.
-Router = Callable[[Scene, int], np.ndarray]
-
-
-def whole(scene: Scene) -> tuple[torch.Tensor, Placement]:
-    """A scene as one window."""
-    height, width = scene.lr.shape[1:]
-    return torch.from_numpy(scene.lr)[None], Placement.whole((height, width), Fraction(SCALE))
-
-
-def pooled(values: np.ndarray, tile: int) -> np.ndarray:
-    """Means of a map (h, w) of input pixels over tiles."""
-    return (sums(values.astype(np.float64), tile) / sums(np.ones(values.shape), tile)).ravel()
-
-
-def scored(scout: difficulty.Scout | None, tiers: int) -> Router:
-    """The pre-pass of the pipeline; plain detail without a scout."""
-
-    def route(scene: Scene, tile: int) -> np.ndarray:
-        grid = Grid(scene.lr.shape[1:], Fraction(SCALE), tile)  # type: ignore[arg-type]
-        levels = Levels(0.0, 1.0, 0.0, 1.0, None)
-        found = difficulty.score(
-            lambda y0, y1, x0, x1: scene.lr[:, y0:y1, x0:x1], grid, Span(0, grid.tiles[0]), scout, tiers, levels, "rgb", None
-        )
-        return found.reshape(-1, tiers) if scout is not None else found.reshape(-1, tiers)[:, 0]
-
-    return route
-
-
-def classifier(upscaler: ClassSrUpscaler) -> Router:
-    """ClassSR's classifier: the class that it expects, on its own tiles of 32."""
-
-    def route(scene: Scene, tile: int) -> np.ndarray:
-        window, place = whole(scene)
-        cut = Cut(place, *window.shape[2:], TILE, STEP)
-        with torch.inference_mode():
-            shares = torch.softmax(upscaler.classifier(cut.tiles(window)), dim=1)
-        return pooled(cut.spread(shares @ torch.arange(shares.shape[1]).float(), 0).numpy(), tile)
-
-    return route
-
-
-def heavy(upscaler: PcsrUpscaler) -> Router:
-    """PCSR's mean probability that a pixel is heavy."""
-
-    def route(scene: Scene, tile: int) -> np.ndarray:
-        with torch.inference_mode():
-            found, _ = upscaler.difficulties(*whole(scene))
-        return pooled(F.avg_pool2d(found[None], SCALE)[0, 0].numpy(), tile)
-
-    return route
-
-
-def weights_of(name: str, reference: str, published: Callable[..., Checkpoint]) -> tuple[Any, str]:
-    """A method of the zoo; where the zoo has none yet, the published weights of the reference data; and which it is."""
-    if name in models.names():
-        return models.load(name), name
-    kept = read_reference(SHARED / "reference" / f"{reference}.safetensors")
-    checkpoint = published(kept.weights, kept.config, kept.mean)
-    return models.UPSCALERS[checkpoint.blueprint.network](checkpoint, reference), f"published weights, {reference}"
-
-
-def routers(tiers: Sequence[str]) -> tuple[dict[str, Router], dict[str, str]]:
-    """All routers by name, and what each one is."""
-    by_class, class_name = weights_of("classsr-carn-x4", "classsr_fsrcnn_x4", classsr.published)
-    by_pixel, pixel_name = weights_of("pcsr-carn-x4", "pcsr_carn_x4", pcsr.published)
-    scout = models.load_scout(tiers, Fraction(SCALE))
-    if scout is None:
-        raise SystemExit(f"no scout knows {', '.join(tiers)}; run tierscale scout fit --tiers {','.join(tiers)} --hr DIR")
-    found = {
-        "gradient energy": scored(None, len(tiers)),
-        "ClassSR's classifier": classifier(by_class),
-        "PCSR's heavy pixels": heavy(by_pixel),
-        "our scout": scored(scout, len(tiers)),
-    }
-    about = {"ClassSR's classifier": class_name, "PCSR's heavy pixels": pixel_name, "our scout": scout.weights[:12]}
-    return found, about
 
 
 def as_errors(ranks: np.ndarray, true: np.ndarray, areas: np.ndarray) -> np.ndarray:
@@ -185,15 +104,55 @@ def labels(given: Setting) -> list[str]:
     return [tier.label for tier in given.tiers]
 
 
-def against_each(given: Setting, predicted: np.ndarray) -> dict[str, Any]:
-    """Each tier alone, and what routing over all of them makes of the same cost: by the scout and by the oracle, PSNR."""
-    means = given.areas @ given.true / given.areas.sum()
-    found = {}
+def known(given: Setting, predicted: np.ndarray) -> dict[str, dict[str, float]]:
+    """What a router would capture if it knew more: the mean savings of each image, or all about its tiles but those means.
+
+    What is missing in the first is what tiles of one image hide; what is missing in the second is what images hide from each other.
+    """
+    means, order = predicted.copy(), given.true.copy()
+    ends = np.cumsum([0, *(len(image.tiles(given.tile)[1]) for image in given.images)])
+    for first, last in pairwise(ends):
+        areas = given.areas[first:last]
+        true, told = (areas @ (errors[first:last] - errors[first:last, -1:]) for errors in (given.true, predicted))
+        # The dearest tier saves nothing over itself; where a tier is told to save nothing, its mean cannot be mended.
+        ratio = np.where(told[:-1] > 1e-12, true[:-1] / np.maximum(told[:-1], 1e-12), 1.0)
+        means[first:last, :-1] = means[first:last, -1:] + (predicted[first:last, :-1] - predicted[first:last, -1:]) * ratio
+        wrong = np.where(true[:-1] > 1e-12, told[:-1] / np.maximum(true[:-1], 1e-12), 1.0)
+        order[first:last, :-1] = order[first:last, -1:] + (given.true[first:last, :-1] - given.true[first:last, -1:]) * wrong
+    return {
+        name: {f"{share:g}": round(judge(errors, given.true, given.areas, given.costs, share).captured, 3) for share in SHARES}
+        for name, errors in (("mean of each image", means), ("order within each image", order))
+    }
+
+
+def against_each(given: Setting, predicted: np.ndarray | None) -> dict[str, Any]:
+    """Each tier alone, and what routing over all of them makes of its cost: by the scout, where there is one, and by the oracle; PSNR."""
+    means, found = given.areas @ given.true / given.areas.sum(), {}
     for index, tier in enumerate(given.tiers[1:], start=1):
         share = given.costs[index] / given.costs[-1]
-        routed = [given.psnr(leave(told, given.true, given.areas, given.costs, share)) for told in (predicted, given.true)]
-        found[tier.label] = {"cost share": round(share, 4), "alone": given.psnr(means[index]), "scout": routed[0], "oracle": routed[1]}
+        row = {"cost share": round(share, 4), "alone": given.psnr(means[index])}
+        for name, told in (("scout", predicted), ("oracle", given.true)):
+            if told is not None:
+                row[name] = given.psnr(leave(told, given.true, given.areas, given.costs, share))
+        found[tier.label] = row
     return found
+
+
+def two_levels(sets: Sequence[str], count: int | None) -> dict[str, Any]:
+    """Routing of tiles over networks and a method that decides by pixels, at several efforts, against each alone at its cost.
+
+    What the zoo does not hold is left out. The scout is one that was fitted for all of these, if there is one.
+    """
+    there = [name for name in TWO_LEVELS if name.partition("@")[0] in models.names()]
+    tiers = sorted((load_tiers((name,), Fraction(SCALE))[0] for name in there), key=lambda tier: tier.cost)
+    names = [tier.label for tier in tiers]
+    scout, found = models.load_scout(names, Fraction(SCALE)), {}
+    for kind in sets:
+        given = setting(scenes(kind, names, count), SIDES[kind][-1], tuple(tiers))
+        predicted = None if scout is None else np.concatenate([scored(scout, len(tiers))(image, given.tile) for image in given.images])
+        found[kind] = against_each(given, predicted)
+        print(f"{kind}, two levels, tiles of {given.tile}: {found[kind]}", flush=True)
+    return {"tiers": names, "sets": found}
 
 
 def grouped(given: Setting, router: Router) -> dict[str, Any]:
@@ -272,46 +231,63 @@ def picture(results: dict[str, Any]) -> Image.Image:
     return sheet
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All sets that were asked for."""
-    names = tuple(options.tiers.split(","))
+def measure(names: Sequence[str], sets: Sequence[str], count: int | None) -> dict[str, Any]:
+    """Some sets with some tiers. count: the first so many images of each."""
     tiers, (found, about) = load_tiers(names, Fraction(SCALE)), routers(names)
-    sets: dict[str, Any] = {}
-    for kind in options.sets.split(",") if options.sets else SETS:
-        images = scenes(kind, names, options.images)
+    results: dict[str, Any] = {}
+    for kind in sets:
+        images = scenes(kind, names, count)
         for tile in SIDES[kind]:
             given = setting(images, tile, tiers)
             row = compare(given, found)
-            predicted = np.concatenate([found["our scout"](image, tile) for image in images])
+            predicted = np.concatenate([found["our scout"](image, tile).astype(np.float64) for image in images])
+            row["captured if the scout knew"] = known(given, predicted)
             row["at the cost of each tier"] = against_each(given, predicted)
             row["groups"] = grouped(given, found["our scout"])
-            row["below the dearest at 0.5, dB"] = round(row["alone"][labels(given)[-1]] - row["routers"]["our scout"]["0.5"]["psnr"], 4)
-            sets.setdefault(kind, {})[str(tile)] = row
+            best = row["alone"][labels(given)[-1]]
+            row["below the dearest at 0.5, dB"] = {
+                name: round(best - psnr, 4)
+                for name, psnr in (("scout", row["routers"]["our scout"]["0.5"]["psnr"]), ("oracle", row["oracle"]["0.5"]))
+            }
+            results.setdefault(kind, {})[str(tile)] = row
             captured = {name: [row["routers"][name][f"{share:g}"]["captured"] for share in SHARES] for name in found}
             note = " (reported only)" if tile == REPORTED_ONLY else ""
-            print(f"{kind}, tiles of {tile}{note}: captured at {SHARES}: {captured}", flush=True)
-    return {"command": "make bench-routing", "machine": machine(), "tiers": list(names), "routers": about, "sets": sets}
+            print(f"{names[-1]}, {kind}, tiles of {tile}{note}: captured at {SHARES}: {captured}", flush=True)
+    return {"tiers": list(names), "routers": about, "sets": results}
 
 
 def main(line: Sequence[str] | None = None) -> None:
     """Measure, and write docs/routing-bench.json and docs/routing-bench.png unless only a part was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.routing", description=__doc__.splitlines()[0], allow_abbrev=False)  # type: ignore[union-attr]
-    parser.add_argument("--tiers", default=",".join(DEFAULT_TIERS[SCALE]))
-    parser.add_argument("--sets", help="names with commas; all unless given")
+    parser.add_argument("--tiers", action="append", help="names with commas, once for each set of tiers (default: two sets)")
+    parser.add_argument("--sets", help="names of sets of images with commas; all unless given")
     parser.add_argument("--images", type=int, help="the first so many of each set")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--job", action="store_true", help="the whole job on the earth map too: the time of enlarging it twice")
+    parser.add_argument("--job", action="store_true", help="only the whole job on the earth map: the time of enlarging it twice")
     parser.add_argument("--out", type=Path, help="folder for JSON and PNG (default: docs/ when all sets are measured)")
     options = parser.parse_args(line)
-    torch.set_num_threads(options.threads)
-    results = measure(options)
+    folder = options.out or (DOCS if options.sets is None and options.images is None and options.tiers is None else None)
+    path = None if folder is None else folder / "routing-bench.json"
+    results = json.loads(path.read_text()) if path is not None and path.is_file() else {}
+    tiers = [names.split(",") for names in options.tiers or TIERS]
     if options.job:
-        results["job on the earth map"] = job(options.tiers.split(","))
-    folder = options.out or (DOCS if options.sets is None and options.images is None else None)
-    if folder is not None:
+        results["job on the earth map"] = {"machine": machine(), **job(tiers[0])}
+        print(json.dumps(results["job on the earth map"], indent=1), flush=True)
+    else:
+        torch.set_num_threads(options.threads)
+        sets = options.sets.split(",") if options.sets else list(SETS)
+        measured = [measure(names, sets, options.images) for names in tiers]
+        results |= {
+            "command": "make bench-routing",
+            "machine": machine(),
+            "measured": measured,
+            "two levels": two_levels(sets, options.images),
+        }
+    if path is not None and folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "routing-bench.json").write_text(json.dumps(results, indent=1) + "\n")
-        picture(results).save(folder / "routing-bench.png", optimize=True)
+        path.write_text(json.dumps(results, indent=1) + "\n")
+        if not options.job:
+            picture(results["measured"][0]).save(folder / "routing-bench.png", optimize=True)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def observe(lr: torch.Tensor, hr: torch.Tensor, tier: Enlarge) -> tuple[np.ndarr
 
 
 def scenes(kind: str, tiers: Sequence[str], count: int | None = None) -> list[Scene]:
-    """The images of a set, or its first `count`, measured with tiers as they are written for upscale; each tier is kept for the next time."""
+    """The images of a set, or its first `count`, measured with tiers as written for upscale; what each leaves is kept for the next time."""
     keys = [hashlib.sha256(models.scout_key(tier).encode()).hexdigest()[:12] for tier in tiers]
     found, runners = [], [runner(tier) for tier in load_tiers(tiers, Fraction(SCALE))]
     for index, (name, hr) in enumerate(SETS[kind]()):

@@ -248,7 +248,8 @@ def stage() -> Iterator[Stage]:
     """A stage; at its end, nothing of it is left."""
     import multiprocessing
 
-    os.environ["TIERSCALE_LATE_SECONDS"] = str(LATE)
+    # Ray starts its workers with niceness 15: on a machine that has other work, none of it would end.
+    os.environ.update({"TIERSCALE_LATE_SECONDS": str(LATE), "RAY_worker_niceness": "0"})
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jobs.cli", "jobs.check", "pipeline.run", "cluster.pools"])
     made = Stage(context)

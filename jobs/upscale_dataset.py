@@ -98,6 +98,8 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
     """What there is to do, the highest priority first; rows that cannot be done are put into the results."""
     found: list[tuple[float, int, Request]] = []
     taken: dict[str, int] = {}
+    known: dict[str, str] = {}
+    images: dict[tuple[Any, ...], Options] = {}  # rows of a manifest have few different ones
     for number, row in enumerate(manifest.rows, start=1):
         if row is None:
             continue
@@ -105,13 +107,14 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
             check_source(row.source, job.source_roots)
             output = _output(row, job.output_root, manifest.root)
             if (bounds := job.output_root or job.output_bounds) is not None:
-                output = output_below(output, bounds)
+                output = output_below(output, bounds, known)
             if output in taken:
                 raise Refused(f"row {number}, column output: {output} is the output of row {taken[output]} too")
             taken[output] = number
-            own = row.policy is not None or row.budget is not None or row.threshold is not None
-            image = replace(row.options(job.image), pooled=job.image.policy == "budget" and not own)
-            request = Request(row.source, output, image, job.max_memory, job.overwrite)
+            asked = (row.scale, row.tiers, row.policy, row.budget, row.threshold)
+            if asked not in images:
+                images[asked] = replace(row.options(job.image), pooled=job.image.policy == "budget" and asked[2:] == (None, None, None))
+            request = Request(row.source, output, images[asked], job.max_memory, job.overwrite)
             found.append((-(row.priority or 0.0), number, request))
         except (Refused, ValueError, OSError) as error:
             results[number] = _row(number, row.source, row.output, "failed", error=str(error))

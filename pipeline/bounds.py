@@ -23,16 +23,17 @@ def check_secrets(uri: str) -> None:
         raise Refused(f"the address {public(uri)} holds a secret, which would end up in plans and reports; give it through the environment")
 
 
-def output_below(output: str, root: str) -> str:
+def output_below(output: str, root: str, known: dict[str, str] | None = None) -> str:
     """The place of an output, as it is. Refused: it is not below the root, as it stands or after links are followed.
 
-    A link inside the root that leads out of it is an escape as well.
+    A link inside the root that leads out of it is an escape as well. known: where folders lead, kept from call to call, because following
+    the links of a million names takes minutes.
     """
     check_secrets(output)
     if "\0" in output or ".." in output.split("/"):
         raise Refused(f"the output {output!r} is no plain path below {root}; name one without '..'")
     remote = "://" in output or "://" in root
-    if not (output.rstrip("/").startswith(root.rstrip("/") + "/") if remote else _below(output, root)):
+    if not (output.rstrip("/").startswith(root.rstrip("/") + "/") if remote else _below(output, root, known)):
         raise Refused(
             f"the output {output} does not lie below {root} (links are followed); name a place inside it, or change --output-root"
         )
@@ -56,7 +57,16 @@ def check_source(source: str, roots: Sequence[str]) -> None:
     )
 
 
-def _below(path: str, root: str) -> bool:
+def _below(path: str, root: str, known: dict[str, str] | None = None) -> bool:
     """Whether a local path lies below a folder once links are followed; the folder itself does not."""
-    here, top = os.path.realpath(path), os.path.realpath(root)
+    known = {} if known is None else known
+
+    def lead(folder: str) -> str:
+        if folder not in known:
+            known[folder] = os.path.realpath(folder)
+        return known[folder]
+
+    folder, name = os.path.split(path)
+    here = os.path.realpath(path) if name in ("", ".", "..") or os.path.islink(path) else os.path.join(lead(folder), name)
+    top = lead(root)
     return here != top and os.path.commonpath([here, top]) == top

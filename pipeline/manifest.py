@@ -1,12 +1,12 @@
 """A table of images to enlarge: Parquet, CSV or JSON Lines, checked row by row."""
 
 import contextlib
-import csv
 import fnmatch
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import Refused
 from pipeline.images import SUFFIXES
 from pipeline.plan import Options
+from pipeline.tables import rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Row:
 
 COLUMNS = tuple(f.name for f in fields(Row))
 NUMBERS = ("budget", "threshold", "priority")
+# Columns that say how the image is enlarged.
+OPTIONS = ("scale", "tiers", "policy", "budget", "threshold")
 
 
 def parse_scale(text: str) -> Fraction:
@@ -97,22 +100,14 @@ class Manifest:
     @staticmethod
     def read(path: str | Path) -> "Manifest":
         """The rows of a manifest file. Refused: the file or its columns cannot be used; single bad rows are kept in `bad`."""
-        names, table = _table(Path(path))
-        unknown = [name for name in names if name not in COLUMNS]
-        if unknown:
-            raise Refused(f"{path} has an unknown column {unknown[0]!r}; columns are {', '.join(COLUMNS)}")
-        if "source" not in names:
-            raise Refused(f"{path} has no column 'source'")
         rows: list[Row | None] = []
         bad: dict[int, str] = {}
         sources: dict[int, str] = {}
-        for number, values in enumerate(table, start=1):
+        for number, values in enumerate(rows_of(Path(path), COLUMNS), start=1):
             try:
                 if isinstance(values, str):
                     raise Refused(values)
-                row = _row(values, number)
-                row.options(Options())
-                rows.append(row)
+                rows.append(_row(values, number))
             except Refused as error:
                 text = str(error)
                 bad[number] = text if text.startswith("row ") else f"row {number}: {text}"
@@ -146,76 +141,6 @@ def _images(base: Path) -> Iterator[Path]:
             yield from _images(path)
 
 
-def _table(path: Path) -> tuple[list[str], list[dict[str, Any] | str]]:
-    """Column names and rows of a file; a row that cannot be read is the reason why, in words."""
-    if not path.is_file():
-        raise Refused(f"there is no manifest {path}")
-    try:
-        if path.suffix.lower() == ".parquet":
-            table = pq.read_table(path)
-            return table.column_names, table.to_pylist()
-        if path.suffix.lower() == ".csv":
-            return _separated(_lines(path))
-        if path.suffix.lower() in (".jsonl", ".ndjson"):
-            return _json_lines(_lines(path))
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError, csv.Error) as error:
-        raise Refused(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
-    raise Refused(f"{path} is none of .parquet, .csv, .jsonl")
-
-
-def _lines(path: Path) -> list[str | None]:
-    """The lines of a text file, without empty ones; None where a line is no UTF-8. Only line feeds part them: JSON may hold U+2028."""
-    found: list[str | None] = []
-    for line in path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"):
-        if line.strip():
-            try:
-                found.append(line.decode().removesuffix("\r"))
-            except UnicodeDecodeError:
-                found.append(None)
-    return found
-
-
-def _json_lines(lines: list[str | None]) -> tuple[list[str], list[dict[str, Any] | str]]:
-    rows: list[dict[str, Any] | str] = []
-    for line in lines:
-        try:
-            row = None if line is None else json.loads(line)
-            rows.append(row if isinstance(row, dict) else "it is no JSON object in UTF-8")
-        except (ValueError, RecursionError) as error:
-            rows.append(f"it is no JSON: {error}")
-    names = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
-    return names if "source" in names else [*names, "source"], rows
-
-
-def _separated(lines: list[str | None]) -> tuple[list[str], list[dict[str, Any] | str]]:
-    """Comma-separated values with a header. A field in quotes may hold line feeds; one that spoils its row spoils that line alone."""
-
-    def following(at: int) -> Iterator[str]:
-        for index in range(at, len(lines)):
-            if (line := lines[index]) is None:
-                raise csv.Error("it is no UTF-8")
-            yield f"{line}\n"
-
-    names = next(csv.reader(following(0)), []) if lines and lines[0] else []
-    rows: list[dict[str, Any] | str] = []
-    at = 1
-    while at < len(lines):
-        reader = csv.reader(following(at), strict=True)
-        try:
-            fields = next(reader)
-        except csv.Error as error:
-            rows.append(f"it is no line of a table: {error}")
-            at += 1
-            continue
-        if len(fields) == len(names):
-            rows.append(dict(zip(names, fields, strict=True)))
-            at += reader.line_num
-        else:
-            rows.append(f"it has {len(fields)} fields for {len(names)} columns")
-            at += 1
-    return names, rows
-
-
 def _shown(value: Any) -> str:
     """A value of a bad row as text that any table can hold."""
     return "" if value is None else str(value).encode(errors="replace").decode()
@@ -233,17 +158,31 @@ def _row(values: Mapping[str, Any], number: int) -> Row:
             except (TypeError, ValueError, OverflowError):
                 raise Refused(f"row {number}, column {name}: {value!r} is no number") from None
             continue
-        text = ",".join(str(part) for part in value) if isinstance(value, list) and name == "tiers" else value
-        if not isinstance(text, str | int | float) or _shown(text) != str(text):
+        if isinstance(value, list) and name == "tiers":
+            value = ",".join(str(part) for part in value)
+        if not isinstance(value, str | int | float) or not (str(value).isascii() or _shown(value) == str(value)):
             raise Refused(f"row {number}, column {name}: {value!r} is no text")
-        plain[name] = str(text)
+        plain[name] = str(value)
     if not plain.get("source"):
         raise Refused(f"row {number}, column source: it is empty")
-    row = Row(**plain)
-    for name in ("scale", "tiers", "policy", "budget", "threshold"):
-        if getattr(row, name) is not None:
-            try:
-                replace(Row(row.source), **{name: getattr(row, name)}).options(Options(threshold=0.0, budget=1.0))
-            except Refused as error:
-                raise Refused(f"row {number}, column {name}: {error}") from None
-    return row
+    try:
+        _check_options(*map(plain.get, OPTIONS))
+    except Refused as error:
+        for name in OPTIONS:
+            _check_column(number, name, plain.get(name))
+        raise Refused(f"row {number}: {error}") from None
+    return Row(**plain)
+
+
+@lru_cache(maxsize=1024)
+def _check_options(*values: Any) -> None:
+    """Refuse values of OPTIONS that cannot be; the rows of a manifest have few different ones."""
+    Row("", **dict(zip(OPTIONS, values, strict=True))).options(Options())
+
+
+def _check_column(number: int, name: str, value: Any) -> None:
+    """Refuse a value that cannot be, whatever the other columns hold."""
+    try:
+        replace(Row(""), **{name: value}).options(Options(threshold=0.0, budget=1.0))
+    except Refused as error:
+        raise Refused(f"row {number}, column {name}: {error}") from None

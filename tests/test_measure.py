@@ -1,5 +1,6 @@
 """What cards say of quality is what `tierscale evaluate` finds."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,9 @@ def photos(tmp_path: Path) -> Path:
 def test_a_card_counts_what_evaluate_counts(photos: Path) -> None:
     found = measure.quality(models.load("fsrcnn-x4"), photos, 4)
     mean = evaluate_folder(str(photos), Options(tiers=("fsrcnn-x4",), policy="dearest"))["mean"]
-    assert found["coloured"] == pytest.approx((mean["psnr"], mean["ssim"]), abs=1e-3)
-    assert found["published"][0] != pytest.approx(mean["psnr"], abs=1e-2)
+    assert (found["coloured"].psnr, found["coloured"].ssim) == pytest.approx((mean["psnr"], mean["ssim"]), abs=1e-3)
+    assert found["published"].psnr != pytest.approx(mean["psnr"], abs=1e-2)
+    assert found["coloured"].cost == models.load("fsrcnn-x4").cost(Fraction(4))
 
 
 def test_the_grey_image_of_the_set_is_counted_by_nobody(photos: Path) -> None:

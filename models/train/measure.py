@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,22 @@ from models.upscaler import Placement, Upscaler
 
 # Left out of means, as in the published measurements: the one image that is grey at its source.
 LEFT_OUT = frozenset({("Set14", "img_003")})
+# Knobs that the papers leave at 0, and efforts that cards tell of.
+AS_PUBLISHED = ("k", "bias")
+EFFORTS = (0.25, 0.5, 0.75)
 
 
-def quality(upscaler: Upscaler, folder: Path, scale: int) -> dict[str, tuple[float, float]]:
-    """Mean PSNR in dB and SSIM over images of a folder, enlarged whole; LR kept in float, shave = scale.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Means over images: PSNR in dB, SSIM, and multiply-adds executed for each input pixel."""
+
+    psnr: float
+    ssim: float
+    cost: float
+
+
+def quality(upscaler: Upscaler, folder: Path, scale: int, effort: float = 1.0, given: Mapping[str, float] = {}) -> dict[str, Found]:
+    """Means over images of a folder, enlarged whole; LR kept in float, shave = scale.
 
     "published": those that published measurements count. "coloured": those that `tierscale evaluate` counts, which leaves out every
     file with a single channel.
@@ -32,13 +46,13 @@ def quality(upscaler: Upscaler, folder: Path, scale: int) -> dict[str, tuple[flo
         hr = centre_crop(read_image(path), scale) / 255
         lr = shrink(hr, scale)
         with torch.inference_mode():
-            result = upscaler(lr[None], Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(scale))).pixels[0]
-        found = (psnr(result, hr, scale), ssim(result, hr, scale))
+            made = upscaler(lr[None], Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(scale)), effort, given)
+        found = (psnr(made.pixels[0], hr, scale), ssim(made.pixels[0], hr, scale), made.spent.item() / lr[0].numel())
         if (folder.name, path.stem) not in LEFT_OUT:
             published.append(found)
         if not is_grey(path):
             coloured.append(found)
-    return {name: tuple(np.mean(rows, axis=0).tolist()) for name, rows in (("published", published), ("coloured", coloured)) if rows}
+    return {name: Found(*np.mean(rows, axis=0).tolist()) for name, rows in (("published", published), ("coloured", coloured)) if rows}
 
 
 def milliseconds(upscaler: Upscaler, scale: int, side: int, repeats: int = 3) -> float:
@@ -56,18 +70,37 @@ def milliseconds(upscaler: Upscaler, scale: int, side: int, repeats: int = 3) ->
 
 
 def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
-    """PSNR and SSIM on each sub-folder of `folder`, cost and speed, of an upscaler at a scale."""
+    """PSNR and SSIM on each sub-folder of `folder`, and cost, of an upscaler at a scale; of a method at some efforts too."""
     upscaler = models.load(name)
-    sets = {sub.name: quality(upscaler, sub, scale) for sub in sorted(folder.iterdir()) if sub.is_dir()}
-    return {
-        "psnr": {key: round(value["published"][0], 3) for key, value in sets.items()},
-        "ssim": {key: round(value["published"][1], 4) for key, value in sets.items()},
-        "psnr_without_grey": {key: round(value["coloured"][0], 3) for key, value in sets.items() if "coloured" in value},
-        "ssim_without_grey": {key: round(value["coloured"][1], 4) for key, value in sets.items() if "coloured" in value},
+    folders = [sub for sub in sorted(folder.iterdir()) if sub.is_dir()]
+    sets = {sub.name: quality(upscaler, sub, scale) for sub in folders}
+    coloured = {key: value["coloured"] for key, value in sets.items() if "coloured" in value}
+    found = {
+        "psnr": {key: round(value["published"].psnr, 3) for key, value in sets.items()},
+        "ssim": {key: round(value["published"].ssim, 4) for key, value in sets.items()},
+        "psnr_without_grey": {key: round(value.psnr, 3) for key, value in coloured.items()},
+        "ssim_without_grey": {key: round(value.ssim, 4) for key, value in coloured.items()},
         "cost_per_pixel": upscaler.cost(Fraction(scale)),
-        "milliseconds_per_million_pixels": {str(side): round(milliseconds(upscaler, scale, side)) for side in (178, 306, 562)},
         "protocol": "rgb, shave = scale, float lr",
     }
+    settings: dict[str, tuple[float, Mapping[str, float]]] = {}
+    if upscaler.knob in AS_PUBLISHED:
+        settings[f"{upscaler.knob} = 0"] = (1.0, {upscaler.knob: 0.0})
+    if upscaler.efforts is not None:
+        settings |= {f"effort {effort:g}": (effort, {}) for effort in EFFORTS if effort > upscaler.efforts.floor}
+    for label, (effort, given) in settings.items():
+        some = {sub.name: quality(upscaler, sub, scale, effort, given)["published"] for sub in folders}
+        found[label] = {
+            "psnr": {key: round(value.psnr, 3) for key, value in some.items()},
+            "share_of_full_cost": {key: round(value.cost / sets[key]["published"].cost, 3) for key, value in some.items()},
+        }
+    return found
+
+
+def speed(name: str, scale: int) -> dict[str, Any]:
+    """Milliseconds for each million input pixels on square windows of three sizes, as pipelines cut them."""
+    upscaler = models.load(name)
+    return {"milliseconds_per_million_pixels": {str(side): round(milliseconds(upscaler, scale, side)) for side in (178, 306, 562)}}
 
 
 def main() -> int:
@@ -77,12 +110,14 @@ def main() -> int:
     parser.add_argument("--scale", type=int, help="needed for bicubic only")
     parser.add_argument("--eval", type=Path, required=True, metavar="DIR", help="folder of folders of images")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", choices=("quality", "speed"), help="of the two; speed wants a machine that does nothing else")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     try:
         scales = models.load(options.name).scales
         scale = options.scale or (int(min(scales)) if scales else 4)
-        found = measure(options.name, scale, options.eval)
+        found = {} if options.only == "speed" else measure(options.name, scale, options.eval)
+        found |= {} if options.only == "quality" else speed(options.name, scale)
     except ValueError as error:
         print(f"measure: {error}", file=sys.stderr)
         return 2
