@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TIERSCALE_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead bench-methods curves ablation clean
+.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead bench-methods curves ablation bench-scale chaos clean
 
 install: .venv/installed
 
@@ -49,6 +49,12 @@ curves: install
 
 ablation: install
 	$(BIN)/python -m benchmarks.ablation
+
+bench-scale: install
+	$(BIN)/python -m benchmarks.scale
+
+chaos: install
+	$(BIN)/python -m benchmarks.chaos
 
 clean:
 	rm -rf .venv demo build *.egg-info

@@ -1,7 +1,7 @@
 """Break what can break, and see that nothing is lost: `make chaos`.
 
-Runs on one small photograph, each disturbed in one or more ways that a seed chooses. After each: the array is that of an undisturbed run, byte
-for byte; every shard has its receipt and every receipt its shard; exit codes said the truth; no process and no lock is left.
+Runs on one small photograph, each disturbed in one or more ways that a seed chooses. After each: the array is that of an undisturbed run,
+byte for byte; every shard has its receipt and every receipt its shard; exit codes said the truth; no process and no lock is left.
 """
 
 import argparse
@@ -11,128 +11,24 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
-import skimage.data
-import tifffile
-import zarr
-from PIL import Image
 
 from benchmarks.results import record
-from benchmarks.stage import Disk, Driver, Ended, Stage, ballast, stage, waited
+from benchmarks.stage import Driver, Stage, ballast, stage, waited
+from benchmarks.trial import SHARDS, Missed, Trial, undisturbed
 
-OPTIONS = ("--tiers", "bicubic,fsrcnn-x4", "--policy", "budget", "--budget", "0.5", "--tile", "16", "--device", "cpu")
-SIDE = 288
-# Shards of the full resolution, and how many of them are waited for at most before a blow falls.
-SHARDS, LATEST = 9, 5
-DISK_BYTES = 64 << 20
 DAY = 86400.0
+DISK_BYTES = 64 << 20
+# Bytes that may be taken before a node ends a worker.
+MEMORY_ROOM = 2 << 30
 # A blow that comes too late, because the run has ended, is dealt again.
 DEALS = 3
 # Every which run that has a blow has a second one, and every which run is damaged at its end.
 SECOND, DAMAGED = 3, 5
-
-
-class Missed(Exception):
-    """The run ended before the blow fell."""
-
-
-@dataclass
-class Trial:
-    """One run on the stage. names: what was done to it; ended: how its commands ended."""
-
-    stage: Stage
-    chance: random.Random
-    source: Path
-    output: Path
-    names: list[str] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
-    props: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-
-    @property
-    def folder(self) -> Path:
-        return Path(f"{self.output}.tierscale")
-
-    @property
-    def command(self) -> tuple[object, ...]:
-        return ("upscale", self.source, self.output, *OPTIONS, "--json")
-
-    def moved(self, size: int) -> Disk:
-        """Let the output lie on a disk of its own, of so many bytes."""
-        disk = self.props.enter_context(Disk(self.output.parent / "disk", size))
-        self.output = disk.path / self.output.name
-        return disk
-
-    def receipts(self) -> int:
-        return len(list(self.folder.glob("receipts/0/*.json")))
-
-    def begin(self) -> None:
-        """Start the run, and wait until it has written a shard or more."""
-        driver, wanted = self.stage.driver(), self.chance.randint(1, LATEST)
-        driver.begin(*self.command)
-        self.await_receipts(wanted)
-
-    def await_receipts(self, count: int) -> None:
-        driver = self.stage.driver()
-        waited(lambda: min(self.receipts(), SHARDS - 1) >= count or not driver.busy(), 240)
-        if not driver.busy():
-            self.expect(driver.end(), 0)
-            raise Missed
-
-    def gentle(self) -> None:
-        """Sometimes, a blow that the run gets over by itself, before the one that it is about."""
-        if self.chance.randrange(SECOND) == 0:
-            name = self.chance.choice(list(GENTLE))
-            self.names.append(name)
-            GENTLE[name](self)
-            self.await_receipts(min(SHARDS - 1, self.receipts() + 1))
-
-    def expect(self, ended: Ended, code: int, words: str = "") -> None:
-        """Note how a command ended, and see that it told the truth."""
-        self.ended.append(ended)
-        assert ended.code == code, f"exit code {ended.code}, not {code}: {ended.err[-600:]}"
-        assert words in ended.err, f"{words!r} is not in {ended.err[-600:]!r}"
-        if code > 0:
-            said = [line for line in ended.err.splitlines() if line.startswith("tierscale: ")]
-            assert len(said) == 1 and self.output.name in said[0], f"no single sentence that names the output: {ended.err[-600:]!r}"
-
-    def end(self, code: int = 0, words: str = "") -> None:
-        """Wait for the run, and see that it ended so."""
-        assert self.stage.resident is not None
-        self.expect(self.stage.resident.end(), code, words)
-
-    def again(self) -> None:
-        """The same command goes on, and does nothing again that has its receipt."""
-        before = self.receipts()
-        driver = self.stage.driver()
-        driver.begin(*self.command)
-        self.end()
-        assert before == 0 or f'"done_before": {before}' in self.ended[-1].out, f"of {before} shards: {self.ended[-1].out[-300:]}"
-
-    def verify(self, *more: str) -> Ended:
-        driver = self.stage.driver()
-        driver.begin("verify", self.output, *more)
-        return driver.end()
-
-    def check(self, levels: Iterable[np.ndarray]) -> None:
-        """What must hold after every run. levels: of an undisturbed one."""
-        found = self.verify()
-        assert found.code == 0, f"verify finds damage: {found.err[-300:]}"
-        for level, wanted in enumerate(levels):
-            pixels = zarr.open_array(f"{self.output}/{level}", mode="r")[:]
-            assert np.array_equal(pixels, wanted), f"level {level} differs in {int((pixels != wanted).sum())} values"
-            shards = {f"{path.parent.name}.{path.name}" for path in self.output.glob(f"{level}/c/0/*/*")}
-            receipts = {path.stem for path in self.folder.glob(f"receipts/{level}/*.json")}
-            assert shards == receipts, f"level {level}: without receipt {shards - receipts}, without shard {receipts - shards}"
-        left = [
-            path.name for path in (*self.folder.rglob("*"), *self.output.rglob("*")) if path.name == "lease.json" or path.suffix == ".tmp"
-        ]
-        assert not left, f"left behind: {left}"
-        assert not (orphans := self.stage.orphans()), f"processes left: {orphans}"
 
 
 def kill_actor(trial: Trial) -> None:
@@ -142,27 +38,41 @@ def kill_actor(trial: Trial) -> None:
 
 def kill_raylet(trial: Trial) -> None:
     """SIGKILL the raylet of a node; another node comes."""
-    trial.stage.kill_node(trial.chance.randrange(2))
+    trial.stage.replace_node(trial.chance.randrange(2))
 
 
-def fill_memory(trial: Trial) -> None:
-    """Take memory until Ray's monitor ends a worker; where it does not, do as the kernel would."""
-    before = set(trial.stage.workers())
-    ballast(lambda: not before <= set(trial.stage.workers()))
-    if before <= set(trial.stage.workers()):
-        trial.names[-1] += " (by the kernel's way)"
-        kill_actor(trial)
+GENTLE = {"actor": kill_actor, "raylet": kill_raylet}
 
 
-GENTLE = {"actor": kill_actor, "raylet": kill_raylet, "memory": fill_memory}
+def sometimes(trial: Trial) -> None:
+    """Now and then, a blow that the run gets over by itself before the one that it is about."""
+    if trial.chance.randrange(SECOND) == 0:
+        trial.names.append(trial.chance.choice(list(GENTLE)))
+        GENTLE[trial.names[-1]](trial)
+        trial.await_receipts(min(SHARDS - 1, trial.receipts() + 1))
 
 
 def overcome(trial: Trial) -> None:
     """A blow that the run gets over by itself."""
     trial.begin()
-    trial.gentle()
+    sometimes(trial)
     GENTLE[trial.names[0]](trial)
     trial.end()
+
+
+def memory(trial: Trial) -> None:
+    """Take memory until Ray's monitor ends a worker; where it does not, do as the kernel would."""
+    trial.stage.replace_node(1, MEMORY_ROOM)
+    try:
+        trial.begin()
+        before = set(trial.stage.workers())
+        ballast(lambda: not before <= set(trial.stage.workers()))
+        if before <= set(trial.stage.workers()):
+            trial.names[0] += " (killed)"
+            kill_actor(trial)
+        trial.end()
+    finally:
+        trial.stage.replace_node(1)
 
 
 def straggler(trial: Trial) -> None:
@@ -183,7 +93,7 @@ def straggler(trial: Trial) -> None:
 def driver(trial: Trial) -> None:
     """SIGKILL the driver; another one goes on."""
     trial.begin()
-    trial.gentle()
+    sometimes(trial)
     trial.stage.workers()
     assert trial.stage.resident is not None
     trial.stage.resident.process.kill()
@@ -257,10 +167,10 @@ def clock(trial: Trial) -> None:
     with other(trial, shift) as second:
         trial.begin()
         second.begin(*trial.command, "--ray", "none")
-        for one in (trial.stage.driver().end(), second.end()):
+        for ended in (first := trial.stage.driver().end(), second.end()):
             words = {0: "", 1: "by another run", 2: "is writing"}
-            trial.expect(one, one.code, words.get(one.code, "a truthful exit code"))
-            assert (one.code == 2) == (shift < 0 and one is trial.ended[1]), f"clock {shift:+.0f} s: exit code {one.code}"
+            trial.expect(ended, ended.code, words.get(ended.code, "a truthful exit code"))
+            assert (ended.code == 2) == (shift < 0 and ended is not first), f"clock {shift:+.0f} s: exit code {ended.code}"
     trial.again()
 
 
@@ -302,6 +212,7 @@ def other(trial: Trial, shift: float) -> contextlib.closing[Driver]:
 
 KINDS: dict[str, Callable[[Trial], None]] = {
     **dict.fromkeys(GENTLE, overcome),
+    "memory": memory,
     "straggler": straggler,
     "driver": driver,
     "everything": everything,
@@ -325,21 +236,12 @@ def play(on: Stage, folder: Path, levels: list[np.ndarray], kind: str, chance: r
                 trial.names.append("damage")
                 damage(trial)
             trial.check(levels)
-        except (AssertionError, TimeoutError) as error:
+        except Missed:
+            raise
+        except Exception as error:  # the other runs are played all the same
             on.shutdown()
-            return trial.names, f"{error}"
+            return trial.names, f"{type(error).__name__}: {error}"
         return trial.names, None
-
-
-def undisturbed(on: Stage, folder: Path) -> list[np.ndarray]:
-    """The sources, and all levels of a run that nobody disturbs, without Ray."""
-    stars = skimage.data.hubble_deep_field()[100 : 100 + SIDE, 200 : 200 + SIDE]
-    Image.fromarray(stars).save(folder / "stars.png")
-    tifffile.imwrite(folder / "stars.tif", stars, tile=(64, 64), photometric="rgb", compression="zlib")
-    with contextlib.closing(Driver(on.context)) as driver:
-        driver.begin("upscale", folder / "stars.png", folder / "whole.zarr", *OPTIONS, "--ray", "none")
-        assert (ended := driver.end()).code == 0, ended.err
-    return [zarr.open_array(f"{folder}/whole.zarr/{level}", mode="r")[:] for level in (0, 1)]
 
 
 def deal(runs: int, seed: int, only: str | None) -> list[str]:

@@ -8,9 +8,6 @@ from another, the oracle knows all true errors. PSNR is that of the pooled error
 
 import argparse
 import json
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +23,7 @@ from PIL import Image
 import models
 from benchmarks.results import machine
 from benchmarks.routers import Router, routers, scored
-from benchmarks.scenes import SCALE, SETS, SHARED, Scene, scenes
+from benchmarks.scenes import SCALE, SETS, Scene, scenes
 from pipeline import routing
 from pipeline.chart import Line, chart
 from pipeline.costs import cost_of_routes
@@ -43,6 +40,8 @@ TWO_LEVELS = ("bicubic", "fsrcnn-x4", "edsr-x4", "carn-x4", *(f"pcsr-carn-x4@{ef
 SHARES = (0.15, 0.25, 0.5, 0.75)
 SIDES = {"Urban100 001-020": (32, 64), "Set14": (32, 64), "earth": (64, 128), "painting": (64, 128), "slide": (64, 128)}
 REPORTED_ONLY = 32
+# The lowest share that is drawn, %.
+LOWEST = -50
 LOSE = 0.02
 DOCS = Path("docs")
 
@@ -84,7 +83,7 @@ def compare(given: Setting, found: dict[str, Router]) -> dict[str, Any]:
     means = given.areas @ given.true / area
     result: dict[str, Any] = {
         "tiles": len(given.true),
-        "alone": dict(zip(labels(given), map(given.psnr, means), strict=True)),
+        "alone": {tier.label: given.psnr(mean) for tier, mean in zip(given.tiers, means, strict=True)},
         "routers": {},
     }
     for name, router in found.items():
@@ -98,10 +97,6 @@ def compare(given: Setting, found: dict[str, Router]) -> dict[str, Any]:
         result["chance"] = {share: given.psnr(row.chance) for share, row in rows.items()}
         result["oracle"] = {share: given.psnr(row.oracle) for share, row in rows.items()}
     return result
-
-
-def labels(given: Setting) -> list[str]:
-    return [tier.label for tier in given.tiers]
 
 
 def known(given: Setting, predicted: np.ndarray) -> dict[str, dict[str, float]]:
@@ -184,46 +179,20 @@ def grouped(given: Setting, router: Router) -> dict[str, Any]:
     }
 
 
-def job(tiers: Sequence[str]) -> dict[str, Any]:
-    """The whole job on the earth map, wall clock, everything included: the dearest tier everywhere against `--lose 0.02`."""
-    found: dict[str, Any] = {}
-    source = SHARED / "data" / "large" / "earth_daymap_8192x4096.jpg"
-    with tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder:
-        for name, options in (("dearest", ("--policy", "dearest")), (f"lose {LOSE}", ("--lose", str(LOSE)))):
-            began = time.monotonic()
-            command = [
-                sys.executable,
-                "-m",
-                "jobs.cli",
-                "upscale",
-                str(source),
-                f"{folder}/{name.split()[0]}.zarr",
-                "--tiers",
-                ",".join(tiers),
-            ]
-            done = subprocess.run([*command, *options, "--json"], stdout=subprocess.PIPE, text=True, check=True)
-            told = json.loads(done.stdout)
-            found[name] = {
-                "seconds": round(time.monotonic() - began, 1),
-                "stages": told["seconds"],
-                "cost share": round(told["cost_share"], 4),
-            }
-    dearest, routed = found["dearest"], found[f"lose {LOSE}"]
-    before = routed["stages"]["ingest"] + routed["stages"]["score"]
-    found["times faster"] = round(dearest["seconds"] / routed["seconds"], 2)
-    found["pre-pass, share of the dearest job"] = round(before / dearest["seconds"], 4)
-    return found
-
-
 def picture(results: dict[str, Any]) -> Image.Image:
-    """PSNR over cost for every set, at its larger tile: chance, routers, oracle."""
+    """Share of the oracle's gain over chance that each router captures, over cost, for every set at its larger tile."""
     charts = []
     for kind, by_tile in results["sets"].items():
         tile, found = next(reversed(by_tile.items()))
-        series = {"chance": found["chance"], "oracle": found["oracle"]}
-        series |= {name: {share: row[share]["psnr"] for share in found["chance"]} for name, row in found["routers"].items()}
-        lines = [Line(name, [(100 * float(share), value) for share, value in points.items()]) for name, points in series.items()]
-        charts.append(chart(f"{kind}, tiles of {tile}", "multiply-adds, % of the dearest tier everywhere", "PSNR, dB", lines))
+        lines = [
+            Line(name, [(100 * share, max(LOWEST, 100 * row[f"{share:g}"]["captured"])) for share in SHARES])
+            for name, row in found["routers"].items()
+        ]
+        axes = (
+            "multiply-adds, % of the dearest tier everywhere",
+            f"% of the oracle's gain over chance; what is below {LOWEST} is drawn there",
+        )
+        charts.append(chart(f"{kind}, tiles of {tile}", *axes, lines))
     wide, tall = charts[0].size
     sheet = Image.new("RGB", (2 * wide, -(-len(charts) // 2) * tall), "white")
     for index, one in enumerate(charts):
@@ -244,11 +213,11 @@ def measure(names: Sequence[str], sets: Sequence[str], count: int | None) -> dic
             row["captured if the scout knew"] = known(given, predicted)
             row["at the cost of each tier"] = against_each(given, predicted)
             row["groups"] = grouped(given, found["our scout"])
-            best = row["alone"][labels(given)[-1]]
-            row["below the dearest at 0.5, dB"] = {
-                name: round(best - psnr, 4)
-                for name, psnr in (("scout", row["routers"]["our scout"]["0.5"]["psnr"]), ("oracle", row["oracle"]["0.5"]))
-            }
+            best, half = (
+                row["alone"][given.tiers[-1].label],
+                {"scout": row["routers"]["our scout"]["0.5"]["psnr"], "oracle": row["oracle"]["0.5"]},
+            )
+            row["below the dearest at 0.5, dB"] = {name: round(best - psnr, 4) for name, psnr in half.items()}
             results.setdefault(kind, {})[str(tile)] = row
             captured = {name: [row["routers"][name][f"{share:g}"]["captured"] for share in SHARES] for name in found}
             note = " (reported only)" if tile == REPORTED_ONLY else ""
@@ -263,31 +232,17 @@ def main(line: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", help="names of sets of images with commas; all unless given")
     parser.add_argument("--images", type=int, help="the first so many of each set")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--job", action="store_true", help="only the whole job on the earth map: the time of enlarging it twice")
     parser.add_argument("--out", type=Path, help="folder for JSON and PNG (default: docs/ when all sets are measured)")
     options = parser.parse_args(line)
     folder = options.out or (DOCS if options.sets is None and options.images is None and options.tiers is None else None)
-    path = None if folder is None else folder / "routing-bench.json"
-    results = json.loads(path.read_text()) if path is not None and path.is_file() else {}
-    tiers = [names.split(",") for names in options.tiers or TIERS]
-    if options.job:
-        results["job on the earth map"] = {"machine": machine(), **job(tiers[0])}
-        print(json.dumps(results["job on the earth map"], indent=1), flush=True)
-    else:
-        torch.set_num_threads(options.threads)
-        sets = options.sets.split(",") if options.sets else list(SETS)
-        measured = [measure(names, sets, options.images) for names in tiers]
-        results |= {
-            "command": "make bench-routing",
-            "machine": machine(),
-            "measured": measured,
-            "two levels": two_levels(sets, options.images),
-        }
-    if path is not None and folder is not None:
+    torch.set_num_threads(options.threads)
+    sets = options.sets.split(",") if options.sets else list(SETS)
+    measured = [measure(names.split(","), sets, options.images) for names in options.tiers or TIERS]
+    results = {"command": "make bench-routing", "machine": machine(), "measured": measured, "two levels": two_levels(sets, options.images)}
+    if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        if not options.job:
-            picture(results["measured"][0]).save(folder / "routing-bench.png", optimize=True)
+        (folder / "routing-bench.json").write_text(json.dumps(results, indent=1) + "\n")
+        picture(measured[0]).save(folder / "routing-bench.png", optimize=True)
 
 
 if __name__ == "__main__":

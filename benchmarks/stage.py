@@ -20,8 +20,6 @@ import psutil
 STORE_BYTES = 80 << 20
 # Workers that each node takes.
 NODES = ({"light": 1, "full": 1}, {"light": 1})
-# A node's memory monitor ends a worker when this much more than at its start is in use.
-MEMORY_ROOM = 5 << 30
 # Ballast leaves this much of the machine's memory to others.
 SPARE_BYTES = 3 << 30
 # Seconds after which a call is late.
@@ -137,20 +135,22 @@ class Stage:
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self._node(kinds) for kinds in NODES]
 
-    def _node(self, kinds: dict[str, int]) -> Any:
+    def _node(self, kinds: dict[str, int], room: int | None = None) -> Any:
         memory = psutil.virtual_memory()
-        threshold = min(0.99, (memory.total - memory.available + MEMORY_ROOM) / memory.total)
-        limits = {"RAY_memory_usage_threshold": f"{threshold:.3f}"}
+        share = 0.99 if room is None else min(0.99, (memory.total - memory.available + room) / memory.total)
+        limits = {"RAY_memory_usage_threshold": f"{share:.3f}"}
         return self.cluster.add_node(num_cpus=1, resources=kinds, object_store_memory=STORE_BYTES, env_vars=limits)
 
-    def kill_node(self, index: int) -> None:
-        """SIGKILL the raylet of a node, and put a new node in its place."""
+    def replace_node(self, index: int, room: int | None = None) -> None:
+        """SIGKILL the raylet of a node, and put a new node in its place. room: bytes that may be taken on it before its memory monitor
+        ends a worker."""
+        self.driver()
         node = self.nodes[index]
         self.workers()
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
         with contextlib.suppress(Exception):  # what is left of the node goes too; some of it has gone with the raylet
             self.cluster.remove_node(node, allow_graceful=False)
-        self.nodes[index] = self._node(NODES[index])
+        self.nodes[index] = self._node(NODES[index], room)
 
     def kill_all(self) -> None:
         """SIGKILL the driver and every process of the cluster."""

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import ray
@@ -90,8 +91,9 @@ class Crew:
 
     def free(self) -> Any | None:
         """The actor that is up, answers, and has the least in hand; None: all have enough, or none is up."""
-        actor = min((actor for actor in self.up if actor not in self.suspects), key=self.up.__getitem__, default=None)
-        return None if actor is None or self.up[actor] >= CALLS_PER_ACTOR else actor
+        answering = self.up.items() if not self.suspects else [entry for entry in self.up.items() if entry[0] not in self.suspects]
+        actor, calls = min(answering, key=itemgetter(1), default=(None, CALLS_PER_ACTOR))
+        return None if calls >= CALLS_PER_ACTOR else actor
 
     def given(self, actor: Any, calls: int) -> None:
         """An actor has so many calls more (or fewer) in hand."""

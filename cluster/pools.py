@@ -19,6 +19,7 @@ from cluster.calls import Call, InHand, Patience
 from cluster.crew import LOST, Crew, PoolSpec
 from cluster.metrics import Meter
 from pipeline.errors import Damaged, Refused
+from pipeline.source import one_line
 
 __all__ = ["PoolSpec", "RayPool"]
 
@@ -30,6 +31,8 @@ START_SECONDS = 180
 ABSENT_SECONDS = 900
 # Seconds between looks at whether the cluster has grown.
 GROW_SECONDS = 15
+# Seconds between looks for calls that are late.
+WATCH_SECONDS = 0.25
 # Seconds between looks that Prometheus is told of.
 TELL_SECONDS = 5
 # Times that one call is begun before its error is handed on.
@@ -53,8 +56,9 @@ class RayPool:
         self._patience, self._meter = Patience(), Meter(self.device)
         self._inbox: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._closing = False
+        self._reason: Exception = RuntimeError("their pool was closed")
         self._gate = threading.Lock()
-        self._looked = self._told = time.monotonic()
+        self._looked = self._told = self._watched = time.monotonic()
         self._seen_up = dict.fromkeys(self._crews, self._looked)
         self._wait_ready()
         self._thread = threading.Thread(target=self._schedule, name="ray-pool", daemon=True)
@@ -64,7 +68,7 @@ class RayPool:
         call = Call(method, args, kind if kind in self._crews else "light", keep)
         with self._gate:
             if self._closing:
-                raise RuntimeError("the pool of Ray workers is closed")
+                raise RuntimeError(f"the Ray workers cannot be used any more ({one_line(self._reason)}); give the same command again")
             self._inbox.put(call)
         return call.future
 
@@ -106,18 +110,17 @@ class RayPool:
 
     def _schedule(self) -> None:
         """Hand out calls and collect results until closed; should Ray itself fail, everyone who waits is told."""
-        reason: Exception = RuntimeError("the pool of Ray workers was closed")
         try:
             while not self._closing:
                 self._turn()
         except Exception as error:
-            log.exception("the Ray cluster cannot be used any more")
-            reason = error
+            log.error("the Ray cluster cannot be used any more (%s: %s)", type(error).__name__, one_line(error))
+            self._reason = error
         with self._gate:
             self._closing = True
         self._take(block=False)
         for call in [flight.call for flight in self._flying.values()] + [call for calls in self._waiting.values() for call in calls]:
-            call.settle(error=reason)
+            call.settle(error=self._reason)
 
     def _turn(self) -> None:
         """Hand out what waits, and collect one result."""
@@ -129,9 +132,14 @@ class RayPool:
         under_way = [*self._flying, *coming]
         if under_way:
             # A short wait: new calls are seen soon, and what is done ends it at once.
-            done, _ = ray.wait(under_way, num_returns=1, timeout=0.02, fetch_local=False)
-            for reference in done:
-                coming[reference].arrived(reference) if reference in coming else self._collect(reference)
+            done, rest = ray.wait(under_way, num_returns=1, timeout=0.02, fetch_local=False)
+            # With hundreds of calls under way, all that are done by now are taken at once.
+            more = ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)[0] if done and rest else []
+            for reference in (*done, *more):
+                if reference in coming:
+                    coming[reference].arrived(reference)
+                elif reference in self._flying:  # else its actor was found dead a moment ago, and its call waits again
+                    self._collect(reference)
 
     def _look_around(self) -> None:
         """Bring up more actors where the cluster has grown. RuntimeError: work waits, and no actor of its kind has been up for long."""
@@ -141,9 +149,11 @@ class RayPool:
                 self._seen_up[kind] = now
             elif now - self._seen_up[kind] > ABSENT_SECONDS:
                 raise RuntimeError(f"no {kind} worker has been up for {ABSENT_SECONDS} s; bring back a node for them, and run again")
-        for flight in list(self._flying.values()):
-            if flight.began is not None and now - flight.began > self._patience.limit(flight.call.method):
-                self._late(flight, now - flight.began)
+        if now - self._watched > WATCH_SECONDS:
+            self._watched = now
+            for flight in list(self._flying.values()):
+                if flight.began is not None and now - flight.began > self._patience.limit(flight.call.method):
+                    self._late(flight, now - flight.began)
         if now - self._told > TELL_SECONDS:
             self._told = now
             waiting = {kind: len(calls) for kind, calls in self._waiting.items()}
@@ -214,7 +224,7 @@ class RayPool:
         self._crews[kind].given(actor, -1)
         self._crews[kind].suspects.discard(actor)
         for other in self._flying.values():
-            if other.actor == actor:
+            if other.actor is actor:
                 other.began = now
         try:
             result = ray.get(reference)

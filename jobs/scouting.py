@@ -43,10 +43,12 @@ def scout() -> None:
 @click.option(
     "--hr", "folder", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of photos, 8 bit."
 )
-@click.option("--variants", type=click.IntRange(min=0), default=2, show_default=True, help="Variations of each photo: grey, dark, noisy …")
+@click.option(
+    "--variants", type=click.IntRange(min=0), default=4, show_default=True, help="Variations of each photo: finer, turned, dark, noisy …"
+)
 @click.option("--observe", "most", type=float, default=600.0, show_default=True, help="Seconds at most for running the tiers.")
 @click.option("--seconds", type=float, default=300.0, show_default=True, help="Seconds at most for fitting.")
-@click.option("--steps", type=click.IntRange(min=1), default=4000, show_default=True, help="Steps at most for fitting.")
+@click.option("--steps", type=click.IntRange(min=1), default=450, show_default=True, help="Steps at most for fitting.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: all).")
 @click.option(

@@ -1,7 +1,8 @@
 """The pre-pass network: what each tier will leave wrong on a tile, predicted from the tile's own pixels.
 
-The error of an enlargement follows from how much fine detail a place has in which band and direction. So a bank of small filters
-is squared, pooled and put on a logarithmic scale, where a few cheap layers turn it into a map of log errors.
+What a network saves over a cheaper one is nearly in proportion to the energy of the finest differences; that alone ranks tiles well. So
+the energies of some bands, alike in all directions, are put on a logarithmic scale, and a few cheap layers learn by how much each place
+departs from that rule.
 """
 
 import copy
@@ -18,24 +19,51 @@ from models.weights import digest_file, fill, read_tensors, write_tensors
 
 # Energies below this are sensor and rounding noise: one 8-bit step squared is 1.5e-5.
 FLOOR = 1e-6
+# Weight of the first statistic under which what is predicted is in proportion to the first energy: its logarithm is stored divided by 3.
+RULE = 3.0
+# Side in input pixels of the cells that statistics are taken of, and how many statistics there are.
+CELL, STATISTICS = 4, 13
 
 
-def filters() -> Tensor:
-    """Nine filters of fine and coarse detail on the mean of the colours, (9, 3, 4, 4): differences along both axes and both diagonals,
-    the checkerboard, second differences, and edges four pixels wide.
+def statistics(tiles: Tensor) -> Tensor:
+    """Statistics of the cells of tiles (N, 3, h, w), 0..1: (N, STATISTICS, h / CELL, w / CELL), both rounded up.
+
+    Logarithms of energies, brought to about -2..2: first differences of the colours; then of their mean: diagonal, second and third
+    differences, over two pixels, of means of 2x2, mean size of first differences squared, between cells, mixed second differences,
+    variance; and between colours. Then, as they are: lightness, and how much all edges of a cell run the same way.
     """
-    bank = torch.zeros(9, 4, 4)
-    step = torch.tensor([1.0, -1.0])
-    bank[0, 1:3, 1:3] = step.expand(2, 2)
-    bank[1] = bank[0].T
-    bank[2, 1:3, 1:3] = torch.diag(step)
-    bank[3, 1:3, 1:3] = torch.diag(step).flip(1)
-    bank[4, 1:3, 1:3] = torch.outer(step, step)
-    bank[5, 1:3] = torch.tensor([0.5, -0.5, -0.5, 0.5])
-    bank[6] = bank[5].T
-    bank[7] = torch.tensor([0.25, 0.25, -0.25, -0.25]).expand(4, 4)
-    bank[8] = bank[7].T
-    return bank[:, None].expand(-1, 3, -1, -1) / 3
+    height, width = tiles.shape[-2:]
+    x = F.pad(tiles, (2, 3, 2, 3), mode="replicate")
+    y = x.mean(dim=1, keepdim=True)
+
+    def cells(values: Tensor, top: int = 2, left: int = 2) -> Tensor:
+        return F.avg_pool2d(values[..., top : top + height, left : left + width], CELL, ceil_mode=True)
+
+    dx, dy = y.diff(dim=-1), y.diff(dim=-2)
+    inner_x, inner_y = dx[..., :-1, :], dy[..., :-1]  # of one size, each beginning at its pixel
+    xx, yy, xy = dx.diff(dim=-1), dy.diff(dim=-2), dx.diff(dim=-2)
+    xxx, yyy = xx.diff(dim=-1), yy.diff(dim=-2)
+    smooth = F.avg_pool2d(y, 2, stride=1)
+    colours = cells(x.diff(dim=-1)[..., :-1, :].square().add_(x.diff(dim=-2)[..., :-1].square()).mean(dim=1, keepdim=True))
+    across, down, both = cells(inner_x.square()), cells(inner_y.square()), cells(inner_x * inner_y)
+    light = cells(y)
+    around = F.pad(light, (1, 1, 1, 1), mode="replicate")
+    energies = [
+        colours,
+        cells((y[..., 1:, 1:] - y[..., :-1, :-1]).square() + (y[..., 1:, :-1] - y[..., :-1, 1:]).square()),
+        cells(xx.square(), 2, 1) + cells(yy.square(), 1, 2),
+        cells(xxx.square(), 2, 1) + cells(yyy.square(), 1, 2),
+        cells((y[..., 2:] - y[..., :-2]).square(), 2, 1) + cells((y[..., 2:, :] - y[..., :-2, :]).square(), 1, 2),
+        cells((smooth[..., 2:] - smooth[..., :-2]).square(), 1, 1) + cells((smooth[..., 2:, :] - smooth[..., :-2, :]).square(), 1, 1),
+        cells(inner_x.abs()).square() + cells(inner_y.abs()).square(),
+        (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]).square() + (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]).square(),
+        cells(xy.square()),
+        cells(y.square()) - light.square(),
+        cells((x[:, :1] - x[:, 2:]).square()),
+    ]
+    logs = (torch.log(torch.cat(energies, dim=1).clamp(min=0) + FLOOR) + 7) / 3
+    along = ((across - down).square() + 4 * both.square()).sqrt() / (across + down + 1e-5)
+    return torch.cat([logs, light, along], dim=1)
 
 
 class Scout(nn.Module):
@@ -43,51 +71,63 @@ class Scout(nn.Module):
 
     tiers: as written, cheap to dear. digests: what models.scout_key() knows them by. scale: output pixels for each input pixel.
     weights: SHA-256, hex, of the file that it was read from.
-    A dearer tier is never predicted to leave more than a cheaper one: the cheapest's log error is predicted, and what each
-    next tier takes off it. The map is local and averaged over the tile, so that the size of a tile does not matter.
+    A dearer tier is never predicted to leave more than a cheaper one: what the dearest leaves is predicted, and what each saves over
+    the one before. Both are found for every cell and averaged over the tile, so that the size of a tile does not matter.
     """
+
+    centre: Tensor
+    spread: Tensor
 
     def __init__(self, tiers: Sequence[str], digests: Sequence[str], scale: Fraction, width: int = 24) -> None:
         super().__init__()
         self.tiers, self.digests, self.scale, self.width = tuple(tiers), tuple(digests), scale, width
         self.weights = ""
         self.columns = list(range(len(self.tiers)))
-        self.bank = nn.Conv2d(3, width, 4, stride=2, bias=False)
-        self.look = nn.Conv2d(width + 2, width, 3)
+        self.look = nn.Conv2d(STATISTICS, width, 3)
+        self.relate = nn.Conv2d(width, width, 3)
         self.think = nn.Conv2d(width, width, 1)
         self.tell = nn.Conv2d(width, len(tiers), 1)
-        self.pass_on = nn.Conv2d(width + 2, len(tiers), 1, bias=False)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Start from errors in proportion to the energy of the finest differences.
-
-        Measured: with random filters a few minutes of fitting rank tiles worse than that plain energy does.
-        """
+        self.pass_on = nn.Conv2d(STATISTICS, len(tiers), 1, bias=False)
+        self.register_buffer("centre", torch.zeros(STATISTICS, 1, 1))
+        self.register_buffer("spread", torch.ones(STATISTICS, 1, 1))
         assert self.tell.bias is not None
         with torch.no_grad():
-            self.bank.weight.sub_(self.bank.weight.mean(dim=(2, 3), keepdim=True)).mul_(2)
-            self.bank.weight[:9] = filters()
-            self.tell.weight.mul_(0.1)
-            self.tell.bias.fill_(-1.0)
-            self.tell.bias[0] = -8.0
+            # Fitting starts near the rule.
+            self.tell.weight.mul_(0.05)
+            self.tell.bias.fill_(-9.0)
             self.pass_on.weight.zero_()
-            self.pass_on.weight[0, self.width] = 3.0
+            self.pass_on.weight[:, 0] = RULE
 
-    def maps(self, tiles: Tensor) -> Tensor:
-        """Natural logarithms of the local error of each tier: (N, T, h / 4, w / 4), rounded up."""
-        height, width = tiles.shape[-2:]
-        x = F.pad(tiles, (1, 1 + width % 2, 1, 1 + height % 2), mode="replicate")
-        energy = F.avg_pool2d(self.bank(x).square(), 2, ceil_mode=True)  # (N, width, h / 4, w / 4)
-        finest = energy[:, :2].mean(dim=1, keepdim=True)
-        light = F.avg_pool2d(x.mean(dim=1, keepdim=True), 4, ceil_mode=True)[..., : energy.shape[2], : energy.shape[3]]
-        told = torch.cat([(torch.log(torch.cat([energy, finest], dim=1) + FLOOR) + 7) / 3, light], dim=1)
-        seen = F.relu(self.look(F.pad(told, (1, 1, 1, 1), mode="replicate")))
-        first, gains = (self.tell(F.relu(self.think(seen))) + self.pass_on(told)).tensor_split([1], dim=1)
-        return torch.cat([first, F.softplus(gains).neg()], dim=1).cumsum(dim=1)
+    def start(self, told: Tensor) -> None:
+        """Centre on some statistics (N, STATISTICS, h, w)."""
+        spread, centre = torch.std_mean(told, dim=(0, 2, 3))
+        self.centre.copy_(centre[:, None, None])
+        self.spread.copy_(spread[:, None, None] + 1e-3)
+
+    @torch.no_grad()
+    def temper(self, share: float) -> None:
+        """Keep a share of what was learnt beside the rule that savings are in proportion to the first energy, in logarithms."""
+        self.tell.weight.mul_(share)
+        self.pass_on.weight.mul_(share)
+        self.pass_on.weight[:, 0] += (1 - share) * RULE
+
+    @torch.no_grad()
+    def balance(self, told: Tensor, parts: Tensor) -> None:
+        """Make the mean of what is predicted from some statistics that of `parts` (N, T, h, w); see parts()."""
+        assert self.tell.bias is not None
+        wanted, made = (values.mean(dim=(0, 2, 3)).clamp(min=1e-12) for values in (parts, self.parts(told)))
+        self.tell.bias += torch.log(wanted / made)
+
+    def parts(self, told: Tensor) -> Tensor:
+        """Of the cells with some statistics (N, STATISTICS, h, w): what each tier but the first saves over the one before it, then what
+        the last one leaves; (N, T, h, w), above 0."""
+        seen = F.relu(self.look(F.pad((told - self.centre) / self.spread, (1, 1, 1, 1), mode="replicate")))
+        seen = seen + F.relu(self.relate(F.pad(seen, (1, 1, 1, 1), mode="replicate")))
+        return (self.tell(F.relu(self.think(seen))) + self.pass_on(told)).clamp(-25, 5).exp()
 
     def forward(self, tiles: Tensor) -> Tensor:
-        return self.maps(tiles).exp().mean(dim=(2, 3))[:, self.columns]
+        parts = self.parts(statistics(tiles)).mean(dim=(2, 3))
+        return parts.flip(1).cumsum(dim=1).flip(1)[:, self.columns]
 
     def only(self, digests: Sequence[str]) -> "Scout":
         """This scout for some of its tiers, in its order; it shares the weights."""
@@ -110,7 +150,7 @@ def read_scout(path: Path) -> Scout:
     try:
         scout = Scout(json.loads(about["tiers"]), json.loads(about["digests"]), Fraction(about["scale"]), int(about["width"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not say what it was fitted for ({error!r}); write it with python -m models.train.scout") from error
+        raise ValueError(f"{path} does not say what it was fitted for ({error!r}); write it with tierscale scout fit") from error
     fill(scout, tensors, path.name)
     scout.weights = digest_file(path)
     return scout.eval().requires_grad_(False)

@@ -46,10 +46,11 @@ def chart(title: str, x_label: str, y_label: str, lines: Sequence[Line]) -> Imag
         draw.text((left - 8, at), f"{y:g}", fill=INK, font=small, anchor="rm")
     draw.text(((left + right) / 2, SIZE[1] - 26), x_label, fill=INK, font=small, anchor="ma")
     draw.text((12, top - 30), y_label, fill=INK, font=small)
-    for index, line in enumerate(lines):
-        _draw(draw, [place(*point) for point in line.points], line, COLOURS[index % len(COLOURS)], small)
+    # The legend goes first: no line may vanish below it.
     if len(lines) > 1:
         _legend(draw, [line.name for line in lines], (right, bottom), small)
+    for index, line in enumerate(lines):
+        _draw(draw, [place(*point) for point in line.points], line, COLOURS[index % len(COLOURS)], small)
     return sheet
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.pool import Pool
 from pipeline.receipts import Key, Receipt
+from pipeline.source import one_line
 
 # Times that one shard is tried before its image is given up.
 TRIES = 3
@@ -47,11 +48,11 @@ class Flight:
     """Shards under way: each a chain of calls on the pool, begun again when one fails for a passing reason.
 
     start: the calls for a key, (kind, method, *arguments) each; a call is given the result of the one before as last argument.
+    output: whose shards they are, for the sentence when one is given up.
     """
 
-    def __init__(self, pool: Pool, start: Callable[[Key], list[tuple[Any, ...]]]) -> None:
-        self.pool = pool
-        self.start = start
+    def __init__(self, pool: Pool, start: Callable[[Key], list[tuple[Any, ...]]], output: str) -> None:
+        self.pool, self.start, self.output = pool, start, output
         self.chains: dict[Future, tuple[Key, list[tuple[Any, ...]]]] = {}
         self.tries: dict[Key, int] = {}
 
@@ -89,6 +90,7 @@ class Flight:
             raise error
         if self.tries[key] >= TRIES:
             raise Quarantined(
-                f"shard {key[1]}.{key[2]} of level {key[0]} failed {TRIES} times; the last time: {type(error).__name__}: {error}"
+                f"{self.output} level {key[0]} shard {key[1]}.{key[2]} failed {TRIES} times (the last time {type(error).__name__}: "
+                f"{one_line(error)}); give the same command again, what is done is kept"
             ) from error
         self.launch(key)

@@ -130,17 +130,18 @@ class ObjectPath:
 
     def is_dir(self) -> bool:
         """Whether there are objects below."""
-        prefix = f"{self.key}/" if self.key else None
-        found = asked(self.uri, lambda: obstore.list_with_delimiter(store_at(self.base), prefix=prefix))
-        return bool(found["objects"] or found["common_prefixes"])
+        return next(self.iterdir(), None) is not None
 
     def is_symlink(self) -> bool:
         """Object stores have none."""
         return False
 
     def iterdir(self) -> Iterator["ObjectPath"]:
-        """What lies directly below, by name."""
-        for name in sorted({row.key.split("/", 1)[0] for row in self.listed()}):
+        """What lies directly below, by name. What lies deeper is not listed: it may be millions."""
+        prefix = f"{self.key}/" if self.key else None
+        found = asked(self.uri, lambda: obstore.list_with_delimiter(store_at(self.base), prefix=prefix))
+        paths = [*found["common_prefixes"], *(str(meta["path"]) for meta in found["objects"])]
+        for name in sorted({path.rstrip("/").rsplit("/", 1)[-1] for path in paths}):
             yield self / name
 
     def glob(self, pattern: str) -> Iterator["ObjectPath"]:

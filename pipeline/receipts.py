@@ -123,11 +123,11 @@ class Folder:
     def write(self, receipt: Receipt) -> None:
         """Store a receipt. It goes last: a shard without one is done again, one without its shard would hide a hole."""
         plain = {name: getattr(receipt, name) for name in Receipt.__dataclass_fields__}
-        write_json(self.path / "receipts" / str(receipt.level) / f"{receipt.y}.{receipt.x}.json", plain)
+        write_bytes(self.path / "receipts" / str(receipt.level) / f"{receipt.y}.{receipt.x}.json", json.dumps(plain).encode())
 
-    def receipts(self, plan: str) -> Iterator[Receipt]:
-        """All receipts of one plan; what cannot be read counts as absent, and its shard is done again."""
-        for text in _texts(sorted((self.path / "receipts").glob("*/*.json"))):
+    def receipts(self, plan: str, level: int | None = None) -> Iterator[Receipt]:
+        """All receipts of one plan, or those of one level; what cannot be read counts as absent, and its shard is done again."""
+        for text in _texts(sorted((self.path / "receipts").glob(f"{'*' if level is None else level}/*.json"))):
             if (receipt := _parsed(text, plan)) is not None:
                 yield receipt
 

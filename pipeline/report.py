@@ -16,7 +16,7 @@ from pipeline.grid import Rect, Span
 from pipeline.ome import MICROSCOPE_COLOURS
 from pipeline.places import Place, place
 from pipeline.plan import Plan
-from pipeline.receipts import Receipt, write_bytes, write_json
+from pipeline.receipts import write_bytes, write_json
 
 # Channels of a scientific image that the preview shows.
 SHOWN = 6
@@ -37,19 +37,19 @@ TILES = pa.schema(
 )
 
 
-def write_tiles(folder: Place, plan: Plan, scores: np.ndarray, receipts: Sequence[Receipt] = ()) -> None:
-    """The tile table, rows in reading order; cost and milliseconds are 0 until receipts tell them. scores: (tiles, tiers)."""
+def write_tiles(folder: Place, plan: Plan, scores: np.ndarray, spent: np.ndarray | None = None) -> None:
+    """The tile table, rows in reading order. scores: (tiles, tiers). spent: cost and milliseconds as receipts tell, (2, rows, columns); 0
+    until they do."""
     assert plan.routes is not None
     rows, columns = plan.grid.tiles
     row, column = (index.ravel() for index in np.indices((rows, columns)))
     tile, (height, width) = plan.tile, plan.grid.size
     tall, wide = plan.grid.shard_tiles
-    cost, milliseconds = np.zeros((rows, columns)), np.zeros((rows, columns))
-    for receipt in receipts:
-        for y, x, spent, taken in receipt.tile_costs:
-            cost[y, x], milliseconds[y, x] = spent, taken
-    labels = np.array([tier.label for tier in plan.tiers])
-    scores = scores.astype(np.float32)
+    cost, milliseconds = np.zeros((2, rows, columns)) if spent is None else spent
+    labels = pa.array([tier.label for tier in plan.tiers])
+    scores = np.ascontiguousarray(scores, np.float32)
+    # No object for each tile: a million of them would take more than all else.
+    predicted = pa.ListArray.from_arrays(np.arange(len(scores) + 1, dtype=np.int32) * scores.shape[1], scores.ravel())
     table = pa.table(
         {
             "row": row,
@@ -59,8 +59,8 @@ def write_tiles(folder: Place, plan: Plan, scores: np.ndarray, receipts: Sequenc
             "height": np.minimum(tile, height - row * tile),
             "width": np.minimum(tile, width - column * tile),
             "difficulty": routing.difficulty(scores),
-            "predicted_mse": list(scores),
-            "tier": labels[plan.routes.ravel()],
+            "predicted_mse": predicted,
+            "tier": labels.take(pa.array(plan.routes.ravel())),
             "cost": cost.ravel(),
             "milliseconds": milliseconds.ravel(),
             "shard_row": row // tall,
@@ -77,16 +77,13 @@ def read_scores(folder: Place, tiers: int) -> np.ndarray:
     """Predicted errors from the tile table: (tiles, tiers)."""
     table = pa.BufferReader((folder / "tiles.parquet").read_bytes())
     column = pq.read_table(table, columns=["predicted_mse"])["predicted_mse"]
-    return np.array(column.to_pylist(), np.float32).reshape(-1, tiers)
+    return np.array(column.combine_chunks().flatten(), np.float32).reshape(-1, tiers)
 
 
-def close(
-    output: str, plan: Plan, receipts: Sequence[Receipt], summary: Mapping[str, Any], facts: PhotoFacts, notes: Sequence[str]
-) -> None:
-    """Write what is left beside a finished output, but for the pictures."""
+def close(output: str, plan: Plan, spent: np.ndarray, summary: Mapping[str, Any], facts: PhotoFacts, notes: Sequence[str]) -> None:
+    """Write what is left beside a finished output, but for the pictures. spent: as of write_tiles."""
     folder = store.sibling(output)
-    level0 = [receipt for receipt in receipts if receipt.level == 0]
-    write_tiles(folder, plan, read_scores(folder, len(plan.tiers)), level0)
+    write_tiles(folder, plan, read_scores(folder, len(plan.tiers)), spent)
     write_json(folder / "summary.json", dict(summary))
     write_json(folder / "facts.json", facts.to_json())
     if facts.icc:

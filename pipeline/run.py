@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ from pipeline.places import place, remove_tree
 from pipeline.plan import Options, Plan, differences
 from pipeline.pool import Pool
 from pipeline.prepass import Prepass
-from pipeline.receipts import Folder, Key, Lease, Receipt, write_json
+from pipeline.receipts import Folder, Key, Lease, write_json
 
 # Budgets that a plan tells the quality of.
 SHARES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -212,7 +213,7 @@ class Run:
 
     def _complete(self, plan: Plan) -> bool:
         """Whether level 0 has all its receipts."""
-        have = {receipt.key for receipt in self.folder.receipts(plan.digest) if receipt.level == 0}
+        have = {receipt.key for receipt in self.folder.receipts(plan.digest, 0)}
         return len(have) == plan.grid.shards[0] * plan.grid.shards[1]
 
     def _write_shards(self) -> None:
@@ -220,11 +221,11 @@ class Run:
         assert plan is not None
         handle = self.pool.share(plan)
         began = time.perf_counter()
-        receipts = self._fill("enlarge", self._keys(plan, 0), lambda key: self._start(plan, handle, key))
+        taken = self._fill("enlarge", 0, lambda key: self._start(plan, handle, key))
         wall = time.perf_counter() - began
         # Stages overlap between workers; their share of the wall time is that of the workers' own seconds.
-        enlarging = sum(receipt.seconds.get("enlarge", 0) for receipt in receipts)
-        stitching = sum(sum(receipt.seconds.values()) for receipt in receipts) - enlarging
+        enlarging = taken["enlarge"]
+        stitching = sum(taken.values()) - enlarging
         if enlarging + stitching > 0:
             self.seconds["enlarge"] += wall * enlarging / (enlarging + stitching)
             self.seconds["stitch"] += wall * stitching / (enlarging + stitching)
@@ -232,13 +233,11 @@ class Run:
     def _start(self, plan: Plan, handle: Any, key: Key) -> list[tuple[Any, ...]]:
         """The calls that make one shard, each taking the result of the one before."""
         shard = (key[1], key[2])
-        tiers = {work.tier for work in plan.works(shard)}
         dearest = len(plan.tiers) - 1
-        if not self.pool.split or tiers == {dearest}:
-            return [("full" if tiers == {dearest} else "light", "finish", handle, self.request.output, shard)]
-        if dearest in tiers:
-            return [("full", "enlarge", handle, shard, (dearest,)), ("light", "finish", handle, self.request.output, shard)]
-        return [("light", "finish", handle, self.request.output, shard)]
+        # To lay out a shard takes milliseconds, which a driver with many workers has not: it is done where it must be.
+        tiers = {work.tier for work in plan.works(shard)} if self.pool.split else set()
+        finish = ("full" if tiers == {dearest} else "light", "finish", handle, self.request.output, shard)
+        return [("full", "enlarge", handle, shard, (dearest,)), finish] if dearest in tiers and len(tiers) > 1 else [finish]
 
     def _write_pyramid(self) -> None:
         plan = self.plan
@@ -246,20 +245,18 @@ class Run:
         handle = self.pool.share(plan)
         with self.stage("pyramid"):
             for level in range(1, len(store.level_sizes(plan.grid.hr_size))):
-                self._fill(
-                    "pyramid",
-                    self._keys(plan, level),
-                    lambda key: [("light", "pyramid", handle, self.request.output, key[0], (key[1], key[2]))],
-                )
+                self._fill("pyramid", level, lambda key: [("light", "pyramid", handle, self.request.output, key[0], key[1:])])
 
-    def _fill(self, stage: str, keys: list[Key], start: Callable[[Key], list[tuple[Any, ...]]]) -> list[Receipt]:
-        """Get a receipt for every key that has none; those of this run. Damaged: a shard failed TRIES times."""
+    def _fill(self, stage: str, level: int, start: Callable[[Key], list[tuple[Any, ...]]]) -> Counter[str]:
+        """Get a receipt for every shard of a level that has none; the seconds of this run by stage. Damaged: a shard failed TRIES times."""
         assert self.plan is not None
-        have = {receipt.key for receipt in self.folder.receipts(self.plan.digest)}
+        keys = self._keys(self.plan, level)
+        have = {receipt.key for receipt in self.folder.receipts(self.plan.digest, level)}
         todo = [key for key in keys if key not in have]
         self.done_before += len(keys) - len(todo)
-        flight = Flight(self.pool, start)
-        receipts: list[Receipt] = []
+        flight = Flight(self.pool, start, self.request.output)
+        taken: Counter[str] = Counter()
+        landed = 0
         queue = iter(todo)
         self.progress(stage, len(keys) - len(todo), len(keys))
         while True:
@@ -271,40 +268,46 @@ class Run:
             if not len(flight):
                 break
             for receipt in flight.landed():
-                receipts.append(receipt)
+                taken.update(receipt.seconds)
+                landed += 1
                 self.written += 1
-                self.progress(stage, len(keys) - len(todo) + len(receipts), len(keys))
-        if self.stop.is_set() and len(receipts) < len(todo):
+                self.progress(stage, len(keys) - len(todo) + landed, len(keys))
+        if self.stop.is_set() and landed < len(todo):
             raise Interrupted
-        return receipts
+        return taken
 
     def _close(self, facts: Found) -> None:
         plan = self.plan
         assert plan is not None
-        receipts = list(self.folder.receipts(plan.digest))
-        wanted = set(shard_keys(plan))
-        absent = wanted - {receipt.key for receipt in receipts}
+        absent, retreats = set(shard_keys(plan)), set[str]()
+        total, spent = len(absent), np.zeros((2, *plan.grid.tiles))
+        for receipt in self.folder.receipts(plan.digest):  # one after the other: they may be many
+            absent.discard(receipt.key)
+            retreats.update(receipt.retreats)
+            for row, column, *tile in receipt.tile_costs:
+                spent[:, row, column] = tile
         check_unchanged(plan, facts)
         if absent:
             raise Damaged(
-                f"{self.request.output} lacks {len(absent)} of {len(wanted)} receipts, such as {min(absent)}; give the same command again"
+                f"{self.request.output} lacks {len(absent)} of {total} receipts, such as {min(absent)}; give the same command again"
             )
-        if retreats := sorted({label for receipt in receipts for label in receipt.retreats}):
-            self.notes.append(f"memory ran out for {', '.join(retreats)}: smaller batches were used, which may change values by 1 of 255")
+        if retreats:
+            self.notes.append(
+                f"memory ran out for {', '.join(sorted(retreats))}: smaller batches were used, which may change values by 1 of 255"
+            )
         self.pool.submit("draw", self.pool.share(plan), self.request.output).result()
-        report.close(self.request.output, plan, receipts, self.summary("done"), facts.hr_facts, self.notes)
+        report.close(self.request.output, plan, spent, self.summary("done"), facts.hr_facts, self.notes)
         if facts.needs_ingest and not self.request.keep_source:
             discard(self.folder.path / "source.zarr")
 
     def summary(self, status: str, error: str | None = None) -> dict[str, Any]:
         """What --json prints and the result table holds."""
         plan = self.plan
-        receipts = [r for r in self.folder.receipts(plan.digest) if r.level == 0] if plan else []
-        tiles: dict[str, int] = {tier.label: 0 for tier in plan.tiers} if plan else {}
-        for receipt in receipts:
-            for label, count in receipt.tiles.items():
-                tiles[label] = tiles.get(label, 0) + count
-        cost = sum(receipt.cost for receipt in receipts)
+        tiles = Counter({tier.label: 0 for tier in plan.tiers} if plan else {})
+        cost = 0.0
+        for receipt in self.folder.receipts(plan.digest, 0) if plan else ():
+            tiles.update(receipt.tiles)
+            cost += receipt.cost
         total = len(shard_keys(plan)) if plan else 0
         folder = self.folder.path
         files = {
@@ -317,9 +320,9 @@ class Run:
             "shape": list(plan.hr_shape) if plan else None,
             "dtype": plan.dtype if plan else None,
             "scale": str(self.request.options.scale),
-            "tiles": tiles,
+            "tiles": dict(tiles),
             "cost": cost,
-            "cost_share": cost / dearest_cost(plan) if plan and receipts else None,
+            "cost_share": cost / dearest_cost(plan) if plan and cost else None,
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
             "shards": {"total": total, "done_before": self.done_before, "written": self.written},
             "files": files,

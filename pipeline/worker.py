@@ -94,14 +94,13 @@ class Worker:
         stitching = time.perf_counter()
         with writing(plan, output):
             store.write_shard(output, 0, shard, pixels)
-        seconds = {
-            "read": reading - began,
-            "enlarge": sum(piece.milliseconds for piece in pieces) / 1000,
-            "stitch": stitching - enlarging,
-            "write": time.perf_counter() - stitching,
-        }
-        receipt = self._receipt(plan, 0, shard, pixels, seconds, pieces)
-        with writing(plan, output):
+            seconds = {
+                "read": reading - began,
+                "enlarge": sum(piece.milliseconds for piece in pieces) / 1000,
+                "stitch": stitching - enlarging,
+                "write": time.perf_counter() - stitching,
+            }
+            receipt = self._receipt(plan, 0, shard, pixels, seconds, pieces)
             Folder(output).write(receipt)
         del pixels
         allocator.give_back()

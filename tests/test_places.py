@@ -177,6 +177,15 @@ def test_a_run_that_was_stopped_goes_on(server, picture, plain):
     check_whole(output, plain)
 
 
+def test_what_lies_deeper_is_not_listed(server):
+    """A copy under way is looked at every second: listing all its chunks each time would grow with their square."""
+    for number in range(250):
+        server.objects[f"/bucket/copy/c/0/{number // 50}/{number}"] = (b"", '"x"', 0.0)
+    before = server.requests
+    assert [entry.name for entry in place("s3://bucket/copy/c/0").iterdir()] == ["0", "1", "2", "3", "4"]
+    assert server.requests - before == 1
+
+
 def test_identity_of_a_zarr_in_a_bucket(server):
     array = zarr.create_array(zarr_store("s3://bucket/a.zarr"), shape=(8, 8), chunks=(4, 4), dtype="u1")
     array[:] = 1

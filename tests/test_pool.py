@@ -1,6 +1,8 @@
 """A plan is made for the device of the workers that carry it out, and no other worker takes it."""
 
+from collections import deque
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,3 +64,26 @@ def test_all_workers_of_a_cluster_have_one_kind_of_device_and_find_a_place(gpus,
     assert {pool.device for pool in pools} == {"cpu" if device == "cpu" else "cuda"}
     assert sum(pool.size * pool.num_gpus for pool in pools) <= (0 if device == "cpu" else gpus)
     assert sum(pool.size for pool in pools) <= 64 and all(pool.size > 0 for pool in pools)
+
+
+def test_an_actor_that_the_memory_monitor_ended_is_replaced_and_its_calls_done_elsewhere(monkeypatch):
+    """Ray tells of it by an error that is none of a dead actor; an actor that was kept would fail every call that it is given."""
+    import ray
+
+    from cluster import pools
+    from cluster.calls import Call, InHand
+
+    dead = object()
+    lost, calls = [], [Call("finish", (number,), "light", False) for number in range(2)]
+    crew = SimpleNamespace(given=lambda actor, count: None, suspects=set(), lost=lambda actor, error: lost.append(actor) or True)
+    pool = pools.RayPool.__new__(pools.RayPool)
+    pool._crews, pool._waiting = {"light": crew}, {"light": deque()}
+    pool._flying = {number: InHand(call, "light", dead, None, 0.0) for number, call in enumerate(calls)}
+
+    def killed(reference):
+        raise ray.exceptions.OutOfMemoryError("2 workers were killed due to the node running low on memory")
+
+    monkeypatch.setattr(pools.ray, "get", killed)
+    pool._collect(0)
+    assert lost == [dead] and not pool._flying and set(map(id, pool._waiting["light"])) == set(map(id, calls))
+    assert not any(call.future.done() for call in calls)

@@ -139,6 +139,19 @@ def test_black_flat_and_tiny_images_get_routes(policy, errors):
     np.testing.assert_array_equal(routing.POLICIES[policy](errors, choice), routes)
 
 
+@pytest.mark.parametrize("policy", sorted(routing.POLICIES))
+def test_scores_of_another_machine_change_at_most_a_tile_in_a_thousand(policy):
+    rng = np.random.default_rng(0)
+    base = np.exp(rng.normal(-7, 2, 4000))
+    errors = np.column_stack([base, base * rng.uniform(0.6, 1, 4000), base * rng.uniform(0.3, 0.6, 4000)])
+    # What threads and instruction sets make of a float32 score is some parts in ten million.
+    other = errors * (1 + rng.uniform(-1e-6, 1e-6, errors.shape))
+    choice = Choice(COSTS, flat, budget=0.4, threshold=1e-4, lose=0.3, seconds=0.5 * COSTS[2] * len(errors))
+    routes = routing.POLICIES[policy](errors, choice)
+    assert (routes != routing.POLICIES[policy](other, choice)).sum() <= 4
+    assert policy in ("cheapest", "dearest") or len(set(routes.tolist())) > 1
+
+
 def test_adaptive_puts_three_heaps_into_three_tiers():
     difficulty = np.array([1e-6, 0.04, 0.01, 2e-6, 0.0401, 0.0101])
     errors = np.column_stack([difficulty, difficulty / 2, np.zeros(6)])

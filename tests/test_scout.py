@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import models
 from jobs import cli
 from models.bicubic import Bicubic
-from models.scout import Scout, read_scout, write_scout
+from models.scout import STATISTICS, Scout, read_scout, statistics, write_scout
 from models.train import observe
 from models.train import scout as fitting
 from models.train.degrade import shrink
@@ -51,6 +52,23 @@ def test_a_tile_repeated_is_about_as_hard_as_the_tile() -> None:
     tile = torch.rand(1, 3, 32, 32)
     tile = torch.cat([tile, tile.flip(-1)], dim=-1)
     assert fresh()(tile.repeat(1, 1, 3, 3)) == pytest.approx(fresh()(tile), rel=0.1)
+
+
+def test_statistics_are_alike_in_all_directions_and_cells_of_any_tile() -> None:
+    wide = F.interpolate(torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0)), (64, 64), mode="bicubic").clamp(0, 1)
+    found = statistics(wide)
+    assert found.shape == (1, STATISTICS, 16, 16)
+    assert statistics(wide.transpose(-1, -2)).transpose(-1, -2) == pytest.approx(found, abs=1e-3)
+    # Differences begin at their pixel, so that a mirrored tile has them one pixel on.
+    assert statistics(wide.flip(-1)).flip(-1).mean(dim=(2, 3)) == pytest.approx(found.mean(dim=(2, 3)), abs=0.05)
+    assert statistics(wide[..., :24, :40])[..., :-1, :-1] == pytest.approx(found[..., :5, :9], abs=1e-5)
+
+
+def test_before_it_has_learnt_a_scout_is_plain_energy() -> None:
+    scout, tile = fresh(), torch.rand(1, 3, 32, 32) * 0.2
+    with torch.no_grad():
+        scout.tell.weight.zero_()
+    assert scout(2 * tile) == pytest.approx(4 * scout(tile), rel=0.01)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in models.ZOO.glob("scout-*.safetensors")))
@@ -116,13 +134,24 @@ def test_errors_are_measured_for_each_input_pixel() -> None:
     assert sample.errors[1].flatten().tolist() == pytest.approx([0.04] * 64, rel=1e-3)
 
 
+def test_what_is_expected_lies_between_the_truth_and_the_difference_of_enlargements() -> None:
+    flat = torch.full((3, 32, 32), 0.5)
+    for trust, wanted in ((0.0, [0.01, 0.04]), (1.0, [0.01 + 0.04, 0.04]), (0.5, [0.03, 0.04])):
+        sample = observe.leave([constant(0.1), constant(0.2)], flat[:, ::4, ::4], flat, 4, trust=trust)  # type: ignore[list-item]
+        assert sample.expected.mean(dim=(1, 2)).tolist() == pytest.approx(wanted, rel=1e-3)
+        assert sample.errors.mean(dim=(1, 2)).tolist() == pytest.approx([0.01, 0.04], rel=1e-3)
+
+
 def test_every_variation_keeps_the_scale() -> None:
-    rng, hr = np.random.default_rng(0), torch.rand(3, 64, 72)
-    for _ in range(30):
-        small, large = observe.vary(hr, 4, rng)
+    rng, hr, dirty = np.random.default_rng(0), torch.rand(3, 96, 104), 0
+    for _ in range(60):
+        small, large, clean = observe.vary(hr, 4, rng)
+        dirty += not clean
         assert tuple(large.shape[-2:]) == (small.shape[-2] * 4, small.shape[-1] * 4)
         assert small.shape[0] == large.shape[0] == 3
         assert 0 <= small.min() <= small.max() <= 1
+        assert not clean or small == pytest.approx(shrink(large, 4).clamp(0, 1), abs=1e-6)
+    assert 0 < dirty < 20
 
 
 def photos(folder: Path) -> Path:
@@ -130,7 +159,7 @@ def photos(folder: Path) -> Path:
     folder.mkdir()
     for index in range(3):
         noise = rng.integers(0, 255, (24, 24, 3), np.uint8)
-        Image.fromarray(noise).resize((288, 272), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+        Image.fromarray(noise).resize((448, 432), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
     return folder
 
 
@@ -184,7 +213,7 @@ def test_errors_in_the_table_are_those_of_the_tiles(tmp_path, own, capsys):
     hr = read_image(tmp_path / "photos" / "1.png") / 255
     lr, side = shrink(hr, 4).clamp(0, 1), row["tile"]
     for name, error in zip(("bicubic", "fsrcnn-x4"), row["mse"], strict=True):
-        made = models.load(name)(lr[None], Placement.whole((68, 72), Fraction(4))).pixels[0].clamp(0, 1)
+        made = models.load(name)(lr[None], Placement.whole((108, 112), Fraction(4))).pixels[0].clamp(0, 1)
         apart = (made - hr).square()[:, 4 * row["y"] : 4 * (row["y"] + side), 4 * row["x"] : 4 * (row["x"] + side)]
         assert error == pytest.approx(apart.mean().item(), rel=1e-4)
 
@@ -237,20 +266,36 @@ def test_where_no_scout_is_known_plain_detail_serves_and_it_is_said(tmp_path, ow
     assert code == 2 and "tierscale scout fit" in err
 
 
-def test_the_loss_is_least_at_the_mean_of_what_may_come():
-    true = torch.tensor([[4e-3, 1e-3], [2e-3, 5e-4]]).repeat(8, 1)
-    predicted = torch.tensor([2e-3, 1e-3]).repeat(16, 1).log().requires_grad_(True)
+def test_the_loss_is_least_at_the_mean_of_what_may_come() -> None:
+    expected = torch.tensor([[3e-3, 1e-3], [1.5e-3, 5e-4]]).repeat(8, 1)[:, :, None, None]
+    predicted = torch.tensor([2e-3, 1e-3]).log().requires_grad_(True)
     optimiser = torch.optim.Adam([predicted], 0.05)
     for _ in range(400):
         optimiser.zero_grad()
-        rows = predicted.exp().mean(dim=0, keepdim=True).expand(16, 2)
-        fitting.loss(rows, true).backward()
+        fitting.loss(predicted.exp()[None, :, None, None].expand(16, 2, 1, 1), expected, torch.tensor([1e-3, 1e-4])).backward()
         optimiser.step()
-    assert predicted.exp().mean(dim=0).tolist() == pytest.approx(true.mean(dim=0).tolist(), rel=0.02)
+    assert predicted.exp().tolist() == pytest.approx([2.25e-3, 7.5e-4], rel=0.02)
+
+
+def test_fitting_finds_what_energy_alone_does_not_tell() -> None:
+    """Stripes and noise of one energy, of which only the stripes are worth the dear tier."""
+    rng, samples = np.random.default_rng(0), []
+    stripes = torch.tensor([0.4, 0.6]).repeat_interleave(4).repeat(8)[:64].expand(3, 64, 64)
+    noise = torch.from_numpy(rng.choice([0.4, 0.6], (1, 64, 64), p=[0.5, 0.5]).astype(np.float32)).expand(3, -1, -1)
+    noise = 0.5 + (noise - 0.5) * 0.35
+    for index in range(4):
+        for lr, saved in ((stripes, 0.9), (noise, 0.05)):
+            errors = torch.stack([torch.full((64, 64), 1e-3), torch.full((64, 64), 1e-3 * (1 - saved))])
+            samples.append(observe.Sample(lr.contiguous(), errors, errors, str(index)))
+    scout = Scout(("a", "b"), ("0", "1"), Fraction(4))
+    fitting.fit(scout, samples, fitting.Schedule(steps=150, batch=8, rate=3e-3))
+    told = scout(torch.stack([stripes, noise]))
+    saved = told[:, 0] - told[:, 1]
+    assert saved[0] == pytest.approx(9e-4, rel=0.3) and saved[1] < 3e-4
 
 
 def test_photos_held_back_are_not_fitted_to():
-    samples = [observe.Sample(torch.zeros(3, 8, 8), torch.zeros(2, 8, 8), name, v) for name in "abcdefghij" for v in (0, 1)]
+    samples = [observe.Sample(torch.zeros(3, 8, 8), *[torch.zeros(2, 8, 8)] * 2, name, v) for name in "abcdefghij" for v in (0, 1)]
     trained, held = fitting.hold_out(samples, every=5)
     assert {s.name for s in held} == {"a", "f"} and all(s.variation == 0 for s in held)
     assert not {s.name for s in trained} & {"a", "f"}

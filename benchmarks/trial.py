@@ -1,0 +1,123 @@
+"""One run of `make chaos`, and what must hold after it."""
+
+import contextlib
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+import tifffile
+import zarr
+from PIL import Image
+
+from benchmarks.stage import Disk, Driver, Ended, Stage, waited
+
+OPTIONS = ("--tiers", "bicubic,fsrcnn-x4", "--policy", "budget", "--budget", "0.5", "--tile", "16", "--device", "cpu")
+SIDE = 288
+# Shards of the full resolution, and how many of them are waited for at most before a blow falls.
+SHARDS, LATEST = 9, 5
+
+
+class Missed(Exception):
+    """The run ended before the blow fell."""
+
+
+@dataclass
+class Trial:
+    """One run on the stage. names: what was done to it; ended: how its commands ended."""
+
+    stage: Stage
+    chance: random.Random
+    source: Path
+    output: Path
+    names: list[str] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    props: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @property
+    def folder(self) -> Path:
+        return Path(f"{self.output}.tierscale")
+
+    @property
+    def command(self) -> tuple[object, ...]:
+        return ("upscale", self.source, self.output, *OPTIONS, "--json")
+
+    def moved(self, size: int) -> Disk:
+        """Let the output lie on a disk of its own, of so many bytes."""
+        disk = self.props.enter_context(Disk(self.output.parent / "disk", size))
+        self.output = disk.path / self.output.name
+        return disk
+
+    def receipts(self) -> int:
+        return len(list(self.folder.glob("receipts/0/*.json")))
+
+    def begin(self) -> None:
+        """Start the run, and wait until it has written a shard or more."""
+        driver, wanted = self.stage.driver(), self.chance.randint(1, LATEST)
+        driver.begin(*self.command)
+        self.await_receipts(wanted)
+
+    def await_receipts(self, count: int) -> None:
+        driver = self.stage.driver()
+        waited(lambda: min(self.receipts(), SHARDS - 1) >= count or not driver.busy(), 240)
+        if not driver.busy():
+            self.expect(driver.end(), 0)
+            raise Missed
+
+    def expect(self, ended: Ended, code: int, words: str = "") -> None:
+        """Note how a command ended, and see that it told the truth."""
+        self.ended.append(ended)
+        assert ended.code == code, f"exit code {ended.code}, not {code}: {ended.err[-600:]}"
+        assert words in ended.err, f"{words!r} is not in {ended.err[-600:]!r}"
+        if code > 0:
+            said = [line for line in ended.err.splitlines() if line.startswith("tierscale: ")]
+            assert len(said) == 1 and self.output.name in said[0], f"no single sentence that names the output: {ended.err[-600:]!r}"
+
+    def end(self, code: int = 0, words: str = "") -> None:
+        """Wait for the run, and see that it ended so."""
+        assert self.stage.resident is not None
+        self.expect(self.stage.resident.end(), code, words)
+
+    def again(self) -> None:
+        """The same command goes on, and does nothing again that has its receipt."""
+        before = len(list(self.folder.glob("receipts/*/*.json")))
+        driver = self.stage.driver()
+        driver.begin(*self.command)
+        self.end()
+        shards = json.loads(self.ended[-1].out)["shards"]
+        assert shards["done_before"] >= before, f"{before} shards had receipts: {shards}"
+
+    def verify(self, *more: str) -> Ended:
+        driver = self.stage.driver()
+        driver.begin("verify", self.output, *more)
+        return driver.end()
+
+    def check(self, levels: Iterable[np.ndarray]) -> None:
+        """What must hold after every run. levels: of an undisturbed one."""
+        found = self.verify()
+        assert found.code == 0, f"verify finds damage: {found.err[-300:]}"
+        for level, wanted in enumerate(levels):
+            pixels = zarr.open_array(f"{self.output}/{level}", mode="r")[:]
+            assert np.array_equal(pixels, wanted), f"level {level} differs in {int((pixels != wanted).sum())} values"
+            shards = {f"{path.parent.name}.{path.name}" for path in self.output.glob(f"{level}/c/0/*/*")}
+            receipts = {path.stem for path in self.folder.glob(f"receipts/{level}/*.json")}
+            assert shards == receipts, f"level {level}: without receipt {shards - receipts}, without shard {receipts - shards}"
+        left = [
+            path.name for path in (*self.folder.rglob("*"), *self.output.rglob("*")) if path.name == "lease.json" or path.suffix == ".tmp"
+        ]
+        assert not left, f"left behind: {left}"
+        assert not (orphans := self.stage.orphans()), f"processes left: {orphans}"
+
+
+def undisturbed(on: Stage, folder: Path) -> list[np.ndarray]:
+    """The sources, and all levels of a run that nobody disturbs, without Ray."""
+    stars = skimage.data.hubble_deep_field()[100 : 100 + SIDE, 200 : 200 + SIDE]
+    Image.fromarray(stars).save(folder / "stars.png")
+    tifffile.imwrite(folder / "stars.tif", stars, tile=(64, 64), photometric="rgb", compression="zlib")
+    with contextlib.closing(Driver(on.context)) as driver:
+        driver.begin("upscale", folder / "stars.png", folder / "whole.zarr", *OPTIONS, "--ray", "none")
+        assert (ended := driver.end()).code == 0, ended.err
+    return [zarr.open_array(f"{folder}/whole.zarr/{level}", mode="r")[:] for level in (0, 1)]
