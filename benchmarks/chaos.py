@@ -63,6 +63,7 @@ def overcome(trial: Trial) -> None:
 def memory(trial: Trial) -> None:
     """Take memory until Ray's monitor ends a worker; where it does not, do as the kernel would."""
     trial.stage.replace_node(1, MEMORY_ROOM)
+    trial.stage.dismiss()  # the next driver's workers come up on all nodes before it begins
     try:
         trial.begin()
         before = set(trial.stage.workers())

@@ -190,7 +190,8 @@ def test_cells_hold_a_window_and_convolve_it_where_they_are_asked_to(before: tup
         inside = inside[before[0] : before[0] + 21, before[1] : before[1] + 13]
         torch.testing.assert_close(cells.window(made), layer(x) * inside, atol=1e-5, rtol=1e-5)
     above, left = 1 + before[0], SIDE + before[1]
-    assert not made[[above - 1, above + 21]].any() and not made[:, [left - 1, (left + 13) % made.shape[1]]].any() and not made[:, : SIDE - 1].any()
+    assert not made[[above - 1, above + 21]].any() and not made[:, : SIDE - 1].any()
+    assert not made[:, [left - 1, (left + 13) % made.shape[1]]].any()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (12, 7)])

@@ -17,8 +17,8 @@ from models.train.degrade import shrink
 from models.train.photos import centre_crop, image_files, read_image
 from models.upscaler import Placement, Upscaled
 
-# Measured on photos held back, EDSR over FSRCNN and bicubic: of what a perfect router gains, a scout fitted to true errors alone captures
-# less than one fitted to this mixture, and one fitted to differences alone the least.
+# Share of the difference between enlargements in what a scout is fitted to, see leave(): on photos held back as good as none, better than
+# all of it, on other content better than either. Figures in docs/decisions/scout.md.
 TRUST = 0.5
 
 # What enlarges windows (N, 3, h, w) at one effort: an upscaler, or one with its effort bound.
