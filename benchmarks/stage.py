@@ -46,7 +46,7 @@ def serve(pipe: Connection, address: str | None, shift: float) -> None:
     import cluster.session
     import jobs.cli
     import pipeline.run
-    from pipeline.receipts import Lease
+    from pipeline.lease import Lease
 
     if shift:
         pipeline.run.Lease = partial(Lease, clock=lambda: time.time() + shift)  # type: ignore[assignment, misc]

@@ -81,8 +81,8 @@ class RayPool:
                 if not ended:
                     free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
                     raise Refused(
-                        f"{len(coming)} of {self.width} workers found no place on the cluster in {START_SECONDS} s (free: {free}); "
-                        "use --workers"
+                        f"{len(coming)} of {self.width} workers did not come up in {START_SECONDS} s (free on the cluster: {free}); "
+                        "ask for fewer with --workers, or, where there is room, try again when the machine is less busy"
                     )
                 coming[ended[0]].arrived(ended[0])
         except BaseException:

@@ -8,9 +8,10 @@ from typing import Any
 
 from pipeline.found import reopen
 from pipeline.ingest import discard
+from pipeline.lease import Lease, living
 from pipeline.plan import Plan
 from pipeline.pool import Pool
-from pipeline.receipts import Folder, Lease, Receipt, living
+from pipeline.receipts import Folder, Receipt
 from pipeline.run import shard_keys
 
 

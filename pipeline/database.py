@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.errors import Damaged, Refused
-from pipeline.receipts import LEASE_SECONDS, living
+from pipeline.lease import LEASE_SECONDS, living
 
 # Seconds to wait for another process that is writing.
 PATIENCE = 30

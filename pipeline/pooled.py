@@ -8,9 +8,9 @@ import numpy as np
 from pipeline import prepare, report, routing, scores
 from pipeline.choosing import choice_of
 from pipeline.errors import Refused
+from pipeline.lease import Lease
 from pipeline.places import remove_tree
 from pipeline.plan import Plan
-from pipeline.receipts import Lease
 from pipeline.routing import Choice, Grouped
 from pipeline.run import Run
 

@@ -24,12 +24,13 @@ from pipeline.facts import PhotoFacts
 from pipeline.flight import Flight, Progress, silent
 from pipeline.found import Found, check_unchanged
 from pipeline.ingest import discard, rows_done
+from pipeline.lease import Lease
 from pipeline.ome import ome_attributes
 from pipeline.places import place, remove_tree
 from pipeline.plan import Options, Plan, differences
 from pipeline.pool import Pool
 from pipeline.prepass import Prepass
-from pipeline.receipts import Folder, Key, Lease, write_json
+from pipeline.receipts import Folder, Key, write_json
 
 # Budgets that a plan tells the quality of.
 SHARES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)

@@ -214,17 +214,16 @@ def test_overwrite_keeps_the_finished_output_until_nothing_refuses_the_new_plan(
 
 
 def test_a_plan_that_another_run_stored_meanwhile_is_seen(capsys, image, tmp_path, monkeypatch):
-    from pipeline import receipts
 
     output = tmp_path / "out.zarr"
-    enter = receipts.Lease.__enter__
+    enter = lease.Lease.__enter__
 
     def late(self):
         monkeypatch.undo()
         assert tierscale(capsys, "upscale", image, output, *FAST, "--tile", "16")[0] == 0
         return enter(self)
 
-    monkeypatch.setattr(receipts.Lease, "__enter__", late)
+    monkeypatch.setattr(lease.Lease, "__enter__", late)
     check(tierscale(capsys, "upscale", image, output, *FAST), 2, "tile 16, now 128")
     assert tierscale(capsys, "verify", output)[0] == 0
 

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.archive import Seen, content_sha256, output_of, scan
 from pipeline.errors import Damaged, Refused
+from pipeline.lease import LEASE_SECONDS
 from pipeline.ledger import NIGHTS, Busy, Ledger
-from pipeline.receipts import LEASE_SECONDS
 
 SUMMARY = {"plan": "p1", "shape": [3, 8, 8], "tiles": {"bicubic": 1}, "cost": 5.0, "cost_share": 0.5, "seconds": {"total": 1.0}}
 NOON = 1.8e9

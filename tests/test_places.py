@@ -18,11 +18,12 @@ from jobs.upscale_dataset import JobOptions, upscale_dataset
 from pipeline import object_store, places
 from pipeline.errors import Damaged, Held, Interrupted, Refused
 from pipeline.images import open_image
+from pipeline.lease import LEASE_SECONDS, Lease
 from pipeline.manifest import Manifest, Row
 from pipeline.places import ObjectPath, joined, place, remove_tree, zarr_store
 from pipeline.plan import Options
 from pipeline.pool import LocalPool
-from pipeline.receipts import LEASE_SECONDS, Folder, Lease
+from pipeline.receipts import Folder
 from pipeline.run import Request, Run
 from tests.object_server import FAULTS, Server
 

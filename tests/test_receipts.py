@@ -7,7 +7,8 @@ import socket
 import pytest
 
 from pipeline.errors import Refused
-from pipeline.receipts import LEASE_SECONDS, Folder, Lease, write_bytes
+from pipeline.lease import LEASE_SECONDS, Lease
+from pipeline.receipts import Folder, write_bytes
 
 
 class Clock:
@@ -73,7 +74,7 @@ def test_a_lease_appears_whole(folder, monkeypatch):
         seen.append((place.exists(), json.loads(mine.read_text())["pid"]))
         os.rename(mine, place)
 
-    monkeypatch.setattr("pipeline.receipts.os.link", link)
+    monkeypatch.setattr("pipeline.lease.os.link", link)
     with Lease(folder):
         assert seen == [(False, os.getpid())]
 
@@ -100,7 +101,7 @@ def test_a_lease_works_where_there_are_no_hard_links(folder, monkeypatch):
     def link(mine, place):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("pipeline.receipts.os.link", link)
+    monkeypatch.setattr("pipeline.lease.os.link", link)
     with Lease(folder), pytest.raises(Refused, match="is writing"), Lease(folder):
         pass
     assert not folder.path.exists()
