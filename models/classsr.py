@@ -143,7 +143,8 @@ class ClassSrUpscaler:
                 continue
             cost = plain.count(*cut.sides)
             spent += cost * len(own)
-            for some in own.split(max(1, int(ENOUGH / cost)) if window.device.type == "cpu" else 256):
+            together = max(1, int(ENOUGH / cost)) * torch.get_num_threads()  # each thread takes tiles of its own
+            for some in own.split(together if window.device.type == "cpu" else 256):
                 for index, pixels in zip(some.tolist(), self.enlarge(tiles[some], branch), strict=True):
                     cut.add(result, index, pixels)
         return result, spent, cut.spread(classes.to(torch.uint8), self.NONE)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from models.stream import RowNetwork, Stream, bands
+from models.stream import BAND, RowNetwork, Stream, bands
 
 
 class Staged(RowNetwork):
@@ -65,11 +65,11 @@ class Rejoin:
         return made if self.tail is None else self.tail.push(made, last)
 
 
-def feed(stream: Stream, features: Tensor, reach: int) -> Iterator[Tensor]:
-    """The rows that a stream makes of features (1, C, h, w), from the top.
+def feed(stream: Stream, features: Tensor, reach: int, pixels: int = BAND) -> Iterator[Tensor]:
+    """The rows that a stream makes of features (1, C, h, w), about `pixels` pixels at a time, from the top.
 
     Rows that were given may be written into the features: the stream has read what lies there.
     """
     height, width = features.shape[2:]
-    for start, stop in bands(height, width, reach):
+    for start, stop in bands(height, width, reach, pixels):
         yield stream.push(features[:, :, start:stop], stop == height)
