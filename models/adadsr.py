@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.edsr import Edsr
 from models.efforts import Efforts, check_effort
 from models.gated import Block, cost, run_gated
-from models.leaving import Lattice
+from models.leaving import Lattice, cell_means
 from models.official import centre, numbered, one_scale, unit
 from models.plain import PlainUpscaler, check_windows
 from models.predictor import Predictor
@@ -71,8 +71,7 @@ class Adadsr(nn.Module):
         entered, body = self.network.enter(x)
         depths = self.predictor(entered, budget.view(-1, 1, 1, 1))
         if self.cell is not None:
-            means = F.avg_pool2d(depths, self.cell, ceil_mode=True, count_include_pad=False)
-            depths = F.interpolate(means, scale_factor=self.cell)[:, :, : x.shape[2], : x.shape[3]]
+            depths = F.interpolate(cell_means(depths, self.cell), scale_factor=self.cell)[:, :, : x.shape[2], : x.shape[3]]
         return self.network.finish(entered, self.body(body, depths)), depths
 
     def body(self, x: Tensor, depths: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from models import edsr, rcan, vdsr
 from models.cost import blank, executed
 from models.efforts import Efforts, check_effort
 from models.exits import Ape
+from models.gated import cost
 from models.leaving import Lattice, leave
 from models.plain import PlainUpscaler, check_windows
 from models.stages import feed
@@ -63,7 +64,9 @@ class ApeUpscaler:
         if self.method.cell is not None:
             found = [self._by_cells(window, origin, threshold) for window, origin in zip(centred.split(1), place.origins, strict=True)]
             images, exits, costs = (list(column) for column in zip(*found, strict=True))
-            always = self.plain.count(windows.shape[2], windows.shape[3], streamed) - self._blocks * windows.shape[2] * windows.shape[3]
+            height, width = windows.shape[2:]
+            blocks = sum(cost(block, 2 * height * width) for block in self.method.layers)  # type: ignore[misc, arg-type]
+            always = self.plain.count(height, width, streamed) - blocks
             total = torch.tensor(costs, dtype=torch.float64) + always
             return Upscaled(self.plain.complete(torch.cat(images), windows), total, torch.stack(exits))
         if streamed:
@@ -87,11 +90,6 @@ class ApeUpscaler:
         if self.efforts is None:
             raise ValueError(f"what {self.origin} costs at an effort of {effort:g} was not measured; run tierscale models calibrate NAME")
         return self.efforts.setting(effort)
-
-    @property
-    def _blocks(self) -> int:
-        """Multiply-adds of all residual blocks for each input pixel; of EDSR, where cells leave."""
-        return sum(2 * block.first.weight.numel() for block in self.network.layers)  # type: ignore[union-attr, operator, misc]
 
     def _by_cells(self, window: Tensor, origin: tuple[int, int], threshold: float) -> tuple[Tensor, Tensor, int]:
         """What the network makes of a window (1, 3, h, w) whose cells leave one by one, each pixel's exit (h, w), and the multiply-adds

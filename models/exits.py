@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.edsr import Edsr
+from models.leaving import cell_means
 from models.rcan import Rcan
 from models.stages import Staged
 from models.vdsr import Vdsr
@@ -54,15 +54,14 @@ class Ape(nn.Module):
         self.regressor = nn.Linear(self.network.features, 1)
 
     def tell(self, means: Tensor) -> Tensor:
-        """The regressor on the means (N, features) of the features over a window: (N,), -1..1."""
-        return torch.tanh(self.regressor(means))[:, 0]
+        """The regressor on means (…, features) of the features over windows or cells: (…), -1..1."""
+        return torch.tanh(self.regressor(means))[..., 0]
 
     def _tell_all(self, body: Tensor) -> Tensor:
         """The regressor on features (N, C, h, w): (N,), or (N, rows, columns) of cells counted from the first pixel."""
         if self.cell is None:
             return self.tell(body.mean(dim=(2, 3)))
-        means = F.avg_pool2d(body, self.cell, ceil_mode=True, count_include_pad=False)
-        return torch.tanh(self.regressor(means.movedim(1, -1)))[..., 0]
+        return self.tell(cell_means(body, self.cell).movedim(1, -1))
 
     def interval(self, index: int) -> Sequence[nn.Module]:
         """The layers before exit `index`, behind the exit before; `exits` asks for those behind the last one."""

@@ -11,7 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.gated import Block, run_gated
+from models.gated import Block, cost, run_gated
+
+
+def cell_means(maps: Tensor, side: int) -> Tensor:
+    """Means of maps (N, C, h, w) over cells of `side` pixels from the first pixel on, cut at the far edges: (N, C, rows, columns)."""
+    return F.avg_pool2d(maps, side, ceil_mode=True, count_include_pad=False)
 
 
 class Lattice:
@@ -66,7 +71,7 @@ def leave(
             break
         if staying.all():
             body = whole(blocks, body)
-            spent += sum(2 * block.first.weight.numel() for block in blocks) * lattice.height * lattice.width
+            spent += sum(cost(block, 2 * lattice.height * lattice.width) for block in blocks)
         else:
             depths = lattice.spread(staying.to(body.dtype) * len(blocks))
             body, executed = run_gated(blocks, body, depths[None, None], lattice.origin)

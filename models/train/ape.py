@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.exits import Ape
+from models.leaving import cell_means
 from models.resample import resample
 from models.train.plain import Task
 from models.upscaler import Placement
@@ -38,7 +39,7 @@ def last(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
 def decibels(images: Tensor, hr: Tensor, cell: int | None) -> Tensor:
     """PSNR of images (exits, N, 3, H, W) in dB: (exits, N), or (exits, N, rows, columns) of cells of so many output pixels a side."""
     errors = (images - hr).square().mean(dim=2)
-    means = errors.mean(dim=(2, 3)) if cell is None else F.avg_pool2d(errors, cell, ceil_mode=True, count_include_pad=False)
+    means = errors.mean(dim=(2, 3)) if cell is None else cell_means(errors, cell)
     return -10 * means.clamp_min(1e-10).log10()
 
 
