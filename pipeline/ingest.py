@@ -11,7 +11,7 @@ from zarr.codecs import ZstdCodec
 
 from pipeline.copied import INGESTED
 from pipeline.errors import Damaged, Refused
-from pipeline.places import Place, place, remove_tree, zarr_store
+from pipeline.places import Place, place, remove_tree, taken, zarr_store
 from pipeline.source import Source, one_line
 from pipeline.store import DENIED, storage_failure
 
@@ -89,7 +89,7 @@ def described(source: Source) -> dict[str, Any]:
 def already(source: Source, path: str) -> bool:
     """Whether `path` holds a complete copy of this source. Clears away what an interrupted ingest left; refuses to touch anything else."""
     where = place(path)
-    if not (where.exists() or where.is_symlink()) or (where.is_dir() and not next(iter(where.iterdir()), None)):
+    if not taken(where) or (where.is_dir() and not next(iter(where.iterdir()), None)):
         return False
     try:
         node = zarr.open(zarr_store(path), mode="r")

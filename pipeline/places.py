@@ -187,6 +187,11 @@ def joined(root: str, *parts: str) -> str:
     return "/".join((root.rstrip("/"), *parts)) if "://" in root else str(Path(root, *parts))
 
 
+def taken(where: Place) -> bool:
+    """Whether there is something of this name, be it a link that leads nowhere."""
+    return where.exists() or where.is_symlink()
+
+
 def remove_tree(path: Place, last: str = "") -> None:
     """Delete a file or a folder with all it holds, if it is there. last: name of what goes last in an object store, where half of the
     rest may stay behind after an interruption."""

@@ -18,7 +18,7 @@ from zarr.storage import MemoryStore
 from pipeline.errors import Damaged, Full, Refused
 from pipeline.grid import Rect, Span
 from pipeline.object_store import as_os_error
-from pipeline.places import ObjectPath, Place, place, remove_tree, zarr_store
+from pipeline.places import ObjectPath, Place, place, remove_tree, taken, zarr_store
 
 # What file systems say where nothing may be written.
 DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -188,7 +188,7 @@ def read_rect(array: zarr.Array, rect: Rect, name: str, channels: slice = slice(
 
 def check_ours(path: str) -> None:
     """Refuse to replace what lies at `path` if it does not say that we made it."""
-    if (os.path.lexists(path) if "://" not in path else place(path).exists()) and _plan_of(path) is None:
+    if taken(place(path)) and _plan_of(path) is None:
         raise Refused(f"{path} was not made by tierscale and is left alone; choose another output, or move it away")
 
 
