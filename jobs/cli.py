@@ -16,7 +16,7 @@ import click
 
 from jobs.explaining import check_picture, draw_curve, explain_output, tell_curve
 from jobs.networks import models
-from jobs.options import BytesType, ScaleType, shared, to_options
+from jobs.options import BytesType, ScaleType, answering, shared, to_options
 from jobs.scouting import scout
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.images import Selection, open_image
@@ -100,8 +100,7 @@ def cli() -> None:
 @shared
 @click.option("--overwrite", is_flag=True, help="Replace an output of ours that was planned otherwise.")
 @click.option("--keep-source", is_flag=True, help="Keep the ingested copy of the source beside the output.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@answering
 def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_json: bool, debug: bool, **given: Any) -> None:
     """Enlarge SOURCE into OUTPUT.zarr (or .tif or .png, exported from a zarr beside it).
 
@@ -192,8 +191,7 @@ def tell(summary: dict[str, Any]) -> str:
 @click.option("--overwrite", is_flag=True, hidden=True)
 @click.option("--keep-source", is_flag=True, hidden=True)
 @click.option("--curve", help="PNG to draw: what this image is predicted to lose at each share of the dearest cost.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@answering
 def plan(source: str, output: str, overwrite: bool, keep_source: bool, curve: str | None, as_json: bool, debug: bool, **given: Any) -> None:
     """Say what upscale would do with the same arguments, and what it would take; writes nothing to OUTPUT."""
     from cluster.session import session
@@ -228,8 +226,7 @@ def plan(source: str, output: str, overwrite: bool, keep_source: bool, curve: st
 @cli.command()
 @click.argument("output")
 @click.option("--heal", is_flag=True, help="Do shards that differ again.")
-@click.option("--json", "as_json", is_flag=True)
-@click.option("--debug", is_flag=True)
+@answering
 def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
     """Read every shard of OUTPUT.zarr back and compare it with its receipt."""
     from cluster.session import session
@@ -250,8 +247,7 @@ def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
 
 @cli.command()
 @click.argument("output")
-@click.option("--json", "as_json", is_flag=True)
-@click.option("--debug", is_flag=True)
+@answering
 def status(output: str, as_json: bool, debug: bool) -> None:
     """How far an output is, who works on it, and how long it will still take."""
     from jobs.check import status_of
@@ -265,8 +261,7 @@ def status(output: str, as_json: bool, debug: bool) -> None:
 @click.argument("file")
 @click.option("--compression", type=click.Choice(["deflate", "zstd", "lzw", "jpeg", "none"]), default="deflate", show_default=True)
 @click.option("--max-memory", type=BytesType())
-@click.option("--json", "as_json", is_flag=True)
-@click.option("--debug", is_flag=True)
+@answering
 def export(output: str, file: str, compression: str, max_memory: int | None, as_json: bool, debug: bool) -> None:
     """Write OUTPUT.zarr as FILE.tif (tiled, pyramidal, BigTIFF when needed) or FILE.png, with all photo facts."""
     from jobs.progress import Bar
@@ -313,8 +308,7 @@ def export_to(output: str, file: str, compression: str, max_memory: int | None, 
 @click.option("--z", type=int)
 @click.option("--t", type=int)
 @click.option("--max-memory", type=BytesType())
-@click.option("--json", "as_json", is_flag=True)
-@click.option("--debug", is_flag=True)
+@answering
 def ingest(
     source: str,
     output: str,
@@ -363,8 +357,7 @@ cli.add_command(explain_output)
 @click.option("--budget", type=float)
 @click.option("--threshold", type=float)
 @click.option("--tile", type=int, default=128, show_default=True)
-@click.option("--json", "as_json", is_flag=True)
-@click.option("--debug", is_flag=True)
+@answering
 def evaluate(folder: str, as_json: bool, debug: bool, **given: Any) -> None:
     """PSNR and SSIM over a folder of images: RGB, edges shaved by the scale, input shrunk by bicubic and kept in float."""
     from jobs.evaluate import evaluate_folder, tell_evaluation

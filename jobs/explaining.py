@@ -5,14 +5,14 @@ from typing import Any
 
 import click
 
+from jobs.options import answering
 from pipeline.errors import Refused
 
 
 @click.command("explain")
 @click.argument("output")
 @click.option("--png", "picture", help="Where the maps go (default: explain.png beside OUTPUT's plan).")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@answering
 def explain_output(output: str, picture: str | None, as_json: bool, debug: bool) -> None:
     """Say where the compute of OUTPUT.zarr went, and draw the map of its tiers beside the difficulty of its tiles."""
     from pipeline import explain

@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from jobs.options import ScaleType
+from jobs.options import ScaleType, answering
 from pipeline.errors import Refused
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@answering
 @click.pass_context
 def models(context: click.Context, as_json: bool, debug: bool) -> None:
     """The networks that can be tiers."""
@@ -54,8 +53,7 @@ def list_models(as_json: bool) -> None:
 )
 @click.option("--config", help="Constructor arguments that FILE does not hold: JSON, or a file of it.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="What to write: a name that ends in .safetensors.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@answering
 def convert_model(file: Path, method: str, config: str | None, output: Path, as_json: bool, debug: bool) -> None:
     """Make an official checkpoint FILE (.pth, .pt) one of ours, which is then a tier: file:OUTPUT."""
     from models import load
@@ -100,8 +98,7 @@ def read_config(given: str | None) -> dict[str, Any]:
 @click.option("--side", type=click.IntRange(min=16), default=96, show_default=True, help="Side of a crop in input pixels.")
 @click.option("--count", type=click.IntRange(min=1), default=48, show_default=True, help="Crops to measure on.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the crops' places.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@answering
 def calibrate_model(name: str, folder: Path, scale: Fraction | None, side: int, count: int, seed: int, as_json: bool, debug: bool) -> None:
     """Measure what the settings of an adaptive network cost, so that NAME@EFFORT can be a tier; stored beside its weights."""
     from models import locate

@@ -18,7 +18,7 @@ import click
 
 from cluster.session import session
 from jobs.cli import Draining, Ended, emit, run_command
-from jobs.options import shared, to_options
+from jobs.options import answering, shared, to_options
 from jobs.progress import Bar
 from jobs.shift import NightlyOptions, Shift, probe
 from pipeline import morning
@@ -126,8 +126,7 @@ def said(status: str, counts: dict[str, int], notes: list[str]) -> str | None:
 @click.option("--source-root", "source_roots", multiple=True, help="Folder outside the archive to which links in it may lead.")
 @click.option("--retry-parked", is_flag=True, help="Try again what was given up after three nights.")
 @click.option("--overwrite", is_flag=True, help="Do again what was enlarged with other options.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@answering
 def command(
     archive: str,
     output: str,

@@ -115,6 +115,19 @@ def shared(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+ANSWERING = [
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    click.option("--debug", is_flag=True, help="Show a traceback when something fails."),
+]
+
+
+def answering(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that all have which answer and may fail."""
+    for option in reversed(ANSWERING):
+        command = option(command)
+    return command
+
+
 def to_options(given: dict[str, Any]) -> Options:
     """What the shared options ask for. Refused: a value that cannot be."""
     tiers = given["tiers"]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import models
-from jobs.options import ScaleType
+from jobs.options import ScaleType, answering
 from jobs.progress import Bar
 from models.scout import Scout, write_scout
 from models.train.observe import Enlarge, Sample, observe
@@ -54,8 +54,7 @@ def scout() -> None:
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="What to write, a name that ends in .safetensors (default: where upscale looks)."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@answering
 def fit_scout(
     tiers: str,
     scale: Fraction,

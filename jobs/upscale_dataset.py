@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from cluster.session import session
 from jobs.cli import Draining, Ended, emit, run_command
-from jobs.options import shared, to_options
+from jobs.options import answering, shared, to_options
 from jobs.progress import Bar
 from jobs.sharing import Todo, over, pooled_routes, watch_of
 from pipeline.bounds import check_source, output_below, public
@@ -220,8 +220,7 @@ def write_table(path: str, table: pa.Table) -> None:
 @click.option("--source-root", "source_roots", multiple=True, help="Folder below which all sources must lie (may be given several times).")
 @click.option("--results", help="Where the result table goes (default: results.parquet in the output root).")
 @click.option("--overwrite", is_flag=True, help="Replace outputs of ours that were planned otherwise.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@answering
 def command(
     manifest_path: str,
     output_root: str | None,
