@@ -18,10 +18,14 @@ FIRST, WITHIN, LAST, ONLY = range(4)
 
 
 class Enlarging(nn.Module):
-    """An enlarging part of a network with nothing in it that is not linear; settle() composes it once its weights are final."""
+    """An enlarging part of a network with nothing in it that is not linear; settle() composes it once its weights are final.
+
+    quick: while it is trained, compute it by enlarge_within().
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.quick = False
         self.weights: Tensor | None
         self.biases: Tensor | None
         self.register_buffer("weights", None, persistent=False)
@@ -52,15 +56,32 @@ def compose(layers: list[tuple[nn.Conv2d, int]]) -> tuple[Tensor, Tensor]:
     biases = first.weight.new_zeros(4, 4, count)
     for row, (height, y) in enumerate(PLACES):
         for column, (width, x) in enumerate(PLACES):
-            maps = _backwards(layers, _wanted(count, scale, height, y, width, x, first.weight))
+            maps, biases[row, column] = _at(layers, height, y, width, x)
             # Zeros where the kernel reaches beyond the map.
             weights[row, column] = F.pad(maps, (2, 2, 2, 2))[:, :, y : y + 5, x : x + 5]
-            made = first.weight.new_zeros(1, first.in_channels, height, width)
-            for layer, step in layers:
-                made = F.pixel_shuffle(layer(made), step)
-            biases[row, column] = F.pixel_unshuffle(made, scale)[0, :, y, x]
     # Each place's weights in channels last, as the maps are.
     return weights.permute(0, 1, 2, 4, 5, 3).contiguous().permute(0, 1, 2, 5, 3, 4), biases
+
+
+def enlarge_within(layers: list[tuple[nn.Conv2d, int]], x: Tensor) -> Tensor:
+    """What the layers make of x (N, C, h, w), by the kernel for places within, composed in a form that gradients pass through.
+
+    At the edges it is used as well: there the outermost 3 output pixels differ from what the layers themselves make.
+    """
+    weight, bias = _at(layers, 5, 2, 5, 2)
+    return F.pixel_shuffle(F.conv2d(x, weight, bias, padding=2), math.prod(step for _, step in layers))
+
+
+def _at(layers: list[tuple[nn.Conv2d, int]], height: int, y: int, width: int, x: int) -> tuple[Tensor, Tensor]:
+    """How much each input of a map (height, width) counts in the results of its pixel (y, x), (D * s * s, C, height, width), and what
+    they are of zeros, (D * s * s)."""
+    scale = math.prod(step for _, step in layers)
+    first, last = layers[0][0], layers[-1][0]
+    maps = _backwards(layers, _wanted(last.out_channels * scale**2, scale, height, y, width, x, first.weight))
+    made = first.weight.new_zeros(1, first.in_channels, height, width)
+    for layer, step in layers:
+        made = F.pixel_shuffle(layer(made), step)
+    return maps, F.pixel_unshuffle(made, scale)[0, :, y, x]
 
 
 def _wanted(count: int, scale: int, height: int, y: int, width: int, x: int, like: Tensor) -> Tensor:

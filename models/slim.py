@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.rdn import Dense
 from models.stages import Rejoin, feed
-from models.stream import BAND, Chain, Convolve, Skip, Stream
+from models.stream import BAND, Chain, Convolve, Stream
 
 # Pooled channels between two places where the scale is told.
 RUN = 16
@@ -50,12 +50,11 @@ class Gate(nn.Module):
         return self.squeeze.out_features * (2 * kept + 2 * (kept // RUN))
 
 
-def tap_sums(x: Tensor) -> Tensor:
-    """What each tap of a 3x3 convolution with zeros around x (N, C, h, w) sees in all: (N, C, 3, 3).
+def tap_sums(x: Tensor, total: Tensor) -> Tensor:
+    """What each tap of a 3x3 convolution with zeros around x (N, C, h, w) sees in all: (N, C, 3, 3). total: sums of x, (N, C).
 
     The mean of the convolution's output follows from it alone.
     """
-    total = x.sum(dim=(2, 3))
     rows = [x[:, :, -1].sum(dim=2), torch.zeros_like(total), x[:, :, 0].sum(dim=2)]  # that the tap of row -1, 0, 1 does not see
     columns = [x[..., -1].sum(dim=2), torch.zeros_like(total), x[..., 0].sum(dim=2)]
     both = [[x[:, :, i, j] if i is not None and j is not None else torch.zeros_like(total) for j in (-1, None, 0)] for i in (-1, None, 0)]
@@ -83,17 +82,17 @@ class EdsrBlock(nn.Module):
         gate = self.gate(hidden.mean(dim=(2, 3)), scale)
         return x + F.conv2d(F.relu(hidden * gate[:, :, None, None]), self.second.weight[:, :kept], self.second.bias, padding=1)
 
-    def stream(self, x: Tensor, scale: Fraction, width: float) -> Stream:
-        """The same block for one window x (1, C, h, w), to be fed with its rows.
+    def residual(self, x: Tensor, total: Tensor, scale: Fraction, width: float) -> Stream:
+        """What the block adds to one window x (1, C, h, w) of sums `total` (1, C), to be fed with its rows.
 
         The gate is known before the hidden channels are, and being positive it can be drawn through the ReLU into the second convolution.
         """
         kept = self.kept(width)
         assert self.first.bias is not None
         first, bias = self.first.weight[:kept], self.first.bias[:kept]
-        gate = self.gate(F.linear(tap_sums(x).flatten(1), first.flatten(1)) / (x.shape[2] * x.shape[3]) + bias, scale)
+        gate = self.gate(F.linear(tap_sums(x, total).flatten(1), first.flatten(1)) / (x.shape[2] * x.shape[3]) + bias, scale)
         second = (self.second.weight[:, :kept] * gate[:, :, None, None]).contiguous(memory_format=torch.channels_last)
-        return Skip(Chain(Convolve(first, bias), torch.relu_, Convolve(second, self.second.bias)))
+        return Chain(Convolve(first, bias), torch.relu_, Convolve(second, self.second.bias))
 
     def cost(self, pixels: int, width: float) -> int:
         """Multiply-adds for one window of so many pixels, as streamed."""
@@ -121,9 +120,9 @@ class SlimEdsr(nn.Module):
     def run(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
         """The same for one window (1, 3, h, w), a few rows at a time."""
         entered = fed(Convolve.of(self.entry), x, 1)
-        body = entered.clone()
+        body, total = entered.clone(), entered.sum(dim=(2, 3))
         for block in self.blocks:
-            refill(body, block.stream(body, scale, width), 2)
+            total = add(body, block.residual(body, total, scale, width), 2)
         return fed(Rejoin(entered, Convolve.of(self.join)), body, 1)
 
     def cost(self, pixels: int, width: float) -> int:
@@ -243,9 +242,11 @@ def fed(stream: Stream, x: Tensor, reach: int) -> Tensor:
     return torch.cat(list(feed(stream, x, reach, band())), dim=2)
 
 
-def refill(x: Tensor, stream: Stream, reach: int) -> None:
-    """What a stream makes of one window x (1, C, h, w), in its place."""
-    row = 0
+def add(x: Tensor, stream: Stream, reach: int) -> Tensor:
+    """Add what a stream makes of one window x (1, C, h, w) to it, in its place; the sums (1, C) of x thereafter."""
+    row, total = 0, x.new_zeros(x.shape[:2])
     for made in feed(stream, x, reach, band()):
-        x[:, :, row : row + made.shape[2]] = made
+        part = x[:, :, row : row + made.shape[2]]
+        total += part.add_(made).sum(dim=(2, 3))
         row += made.shape[2]
+    return total

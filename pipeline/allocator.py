@@ -7,9 +7,10 @@ lie scattered between small ones, and the process grows with the number of shard
 import ctypes
 import sys
 
-# Of malloc.h. Blocks from this size on get pages of their own, which go back when they are freed; a band of a network's rows is smaller.
+# Of malloc.h. Blocks from this size on get pages of their own, which go back when they are freed. A network's maps of a band of rows
+# must stay below: at 2 MiB a third of CARN's time went into fresh pages.
 _MMAP_THRESHOLD, _ARENA_MAX = -3, -8
-LARGE_BLOCK = 2 << 20
+LARGE_BLOCK = 16 << 20
 HEAPS = 2
 
 

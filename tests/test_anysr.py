@@ -133,7 +133,7 @@ def test_the_scale_is_told_behind_each_full_run_and_turned_at_odd_tenths() -> No
 def test_what_taps_see_tells_the_mean_of_a_convolution(size: tuple[int, int]) -> None:
     layer, x = nn.Conv2d(4, 6, 3, padding=1), torch.randn(2, 4, *size)
     assert layer.bias is not None
-    mean = torch.einsum("ncij,kcij->nk", tap_sums(x), layer.weight) / (size[0] * size[1]) + layer.bias
+    mean = torch.einsum("ncij,kcij->nk", tap_sums(x, x.sum(dim=(2, 3))), layer.weight) / (size[0] * size[1]) + layer.bias
     torch.testing.assert_close(mean, layer(x).mean(dim=(2, 3)), atol=1e-5, rtol=1e-5)
 
 

@@ -297,6 +297,30 @@ def test_a_composed_end_is_the_end_up_to_all_four_edges(scale: int, size: tuple[
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_quick_end_is_the_end_but_for_the_outermost_pixels_and_so_are_its_gradients(scale: int) -> None:
+    torch.manual_seed(0)
+    tail = edsr.Tail(scale, 8).double()
+    for module in tail.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.bias)  # type: ignore[arg-type]
+    x = torch.randn(2, 8, 9, 12, dtype=torch.float64, requires_grad=True)
+    found = []
+    for quick in (False, True):
+        tail.quick = quick
+        tail.zero_grad()
+        x.grad = None
+        made = tail(x)
+        within = made[:, :, 3:-3, 3:-3]
+        within.square().sum().backward()
+        found.append([made, within, x.grad, *(parameter.grad for parameter in tail.parameters())])
+    (whole_end, *expected), (quick_end, *given) = found
+    torch.testing.assert_close(given, expected)
+    assert not torch.allclose(quick_end, whole_end), "the edges differ"
+    tail.eval()
+    torch.testing.assert_close(tail(x), whole_end)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
 def test_vdsr_enlarges_first_as_torch_interpolates(scale: int) -> None:
     x = torch.rand(2, 3, 11, 14)
     expected = F.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)

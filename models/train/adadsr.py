@@ -36,7 +36,7 @@ def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Te
     assert isinstance(network, Adadsr)
     # The budget follows from the crops themselves, so that a resumed run draws it again.
     share = float((lr.double().sum() * 1000) % 1)
-    budget = network.depth * (0.1 + 0.9 * share)
+    budget = network.depth * (0.1 + 0.9 * share**2)
     image, depths = enlarged(network, lr, blueprint, budget)
     full, _ = enlarged(network, lr, blueprint, None)
     assert depths is not None

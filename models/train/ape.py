@@ -20,7 +20,7 @@ from models.upscaler import Placement
 from models.weights import Blueprint
 
 # Share of the exits before the last in the error, and weight of the regressor's squared error.
-EARLY, CAPACITY = 0.5, 0.01
+EARLY, CAPACITY = 1.0, 0.01
 
 
 def enlarged(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def decibels(images: Tensor, hr: Tensor, cell: int | None) -> Tensor:
 
 
 def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint, paper: bool) -> Tensor:
-    """L1 of the last exit and, at half weight, the mean of the others'; the regressor's squared distance from its target."""
+    """L1 of the last exit and, at the same weight, the mean of the others'; the regressor's squared distance from its target."""
     images, capacity = enlarged(network, lr, blueprint)
     errors = (images - hr).abs().mean(dim=(1, 2, 3, 4))
     with torch.no_grad():

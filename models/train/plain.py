@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.fused import Enlarging
 from models.quality import psnr
 from models.resample import resample
 from models.train.photos import Photo, draw
@@ -22,6 +23,8 @@ from models.weights import Blueprint, write_whole
 
 # Scale of the crops for networks of any scale.
 LARGEST = 4
+# An enlarging part that can be composed is, but for one step of so many, which keeps it right at the edges.
+WHOLE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,9 @@ class Trainer:
         lr, hr = draw(photos, schedule.crop, schedule.batch, (schedule.seed, self.step))
         lr = lr.to(self.device, memory_format=torch.channels_last)
         self.optimiser.zero_grad(set_to_none=True)
+        for part in self.network.modules():
+            if isinstance(part, Enlarging):
+                part.quick = self.step % WHOLE != 0
         with torch.autocast(self.device.type, torch.bfloat16, enabled=schedule.bf16):
             loss = self.task.loss(self.network, lr, hr.to(self.device), self.blueprint)
         loss.backward()
