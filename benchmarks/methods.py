@@ -31,7 +31,7 @@ from tests.reference_file import read_reference
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
 THREADS = 2
-ROUNDS = 9
+ROUNDS = 15
 
 Run = Callable[[], object]
 
