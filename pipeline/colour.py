@@ -14,6 +14,8 @@ import numpy as np
 FLAT_REACH = 2
 # Pixels that no-data is filled from its neighbourhood; farther inside it stands at half the range.
 FILL_REACH = 4
+# Rows of an output that are brought to its type at a time.
+ROWS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,17 @@ def to_unit(pixels: np.ndarray, levels: Levels, mask: np.ndarray | None = None) 
 def from_unit(unit: np.ndarray, levels: Levels, dtype: np.dtype) -> np.ndarray:
     """float32 (c, h, w), 0..1, to the source's type: scaled, bounded, and rounded for integers."""
     wide = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
-    values: np.ndarray = unit.astype(wide)
-    values *= wide.type(levels.high - levels.low)
-    values += wide.type(levels.low)
-    if dtype.kind != "f":
-        np.rint(values, out=values)
-    np.clip(values, wide.type(levels.floor), wide.type(levels.ceiling), out=values)
-    return values.astype(dtype)
+    result = np.empty(unit.shape, dtype)
+    for channel in range(len(unit)):
+        for row in range(0, unit.shape[1], ROWS):  # in pieces that stay in cache
+            values: np.ndarray = unit[channel, row : row + ROWS].astype(wide)
+            values *= wide.type(levels.high - levels.low)
+            values += wide.type(levels.low)
+            if dtype.kind != "f":
+                np.rint(values, out=values)
+            np.clip(values, wide.type(levels.floor), wide.type(levels.ceiling), out=values)
+            result[channel, row : row + ROWS] = values
+    return result
 
 
 def _fill(unit: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -135,9 +141,9 @@ def plane_count(channels: int, colour: str) -> int:
     return {"rgb": 1, "rgba": 1, "greya": 1}.get(colour, channels)
 
 
-def merge(enlarged: np.ndarray, colour: str) -> np.ndarray:
-    """Enlarged planes (planes, 3, H, W) back to the image's channels, without alpha: (c, H, W)."""
-    return enlarged[0] if colour in ("rgb", "rgba") else enlarged.mean(axis=1, dtype=np.float32)
+def merge(enlarged: Sequence[np.ndarray], colour: str) -> np.ndarray:
+    """Enlarged planes, each (3, H, W), back to the image's channels, without alpha: (c, H, W)."""
+    return enlarged[0] if colour in ("rgb", "rgba") else np.stack([plane.mean(axis=0, dtype=np.float32) for plane in enlarged])
 
 
 def ends(unit: np.ndarray) -> list[tuple[np.ndarray, float]]:

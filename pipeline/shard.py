@@ -123,12 +123,12 @@ def _enlarge_alike(
             results[id(work)].append(np.ascontiguousarray(enlarged[(slice(None), *kept.slices)]))
             spent[id(work)] += cost
             taken[id(work)] += milliseconds
-    return [
-        Piece(
-            work, colour.merge(np.stack(results[id(work)]), plan.colour), spent[id(work)], taken[id(work)], 0 if id(work) in cut else batch
-        )
-        for work in works
-    ]
+        del pixels, enlarged  # what is kept of them is less, and there is more to come
+    made = []
+    for work in works:
+        merged = colour.merge(results.pop(id(work)), plan.colour)
+        made.append(Piece(work, merged, spent[id(work)], taken[id(work)], 0 if id(work) in cut else batch))
+    return made
 
 
 def _call(

@@ -90,6 +90,8 @@ class Worker:
         # Overlapping parts of one tier agree to the last float only; a fixed order makes the bytes the same wherever pieces came from.
         pieces.sort(key=lambda piece: works.index(piece.work))
         enlarging = time.perf_counter()
+        # The networks' maps are free by now, and the shard's own buffers come on top.
+        allocator.give_back()
         pixels = finish(plan, given, shard, pieces)
         stitching = time.perf_counter()
         with writing(plan, output):
