@@ -30,7 +30,7 @@ RECORDED = {
 
 
 def seam(pixels: np.ndarray, grid: Grid, every: tuple[int, int]) -> float:
-    """Mean step across each `every`-th border of tiles (rows, columns), over the mean step one input pixel beside it: docs/decisions/seams.md."""
+    """Mean step across each `every`-th border of tiles (rows, columns), over that one input pixel beside it: docs/decisions/seams.md."""
     across, beside, scale = [], [], int(grid.scale)
     for axis in (0, 1):
         step = np.abs(np.diff(pixels.astype(float), axis=1 + axis)).mean(axis=(0, 2 - axis))
