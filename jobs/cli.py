@@ -1,91 +1,21 @@
 """The tierscale command."""
 
-import json
 import os
-import signal
 import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import click
 
+from jobs.ending import Draining, Ended, emit, run_command
 from jobs.explaining import check_picture, draw_curve, explain_output, tell_curve
+from jobs.exporting import check_export, check_png, export_to, zarr_beside
 from jobs.networks import models
 from jobs.options import BytesType, ScaleType, answering, shared, to_options
 from jobs.scouting import scout
-from pipeline.errors import Damaged, Interrupted, Refused
+from pipeline.errors import Interrupted, Refused
 from pipeline.images import Selection, open_image
-from pipeline.plan import Options
-from pipeline.store import sibling
-
-CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
-
-
-class Ended(Exception):
-    """The command is over with this exit code; what there was to say has been said."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class Draining:
-    """A context in which the first SIGINT or SIGTERM becomes a wish to stop; a second one ends the process as usual.
-
-    stop: set by the first signal. code: the exit code that goes with it.
-    """
-
-    def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.code = 0
-        self._before: dict[int, Any] = {}
-
-    def arm(self) -> None:
-        """Take the signals; once more after Ray has started, which takes SIGTERM for itself."""
-        if threading.current_thread() is threading.main_thread() and not self.stop.is_set():
-            for number in CODES:
-                earlier = signal.signal(number, self._note)
-                self._before.setdefault(number, earlier)
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.code = CODES[number]
-        self.stop.set()
-        signal.signal(number, signal.SIG_DFL)
-        print("stopping: what is in flight is finished first (once more to stop at once)", file=sys.stderr, flush=True)
-
-    def watched(self, progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
-        """Progress that ends what reports it with Interrupted after a signal, for work that leaves nothing behind."""
-
-        def told(stage: str, done: int, total: int) -> None:
-            if self.stop.is_set():
-                raise Interrupted
-            progress(stage, done, total)
-
-        return told
-
-    def end(self, as_json: bool, content: dict[str, Any], text: str) -> Ended:
-        """Say how to go on after a drain; what the command is to raise."""
-        emit(as_json, {**content, "status": "interrupted", "error": text}, "")
-        print(text, file=sys.stderr, flush=True)
-        return Ended(self.code)
-
-    def __enter__(self) -> "Draining":
-        self.arm()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-
-def emit(as_json: bool, content: dict[str, Any], text: str) -> None:
-    """Print a result: one JSON object, or text for a person."""
-    print(json.dumps(content) if as_json else text, flush=True)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -129,37 +59,6 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_jso
                 text = f"stopped with {run.written} shards written; the same command again goes on from here"
                 raise draining.end(as_json, run.summary("interrupted"), text) from None
     emit(as_json, summary, tell(summary))
-
-
-def zarr_beside(output: str) -> str:
-    """The zarr behind an output: itself, or the one beside a .tif or .png."""
-    path = Path(output)
-    return str(path.with_suffix(".zarr")) if path.suffix.lower() in (".tif", ".tiff", ".png") else output
-
-
-def check_export(output: str, source: str, overwrite: bool) -> None:
-    """Refuse an output that we cannot write, that is the source, or that would replace a file that is not our earlier export."""
-    path, suffix = Path(output.rstrip("/")), Path(output.rstrip("/")).suffix.lower()
-    if suffix not in (".zarr", ".tif", ".tiff", ".png"):
-        raise Refused(f"the output {output} ends in none of .zarr, .tif, .png")
-    if suffix == ".zarr":
-        return
-    beside = Path(zarr_beside(output))
-    here, there = beside.resolve(), Path(source).resolve()
-    if there in (path.resolve(), here, *here.parents) or here in there.parents:
-        raise Refused(f"the output {output} is made from {beside}, which would lie in or around the source {source}; choose another name")
-    if beside.exists() and not sibling(str(beside)).exists():
-        raise Refused(f"the output {output} is made from {beside}, which exists and was not made by tierscale; choose another name")
-    if path.exists() and not overwrite and not sibling(str(beside)).exists():
-        raise Refused(f"{output} exists and was not exported from {beside}; choose another name, or give --overwrite")
-
-
-def check_png(source: str, options: Options, max_memory: int | None) -> None:
-    """Refuse a PNG of what PNG cannot hold before anything is enlarged for it."""
-    selection = Selection(options.series, options.level, options.z, options.t)
-    with open_image(source, selection, max_memory) as image:
-        if image.dtype.name not in ("uint8", "uint16") or image.shape[0] > 4 or (image.colour == "channels" and image.shape[0] > 1):
-            raise Refused(f"PNG cannot hold {image.shape[0]} {image.colour} of {image.dtype.name}; name an output ending in .tif or .zarr")
 
 
 def check_source(source: str) -> None:
@@ -275,31 +174,6 @@ def export(output: str, file: str, compression: str, max_memory: int | None, as_
     emit(as_json, {"status": "done", "output": file, "bytes": size, "error": None}, f"{file}: {size / 2**20:.1f} MiB")
 
 
-def export_to(output: str, file: str, compression: str, max_memory: int | None, bar: Any) -> None:
-    """Export a finished output by the suffix of `file`."""
-    from jobs.check import finished
-    from pipeline.export import export_png, export_tiff
-    from pipeline.facts import PhotoFacts
-    from pipeline.receipts import Folder
-
-    folder = Folder(output)
-    made = folder.plan()
-    if not finished(folder, made):
-        raise Refused(f"{output} is not finished; run the upscale command again first (tierscale status tells how far it is)")
-    facts = PhotoFacts.from_json(folder.read_json("facts.json"))
-    suffix = Path(file).suffix.lower()
-
-    def progress(done: int, total: int) -> None:
-        bar("export", done, total)
-
-    if suffix in (".tif", ".tiff"):
-        export_tiff(output, file, facts, colour=made.colour, alpha=made.alpha, compression=compression, progress=progress)  # type: ignore[arg-type]
-    elif suffix == ".png":
-        export_png(output, file, facts, colour=made.colour, alpha=made.alpha, max_bytes=max_memory or (4 << 30), progress=progress)  # type: ignore[arg-type]
-    else:
-        raise Refused(f"{file} ends in neither .tif nor .png")
-
-
 @cli.command()
 @click.argument("source")
 @click.argument("output")
@@ -394,40 +268,5 @@ def main(arguments: list[str] | None = None) -> None:
     run_command(cli, given)
 
 
-def run_command(command: click.Command, given: list[str]) -> None:
-    """Run a click command and end the process as the table of exit codes says."""
-    as_json, debug = "--json" in given, "--debug" in given
-    try:
-        code = command.main(given, prog_name="tierscale", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message(), file=sys.stderr)
-        sys.exit(2)
-    except Ended as ended:
-        sys.exit(ended.code)
-    except (Refused, click.UsageError) as error:
-        fail(error.format_message() if isinstance(error, click.UsageError) else str(error), 2, as_json, debug)
-    except (click.Abort, KeyboardInterrupt):
-        fail("stopped; the same command again goes on from what is done", 130, as_json, debug)
-    except Damaged as error:
-        fail(str(error), 1, as_json, debug)
-    except Exception as error:
-        text = " ".join(str(error).split())[:300]
-        fail(f"{type(error).__name__}: {text}; --debug shows where", 1, as_json, debug)
-
-
-def fail(text: str, code: int, as_json: bool, debug: bool) -> None:
-    """Say why in one sentence and end."""
-    if debug:
-        traceback.print_exc()
-    print(f"tierscale: {text}", file=sys.stderr, flush=True)
-    if as_json:
-        print(json.dumps({"status": "failed", "error": text, **({"refused": text} if code == 2 else {})}), flush=True)
-    sys.exit(code)
-
-
 if __name__ == "__main__":
-    # Under its own name, so that it catches what other modules of jobs raise.
-    from jobs.cli import main as run_main
-
-    run_main()
+    main()

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import click
 
 from cluster.session import session
-from jobs.cli import Draining, Ended, emit, run_command
+from jobs.ending import Draining, Ended, emit, run_command
 from jobs.options import answering, shared, to_options
 from jobs.progress import Bar
 from jobs.shift import NightlyOptions, Shift, probe

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.session import session
-from jobs.cli import Draining, Ended, emit, run_command
+from jobs.ending import Draining, Ended, emit, run_command
 from jobs.options import answering, shared, to_options
 from jobs.progress import Bar
 from jobs.sharing import Todo, over, pooled_routes, watch_of

@@ -14,7 +14,8 @@ import skimage.data
 from PIL import Image
 
 from jobs import shift
-from jobs.cli import Draining, main
+from jobs.cli import main
+from jobs.ending import Draining
 from jobs.nightly import NightlyOptions, closing, nightly
 from pipeline.errors import Full, Held, Refused
 from pipeline.ledger import Ledger

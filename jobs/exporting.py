@@ -1,0 +1,65 @@
+"""Outputs that are files: what is refused before anything is enlarged for one, and how it is written from the zarr beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from jobs.check import finished
+from pipeline.errors import Refused
+from pipeline.images import Selection, open_image
+from pipeline.plan import Options
+from pipeline.receipts import Folder
+from pipeline.store import sibling
+
+
+def zarr_beside(output: str) -> str:
+    """The zarr behind an output: itself, or the one beside a .tif or .png."""
+    path = Path(output)
+    return str(path.with_suffix(".zarr")) if path.suffix.lower() in (".tif", ".tiff", ".png") else output
+
+
+def check_export(output: str, source: str, overwrite: bool) -> None:
+    """Refuse an output that we cannot write, that is the source, or that would replace a file that is not our earlier export."""
+    path, suffix = Path(output.rstrip("/")), Path(output.rstrip("/")).suffix.lower()
+    if suffix not in (".zarr", ".tif", ".tiff", ".png"):
+        raise Refused(f"the output {output} ends in none of .zarr, .tif, .png")
+    if suffix == ".zarr":
+        return
+    beside = Path(zarr_beside(output))
+    here, there = beside.resolve(), Path(source).resolve()
+    if there in (path.resolve(), here, *here.parents) or here in there.parents:
+        raise Refused(f"the output {output} is made from {beside}, which would lie in or around the source {source}; choose another name")
+    if beside.exists() and not sibling(str(beside)).exists():
+        raise Refused(f"the output {output} is made from {beside}, which exists and was not made by tierscale; choose another name")
+    if path.exists() and not overwrite and not sibling(str(beside)).exists():
+        raise Refused(f"{output} exists and was not exported from {beside}; choose another name, or give --overwrite")
+
+
+def check_png(source: str, options: Options, max_memory: int | None) -> None:
+    """Refuse a PNG of what PNG cannot hold before anything is enlarged for it."""
+    selection = Selection(options.series, options.level, options.z, options.t)
+    with open_image(source, selection, max_memory) as image:
+        if image.dtype.name not in ("uint8", "uint16") or image.shape[0] > 4 or (image.colour == "channels" and image.shape[0] > 1):
+            raise Refused(f"PNG cannot hold {image.shape[0]} {image.colour} of {image.dtype.name}; name an output ending in .tif or .zarr")
+
+
+def export_to(output: str, file: str, compression: str, max_memory: int | None, bar: Any) -> None:
+    """Export a finished output by the suffix of `file`."""
+    from pipeline.export import export_png, export_tiff
+    from pipeline.facts import PhotoFacts
+
+    folder = Folder(output)
+    made = folder.plan()
+    if not finished(folder, made):
+        raise Refused(f"{output} is not finished; run the upscale command again first (tierscale status tells how far it is)")
+    facts = PhotoFacts.from_json(folder.read_json("facts.json"))
+    suffix = Path(file).suffix.lower()
+
+    def progress(done: int, total: int) -> None:
+        bar("export", done, total)
+
+    if suffix in (".tif", ".tiff"):
+        export_tiff(output, file, facts, colour=made.colour, alpha=made.alpha, compression=compression, progress=progress)  # type: ignore[arg-type]
+    elif suffix == ".png":
+        export_png(output, file, facts, colour=made.colour, alpha=made.alpha, max_bytes=max_memory or (4 << 30), progress=progress)  # type: ignore[arg-type]
+    else:
+        raise Refused(f"{file} ends in neither .tif nor .png")
