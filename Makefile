@@ -8,12 +8,12 @@ export TIERSCALE_SHARED ?= $(abspath ../shared)
 install: .venv/installed
 
 # torch goes first and alone: the pinned version is the CPU build where one is offered, and a torch that is
-# already there (VENV_FLAGS=--system-site-packages with a CUDA build) is kept, whatever the pin says.
+# already there (VENV_FLAGS=--system-site-packages with a CUDA build) is kept, whatever the pin says; torchvision follows it.
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV_FLAGS) .venv
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install -q $$(grep '^torch==' constraints.txt)
 	$(BIN)/python -c "import torch; print('torch==' + torch.__version__)" > .venv/constraints.txt
-	grep -v '^torch==' constraints.txt >> .venv/constraints.txt
+	grep -v -e '^torch==' -e '^torchvision==' constraints.txt >> .venv/constraints.txt
 	$(BIN)/python -m pip install -q -c .venv/constraints.txt -e ".[demo,test,train,community]"
 	touch $@
 

@@ -53,7 +53,7 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_jso
             try:
                 summary = run.carry_out()
                 if output != target:
-                    export_to(target, output, "deflate", given["max_memory"], draining.watched(bar))
+                    export_to(target, output, "deflate", given["max_memory"], draining.watched(bar), overwrite)
                     summary["files"]["export"] = str(Path(output).resolve())
             except Interrupted:
                 text = f"stopped with {run.written} shards written; the same command again goes on from here"
@@ -101,6 +101,8 @@ def plan(source: str, output: str, overwrite: bool, keep_source: bool, curve: st
     check_picture(curve)
     request = Request(source, zarr_beside(output), to_options(given), given["max_memory"], overwrite)
     check_source(source)
+    if output.lower().endswith(".png"):
+        check_png(source, request.options, given["max_memory"])
     where = "none" if given["ray_address"] == "local" else given["ray_address"]
     with session(where, given["layout"], given["device"], given["workers"]) as pool, Bar() as bar:
         _, summary = plan_only(request, pool, bar)
@@ -160,14 +162,15 @@ def status(output: str, as_json: bool, debug: bool) -> None:
 @click.argument("file")
 @click.option("--compression", type=click.Choice(["deflate", "zstd", "lzw", "jpeg", "none"]), default="deflate", show_default=True)
 @click.option("--max-memory", type=BytesType())
+@click.option("--overwrite", is_flag=True, help="Replace a file that was not exported from OUTPUT.")
 @answering
-def export(output: str, file: str, compression: str, max_memory: int | None, as_json: bool, debug: bool) -> None:
+def export(output: str, file: str, compression: str, max_memory: int | None, overwrite: bool, as_json: bool, debug: bool) -> None:
     """Write OUTPUT.zarr as FILE.tif (tiled, pyramidal, BigTIFF when needed) or FILE.png, with all photo facts."""
     from jobs.progress import Bar
 
     with Draining() as draining, Bar() as bar:
         try:
-            export_to(output, file, compression, max_memory, draining.watched(bar))
+            export_to(output, file, compression, max_memory, draining.watched(bar), overwrite)
         except Interrupted:
             raise draining.end(as_json, {"output": file}, f"stopped; {file} is not written, give the same command again") from None
     size = os.path.getsize(file)
@@ -241,6 +244,7 @@ def evaluate(folder: str, as_json: bool, debug: bool, **given: Any) -> None:
     found = evaluate_folder(folder, options)
     emit(as_json, found, tell_evaluation(found))
     if found["status"] == "failed":
+        print(f"tierscale: {found['error']}", file=sys.stderr, flush=True)
         raise Ended(1)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from pipeline.errors import Damaged, Interrupted, Refused
+from pipeline.store import storage_failure
 
 CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -95,6 +96,9 @@ def run_command(command: click.Command, given: list[str]) -> None:
         fail("stopped; the same command again goes on from what is done", 130, as_json, debug)
     except Damaged as error:
         fail(str(error), 1, as_json, debug)
+    except OSError as error:
+        failure = storage_failure(str(error.filename or "a file"), error)
+        fail(str(failure), 2 if isinstance(failure, Refused) else 1, as_json, debug)
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         fail(f"{type(error).__name__}: {text}; --debug shows where", 1, as_json, debug)

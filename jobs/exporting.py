@@ -7,8 +7,11 @@ from jobs.check import finished
 from pipeline.errors import Refused
 from pipeline.images import Selection, open_image
 from pipeline.plan import Options
-from pipeline.receipts import Folder
+from pipeline.receipts import Folder, write_json
 from pipeline.store import sibling
+
+# In the folder beside an output: the files exported from it, and how they were left.
+EXPORTS = "exports.json"
 
 
 def zarr_beside(output: str) -> str:
@@ -30,8 +33,23 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
         raise Refused(f"the output {output} is made from {beside}, which would lie in or around the source {source}; choose another name")
     if beside.exists() and not sibling(str(beside)).exists():
         raise Refused(f"the output {output} is made from {beside}, which exists and was not made by tierscale; choose another name")
-    if path.exists() and not overwrite and not sibling(str(beside)).exists():
-        raise Refused(f"{output} exists and was not exported from {beside}; choose another name, or give --overwrite")
+    check_place(str(beside), output, overwrite)
+
+
+def check_place(output: str, file: str, overwrite: bool) -> None:
+    """Refuse a file within an output, and one that is there and was not exported from it."""
+    path, folder = Path(file), Folder(output)
+    for taken in (output, str(folder.path)):
+        if "://" not in taken and Path(taken).resolve() in path.resolve().parents:
+            raise Refused(f"{file} lies in {taken}, which holds nothing but what tierscale keeps there; choose another place")
+    if path.exists() and not overwrite and _identity(path) != (folder.read_json(EXPORTS) or {}).get(str(path.resolve())):
+        raise Refused(f"{file} exists and is not as it was exported from {output}; choose another name, or give --overwrite")
+
+
+def _identity(path: Path) -> list[int]:
+    """What tells whether a file is still the one that was written."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
 
 
 def check_png(source: str, options: Options, max_memory: int | None) -> None:
@@ -42,8 +60,8 @@ def check_png(source: str, options: Options, max_memory: int | None) -> None:
             raise Refused(f"PNG cannot hold {image.shape[0]} {image.colour} of {image.dtype.name}; name an output ending in .tif or .zarr")
 
 
-def export_to(output: str, file: str, compression: str, max_memory: int | None, bar: Any) -> None:
-    """Export a finished output by the suffix of `file`."""
+def export_to(output: str, file: str, compression: str, max_memory: int | None, bar: Any, overwrite: bool = False) -> None:
+    """Export a finished output by the suffix of `file`, and remember that the file is ours."""
     from pipeline.export import export_png, export_tiff
     from pipeline.facts import PhotoFacts
 
@@ -51,6 +69,7 @@ def export_to(output: str, file: str, compression: str, max_memory: int | None, 
     made = folder.plan()
     if not finished(folder, made):
         raise Refused(f"{output} is not finished; run the upscale command again first (tierscale status tells how far it is)")
+    check_place(output, file, overwrite)
     facts = PhotoFacts.from_json(folder.read_json("facts.json"))
     suffix = Path(file).suffix.lower()
 
@@ -63,3 +82,5 @@ def export_to(output: str, file: str, compression: str, max_memory: int | None, 
         export_png(output, file, facts, colour=made.colour, alpha=made.alpha, max_bytes=max_memory or (4 << 30), progress=progress)  # type: ignore[arg-type]
     else:
         raise Refused(f"{file} ends in neither .tif nor .png")
+    written = {**(folder.read_json(EXPORTS) or {}), str(Path(file).resolve()): _identity(Path(file))}
+    write_json(folder.path / EXPORTS, written)

@@ -131,11 +131,14 @@ def answering(command: Callable[..., Any]) -> Callable[..., Any]:
 def to_options(given: dict[str, Any]) -> Options:
     """What the shared options ask for. Refused: a value that cannot be."""
     tiers = given["tiers"]
-    implied = (name for name, option in IMPLIED.items() if given.get(option) is not None)
+    implied = [name for name, option in IMPLIED.items() if given.get(option) is not None]
+    other = next((name for name in implied if given["policy"] not in (None, name)), None)
+    if other is not None:
+        raise Refused(f"--{IMPLIED[other]} is for --policy {other} and would be ignored by {given['policy']}; leave one of the two out")
     return Options(
         scale=given["scale"],
         tiers=None if tiers is None else tuple(part.strip() for part in tiers.split(",") if part.strip()),
-        policy=given["policy"] or next(implied, "adaptive"),
+        policy=given["policy"] or next(iter(implied), "adaptive"),
         budget=given["budget"],
         threshold=given["threshold"],
         tile=given["tile"],

@@ -30,6 +30,7 @@ from pipeline.manifest import Manifest, Row
 from pipeline.places import joined, place
 from pipeline.plan import Options
 from pipeline.pool import Pool
+from pipeline.prepare import load_tiers
 from pipeline.receipts import write_bytes
 from pipeline.run import Request, Run
 from pipeline.store import storage_failure
@@ -113,12 +114,23 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
             taken[output] = number
             asked = (row.scale, row.tiers, row.policy, row.budget, row.threshold)
             if asked not in images:
-                images[asked] = replace(row.options(job.image), pooled=job.image.policy == "budget" and asked[2:] == (None, None, None))
+                images[asked] = _checked(
+                    number, replace(row.options(job.image), pooled=job.image.policy == "budget" and asked[2:] == (None,) * 3)
+                )
             request = Request(row.source, output, images[asked], job.max_memory, job.overwrite)
             found.append((-(row.priority or 0.0), number, request))
         except (Refused, ValueError, OSError) as error:
             results[number] = _row(number, row.source, row.output, "failed", error=str(error))
     return [(number, request) for _, number, request in sorted(found, key=lambda entry: entry[:2])]
+
+
+def _checked(number: int, options: Options) -> Options:
+    """Options of a row whose tiers there are at their scale. Refused: some are not."""
+    try:
+        load_tiers(options.tier_labels, options.scale)
+    except Refused as error:
+        raise Refused(f"row {number}, column tiers: {error}") from error
+    return options
 
 
 def _output(row: Row, root: str | None, base: Path) -> str:
@@ -156,10 +168,11 @@ def _run_all(todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, results: d
             if watch:
                 watch.finished(number)
 
-    bar("images", 0, len(todo))
-    for number, result in over(left, pool.width + 1, stop, one):
+    before = len(todo) - len(left)
+    bar("images", before, len(todo))
+    for done, (number, result) in enumerate(over(left, pool.width + 1, stop, one), start=1):
         results[number] = result
-        bar("images", len(results), len(todo))
+        bar("images", before + done, len(todo))
 
 
 def _one(number: int, request: Request, run: Run) -> dict[str, Any]:
@@ -239,6 +252,7 @@ def command(
     where = given["ray_address"]
     if where == "local" and os.environ.get("RAY_ADDRESS"):
         where = "auto"  # submitted to a running cluster: that is where the work belongs
+    manifest = Manifest.read(manifest_path)
     path = results or (joined(output_root, "results.parquet") if output_root else None)
     if path is not None:
         try:
@@ -247,7 +261,6 @@ def command(
             raise storage_failure(path, error) from error
     job = JobOptions(to_options(given), output_root, where, given["layout"], given["workers"], given["max_memory"], overwrite)
     job = replace(job, output_bounds=os.getcwd(), source_roots=source_roots)
-    manifest = Manifest.read(manifest_path)
     with Draining() as draining:
         table = upscale_dataset(manifest, job, draining)
         if path is not None:

@@ -85,7 +85,8 @@ class Adadsr(nn.Module):
 
 
 class AdadsrUpscaler:
-    """AdaDSR as an upscaler: a block is computed where the depth goes beyond it, and nowhere else but in the rest of the same cells.
+    """AdaDSR (equation 4) as an upscaler: a block is computed where the depth goes beyond it, and nowhere else but in the rest of the
+    same cells. Windows (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, s * h, s * w), not clipped.
 
     The knob is the budget of depth, in blocks, which the predictor is given; the depths follow it but do not obey it, and a budget above
     the number of blocks deepens them further. At effort 1 every block runs everywhere and the predictor rests. given: "depth", the budget.

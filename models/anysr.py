@@ -38,7 +38,7 @@ def width_by_scale(encoder: str, scale: Fraction) -> float:
 
 
 class AnySr(nn.Module):
-    """The network in a form that can be trained.
+    """The network (section 3) in a form that can be trained.
 
     encoder: of ENCODERS; head: of HEADS; the arguments are those of their constructors, but for the head's features.
     """
@@ -68,7 +68,8 @@ class AnySr(nn.Module):
 
 
 class AnySrUpscaler:
-    """AnySR as an upscaler of any scale; each window (3, h, w) is an image of its own, since its means and attention are over all of it.
+    """AnySR (arXiv 2407.04241, section 3) as an upscaler of any scale: windows (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, H, W), not
+    clipped. Each window is an image of its own, since its means and attention are over all of it.
 
     The knob is the width, the share of hidden channels; effort is the encoder's cost at that width as a share of its full cost, and full
     effort is full width. The head's cost does not shrink: SRNO's at scale 4 is eleven times that of a full EDSR encoder of 16 blocks.

@@ -25,8 +25,8 @@ from models.weights import Blueprint, Checkpoint, fill, told
 
 
 class ApeUpscaler:
-    """APE as an upscaler: a window, or a cell of it, leaves where the regressor says at least the threshold, and no layer behind is
-    computed for it.
+    """APE (section 3.2) as an upscaler: a window, or a cell of it, leaves where the regressor says at least the threshold, and no layer
+    behind is computed for it. Windows (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, s * h, s * w), not clipped.
 
     The knob is that threshold, -1 and more: the higher, the later they leave. At effort 1 the whole network runs and the regressor
     rests. given: "threshold". Upscaled.choice: the exit of each window, counted from 0, (N,) int64, or of each pixel's cell,

@@ -6,7 +6,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from models.efforts import Efforts
+from models.efforts import Efforts, check_effort
 from models.resample import multiply_adds, reach, resample
 from models.upscaler import LARGE, Placement, Upscaled, hr_length
 
@@ -21,6 +21,7 @@ class Bicubic:
     efforts: Efforts | None = None
 
     def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+        check_effort(effort)
         pixels = resample(windows, place, "bicubic")
         channels, height, width = windows.shape[1:]
         spent = multiply_adds(channels, height, width, pixels.shape[2], pixels.shape[3], "bicubic")

@@ -46,7 +46,7 @@ class Classifier(nn.Module):
 
 
 class ClassSr(nn.Module):
-    """The network in a form that can be trained.
+    """The network (section 3.1) in a form that can be trained.
 
     branch: of BRANCHES; branches: arguments of each branch's constructor, two or more, from light to heavy.
     """

@@ -34,7 +34,8 @@ ENOUGH = 2e8
 
 
 class ClassSrUpscaler:
-    """A decision and one branch for each tile of 32 input pixels; windows (N, 3, h, w), 0..1.
+    """ClassSR (arXiv 2103.04039, section 3.1) as an upscaler: a decision and one branch for each tile of 32 input pixels. Windows
+    (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, s * h, s * w), not clipped.
 
     Knob "bias": added to a class's logit once for each lighter one; 0 decides as published, a large one sends all through the heaviest.
     Upscaled.choice is the class at each input pixel, (N, h, w), uint8; NONE where no whole tile lies in the window. Such pixels are

@@ -55,6 +55,10 @@ def convert(path: Path, method: str, config: Mapping[str, Any] | None = None) ->
         return PUBLISHED[method](tensors, given, (float(red), float(green), float(blue)))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the configuration {given} is none of {method} ({error!r}); give its constructor arguments") from error
+    except ValueError as error:
+        if "invalid literal" not in str(error) and "could not convert" not in str(error):
+            raise
+        raise ValueError(f"the configuration {given} is none of {method} ({error}); give its constructor arguments") from error
 
 
 def read_official(path: Path) -> Any:
@@ -72,7 +76,8 @@ def read_official(path: Path) -> Any:
         reason = f"it holds a {named.group(1)}" if named else "it is damaged, or no file of torch"
         raise ValueError(f"{path} cannot be read as plain tensors: {reason}, and more is not read, because unpickling runs code") from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read ({str(error).splitlines()[0]}); it is damaged, or no checkpoint of torch") from error
+        reason = next(iter(str(error).splitlines()), "it ends too soon")
+        raise ValueError(f"{path} cannot be read ({reason}); it is damaged, or no checkpoint of torch") from error
 
 
 def weights_in(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -29,7 +29,7 @@ ENCODERS: dict[str, type[Encoder]] = {"carn": carn.Carn, "fsrcnn": fsrcnn.Fsrcnn
 
 
 class Pcsr(nn.Module):
-    """The network in a form that can be trained.
+    """The network (section 3) in a form that can be trained.
 
     encoder: of ENCODERS; encoder_arguments: of its constructor. samplers: widths of the hidden layers of each sampler, two or more
     samplers from light to heavy; classifier: those of the classifier.
@@ -62,7 +62,8 @@ class Pcsr(nn.Module):
 
 
 class PcsrUpscaler:
-    """PCSR as an upscaler of any scale: pixels are made by the sampler that is chosen for each, and by no other.
+    """PCSR (arXiv 2407.21448, section 3) as an upscaler of any scale: pixels are made by the sampler that is chosen for each, and by no
+    other. Windows (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, H, W), not clipped.
 
     The knob is the paper's k: each probability is divided by its sampler's cost to the power k, then the largest wins; a larger k
     makes more pixels light. At effort 1 the heaviest sampler makes all pixels and the classifier rests. given: "k"; or "threshold",

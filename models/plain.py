@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models import resample
 from models.cost import blank, executed
-from models.efforts import Efforts
+from models.efforts import Efforts, check_effort
 from models.fused import settle
 from models.stages import Staged
 from models.stream import RowNetwork, bands, run
@@ -77,6 +77,7 @@ class PlainUpscaler:
 
     def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
         check_windows(windows, place, self.scale)
+        check_effort(effort)
         pixels = self._enlarge(windows, streamed=windows.device.type == "cpu")
         spent = self.count(windows.shape[2], windows.shape[3], windows.device.type == "cpu")
         return Upscaled(pixels, torch.full((len(windows),), float(spent), dtype=torch.float64))

@@ -46,9 +46,10 @@ def _refuse_nonfinite(pixels: np.ndarray, mask: np.ndarray | None, top: int, lef
     bad = ~np.isfinite(pixels) if mask is None else ~np.isfinite(pixels) & ~mask
     if bad.any():
         channel, row, column = (int(n) for n in np.argwhere(bad)[0])
+        value = pixels[channel, row, column]
         raise Refused(
-            f"the value at row {top + row}, column {left + column}, channel {channel} is {pixels[channel, row, column]}, and no network "
-            "can enlarge that; say which value stands for missing data (--nodata nan) or mend the source"
+            f"the value at row {top + row}, column {left + column}, channel {channel} is {value}, and no network can enlarge that; "
+            f"give --nodata {value} if it stands for missing data, or mend the source"
         )
 
 

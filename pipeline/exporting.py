@@ -49,7 +49,7 @@ def finished(out: str) -> Iterator[str]:
             raise storage_failure(out, error) from error
         raise Damaged(f"{out}: it cannot be written ({one_line(error)}); free space or choose another place") from error
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it may never have come to be
             os.remove(temporary)
 
 

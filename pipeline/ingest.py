@@ -20,14 +20,15 @@ Progress = Callable[[int, int], None]
 CHUNK = 512
 
 
-def ingest(source: Source, path: str, *, chunk: int = CHUNK, progress: Progress | None = None) -> None:
+def ingest(source: Source, path: str, *, chunk: int = CHUNK, progress: Progress | None = None, replaceable: bool = False) -> None:
     """Write `source` as a zarr v3 array (channels, y, x) of chunks (channels, chunk, chunk), from which open_image gives the same source.
 
     `complete` is written last: a copy without it was interrupted, and is made again here. A complete copy of the same source
-    is left as it is. Anything else at `path` is refused. progress: called with (rows of chunks done, all).
+    is left as it is. Anything else at `path` is refused, but for a copy of another source where that is `replaceable`. progress: called
+    with (rows of chunks done, all).
     """
     total = -(-source.shape[1] // chunk)
-    if already(source, path):
+    if already(source, path, replaceable):
         if progress:
             progress(total, total)
         return
@@ -86,8 +87,9 @@ def described(source: Source) -> dict[str, Any]:
     }
 
 
-def already(source: Source, path: str) -> bool:
-    """Whether `path` holds a complete copy of this source. Clears away what an interrupted ingest left; refuses to touch anything else."""
+def already(source: Source, path: str, replaceable: bool) -> bool:
+    """Whether `path` holds a complete copy of this source. Clears away what an interrupted ingest left, and a copy of another source if
+    that is `replaceable`; refuses to touch anything else."""
     where = place(path)
     if not taken(where) or (where.is_dir() and not next(iter(where.iterdir()), None)):
         return False
@@ -100,6 +102,8 @@ def already(source: Source, path: str) -> bool:
         raise Refused(f"{path}: it exists and is no copy made by tierscale; choose another place")
     if kept.get("complete") and kept.get("identity") == source.identity:
         return True
+    if kept.get("complete") and not replaceable:
+        raise Refused(f"{path}: it is a copy of another image, or of this one before it changed; remove it, or choose another place")
     remove_tree(where)
     return False
 

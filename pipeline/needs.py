@@ -86,7 +86,7 @@ def check_disk(plan: Plan, output: str) -> None:
     free = shutil.disk_usage(folder).free + bytes_at(output)
     if free < disk(plan) / 5:
         raise Refused(
-            f"the output needs about {disk(plan) / 2**30:.2f} GiB, and {folder} has {free / 2**30:.2f} GiB free; choose another place"
+            f"the output needs about {disk(plan) / 2**20:,.1f} MiB, and {folder} has {free / 2**20:,.1f} MiB free; choose another place"
         )
 
 

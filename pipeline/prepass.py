@@ -9,6 +9,7 @@ import numpy as np
 from pipeline import automatic, prepare
 from pipeline.choosing import Clock, Time
 from pipeline.difficulty import SCOUT_ROWS, blocks
+from pipeline.errors import Refused
 from pipeline.flight import Progress, each
 from pipeline.found import Found
 from pipeline.grid import Rect, Span
@@ -29,7 +30,10 @@ class Prepass:
 
     def look(self, draft: Plan, found: Found, asked: tuple[float, float] | None) -> tuple[Plan, np.ndarray]:
         """The plan with levels and whole-image values, and the scores to route it by (tiles, tiers). asked: range of values, or None."""
-        levels = prepare.levels(draft, asked, found.nodata, lambda rows: self._measure(draft, rows, found))
+        try:
+            levels = prepare.levels(draft, asked, found.nodata, lambda rows: self._measure(draft, rows, found))
+        except Refused as error:
+            raise Refused(f"{found.uri}: {error}") from error
         scored = replace(draft, levels=levels)
         scores = self._score(scored)
         return replace(scored, given=automatic.given(scored, lambda *asked: self._look(scored, *asked))), scores

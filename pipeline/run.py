@@ -141,8 +141,8 @@ class Run:
 
     def _new_plan(self, draft: Plan, facts: Found) -> Plan:
         """A plan with the pre-pass done, stored; an output that it overwrites stays until nothing can refuse the plan any more."""
+        needs.check_disk(draft, self.request.output)
         plan, found = self.prepass(draft, facts, self.folder.path)
-        needs.check_disk(plan, self.request.output)
         store.remove(self.request.output, keep=("lease.json", "source.zarr") if facts.needs_ingest else ("lease.json",))
         report.write_tiles(self.folder.path, plan, found)
         write_json(self.folder.path / "facts.json", facts.hr_facts.to_json())

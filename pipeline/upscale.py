@@ -17,6 +17,7 @@ from pipeline import automatic, choosing, difficulty, prepare
 from pipeline.errors import Refused
 from pipeline.grid import Rect, Span
 from pipeline.images import open_array
+from pipeline.manifest import parse_scale
 from pipeline.plan import Options, Plan
 from pipeline.pool import device_here
 from pipeline.shard import Device, Read, enlarge, finish, read_input
@@ -38,7 +39,7 @@ def upscale_array(
     array: Any,
     scale: float | str | Fraction = 4,
     *,
-    tiers: list[str] | tuple[str, ...] | None = None,
+    tiers: str | list[str] | tuple[str, ...] | None = None,
     policy: str = "adaptive",
     budget: float | None = None,
     threshold: float | None = None,
@@ -49,13 +50,18 @@ def upscale_array(
     """Enlarge a numpy, dask or zarr array; the result is a numpy array of the same axes and type.
 
     array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are always "yx". Three channels are taken
-    as RGB and four as RGBA. policy: as of the command; a budget alone implies "budget". Refused (a ValueError): what cannot work.
+    as RGB and four as RGBA. tiers: names from cheap to dear, or one text with commas. policy: as of the command; a budget alone implies
+    "budget". Refused (a ValueError): what cannot work.
     """
+    if not hasattr(array, "shape"):
+        array = np.asarray(array)
+    if isinstance(tiers, str):
+        tiers = [part.strip() for part in tiers.split(",")]
     axes = "yx" if np.ndim(array) == 2 else axes
     if axes not in AXES:
         raise Refused(f"axes {axes!r} are not known; choose one of {', '.join(AXES)}")
     options = Options(
-        scale=Fraction(str(scale)),
+        scale=parse_scale(str(scale)),
         tiers=None if tiers is None else tuple(tiers),
         policy="budget" if budget is not None and policy == "adaptive" else policy,
         budget=budget,

@@ -51,7 +51,7 @@ class Worker:
         """Bring a source that cannot be read by windows into a zarr array at `path`; seconds taken."""
         began = time.perf_counter()
         with open_image(uri, selection, max_bytes) as source:
-            ingest(source, path)
+            ingest(source, path, replaceable=True)
         return time.perf_counter() - began
 
     def measure(self, plan: Plan, rows: Span, nodata: float | None) -> tuple[float, float]:

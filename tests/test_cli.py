@@ -12,6 +12,7 @@ import tifffile
 import zarr
 from PIL import Image
 
+import models
 from pipeline.errors import Refused
 from pipeline.plan import Options
 from pipeline.receipts import Folder
@@ -63,6 +64,7 @@ def check(found, code, *words):
         (("--max-memory", "100M"), 2, ("GiB", "--max-memory")),
         (("--max-memory", "lots"), 2, ("'lots'",)),
         (("--device", "cuda"), 2, ("CUDA",)),
+        (("--policy", "dearest", "--budget", "0.5"), 2, ("--budget", "dearest", "ignored")),
         (("--no-such-option",), 2, ("--no-such-option",)),
     ],
 )
@@ -320,12 +322,46 @@ def test_evaluate_lists_what_fails_and_goes_on(capsys, image, tmp_path):
     command = ("evaluate", "--hr", tmp_path, "--tiers", "bicubic", "--scale", "4")
     code, out, err = tierscale(capsys, *command, "--json")
     found = json.loads(out)
-    assert (code, found["status"]) == (1, "failed") and "2 of 3 images failed" in found["error"] and err == ""
+    assert (code, found["status"]) == (1, "failed") and "2 of 3 images failed" in found["error"]
+    assert err == "tierscale: 2 of 3 images failed\n"
     broken, good, small = found["images"]
     assert "a broken.png" in broken["error"] and broken["psnr"] is None and small["psnr"] is None and "0x0" in small["error"]
     assert good["error"] is None and found["mean"]["psnr"] == good["psnr"] > 0
     code, out, _ = tierscale(capsys, *command)
     assert code == 1 and "a broken.png" in out and "failed: " in out
+
+
+def test_no_file_of_the_users_is_replaced_by_an_export(capsys, image, tmp_path):
+    output, letter, mine = tmp_path / "a.zarr", tmp_path / "letter.tif", tmp_path / "a.tif"
+    before = image.read_bytes()
+    assert tierscale(capsys, "upscale", image, output, *FAST)[0] == 0
+    letter.write_text("dear")
+    mine.write_text("mine")
+    for file in (image, letter):
+        check(tierscale(capsys, "export", output, file), 2, file.name, "--overwrite")
+    check(tierscale(capsys, "upscale", image, mine, *FAST), 2, "a.tif", "--overwrite")
+    check(tierscale(capsys, "export", output, output / "b.tif"), 2, "b.tif", "lies in")
+    assert (image.read_bytes(), letter.read_text(), mine.read_text()) == (before, "dear", "mine")
+    for _ in range(2):  # what it wrote itself it may write again
+        assert tierscale(capsys, "export", output, tmp_path / "made.tif")[0] == 0
+    assert tierscale(capsys, "export", output, letter, "--overwrite")[0] == 0
+
+
+def test_what_cannot_be_read_or_written_is_one_sentence_in_every_command(capsys, image, tmp_path):
+    lost = tmp_path / "none" / "x.safetensors"
+    weights = Path(models.__file__).parent / "zoo" / "fsrcnn-x4.safetensors"
+    check(tierscale(capsys, "plan", image, tmp_path / "b.zarr", "--curve", image / "c.png", "--ray", "none"), 1, "c.png")
+    check(tierscale(capsys, "models", "convert", weights, "--method", "fsrcnn", "-o", lost), 2)
+    (tmp_path / "empty.pth").touch()
+    check(
+        tierscale(capsys, "models", "convert", tmp_path / "empty.pth", "--method", "edsr", "-o", tmp_path / "x.safetensors"), 2, "empty.pth"
+    )
+
+
+def test_values_that_no_network_takes_name_the_image_and_the_value(capsys, tmp_path):
+    np.save(tmp_path / "i.npy", np.where(np.eye(20, dtype=bool), np.inf, 0.5).astype(np.float32))
+    check(tierscale(capsys, "upscale", tmp_path / "i.npy", tmp_path / "out.zarr", *FAST), 2, "i.npy", "--nodata inf")
+    assert tierscale(capsys, "upscale", tmp_path / "i.npy", tmp_path / "out.zarr", *FAST, "--nodata", "inf")[0] == 0
 
 
 def test_the_command_starts_quickly_and_knows_its_version():

@@ -60,12 +60,17 @@ def test_rows_that_cannot_be_name_their_number(images):
     (images / "m.jsonl").write_text(
         "\n".join(
             json.dumps(row)
-            for row in [{"source": str(images / "in/a.png")}, {"source": "x", "scale": "-1"}, {"source": str(images / "none.png")}]
+            for row in [
+                {"source": str(images / "in/a.png")},
+                {"source": "x", "scale": "-1"},
+                {"source": str(images / "none.png")},
+                {"source": "x", "tiers": "bicubic,nosuch"},
+            ]
         )
     )
     rows = upscale_dataset(Manifest.read(images / "m.jsonl"), job(images)).to_pylist()
-    assert [row["status"] for row in rows] == ["done", "failed", "failed"]
-    assert rows[1]["error"].startswith("row 2, column scale")
+    assert [row["status"] for row in rows] == ["done", "failed", "failed", "failed"]
+    assert rows[1]["error"].startswith("row 2, column scale") and rows[3]["error"].startswith("row 4, column tiers: there is no")
 
 
 def test_lines_that_are_no_rows_are_listed_and_the_others_go_on(images):

@@ -858,7 +858,11 @@ def test_an_ingest_of_something_else_or_over_something_else(tmp_path):
     copy = str(tmp_path / "copy.zarr")
     with open_image(tmp_path / "a.png") as first, open_image(tmp_path / "b.png") as second:
         ingest(first, copy)
-        ingest(second, copy)
+        with pytest.raises(Refused, match="copy of another image"):
+            ingest(second, copy)
+        with open_image(copy) as kept:
+            np.testing.assert_array_equal(whole(kept), whole(first))
+        ingest(second, copy, replaceable=True)
         with open_image(copy) as again:
             np.testing.assert_array_equal(whole(again), whole(second))
         zarr.create_array(str(tmp_path / "foreign.zarr"), shape=(4,), dtype="u1")

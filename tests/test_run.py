@@ -17,6 +17,7 @@ from PIL import Image
 from jobs.check import status_of
 from jobs.cli import main
 from pipeline import store
+from pipeline.errors import Refused
 from pipeline.plan import Options, Plan
 from pipeline.pool import LocalPool
 from pipeline.receipts import Folder, pixels_sha256
@@ -146,6 +147,12 @@ def test_an_output_is_handed_out_as_a_dask_array_and_taken_as_one(made):
     lazy = store.as_dask(str(made), 1)
     assert lazy.shape == (3, 600, 680)
     np.testing.assert_array_equal(upscale_array(lazy[:, :50, :60], 2, tiers=["bicubic"]).shape, (3, 100, 120))
+    assert upscale_array(np.zeros((9, 8), np.uint8), tiers="bicubic, fsrcnn-x4").shape == (36, 32)
+    with pytest.raises(Refused, match="int64"):
+        upscale_array([[0, 1], [2, 3]])
+    for scale in (float("nan"), "one", 0):
+        with pytest.raises(Refused, match="scale"):
+            upscale_array(np.zeros((9, 8), np.uint8), scale)
 
 
 def test_status_tells_how_far(made):
