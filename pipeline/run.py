@@ -310,6 +310,7 @@ class Run:
             tiles.update(receipt.tiles)
             cost += receipt.cost
         total = len(shard_keys(plan)) if plan else 0
+        seconds = {**self.seconds, "total": self.seconds["total"] or time.perf_counter() - self.began}
         folder = self.folder.path
         files = {
             name: str(folder / file) for name, file in (("preview", "preview.png"), ("routing", "routing.png"), ("tiles", "tiles.parquet"))
@@ -324,7 +325,7 @@ class Run:
             "tiles": dict(tiles),
             "cost": cost,
             "cost_share": cost / dearest_cost(plan) if plan and cost else None,
-            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "shards": {"total": total, "done_before": self.done_before, "written": self.written},
             "files": files,
             "notes": self.notes,
@@ -352,6 +353,7 @@ def plan_only(request: Request, pool: Pool, progress: Progress = silent) -> tupl
             plan, found = run.prepass(draft, facts, Path(folder))
     else:
         found = report.read_scores(run.folder.path, len(plan.tiers))
+        run.done_before = sum(1 for _ in run.folder.receipts(plan.digest))
     run.plan = plan
     run.notes.extend(facts.notes)
     run.seconds["total"] = time.perf_counter() - run.began
