@@ -120,10 +120,12 @@ def _enlarge_alike(
         milliseconds = (time.perf_counter() - began) * 1000 / len(now)
         for (work, _), enlarged, cost in zip(now, pixels, costs, strict=True):
             kept = plan.grid.hr(work.keep).within(plan.grid.hr(work.window))
-            results[id(work)].append(np.ascontiguousarray(enlarged[(slice(None), *kept.slices)]))
+            part = enlarged[(slice(None), *kept.slices)]
+            # What is not kept goes with the window, unless it would stay for the sake of one window of many.
+            results[id(work)].append(part if batch == 1 else np.ascontiguousarray(part))
             spent[id(work)] += cost
             taken[id(work)] += milliseconds
-        del pixels, enlarged  # what is kept of them is less, and there is more to come
+        del pixels, enlarged, part
     made = []
     for work in works:
         merged = colour.merge(results.pop(id(work)), plan.colour)

@@ -138,7 +138,9 @@ def fade(grid: Grid, routes: np.ndarray, tile: Tile, level: int, blend: int) -> 
 
 
 def stitch(grid: Grid, routes: np.ndarray, shard: tuple[int, int], pieces: Sequence[Piece], channels: int, blend: int) -> np.ndarray:
-    """Put the pieces of a shard together: (channels, H, W) float32, not clipped."""
+    """Put the pieces of a shard together: (channels, H, W) float32, not clipped. A single piece is taken as it is, if it may be written."""
+    if len(pieces) == 1 and pieces[0].pixels.flags.writeable:
+        return pieces[0].pixels
     origin = grid.hr(grid.shard_core(shard))
     result = np.zeros((channels, origin.y.length, origin.x.length), np.float32)
     for piece in pieces:
