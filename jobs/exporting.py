@@ -42,6 +42,8 @@ def check_place(output: str, file: str, overwrite: bool) -> None:
     for taken in (output, str(folder.path)):
         if "://" not in taken and Path(taken).resolve() in path.resolve().parents:
             raise Refused(f"{file} lies in {taken}, which holds nothing but what tierscale keeps there; choose another place")
+    if path.is_dir():
+        raise Refused(f"{file}: it is a folder; name a file in it")
     if path.exists() and not overwrite and _identity(path) != (folder.read_json(EXPORTS) or {}).get(str(path.resolve())):
         raise Refused(f"{file} exists and is not as it was exported from {output}; choose another name, or give --overwrite")
 
