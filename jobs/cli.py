@@ -44,8 +44,7 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, as_jso
     check_export(output, source, overwrite)
     request = Request(source, target, to_options(given), given["max_memory"], overwrite, keep_source)
     check_source(source)
-    if output.lower().endswith(".png"):
-        check_png(source, request.options, given["max_memory"])
+    check_png(output, source, request.options, given["max_memory"])
     with Draining() as draining, session(given["ray_address"], given["layout"], given["device"], given["workers"]) as pool:
         draining.arm()
         with Bar() as bar:
@@ -101,8 +100,7 @@ def plan(source: str, output: str, overwrite: bool, keep_source: bool, curve: st
     check_picture(curve)
     request = Request(source, zarr_beside(output), to_options(given), given["max_memory"], overwrite)
     check_source(source)
-    if output.lower().endswith(".png"):
-        check_png(source, request.options, given["max_memory"])
+    check_png(output, source, request.options, given["max_memory"])
     where = "none" if given["ray_address"] == "local" else given["ray_address"]
     with session(where, given["layout"], given["device"], given["workers"]) as pool, Bar() as bar:
         _, summary = plan_only(request, pool, bar)

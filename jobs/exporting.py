@@ -54,8 +54,10 @@ def _identity(path: Path) -> list[int]:
     return [found.st_size, found.st_mtime_ns]
 
 
-def check_png(source: str, options: Options, max_memory: int | None) -> None:
-    """Refuse a PNG of what PNG cannot hold before anything is enlarged for it."""
+def check_png(output: str, source: str, options: Options, max_memory: int | None) -> None:
+    """Refuse an output that is a PNG of what PNG cannot hold before anything is enlarged for it."""
+    if not output.lower().endswith(".png"):
+        return
     selection = Selection(options.series, options.level, options.z, options.t)
     with open_image(source, selection, max_memory) as image:
         if image.dtype.name not in ("uint8", "uint16") or image.shape[0] > 4 or (image.colour == "channels" and image.shape[0] > 1):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipeline.errors import Refused
-from pipeline.manifest import parse_scale
+from pipeline.manifest import parse_scale, parse_tiers
 from pipeline.plan import Options
 from pipeline.routing import POLICIES
 
@@ -137,7 +137,7 @@ def to_options(given: dict[str, Any]) -> Options:
         raise Refused(f"--{IMPLIED[other]} is for --policy {other} and would be ignored by {given['policy']}; leave one of the two out")
     return Options(
         scale=given["scale"],
-        tiers=None if tiers is None else tuple(part.strip() for part in tiers.split(",") if part.strip()),
+        tiers=None if tiers is None else parse_tiers(tiers),
         policy=given["policy"] or next(iter(implied), "adaptive"),
         budget=given["budget"],
         threshold=given["threshold"],

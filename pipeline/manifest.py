@@ -39,7 +39,7 @@ class Row:
         if self.scale is not None:
             own["scale"] = parse_scale(self.scale)
         if self.tiers is not None:
-            own["tiers"] = tuple(part.strip() for part in self.tiers.split(",") if part.strip())
+            own["tiers"] = parse_tiers(self.tiers)
         for name in ("policy", "budget", "threshold"):
             if getattr(self, name) is not None:
                 own[name] = getattr(self, name)
@@ -62,6 +62,11 @@ def parse_scale(text: str) -> Fraction:
         with contextlib.suppress(ValueError, ZeroDivisionError):
             return Fraction(plain)
     raise Refused(f"a scale {text!r} is neither a number nor a fraction; write 4, 2.7 or 5/2")
+
+
+def parse_tiers(text: str) -> tuple[str, ...]:
+    """Names of tiers that are written with commas between them."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 @dataclass(frozen=True)

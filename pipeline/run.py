@@ -356,7 +356,6 @@ def plan_only(request: Request, pool: Pool, progress: Progress = silent) -> tupl
         run.done_before = sum(1 for _ in run.folder.receipts(plan.digest))
     run.plan = plan
     run.notes.extend(facts.notes)
-    run.seconds["total"] = time.perf_counter() - run.began
     predicted: dict[str, Any] = {"lost": None, "curve": None}
     if plan.scores == "scout" and plan.routes is not None:
         predicted = {"lost": choosing.lost(plan, found, plan.routes), "curve": choosing.curve(plan, found, SHARES)}

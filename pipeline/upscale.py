@@ -17,7 +17,7 @@ from pipeline import automatic, choosing, difficulty, prepare
 from pipeline.errors import Refused
 from pipeline.grid import Rect, Span
 from pipeline.images import open_array
-from pipeline.manifest import parse_scale
+from pipeline.manifest import parse_scale, parse_tiers
 from pipeline.plan import Options, Plan
 from pipeline.pool import device_here
 from pipeline.shard import Device, Read, enlarge, finish, read_input
@@ -56,7 +56,7 @@ def upscale_array(
     if not hasattr(array, "shape"):
         array = np.asarray(array)
     if isinstance(tiers, str):
-        tiers = [part.strip() for part in tiers.split(",")]
+        tiers = parse_tiers(tiers)
     axes = "yx" if np.ndim(array) == 2 else axes
     if axes not in AXES:
         raise Refused(f"axes {axes!r} are not known; choose one of {', '.join(AXES)}")
