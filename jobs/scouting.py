@@ -24,8 +24,8 @@ from models.train.scout import Schedule, fit, hold_out, speed, tiles_of
 from models.upscaler import Placement, Upscaled
 from pipeline import automatic
 from pipeline.errors import Refused
-from pipeline.manifest import parse_tiers
 from pipeline.judging import judge
+from pipeline.manifest import parse_tiers
 from pipeline.plan import Tier
 from pipeline.prepare import load_tiers
 
@@ -75,7 +75,7 @@ def fit_scout(
     Beside it: what the tiers left, tile by tile (.errors.parquet), and a card (.json).
     """
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    labels = list(parse_tiers(tiers))
+    labels = parse_tiers(tiers)
     loaded = check(labels, scale, out)
     digests = [models.scout_key(tier.label) for tier in loaded]
     path = out or models.scout_folders()[0] / f"scout-x{scale}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:8]}.safetensors"
