@@ -21,10 +21,10 @@ demo: install
 	$(BIN)/python -m jobs.demo demo
 
 test: install lint
-	$(BIN)/python -m pytest --durations=8
+	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=8
 
 test-all: install lint
-	$(BIN)/python -m pytest -m "not gpu" --durations=20
+	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile --durations=20
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

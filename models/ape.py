@@ -1,5 +1,5 @@
 """APE (Wang, Zheng, Chen, Wu, Yao and Li 2022, "Adaptive Patch Exiting for Scalable Single Image Super-Resolution", arXiv 2203.11589):
-a network that a window, or each cell of an image, leaves as soon as a regressor expects little of the layers to come.
+a network that each patch or cell of an image leaves as soon as a regressor expects little of the layers to come.
 """
 
 import copy
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models import edsr, rcan, vdsr
 from models.cost import blank, executed
+from models.cut import SIDE, STEP, Cut
 from models.efforts import Efforts, check_effort
 from models.exits import Ape
 from models.gated import cost
@@ -23,17 +24,23 @@ from models.stream import BAND, Chain
 from models.upscaler import LARGE, Placement, Upscaled
 from models.weights import Blueprint, Checkpoint, fill, told
 
+# Patches that each thread of a CPU takes at a time: few, so that their maps stay in cache.
+TOGETHER = 1
+
 
 class ApeUpscaler:
-    """APE (section 3.2) as an upscaler: a window, or a cell of it, leaves where the regressor says at least the threshold, and no layer
-    behind is computed for it. Windows (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, s * h, s * w), not clipped.
+    """APE (section 3.2) as an upscaler: a place leaves where the regressor says at least the threshold, and no layer behind is computed for
+    it. Windows (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, s * h, s * w), not clipped.
+
+    What leaves are cells, where the network has them, or patches of models.cut, as in the paper; both are counted from the corner of the
+    whole image, so that windows agree on what they share. A window that left as a whole would show where the next one left elsewhere.
 
     The knob is that threshold, -1 and more: the higher, the later they leave. At effort 1 the whole network runs and the regressor
-    rests. given: "threshold". Upscaled.choice: the exit of each window, counted from 0, (N,) int64, or of each pixel's cell,
-    (N, h, w); -1: it never left.
+    rests. given: "threshold". Upscaled.choice: the exit at each input pixel, counted from 0, (N, h, w), -1: it never left; NONE where no
+    whole patch lies in the window. Such pixels are nearer to its edge than the reach and only there as context.
     """
 
-    reach: int | None = None
+    NONE = -2
     knob: str | None = "threshold"
     efforts: Efforts | None = None
     # Settings of the knob to be measured, from the least computation to the most; tanh crowds what matters towards 1.
@@ -44,6 +51,9 @@ class ApeUpscaler:
         self.method, self.origin, self.blueprint = method.eval().requires_grad_(False), origin, blueprint
         self.network = method.network
         self.scales: frozenset[Fraction] | None = self.plain.scales
+        # What a cell sees of its neighbours hangs on where they left, and so on theirs.
+        endless = method.cell is not None or self.plain.reach is None
+        self.reach: int | None = None if endless else max(self.plain.reach or 0, SIDE - 1)
         self.parameters = sum(parameter.numel() for parameter in method.parameters())
         self.saved = cache(self._saved)
 
@@ -59,24 +69,12 @@ class ApeUpscaler:
         if threshold is None:
             made = self.plain(windows, place)
             return Upscaled(made.pixels, made.spent, torch.full((len(windows),), -1))
-        centred = (windows - self.plain.mean).contiguous(memory_format=torch.channels_last)
-        streamed = windows.device.type == "cpu"
-        if self.method.cell is not None:
-            found = [self._by_cells(window, origin, threshold) for window, origin in zip(centred.split(1), place.origins, strict=True)]
-            images, exits, costs = (list(column) for column in zip(*found, strict=True))
-            height, width = windows.shape[2:]
-            blocks = sum(cost(block, 2 * height * width) for block in self.method.layers)  # type: ignore[misc, arg-type]
-            always = self.plain.count(height, width, streamed) - blocks
-            total = torch.tensor(costs, dtype=torch.float64) + always
-            return Upscaled(self.plain.complete(torch.cat(images), windows), total, torch.stack(exits))
-        if streamed:
-            # Each window for itself: its result does not depend on its batch, not even in the last bit.
-            parts = [self._one(window, threshold) for window in centred.split(1)]
-            result, left = torch.cat([pixels for pixels, _ in parts]), torch.tensor([left for _, left in parts], dtype=torch.long)
-        else:
-            result, left = self._batch(centred, threshold)
-        spent = [self.spent(windows.shape[2], windows.shape[3], index, streamed) for index in left.tolist()]
-        return Upscaled(self.plain.complete(result, windows), torch.tensor(spent, dtype=torch.float64), left)
+        found = [
+            self._window(windows[index : index + 1], Placement(place.scale, place.size, (origin,)), threshold)
+            for index, origin in enumerate(place.origins)
+        ]
+        pixels, exits, spent = (list(column) for column in zip(*found, strict=True))
+        return Upscaled(torch.cat(pixels), torch.tensor(spent, dtype=torch.float64), torch.stack(exits))
 
     def threshold(self, effort: float, given: Mapping[str, float]) -> float | None:
         """What the regressor must say for a window to leave; None: nothing asks it. ValueError: an unknown name, or not measured."""
@@ -91,16 +89,19 @@ class ApeUpscaler:
             raise ValueError(f"what {self.origin} costs at an effort of {effort:g} was not measured; run tierscale models calibrate NAME")
         return self.efforts.setting(effort)
 
-    def _by_cells(self, window: Tensor, origin: tuple[int, int], threshold: float) -> tuple[Tensor, Tensor, int]:
-        """What the network makes of a window (1, 3, h, w) whose cells leave one by one, each pixel's exit (h, w), and the multiply-adds
-        of blocks and regressor."""
+    def _window(self, window: Tensor, place: Placement, threshold: float) -> tuple[Tensor, Tensor, float]:
+        """The pixels of a window (1, 3, h, w), each pixel's exit (h, w), and the multiply-adds."""
+        return (self._by_patches if self.method.cell is None else self._by_cells)(window, place, threshold)
+
+    def _by_cells(self, window: Tensor, place: Placement, threshold: float) -> tuple[Tensor, Tensor, float]:
+        """_window() of a network whose cells leave one by one."""
         method, (height, width) = self.method, window.shape[2:]
         assert method.cell is not None
-        kept, body = self.network.enter(window)
-        lattice = Lattice(origin, height, width, method.cell)
+        kept, body = self.network.enter((window - self.plain.mean).contiguous(memory_format=torch.channels_last))
+        lattice = Lattice(place.origins[0], height, width, method.cell)
 
         def whole(blocks: Sequence[nn.Module], features: Tensor) -> Tensor:
-            return self._advance(blocks, features, torch.empty_like(features) if features is kept else features)[0]
+            return self._advance(blocks, features, torch.empty_like(features) if features is kept else features)
 
         body, exits, spent, asked = leave(
             [method.interval(index) for index in range(method.exits + 1)],  # type: ignore[misc]
@@ -109,43 +110,54 @@ class ApeUpscaler:
             lambda means: method.tell(means) >= threshold,
             whole,
         )
-        made = self.network.finish_by_rows(kept, body) if window.device.type == "cpu" else self.network.finish(kept, body)
-        return made, lattice.spread(exits), spent + asked * self.network.features
+        streamed = window.device.type == "cpu"
+        blocks = sum(cost(block, 2 * height * width) for block in method.layers)  # type: ignore[misc, arg-type]
+        always = self.plain.count(height, width, streamed) - blocks
+        made = self.plain.complete(self._finish(kept, body), window)
+        return made, lattice.spread(exits), float(always + spent + asked * self.network.features)
 
-    def _one(self, window: Tensor, threshold: float) -> tuple[Tensor, int]:
-        """What the network makes of a window (1, 3, h, w), by rows, and the exit that it leaves by."""
-        kept, body = self.network.enter(window)
-        left = -1
-        for index in range(self.method.exits + 1):
-            layers = self.method.interval(index)
-            if not layers:
-                break
-            # What entered is needed again at the end; later features are overwritten in place.
-            body, means = self._advance(layers, body, body if index else torch.empty_like(body))
-            if index < self.method.exits and self.method.tell(means).item() >= threshold:
-                left = index
-                break
-        return self.network.finish_by_rows(kept, body), left
-
-    def _advance(self, layers: Sequence[nn.Module], body: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
-        """The features (1, C, h, w) behind some layers, written into `found` where they go by rows, and their means (1, C)."""
+    def _advance(self, layers: Sequence[nn.Module], body: Tensor, found: Tensor) -> Tensor:
+        """The features (1, C, h, w) behind some layers, written into `found` where they go by rows."""
         # A map no larger than a band is in cache as it is.
         if self.network.reach is None or body.shape[2] * body.shape[3] <= BAND or body.device.type != "cpu":
             for layer in layers:
                 body = layer(body)
-            return body, body.mean(dim=(2, 3))
-        row, total = 0, body.new_zeros(1, body.shape[1])
-        stream = Chain(*(layer.stream() for layer in layers))  # type: ignore[operator]
+            return body
+        row, stream = 0, Chain(*(layer.stream() for layer in layers))  # type: ignore[operator]
         for rows in feed(stream, body, 2 * len(layers)):  # no layer of our networks reaches further than 2 pixels
             found[:, :, row : row + rows.shape[2]] = rows
-            row, total = row + rows.shape[2], total + rows.sum(dim=(2, 3))
-        return found, total / (body.shape[2] * body.shape[3])
+            row += rows.shape[2]
+        return found
 
-    def _batch(self, windows: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-        """What the network makes of windows (N, 3, h, w) at once, as on a GPU, and their exits; the batch shrinks as windows leave."""
-        kept, body = self.network.enter(windows)
-        finished, left = body.clone(), torch.full((len(windows),), -1)
-        staying = torch.arange(len(windows), device=windows.device)
+    def _finish(self, kept: Tensor, body: Tensor) -> Tensor:
+        """The network's end; on a CPU by rows, where it is composed."""
+        return self.network.finish_by_rows(kept, body) if body.device.type == "cpu" else self.network.finish(kept, body)
+
+    def _by_patches(self, window: Tensor, place: Placement, threshold: float) -> tuple[Tensor, Tensor, float]:
+        """_window() of a network whose patches leave one by one."""
+        cut = Cut(place, window.shape[2], window.shape[3], SIDE, STEP)
+        result, spent = cut.begin(window, place)
+        if not cut.count:
+            return result, torch.full(cut.size, self.NONE), spent
+        tiles, streamed, left = cut.tiles(window), window.device.type == "cpu", []
+        together = TOGETHER * torch.get_num_threads() if streamed else len(tiles)
+        for some in torch.arange(len(tiles)).split(together):
+            pixels, exits = self.patches(tiles[some], threshold)
+            for index, made in zip(some.tolist(), pixels, strict=True):
+                cut.add(result, index, made)
+            left.append(exits)
+        exits = torch.cat(left)
+        spent += sum(self.spent(*cut.sides, index, streamed) for index in exits.tolist())
+        return result, cut.spread(exits, self.NONE), spent
+
+    def patches(self, patches: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+        """Patches (N, 3, h, w), 0..1, each of which leaves as a whole: (N, 3, s * h, s * w), and their exits (N,), -1: never.
+
+        The batch shrinks as they leave.
+        """
+        kept, body = self.network.enter((patches - self.plain.mean).contiguous(memory_format=torch.channels_last))
+        finished, left = body.clone(), torch.full((len(patches),), -1)
+        staying = torch.arange(len(patches), device=patches.device)
         for index in range(self.method.exits + 1):
             for layer in self.method.interval(index) if len(staying) else []:
                 body = layer(body)
@@ -156,7 +168,7 @@ class ApeUpscaler:
             left[staying[leaves].cpu()] = index
             staying, body = staying[~leaves], body[~leaves]
         finished[staying] = body
-        return self.network.finish(kept, finished), left
+        return self.plain.complete(self._finish(kept, finished), patches), left
 
     def _saved(self, height: int, width: int) -> list[int]:
         """Multiply-adds of the layers behind each exit, for a window of `height` by `width`."""
@@ -166,7 +178,7 @@ class ApeUpscaler:
         return [sum(costs[(index + 1) * self.method.every :]) for index in range(self.method.exits)]
 
     def spent(self, height: int, width: int, left: int, streamed: bool = True) -> int:
-        """Multiply-adds for a window of `height` by `width` that left by exit `left`, the regressor's included; -1: it never left.
+        """Multiply-adds for a patch of `height` by `width` that left by exit `left`, the regressor's included; -1: it never left.
 
         streamed: on a CPU, where the network's end is composed.
         """

@@ -37,5 +37,6 @@ class Bicubic:
         return multiply_adds(3, LARGE, LARGE, hr, hr, "bicubic") / LARGE**2
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel of a window: up to three times the result, and its rows."""
-        return 12 * (3 * float(scale) ** 2 + 4 * float(scale) + 2)
+        """Bytes for each input pixel of a window: the result, three times where its taps are gathered, and its rows."""
+        results = 1 if scale.denominator == 1 else 3
+        return 12 * (results * float(scale) ** 2 + 4 * float(scale) + 2)

@@ -20,17 +20,14 @@ from torch import Tensor
 from models import carn, fsrcnn, srresnet
 from models.branches import CLASSIFIER, Classifier, ClassSr
 from models.cost import blank, executed
-from models.cut import Cut
+from models.cut import SIDE, STEP, Cut
 from models.efforts import Efforts, check_effort
 from models.plain import PlainUpscaler, check_windows
-from models.resample import multiply_adds, resample
 from models.upscaler import Placement, Upscaled
 from models.weights import Blueprint, Checkpoint, adopt, fill
 
-# Side and step of the tiles, input pixels (section 4.1).
-TILE, STEP = 32, 28
 # Multiply-adds that a branch should do in one go on a CPU: few tiles, so that their maps stay in cache, but enough to be worth a call.
-ENOUGH = 2e8
+ENOUGH = 9e8
 
 
 class ClassSrUpscaler:
@@ -44,7 +41,7 @@ class ClassSrUpscaler:
 
     NONE = 255
     scales: frozenset[Fraction] | None
-    reach: int | None = TILE - 1
+    reach: int | None = SIDE - 1
     knob: str | None = "bias"
     # Settings worth measuring: how far apart a classifier's logits lie, only measuring tells.
     ladder = (-64.0, -16.0, -8.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
@@ -85,7 +82,7 @@ class ClassSrUpscaler:
         """Multiply-adds for each input pixel of a large window, overlaps and the classifier included."""
         check_effort(effort)
         share = 1.0 if effort == 1 or self.efforts is None else self.efforts.share(effort)
-        return share * (self.branches[-1].cost(scale) + self.classifier.cost(TILE, TILE) / TILE**2) * (TILE / STEP) ** 2
+        return share * (self.branches[-1].cost(scale) + self.classifier.cost(SIDE, SIDE) / SIDE**2) * (SIDE / STEP) ** 2
 
     def memory(self, scale: Fraction) -> float:
         """Bytes for each input pixel of a window: the window, its tiles, the classifier's maps of them, the result twice."""
@@ -100,9 +97,9 @@ class ClassSrUpscaler:
         total = 0.0
         for index in classes.flatten().tolist():
             plain = self.branches[index]
-            branch = executed(partial(copy.deepcopy(plain.network).to("meta"), blank(1, 3, TILE, TILE)))
+            branch = executed(partial(copy.deepcopy(plain.network).to("meta"), blank(1, 3, SIDE, SIDE)))
             if isinstance(plain.network, fsrcnn.Fsrcnn):
-                branch += plain.network.enlarge.weight.numel() * TILE**2 * (self.scale**2 - 1) + self.classifier.cost(TILE, TILE)
+                branch += plain.network.enlarge.weight.numel() * SIDE**2 * (self.scale**2 - 1) + self.classifier.cost(SIDE, SIDE)
             total += 2 * branch
         return total
 
@@ -123,18 +120,10 @@ class ClassSrUpscaler:
 
     def _window(self, window: Tensor, place: Placement, bias: float) -> tuple[Tensor, float, Tensor]:
         """One window (1, 3, h, w): its pixels, multiply-adds and classes; each branch works on its own tiles and no others."""
-        height, width = window.shape[2:]
-        cut = Cut(place, height, width, TILE, STEP)
-        if cut.covers:
-            result, spent = window.new_zeros(1, 3, height * self.scale, width * self.scale), 0.0
-        else:
-            result, spent = (
-                resample(window, place, "bilinear"),
-                float(multiply_adds(3, height, width, height * self.scale, width * self.scale, "bilinear")),
-            )
+        cut = Cut(place, window.shape[2], window.shape[3], SIDE, STEP)
+        result, spent = cut.begin(window, place)
         if not cut.count:
-            return result, spent, torch.full((height, width), self.NONE, dtype=torch.uint8)
-        cut.clear(result)
+            return result, spent, torch.full(cut.size, self.NONE, dtype=torch.uint8)
         tiles = cut.tiles(window)
         classes = self.decide(tiles, bias).cpu()
         spent += cut.count * self.classifier.cost(*cut.sides)

@@ -9,7 +9,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from models.resample import multiply_adds, resample
 from models.upscaler import Placement
+
+# Side and step of the tiles of ClassSR (section 4.1), input pixels; APE's patches are cut so, too. A window that has SIDE - 1 pixels of
+# context around what is wanted holds every tile that has a share in it.
+SIDE, STEP = 32, 28
 
 
 def starts(origin: int, length: int, whole: int, side: int, step: int) -> list[int]:
@@ -60,10 +65,17 @@ class Cut:
         rows, columns = (torch.tensor(first)[:, None] + torch.arange(side) for first, side in zip(self.first, self.sides, strict=True))
         return window[0][:, rows[:, None, :, None], columns[None, :, None, :]].movedim(0, 2).flatten(0, 1)
 
-    def clear(self, result: Tensor) -> None:
-        """Put zeros where tiles will be added to result (1, C, H, W)."""
-        (top, bottom), (left, right) = ((first[0], first[-1] + side) for first, side in zip(self.first, self.sides, strict=True))
-        result[:, :, top * self.scale : bottom * self.scale, left * self.scale : right * self.scale] = 0
+    def begin(self, window: Tensor, place: Placement) -> tuple[Tensor, float]:
+        """What tiles are to be added to, (1, C, H, W), and its multiply-adds: zeros, and a bilinear enlargement of the window (1, C, h, w)
+        where no whole tile lies. Such pixels are there as context only."""
+        height, width = (length * self.scale for length in self.size)
+        if self.covers:
+            return window.new_zeros(1, window.shape[1], height, width), 0.0
+        result = resample(window, place, "bilinear")
+        if self.count:
+            (top, bottom), (left, right) = ((first[0], first[-1] + side) for first, side in zip(self.first, self.sides, strict=True))
+            result[:, :, top * self.scale : bottom * self.scale, left * self.scale : right * self.scale] = 0
+        return result, float(multiply_adds(window.shape[1], *self.size, height, width, "bilinear"))
 
     def add(self, result: Tensor, index: int, pixels: Tensor) -> None:
         """Add the output pixels (C, T, T) of tile `index`, times their share, to result (1, C, H, W)."""

@@ -99,7 +99,7 @@ def _backwards(layers: list[tuple[nn.Conv2d, int]], results: Tensor) -> Tensor:
 
 
 class Fused:
-    """A composed enlargement fed by rows (1, C, n, w): gives rows (1, D, s * m, s * w), two input pixels behind."""
+    """A composed enlargement fed by rows (N, C, n, w): gives rows (N, D, s * m, s * w), two input pixels behind."""
 
     def __init__(self, weights: Tensor, biases: Tensor, scale: int) -> None:
         self.weights, self.biases, self.scale = weights, biases, scale
@@ -121,7 +121,7 @@ class Fused:
     def _widen(self, rows: Tensor, last: bool) -> Tensor:
         """The rows with those that are needed again before them, and zeros for two pixels beyond the map's edges."""
         above = 2 if self.held is None else 4
-        shape = (1, rows.shape[1], above + rows.shape[2] + (2 if last else 0), rows.shape[3] + 4)
+        shape = (*rows.shape[:2], above + rows.shape[2] + (2 if last else 0), rows.shape[3] + 4)
         wide = torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last).zero_()
         wide[:, :, above : above + rows.shape[2], 2:-2] = rows
         if self.held is not None:
@@ -130,7 +130,7 @@ class Fused:
         return wide
 
     def _slab(self, rows: Tensor, place: int) -> Tensor:
-        """What rows with two more on each side make, all of them at one of PLACES: (1, D * s * s, n, w)."""
+        """What rows with two more on each side make, all of them at one of PLACES: (N, D * s * s, n, w)."""
         width = rows.shape[3] - 4
         parts = ((0, 1, FIRST), (1, width - 1, WITHIN), (width - 1, width, LAST)) if width > 1 else ((0, 1, ONLY),)
         made = [

@@ -75,7 +75,12 @@ class PcsrUpscaler:
     knob: str | None = "k"
     efforts: Efforts | None = None
     # Settings of the knob to be measured, from the least computation to the most.
-    ladder = (50.0, 4.0, 3.0, 2.5, 2.0, 1.5, 1.25, 1.0, *(step / 8 for step in range(7, -9, -1)), -1.25, -1.5, -2.0, -3.0, -4.0, -6.0, -8.0)
+    ladder = (
+        50.0,
+        *(k / 8 for k in (32, 24, 20, 16, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)),
+        *(k / 32 for k in (3, 2, 1, 0, -1, -2, -3)),
+        *(-k / 8 for k in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24, 32, 48, 64)),
+    )
 
     def __init__(self, network: Pcsr, blueprint: Blueprint, origin: str = "this network") -> None:
         self.blueprint, self.origin = blueprint, origin

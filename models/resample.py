@@ -15,6 +15,9 @@ from models.upscaler import Placement
 
 Kernel = Callable[[Tensor], Tensor]
 
+# Output rows that are enlarged along their length at a time: the phases of all rows at once would take as much memory as the result.
+ROWS = 64
+
 
 def cubic(distance: Tensor) -> Tensor:
     """Keys' cubic convolution kernel, a = -0.5 (Keys 1981, eq. 15), which MATLAB's imresize uses; support 2."""
@@ -52,8 +55,12 @@ def taps(first: int, count: int, scale: Fraction, kernel: str) -> tuple[Tensor, 
 def resample(windows: Tensor, place: Placement, kernel: str = "bicubic") -> Tensor:
     """Enlarge windows (N, C, h, w) to (N, C, H, W); border pixels are repeated outwards."""
     if place.scale.denominator == 1:
-        rows = _whole_scale(windows, -2, place.scale.numerator, kernel)
-        return _whole_scale(rows, -1, place.scale.numerator, kernel)
+        scale = place.scale.numerator
+        rows = _whole_scale(windows, -2, scale, kernel)
+        result = rows.new_empty(*rows.shape[:-1], rows.shape[-1] * scale)
+        for row in range(0, rows.shape[-2], ROWS):
+            result[..., row : row + ROWS, :] = _whole_scale(rows[..., row : row + ROWS, :], -1, scale, kernel)
+        return result
     height, width = windows.shape[-2:]
     place.hr_shape(height, width)
     return torch.cat([_any_scale(windows[i : i + 1], place, i, kernel) for i in range(len(place.origins))])

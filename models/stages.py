@@ -32,13 +32,13 @@ class Staged(RowNetwork):
         raise NotImplementedError(f"{type(self).__name__} cannot be finished alone; write its finish()")
 
     def finishing(self, kept: Tensor) -> Stream:
-        """finish() of one window, fed by rows of the features."""
+        """finish() fed by rows of the features."""
         raise NotImplementedError(f"{type(self).__name__} cannot be finished by rows; write its finishing()")
 
     def finish_by_rows(self, kept: Tensor, body: Tensor) -> Tensor:
-        """finish() of one window, through finishing(): (1, 3, H, W)."""
+        """finish() through finishing(): (N, 3, H, W)."""
         factor, row = self.scale // self.body_scale, 0
-        result = body.new_empty(1, 3, factor * body.shape[2], factor * body.shape[3])
+        result = body.new_empty(len(body), 3, factor * body.shape[2], factor * body.shape[3])
         for rows in feed(self.finishing(kept), body, self.behind):
             result[:, :, row : row + rows.shape[2]] = rows
             row += rows.shape[2]
@@ -66,7 +66,7 @@ class Rejoin:
 
 
 def feed(stream: Stream, features: Tensor, reach: int, pixels: int = BAND) -> Iterator[Tensor]:
-    """The rows that a stream makes of features (1, C, h, w), about `pixels` pixels at a time, from the top.
+    """The rows that a stream makes of features (N, C, h, w), about `pixels` pixels at a time, from the top.
 
     Rows that were given may be written into the features: the stream has read what lies there.
     """

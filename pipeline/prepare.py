@@ -87,7 +87,7 @@ def draft_of(image: Source, options: Options, device: str) -> tuple[Plan, Found]
         scores=scores,
         scout=scout,
     )
-    notes = (*found.notes, *below_floor(tiers))
+    notes = (*found.notes, *effort_notes(tiers, options.scale))
     if plan.scores == "detail":
         labels = ", ".join(options.tier_labels)
         notes = (*notes, f"no scout was fitted for {labels}: tiles are ranked by plain detail; tierscale scout fit makes one")
@@ -149,13 +149,17 @@ def _tier(label: str, scale: Fraction) -> Tier:
     return Tier(name, models.digest(name), effort, upscaler.cost(scale, effort), reach, upscaler.memory(scale), auto)
 
 
-def below_floor(tiers: Sequence[Tier]) -> tuple[str, ...]:
-    """A sentence for each tier that is asked for less than the least it can run at."""
+def effort_notes(tiers: Sequence[Tier], scale: Fraction) -> tuple[str, ...]:
+    """A sentence for each tier that is asked for less than the least it can run at, and for each whose shares are of another scale."""
     notes = []
     for tier in tiers:
         efforts = models.load(tier.name).efforts if tier.effort < 1 else None
-        if efforts is not None and tier.effort < efforts.floor:
+        if efforts is None:
+            continue
+        if tier.effort < efforts.floor:
             notes.append(f"{tier.label} runs at {efforts.floor:.2f} of its full computation, the least that {tier.name} can")
+        if efforts.measured.get("scale", str(scale)) != str(scale):
+            notes.append(f"what {tier.label} costs was measured at scale {efforts.measured['scale']}; at {scale} it may cost more or less")
     return tuple(notes)
 
 

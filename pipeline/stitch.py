@@ -9,7 +9,7 @@ Tier t < u then has the share G(t) - G(t + 1), and u has G(u). The sum telescope
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -62,6 +62,10 @@ class Piece:
     spent: float
     milliseconds: float
     batch: int
+
+    def told(self) -> "Piece":
+        """The same without its pixels: what the receipt needs of it, once they are stitched."""
+        return replace(self, pixels=np.empty((0, 0, 0), np.float32))
 
 
 def lay_out(grid: Grid, routes: np.ndarray, shard: tuple[int, int], reaches: Sequence[int], blend: int) -> list[Work]:

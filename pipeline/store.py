@@ -143,8 +143,10 @@ def write_shard(path: str, level: int, shard: tuple[int, int], pixels: np.ndarra
 def encode_shard(array: zarr.Array, pixels: np.ndarray) -> Buffer:
     """The bytes of one shard of `array` that holds `pixels` (c, H, W), with zeros beyond them."""
     assert array.shards is not None
-    full = np.zeros(array.shards, array.dtype)
-    full[:, : pixels.shape[1], : pixels.shape[2]] = pixels
+    full = pixels
+    if pixels.shape != array.shards:
+        full = np.zeros(array.shards, array.dtype)
+        full[:, : pixels.shape[1], : pixels.shape[2]] = pixels
     memory = MemoryStore()
     one = zarr.create_array(
         memory,

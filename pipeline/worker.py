@@ -93,6 +93,8 @@ class Worker:
         # The networks' maps are free by now, and the shard's own buffers come on top.
         allocator.give_back()
         pixels = finish(plan, given, shard, pieces)
+        # Floats of a whole shard, which are not needed while it is written.
+        pieces = [piece.told() for piece in pieces]
         stitching = time.perf_counter()
         with writing(plan, output):
             store.write_shard(output, 0, shard, pixels)

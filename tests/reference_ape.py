@@ -1,14 +1,12 @@
 """APE against recorded outputs of the published one: exits, what the regressor says, images, and a tiled image."""
 
 from collections.abc import Iterable
-from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.ape import Ape, ApeUpscaler, build, published
-from models.upscaler import Placement
 from tests.reference_file import Line, Reference
 
 # On the range 0..255 of the recorded images; of the regressor, a twenty-fifth of the margin that thresholds keep from it.
@@ -31,18 +29,17 @@ def check(reference: Reference) -> list[Line]:
 def check_case(upscaler: ApeUpscaler, reference: Reference, case: str, settings: dict[str, Any], top: float) -> list[Line]:
     """Images and exits of the patches at one threshold, and the regressor at the last exit on features frozen at each one's own."""
     patches, threshold = reference.inputs["patches"] / top, settings["exit_threshold"]
-    made = upscaler(patches, whole(upscaler, patches), given={"threshold": threshold})
+    pixels, left = upscaler.patches(patches, threshold)
     found = {
-        "sr": (made.pixels * top, IMAGE),
-        "exit_index": (made.choice, 0.0),
-        "decision_last": (frozen(upscaler, patches, made.choice), REGRESSOR),
+        "sr": (pixels * top, IMAGE),
+        "exit_index": (left, 0.0),
+        "decision_last": (frozen(upscaler, patches, left), REGRESSOR),
     }
     return [compare(reference, f"{case}.{kind}", *value) for kind, value in found.items() if f"{case}.{kind}" in reference.outputs]
 
 
-def frozen(upscaler: ApeUpscaler, patches: Tensor, left: Tensor | None) -> Tensor:
+def frozen(upscaler: ApeUpscaler, patches: Tensor, left: Tensor) -> Tensor:
     """What the regressor says of the features that each patch stopped with, or else of those at the last exit: (N,)."""
-    assert left is not None
     told = exits(upscaler.method, patches - upscaler.plain.mean)
     return told[left, torch.arange(len(patches))]  # -1 is the last exit
 
@@ -72,11 +69,10 @@ def check_tiled(upscaler: ApeUpscaler, reference: Reference, case: str, settings
     image, size, step = reference.inputs[f"{case}.image"] / top, settings["patch_size_lr"], settings["step_lr"]
     rows, columns = (range(0, length - size + 1, step) for length in image.shape[2:])
     patches = torch.cat([image[:, :, y : y + size, x : x + size] for y in rows for x in columns])
-    made = upscaler(patches, whole(upscaler, patches), given={"threshold": settings["exit_threshold"]})
-    assert made.choice is not None
+    pixels, left = upscaler.patches(patches, settings["exit_threshold"])
     scale = upscaler.method.scale
-    joined = join(made.pixels * top, len(rows), len(columns), scale * step, scale * size)
-    found = {"sr": (joined, IMAGE), "exit_index": (made.choice.view(len(rows), len(columns)), 0.0)}
+    joined = join(pixels * top, len(rows), len(columns), scale * step, scale * size)
+    found = {"sr": (joined, IMAGE), "exit_index": (left.view(len(rows), len(columns)), 0.0)}
     return [compare(reference, f"{case}.{kind}", *value) for kind, value in found.items() if f"{case}.{kind}" in reference.outputs]
 
 
@@ -97,11 +93,6 @@ def join(patches: Tensor, rows: int, columns: int, step: int, size: int) -> Tens
 def seams(count: int, step: int) -> Iterable[int]:
     """Where the overlap of each patch but the first with the one before begins."""
     return range(step, step * count, step)
-
-
-def whole(upscaler: ApeUpscaler, patches: Tensor) -> Placement:
-    """Patches that are whole images."""
-    return Placement(Fraction(upscaler.method.scale), (patches.shape[2], patches.shape[3]), ((0, 0),) * len(patches))
 
 
 def compare(reference: Reference, key: str, made: Tensor | None, tolerance: float) -> Line:

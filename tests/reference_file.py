@@ -3,11 +3,18 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 from torch import Tensor
+
+import models
+from models.convert import PUBLISHED
+from models.efforts import Efforts, write_efforts
+from models.train import calibrate
+from models.weights import digest_file, write_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +74,18 @@ def read_reference(path: Path) -> Reference:
         (red, green, blue),
         metadata,
     )
+
+
+def calibrated(shared: Path, name: str, folder: Path) -> str:
+    """The published network of a reference file as a tier file:PATH in `folder`, with a table of efforts from a few photos."""
+    recorded, file = read_reference(shared / "reference" / f"{name}.safetensors"), folder / f"{name}.safetensors"
+    write_checkpoint(file, PUBLISHED[recorded.method.lower()](recorded.weights, recorded.config, recorded.mean))
+    tier = f"file:{file}"
+    upscaler = models.load(tier)
+    assert upscaler.knob is not None
+    if upscaler.efforts is None:
+        scale = Fraction(4) if upscaler.scales is None else min(upscaler.scales)
+        windows = calibrate.crops(shared / "data" / "train", scale, 48, 12, 0)
+        settings, shares = calibrate.measure(upscaler, windows, scale)
+        write_efforts(file, Efforts(upscaler.knob, settings, shares, digest_file(file), {}))
+    return tier

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import models
 from models import cut
-from models.classsr import STEP, TILE, ClassSr, ClassSrUpscaler, build, published
+from models.classsr import ClassSr, ClassSrUpscaler, build, published
 from models.cost import executed
-from models.cut import Cut, fades, starts
+from models.cut import SIDE, STEP, Cut, fades, starts
 from models.efforts import Efforts
 from models.plain import PlainUpscaler
 from models.resample import multiply_adds, resample
@@ -65,21 +65,21 @@ def whole(x: Tensor, scale: int = 2) -> Placement:
 @given(whole=st.integers(1, 300), origin=st.integers(0, 299), length=st.integers(1, 300))
 def test_tiles_of_a_window_are_tiles_of_the_image_and_cover_all_but_its_context(whole: int, origin: int, length: int) -> None:
     origin, stop = min(origin, whole - 1), min(whole, origin + length)
-    here = {origin + start for start in starts(origin, stop - origin, whole, TILE, STEP)}
-    assert here <= set(starts(0, whole, whole, TILE, STEP))
+    here = {origin + start for start in starts(origin, stop - origin, whole, SIDE, STEP)}
+    assert here <= set(starts(0, whole, whole, SIDE, STEP))
     seen = np.zeros(whole, bool)
     for start in here:
-        seen[start : start + TILE] = True
+        seen[start : start + SIDE] = True
     # What lies at least the reach inside the window, or at the image's own edge, is in all of its tiles.
-    first = 0 if origin == 0 else origin + TILE - 1
-    last = whole if stop == whole else max(0, stop - TILE + 1)
+    first = 0 if origin == 0 else origin + SIDE - 1
+    last = whole if stop == whole else max(0, stop - SIDE + 1)
     assert seen[first:last].all()
 
 
 @settings(deadline=None)
 @given(whole=st.integers(1, 200), scale=st.sampled_from([2, 3, 4]))
 def test_shares_of_tiles_are_never_negative_and_add_up_to_one(whole: int, scale: int) -> None:
-    first, side = starts(0, whole, whole, TILE, STEP), min(TILE, whole)
+    first, side = starts(0, whole, whole, SIDE, STEP), min(SIDE, whole)
     shares = fades(first, side, whole, scale)
     assert shares.min() >= 0
     torch.testing.assert_close(shares.sum(dim=0), torch.ones(whole * scale))
@@ -101,7 +101,7 @@ def test_each_tile_is_what_its_branch_makes_of_it_in_the_trained_form(branch: st
     upscaler, x = make(branch, residual=residual), photo(60, 88)
     with torch.inference_mode():
         made = upscaler(x, whole(x), given={"bias": 0.0})
-        window = Cut(whole(x), 60, 88, TILE, STEP)
+        window = Cut(whole(x), 60, 88, SIDE, STEP)
         wanted, tiles = torch.zeros_like(made.pixels), window.tiles(x)
         classes = upscaler.classifier(tiles).argmax(dim=1)
         assert len(set(classes.tolist())) > 1, "this test is about a choice"
@@ -208,7 +208,7 @@ def test_tiles_do_not_show_where_one_network_makes_them_all(monkeypatch: pytest.
 
     def steps(pixels: Tensor) -> Tensor:
         """By place in the overlap, from its first line between input pixels to its last."""
-        places = [range(4 * start, 4 * (start + TILE - STEP) + 1, 4) for start in starts(0, 210, 210, TILE, STEP)[1:-1]]
+        places = [range(4 * start, 4 * (start + SIDE - STEP) + 1, 4) for start in starts(0, 210, 210, SIDE, STEP)[1:-1]]
         taken = torch.tensor(
             [[pixels[0, :, :, at - 5 : at + 5].diff(dim=2).abs().mean(dim=(0, 1)).tolist() for at in one] for one in places]
         )

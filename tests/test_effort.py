@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from PIL import Image
 
 import models
 from jobs.cli import main
+from models.anysr import AnySrUpscaler
 from models.efforts import Efforts, read_efforts, table_path, write_efforts
-from models.pcsr import Pcsr, PcsrUpscaler, published
+from models.pcsr import Pcsr, PcsrUpscaler
 from models.pixelwise import difficulty
 from models.train import calibrate
 from models.upscaler import Placement
@@ -27,7 +29,6 @@ from pipeline.plan import Options, Plan
 from pipeline.pool import LocalPool
 from pipeline.run import Request, Run
 from pipeline.upscale import enlarge_array
-from tests.reference_file import read_reference
 from tests.test_pcsr import make, smooth
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -98,6 +99,16 @@ def test_below_the_floor_it_runs_at_the_floor_and_says_so(stored: str) -> None:
     assert [f"runs at {efforts.floor:.2f} of its full computation" in note for note in found.notes] == [True]
     assert plan.tiers[0].cost == pytest.approx(efforts.floor * models.load(stored).cost(Fraction(4)))
     assert given(plan, picture(60, 70)) == ({"k": 50.0},)
+
+
+def test_efforts_of_another_scale_are_told_of(stored: str) -> None:
+    path = Path(stored.removeprefix("file:"))
+    efforts = models.load(stored).efforts
+    assert efforts is not None
+    write_efforts(path, replace(efforts, measured={"scale": "4"}))
+    assert not draft((f"{stored}@0.8",))[1].notes
+    _, found = draft((f"{stored}@0.8",), scale=Fraction(2))
+    assert [f"{stored}@0.8 costs was measured at scale 4; at 2 it" in note for note in found.notes] == [True]
 
 
 @pytest.mark.parametrize(
@@ -207,20 +218,27 @@ def test_what_cannot_be_calibrated_is_refused(stored: str, shared: Path, tmp_pat
         assert message in capsys.readouterr().err
 
 
-def test_executed_cost_on_other_photos_is_what_was_asked_for(shared: Path, tmp_path: Path) -> None:
-    reference, path = read_reference(shared / "reference" / "pcsr_carn_x4.safetensors"), tmp_path / "pcsr-carn-x4.safetensors"
-    write_checkpoint(path, published(reference.weights, reference.config, reference.mean))
-    upscaler = models.load(f"file:{path}")
-    assert isinstance(upscaler, PcsrUpscaler)
-    upscaler.ladder = (50.0, 0.5, 0.0, -0.25, -0.5, -0.75, -8.0)
-    settings, shares = calibrate.measure(upscaler, calibrate.crops(shared / "data" / "train", Fraction(4), 32, 6, 0), Fraction(4))
-    upscaler.efforts = Efforts("k", settings, shares, "", {})
-    place = Placement.whole((32, 32), Fraction(4))
-    others = calibrate.crops(shared / "data" / "eval" / "Set14", Fraction(4), 32, 8, 1)
-    for effort in (0.65, 0.85):
+def executed(upscaler: Any, window: torch.Tensor, scale: Fraction, effort: float) -> float:
+    """What an upscaler executes of its full computation on a window; of AnySR, of its encoder."""
+    place = Placement.whole((window.shape[2], window.shape[3]), scale)
+    if isinstance(upscaler, AnySrUpscaler):
+        pixels, made = window.shape[2] * window.shape[3], upscaler(window, place, effort)
+        assert made.choice is not None
+        return upscaler.encoder.cost(pixels, made.choice.item()) / upscaler.encoder.cost(pixels, 1.0)
+    return (upscaler(window, place, effort).spent / upscaler(window, place).spent).item()
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if table_path(models.ZOO / f"{name}.safetensors").is_file()])
+def test_executed_cost_on_other_photos_is_what_was_asked_for(name: str, shared: Path) -> None:
+    upscaler = models.load(name)
+    assert upscaler.efforts is not None
+    scale = min(upscaler.scales) if upscaler.scales else Fraction(4)
+    others = calibrate.crops(shared / "data" / "eval" / "Set14", scale, 64, 12, 1)
+    for part in (0.25, 0.5, 0.75):
+        effort = upscaler.efforts.floor + part * (1 - upscaler.efforts.floor)
         with torch.inference_mode():
-            executed = np.mean([(upscaler(x, place, effort).spent / upscaler(x, place).spent).item() for x in others])
-        assert effort - 0.10 <= executed <= effort + 0.05, (effort, executed)
+            spent = np.mean([executed(upscaler, window, scale, effort) for window in others])
+        assert effort - 0.10 <= spent <= effort + 0.05, (effort, spent)
 
 
 def test_a_run_freezes_what_an_array_in_memory_gets(stored: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 import models
 from jobs.train import main
 from models.carn import Carn
+from models.edsr import Edsr
 from models.train.degrade import shrink, shrink_matrix, shrunk_length
 from models.train.narrow import narrow
 from models.train.photos import Photo, centre_crop, draw, hold_out, photo
@@ -145,6 +146,10 @@ def test_a_warm_start_takes_what_fits() -> None:
     carn, larger = build(recipe("carn-x2")[0], 0), build(recipe("carn-x4")[0], 1)
     assert warm_start(carn, larger.state_dict()) == []
     assert torch.equal(carn.state_dict()["entry.weight"], larger.state_dict()["entry.weight"])
+    shallow, deeper = Edsr(4, 2, 8), Edsr(4, 5, 8)
+    assert warm_start(deeper, shallow.state_dict())[0] == "blocks.2.first.bias"
+    lr = torch.rand(1, 3, 9, 9)
+    torch.testing.assert_close(deeper(lr), shallow(lr), rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="no recipe for 'carn-x5'"):
         recipe("carn-x5")
 

@@ -1,5 +1,6 @@
 """What each zoo name is built from and how it is trained unless the options say otherwise."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -116,7 +117,8 @@ def build(blueprint: Blueprint, seed: int) -> nn.Module:
 def warm_start(network: nn.Module, tensors: dict[str, Tensor], part: str | None = None) -> list[str]:
     """Take over the weights whose name and shape fit, in place; the names that did not fit.
 
-    part: of the network that the tensors are for, such as "branches.2"; None: all of it, or the network inside a method.
+    part: of the network that the tensors are for, such as "branches.2"; None: all of it, or the network inside a method. Residual blocks
+    that a deeper network has beyond them begin by adding nothing, so that it starts as good as the other was.
     """
     own = network.state_dict()
     prefixes = ("", "network.", "encoder.") if part is None else (f"{part}.",)
@@ -126,5 +128,7 @@ def warm_start(network: nn.Module, tensors: dict[str, Tensor], part: str | None 
             if inside in own and own[inside].shape == tensor.shape:
                 fitting[inside] = tensor
                 break
-    network.load_state_dict({**own, **fitting})
-    return sorted(own.keys() - fitting.keys())
+    fresh = sorted(own.keys() - fitting.keys())
+    silent = {name: torch.zeros_like(own[name]) for name in fresh if re.search(r"blocks\.\d+\.second\.(weight|bias)$", name)}
+    network.load_state_dict({**own, **fitting, **silent})
+    return fresh
