@@ -53,7 +53,7 @@ def taps(first: int, count: int, scale: Fraction, kernel: str) -> tuple[Tensor, 
 
 
 def resample(windows: Tensor, place: Placement, kernel: str = "bicubic") -> Tensor:
-    """Enlarge windows (N, C, h, w) to (N, C, H, W); border pixels are repeated outwards."""
+    """Enlarge windows (N, C, h, w) to (N, C, H, W); border pixels are repeated outwards. ValueError: not a place for each window."""
     if place.scale.denominator == 1:
         scale = place.scale.numerator
         rows = _whole_scale(windows, -2, scale, kernel)
@@ -61,6 +61,8 @@ def resample(windows: Tensor, place: Placement, kernel: str = "bicubic") -> Tens
         for row in range(0, rows.shape[-2], ROWS):
             result[..., row : row + ROWS, :] = _whole_scale(rows[..., row : row + ROWS, :], -1, scale, kernel)
         return result
+    if len(windows) != len(place.origins):
+        raise ValueError(f"{len(windows)} windows cannot lie at {len(place.origins)} places; tell the origin of each")
     height, width = windows.shape[-2:]
     place.hr_shape(height, width)
     return torch.cat([_any_scale(windows[i : i + 1], place, i, kernel) for i in range(len(place.origins))])

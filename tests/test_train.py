@@ -18,11 +18,14 @@ import models
 from jobs.train import main
 from models.carn import Carn
 from models.edsr import Edsr
+from models.resample import resample
+from models.train import anysr
 from models.train.degrade import shrink, shrink_matrix, shrunk_length
 from models.train.narrow import narrow
 from models.train.photos import Photo, centre_crop, draw, hold_out, photo
 from models.train.plain import Schedule, Trainer, done_share, rate_at, save_state, train
 from models.train.recipes import STAGES, build, recipe, warm_start
+from models.upscaler import Placement
 from models.weights import Blueprint, Checkpoint
 
 SMALL = Blueprint("fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear")
@@ -258,3 +261,17 @@ def test_what_cannot_be_narrowed_is_refused() -> None:
     for features, groups in ((9, 3), (5, 3), (6, 1), (8, 4)):
         with pytest.raises(ValueError, match="cannot be narrowed"):
             narrow(checkpoint, features, [], groups)
+
+
+def test_anysr_learns_from_each_crop_at_its_own_place() -> None:
+    blueprint = Blueprint(
+        "anysr", 0, {"encoder_arguments": {"blocks": 1, "features": 8}, "head": "liif", "head_arguments": {"hidden": [8]}}
+    )
+    network, lr = build(blueprint, 0), torch.rand(3, 3, 12, 12)
+    for scale in (Fraction(2), Fraction(27, 10)):
+        with torch.no_grad():
+            together = anysr.enlarged(network, lr, blueprint, scale, 0.5)
+            alone = [anysr.enlarged(network, one, blueprint, scale, 0.5) for one in lr.split(1)]
+        torch.testing.assert_close(together, torch.cat(alone))
+    with pytest.raises(ValueError, match="3 windows cannot lie at 1 places"):
+        resample(lr, Placement.whole((12, 12), Fraction(27, 10)))

@@ -24,7 +24,7 @@ def enlarged(network: nn.Module, lr: Tensor, blueprint: Blueprint, scale: Fracti
     """lr (N, 3, h, w) at a scale and a share of the hidden channels."""
     assert isinstance(network, AnySr)
     height, width_lr = lr.shape[-2:]
-    place = Placement.whole((height, width_lr), scale)
+    place = Placement(scale, (height, width_lr), ((0, 0),) * len(lr))
     rows, columns = axes(place, 0, height, width_lr)
     made = network(lr - lr.new_tensor(blueprint.mean).view(3, 1, 1), rows, columns, scale, width)
     return made.float() + resample(lr, place, "bilinear")
