@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+
+from benchmarks.faulty.sitecustomize import DISK
 
 # What every node gets for its object store, in bytes.
 STORE_BYTES = 80 << 20
@@ -111,8 +114,8 @@ class Driver:
 class Stage:
     """The cluster and the driver on it; what dies is brought back when it is asked for."""
 
-    def __init__(self, context: ForkServerContext) -> None:
-        self.context = context
+    def __init__(self, context: ForkServerContext, mounts: bool) -> None:
+        self.context, self.mounts = context, mounts
         self.cluster: Any = None
         self.nodes: list[Any] = []
         self.resident: Driver | None = None
@@ -220,39 +223,78 @@ def ballast(enough: Callable[[], bool]) -> None:
     waited(enough, 2)
 
 
-class Disk:
-    """A file system of its own, in memory, for as long as the context lasts. size: bytes."""
+def mountable() -> bool:
+    """Whether file systems may be mounted here."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return False
+        subprocess.run(["umount", "-l", folder], check=True, capture_output=True)
+        return True
 
-    def __init__(self, path: Path, size: int) -> None:
-        self.path, self.size = path, size
+
+class Disk:
+    """A file system of its own, for as long as the context lasts: in memory, or where none may be mounted a folder that Python's calls take
+    for one (benchmarks/faulty). size: bytes."""
+
+    def __init__(self, path: Path, size: int, mounts: bool) -> None:
+        self.path, self.size, self.mounts = path, size, mounts
 
     def __enter__(self) -> "Disk":
         self.path.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.size}", "tmpfs", self.path], check=True, capture_output=True)
+        if self.mounts:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.size}", "tmpfs", self.path], check=True, capture_output=True)
+        else:
+            self._tell(str(self.size))
         return self
 
-    def remount(self, options: str) -> None:
+    def resize(self, size: int) -> None:
+        """Change how many bytes fit."""
+        self._remount(f"size={size}", str(size))
+
+    def lock(self) -> None:
+        """Make it read-only."""
+        self._remount("ro", "ro")
+
+    def unlock(self) -> None:
+        """Let it be written again."""
+        self._remount("rw", str(self.size))
+
+    def _remount(self, options: str, told: str) -> None:
         """Change how it is mounted; while a file is being written it cannot become read-only."""
+        if not self.mounts:
+            self._tell(told)
+            return
 
         def done() -> bool:
             return subprocess.run(["mount", "-o", f"remount,{options}", self.path], capture_output=True).returncode == 0
 
         assert waited(done, 30), f"cannot remount {self.path} with {options}"
 
+    def _tell(self, told: str) -> None:
+        """Put what the folder can take into its file, in one piece."""
+        beside = self.path.with_suffix(".told")
+        beside.write_text(told)
+        beside.replace(self.path / DISK)
+
     def __exit__(self, *error: object) -> None:
-        subprocess.run(["umount", "-l", self.path], check=True, capture_output=True)
+        if self.mounts:
+            subprocess.run(["umount", "-l", self.path], check=True, capture_output=True)
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
-    """A stage; at its end, nothing of it is left."""
+def stage(mounts: bool) -> Iterator[Stage]:
+    """A stage; at its end, nothing of it is left. mounts: whether disks are mounted, or their faults injected."""
     import multiprocessing
 
     # Ray starts its workers with niceness 15: on a machine that has other work, none of it would end.
     os.environ.update({"TIERSCALE_LATE_SECONDS": str(LATE), "RAY_worker_niceness": "0"})
+    if not mounts:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).with_name("faulty")), *filter(None, [os.environ.get("PYTHONPATH")])])
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jobs.cli", "jobs.check", "pipeline.run", "cluster.pools"])
-    made = Stage(context)
+    made = Stage(context, mounts)
     try:
         yield made
     finally:

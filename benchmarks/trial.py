@@ -47,7 +47,7 @@ class Trial:
 
     def moved(self, size: int) -> Disk:
         """Let the output lie on a disk of its own, of so many bytes."""
-        disk = self.props.enter_context(Disk(self.output.parent / "disk", size))
+        disk = self.props.enter_context(Disk(self.output.parent / "disk", size, self.stage.mounts))
         self.output = disk.path / self.output.name
         return disk
 
