@@ -11,8 +11,8 @@ import torch.nn.functional as F
 import models
 from benchmarks.scenes import SCALE, SHARED, Scene, sums
 from models import classsr, pcsr
-from models.classsr import STEP, TILE, ClassSrUpscaler
-from models.cut import Cut
+from models.classsr import ClassSrUpscaler
+from models.cut import SIDE, STEP, Cut
 from models.pcsr import PcsrUpscaler
 from models.upscaler import Placement
 from models.weights import Checkpoint
@@ -55,7 +55,7 @@ def classifier(upscaler: ClassSrUpscaler) -> Router:
 
     def route(scene: Scene, tile: int) -> np.ndarray:
         window, place = whole(scene)
-        cut = Cut(place, *window.shape[2:], TILE, STEP)
+        cut = Cut(place, *window.shape[2:], SIDE, STEP)
         with torch.inference_mode():
             shares = torch.softmax(upscaler.classifier(cut.tiles(window)), dim=1)
         return pooled(cut.spread(shares @ torch.arange(shares.shape[1]).float(), 0).numpy(), tile)

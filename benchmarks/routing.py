@@ -138,7 +138,7 @@ def two_levels(sets: Sequence[str], count: int | None) -> dict[str, Any]:
 
     What the zoo does not hold is left out. The scout is one that was fitted for all of these, if there is one.
     """
-    there = [name for name in TWO_LEVELS if name.partition("@")[0] in models.names()]
+    there = [name for name in TWO_LEVELS if models.parted(name)[0] in models.names()]
     tiers = sorted((load_tiers((name,), Fraction(SCALE))[0] for name in there), key=lambda tier: tier.cost)
     names = [tier.label for tier in tiers]
     scout, found = models.load_scout(names, Fraction(SCALE)), {}

@@ -56,17 +56,21 @@ def list_models(as_json: bool) -> None:
 @answering
 def convert_model(file: Path, method: str, config: str | None, output: Path, as_json: bool, debug: bool) -> None:
     """Make an official checkpoint FILE (.pth, .pt) one of ours, which is then a tier: file:OUTPUT."""
-    from models import load
+    from models import UPSCALERS
     from models.convert import convert
+    from models.efforts import table_path
     from models.weights import write_checkpoint
 
     if output.suffix != ".safetensors":
         raise Refused(f"the output {output} does not end in .safetensors, which is the format of weights here")
     try:
-        write_checkpoint(output, convert(file, method, read_config(config)))
-        made = load(f"file:{output}")
+        checkpoint = convert(file, method, read_config(config))
+        made = UPSCALERS[checkpoint.blueprint.network](checkpoint, output.name)
+        write_checkpoint(output, checkpoint)
     except ValueError as error:
         raise Refused(str(error)) from error
+    # What was measured of other weights under this name.
+    table_path(output).unlink(missing_ok=True)
     scales = None if made.scales is None else [str(scale) for scale in sorted(made.scales)]
     content = {"status": "done", "output": str(output), "scales": scales, "parameters": made.parameters, "error": None}
     text = (
@@ -95,7 +99,7 @@ def read_config(given: str | None) -> dict[str, Any]:
     "--hr", "folder", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of photos, 8 bit."
 )
 @click.option("--scale", type=ScaleType(), help="Scale to measure at (default: the network's own, or 4).")
-@click.option("--side", type=click.IntRange(min=16), default=96, show_default=True, help="Side of a crop in input pixels.")
+@click.option("--side", type=click.IntRange(min=16), default=112, show_default=True, help="Side of a crop in input pixels.")
 @click.option("--count", type=click.IntRange(min=1), default=48, show_default=True, help="Crops to measure on.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the crops' places.")
 @answering

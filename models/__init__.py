@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
@@ -58,7 +59,9 @@ def locate(name: str) -> Path:
         if not path.is_file():
             raise ValueError(f"there is no file {path}; give the path of a checkpoint that jobs/train.py wrote")
         return path
-    if name not in names() or name == "bicubic":
+    if name == "bicubic":
+        raise ValueError("bicubic has no weights and no knob; name a network")
+    if name not in names():
         near = difflib.get_close_matches(name, names(), n=2)
         meant = f"; did you mean {' or '.join(near)}?" if near else "; or give file:PATH"
         raise ValueError(f"there is no upscaler {name!r}; known are {', '.join(names())}{meant}")
@@ -90,10 +93,16 @@ def digest(name: str) -> str:
     return digest_file(locate(name))
 
 
+def parted(tier: str) -> tuple[str, str]:
+    """The name of a tier and its effort as written, "auto" or a number; "" where the tier names none. Paths may hold an @ too."""
+    found = re.fullmatch(r"(.+?)(?:@(auto|\d+(?:\.\d*)?|\.\d+))?", tier.strip())
+    return (found[1], found[2] or "") if found else (tier, "")
+
+
 def scout_key(tier: str) -> str:
     """What a scout knows a tier by, wherever it lies: the digest of its weights, and @EFFORT unless it runs at full effort."""
-    name, at, effort = tier.partition("@")
-    return digest(name) + at + effort
+    name, effort = parted(tier)
+    return digest(name) + (f"@{effort}" if effort else "")
 
 
 def scout_folders() -> tuple[Path, ...]:

@@ -3,7 +3,7 @@
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ PUBLISHED: dict[str, Reader] = {
 # Where the official codes keep the weights in what they save, in the order in which they are looked for.
 PLACES = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net", "sd")
 # Of DIV2K: PCSR takes it from the input of CARN, and nothing from that of FSRCNN.
+# Entries of published configurations that count something, and those that values are multiplied with.
+COUNTS = {"n_resblocks", "n_resgroups", "n_groups", "n_feats", "n_colors", "reduction", "exit_interval", "adapter_layers"}
+COUNTS |= {"nf", "nb", "d", "s", "m", "group", "groups", "width", "blocks"}
+FACTORS = {"rgb_range", "res_scale"}
 DIV2K: Mean = (0.4488, 0.4371, 0.4040)
 
 
@@ -50,15 +54,26 @@ def convert(path: Path, method: str, config: Mapping[str, Any] | None = None) ->
         raise ValueError(f"there is no method {method!r}; known are {', '.join(PUBLISHED)}")
     tensors, held = weights_in(read_official(path), path)
     given = {**held, **(config or {})}
-    red, green, blue = given.pop("mean", None) or _mean(method, given)
+    mean = given.pop("mean", None) or _mean(method, given)
+    check_numbers(given)
+    if not isinstance(mean, Sequence) or len(mean) != 3 or not all(isinstance(value, int | float) for value in mean):
+        raise ValueError(f"the mean {mean} is not that of red, green and blue; give three numbers, such as {list(DIV2K)}")
     try:
-        return PUBLISHED[method](tensors, given, (float(red), float(green), float(blue)))
-    except (KeyError, TypeError, AttributeError) as error:
+        return PUBLISHED[method](tensors, given, (float(mean[0]), float(mean[1]), float(mean[2])))
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"the configuration {given} is none of {method} ({error!r}); give its constructor arguments") from error
-    except ValueError as error:
-        if "invalid literal" not in str(error) and "could not convert" not in str(error):
-            raise
-        raise ValueError(f"the configuration {given} is none of {method} ({error}); give its constructor arguments") from error
+
+
+def check_numbers(config: Mapping[str, Any]) -> None:
+    """ValueError naming the first entry of a configuration, at any depth, that should be a number above 0 and is not."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            check_numbers(value)
+        whole = isinstance(value, int) or (isinstance(value, str) and value.isdigit())
+        if name in COUNTS and (isinstance(value, bool) or not whole or int(value) < 1):
+            raise ValueError(f"the configuration's {name} is {value!r}, which is no whole number above 0")
+        if name in FACTORS and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf")):
+            raise ValueError(f"the configuration's {name} is {value!r}, which is no number above 0")
 
 
 def read_official(path: Path) -> Any:
@@ -75,7 +90,9 @@ def read_official(path: Path) -> Any:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it holds a {named.group(1)}" if named else "it is damaged, or no file of torch"
         raise ValueError(f"{path} cannot be read as plain tensors: {reason}, and more is not read, because unpickling runs code") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except KeyError as error:
+        raise ValueError(f"{path} cannot be read; it is damaged, or no checkpoint of torch") from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), "it ends too soon")
         raise ValueError(f"{path} cannot be read ({reason}); it is damaged, or no checkpoint of torch") from error
 
@@ -92,6 +109,8 @@ def weights_in(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, A
         content = content[place]
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{path} holds a {type(content).__name__} and no tensors by name")
+    if nameless := [key for key in content if not isinstance(key, str)]:
+        raise ValueError(f"{path} holds a tensor under {nameless[0]!r}, which is no name of a weight")
     parallel = all(name.startswith("module.") for name in content)
     return {name.removeprefix("module.") if parallel else name: tensor.float() for name, tensor in content.items()}, held
 

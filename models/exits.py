@@ -36,7 +36,7 @@ class Ape(nn.Module):
     """A network with an exit behind every `every` layers and one regressor for all of them (section 3.2).
 
     backbone: "edsr" (exits behind blocks), "rcan" (groups) or "vdsr" (middle layers). arguments: of its constructor, but for the scale.
-    cell: input pixels a side of the cells that leave, of EDSR only; None: windows leave as a whole, as in the paper.
+    cell: input pixels a side of the cells that leave, of EDSR only; None: patches leave, as in the paper.
     The paper trains the regressor towards 1 - tanh(gain in PSNR over the exit before): section 3.3.
     """
 

@@ -72,7 +72,7 @@ class Upscaled:
 
     pixels: (N, C, H, W), dtype and device of the windows, not clamped.
     spent: multiply-adds really executed for each window, (N,), float64, on the CPU.
-    choice: map of what was chosen (class or depth per pixel, exit per window), or None.
+    choice: map of what was chosen (class, depth or exit per pixel, width per window), or None.
     """
 
     pixels: Tensor

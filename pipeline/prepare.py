@@ -1,7 +1,6 @@
 """Before any pixel is enlarged: check what was asked, look at the source, load what the tiers say of themselves, choose routes."""
 
 import itertools
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -127,11 +126,11 @@ def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
 
 
 def _tier(label: str, scale: Fraction) -> Tier:
-    match = re.fullmatch(r"([^@]+)(?:@(auto|\d+(?:\.\d*)?|\.\d+))?", label.strip())
-    auto = match is not None and match[2] == "auto"
-    if not match or (not auto and float(match[2] or 1) > 1):
+    name, asked = models.parted(label)
+    auto = asked == "auto"
+    effort = 1.0 if auto or not asked else float(asked)
+    if not name or ("@" in name and not name.startswith("file:")) or effort > 1:
         raise Refused(f"a tier {label!r} is not written NAME, NAME@EFFORT with an effort of 0 to 1, or NAME@auto")
-    name, effort = match[1], 1.0 if auto else float(match[2] or 1)
     try:
         upscaler = models.load(name)
     except (ValueError, FileNotFoundError) as error:
@@ -142,9 +141,9 @@ def _tier(label: str, scale: Fraction) -> Tier:
     if auto and not isinstance(upscaler, Automatic):
         raise Refused(f"{name} does not decide by statistics of the image; write {name} without @auto")
     if effort < 1 and upscaler.knob is None:
-        raise Refused(f"{name} has no knob: it runs at full effort only; write {name} without @{match[2]}")
+        raise Refused(f"{name} has no knob: it runs at full effort only; write {name} without @{asked}")
     if effort < 1 and upscaler.efforts is None:
-        raise Refused(f"what {name} costs at an effort of {match[2]} was not measured; run tierscale models calibrate {name} --hr DIR")
+        raise Refused(f"what {name} costs at an effort of {asked} was not measured; run tierscale models calibrate {name} --hr DIR")
     reach = upscaler.reach if upscaler.reach is not None else ENDLESS_REACH
     return Tier(name, models.digest(name), effort, upscaler.cost(scale, effort), reach, upscaler.memory(scale), auto)
 

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from models.classsr import STEP, TILE, ClassSrUpscaler, build, published
+from models.classsr import ClassSrUpscaler, build, published
+from models.cut import SIDE, STEP
 from tests.reference_dense import compare
 from tests.reference_file import Line, Reference
 
@@ -19,7 +20,7 @@ def check(reference: Reference) -> list[Line]:
         found = on_tiles(upscaler, reference.inputs["patches"])
         if "tile.image" in reference.inputs:
             tile = reference.settings.get("tile", {})
-            found |= on_image(upscaler, reference.inputs["tile.image"], tile.get("patch", TILE), tile.get("step", STEP))
+            found |= on_image(upscaler, reference.inputs["tile.image"], tile.get("patch", SIDE), tile.get("step", STEP))
     return [compared(key, made, reference.outputs[key]) for key, made in found.items() if key in reference.outputs]
 
 

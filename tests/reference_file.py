@@ -12,6 +12,7 @@ from torch import Tensor
 
 import models
 from models.convert import PUBLISHED
+from models.cut import STEP
 from models.efforts import Efforts, write_efforts
 from models.train import calibrate
 from models.weights import digest_file, write_checkpoint
@@ -89,7 +90,7 @@ def calibrated(shared: Path, name: str, folder: Path, lower: Mapping[str, float]
     assert upscaler.knob is not None
     if upscaler.efforts is None:
         scale = Fraction(4) if upscaler.scales is None else min(upscaler.scales)
-        windows = calibrate.crops(shared / "data" / "train", scale, 48, 12, 0)
+        windows = calibrate.crops(shared / "data" / "train", scale, 2 * STEP, 12, 0)
         settings, shares = calibrate.measure(upscaler, windows, scale)
         write_efforts(file, Efforts(upscaler.knob, settings, shares, digest_file(file), {}))
     return tier

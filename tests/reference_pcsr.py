@@ -76,15 +76,16 @@ def run(network: Pcsr, reference: Reference, name: str) -> Case:
 
 def compare(case: Case, upscaler: PcsrUpscaler, reference: Reference, key: str, wanted: Tensor) -> Line | None:
     """The line of one output; None: of a kind that is not known here."""
-    _, *middle, kind = key.split(".")
-    if not middle and kind == "feat":
+    # A run's name may hold dots, as in "lr.k0.5.sr".
+    run, _, kind = key.partition(".")[2].rpartition(".")
+    if not run and kind == "feat":
         return line(key, case.features - wanted, SR)
-    if not middle and kind == "cost_list":
+    if not run and kind == "cost_list":
         return line(key, upscaler.cost_list(case.scale) - wanted, COST)
-    if not middle and kind == "prob_heavy":
+    if not run and kind == "prob_heavy":
         return line(key, difficulty(case.logits.flatten(1)).view(wanted.shape) - wanted, PROBABILITY)
     setting = reference.settings.get(key.rpartition(".")[0])
-    if len(middle) != 1 or setting is None or kind not in ("flag", "sr"):
+    if not run or setting is None or kind not in ("flag", "sr"):
         return None
     pixels, chosen, margin = enlarge(case, upscaler, setting)
     flags = reference.outputs.get(key.removesuffix("sr") + "flag") if kind == "sr" else wanted

@@ -16,6 +16,7 @@ import models
 from jobs.cli import main
 from models import rdn
 from models.convert import PUBLISHED, convert, weights_in
+from models.efforts import table_path
 from models.upscaler import Placement
 from models.weights import write_checkpoint
 from tests.reference_file import Reference, read_reference
@@ -160,7 +161,15 @@ def test_what_cannot_be_read_or_does_not_fit_is_refused_in_a_sentence(reference:
     torch.save(weights, path)
     refused("no method 'waifu'; known are carn, ", "waifu")
     refused(r"'b1.b1.body.0.bias' of shape \(24,\) where the network has \(32,\)", config={"nf": 32})
-    refused("configuration .* is none of carn", config={"nf": None})
+    refused("configuration's nf is None, which is no whole number above 0", config={"nf": None})
+    refused("configuration's nf is -3, which is no whole number above 0", config={"args": {"nf": -3}})
+    refused("configuration's res_scale is None, which is no number above 0", "edsr", {"res_scale": None})
+    refused("configuration's rgb_range is 0, which is no number above 0", "edsr", {"rgb_range": 0})
+    refused(r"the mean 0.5 is not that of red, green and blue", config={"mean": 0.5})
+    refused(r"the mean \[0.5\] is not that of red, green and blue", config={"mean": [0.5]})
+    torch.save({1: weights["exit.bias"]}, path)
+    refused("holds a tensor under 1, which is no name of a weight")
+    torch.save(weights, path)
     refused("needs 'body_conv.0.0.weight'", "fsrcnn")
     torch.save(broken(weights, exit__bias=torch.zeros(5)), path)
     refused(r"'exit.bias' of shape \(5,\) where the network has \(3,\)")
@@ -184,7 +193,9 @@ def test_the_command_writes_a_tier(reference: Callable[[str], Reference], tmp_pa
     count = sum(tensor.numel() for tensor in told.weights.values())
     assert json.loads(text) == {"status": "done", "output": str(out), "scales": ["4"], "parameters": count, "error": None}
     (tmp_path / "c.json").write_text(json.dumps(told.config))
+    table_path(out).write_text("of other weights")
     assert run("--config", str(tmp_path / "c.json"), "-o", str(out))[0] == 0
+    assert not table_path(out).exists()
     code, text, error = run("--config", "[1]", "-o", str(out), "--json")
     assert code == 2 and "neither JSON nor a file" in error and json.loads(text)["status"] == "failed"
     code, _, error = run("-o", str(tmp_path / "o.zarr"))

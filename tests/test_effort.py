@@ -1,6 +1,7 @@
 """Effort through the product: a measured table, tiers NAME@EFFORT and NAME@auto, and what the plan freezes of them."""
 
 import json
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +30,7 @@ from pipeline.plan import Options, Plan
 from pipeline.pool import LocalPool
 from pipeline.run import Request, Run
 from pipeline.upscale import enlarge_array
+from tests.reference_file import calibrated
 from tests.test_pcsr import make, smooth
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -99,6 +101,17 @@ def test_below_the_floor_it_runs_at_the_floor_and_says_so(stored: str) -> None:
     assert [f"runs at {efforts.floor:.2f} of its full computation" in note for note in found.notes] == [True]
     assert plan.tiers[0].cost == pytest.approx(efforts.floor * models.load(stored).cost(Fraction(4)))
     assert given(plan, picture(60, 70)) == ({"k": 50.0},)
+
+
+def test_a_path_may_hold_an_at_sign(stored: str, tmp_path: Path) -> None:
+    path, other = Path(stored.removeprefix("file:")), tmp_path / "at@2x" / "pcsr@4.safetensors"
+    other.parent.mkdir()
+    shutil.copy(path, other)
+    shutil.copy(table_path(path), table_path(other))
+    plan, _ = draft((f"file:{other}@0.8",))
+    assert (plan.tiers[0].name, plan.tiers[0].effort) == (f"file:{other}", 0.8)
+    assert draft((f"file:{other}",))[0].tiers[0].effort == 1
+    assert models.scout_key(f"file:{other}@0.8") == models.scout_key(f"{stored}@0.8")
 
 
 def test_efforts_of_another_scale_are_told_of(stored: str) -> None:
@@ -239,6 +252,16 @@ def test_executed_cost_on_other_photos_is_what_was_asked_for(name: str, shared: 
         with torch.inference_mode():
             spent = np.mean([executed(upscaler, window, scale, effort) for window in others])
         assert effort - 0.10 <= spent <= effort + 0.05, (effort, spent)
+
+
+@pytest.mark.parametrize("name", ["ape_edsr_b8f32_x2", "classsr_fsrcnn_x4"])
+def test_what_overlaps_of_tiles_cost_is_measured_as_in_a_large_window(name: str, shared: Path, tmp_path: Path) -> None:
+    upscaler = models.load(calibrated(shared, name, tmp_path, {}))
+    assert upscaler.efforts is not None and upscaler.scales is not None
+    scale = min(upscaler.scales)
+    window = calibrate.crops(shared / "data" / "eval" / "Urban100", scale, 140, 1, 0)[0]
+    with torch.inference_mode():
+        assert executed(upscaler, window, scale, 0.0) == pytest.approx(upscaler.efforts.floor, rel=0.1)
 
 
 def test_a_run_freezes_what_an_array_in_memory_gets(stored: str, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import models
+from models import cut
 from models.efforts import Efforts, read_efforts, table_path, write_efforts
 from models.train.degrade import shrink
 from models.train.photos import image_files, read_image
@@ -21,6 +22,8 @@ STEP = 0.002
 # How far the harder half of the photos may raise a share. Executed cost is to lie between 0.10 below and 0.05 above what is asked on
 # other photos too, and sets of photos differ: PCSR-CARN at k = 0 executes 0.67 on data/train and 0.72 to 0.74 on Set14 and Urban100.
 CAUTION = 0.075
+# Side of a crop, input pixels: four steps of models.cut, whose tiles then overlap as much as in a large window.
+SIDE = 4 * cut.STEP
 
 
 def crops(folder: Path, scale: Fraction, side: int, count: int, seed: int) -> list[Tensor]:
@@ -80,7 +83,7 @@ def measure(upscaler: Upscaler, windows: Sequence[Tensor], scale: Fraction) -> t
     return (*settings, settings[-1] if beyond else ladder[-1]), (*shares, 1.0)
 
 
-def calibrate(name: str, folder: Path, scale: Fraction | None = None, side: int = 96, count: int = 48, seed: int = 0) -> Efforts:
+def calibrate(name: str, folder: Path, scale: Fraction | None = None, side: int = SIDE, count: int = 48, seed: int = 0) -> Efforts:
     """Measure the table of a zoo name or file:PATH and store it beside the weights. ValueError: there is no knob to turn.
 
     scale: the one it was made for, or 4 where it is made for any.
