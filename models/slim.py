@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.rdn import Dense
 from models.stages import Rejoin, feed
-from models.stream import BAND, Chain, Convolve, Stream
+from models.stream import BAND, Convolve, Stream, bands
 
 # Pooled channels between two places where the scale is told.
 RUN = 16
@@ -82,8 +82,8 @@ class EdsrBlock(nn.Module):
         gate = self.gate(hidden.mean(dim=(2, 3)), scale)
         return x + F.conv2d(F.relu(hidden * gate[:, :, None, None]), self.second.weight[:, :kept], self.second.bias, padding=1)
 
-    def residual(self, x: Tensor, total: Tensor, scale: Fraction, width: float) -> Stream:
-        """What the block adds to one window x (1, C, h, w) of sums `total` (1, C), to be fed with its rows.
+    def advance(self, x: Tensor, result: Tensor, total: Tensor, scale: Fraction, width: float) -> Tensor:
+        """The block on one window x (1, C, h, w) of sums `total` (1, C), a few rows at a time, written into `result`; its sums (1, C).
 
         The gate is known before the hidden channels are, and being positive it can be drawn through the ReLU into the second convolution.
         """
@@ -91,8 +91,14 @@ class EdsrBlock(nn.Module):
         assert self.first.bias is not None
         first, bias = self.first.weight[:kept], self.first.bias[:kept]
         gate = self.gate(F.linear(tap_sums(x, total).flatten(1), first.flatten(1)) / (x.shape[2] * x.shape[3]) + bias, scale)
-        second = (self.second.weight[:, :kept] * gate[:, :, None, None]).contiguous(memory_format=torch.channels_last)
-        return Chain(Convolve(first, bias), torch.relu_, Convolve(second, self.second.bias))
+        weight = (self.second.weight[:, :kept] * gate[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        second, sums, row = Convolve(weight, self.second.bias), x.new_zeros(x.shape[:2]), 0
+        for start, stop in bands(x.shape[2], x.shape[3], 1, band()):
+            made = second.push(convolve_rows(x, start, stop, first, bias).relu_(), stop == x.shape[2])
+            rows = slice(row, row + made.shape[2])
+            sums += torch.add(x[:, :, rows], made, out=result[:, :, rows]).sum(dim=(2, 3))
+            row = rows.stop
+        return sums
 
     def cost(self, pixels: int, width: float) -> int:
         """Multiply-adds for one window of so many pixels, as streamed."""
@@ -120,9 +126,12 @@ class SlimEdsr(nn.Module):
     def run(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
         """The same for one window (1, 3, h, w), a few rows at a time."""
         entered = fed(Convolve.of(self.entry), x, 1)
-        body, total = entered.clone(), entered.sum(dim=(2, 3))
-        for block in self.blocks:
-            total = add(body, block.residual(body, total, scale, width), 2)
+        body, total = entered, entered.sum(dim=(2, 3))
+        # Each block reads one map and writes another, so that its rows need not be copied; what entered is needed at the end.
+        maps = torch.empty_like(entered), torch.empty_like(entered)
+        for index, block in enumerate(self.blocks):
+            total = block.advance(body, maps[index % 2], total, scale, width)
+            body = maps[index % 2]
         return fed(Rejoin(entered, Convolve.of(self.join)), body, 1)
 
     def cost(self, pixels: int, width: float) -> int:
@@ -242,11 +251,10 @@ def fed(stream: Stream, x: Tensor, reach: int) -> Tensor:
     return torch.cat(list(feed(stream, x, reach, band())), dim=2)
 
 
-def add(x: Tensor, stream: Stream, reach: int) -> Tensor:
-    """Add what a stream makes of one window x (1, C, h, w) to it, in its place; the sums (1, C) of x thereafter."""
-    row, total = 0, x.new_zeros(x.shape[:2])
-    for made in feed(stream, x, reach, band()):
-        part = x[:, :, row : row + made.shape[2]]
-        total += part.add_(made).sum(dim=(2, 3))
-        row += made.shape[2]
-    return total
+def convolve_rows(x: Tensor, start: int, stop: int, weight: Tensor, bias: Tensor) -> Tensor:
+    """Rows start..stop of a 3x3 convolution with zeros around one window x (1, C, h, w); only at its ends are rows copied."""
+    rows = x[:, :, max(0, start - 1) : stop + 1]
+    if start == 0 or stop == x.shape[2]:
+        border = rows.new_zeros(1, rows.shape[1], 1, rows.shape[3]).contiguous(memory_format=torch.channels_last)
+        rows = torch.cat([border] * (start == 0) + [rows] + [border] * (stop == x.shape[2]), dim=2)
+    return F.conv2d(rows, weight, bias, padding=(0, 1))
