@@ -69,8 +69,9 @@ class ApeUpscaler:
         if threshold is None:
             made = self.plain(windows, place)
             return Upscaled(made.pixels, made.spent, torch.full((len(windows), *windows.shape[2:]), -1))
+        one = self._by_patches if self.method.cell is None else self._by_cells
         found = [
-            self._window(windows[index : index + 1], Placement(place.scale, place.size, (origin,)), threshold)
+            one(windows[index : index + 1], Placement(place.scale, place.size, (origin,)), threshold)
             for index, origin in enumerate(place.origins)
         ]
         pixels, exits, spent = (list(column) for column in zip(*found, strict=True))
@@ -89,12 +90,8 @@ class ApeUpscaler:
             raise ValueError(f"what {self.origin} costs at an effort of {effort:g} was not measured; run tierscale models calibrate NAME")
         return self.efforts.setting(effort)
 
-    def _window(self, window: Tensor, place: Placement, threshold: float) -> tuple[Tensor, Tensor, float]:
-        """The pixels of a window (1, 3, h, w), each pixel's exit (h, w), and the multiply-adds."""
-        return (self._by_patches if self.method.cell is None else self._by_cells)(window, place, threshold)
-
     def _by_cells(self, window: Tensor, place: Placement, threshold: float) -> tuple[Tensor, Tensor, float]:
-        """_window() of a network whose cells leave one by one."""
+        """The pixels of a window (1, 3, h, w) whose cells leave one by one, each pixel's exit (h, w), and the multiply-adds."""
         method, (height, width) = self.method, window.shape[2:]
         assert method.cell is not None
         kept, body = self.network.enter((window - self.plain.mean).contiguous(memory_format=torch.channels_last))
@@ -134,7 +131,7 @@ class ApeUpscaler:
         return self.network.finish_by_rows(kept, body) if body.device.type == "cpu" else self.network.finish(kept, body)
 
     def _by_patches(self, window: Tensor, place: Placement, threshold: float) -> tuple[Tensor, Tensor, float]:
-        """_window() of a network whose patches leave one by one."""
+        """The same of a network whose patches leave one by one."""
         cut = Cut(place, window.shape[2], window.shape[3], SIDE, STEP)
         result, spent = cut.begin(window, place)
         if not cut.count:

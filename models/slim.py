@@ -132,6 +132,7 @@ class SlimEdsr(nn.Module):
         for index, block in enumerate(self.blocks):
             total = block.advance(body, maps[index % 2], total, scale, width)
             body = maps[index % 2]
+        del maps  # the other one, so that the end needs no more than memory() tells
         return fed(Rejoin(entered, Convolve.of(self.join)), body, 1)
 
     def cost(self, pixels: int, width: float) -> int:
