@@ -134,7 +134,7 @@ def test_a_submitted_job_is_killed_and_a_second_submit_finishes(images):
     """On a head that is already running, with Ray's token authentication on, as the README says."""
     binaries = Path(sys.executable).parent
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "PATH": f"{binaries}:{os.environ['PATH']}"}
-    Image.fromarray(skimage.data.hubble_deep_field()[:400, :400]).save(images / "in/big.png")
+    Image.fromarray(skimage.data.hubble_deep_field()[:640, :640]).save(images / "in/big.png")
     Manifest((Row(str(images / "in/big.png"), None, None, "bicubic,carn-x4", "dearest"),)).write(images / "m.parquet")
     start = ["ray", "start", "--head", "--block", "--num-cpus=4", "--object-store-memory=200000000", "--port=6411", "--dashboard-port=8311"]
     address = ["--address", "http://127.0.0.1:8311"]
@@ -160,18 +160,20 @@ def test_a_submitted_job_is_killed_and_a_second_submit_finishes(images):
             time.sleep(1)
         done = ray("submit", *address, "--no-wait", "--submission-id", "first", "--working-dir", ".", "--", *script)
         assert done.returncode == 0, done.stderr
-        receipts = Path(f"{images}/out/big.png.zarr.tierscale/receipts/0")
+        output = images / "out/in/big.png.zarr"
+        receipts = Path(f"{output}.tierscale/receipts/0")
         while not receipts.exists() or not list(receipts.iterdir()):
             assert time.monotonic() < until + 90, ray("logs", *address, "first").stdout
             time.sleep(0.1)
         ray("stop", *address, "first")
+        assert not Path(f"{output}.tierscale/summary.json").exists(), "the first job ended before it could be stopped"
         done = ray("submit", *address, "--working-dir", ".", "--", *script)
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
         head.send_signal(signal.SIGTERM)
         head.wait(60)
     wanted = upscale_array(
-        skimage.data.hubble_deep_field()[:400, :400], 4, tiers=["bicubic", "carn-x4"], policy="dearest", tile=32, axes="yxc"
+        skimage.data.hubble_deep_field()[:640, :640], 4, tiers=["bicubic", "carn-x4"], policy="dearest", tile=32, axes="yxc"
     )
-    found = zarr.open_array(str(images / "out/big.png.zarr/0"), mode="r")[:]
+    found = zarr.open_array(f"{output}/0", mode="r")[:]
     np.testing.assert_array_equal(found.transpose(1, 2, 0), wanted)
