@@ -83,21 +83,34 @@ class EdsrBlock(nn.Module):
         return x + F.conv2d(F.relu(hidden * gate[:, :, None, None]), self.second.weight[:, :kept], self.second.bias, padding=1)
 
     def advance(self, x: Tensor, result: Tensor, total: Tensor, scale: Fraction, width: float) -> Tensor:
-        """The block on one window x (1, C, h, w) of sums `total` (1, C), a few rows at a time, written into `result`; its sums (1, C).
+        """The block on one window of sums `total` (1, C), a few rows at a time; its sums (1, C).
 
-        The gate is known before the hidden channels are, and being positive it can be drawn through the ReLU into the second convolution.
+        x, result: maps (1, C, h + 2, w) whose first and last rows are zeros. The gate is known before the hidden channels are, and being
+        positive it can be drawn through the ReLU into the second convolution.
         """
-        kept = self.kept(width)
+        kept, inner = self.kept(width), x[:, :, 1:-1]
+        (height, columns), sums, row = inner.shape[2:], torch.zeros_like(total), 1
         assert self.first.bias is not None
         first, bias = self.first.weight[:kept], self.first.bias[:kept]
-        gate = self.gate(F.linear(tap_sums(x, total).flatten(1), first.flatten(1)) / (x.shape[2] * x.shape[3]) + bias, scale)
-        weight = (self.second.weight[:, :kept] * gate[:, :, None, None]).contiguous(memory_format=torch.channels_last)
-        second, sums, row = Convolve(weight, self.second.bias), x.new_zeros(x.shape[:2]), 0
-        for start, stop in bands(x.shape[2], x.shape[3], 1, band()):
-            made = second.push(convolve_rows(x, start, stop, first, bias).relu_(), stop == x.shape[2])
-            rows = slice(row, row + made.shape[2])
+        gate = self.gate(F.linear(tap_sums(inner, total).flatten(1), first.flatten(1)) / (height * columns) + bias, scale)
+        second = (self.second.weight[:, :kept] * gate[:, :, None, None]).contiguous(memory_format=torch.channels_last)
+        cuts = list(bands(height, columns, 1, band()))
+        # Hidden rows of a band stand behind the last two of the one before; the first row of all is of zeros, and so is the one after them.
+        room = max(stop - start for start, stop in cuts) + 3
+        hidden, held = empty(x, kept, room, columns), 1
+        hidden[:, :, 0] = 0
+        for start, stop in cuts:
+            made = F.conv2d(x[:, :, start : stop + 2], first, bias, padding=(0, 1))
+            torch.clamp_min(made, 0, out=hidden[:, :, held : held + stop - start])
+            held += stop - start
+            if stop == height:
+                hidden[:, :, held] = 0
+                held += 1
+            made = F.conv2d(hidden[:, :, :held], second, self.second.bias, padding=(0, 1))
+            rows = slice(row, row + held - 2)
             sums += torch.add(x[:, :, rows], made, out=result[:, :, rows]).sum(dim=(2, 3))
-            row = rows.stop
+            hidden[:, :, :2] = hidden[:, :, held - 2 : held].clone()
+            row, held = rows.stop, 2
         return sums
 
     def cost(self, pixels: int, width: float) -> int:
@@ -126,14 +139,18 @@ class SlimEdsr(nn.Module):
     def run(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
         """The same for one window (1, 3, h, w), a few rows at a time."""
         entered = fed(Convolve.of(self.entry), x, 1)
-        body, total = entered, entered.sum(dim=(2, 3))
-        # Each block reads one map and writes another, so that its rows need not be copied; what entered is needed at the end.
-        maps = torch.empty_like(entered), torch.empty_like(entered)
-        for index, block in enumerate(self.blocks):
-            total = block.advance(body, maps[index % 2], total, scale, width)
-            body = maps[index % 2]
-        del maps  # the other one, so that the end needs no more than memory() tells
-        return fed(Rejoin(entered, Convolve.of(self.join)), body, 1)
+        total = entered.sum(dim=(2, 3))
+        # Each block reads one map and writes the other, so that its rows need not be copied; a row of zeros lies above and below.
+        high, wide = x.shape[2] + 2, x.shape[3]
+        maps = [empty(x, self.features, high, wide) for _ in range(2)]
+        for one in maps:
+            one[:, :, [0, -1]] = 0
+        maps[0][:, :, 1:-1] = entered
+        for block in self.blocks:
+            total = block.advance(maps[0], maps[1], total, scale, width)
+            maps.reverse()
+        del maps[1]  # so that the end needs no more than memory() tells
+        return fed(Rejoin(entered, Convolve.of(self.join)), maps[0][:, :, 1:-1], 1)
 
     def cost(self, pixels: int, width: float) -> int:
         """Multiply-adds of run() for one window of so many pixels."""
@@ -252,10 +269,6 @@ def fed(stream: Stream, x: Tensor, reach: int) -> Tensor:
     return torch.cat(list(feed(stream, x, reach, band())), dim=2)
 
 
-def convolve_rows(x: Tensor, start: int, stop: int, weight: Tensor, bias: Tensor) -> Tensor:
-    """Rows start..stop of a 3x3 convolution with zeros around one window x (1, C, h, w); only at its ends are rows copied."""
-    rows = x[:, :, max(0, start - 1) : stop + 1]
-    if start == 0 or stop == x.shape[2]:
-        border = rows.new_zeros(1, rows.shape[1], 1, rows.shape[3]).contiguous(memory_format=torch.channels_last)
-        rows = torch.cat([border] * (start == 0) + [rows] + [border] * (stop == x.shape[2]), dim=2)
-    return F.conv2d(rows, weight, bias, padding=(0, 1))
+def empty(like: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """A map (1, channels, height, width) that nothing is written to yet, channels last."""
+    return torch.empty(1, channels, height, width, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
