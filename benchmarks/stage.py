@@ -25,8 +25,8 @@ STORE_BYTES = 80 << 20
 NODES = ({"light": 1, "full": 1}, {"light": 1})
 # Ballast leaves this much of the machine's memory to others.
 SPARE_BYTES = 3 << 30
-# Seconds after which a call is late.
-LATE = 4
+# Seconds after which a call is late, and after which a lease that was not renewed is stale.
+LATE, LEASE = 4, 12
 # Seconds in which processes that are told to go are gone.
 GONE_SECONDS = 60
 # Dead nodes are noticed within seconds; by default it takes half a minute.
@@ -41,18 +41,18 @@ class Ended(NamedTuple):
     err: str
 
 
-def serve(pipe: Connection, address: str | None, shift: float) -> None:
+def serve(pipe: Connection, address: str | None, shift: Any) -> None:
     """Carry out tierscale commands as they come. address: of a cluster, whose pool is kept from command to command; None: none.
 
-    shift: seconds by which the clock of leases is wrong.
+    shift: shared number of seconds by which the clock of leases is wrong at this moment.
     """
     import cluster.session
     import jobs.cli
+    import pipeline.lease
     import pipeline.run
-    from pipeline.lease import Lease
 
-    if shift:
-        pipeline.run.Lease = partial(Lease, clock=lambda: time.time() + shift)  # type: ignore[assignment, misc]
+    pipeline.lease.LEASE_SECONDS = LEASE
+    pipeline.run.Lease = partial(pipeline.lease.Lease, clock=lambda: time.time() + shift.value)  # type: ignore[assignment, misc]
     with contextlib.ExitStack() as stack:
         if address is not None:
             pool = stack.enter_context(cluster.session.session(address, "auto", "cpu"))
@@ -71,9 +71,10 @@ def serve(pipe: Connection, address: str | None, shift: float) -> None:
 class Driver:
     """A process that carries out commands. It is forked from one that has imported everything, so that starting it costs little."""
 
-    def __init__(self, context: ForkServerContext, address: str | None = None, shift: float = 0.0) -> None:
+    def __init__(self, context: ForkServerContext, address: str | None = None) -> None:
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, address, shift))
+        self.shift = context.Value("d", 0.0)
+        self.process = context.Process(target=serve, args=(theirs, address, self.shift))
         self.process.start()
         theirs.close()
         assert self._answer(240) == "ready"
@@ -85,6 +86,10 @@ class Driver:
     def busy(self) -> bool:
         """Whether the command is still at work."""
         return self.process.is_alive() and not self.pipe.poll(0)
+
+    def jump(self, seconds: float) -> None:
+        """Set the clock of its leases wrong by so much, from this moment on."""
+        self.shift.value = seconds
 
     def end(self, seconds: float = 240) -> Ended:
         """Wait for the command. TimeoutError: it does not end."""
@@ -174,17 +179,30 @@ class Stage:
                 words = process.cmdline()
                 if words and words[0].startswith("ray::Worker"):
                     found.append((not words[0].startswith("ray::Worker."), process.pid, process))
-        self.seen.update(process for _, _, process in found)
+                if any(word.startswith("ray::") or "/ray/" in word for word in words[:4]):  # raylet, GCS and agents too
+                    self.seen.add(process)
         return [process for _, _, process in sorted(found, key=lambda entry: entry[:2])]
 
+    def _belonging(self) -> set[psutil.Process]:
+        """Processes of the nodes that are up and of the driver, and all that these have started."""
+        nodes = [] if self.cluster is None else self.cluster.list_all_nodes()
+        roots = [info.process.pid for node in nodes for infos in node.all_processes.values() for info in infos]
+        if self.resident is not None:
+            roots.append(self.resident.process.pid)
+        found: set[psutil.Process] = set()
+        for pid in roots:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found |= {(root := psutil.Process(pid)), *root.children(recursive=True)}
+        return found
+
     def orphans(self) -> list[int]:
-        """Actors' processes that outlived their node or their driver, after some time to go."""
+        """Processes of Ray that outlived their node or their driver, and actors beyond those of the driver, after some time to go."""
         expected = sum(sum(kinds.values()) for kinds in NODES) if self.resident is not None and self.resident.process.is_alive() else 0
 
         def left() -> list[int]:
+            current = self.workers()
             alive = {process for process in self.seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE}
-            current = set(self.workers())
-            return [process.pid for process in alive - current] + [process.pid for process in current][expected:]
+            return [process.pid for process in alive - self._belonging()] + [process.pid for process in current[expected:]]
 
         waited(lambda: not left(), GONE_SECONDS)
         found = left()

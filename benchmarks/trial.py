@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,13 @@ class Trial:
 
     def receipts(self) -> int:
         return len(list(self.folder.glob("receipts/0/*.json")))
+
+    def renewed(self) -> float:
+        """When the lease was renewed by its owner's clock, seconds since the epoch; now, where there is none."""
+        try:
+            return float(json.loads((self.folder / "lease.json").read_text())["renewed"])
+        except (FileNotFoundError, ValueError):  # it has ended, or is writing it
+            return time.time()
 
     def begin(self) -> None:
         """Start the run, and wait until it has written a shard or more."""
@@ -105,9 +113,8 @@ class Trial:
             shards = {f"{path.parent.name}.{path.name}" for path in self.output.glob(f"{level}/c/0/*/*")}
             receipts = {path.stem for path in self.folder.glob(f"receipts/{level}/*.json")}
             assert shards == receipts, f"level {level}: without receipt {shards - receipts}, without shard {receipts - shards}"
-        left = [
-            path.name for path in (*self.folder.rglob("*"), *self.output.rglob("*")) if path.name == "lease.json" or path.suffix == ".tmp"
-        ]
+        files = (*self.folder.rglob("*"), *self.output.rglob("*"))
+        left = [path.name for path in files if path.name.startswith("lease.") or path.suffix == ".tmp"]
         assert not left, f"left behind: {left}"
         assert not (orphans := self.stage.orphans()), f"processes left: {orphans}"
 

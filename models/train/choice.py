@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-# Share of the heaviest network's error that moves a logit by one, and weight of an even use.
-SPREAD, EVEN = 0.05, 3.0
+# Share of the heaviest network's error that moves a logit by one.
+SPREAD = 0.05
 
 
 def uneven(shares: Tensor) -> Tensor:
@@ -12,7 +12,7 @@ def uneven(shares: Tensor) -> Tensor:
 
 
 def expected_error(shares: Tensor, errors: Tensor) -> Tensor:
-    """Squared error that choosing by probabilities leaves, as a share of the heaviest network's; less their entropy; with an even use.
+    """Squared error that choosing by probabilities leaves, as a share of the heaviest network's; less their entropy.
 
     shares, errors: (N, networks, …). Without the entropy, probabilities would go to 0 and 1 however little is at stake. With it a logit
     is the error that is expected of its network, in units of SPREAD, so that shifting the logits gives up first what has least to lose.
@@ -20,4 +20,4 @@ def expected_error(shares: Tensor, errors: Tensor) -> Tensor:
     """
     left = (shares * errors).sum(dim=1).mean() / errors[:, -1].mean()
     entropy = -(shares * shares.clamp_min(1e-9).log()).sum(dim=1).mean()
-    return left - SPREAD * entropy + EVEN * uneven(shares)
+    return left - SPREAD * entropy

@@ -70,7 +70,7 @@ def lighter_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprin
 def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
     """What choosing by these probabilities leaves."""
     shares, images = all_of(network, lr, blueprint)
-    return expected_error(shares, (images - hr[:, None]).square().mean(dim=2).detach())
+    return expected_error(shares, (images - hr[:, None]).square().mean(dim=2).detach()) + EVEN * uneven(shares)
 
 
 def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
