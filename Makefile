@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TIERSCALE_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead bench-methods curves ablation bench-scale chaos clean
+.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
 
 install: .venv/installed
 

@@ -5,6 +5,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.flight import Quarantined
+from pipeline.grid import Span
+
 # A call is late after so many times the longest one of its kind, and never before LATE_SECONDS.
 TIMES = 4
 LATE_SECONDS = float(os.environ.get("TIERSCALE_LATE_SECONDS", "60"))
@@ -16,7 +19,7 @@ DECODE_SECONDS = float(os.environ.get("TIERSCALE_DECODE_SECONDS", "3600"))
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A method of a worker with its arguments. tries: times it was begun. copied: whether a late one was begun elsewhere too."""
+    """A method of a worker with its arguments. tries: times it was begun, copies of a late one among them."""
 
     method: str
     args: tuple[Any, ...]
@@ -24,7 +27,6 @@ class Call:
     keep: bool
     future: Future = field(default_factory=Future)
     tries: int = 0
-    copied: bool = False
 
     def settle(self, result: Any = None, error: Exception | None = None) -> None:
         """Tell the one who waits how the call ended, unless a copy of it did so before."""
@@ -34,6 +36,18 @@ class Call:
             self.future.set_exception(error)
         else:
             self.future.set_result(result)
+
+    def __str__(self) -> str:
+        """The method, with those of its arguments that say where it is at work: paths, shards, rows."""
+        return f"{self.method}({', '.join(repr(value) for value in self.args if isinstance(value, str | int | tuple | Span))})"
+
+    def hung(self, seconds: float) -> Quarantined:
+        """What to tell the one who waits for a call that never ends. seconds: given to it the last time."""
+        return Quarantined(
+            f"{self} was begun {self.tries} times and did not end, the last time within {seconds:.0f} s; look whether its image can be "
+            f"read and its output be written, or let slow workers take longer than TIERSCALE_LATE_SECONDS={LATE_SECONDS:g}, and give the "
+            "same command again, what is done is kept"
+        )
 
 
 @dataclass(slots=True)
@@ -58,8 +72,16 @@ class Patience:
         """A call has ended well."""
         self._longest[method] = max(seconds, self._longest.get(method, 0.0))
 
-    def limit(self, method: str) -> float:
-        """Seconds after which a call is late."""
+    def late(self, flight: InHand, now: float) -> bool:
+        """Whether a call has been at work for too long in this actor's hand."""
+        return flight.began is not None and now - flight.began > self.limit(flight.call.method, flight.call.tries)
+
+    def limit(self, method: str, tries: int = 1) -> float:
+        """Seconds after which a call is late that was begun so many times: each time twice as many, so that a fresh worker can load its
+        networks, and a disk that stands still for minutes spoils no image."""
         if method == "ingest":  # its length is that of the file, which no other call tells
             return DECODE_SECONDS
-        return max(LATE_SECONDS, TIMES * self._longest[method]) if method in self._longest else FIRST_SECONDS
+        if method not in self._longest:
+            return FIRST_SECONDS
+        once = max(LATE_SECONDS, TIMES * self._longest[method])
+        return max(once, min(FIRST_SECONDS, once * 2 ** (tries - 1)))

@@ -64,6 +64,11 @@ class Crew:
     def __len__(self) -> int:
         return len(self.up) + len(self.coming)
 
+    @property
+    def answers(self) -> bool:
+        """Whether an actor is up that lets no call wait."""
+        return not self.up.keys() <= self.suspects
+
     def hire(self, count: int) -> None:
         """Bring up more actors. Ray neither restarts them nor repeats their calls: the pool does both, and sees what it did."""
         spec = self.spec

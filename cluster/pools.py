@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import Future
 from typing import Any
 
@@ -127,7 +127,6 @@ class RayPool:
         # Calls that a dead actor left wait to be handed out again: only with nothing to do at all is it right to sleep.
         self._take(block=not self._flying and not any(self._waiting.values()))
         self._hand_out()
-        self._look_around()
         coming = self._coming()
         under_way = [*self._flying, *coming]
         if under_way:
@@ -140,20 +139,22 @@ class RayPool:
                     coming[reference].arrived(reference)
                 elif reference in self._flying:  # else its actor was found dead a moment ago, and its call waits again
                     self._collect(reference)
+        # Last: a call that ended while this process stood still is not late.
+        self._look_around()
 
     def _look_around(self) -> None:
         """Bring up more actors where the cluster has grown. RuntimeError: work waits, and no actor of its kind has been up for long."""
         now = time.monotonic()
         for kind, crew in self._crews.items():
-            if crew.up or not self._waiting[kind]:
+            if crew.answers or not self._waiting[kind]:
                 self._seen_up[kind] = now
             elif now - self._seen_up[kind] > ABSENT_SECONDS:
                 raise RuntimeError(f"no {kind} worker has been up for {ABSENT_SECONDS} s; bring back a node for them, and run again")
         if now - self._watched > WATCH_SECONDS:
             self._watched = now
             for flight in list(self._flying.values()):
-                if flight.began is not None and now - flight.began > self._patience.limit(flight.call.method):
-                    self._late(flight, now - flight.began)
+                if self._patience.late(flight, now):
+                    self._late(flight, now)
         if now - self._told > TELL_SECONDS:
             self._told = now
             waiting = {kind: len(calls) for kind, calls in self._waiting.items()}
@@ -165,26 +166,39 @@ class RayPool:
                 crew.grow(marks)
             self.width = sum(map(len, self._crews.values()))
 
-    def _late(self, flight: InHand, seconds: float) -> None:
-        """Begin what a late actor has in hand elsewhere too; the first copy to end wins, and both write the same bytes.
+    def _late(self, flight: InHand, now: float) -> None:
+        """Begin what a late actor has in hand elsewhere too; the first copy to end wins, and all write the same bytes.
 
-        The actor is given nothing more until it answers: it may be busy as well as stuck, and nobody can tell. It is ended only
-        where no other one of its kind could take over, once for each call, and where it decodes a whole file for too long.
+        The actor is given nothing more until it answers: it may be busy as well as stuck, and nobody can tell. It is ended where no
+        other one of its kind could take over, where it decodes a whole file for too long, and where every copy of its call is late: that
+        counts like any death, and a call that was begun TRIES times is given up.
         """
         call, crew = flight.call, self._crews[flight.kind]
+        seconds = now - (flight.began or now)
+        copies = [other for other in self._flying.values() if other.call is call]
+        silent = TimeoutError(f"no sign of it for {seconds:.0f} s")
         if call.method == "ingest":
             text = f"{call.args[0]}: decoding it took more than {seconds:.0f} s and was given up; convert it to a tiled TIFF or to zarr"
             call.settle(error=Damaged(text))
-            self._lost(flight.kind, flight.actor, TimeoutError(text))
-        elif not call.copied:
-            log.warning("a %s worker has been at %s for %.0f s; it is begun elsewhere too", flight.kind, call.method, seconds)
+            self._lost(flight.kind, flight.actor, silent)
+        elif call.future.done() or call in self._waiting[call.kind] or not all(self._patience.late(copy, now) for copy in copies):
+            return  # another copy has ended, or has time yet
+        elif len(copies) > 1 or call.tries >= TRIES:
+            log.warning("%s hangs wherever it is begun; the workers that hold it are ended", call)
+            if call.tries >= TRIES:
+                call.settle(error=call.hung(self._patience.limit(call.method, call.tries)))
+            for copy in copies:
+                self._lost(copy.kind, copy.actor, silent)
+        else:
+            log.warning("a %s worker has been at %s for %.0f s; it is begun elsewhere too", flight.kind, call, seconds)
             crew.suspects.add(flight.actor)
-            for other in self._flying.values():
-                if other.actor == flight.actor and not other.call.copied:
-                    other.call.copied = True
-                    self._waiting[other.kind].append(other.call)
-            if crew.suspects >= set(crew.up):
-                self._lost(flight.kind, flight.actor, TimeoutError(f"no sign of it for {seconds:.0f} s"))
+            held = [other.call for other in self._flying.values() if other.actor == flight.actor]
+            under_way = Counter(other.call for other in self._flying.values())
+            for other in held:
+                if under_way[other] == 1 and other not in self._waiting[other.kind] and not other.future.done():
+                    self._waiting[other.kind].append(other)
+            if not crew.answers:
+                self._lost(flight.kind, flight.actor, silent)
 
     def _take(self, block: bool) -> None:
         """Move new calls to the waiting line of their kind."""
@@ -259,4 +273,6 @@ class RayPool:
         if self._crews[kind].lost(actor, error):
             orphans = [self._flying.pop(other) for other, flight in list(self._flying.items()) if flight.actor == actor]
             for flight in orphans:
+                # What waited behind another call was never begun here.
+                flight.call.tries -= flight.began is None
                 self._retry(flight.call, error)

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,8 +17,16 @@ from pipeline.source import one_line
 # Shared memory of an embedded Ray: pieces of the shards in flight, with room to spare.
 STORE_BYTES = 512 << 20
 LAYOUTS = ("auto", "split", "together")
+# Resources of ours by which nodes say how many workers of each kind they take.
+KINDS = ("light", "full")
+# Seconds to wait for a first node of each kind: one that the autoscaler starts, which boots and installs, and one that joins by itself.
+STARTED_SECONDS, JOINING_SECONDS = 600, 60
+# What `ray up` leaves on the head; Ray Tune looks for it there too.
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 # Seconds in which a cluster that is asked for by address has to answer.
 ANSWER_SECONDS = 10
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -55,7 +65,7 @@ def _ray(where: str, layout: str, device: str, workers: int | None) -> Iterator[
         device = device_here(device) if where == "local" else device
         start(where, workers)
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = nodes_of(set() if where == "local" else promised(), layout)
         light, full = marked(nodes, layout, device, workers) or specs(ray.cluster_resources(), layout, device, workers)
         pool = RayPool(light, full)
         try:
@@ -88,14 +98,28 @@ def loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+@contextmanager
+def token_at_home() -> Iterator[None]:
+    """Refused: Ray, which makes itself a token when it first starts, has no home to keep it in."""
+    token = Path.home() / ".ray" / "auth_token"
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or Path(error.filename) not in (token, *token.parents):
+            raise
+        raise Refused(
+            f"Ray cannot keep its token in {token} ({error.strerror}); set HOME to a folder that can be written, or use --ray none"
+        ) from error
+
+
 def start(where: str, workers: int | None) -> None:
-    """Start an embedded Ray ("local"), or join the one at an address."""
+    """Start an embedded Ray ("local"), or join the one at an address. Refused: there is none, or it cannot keep its token."""
     import ray
 
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if where == "local":
         # As many logical processors as there are actors: two real cores must not keep a third actor waiting for ever.
-        with loopback():
+        with loopback(), token_at_home():
             ray.init(
                 address="local",
                 num_cpus=max(4, 2 * (workers or cores())),
@@ -131,16 +155,55 @@ def answers(address: str) -> bool:
     return True
 
 
+def promised() -> set[str]:
+    """Kinds of workers that nodes take which `ray up` told its autoscaler of, as far as this is its head."""
+    import yaml
+
+    try:
+        types = yaml.safe_load(BOOTSTRAP.expanduser().read_text())["available_node_types"].values()
+    except OSError:
+        return set()
+    return {kind for kind in KINDS for node in types if node.get("resources", {}).get(kind, 0) >= 1}
+
+
+def nodes_of(coming: set[str], layout: str) -> list[dict[str, float]]:
+    """Resources of each node, after a limited wait for a first one of each kind where any kind is there or coming.
+
+    Refused: nodes are coming, and none of them came.
+    """
+    import ray
+
+    seconds, began = STARTED_SECONDS if coming else JOINING_SECONDS, time.monotonic()
+    said = False
+    while True:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        here = {kind for kind in KINDS if any(node.get(kind, 0) >= 1 for node in nodes)}
+        absent = " or ".join(kind for kind in KINDS if kind not in here)
+        if layout == "together" or not absent or not here | coming:
+            return nodes
+        if time.monotonic() - began > seconds:
+            if not here:
+                raise Refused(
+                    f"no node that takes {absent} workers came within {seconds} s; see ray status, then give the same command again"
+                )
+            log.warning("no node that takes %s workers came; those that are there do all the work", absent)
+            return nodes
+        if not said:
+            log.warning("waiting up to %d s for a node that takes %s workers", seconds, absent)
+            said = True
+        time.sleep(1)
+
+
 def marked(nodes: list[dict[str, float]], layout: str, device: str, workers: int | None):  # type: ignore[no-untyped-def]
     """Pools as the nodes ask for them by the resources "light" and "full", which say how many workers of each kind a node takes.
 
-    nodes: resources of each. (light, full), or None where not both kinds are asked for or one pool is to do all.
-    Refused: they would not have one kind of device.
+    nodes: resources of each. (light, full), or (the only kind that is asked for, None), which does all; or None where no kind is asked for
+    or the layout leaves them be. Refused: they would not have one kind of device.
     """
     from cluster.pools import PoolSpec
 
-    homes = {kind: [node for node in nodes if node.get(kind, 0) >= 1] for kind in ("light", "full")}
-    if layout == "together" or not all(homes.values()):
+    homes = {kind: found for kind in KINDS if (found := [node for node in nodes if node.get(kind, 0) >= 1])}
+    if layout == "together" or not homes:
         return None
     with_gpu = {bool(node.get("GPU", 0)) for kind in homes for node in homes[kind]}
     if device != "cpu" and (with_gpu == {True, False} or (device == "cuda" and with_gpu == {False})):
@@ -148,8 +211,10 @@ def marked(nodes: list[dict[str, float]], layout: str, device: str, workers: int
     kind_of_device = "cuda" if device != "cpu" and with_gpu == {True} else "cpu"
     size = {kind: sum(int(node[kind]) for node in homes[kind]) for kind in homes}
     if workers is not None:
-        size["full"] = min(size["full"], max(1, workers // 2))
-        size["light"] = min(size["light"], max(1, workers - size["full"]))
+        left = workers
+        for kind in reversed(homes):  # the dearest tier has half of them, and the light kind the rest
+            size[kind] = min(size[kind], max(1, left // 2 if kind == "full" and len(homes) == 2 else left))
+            left -= size[kind]
 
     def spec(kind: str) -> PoolSpec:
         # The workers of a node share its GPUs evenly; the node with the smallest shares sets them for all of its kind.
@@ -158,7 +223,8 @@ def marked(nodes: list[dict[str, float]], layout: str, device: str, workers: int
         gpus = int(share * 1e4) / 1e4 if kind_of_device == "cuda" else 0
         return PoolSpec(size[kind], kind_of_device, num_cpus=0, num_gpus=gpus, mark=kind, grows=workers is None)
 
-    return spec("light"), spec("full")
+    first, *other = map(spec, homes)
+    return first, other[0] if other else None
 
 
 def specs(resources: dict[str, float], layout: str, device: str, workers: int | None):  # type: ignore[no-untyped-def]

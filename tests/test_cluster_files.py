@@ -4,6 +4,10 @@ import configparser
 import json
 import re
 import shlex
+import subprocess
+import sys
+import time
+import uuid
 from pathlib import Path
 
 import click
@@ -16,7 +20,9 @@ from jobs.nightly import command
 
 ROOT = Path(__file__).resolve().parent.parent
 KUBE = ROOT / "cluster/kuberay"
-# Fields of KubeRay's custom resources by the API reference of KubeRay 1.7.0; pods may have what is listed here and nothing else.
+# Any name.
+ANY = object()
+# Fields of KubeRay's custom resources by the API reference of KubeRay 1.7.0.
 CLUSTER = {"upgradeStrategy", "authOptions", "suspend", "managedBy", "autoscalerOptions", "headServiceAnnotations",
            "enableInTreeAutoscaling", "gcsFaultToleranceOptions", "historyServerOptions", "networkPolicy", "tlsOptions",
            "headGroupSpec", "rayVersion", "workerGroupSpecs"}  # fmt: skip
@@ -27,9 +33,38 @@ JOB = {"activeDeadlineSeconds", "backoffLimit", "rayClusterSpec", "submitterPodT
        "submitterConfig", "managedBy", "deletionStrategy", "entrypoint", "runtimeEnvYAML", "jobId", "submissionMode",
        "entrypointResources", "entrypointNumCpus", "entrypointNumGpus", "ttlSecondsAfterFinished", "preRunningDeadlineSeconds",
        "shutdownAfterJobFinishes", "suspend"}  # fmt: skip
-POD = {"affinity", "containers", "restartPolicy", "securityContext", "serviceAccountName", "terminationGracePeriodSeconds",
-       "tolerations", "volumes"}  # fmt: skip
-CONTAINER = {"command", "env", "image", "imagePullPolicy", "lifecycle", "name", "ports", "resources", "volumeMounts"}
+# What our pods may hold, at every depth: names and types by V1PodSpec, V1Container and what they are made of in Kubernetes' own
+# Python client (kubernetes 37.0.2). It lists what we use, not all there is: a new field is looked up there and written down here.
+QUANTITY = (str, int)
+CONTAINER = {
+    "name": str,
+    "image": str,
+    "command": [str],
+    "env": [{"name": str, "value": str}],
+    "ports": [{"containerPort": int, "name": str}],
+    "resources": {"requests": {ANY: QUANTITY}, "limits": {ANY: QUANTITY}},
+    "lifecycle": {"preStop": {"exec": {"command": [str]}}},
+    "volumeMounts": [{"name": str, "mountPath": str, "readOnly": bool}],
+}
+VOLUME = {
+    "name": str,
+    "persistentVolumeClaim": {"claimName": str, "readOnly": bool},
+    "emptyDir": {"medium": str, "sizeLimit": QUANTITY},
+    "configMap": {"name": str},
+}
+EXPRESSIONS = [{"key": str, "operator": str, "values": [str]}]
+WISH = {"weight": int, "preference": {"matchExpressions": EXPRESSIONS}}
+POD = {
+    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [WISH]}},
+    "containers": [CONTAINER],
+    "restartPolicy": str,
+    "securityContext": {"runAsNonRoot": bool, "runAsUser": int, "fsGroup": int},
+    "serviceAccountName": str,
+    "terminationGracePeriodSeconds": int,
+    "tolerations": [{"key": str, "operator": str, "value": str, "effect": str}],
+    "volumes": [VOLUME],
+}
+CLAIM = {"accessModes": [str], "resources": {"requests": {ANY: QUANTITY}}}
 CRON = {"schedule", "timeZone", "concurrencyPolicy", "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit",
         "jobTemplate"}  # fmt: skip
 
@@ -39,6 +74,22 @@ def documents(name):
 
 
 RAYJOB, RAYCLUSTER = documents("rayjob.yaml")[0], documents("raycluster.yaml")[0]
+
+
+def fits(value, shape, at="spec"):
+    """Fail where a value has a name or a type that its shape has not; a stranger to Kubernetes is dropped there without a word."""
+    if isinstance(shape, dict):
+        assert isinstance(value, dict), f"{at} is {value!r}"
+        for name, below in value.items():
+            assert ANY in shape or name in shape, f"{at} has no field {name}"
+            fits(below, shape[ANY] if ANY in shape else shape[name], f"{at}.{name}")
+    elif isinstance(shape, list):
+        assert isinstance(value, list), f"{at} is {value!r}"
+        for number, below in enumerate(value):
+            fits(below, shape[0], f"{at}[{number}]")
+    else:
+        # True is an int to Python, and none to Kubernetes.
+        assert type(value) in (shape if isinstance(shape, tuple) else (shape,)), f"{at} is {value!r}"
 
 
 def pods(found):
@@ -74,6 +125,15 @@ def test_ray_accepts_the_cluster_file():
     assert all("RAY_AUTH_MODE=token" in config[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker"))
 
 
+@pytest.mark.parametrize("kinds", [("light",), ("full",), ("light", "full")])
+def test_nodes_of_the_cluster_file_are_used_by_their_marks_whichever_are_up(kinds):
+    types = yaml.safe_load((ROOT / "cluster/ray-cluster.yaml").read_text())["available_node_types"]
+    pools = marked([dict(types[name]["resources"]) for name in ("head", *kinds)], "auto", "auto", None)
+    assert [pool.mark for pool in pools if pool] == list(kinds)
+    for pool in filter(None, pools):
+        assert pool.grows and pool.device == "cuda" and pool.size == types[pool.mark]["resources"][pool.mark] and pool.num_cpus == 0
+
+
 def test_the_custom_resources_have_known_fields_only():
     assert RAYCLUSTER["apiVersion"] == RAYJOB["apiVersion"] == "ray.io/v1" and set(RAYJOB["spec"]) <= JOB
     for spec in (RAYCLUSTER["spec"], RAYJOB["spec"]["rayClusterSpec"]):
@@ -95,10 +155,10 @@ def test_pods_are_whole_and_workers_can_be_taken_away():
     found = list(pods(everything))
     assert len(found) == 8
     for pod in found:
-        assert set(pod) <= POD
+        fits(pod, POD)
         volumes = {volume["name"] for volume in pod.get("volumes", ())}
         for container in pod["containers"]:
-            assert set(container) <= CONTAINER and ":" in container["image"] and "limits" in container["resources"]
+            assert ":" in container["image"] and "limits" in container["resources"]
             assert {mount["name"] for mount in container.get("volumeMounts", ())} == volumes
             assert not any("TOKEN" in env["name"] for env in container.get("env", ()))
             if "lifecycle" in container:
@@ -108,6 +168,51 @@ def test_pods_are_whole_and_workers_can_be_taken_away():
         pod = group["template"]["spec"]
         assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1 and "preStop" in pod["containers"][0]["lifecycle"]
         assert {"nvidia.com/gpu", "cloud.google.com/gke-spot"} <= {toleration["key"] for toleration in pod["tolerations"]}
+
+
+@pytest.mark.parametrize("document", [RAYCLUSTER["spec"], RAYJOB["spec"]["rayClusterSpec"]], ids=["cluster", "job"])
+def test_the_hook_of_the_head_lets_the_nightly_drain_and_ends_with_it(document):
+    """The very text of the hook, with a name that no other process here has in place of "jobs"."""
+    container = document["headGroupSpec"]["template"]["spec"]["containers"][0]
+    *shell, text = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert text.count("obs/nightly.py") == 2
+    name = f"o{uuid.uuid4().hex}"
+    draining = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.4), sys.exit(7))); print(flush=True)"
+    with subprocess.Popen([sys.executable, "-c", f"{draining}; time.sleep(60)", f"j{name}/nightly.py"], stdout=subprocess.PIPE) as nightly:
+        try:
+            nightly.stdout.readline()
+            began = time.monotonic()
+            hook = subprocess.run([*shell, text.replace("obs/nightly.py", f"{name}/nightly.py")], timeout=20)
+            assert hook.returncode == 0 and 0.4 < time.monotonic() - began < 10
+            assert nightly.poll() == 7, "the hook ended before the nightly, or never reached it"
+        finally:
+            nightly.kill()
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (
+            {"containers": [{"lifecycle": {"preStop": {"exec": {"cmd": ["sleep"]}}}}]},
+            r"containers\[0\].lifecycle.preStop.exec has no field cmd",
+        ),
+        ({"containers": [{"env": [{"name": "TZ", "value": 1}]}]}, r"env\[0\].value is 1"),
+        ({"tolerations": {"key": "a"}}, "tolerations is "),
+        ({"terminationGracePeriodSeconds": True}, "terminationGracePeriodSeconds is True"),
+    ],
+)
+def test_a_field_that_is_misspelt_deep_in_a_pod_is_found(change, text):
+    with pytest.raises(AssertionError, match=text):
+        fits({**next(pods(RAYCLUSTER)), **change}, POD)
+
+
+def test_claims_are_whole():
+    claims = documents("volumes.yaml")
+    for claim in claims:
+        assert (claim["apiVersion"], claim["kind"]) == ("v1", "PersistentVolumeClaim")
+        fits(claim["spec"], CLAIM)
+    volumes = [volume for pod in pods(RAYCLUSTER) for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
+    assert {volume["persistentVolumeClaim"]["claimName"] for volume in volumes} == {claim["metadata"]["name"] for claim in claims}
 
 
 def test_the_cron_job_creates_the_ray_job():
@@ -145,6 +250,10 @@ def test_the_timer_starts_the_service():
     timer.read(ROOT / "cluster/systemd/tierscale-nightly.timer")
     assert parsed(service["Service"]["ExecStart"])["until"] == "06:00" and timer["Timer"]["OnCalendar"] == "*-*-* 22:00:00"
     assert service["Service"]["SuccessExitStatus"] == "75 143" and service["Service"]["KillMode"] == "mixed"
+    # All of the file system is read-only to the service but what it names; Ray has to write its token into HOME.
+    assert service["Service"]["ProtectSystem"] == "strict"
+    home = f"HOME=/var/lib/{service['Service']['StateDirectory']}"
+    assert service["Service"]["Environment"] == home and f"\n{home}\n" in (ROOT / "cluster/systemd/crontab").read_text()
 
 
 @pytest.mark.parametrize("name", ["docs/nightly.md", "docs/cluster.md", "cluster/systemd/crontab"])
@@ -158,9 +267,19 @@ def test_the_image_holds_what_is_installed():
     packages = re.search(r"packages = \[(.*)\]", (ROOT / "pyproject.toml").read_text())[1]
     for package in {name.split(".")[0] for name in re.findall(r'"([\w.]+)"', packages)}:
         assert f"COPY {package} {package}" in text
+    # The context of the build is what it copies; the code that a job uploads from the image is filtered there too.
+    copied = {name for line in re.findall(r"^COPY (.*) \S+$", text, re.M) for name in line.split()}
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
+    assert rules[0] == "*" and {rule[1:] for rule in rules if rule.startswith("!")} == copied and ".rayignore" in copied
+    assert all((ROOT / name).exists() for name in copied)
     assert "USER ray" in text and "RAY_AUTH_MODE=token" in text
     version = RAYCLUSTER["spec"]["rayVersion"]
     assert (
         f"ray=={version}" in (ROOT / "constraints.txt").read_text()
         and f"ray:{version}-py311" in (ROOT / "cluster/ray-cluster.yaml").read_text()
     )
+
+
+def test_every_target_of_the_makefile_is_made_each_time():
+    text = (ROOT / "Makefile").read_text()
+    assert set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split()) == set(re.findall(r"^([a-z-]+):(?! *=)", text, re.M))

@@ -30,7 +30,14 @@ def test_nodes_say_how_many_workers_of_each_kind_they_take():
     assert {light.device, full.device} == {"cpu"} and light.num_cpus == 0 and light.grows
     light, full = marked([LIGHT, FULL], "split", "cpu", 2)
     assert (light.size, full.size) == (1, 1) and not light.grows, "--workers is a limit"
-    assert marked([LIGHT, LIGHT], "auto", "auto", None) is None and marked([LIGHT, FULL], "together", "auto", None) is None
+    assert marked([{"CPU": 4.0}], "auto", "auto", None) is None and marked([LIGHT, FULL], "together", "auto", None) is None
+
+
+@pytest.mark.parametrize(("kind", "node", "size"), [("light", LIGHT, 6), ("full", FULL, 4)])
+def test_one_kind_of_node_does_all_the_work_by_its_mark_and_grows(kind, node, size):
+    only, none = marked([{"CPU": 0.0}, node, node], "split", "auto", None)
+    assert none is None and (only.mark, only.size, only.num_cpus, only.grows) == (kind, size, 0, True)
+    assert marked([node], "auto", "cpu", 1)[0].size == 1
 
 
 @pytest.mark.parametrize("gpus", [1, 2, 4])
@@ -113,14 +120,17 @@ def test_work_goes_to_the_nodes_that_ask_for_it(nodes, source, plain, tmp_path):
     np.testing.assert_array_equal(pixels, plain)
 
 
-@pytest.mark.slow
 def test_nodes_are_taken_away_and_added_in_the_middle(nodes, source, plain, tmp_path):
+    seen = []
+
     def meddle():
+        seen.extend(mark for mark, _ in homes())
         nodes.remove_node(nodes.light.pop(), allow_graceful=False)
         nodes.remove_node(nodes.full, allow_graceful=False)
         nodes.full = nodes.add_node(num_cpus=1, resources={"full": 1}, object_store_memory=80 << 20)
 
     np.testing.assert_array_equal(run_with(nodes, source, tmp_path / "out.zarr", 4, meddle), plain)
+    assert sorted(seen) == ["full", "light", "light"], "each worker is at home where its mark is"
     assert len(nodes.light) == 1, "the lost light node never came back, and its share was done by the other"
     nodes.light.append(nodes.add_node(num_cpus=1, resources={"light": 1}, object_store_memory=80 << 20))
 
@@ -129,6 +139,8 @@ def test_nodes_are_taken_away_and_added_in_the_middle(nodes, source, plain, tmp_
 def test_a_worker_that_stands_still_holds_nothing_up(nodes, source, plain, tmp_path, monkeypatch):
     """A stopped process is not dead; its shards are begun elsewhere, and what it writes when it wakes does no harm."""
     monkeypatch.setattr(calls, "LATE_SECONDS", 2.0)
+    # Where it is stopped in its very first call, nobody knows yet how long that takes.
+    monkeypatch.setattr(calls, "FIRST_SECONDS", 20.0)
     stopped = []
 
     def meddle():

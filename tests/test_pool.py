@@ -1,5 +1,6 @@
 """A plan is made for the device of the workers that carry it out, and no other worker takes it."""
 
+import time
 from collections import deque
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,8 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from cluster.session import specs
+from cluster import calls, pools
+from cluster.calls import Call, InHand
+from cluster.session import session, specs
 from pipeline.errors import Refused
+from pipeline.flight import Quarantined
+from pipeline.grid import Span
 from pipeline.plan import Options
 from pipeline.pool import LocalPool, device_here
 from pipeline.run import Request, plan_only
@@ -70,20 +75,98 @@ def test_an_actor_that_the_memory_monitor_ended_is_replaced_and_its_calls_done_e
     """Ray tells of it by an error that is none of a dead actor; an actor that was kept would fail every call that it is given."""
     import ray
 
-    from cluster import pools
-    from cluster.calls import Call, InHand
-
     dead = object()
-    lost, calls = [], [Call("finish", (number,), "light", False) for number in range(2)]
+    lost, held = [], [Call("finish", (number,), "light", False) for number in range(2)]
     crew = SimpleNamespace(given=lambda actor, count: None, suspects=set(), lost=lambda actor, error: lost.append(actor) or True)
     pool = pools.RayPool.__new__(pools.RayPool)
     pool._crews, pool._waiting = {"light": crew}, {"light": deque()}
-    pool._flying = {number: InHand(call, "light", dead, None, 0.0) for number, call in enumerate(calls)}
+    pool._flying = {number: InHand(call, "light", dead, None, 0.0) for number, call in enumerate(held)}
 
     def killed(reference):
         raise ray.exceptions.OutOfMemoryError("2 workers were killed due to the node running low on memory")
 
     monkeypatch.setattr(pools.ray, "get", killed)
     pool._collect(0)
-    assert lost == [dead] and not pool._flying and set(map(id, pool._waiting["light"])) == set(map(id, calls))
-    assert not any(call.future.done() for call in calls)
+    assert lost == [dead] and not pool._flying and set(map(id, pool._waiting["light"])) == set(map(id, held))
+    assert not any(call.future.done() for call in held)
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Calls are late after a second and a half."""
+    monkeypatch.setattr(calls, "LATE_SECONDS", 1.5)
+    monkeypatch.setattr(calls, "FIRST_SECONDS", 1.5)
+
+
+def sleeper(seconds):
+    """A plan that keeps whoever asks it for anything for so long; cloudpickle takes a class in a function along by value."""
+
+    class Sleeper:
+        def __getattr__(self, name):
+            if not name.startswith("__"):
+                time.sleep(seconds)
+            raise AttributeError(name)
+
+    return Sleeper()
+
+
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_a_call_that_hangs_wherever_it_is_begun_is_given_up_and_the_pool_goes_on(hurried, workers):
+    with session("local", "together", "cpu", workers) as pool:
+        began = time.monotonic()
+        hanging = pool.submit("score", sleeper(1e6), Span(3, 5))
+        others = [pool.submit("ready") for _ in range(6)]
+        with pytest.raises(
+            Quarantined, match=r"score\(Span\(start=3, stop=5\)\) was begun 4 times and did not end, .* within 2 s; look whether"
+        ):
+            hanging.result(timeout=240)
+        assert time.monotonic() - began >= (pools.TRIES if workers == 1 else pools.TRIES / 2) * 1.5
+        assert all(other.result(timeout=120) for other in [*others, pool.submit("ready")])
+
+
+def test_a_slow_call_is_begun_twice_and_its_workers_live(hurried, caplog):
+    with session("local", "together", "cpu", 2) as pool:
+        with pytest.raises(AttributeError):
+            pool.submit("score", sleeper(2.5), Span(0, 1)).result(timeout=60)
+        assert "begun elsewhere too" in caplog.text and "died" not in caplog.text and "hangs" not in caplog.text
+
+
+def held_by(*seconds, tries=2):
+    """A pool without Ray in which as many actors have one call in hand, each for so long; and its actors that were ended."""
+    ended, call = [], Call("finish", ("out.zarr", (0, 1)), "light", False, tries=tries)
+    crew = SimpleNamespace(suspects=set(), answers=True, lost=lambda actor, error: ended.append(actor) or True)
+    pool = pools.RayPool.__new__(pools.RayPool)
+    pool._crews, pool._waiting, pool._patience = {"light": crew}, {"light": deque()}, calls.Patience()
+    pool._patience.ended("finish", 1.0)
+    pool._flying = {
+        number: InHand(call, "light", number, None, None if so_far is None else 1000.0 - so_far) for number, so_far in enumerate(seconds)
+    }
+    return pool, call, ended
+
+
+def test_a_copy_has_more_time_than_the_call_had():
+    for copy in (119.0, None):
+        pool, call, ended = held_by(300.0, copy)
+        pool._late(pool._flying[0], 1000.0)
+        assert not ended and not pool._waiting["light"] and not call.future.done()
+    pool, call, ended = held_by(300.0, 121.0)
+    pool._late(pool._flying[0], 1000.0)
+    assert ended == [0, 1] and list(pool._waiting["light"]) == [call] and not pool._flying and not call.future.done()
+    pool, call, ended = held_by(900.0, 481.0, tries=pools.TRIES)
+    pool._late(pool._flying[1], 1000.0)
+    assert ended == [0, 1] and not pool._waiting["light"]
+    with pytest.raises(Quarantined, match=r"finish\('out.zarr', \(0, 1\)\) was begun 4 times .* within 480 s; .*TIERSCALE_LATE_SECONDS=60"):
+        call.future.result()
+    assert [pool._patience.limit("finish", tries) for tries in (1, 2, 3, 4, 9)] == [60, 120, 240, 480, 900]
+
+
+def test_a_call_that_ended_elsewhere_ends_no_worker_and_one_that_never_began_loses_no_try():
+    pool, call, ended = held_by(300.0, 300.0)
+    call.settle("done")
+    pool._late(pool._flying[0], 1000.0)
+    assert not ended and not pool._waiting["light"]
+    pool, call, ended = held_by(900.0, 481.0, tries=pools.TRIES)
+    behind = Call("pyramid", (), "light", False, tries=1)
+    pool._flying[2] = InHand(behind, "light", 1, None, None)
+    pool._late(pool._flying[0], 1000.0)
+    assert list(pool._waiting["light"]) == [behind] and behind.tries == 0

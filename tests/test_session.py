@@ -1,12 +1,20 @@
 """A Ray cluster that is asked for by its address answers soon, or is refused in one sentence."""
 
+import itertools
+import os
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cluster import session
 from pipeline.errors import Refused
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -43,3 +51,82 @@ def test_a_server_that_speaks_grpc_answers():
         assert session.answers(f"127.0.0.1:{port}")
     finally:
         server.stop(None)
+
+
+def test_a_home_that_cannot_hold_rays_token_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"P6 4 4 255\n" + bytes(48))
+    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [
+        sys.executable,
+        "-m",
+        "jobs.cli",
+        "upscale",
+        tmp_path / "a.ppm",
+        tmp_path / "out.zarr",
+        "--tiers",
+        "bicubic",
+        "--ray",
+        "local",
+    ]
+    done = subprocess.run(command, cwd=ROOT, env={**given, "HOME": "/proc/none"}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1] == (
+        "tierscale: Ray cannot keep its token in /proc/none/.ray/auth_token (No such file or directory); "
+        "set HOME to a folder that can be written, or use --ray none"
+    )
+
+
+HEAD, LIGHT, FULL = {"CPU": 0.0}, {"CPU": 4.0, "light": 3.0}, {"CPU": 8.0, "full": 2.0}
+
+
+@pytest.fixture
+def cluster_of(monkeypatch):
+    """Makes ray.nodes() tell of more nodes each time it is asked, and waiting take no time."""
+    import ray
+
+    seconds = itertools.count()
+    monkeypatch.setattr(session, "time", SimpleNamespace(sleep=lambda _: None, monotonic=lambda: float(next(seconds))))
+
+    def made(*looks):
+        told = iter(looks)
+        last = []
+
+        def nodes():
+            last[:] = next(told, last)
+            return [{"Resources": node, "Alive": True} for node in last]
+
+        monkeypatch.setattr(ray, "nodes", nodes)
+
+    return made
+
+
+def test_a_kind_of_node_that_is_missing_is_waited_for(cluster_of, caplog):
+    cluster_of([HEAD, LIGHT], [HEAD, LIGHT], [HEAD, LIGHT, FULL])
+    assert session.nodes_of(set(), "auto") == [HEAD, LIGHT, FULL]
+    assert caplog.messages == ["waiting up to 60 s for a node that takes full workers"]
+    cluster_of([HEAD], [HEAD, FULL], [HEAD, FULL, LIGHT])
+    assert session.nodes_of({"light", "full"}, "auto") == [HEAD, FULL, LIGHT]
+    assert caplog.messages[1:] == ["waiting up to 600 s for a node that takes light or full workers"]
+
+
+def test_the_wait_for_nodes_is_limited(cluster_of, caplog):
+    cluster_of([HEAD, LIGHT])
+    assert session.nodes_of(set(), "auto") == [HEAD, LIGHT]
+    assert caplog.messages[1:] == ["no node that takes full workers came; those that are there do all the work"]
+    with pytest.raises(Refused, match="no node that takes light or full workers came within 600 s; see ray status"):
+        cluster_of([HEAD])
+        session.nodes_of({"light", "full"}, "auto")
+
+
+def test_nothing_is_waited_for_where_nobody_speaks_of_kinds(cluster_of, caplog):
+    cluster_of([{"CPU": 4.0}])
+    assert session.nodes_of(set(), "auto") == [{"CPU": 4.0}]
+    cluster_of([LIGHT])
+    assert session.nodes_of({"full"}, "together") == [LIGHT] and not caplog.messages
+
+
+def test_the_head_knows_which_nodes_the_autoscaler_is_to_start(monkeypatch, tmp_path):
+    monkeypatch.setattr(session, "BOOTSTRAP", ROOT / "cluster/ray-cluster.yaml")
+    assert session.promised() == {"light", "full"}
+    monkeypatch.setattr(session, "BOOTSTRAP", tmp_path / "none.yaml")
+    assert session.promised() == set()
