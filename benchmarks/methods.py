@@ -40,7 +40,7 @@ Run = Callable[[], object]
 class Case:
     """A method against a network.
 
-    most, aim: of the figure. share: executed cost of the method over that of the network, where the bar is on time over cost; else 1.
+    most, aim: of the figure. share: executed cost of the method over that of the network, where the bar is on time over cost; else None.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Case:
     network: Run
     most: float
     aim: float
-    share: float = 1.0
+    share: float | None = None
 
 
 def photo() -> Tensor:
@@ -216,12 +216,13 @@ def measure(cases: Sequence[Case], rounds: int) -> dict[str, dict[str, Any]]:
     for index, case in enumerate(cases):
         seconds = np.array([one[index] for one in pairs])  # (rounds, method or network, wall or processor)
         medians, least = np.median(seconds, axis=0), seconds.min(axis=0)
+        share = 1.0 if case.share is None else case.share
         figures[case.name] = {
             "milliseconds": [round(1000 * float(s), 1) for s in medians[:, 0]],
-            "ratio": round(float(medians[0, 0] / medians[1, 0]) / case.share, 3),
-            "ratio of the least": round(float(least[0, 0] / least[1, 0]) / case.share, 3),
-            "ratio of processor time": round(float(medians[0, 1] / medians[1, 1]) / case.share, 3),
-            "cost share": round(case.share, 4),
+            "ratio": round(float(medians[0, 0] / medians[1, 0]) / share, 3),
+            "ratio of the least": round(float(least[0, 0] / least[1, 0]) / share, 3),
+            "ratio of processor time": round(float(medians[0, 1] / medians[1, 1]) / share, 3),
+            **({} if case.share is None else {"cost share": round(case.share, 4)}),
             "at most": case.most,
             "aim": case.aim,
         }

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from pipeline.bounds import printable
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.store import storage_failure
 
@@ -47,7 +48,7 @@ class Draining:
         self.code = CODES[number]
         self.stop.set()
         signal.signal(number, signal.SIG_DFL)
-        print("stopping: what is in flight is finished first (once more to stop at once)", file=sys.stderr, flush=True)
+        say("stopping: what is in flight is finished first (once more to stop at once)")
 
     def watched(self, progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
         """Progress that ends what reports it with Interrupted after a signal, for work that leaves nothing behind."""
@@ -62,7 +63,7 @@ class Draining:
     def end(self, as_json: bool, content: dict[str, Any], text: str) -> Ended:
         """Say how to go on after a drain; what the command is to raise."""
         emit(as_json, {**content, "status": "interrupted", "error": text}, "")
-        print(text, file=sys.stderr, flush=True)
+        say(text)
         return Ended(self.code)
 
     def __enter__(self) -> "Draining":
@@ -75,8 +76,14 @@ class Draining:
 
 
 def emit(as_json: bool, content: dict[str, Any], text: str) -> None:
-    """Print a result: one JSON object, or text for a person."""
-    print(json.dumps(content) if as_json else text, flush=True)
+    """Print a result: one JSON object, or text for a person, in one line or several, if there is any."""
+    if as_json or text:
+        print(json.dumps(content) if as_json else "\n".join(map(printable, text.split("\n"))), flush=True)
+
+
+def say(text: str) -> None:
+    """Print a line on stderr; nothing that names hold can break it or reach the terminal."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def run_command(command: click.Command, given: list[str]) -> None:
@@ -108,7 +115,7 @@ def fail(text: str, code: int, as_json: bool, debug: bool) -> None:
     """Say why in one sentence and end."""
     if debug:
         traceback.print_exc()
-    print(f"tierscale: {text}", file=sys.stderr, flush=True)
+    say(f"tierscale: {text}")
     if as_json:
         print(json.dumps({"status": "failed", "error": text, **({"refused": text} if code == 2 else {})}), flush=True)
     sys.exit(code)

@@ -9,7 +9,7 @@ import torch
 
 from models.quality import psnr, ssim
 from models.train.degrade import shrink
-from pipeline.costs import dearest_cost
+from pipeline.costs import cost_share
 from pipeline.errors import Damaged, Refused
 from pipeline.images import open_image
 from pipeline.manifest import Manifest
@@ -65,7 +65,7 @@ def evaluate_image(path: Path, options: Options) -> dict[str, Any]:
         "name": path.name,
         "psnr": min(psnr(found, truth, shave), 100.0),  # equal images have no finite one, and JSON has no infinity
         "ssim": ssim(found, truth, shave),
-        "cost_share": made.cost / dearest_cost(made.plan),
+        "cost_share": cost_share(made.plan, made.cost),
         "seconds": seconds,
         "grey": len(hr) == 1,
     }
@@ -82,6 +82,8 @@ def _read(path: Path) -> np.ndarray:
         if image.dtype.kind != "u":
             raise Refused(f"{path} holds {image.dtype}; evaluation takes 8 and 16 bit images")
         colours = pixels[: len(pixels) - (image.alpha is not None)]
+        if len(colours) not in (1, 3):
+            raise Refused(f"{path} holds {len(colours)} channels; evaluation compares images of one or three colours")
         return colours.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 

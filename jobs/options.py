@@ -9,7 +9,7 @@ import click
 
 from pipeline.errors import Refused
 from pipeline.manifest import parse_scale, parse_tiers
-from pipeline.plan import Options
+from pipeline.plan import Options, policy_of
 from pipeline.routing import POLICIES
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
@@ -57,9 +57,6 @@ def _numbers(text: str | None, count: int, what: str, kind: type) -> tuple[Any, 
         raise Refused(f"{what} {text!r} is not {count} numbers with commas between them")
     return found
 
-
-# Policies that an option alone asks for.
-IMPLIED = {"budget": "budget", "quality": "lose", "deadline": "deadline", "threshold": "threshold"}
 
 SHARED: list[Callable[[Any], Any]] = [
     click.option(
@@ -131,14 +128,10 @@ def answering(command: Callable[..., Any]) -> Callable[..., Any]:
 def to_options(given: dict[str, Any]) -> Options:
     """What the shared options ask for. Refused: a value that cannot be."""
     tiers = given["tiers"]
-    implied = [name for name, option in IMPLIED.items() if given.get(option) is not None]
-    other = next((name for name in implied if given["policy"] not in (None, name)), None)
-    if other is not None:
-        raise Refused(f"--{IMPLIED[other]} is for --policy {other} and would be ignored by {given['policy']}; leave one of the two out")
     return Options(
         scale=given["scale"],
         tiers=None if tiers is None else parse_tiers(tiers),
-        policy=given["policy"] or next(iter(implied), "adaptive"),
+        policy=policy_of(given["policy"], given),
         budget=given["budget"],
         threshold=given["threshold"],
         tile=given["tile"],

@@ -28,6 +28,8 @@ from models.weights import Blueprint, Checkpoint, adopt, fill
 
 # Multiply-adds that a branch should do in one go on a CPU: few tiles, so that their maps stay in cache, but enough to be worth a call.
 ENOUGH = 9e8
+# Biases worth measuring, as powers of two: how far apart a classifier's logits lie, only measuring tells.
+POWERS = (-6, -3, 0, 3, 6)
 
 
 class ClassSrUpscaler:
@@ -43,8 +45,7 @@ class ClassSrUpscaler:
     scales: frozenset[Fraction] | None
     reach: int | None = SIDE - 1
     knob: str | None = "bias"
-    # Settings worth measuring: how far apart a classifier's logits lie, only measuring tells.
-    ladder = (-64.0, -16.0, -8.0, -4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 64.0)
+    ladder = (*(-(2.0**power) for power in POWERS[::-1]), 0.0, *(2.0**power for power in POWERS))
     efforts: Efforts | None = None
 
     def __init__(self, network: ClassSr, blueprint: Blueprint) -> None:

@@ -36,11 +36,11 @@ PUBLISHED: dict[str, Reader] = {
 
 # Where the official codes keep the weights in what they save, in the order in which they are looked for.
 PLACES = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net", "sd")
-# Of DIV2K: PCSR takes it from the input of CARN, and nothing from that of FSRCNN.
 # Entries of published configurations that count something, and those that values are multiplied with.
 COUNTS = {"n_resblocks", "n_resgroups", "n_groups", "n_feats", "n_colors", "reduction", "exit_interval", "adapter_layers"}
 COUNTS |= {"nf", "nb", "d", "s", "m", "group", "groups", "width", "blocks"}
 FACTORS = {"rgb_range", "res_scale"}
+# Of DIV2K: PCSR takes it from the input of CARN, and nothing from that of FSRCNN.
 DIV2K: Mean = (0.4488, 0.4371, 0.4040)
 
 

@@ -110,4 +110,5 @@ def curve(plan: Plan, scores: np.ndarray, shares: Sequence[float]) -> list[tuple
     cheapest = routing.cheapest(errors, choice)
     least = choice.cost_of(cheapest)
     found = [cheapest, *(routing.within(errors, choice, share * most) for share in shares if share * most > least)]
-    return [(choice.cost_of(routes) / most, lost(plan, scores, routes)) for routes in found]
+    points = [(choice.cost_of(routes) / most, lost(plan, scores, routes)) for routes in found]
+    return list(dict.fromkeys(points))  # in an image of few tiles, several budgets buy the same

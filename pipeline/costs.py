@@ -43,3 +43,12 @@ def planned_cost(plan: Plan, routes: np.ndarray) -> float:
 def dearest_cost(plan: Plan) -> float:
     """Multiply-adds of the dearest tier everywhere, halos included."""
     return planned_cost(plan, np.full(plan.grid.tiles, len(plan.tiers) - 1))
+
+
+def cost_share(plan: Plan, cost: float) -> float:
+    """Multiply-adds of a plan that was carried out whole as a share of the dearest tier everywhere: 1 if that is what was done.
+
+    Where a tier decides pixel by pixel, the dearest tier everywhere is what its table of efforts expects, and what was done was counted.
+    """
+    assert plan.routes is not None
+    return 1.0 if (plan.routes == len(plan.tiers) - 1).all() else cost / dearest_cost(plan)

@@ -3,6 +3,7 @@
 import contextlib
 import fnmatch
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import Refused
 from pipeline.images import SUFFIXES
-from pipeline.plan import Options
+from pipeline.plan import Options, policy_of
 from pipeline.tables import rows_of
 
 
@@ -43,8 +44,8 @@ class Row:
         for name in ("policy", "budget", "threshold"):
             if getattr(self, name) is not None:
                 own[name] = getattr(self, name)
-        if self.policy is None and (self.budget is not None or self.threshold is not None):
-            own["policy"] = "budget" if self.budget is not None else "threshold"
+        if own.keys() & {"budget", "threshold"}:
+            own["policy"] = policy_of(self.policy, {"budget": self.budget, "threshold": self.threshold})
         return replace(given, **own)
 
 
@@ -54,9 +55,13 @@ NUMBERS = ("budget", "threshold", "priority")
 OPTIONS = ("scale", "tiers", "policy", "budget", "threshold")
 
 
-def parse_scale(text: str) -> Fraction:
-    """A scale such as 4, 2.7 or 5/2, exact."""
+def parse_scale(text: str | float | Fraction) -> Fraction:
+    """A scale such as 4, 2.7 or 5/2, exact; a number with many digits stands for the fraction that it comes from, such as 7 / 3."""
     plain = str(text).strip()
+    if isinstance(text, float) and math.isfinite(text):
+        near = Fraction(text).limit_denominator(128)
+        if near > 0 and abs(float(near) - text) < 1e-9:
+            return near
     # An exponent is no way to write a scale, and the exact value of 1e999999999 would take all memory.
     if "e" not in plain.lower():
         with contextlib.suppress(ValueError, ZeroDivisionError):

@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import torch
 
-from pipeline.choosing import beside
+from pipeline.choosing import areas, beside
 from pipeline.colour import plane_count
 from pipeline.copied import AT_ONCE
 from pipeline.costs import dearest_cost, planned_cost
@@ -54,7 +54,7 @@ def memory(plan: Plan, found: Found, workers: int) -> int:
 
 def check_memory(plan: Plan, found: Found, allowed: int | None, workers: int) -> None:
     """Refuse a plan that does not fit, with the numbers and what would fit."""
-    limit = allowed if allowed is not None else int(psutil.virtual_memory().total * 0.9)
+    limit = _limit(allowed)
     needed = memory(plan, found, workers)
     if needed <= limit:
         return
@@ -68,6 +68,21 @@ def check_memory(plan: Plan, found: Found, allowed: int | None, workers: int) ->
         f"{found.uri}: the plan needs {needed / 2**30:.2f} GiB with {workers} workers, but {limit / 2**30:.2f} GiB may be used; "
         f"what would fit: {advice}"
     )
+
+
+def check_least(allowed: int | None, workers: int) -> None:
+    """Refuse an amount of memory that not even the smallest image fits in, with so many workers."""
+    limit, needed = _limit(allowed), DRIVER_BYTES + workers * WORKER_BYTES
+    if needed > limit:
+        raise Refused(
+            f"any image needs {needed / 2**30:.2f} GiB and more with {workers} workers, but {limit / 2**30:.2f} GiB may be used; "
+            "raise --max-memory, or lower --workers"
+        )
+
+
+def _limit(allowed: int | None) -> int:
+    """Bytes that may be used: as told, or most of this machine's."""
+    return allowed if allowed is not None else int(psutil.virtual_memory().total * 0.9)
 
 
 def disk(plan: Plan) -> int:
@@ -96,9 +111,8 @@ def outlook(plan: Plan, found: Found, workers: int) -> dict[str, Any]:
     planes = plane_count(plan.shape[0], plan.colour)
     cost = planned_cost(plan, plan.routes)
     counts = np.bincount(plan.routes.ravel(), minlength=len(plan.tiers))
-    area = plan.grid.size[0] * plan.grid.size[1] * planes
     dearest = dearest_cost(plan)
-    bare = plan.tiers[-1].cost * area
+    bare = float((np.array([tier.cost for tier in plan.tiers])[plan.routes.ravel()] * areas(plan)).sum()) * planes
     return {
         "status": "done",
         "tiles": {tier.label: int(count) for tier, count in zip(plan.tiers, counts, strict=True)},
@@ -109,7 +123,7 @@ def outlook(plan: Plan, found: Found, workers: int) -> dict[str, Any]:
         "seconds_estimate": round(2.0 + beside(plan) + cost / (_speed() * workers), 1),
         "tile": plan.tile,
         "halo": plan.halo,
-        "halo_overhead": dearest / bare - 1,
+        "halo_overhead": cost / bare - 1,
         "refused": None,
     }
 

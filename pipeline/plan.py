@@ -22,6 +22,10 @@ from pipeline.stitch import Work, lay_out
 DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "carn-x4"), 3: ("bicubic", "fsrcnn-x3"), 2: ("bicubic", "fsrcnn-x2", "carn-x2")}
 # Tiers without a finite reach (they pool over the window) get this much context instead.
 ENDLESS_REACH = 32
+# Policies that an option alone asks for.
+IMPLIED = {"budget": "budget", "lose": "quality", "deadline": "deadline", "threshold": "threshold"}
+# Parts of a plan that differ where policy or tiers do.
+FOLLOWING = ("scores", "batch")
 
 
 def code_version() -> str:
@@ -270,21 +274,49 @@ def unpack(packed: Mapping[str, Any]) -> np.ndarray:
     return flat.reshape(packed["shape"]).astype(np.int64)
 
 
+def policy_of(policy: str | None, given: Mapping[str, Any]) -> str:
+    """The policy that is asked for by its name, if any, and by options that are not None. Refused: an option that would be ignored."""
+    asked = [option for option in IMPLIED if given.get(option) is not None]
+    name = policy or next((IMPLIED[option] for option in asked), "adaptive")
+    for option in asked:
+        if IMPLIED[option] != name:
+            raise Refused(f"--{option} is for policy {IMPLIED[option]} and would be ignored by {name}; leave one of the two out")
+    return name
+
+
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """What a stored plan and a new request disagree in, in words: `tile 128, now 64`."""
-    found = []
+    found: list[str] = []
     for key in asked:
-        if stored.get(key) != asked[key]:
-            old, new = stored.get(key), asked[key]
-            if key == "tiers":
-                old, new = ([_tier_words(tier) for tier in tiers or ()] for tiers in (old, new))
-            if key == "source":
-                old, new = (
-                    {k: v for k, v in (one or {}).items() if (old or {}).get(k) != (new or {}).get(k)}
-                    for one in (stored.get(key), asked[key])
-                )
-            found.append(f"{key} {_short(old)}, now {_short(new)}")
+        old, new = stored.get(key), asked[key]
+        if key in FOLLOWING and any(stored.get(other) != asked[other] for other in ("policy", "tiers")):
+            continue
+        pairs: list[tuple[str, Any, Any]]
+        if key == "policy":
+            names = [name for name in new if (old or {}).get(name) != new[name] and name != "scout"] or ["scout"]
+            pairs = [(name if name == "scout" else name.replace("name", "policy"), (old or {}).get(name), new[name]) for name in names]
+        elif key == "tiers":
+            was, now = ([_tier_words(tier) for tier in tiers or ()] for tiers in (old, new))
+            pairs = [(key, was, now)]
+        elif key == "source":
+            changed = [name for name in new if (old or {}).get(name) != new[name]]
+            before, after = ({name: (one or {}).get(name) for name in changed} for one in (old, new))
+            pairs = [(key, before, after)]
+        else:
+            pairs = [(key, old, new)]
+        found.extend(f"{name} {_short(was)}, now {_short(now)}" for name, was, now in pairs if was != now)
     return found
+
+
+def outdated(stored: Plan, asked: Plan) -> bool:
+    """Whether a stored plan asks for the same of the same file as a new one, and only what the file holds is another."""
+
+    def wishes(plan: Plan) -> dict[str, Any]:
+        plain = plan.asked()
+        source = {key: value for key, value in plain["source"].items() if key != "identity"}
+        return {key: plain[key] for key in plain if key not in ("shape", "dtype", "colour", "alpha")} | {"source": source}
+
+    return stored.source["uri"] == asked.source["uri"] and wishes(stored) == wishes(asked)
 
 
 def _tier_words(tier: Mapping[str, Any]) -> str:
@@ -292,5 +324,5 @@ def _tier_words(tier: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value) if isinstance(value, dict | list) else str(value)
+    text = json.dumps(value) if isinstance(value, dict | list) else "none" if value is None else str(value)
     return text if len(text) <= 160 else text[:157] + "..."

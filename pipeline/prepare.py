@@ -11,6 +11,7 @@ import numpy as np
 import models
 from models.scout import Scout
 from pipeline.automatic import Automatic
+from pipeline.bounds import check_secrets
 from pipeline.colour import Levels, spanning
 from pipeline.difficulty import blocks
 from pipeline.errors import Refused
@@ -33,6 +34,11 @@ def check_paths(source: str, output: str) -> None:
         raise Refused(f"the source {source} lies inside the output {output}; choose another output")
     if sibling(str(here)) in there.parents:
         raise Refused(f"the source {source} lies in {sibling(output)}, which belongs to the output {output}; choose another output")
+
+
+def check_options(options: Options) -> None:
+    """Refuse what cannot work whatever the image is: tiers, and a scout that is missing or not theirs."""
+    _scores(load_tiers(options.tier_labels, options.scale), options)
 
 
 def draft(source: str, options: Options, max_memory: int | None, device: str, workers: int) -> tuple[Plan, Found]:
@@ -87,6 +93,11 @@ def draft_of(image: Source, options: Options, device: str) -> tuple[Plan, Found]
         scout=scout,
     )
     notes = (*found.notes, *effort_notes(tiers, options.scale))
+    if options.tiers is None and len(tiers) == 1:
+        notes = (
+            *notes,
+            f"no network was made for scale {options.scale}: {tiers[0].label} makes every tile (tierscale models lists scales)",
+        )
     if plan.scores == "detail":
         labels = ", ".join(options.tier_labels)
         notes = (*notes, f"no scout was fitted for {labels}: tiles are ranked by plain detail; tierscale scout fit makes one")
@@ -96,6 +107,7 @@ def draft_of(image: Source, options: Options, device: str) -> tuple[Plan, Found]
 def _scores(tiers: Sequence[Tier], options: Options) -> tuple[str, Scout | None]:
     """How tiles are scored: "scout" where one was fitted for these tiers, plain "detail" otherwise, "none" where no policy asks."""
     labels = [tier.label for tier in tiers]
+    check_secrets(options.scout or "")
     try:
         given = None if options.scout is None else models.open_scout(Path(options.scout), labels, options.scale)
     except ValueError as error:
@@ -113,6 +125,7 @@ def _scores(tiers: Sequence[Tier], options: Options) -> tuple[str, Scout | None]
 
 def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
     """What a plan remembers of each tier. Refused: none, unknown, twice, a scale not offered, or not in order of cost."""
+    check_secrets(",".join(labels))
     if not labels:
         raise Refused("no tiers were named; write for example --tiers bicubic,fsrcnn-x4")
     if len(set(labels)) != len(labels):

@@ -15,6 +15,8 @@ VISIBLE = 1 / 255
 # Halvings of an interval of prices; after these its ends are equal, and what their routes differ in are ties.
 HALVINGS = 50
 HIGHEST = 1e200
+# Share of the dearest cost that may be left unused, and how many single tiles are tried to use more.
+SLACK, TRIED = 0.01, 2000
 
 CostOf = Callable[[np.ndarray], float]
 
@@ -188,7 +190,36 @@ def within(errors: np.ndarray, choice: Choice, allowed: float) -> np.ndarray:
         found.append(fill(ends.fits, ends.fails, _order(errors, one, ends.fits, ends.fails), fits))
     # In an image of few shards single tiles may fit where no whole group does.
     weighed = _weighed(errors, choice)
-    return min(found, key=lambda routes: float(np.take_along_axis(weighed, routes[:, None], axis=1).sum()))
+    best = min(found, key=lambda routes: float(np.take_along_axis(weighed, routes[:, None], axis=1).sum()))
+    return top_up(errors, choice, best, allowed)
+
+
+def top_up(errors: np.ndarray, choice: Choice, routes: np.ndarray, allowed: float) -> np.ndarray:
+    """Routes that leave more than a hundredth of the dearest cost unused, with single tiles made dearer as long as one fits.
+
+    The price of work is the same for all tiles, so in an image of few tiles the next one at that price may be too dear where others fit.
+    """
+    routes, spent = routes.copy(), choice.cost_of(routes)
+    enough = allowed - SLACK * choice.cost_of(dearest(errors, choice))
+    if spent > enough:
+        return routes
+    areas = np.ones(len(errors)) if choice.areas is None else choice.areas
+    saved = (np.take_along_axis(errors, routes[:, None], axis=1) - errors) * areas[:, None]
+    more = np.outer(areas, choice.costs) - areas[:, None] * np.asarray(choice.costs)[routes][:, None]
+    dearer = np.arange(errors.shape[1]) > routes[:, None]
+    worth = np.where(dearer & (saved >= 0), saved / np.maximum(more, 1e-300), -1.0)
+    for place in np.argsort(-worth, axis=None, kind="stable")[: min(TRIED, int((worth >= 0).sum()))]:
+        tile, tier = divmod(int(place), errors.shape[1])
+        if tier > routes[tile]:
+            before, routes[tile] = routes[tile], tier
+            now = choice.cost_of(routes)
+            if now > allowed:
+                routes[tile] = before
+            else:
+                spent = now
+                if spent > enough:
+                    break
+    return routes
 
 
 def priced(errors: np.ndarray, choice: Choice, price: float) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import choosing, needs, prepare, report, scores, store
-from pipeline.costs import dearest_cost
+from pipeline.costs import cost_share, dearest_cost
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.facts import PhotoFacts
 from pipeline.flight import Flight, Progress, silent
@@ -27,7 +27,7 @@ from pipeline.ingest import discard, rows_done
 from pipeline.lease import Lease
 from pipeline.ome import ome_attributes
 from pipeline.places import place, remove_tree
-from pipeline.plan import Options, Plan, differences
+from pipeline.plan import Options, Plan, differences, outdated
 from pipeline.pool import Pool
 from pipeline.prepass import Prepass
 from pipeline.receipts import Folder, Key, write_json
@@ -41,6 +41,7 @@ class Request:
     """One image to enlarge: where it is, where the result goes, and how.
 
     max_memory: bytes that all processes together may take, or None. overwrite: replace an output of ours that was planned otherwise.
+    renew: replace one of ours that was planned the same way, of what the source held before.
     """
 
     source: str
@@ -49,6 +50,7 @@ class Request:
     max_memory: int | None = None
     overwrite: bool = False
     keep_source: bool = False
+    renew: bool = False
 
     def __post_init__(self) -> None:
         # Workers on a cluster run in other folders: a relative path would mean another place there.
@@ -110,34 +112,36 @@ class Run:
         output = self.request.output
         if not self.folder.exists():
             if place(output).exists():
-                raise Refused(f"{output} exists and was not made by tierscale; choose another output, or move it away")
+                if not self.request.overwrite:
+                    raise Refused(f"{output} exists and was not made by tierscale; choose another output, or move it away")
+                store.check_ours(output)
             return None
         try:
             plan = self.folder.plan()
+        except Refused:
+            if not self.request.overwrite:
+                raise
+        else:
             found = differences(plan.asked(), draft.asked())
             if not found:
                 return plan
-            if not self.request.overwrite:
+            if not (self.request.overwrite or (self.request.renew and outdated(plan, draft))):
                 raise Refused(
                     f"{output} was begun with another plan ({'; '.join(found)}); ask for the same as before to go on, "
                     "choose another output, or give --overwrite to begin anew"
                 )
-        except Refused:
-            if not self.request.overwrite:
-                raise
         store.check_ours(output)
         return None
 
     def _planned(self, draft: Plan, facts: Found) -> Plan:
         """The stored plan if there is one, else a new one with the pre-pass done; and the output made."""
-        plan = self.stored(draft)
-        if plan is None:
-            plan = self._new_plan(draft, facts)
-        elif facts.needs_ingest and not self._complete(plan):
-            self._ingest(facts)
-        plan = replace(plan, source={**plan.source, "uri": self._pixels_uri(facts), "ingested": facts.needs_ingest})
+        stored = self.stored(draft)
+        plan = stored or self._new_plan(draft, facts)
+        # First of all: where the output is gone, its receipts go too, and then its shards need the ingested copy again.
         self._make_output(plan, facts.facts)
-        return plan
+        if stored is not None and facts.needs_ingest and not self._complete(plan):
+            self._ingest(facts)
+        return replace(plan, source={**plan.source, "uri": self._pixels_uri(facts), "ingested": facts.needs_ingest})
 
     def _new_plan(self, draft: Plan, facts: Found) -> Plan:
         """A plan with the pre-pass done, stored; an output that it overwrites stays until nothing can refuse the plan any more."""
@@ -297,7 +301,13 @@ class Run:
                 f"memory ran out for {', '.join(sorted(retreats))}: smaller batches were used, which may change values by 1 of 255"
             )
         self.pool.submit("draw", self.pool.share(plan), self.request.output).result()
-        report.close(self.request.output, plan, spent, self.summary("done"), facts.hr_facts, self.notes)
+        summary, budget = self.summary("done"), plan.policy["budget"]
+        if plan.policy["name"] == "budget" and not plan.policy["pooled"] and summary["cost_share"] > budget:
+            self.notes.append(
+                f"{summary['cost_share']:.1%} of the dearest cost were computed for a budget of {budget:.1%}: tiers that decide pixel by "
+                "pixel found more to do here than their tables of efforts expect"
+            )
+        report.close(self.request.output, plan, spent, summary, facts.hr_facts, self.notes)
         if facts.needs_ingest and not self.request.keep_source:
             discard(self.folder.path / "source.zarr")
 
@@ -310,6 +320,9 @@ class Run:
             tiles.update(receipt.tiles)
             cost += receipt.cost
         total = len(shard_keys(plan)) if plan else 0
+        share = None
+        if plan is not None and cost:
+            share = cost_share(plan, cost) if status == "done" else cost / dearest_cost(plan)
         seconds = {**self.seconds, "total": self.seconds["total"] or time.perf_counter() - self.began}
         folder = self.folder.path
         files = {
@@ -324,7 +337,7 @@ class Run:
             "scale": str(self.request.options.scale),
             "tiles": dict(tiles),
             "cost": cost,
-            "cost_share": cost / dearest_cost(plan) if plan and cost else None,
+            "cost_share": share,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
             "shards": {"total": total, "done_before": self.done_before, "written": self.written},
             "files": files,
@@ -359,4 +372,4 @@ def plan_only(request: Request, pool: Pool, progress: Progress = silent) -> tupl
     predicted: dict[str, Any] = {"lost": None, "curve": None}
     if plan.scores == "scout" and plan.routes is not None:
         predicted = {"lost": choosing.lost(plan, found, plan.routes), "curve": choosing.curve(plan, found, SHARES)}
-    return plan, {**run.summary("done"), **needs.outlook(plan, facts, pool.width), **predicted}
+    return plan, {**run.summary("done"), "files": {}, **needs.outlook(plan, facts, pool.width), **predicted}

@@ -18,7 +18,7 @@ from pipeline.errors import Refused
 from pipeline.grid import Rect, Span
 from pipeline.images import open_array
 from pipeline.manifest import parse_scale, parse_tiers
-from pipeline.plan import Options, Plan
+from pipeline.plan import Options, Plan, policy_of
 from pipeline.pool import device_here
 from pipeline.shard import Device, Read, enlarge, finish, read_input
 from pipeline.speed import seconds_per_pixel
@@ -50,8 +50,8 @@ def upscale_array(
     """Enlarge a numpy, dask or zarr array; the result is a numpy array of the same axes and type.
 
     array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are always "yx". Three channels are taken
-    as RGB and four as RGBA. tiers: names from cheap to dear, or one text with commas. policy: as of the command; a budget alone implies
-    "budget". Refused (a ValueError): what cannot work.
+    as RGB and four as RGBA. tiers: names from cheap to dear, or one text with commas. policy: as of the command; a budget or a
+    threshold alone implies its own. Refused (a ValueError): what cannot work.
     """
     if not hasattr(array, "shape"):
         array = np.asarray(array)
@@ -61,9 +61,9 @@ def upscale_array(
     if axes not in AXES:
         raise Refused(f"axes {axes!r} are not known; choose one of {', '.join(AXES)}")
     options = Options(
-        scale=parse_scale(str(scale)),
+        scale=parse_scale(scale),
         tiers=None if tiers is None else tuple(tiers),
-        policy="budget" if budget is not None and policy == "adaptive" else policy,
+        policy=policy_of(None if policy == "adaptive" else policy, {"budget": budget, "threshold": threshold}),
         budget=budget,
         threshold=threshold,
         tile=tile,

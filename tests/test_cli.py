@@ -65,6 +65,7 @@ def check(found, code, *words):
         (("--max-memory", "lots"), 2, ("'lots'",)),
         (("--device", "cuda"), 2, ("CUDA",)),
         (("--policy", "dearest", "--budget", "0.5"), 2, ("--budget", "dearest", "ignored")),
+        (("--budget", "0.5", "--threshold", "0.1"), 2, ("--threshold", "budget", "ignored")),
         (("--no-such-option",), 2, ("--no-such-option",)),
     ],
 )
@@ -314,6 +315,12 @@ def test_evaluate_measures_by_the_protocol(capsys, tmp_path):
     check(tierscale(capsys, "evaluate", "--hr", tmp_path / "none"), 2, "there is no folder")
     (tmp_path / "empty").mkdir()
     check(tierscale(capsys, "evaluate", "--hr", tmp_path / "empty"), 2, "holds no images")
+
+
+def test_evaluate_takes_images_of_one_or_three_colours(capsys, tmp_path):
+    np.save(tmp_path / "five.npy", np.zeros((5, 64, 64), np.uint8))
+    code, out, _ = tierscale(capsys, "evaluate", "--hr", tmp_path, "--tiers", "bicubic", "--json")
+    assert code == 1 and "five.npy holds 5 channels" in json.loads(out)["images"][0]["error"]
 
 
 def test_evaluate_lists_what_fails_and_goes_on(capsys, image, tmp_path):

@@ -168,6 +168,9 @@ def test_another_plan_on_the_same_output_is_refused(image, tmp_path):
     code, _, err = run("upscale", image, output, *options, "--tile", "64")
     assert code == 2
     assert "was begun with another plan (tile 128, now 64)" in err and len(err.splitlines()) == 1
+    two = ("--tiers", "bicubic,fsrcnn-x4", "--ray", "none", "--budget", "0.5")
+    code, _, err = run("upscale", image, output, *two)
+    assert "(tiers " in err and "; policy adaptive, now budget; budget none, now 0.5)" in err and "scout" not in err
     assert run("upscale", image, output, *options, "--tile", "64", "--overwrite")[0] == 0
 
 

@@ -1,10 +1,11 @@
 """Laws of routing: order of tiles has no say, budgets are kept."""
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline import routing
@@ -61,6 +62,26 @@ def test_the_budget_holds_with_halos_and_strips_counted(seed, share):
     step = COSTS[2] * (96 + 50) ** 2
     assert used <= share * most
     assert share * most - used <= max(0.01 * most, step)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.05, 0.95), st.integers(1, 4), st.integers(1, 4))
+def test_no_single_tile_that_would_be_better_still_fits_a_budget_of_a_small_image(seed, share, down, across):
+    grid = Grid((64 * down - 7, 64 * across - 30), Fraction(4), 64)
+    tiers = tuple(Tier(f"t{i}", "", 1.0, cost, reach, 0.0) for i, (cost, reach) in enumerate(zip(COSTS, (2, 8, 21), strict=True)))
+    cost_of, rng = cost_of_routes(grid, tiers, 4, 1), np.random.default_rng(seed)
+    errors = -np.sort(-np.exp(rng.normal(-7, 2, (down * across, 3))))
+    choice = Choice(COSTS, cost_of, budget=share)
+    most = cost_of(routing.dearest(errors, choice))
+    assume(share * most >= cost_of(routing.cheapest(errors, choice)))
+    routes = routing.budget(errors, choice)
+    left = share * most - cost_of(routes)
+    assert left >= 0
+    for tile, tier in itertools.product(range(len(routes)), range(3)):
+        if left > 0.01 * most and tier > routes[tile]:
+            more = routes.copy()
+            more[tile] = tier
+            assert cost_of(more) > share * most
 
 
 def test_a_budget_goes_where_it_saves_most():

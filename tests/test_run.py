@@ -148,6 +148,11 @@ def test_an_output_is_handed_out_as_a_dask_array_and_taken_as_one(made):
     assert lazy.shape == (3, 600, 680)
     np.testing.assert_array_equal(upscale_array(lazy[:, :50, :60], 2, tiers=["bicubic"]).shape, (3, 100, 120))
     assert upscale_array(np.zeros((9, 8), np.uint8), tiers="bicubic, fsrcnn-x4").shape == (36, 32)
+    assert upscale_array(np.zeros((9, 9), np.uint8), 7 / 3, tiers="bicubic").shape == (21, 21)
+    with pytest.raises(ValueError, match="--threshold is for policy threshold and would be ignored by budget"):
+        upscale_array(np.zeros((9, 8), np.uint8), budget=0.5, threshold=0.1)
+    with pytest.raises(ValueError, match="--budget is for policy budget and would be ignored by cheapest"):
+        upscale_array(np.zeros((9, 8), np.uint8), policy="cheapest", budget=0.5)
     with pytest.raises(Refused, match="int64"):
         upscale_array([[0, 1], [2, 3]])
     for scale in (float("nan"), "one", 0):
@@ -186,7 +191,25 @@ def test_plan_tells_what_it_will_take_and_writes_nothing(photo, tmp_path, capsys
     assert code == 0 and found["cost_share"] <= 0.5 and found["refused"] is None
     assert {"memory_bytes", "disk_bytes", "seconds_estimate", "tile", "halo", "halo_overhead"} <= set(found)
     assert found["disk_bytes"] == 3 * (1200 * 1360 + 600 * 680)
-    assert list(tmp_path.iterdir()) == []
+    assert found["files"] == {} and list(tmp_path.iterdir()) == []
+    plain = json.loads(tierscale(capsys, "plan", photo, tmp_path / "out.zarr", "--tiers", "bicubic", "--json")[1])
+    assert plain["halo_overhead"] == 0 < found["halo_overhead"], "halos are those of the tiers that were chosen"
+
+
+def test_a_scale_without_networks_says_so(photo, tmp_path, capsys):
+    options = ("--scale", "5", "--region", "0,0,60,40", "--ray", "none", "--json")
+    code, out, _ = tierscale(capsys, "upscale", photo, tmp_path / "out.zarr", *options)
+    found = json.loads(out)
+    assert code == 0 and "no network was made for scale 5" in " ".join(found["notes"]) and found["cost_share"] == 1
+
+
+def test_a_budget_that_a_method_exceeds_is_told(tmp_path, capsys):
+    """Noise makes a network that decides pixel by pixel compute more than its table expects."""
+    np.save(tmp_path / "noise.npy", np.where(np.random.default_rng(0).random((3, 96, 96)) < 0.5, 0, 255).astype(np.uint8))
+    options = ("--tiers", "bicubic,pcsr-carn-x4@0.6", "--budget", "0.9", "--tile", "32", "--ray", "none", "--json")
+    code, out, _ = tierscale(capsys, "upscale", tmp_path / "noise.npy", tmp_path / "out.zarr", *options)
+    found = json.loads(out)
+    assert code == 0 and found["cost_share"] > 0.9 and any("for a budget of 90.0%" in note for note in found["notes"])
 
 
 def test_a_region_is_a_trial_crop(photo, tmp_path, capsys):
