@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobs.ending import Draining, Ended, emit, run_command
+from jobs.ending import Draining, Ended, emit, run_command, say
 from jobs.explaining import check_picture, draw_curve, explain_output, tell_curve
 from jobs.exporting import check_export, check_png, export_to, zarr_beside
 from jobs.networks import models
@@ -136,7 +136,7 @@ def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
     with session("none", "auto", Folder(output).plan().device if heal else "cpu") as pool:
         found = verify_output(output, pool, heal)
     for problem in found["problems"]:
-        print(problem, file=sys.stderr)
+        say(problem)
     ok = not found["problems"] or found["healed"] == len(found["problems"])
     text = f"{output}: {found['shards']} shards, {len(found['problems'])} wrong" + (f", {found['healed']} done again" if heal else "")
     emit(as_json, {"status": "done" if ok else "failed", **found, "error": None if ok else text}, text)
@@ -242,7 +242,7 @@ def evaluate(folder: str, as_json: bool, debug: bool, **given: Any) -> None:
     found = evaluate_folder(folder, options)
     emit(as_json, found, tell_evaluation(found))
     if found["status"] == "failed":
-        print(f"tierscale: {found['error']}", file=sys.stderr, flush=True)
+        say(f"tierscale: {found['error']}")
         raise Ended(1)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from jobs.options import ScaleType, answering
+from pipeline.bounds import check_secrets
 from pipeline.errors import Refused
 
 
@@ -109,6 +110,7 @@ def calibrate_model(name: str, folder: Path, scale: Fraction | None, side: int, 
     from models.efforts import table_path
     from models.train.calibrate import calibrate
 
+    check_secrets(name)
     try:
         found = calibrate(name, folder, scale, side, count, seed)
     except ValueError as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 # A scheduler runs this file by its name: the folder above it holds the packages.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -17,19 +17,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import click
 
 from cluster.session import session
-from jobs.ending import Draining, Ended, emit, run_command
+from jobs.ending import Draining, Ended, emit, run_command, say
 from jobs.options import answering, shared, to_options
 from jobs.progress import Bar
 from jobs.shift import NightlyOptions, Shift, probe
 from pipeline import morning
-from pipeline.archive import Seen, content_sha256, scan
-from pipeline.bounds import check_secrets
+from pipeline.archive import absent, content_sha256, scan
+from pipeline.bounds import check_secrets, output_outside
 from pipeline.errors import Damaged, Interrupted, Refused
-from pipeline.ledger import Busy, Changes, Ledger
-from pipeline.prepare import load_tiers
+from pipeline.ledger import Busy, Changes, Late, Ledger
+from pipeline.needs import check_least
+from pipeline.prepare import check_options
 
 # Exit code when the window closed with work left, or another run holds the ledger.
 LEFT = 75
+Listed = TypeVar("Listed")
 
 
 def closing(until: str, now: float) -> float:
@@ -44,13 +46,11 @@ def closing(until: str, now: float) -> float:
 
 def check(job: NightlyOptions) -> None:
     """Refused: what would fail for every image alike, so that a slip of the pen never counts against the images."""
-    check_secrets(job.archive)
-    archive, output = (path.rstrip("/") if "://" in path else os.path.realpath(path) for path in (job.archive, job.output))
-    if f"{output}/".startswith(f"{archive}/"):
-        raise Refused(
-            f"the output {job.output} lies inside the archive {job.archive}, which would be enlarged again; choose a place outside it"
-        )
-    load_tiers(job.image.tier_labels, job.image.scale)
+    for path in (job.archive, job.output, *job.source_roots):
+        check_secrets(path)
+    output_outside(job.output, job.archive)
+    check_options(job.image)
+    check_least(job.max_memory, job.workers or 1)
     try:
         probe(job.output)
     except Damaged as error:
@@ -74,45 +74,82 @@ def nightly(job: NightlyOptions, draining: Draining | None = None, clock: Callab
         lost.set()
         draining.stop.set()
 
+    overtaken = Busy(f"another nightly took {job.ledger} over, because this one gave no sign for long; it goes on alone")
     with Ledger(job.ledger, clock) as ledger, ledger.lease(take_over):
-        changes = ledger.note(stoppable(scan(job.archive, notes.append), draining.stop), content_sha256)
+        try:
+            changes = look(job, ledger, draining.stop, until, notes)
+        except Interrupted:
+            raise overtaken if lost.is_set() else Interrupted from None
         ledger.open_night(night, job.retry_parked, job.wish if job.overwrite else None)
-        if ledger.counts(night)["left"] and not draining.stop.is_set():
+        if ledger.counts(night)["left"] and not draining.stop.is_set() and clock() < until:
             with session(job.ray, job.layout, job.image.device, job.workers) as pool, Bar(job.quiet) as bar:
+                check_least(job.max_memory, pool.width)
                 draining.arm()
                 shift = Shift(job, ledger, pool, draining.stop)
                 shift.work(night, until, bar)
             notes.extend([shift.trouble] if shift.trouble else [])
         if lost.is_set():
-            raise Busy(f"another nightly took {job.ledger} over, because this one gave no sign for long; it goes on alone")
+            raise overtaken
         counts = summed(changes, ledger.counts(night))
         told = morning.Night(night, counts, began, clock(), notes)
         files = morning.write(Path(f"{job.ledger}.reports"), told, ledger.rows(night))
+        failure = ledger.first_failed(night) if counts["failed"] else None
     status = "interrupted" if draining.code else "failed" if counts["failed"] or notes else "left" if counts["left"] else "done"
-    return {"status": status, "night": night, **counts, "report": files, "notes": notes, "error": said(status, counts, notes)}
+    error = said(status, counts, notes, failure, files["html"])
+    return {"status": status, "night": night, **counts, "report": files, "notes": notes, "error": error}
 
 
-def stoppable(found: Iterator[Seen], stop: threading.Event) -> Iterator[Seen]:
-    """A listing that ends with Interrupted after a signal."""
-    for seen in found:
+def look(job: NightlyOptions, ledger: Ledger, stop: threading.Event, until: float, notes: list[str]) -> Changes:
+    """Bring the ledger up to what lies in the archive and at the outputs. Interrupted: it was told to stop.
+
+    until: when the window closes; contents that are not looked at by then stay in doubt. notes: what went wrong is added.
+    """
+
+    def in_time() -> None:
         if stop.is_set():
             raise Interrupted
-        yield seen
+        if ledger.clock() >= until:
+            raise Late
+
+    changes = ledger.note(stoppable(scan(job.archive, notes.append), stop), lambda source: content_sha256(source, in_time))
+    if changes.gone and not (changes.new or changes.changed or changes.untouched or changes.undecided):
+        notes.append(
+            f"none of the {changes.gone} images that are known lies in {job.archive} any more; check whether its disk is mounted, "
+            "or name another --ledger if the archive was emptied"
+        )
+    ledger.await_again(job.output_of, lambda outputs: stoppable(absent(outputs, notes.append), stop))
+    return changes
+
+
+def stoppable(found: Iterator[Listed], stop: threading.Event) -> Iterator[Listed]:
+    """A listing that ends with Interrupted after a signal."""
+    for one in found:
+        if stop.is_set():
+            raise Interrupted
+        yield one
 
 
 def summed(changes: Changes, counts: dict[str, int]) -> dict[str, int]:
-    """The night in numbers of images. failed: on this night, those that were parked by it included."""
-    return asdict(changes) | {"done": counts["worked"], "failed": counts["wrong"], "parked": counts["parked"], "left": counts["left"]}
+    """The night in numbers of images. failed: on this night, those that were parked by it included. left: those in doubt included."""
+    left = counts["left"] + changes.undecided
+    return asdict(changes) | {"done": counts["worked"], "failed": counts["wrong"], "parked": counts["parked"], "left": left}
 
 
-def said(status: str, counts: dict[str, int], notes: list[str]) -> str | None:
-    """What a night that did not end well has to say, in one sentence; None for one that did."""
+def said(status: str, counts: dict[str, int], notes: list[str], failure: tuple[str, str] | None, report: str) -> str | None:
+    """What a night that did not end well has to say, in one sentence; None for one that did.
+
+    failure: an image that failed, and why. report: path of the page that tells all.
+    """
     if status == "done":
         return None
     if notes:
         return notes[0]
-    if status == "failed":
-        return f"images that failed: {counts['failed']}; the report tells why, and they are tried on three nights before they are parked"
+    if status == "failed" and failure is not None:
+        first = failure[1] if failure[0] in failure[1] else f"{failure[0]}: {failure[1]}"
+        return (
+            f"images that failed: {counts['failed']}, the first: {first}; {report} tells of all, "
+            "and they are tried on three nights before they are parked"
+        )
     why = "stopped" if status == "interrupted" else "the window closed"
     return f"{why}, and images that are left: {counts['left']}; the same command goes on from here"
 
@@ -141,7 +178,8 @@ def command(
 ) -> None:
     """Enlarge what is new or changed in an archive until the window closes.
 
-    Ends with 0 when all is done, 75 when work is left or another nightly is at it, 1 when images failed.
+    Ends with 0 when all is done, 75 when work is left or another nightly is at it, 1 when images failed. What is parked does not count.
+    --budget and --deadline are for each image by itself.
     """
     # Submitted to a running cluster: that is where the work belongs.
     ray = "auto" if given["ray_address"] == "local" and os.environ.get("RAY_ADDRESS") else given["ray_address"]
@@ -153,13 +191,13 @@ def command(
         except Busy as error:
             if as_json:
                 emit(True, {"status": "left", "error": str(error)}, "")
-            print(f"tierscale: {error}", file=sys.stderr, flush=True)
+            say(f"tierscale: {error}")
             raise Ended(LEFT) from None
         except Interrupted:
             raise draining.end(as_json, {"output": output}, "stopped before any image was begun; the same command begins anew") from None
         emit(as_json, found, tell(found))
         if found["error"]:
-            print(f"tierscale: {found['error']}", file=sys.stderr, flush=True)
+            say(f"tierscale: {found['error']}")
         code = {"done": 0, "left": LEFT, "failed": 1, "interrupted": draining.code}[found["status"]]
         if code:
             raise Ended(code)

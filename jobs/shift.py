@@ -1,20 +1,19 @@
 """The work of one night: image after image from the ledger, several at a time, until the window closes."""
 
 import json
-import os
-import sys
 import threading
 from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from jobs.ending import say
 from jobs.progress import Bar
 from pipeline.archive import content_sha256, output_of
-from pipeline.bounds import check_source, output_below
+from pipeline.bounds import check_source, output_below, output_outside
 from pipeline.errors import Damaged, Full, Held, Interrupted, Refused
 from pipeline.ledger import Entry, Ledger
-from pipeline.places import place
+from pipeline.places import place, rooted
 from pipeline.plan import Options
 from pipeline.pool import Pool
 from pipeline.receipts import write_bytes
@@ -30,7 +29,7 @@ class NightlyOptions:
 
     until: HH:MM, local time. image: how every image is enlarged. ray: "local", "none" or an address. max_memory: bytes.
     overwrite: do again what was enlarged with other options. retry_parked: try again what was given up. source_roots: where links in the
-    archive may lead beside it.
+    archive may lead beside it. Places are kept as of places.rooted.
     """
 
     archive: str
@@ -47,10 +46,19 @@ class NightlyOptions:
     quiet: bool = False
     source_roots: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "archive", rooted(self.archive))
+        object.__setattr__(self, "output", rooted(self.output))
+        object.__setattr__(self, "source_roots", tuple(map(rooted, self.source_roots)))
+
     @property
     def wish(self) -> str:
         """The image options as text: two nights that agree in it would make the same."""
         return json.dumps(asdict(self.image), sort_keys=True, default=str)
+
+    def output_of(self, source: str) -> str:
+        """Where the enlarged image of a source goes."""
+        return output_of(source, self.archive, self.output)
 
 
 class Shift:
@@ -75,7 +83,7 @@ class Shift:
                 while True:
                     if self.ledger.clock() >= until:
                         self.stop.set()
-                    while len(flying) < width and not self.stop.is_set() and (entry := self._take(night)) is not None:
+                    while len(flying) < width and not self.stop.is_set() and (entry := self._take(night, not flying)) is not None:
                         run = Run(self._request(entry), self.pool, stop=self.stop)
                         flying[drivers.submit(self._enlarge, run)] = (entry, run)
                     if not flying:
@@ -97,22 +105,35 @@ class Shift:
                 self.ledger.planned(entry.source, run.plan.digest)
                 self._planned.add(entry.source)
 
-    def _take(self, night: str) -> Entry | None:
-        return self.ledger.take(night, self.job.wish, lambda source: output_of(source, self.job.archive, self.job.output))
+    def _take(self, night: str, alone: bool) -> Entry | None:
+        """The next image to begin, or None for now. alone: nothing else is at work, as it must be for what a nightly may have died of.
+
+        Those go last: once one of them is at work, nothing else waits that could join it.
+        """
+        entry = self.ledger.take(night, self.job.wish, self.job.output_of)
+        return self.ledger.take(night, self.job.wish, self.job.output_of, suspects=True) if entry is None and alone else entry
 
     def _enlarge(self, run: Run) -> tuple[dict[str, Any], str | None]:
         """One image from start to end: its summary, and the checksum of its source."""
         check_source(run.request.source, (self.job.archive, *self.job.source_roots))
-        output_below(run.request.output, self.job.output if "://" in self.job.output else os.path.abspath(self.job.output))
+        output_outside(output_below(run.request.output, self.job.output), self.job.archive)
         summary = run.carry_out()
         assert run.plan is not None
         known = run.plan.source["identity"].get("sha256")
-        return summary, known or content_sha256(run.request.source)
+        try:
+            return summary, known or content_sha256(run.request.source, self._go_on)
+        except Interrupted:  # the image is done; without a checksum the next doubt does it again
+            return summary, None
+
+    def _go_on(self) -> None:
+        """Raise Interrupted once the night is over."""
+        if self.stop.is_set():
+            raise Interrupted
 
     def _request(self, entry: Entry) -> Request:
         # Only what we are known to have made is made anew where the source changed.
         ours = self.job.overwrite or entry.plan is not None
-        return Request(entry.source, entry.output, self.job.image, self.job.max_memory, overwrite=ours)
+        return Request(entry.source, entry.output, self.job.image, self.job.max_memory, overwrite=ours, renew=True)
 
     def _settle(self, entry: Entry, future: Future) -> None:
         """Write down how an attempt ended."""
@@ -134,7 +155,7 @@ class Shift:
         trouble = text if isinstance(error, Full) else self._trouble(expected)
         if trouble is None:
             self.ledger.failed(entry.source, text)
-            print(text if entry.source in text else f"{entry.source}: {text}", file=sys.stderr, flush=True)
+            say(text if entry.source in text else f"{entry.source}: {text}")
         else:
             self.ledger.left(entry.source)
             self.trouble = self.trouble or trouble

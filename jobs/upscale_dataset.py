@@ -19,15 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.session import session
-from jobs.ending import Draining, Ended, emit, run_command
+from jobs.ending import Draining, Ended, emit, run_command, say
 from jobs.options import answering, shared, to_options
 from jobs.progress import Bar
 from jobs.sharing import Todo, over, pooled_routes, watch_of
-from pipeline.bounds import check_source, output_below, public
+from pipeline.bounds import check_secrets, check_source, output_below, public
 from pipeline.errors import Damaged, Interrupted, Refused
 from pipeline.flight import Quarantined
 from pipeline.manifest import Manifest, Row
-from pipeline.places import joined, place
+from pipeline.places import joined, place, rooted
 from pipeline.plan import Options
 from pipeline.pool import Pool
 from pipeline.prepare import load_tiers
@@ -72,6 +72,9 @@ class JobOptions:
     quiet: bool = False
     output_bounds: str | None = None
     source_roots: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source_roots", tuple(map(rooted, self.source_roots)))
 
 
 def upscale_dataset(manifest: Manifest, options: JobOptions | Options | None = None, draining: Draining | None = None) -> pa.Table:
@@ -252,6 +255,7 @@ def command(
     where = given["ray_address"]
     if where == "local" and os.environ.get("RAY_ADDRESS"):
         where = "auto"  # submitted to a running cluster: that is where the work belongs
+    check_secrets(manifest_path)
     manifest = Manifest.read(manifest_path)
     path = results or (joined(output_root, "results.parquet") if output_root else None)
     if path is not None:
@@ -269,7 +273,7 @@ def command(
         failed = [row for row in rows if row["status"] not in ("done", "skipped")]
         for row in failed:
             text = row["error"] if row["error"].startswith("row ") else f"row {row['row']}: {row['error']}"
-            print(text, file=sys.stderr, flush=True)
+            say(text)
         good = len(rows) - len(failed)
         text = f"{good} of {len(manifest)} images are enlarged, {len(failed)} failed" + (f"; the table is {path}" if path else "")
         status = "interrupted" if draining.code else "failed" if failed else "done"
@@ -286,7 +290,7 @@ def command(
             text,
         )
         if draining.code:
-            print("stopped; the same command again goes on from here", file=sys.stderr)
+            say("stopped; the same command again goes on from here")
             raise Ended(draining.code)
         if failed:
             raise Ended(1)

@@ -3,15 +3,18 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from pipeline.errors import Refused
 from pipeline.images import SUFFIXES
-from pipeline.places import Listed, ObjectPath, joined
+from pipeline.places import Listed, ObjectPath, joined, place
 from pipeline.store import sibling
 
 BLOCK = 1 << 20
+# Folders of outputs that are listed at a time.
+AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +116,12 @@ def _zarr(path: str) -> Seen:
     return Seen(path, total, newest)
 
 
-def content_sha256(source: str) -> str | None:
-    """Checksum of a local file's bytes, hex; None for what has none of its own: a zarr, an object, a file that cannot be read."""
+def content_sha256(source: str, check: Callable[[], None] = lambda: None) -> str | None:
+    """Checksum of a local file's bytes, hex; None for what has none of its own: a zarr, an object, a file that cannot be read.
+
+    check: called before each block, because a terabyte takes hours; what it raises ends the reading.
+    """
+    check()
     try:
         if not stat.S_ISREG(os.stat(source).st_mode):
             return None
@@ -122,6 +129,7 @@ def content_sha256(source: str) -> str | None:
         with open(source, "rb") as file:
             while block := file.read(BLOCK):
                 digest.update(block)
+                check()
     except OSError:
         return None
     return digest.hexdigest()
@@ -131,6 +139,34 @@ def output_of(source: str, root: str, output_root: str) -> str:
     """Where the enlarged image goes: below the output root as its source lies below the archive's."""
     base = root.rstrip("/") if "://" in root else os.path.abspath(root)
     return joined(output_root, f"{source.removeprefix(base).lstrip('/')}.zarr")
+
+
+def absent(outputs: Iterable[str], problem: Callable[[str], None]) -> Iterator[str]:
+    """Those outputs that are not there, or whose folder beside them is not.
+
+    Every folder is listed once, several at a time: a look at each of 100,000 outputs would take minutes. problem: is told, in a sentence,
+    of each folder that cannot be listed; what lies there counts as present.
+    """
+    wanted: dict[str, list[str]] = {}
+    for output in outputs:
+        folder, name = output.rsplit("/", 1)
+        wanted.setdefault(folder, []).append(name)
+
+    def lacking(folder: str) -> list[str]:
+        try:
+            there = {entry.name for entry in place(folder or "/").iterdir()}
+        except (FileNotFoundError, NotADirectoryError):
+            there = set()
+        except OSError as error:
+            problem(
+                f"the outputs in {shown(folder)} cannot be listed ({error.strerror}); change the rights of the folder, or mend its disk"
+            )
+            return []
+        return [f"{folder}/{name}" for name in wanted[folder] if not {name, f"{name}.tierscale"} <= there]
+
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="outputs") as readers:
+        for found in readers.map(lacking, wanted):
+            yield from found
 
 
 def shown(path: str) -> str:

@@ -1,20 +1,27 @@
 """Where a manifest's rows may read and write: manifests come from anywhere, and their paths are only followed inside stated roots."""
 
 import os
+import re
+import unicodedata
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from pipeline.errors import Refused
 
+# Unicode's categories of characters that move the cursor, break or turn the line, or are none: control, format, separators, surrogates.
+CONTROLS = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+
 
 def public(uri: str) -> str:
-    """An address without the password or the signature that somebody wrote into it; any other text as it is."""
-    if "://" not in uri:
-        return uri
-    parts = urlsplit(uri)
-    if parts.username is None and parts.password is None and not (parts.scheme in ("http", "https") and parts.query):
-        return uri
-    return f"{parts.scheme}://…{parts.hostname}{parts.path}"
+    """An address without the password or the signature that somebody wrote into it; any other text as it is.
+
+    Addresses may stand in a longer text, such as a list of tiers.
+    """
+    return re.sub(r"(https?://[^?]*)\?.+", r"\1", re.sub(r"://[^/?#]*@", "://…", uri), flags=re.IGNORECASE | re.DOTALL)
+
+
+def printable(text: str) -> str:
+    """A text in one line that does nothing to a terminal: control characters, which names may hold, are written as escapes."""
+    return "".join(one.encode("unicode_escape").decode() if unicodedata.category(one) in CONTROLS else one for one in text)
 
 
 def check_secrets(uri: str) -> None:
@@ -40,12 +47,26 @@ def output_below(output: str, root: str, known: dict[str, str] | None = None) ->
     return output
 
 
+def output_outside(output: str, archive: str) -> None:
+    """Refuse an output that lies in the archive of the sources, where the next night would enlarge it again. Both as of places.rooted."""
+    remote = "://" in output or "://" in archive
+    if f"{output}/".startswith(f"{archive}/") or (
+        not remote and (_below(output, archive) or os.path.realpath(output) == os.path.realpath(archive))
+    ):
+        raise Refused(f"the output {output} lies inside the archive {archive}, which would be enlarged again; choose a place outside it")
+
+
 def check_source(source: str, roots: Sequence[str]) -> None:
-    """Refuse a source that lies below none of the roots, as it stands or after links are followed. No roots: all may be read."""
+    """Refuse a source that lies below none of the roots, as it stands or after links are followed, and a link that leads nowhere.
+
+    roots: as of places.rooted; none: all may be read.
+    """
     check_secrets(source)
+    path = source.removeprefix("file://")
+    if "://" not in path and os.path.islink(path) and not os.path.exists(path):
+        raise Refused(f"the source {source} is a link that leads nowhere (to {os.readlink(path)}); mend the link, or take it away")
     if not roots:
         return
-    path = source.removeprefix("file://")
     if ".." not in path.split("/"):
         if "://" in path:
             if any(path.startswith(root.rstrip("/") + "/") for root in roots):

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pipeline.bounds import check_secrets
 from pipeline.errors import Damaged, Refused
 from pipeline.lease import LEASE_SECONDS, living
 
@@ -34,6 +35,7 @@ class Database:
     def __init__(self, path: str, schema: str, mark: int, clock: Callable[[], float] = time.time) -> None:
         self.path, self.clock = path, clock
         self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
+        check_secrets(path)
         if not Path(path).absolute().parent.is_dir():
             raise Refused(f"there is no folder for {path}; make it first")
         with self._telling():

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.archive import Seen
 from pipeline.database import Busy, Database
 
-__all__ = ["NIGHTS", "Busy", "Changes", "Entry", "Ledger"]
+__all__ = ["NIGHTS", "Busy", "Changes", "Entry", "Late", "Ledger"]
 
 # Nights on which a source may fail before it is parked.
 NIGHTS = 3
@@ -40,9 +40,13 @@ FORGET = "state = 'pending', attempts = 0, counted = NULL"
 DIED = "the nightly that was at work on it ended without a word; see its log, or enlarge the image by hand"
 
 
+class Late(Exception):
+    """The window closed before a content was looked at."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A source that is to be enlarged now. plan: digest of the plan of ours that an earlier attempt began, or None."""
+    """A source that is to be enlarged now. plan: digest of the plan of ours that an earlier attempt began at this output, or None."""
 
     source: str
     output: str
@@ -52,12 +56,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a listing showed: numbers of sources."""
+    """What a listing showed: numbers of sources. undecided: the window closed before a look at their content."""
 
     new: int
     changed: int
     untouched: int
     gone: int
+    undecided: int = 0
 
 
 class Ledger(Database):
@@ -78,17 +83,21 @@ class Ledger(Database):
         """Compare a listing with the rows: what is new or changed becomes pending, and its failures are forgotten.
 
         On doubt (same size and another time, or a time too close to that of the last listing) the checksum of the content decides,
-        where there is one of last time.
+        where there is one of last time. sha256: of a source; where it raises Late, the doubt stays for the next listing.
         """
         self.do("CREATE TEMP TABLE IF NOT EXISTS listed (source TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, etag TEXT)")
         with self.whole("DEFERRED"):  # locks nothing that others need, however long the listing takes
             self.do("DELETE FROM listed")
             for seen in found:
                 self.do("INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?)", seen.source, seen.bytes, seen.mtime_ns, seen.etag)
-        changed = [row["source"] for row in self._suspects() if not (row["doubt"] and sha256(row["source"]) == row["sha256"])]
+        changed, undecided = self._decided(sha256)
         self._listing += 1
         stamp = (self._listing, self.clock())
+        total = self.do("SELECT count(*) FROM listed").fetchone()[0]
         with self.whole():
+            for source in undecided:
+                self.do("UPDATE sources SET seen = ? WHERE source = ?", self._listing, source)
+                self.do("DELETE FROM listed WHERE source = ?", source)
             for source in changed:
                 self.do(
                     "UPDATE sources SET state = 'pending', attempts = 0, counted = NULL, sha256 = NULL, error = NULL WHERE source = ?",
@@ -104,10 +113,21 @@ class Ledger(Database):
                 "WHERE source NOT IN (SELECT source FROM sources)",
                 *stamp,
             ).rowcount
-        total, gone = self.do("SELECT (SELECT count(*) FROM listed), count(*) FROM sources WHERE seen < ?", self._listing).fetchone()
-        return Changes(new, len(changed), total - new - len(changed), gone)
+        gone = self.do("SELECT count(*) FROM sources WHERE seen < ?", self._listing).fetchone()[0]
+        return Changes(new, len(changed), total - new - len(changed) - len(undecided), gone, len(undecided))
 
-    def _suspects(self) -> list[Any]:
+    def _decided(self, sha256: Callable[[str], str | None]) -> tuple[list[str], list[str]]:
+        """Sources that were changed, and those of which the checksum came too late to tell."""
+        changed, undecided = [], []
+        for row in self._doubtful():
+            try:
+                if not (row["doubt"] and sha256(row["source"]) == row["sha256"]):
+                    changed.append(row["source"])
+            except Late:
+                undecided.append(row["source"])
+        return changed, undecided
+
+    def _doubtful(self) -> list[Any]:
         """Rows that may differ from what was listed: source, sha256 and whether that decides."""
         return self.do(
             "SELECT s.source, s.sha256, s.state = 'done' AND s.sha256 IS NOT NULL AND s.bytes = l.bytes AND s.etag IS l.etag AS doubt "
@@ -126,25 +146,44 @@ class Ledger(Database):
             if redo_unless is not None:
                 self.do("UPDATE sources SET state = 'pending' WHERE state = 'done' AND options IS NOT ?", redo_unless)
 
-    def take(self, night: str, options: str, output_of: Callable[[str], str]) -> Entry | None:
+    def await_again(self, output_of: Callable[[str], str], absent: Callable[[Iterable[str]], Iterable[str]]) -> None:
+        """What is done waits again where its output belongs elsewhere now, or is not there any more.
+
+        output_of: the place of a source's output. absent: those of some outputs that are not there.
+        """
+        done = self.do("SELECT source, output FROM sources WHERE state = 'done' AND seen = ?", self._listing).fetchall()
+        places = {output_of(row["source"]): row["source"] for row in done}
+        moved = [row["source"] for row in done if places.get(row["output"]) != row["source"]]
+        lacking = [places[output] for output in absent(places.keys())]
+        with self.whole():
+            for source in {*moved, *lacking}:
+                self.do("UPDATE sources SET state = 'pending' WHERE source = ?", source)
+
+    def take(self, night: str, options: str, output_of: Callable[[str], str], suspects: bool = False) -> Entry | None:
         """The next source to enlarge, marked as worked on from now; None: nothing waits.
 
-        What failed before goes last; otherwise the highest priority first, and then the smallest.
+        What failed before goes last; otherwise the highest priority first, and then the smallest. suspects: take one of those that a
+        nightly was at as it died, and none of the others; it should be at work alone, so that if it is the killer no other is blamed.
         """
+        # Suspects have no index of their own: there are no more of them than images were in flight. For the others SQLite takes the wrong
+        # one by itself, and would sort all that waits for each that it gives.
+        where, order = ("", "IS ? ORDER BY attempts") if suspects else ("INDEXED BY waiting", "IS NOT ? ORDER BY attempts > 0")
         with self.whole():
             row = self.do(
-                "SELECT source, bytes, plan FROM sources WHERE state = 'pending' AND seen = ? "
-                "ORDER BY attempts > 0, -priority, bytes, source LIMIT 1",
-                self._listing,
+                f"SELECT source, output, bytes, plan FROM sources {where} WHERE state = 'pending' AND seen = ? AND error {order}, "
+                "-priority, bytes, source LIMIT 1",
+                *(self._listing, DIED),
             ).fetchone()
             if row is None:
                 return None
-            entry = Entry(row["source"], output_of(row["source"]), row["bytes"], row["plan"])
+            output = output_of(row["source"])
+            # What lies at another place than last time is not known as ours.
+            plan = row["plan"] if row["output"] == output else None
             self.do(
-                "UPDATE sources SET state = 'working', night = ?, options = ?, output = ?, holder = ? WHERE source = ?",
-                *(night, options, entry.output, self.owner["token"], entry.source),
+                "UPDATE sources SET state = 'working', night = ?, options = ?, output = ?, plan = ?, holder = ? WHERE source = ?",
+                *(night, options, output, plan, self.owner["token"], row["source"]),
             )
-        return entry
+        return Entry(row["source"], output, row["bytes"], plan)
 
     def _mine(self, source: str, change: str, *values: Any) -> None:
         """Change a row that this nightly is at work on; one that another nightly has taken over is left to it."""
@@ -182,6 +221,12 @@ class Ledger(Database):
             *(night, self._listing),
         ).fetchone()
         return found | dict(extra)
+
+    def first_failed(self, night: str) -> tuple[str, str]:
+        """The first source by name that failed this night, and why; there must be one."""
+        row = self.do("SELECT source, error FROM sources WHERE state IN ('failed', 'parked') AND night = ? ORDER BY source LIMIT 1", night)
+        source, error = row.fetchone()
+        return source, error
 
     def rows(self, night: str) -> Iterator[dict[str, Any]]:
         """Rows that a person wants to read of this night, by name: what was worked on, what waits, failed or is parked."""

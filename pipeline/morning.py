@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import Environment, FileSystemLoader
 
 from pipeline.receipts import write_bytes
+from pipeline.report import PAGES
 
 SOURCES = pa.schema(
     [
@@ -63,8 +63,7 @@ def write(folder: Path, night: Night, rows: Iterable[Mapping[str, Any]]) -> dict
                 if len(shown[kind]) < SHOWN:
                     shown[kind].append(row)
     began, ended = (datetime.fromtimestamp(moment).isoformat(" ", "minutes") for moment in (night.began, night.ended))
-    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    html = pages.get_template("morning.html").render(night=night, shown=shown, totals=totals, began=began, ended=ended)
+    html = PAGES.get_template("morning.html").render(night=night, shown=shown, totals=totals, began=began, ended=ended)
     files = {"html": folder / f"{night.name}.html", "table": folder / f"{night.name}.parquet"}
     write_bytes(files["table"], sink.getvalue().to_pybytes())
     write_bytes(files["html"], html.encode())

@@ -182,6 +182,12 @@ def place(path: str) -> Place:
     return cast(Path, ObjectPath(path)) if "://" in path else Path(path)
 
 
+def rooted(root: str) -> str:
+    """A folder or a URI as what lies below it is compared with it: a local one absolute and without file://, no slash at the end."""
+    root = root.removeprefix("file://")
+    return root.rstrip("/") if "://" in root else os.path.abspath(root)
+
+
 def joined(root: str, *parts: str) -> str:
     """A place below a folder or a URI, as text."""
     return "/".join((root.rstrip("/"), *parts)) if "://" in root else str(Path(root, *parts))

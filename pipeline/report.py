@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline import routing, store
+from pipeline.bounds import printable
 from pipeline.facts import PhotoFacts
 from pipeline.grid import Rect, Span
 from pipeline.ome import MICROSCOPE_COLOURS
@@ -22,6 +23,11 @@ from pipeline.receipts import write_bytes, write_json
 SHOWN = 6
 # From calm to loud: cheap tiers are cold, dear ones warm.
 TINTS = ((59, 91, 165), (66, 168, 137), (240, 168, 48), (214, 66, 60), (140, 60, 160), (90, 90, 90))
+
+# Names come from strangers: what they hold of markup and of control characters is written out.
+PAGES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, finalize=lambda one: printable(one) if isinstance(one, str) else one
+)
 
 TILES = pa.schema(
     [
@@ -88,8 +94,7 @@ def close(output: str, plan: Plan, spent: np.ndarray, summary: Mapping[str, Any]
     write_json(folder / "facts.json", facts.to_json())
     if facts.icc:
         write_bytes(folder / "profile.icc", facts.icc)
-    pages = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
-    html = pages.get_template("report.html").render(summary=summary, plan=plan, notes=notes, name=Path(output).name)
+    html = PAGES.get_template("report.html").render(summary=summary, plan=plan, notes=notes, name=Path(output).name)
     write_bytes(folder / "report.html", html.encode())
 
 

@@ -3,13 +3,14 @@
 import os
 import sqlite3
 import threading
+from pathlib import Path
 
 import pytest
 
-from pipeline.archive import Seen, content_sha256, output_of, scan
+from pipeline.archive import BLOCK, Seen, absent, content_sha256, output_of, scan
 from pipeline.errors import Damaged, Refused
 from pipeline.lease import LEASE_SECONDS
-from pipeline.ledger import NIGHTS, Busy, Ledger
+from pipeline.ledger import NIGHTS, Busy, Late, Ledger
 
 SUMMARY = {"plan": "p1", "shape": [3, 8, 8], "tiles": {"bicubic": 1}, "cost": 5.0, "cost_share": 0.5, "seconds": {"total": 1.0}}
 NOON = 1.8e9
@@ -44,8 +45,8 @@ def never(source):
     raise AssertionError(f"{source} gave no doubt")
 
 
-def take(ledger, night="n1"):
-    entry = ledger.take(night, "{}", lambda source: f"out/{source}.zarr")
+def take(ledger, night="n1", suspects=False, root="out"):
+    entry = ledger.take(night, "{}", lambda source: f"{root}/{source}.zarr", suspects)
     return entry and entry.source
 
 
@@ -103,6 +104,16 @@ def test_failed_last_then_priority_then_size(ledger):
     assert [take(ledger) for _ in range(5)] == ["urgent", "small", "large", "bad", None]
 
 
+def test_the_next_one_is_given_without_sorting_all_that_wait(ledger):
+    ledger.note([seen(str(number)) for number in range(100)], never)
+    said = []
+    ledger.connection.set_trace_callback(said.append)
+    take(ledger)
+    ledger.connection.set_trace_callback(None)
+    chosen = next(statement for statement in said if statement.startswith("SELECT source"))
+    assert [row["detail"] for row in ledger.do(f"EXPLAIN QUERY PLAN {chosen}")] == ["SCAN sources USING INDEX waiting"]
+
+
 def test_three_nights_park_and_one_night_counts_once(ledger, clock):
     ledger.note([seen("a")], never)
     for number in range(1, NIGHTS + 1):
@@ -127,6 +138,57 @@ def test_a_parked_source_that_changes_is_tried_again(ledger):
     assert states(ledger) == {"a": "pending"} and next(ledger.rows("n1"))["attempts"] == 0
 
 
+def test_what_a_nightly_died_of_is_taken_apart_from_the_rest(ledger):
+    ledger.note([seen("large", size=9), seen("small", size=1), seen("killer", size=2)], never)
+    assert [take(ledger) for _ in range(2)] == ["small", "killer"]
+    with ledger.lease(lambda: None):
+        ledger.open_night("n2")
+        assert take(ledger, "n2", suspects=True) == "small", "the one that was blamed less often goes first, then the smaller one"
+        ledger.left("small")
+        ledger.do("UPDATE sources SET attempts = 2 WHERE source = 'small'")
+        assert [take(ledger, "n2"), take(ledger, "n2")] == ["large", None], "the rest goes before, and no suspect with it"
+        entry = ledger.take("n2", "{}", str, suspects=True)
+        assert entry.source == "killer"
+        ledger.failed("killer", "a reason")
+        ledger.open_night("n3")
+        assert take(ledger, "n3") == "killer", "an image whose fault is known is like any other that failed"
+
+
+def test_what_is_done_waits_again_where_its_output_is_gone_or_belongs_elsewhere(ledger):
+    ledger.note([seen("a"), seen("b"), seen("c"), seen("gone")], never)
+    finish(ledger)
+    ledger.note([seen("a"), seen("b"), seen("c")], never)
+    asked = []
+
+    def absent(outputs):
+        asked.extend(outputs)
+        return ["out/b.zarr"]
+
+    ledger.await_again(lambda source: f"{'new' if source == 'c' else 'out'}/{source}.zarr", absent)
+    assert states(ledger) == {"a": "done", "b": "pending", "c": "pending", "gone": "done"} and "out/gone.zarr" not in asked
+    entry = ledger.take("n2", "{}", lambda source: f"out/{source}.zarr")
+    assert (entry.source, entry.plan) == ("b", "p1"), "what lies there is known as ours"
+    entry = ledger.take("n2", "{}", lambda source: f"new/{source}.zarr")
+    assert (entry.source, entry.plan) == ("c", None), "what lies at another place is not"
+
+
+def test_a_doubt_that_came_too_late_stays(ledger):
+    ledger.note([seen("a"), seen("b"), seen("c")], never)
+    finish(ledger)
+    looked = []
+
+    def until_the_window_closes(source):
+        if looked:
+            raise Late
+        looked.append(source)
+        return "s"
+
+    found = ledger.note([seen(name, mtime=2) for name in "abcd"], until_the_window_closes)
+    assert (found.new, found.changed, found.untouched, found.gone, found.undecided) == (1, 0, 1, 0, 2) and looked == ["a"]
+    found = ledger.note([seen(name, mtime=2) for name in "abcd"], lambda source: "other")
+    assert (found.changed, found.untouched, found.undecided) == (2, 2, 0), "only what was left in doubt is looked at again"
+
+
 def test_what_was_left_or_held_does_not_count(ledger):
     ledger.note([seen("a"), seen("b")], never)
     assert (take(ledger), take(ledger)) == ("a", "b")
@@ -148,7 +210,7 @@ def test_a_second_nightly_is_refused_while_the_first_gives_signs(tmp_path, ledge
             assert states(other) == {"a": "pending"}, "it takes over what the stale one was at"
             assert next(other.rows("n1"))["attempts"] == 1
             other.note([seen("a")], never)
-            assert take(other, "n2") == "a"
+            assert take(other, "n2", suspects=True) == "a"
             ledger.failed("a", "too late")
             assert states(other) == {"a": "working"}, "the stale one cannot spoil it any more"
     other.close()
@@ -212,3 +274,35 @@ def test_a_scan_finds_images_and_nothing_else(tmp_path):
     assert output_of(str(tmp_path / "deep/B.PNG"), str(tmp_path), "/out") == "/out/deep/B.PNG.zarr"
     assert content_sha256(str(tmp_path / "x.zarr")) is None
     assert content_sha256(str(tmp_path / "a.tif")) == content_sha256(str(tmp_path / "elsewhere/c.jpg"))
+
+
+def test_a_checksum_is_given_up_between_two_blocks(tmp_path):
+    (tmp_path / "a.tif").write_bytes(bytes(3 * BLOCK))
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) == 3:
+            raise Late
+
+    with pytest.raises(Late):
+        content_sha256(str(tmp_path / "a.tif"), check)
+    assert len(calls) == 3
+
+
+def test_outputs_are_looked_for_folder_by_folder(tmp_path, monkeypatch):
+    for name in ("a.zarr", "a.zarr.tierscale", "bare.zarr", "zarrless.zarr.tierscale", "deep/b.zarr", "deep/b.zarr.tierscale"):
+        (tmp_path / name).mkdir(parents=True)
+    names = ("a.zarr", "bare.zarr", "zarrless.zarr", "none.zarr", "deep/b.zarr", "nowhere/c.zarr", "nowhere/d.zarr")
+    listed, problems = [], []
+    whole = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: (listed.append(self), whole(self))[1])
+    found = {os.path.relpath(output, tmp_path) for output in absent([str(tmp_path / name) for name in names], problems.append)}
+    assert found == {"bare.zarr", "zarrless.zarr", "none.zarr", "nowhere/c.zarr", "nowhere/d.zarr"} and not problems
+    assert len(listed) == 3, "a folder is listed once, however many outputs belong there"
+
+    def denied(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    assert not list(absent([str(tmp_path / "a.zarr")], problems.append)) and "cannot be listed (Permission denied)" in problems[0]

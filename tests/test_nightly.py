@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import sqlite3
+import time
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,10 +16,13 @@ import skimage.data
 from PIL import Image
 
 from jobs import shift
+from jobs.check import verify_output
 from jobs.cli import main
 from jobs.ending import Draining
 from jobs.nightly import NightlyOptions, closing, nightly
-from pipeline.errors import Full, Held, Refused
+from pipeline import archive as archive_files
+from pipeline import identity
+from pipeline.errors import Full, Held, Interrupted, Refused
 from pipeline.ledger import Ledger
 from pipeline.plan import Options
 from pipeline.pool import LocalPool
@@ -44,7 +49,8 @@ def picture(path, side, at=0):
 
 def options(root, **more):
     given = {"until": "06:00", "image": Options(tiers=("bicubic",), tile=32), "ray": "none", "workers": 1, "quiet": True, **more}
-    return NightlyOptions(str(root / "archive"), str(root / "out"), str(root / "ledger.db"), **given)
+    places = {name: given.pop(name, default) for name, default in (("archive", "archive"), ("output", "out"), ("ledger", "ledger.db"))}
+    return NightlyOptions(**{name: path if "://" in path else str(root / path) for name, path in places.items()}, **given)
 
 
 def night(root, number=0, **more):
@@ -187,9 +193,184 @@ def test_a_killed_night_counts_once_and_is_gone_on_with(archive):
     database.close()
 
 
+def test_one_that_kills_the_process_is_at_work_alone(archive, monkeypatch):
+    for number in range(4):
+        picture(archive / f"archive/{number}.png", 70 + number)
+    blamed = ("a.png", "0.png", "1.png")
+    with Ledger(str(archive / "ledger.db"), lambda: EVENING) as ledger:
+        night(archive)
+        for name in blamed:
+            ledger.do("UPDATE sources SET state = 'working', night = '2026-11-22', holder = 'dead' WHERE source LIKE ?", f"%{name}")
+        ledger.do("UPDATE sources SET state = 'pending' WHERE state = 'done'")
+    at_work, seen, whole = set(), [], Run.carry_out
+
+    def told(self):
+        name = Path(self.request.source).name
+        at_work.add(name)
+        together = len(at_work)
+        time.sleep(0.6 if name == "3.png" else 0.2)
+        seen.append((name, max(together, len(at_work))))
+        try:
+            return whole(self)
+        finally:
+            at_work.discard(name)
+
+    monkeypatch.setattr(Run, "carry_out", told)
+    assert night(archive, 1, workers=2)["done"] == 6
+    assert [entry for entry in seen if entry[0] in blamed] == [("a.png", 1), ("0.png", 1), ("1.png", 1)] and seen[-3][0] == "a.png"
+    assert max(together for _, together in seen) > 1
+
+
+@pytest.mark.parametrize("lost", ["a.png.zarr", "a.png.zarr.tierscale", "a.png.zarr*", "c.jpg.zarr", "c.jpg.zarr.tierscale"])
+def test_an_output_that_is_gone_is_made_again(archive, lost):
+    Image.fromarray(STARS[:50, :50]).save(archive / "archive/c.jpg")
+    night(archive)
+    for path in (archive / "out").glob(lost):
+        shutil.rmtree(path)
+    found = night(archive, 1)
+    assert found["status"] == "done" and numbers(found) == {"untouched": 3, "done": 1}, found
+    for name in ("a.png", "c.jpg"):
+        with LocalPool(1) as pool:
+            assert not verify_output(str(archive / f"out/{name}.zarr"), pool, False)["problems"]
+    assert numbers(night(archive, 2)) == {"untouched": 3}
+
+
+def test_another_output_is_filled_and_nothing_there_is_taken_for_ours(archive):
+    night(archive)
+    theirs = archive / "second/a.png.zarr"
+    theirs.mkdir(parents=True)
+    (theirs / "zarr.json").write_text("theirs")
+    found = night(archive, 1, output="second")
+    assert numbers(found) == {"untouched": 2, "done": 1, "failed": 1} and (theirs / "zarr.json").read_text() == "theirs"
+    assert (archive / "second/deep/b.png.zarr/zarr.json").exists() and (archive / "out/a.png.zarr").exists()
+
+
+def test_an_archive_that_is_suddenly_empty_is_not_all_done(archive):
+    night(archive)
+    (archive / "archive").rename(archive / "unmounted")
+    (archive / "archive").mkdir()
+    for number in (1, 2):
+        found = night(archive, number)
+        assert found["status"] == "failed" and "none of the 2 images" in found["error"] and "mounted" in found["error"]
+        assert "none of the 2 images" in Path(found["report"]["html"]).read_text()
+    (archive / "archive").rmdir()
+    (archive / "unmounted").rename(archive / "archive")
+    assert night(archive, 3)["status"] == "done"
+
+
+def test_an_archive_that_was_never_filled_is_done(archive):
+    shutil.rmtree(archive / "archive")
+    (archive / "archive").mkdir()
+    assert night(archive)["status"] == "done"
+
+
+def test_without_its_ledger_a_changed_image_is_made_anew(archive):
+    night(archive)
+    (archive / "ledger.db").unlink()
+    picture(archive / "archive/a.png", 44, at=100)
+    assert numbers(night(archive, 1)) == {"new": 2, "done": 2}
+    assert Folder(str(archive / "out/a.png.zarr")).plan().shape == (3, 44, 44)
+    (archive / "ledger.db").unlink()
+    picture(archive / "archive/a.png", 48)
+    other = Options(tiers=("bicubic",), tile=64)
+    assert night(archive, 2, image=other)["failed"] == 2, "what was made with other options stays"
+    (archive / "ledger.db").unlink()
+    shutil.copytree(archive / "archive", archive / "copy")
+    assert night(archive, 3, archive="copy")["failed"] == 1, "so does what was made of another file"
+
+
+def test_addresses_of_local_files_are_paths(archive):
+    roots = {"archive": f"file://{archive}/archive/", "output": f"file://{archive}/out"}
+    (archive / "elsewhere").mkdir()
+    picture(archive / "elsewhere/c.png", 40)
+    (archive / "archive/c.png").symlink_to(archive / "elsewhere/c.png")
+    assert numbers(night(archive, **roots, source_roots=(f"file://{archive}/elsewhere",))) == {"new": 3, "done": 3}
+    assert (archive / "out/deep/b.png.zarr/zarr.json").exists()
+    assert numbers(night(archive, 1)) == {"untouched": 3}
+    with pytest.raises(Refused, match="lies inside the archive"):
+        night(archive, 2, output=f"file://{archive}/archive/out")
+
+
+def test_no_output_lands_in_the_archive(archive):
+    """The archive lies in the output root, and a folder in it is called as the archive is."""
+    (archive / "archive/archive").mkdir()
+    picture(archive / "archive/archive/c.png", 40)
+    (archive / "linked").symlink_to(archive / "archive")
+    (archive / "archive/linked").mkdir()
+    picture(archive / "archive/linked/d.png", 40)
+    found = night(archive, output=".")
+    assert numbers(found) == {"new": 4, "done": 2, "failed": 2} and "lies inside the archive" in found["error"]
+    assert not list((archive / "archive").rglob("*.zarr*"))
+    assert (archive / "a.png.zarr").exists()
+
+
+def test_a_link_that_leads_nowhere_is_told_as_one(archive, capsys):
+    (archive / "archive/c.png").symlink_to(archive / "elsewhere/c.png")
+    assert night(archive)["failed"] == 1
+    assert "c.png is a link that leads nowhere (to " in capsys.readouterr().err
+
+
+def test_a_ledger_that_was_taken_over_in_the_listing_ends_the_night(archive, monkeypatch, capsys):
+    """Nothing was done: a scheduler must not hear that all is."""
+    whole, listing = Ledger.lease, archive_files.scan
+    monkeypatch.setattr(Ledger, "lease", lambda self, lost: whole(self, lost, 0.01))
+
+    def overtaken(root, problem):
+        for number, seen in enumerate(listing(root, problem)):
+            if number == 1:
+                with sqlite3.connect(archive / "ledger.db") as database:
+                    database.execute("UPDATE lease SET token = 'another'")
+                database.close()
+                time.sleep(0.5)
+            yield seen
+
+    monkeypatch.setattr("jobs.nightly.scan", overtaken)
+    code, out, err = run(capsys, *line(archive))
+    assert code == 75 and "took" in json.loads(out)["error"] and "took" in err
+    with Ledger(str(archive / "ledger.db")) as ledger:
+        assert not list(ledger.do("SELECT * FROM sources"))
+
+
+def test_a_checksum_of_hours_ends_with_the_window_or_a_signal(archive, monkeypatch):
+    night(archive)
+    for name in ("a.png", "deep/b.png"):
+        os.utime(archive / "archive" / name, (1, 1))
+    now, draining = [EVENING + DAY], Draining()
+
+    def slow(source, check):
+        for _ in range(100):
+            check()
+            now[0] += DAY / 24
+        raise AssertionError("the window closed long ago")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jobs.nightly.content_sha256", slow)
+        found = nightly(options(archive), clock=lambda: now[0])
+        assert found["status"] == "left" and numbers(found) == {"left": 2} and "the window closed" in found["error"]
+        now[0] = EVENING + 2 * DAY
+
+        def signalled(source, check):
+            draining.stop.set()
+            check()
+            raise AssertionError("it goes on after the signal")
+
+        patched.setattr("jobs.nightly.content_sha256", signalled)
+        with pytest.raises(Interrupted):
+            nightly(options(archive), draining, lambda: now[0])
+    assert numbers(night(archive, 3)) == {"untouched": 2}, "what was left in doubt is decided another night"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"image": Options(tiers=("bicubic",), scout="/nope")}, "/nope"),
+        ({"image": Options(tiers=("bicubic", "fsrcnn-x4"), policy="quality", lose=1.0, scale=Fraction(3))}, "x4"),
+        ({"max_memory": 1 << 20}, "--max-memory"),
+        ({"max_memory": 2100 << 20, "workers": 3}, "lower --workers"),
+        ({"ledger": "s3://AKIA:sEcReT@b/l.db"}, "holds a secret"),
+        ({"source_roots": ("s3://AKIA:sEcReT@b/l",)}, "holds a secret"),
+        ({"image": Options(tiers=("bicubic", "file:https://u:sEc,ReT@h/x"))}, "holds a secret"),
+        ({"image": Options(tiers=("bicubic",), scout="https://u:sEcReT@h/x")}, "holds a secret"),
         ({"until": "24:00"}, "is no time of day"),
         ({"image": Options(tiers=("nonesuch",))}, "nonesuch"),
         ({"output": "archive/out"}, "lies inside the archive"),
@@ -201,10 +382,47 @@ def test_a_killed_night_counts_once_and_is_gone_on_with(archive):
 def test_what_would_fail_for_every_image_is_refused_before_any(archive, change, words):
     from dataclasses import replace
 
-    paths = {name: str(archive / value) if name in ("archive", "output", "ledger") else value for name, value in change.items()}
-    with pytest.raises(Refused, match=words):
+    paths = {
+        name: str(archive / value) if name in ("archive", "output", "ledger") and "://" not in value else value
+        for name, value in change.items()
+    }
+    with pytest.raises(Refused, match=words) as error:
         nightly(replace(options(archive), **paths), clock=lambda: EVENING)
+    assert "sEcReT" not in str(error.value) and "ReT" not in str(error.value)
     assert not (archive / "ledger.db.reports").exists()
+    assert (archive / "ledger.db").exists() == ("there is no archive" in words), "only to find the archive missing is the ledger opened"
+
+
+def test_more_workers_than_the_memory_can_have_are_refused_before_any_image(archive, monkeypatch):
+    """How many there are is known once they have started."""
+    monkeypatch.setattr("cluster.session.cores", lambda: 3)
+    with pytest.raises(Refused, match="3 workers"):
+        night(archive, workers=None, max_memory=1500 << 20)
+    with Ledger(str(archive / "ledger.db")) as ledger:
+        assert [tuple(row) for row in ledger.do("SELECT state, attempts FROM sources")] == [("pending", 0)] * 2
+
+
+def test_names_do_nothing_to_a_terminal_and_failures_are_told_with_a_cause(archive, capsys):
+    (archive / "archive/a\nb\x1b[31m\u202e.tif").write_bytes(b"II*\0")
+    code, out, err = run(capsys, *[part for part in line(archive) if part != "--json"])
+    assert code == 1 and "\x1b" not in out + err and "\u202e" not in err and len(err.splitlines()) == 2, err
+    first, last = err.splitlines()
+    assert "a\\nb\\x1b[31m\\u202e.tif" in first and first in last and "ledger.db.reports" in last and "images that failed: 1, " in last
+    page = next((archive / "ledger.db.reports").glob("*.html")).read_text()
+    assert "a\\nb\\x1b[31m" in page and "\x1b" not in page
+    rows = pq.read_table(next((archive / "ledger.db.reports").glob("*.parquet"))).to_pylist()
+    assert any("a\nb\x1b[31m" in row["source"] for row in rows), "the table has the name itself"
+
+
+def test_a_large_file_is_not_read_to_its_end_once_the_night_is_over(archive, monkeypatch):
+    whole = Run.carry_out
+    with monkeypatch.context() as patched:
+        patched.setattr(identity, "WHOLE_DIGEST", 0)
+        patched.setattr(identity, "END", 16)
+        patched.setattr(Run, "carry_out", lambda self: (whole(self), self.stop.set())[0])
+        assert night(archive)["done"] >= 1
+    with Ledger(str(archive / "ledger.db")) as ledger:
+        assert {row["sha256"] for row in ledger.do("SELECT sha256 FROM sources WHERE state = 'done'")} == {None}
 
 
 def test_the_window_is_in_local_time():
@@ -237,9 +455,13 @@ def run(capsys, *arguments):
     return ended.value.code or 0, out, err
 
 
+def line(root):
+    return ("nightly", "--archive", root / "archive", "--output", root / "out", "--ledger", root / "ledger.db",
+            "--until", "06:00", "--ray", "none", "--tiers", "bicubic", "--json")  # fmt: skip
+
+
 def test_the_command_and_its_exit_codes(archive, capsys):
-    command = ("nightly", "--archive", archive / "archive", "--output", archive / "out", "--ledger", archive / "ledger.db",
-               "--until", "06:00", "--ray", "none", "--tiers", "bicubic", "--json")  # fmt: skip
+    command = line(archive)
     code, out, err = run(capsys, *command)
     assert code == 0 and json.loads(out)["done"] == 2, err
     with Ledger(str(archive / "ledger.db")) as ledger, ledger.lease(lambda: None):

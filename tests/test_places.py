@@ -323,6 +323,8 @@ def test_nights_over_a_bucket(server, picture, tmp_path):
     assert not place("s3://bucket/out/.tierscale-probe").exists()
     uploaded(picture)
     assert night(1) == {"untouched": 2}, "the same bytes again are no change"
+    remove_tree(place("s3://bucket/out/deep/b.zarr.zarr"))
+    assert night(1) == {"untouched": 2, "done": 1} and place("s3://bucket/out/deep/b.zarr.zarr/0").is_dir()
     zarr.open_array(places.zarr_store("s3://bucket/in/deep/b.zarr"), mode="r+")[:5] = 9
     place("s3://bucket/in/bad.tif").write_bytes(b"II*\0")
     assert night(2) == {"new": 1, "changed": 1, "untouched": 1, "done": 1, "failed": 1}

@@ -69,6 +69,7 @@ def test_a_manifest_without_a_root_stays_in_the_folder_of_the_command(tree, caps
 
 
 def test_sources_can_be_limited_to_roots(tree):
+    (tree / "elsewhere/b.png").touch()
     (tree / "in/link.png").symlink_to(tree / "elsewhere/b.png")
     (tree / "in/near.png").symlink_to(tree / "in/a.png")
     roots = (str(tree / "in"), "s3://bucket/in")
@@ -79,6 +80,12 @@ def test_sources_can_be_limited_to_roots(tree):
                    str(tree / "in"), f"file://{tree}/elsewhere/b.png", "gs://bucket/in/a.zarr"):  # fmt: skip
         with pytest.raises(Refused, match=r"does not lie below .* --source-root"):
             check_source(source, roots)
+    (tree / "elsewhere/b.png").unlink()
+    for limits in (roots, ()):
+        with pytest.raises(Refused, match=r"is a link that leads nowhere \(to .*elsewhere/b.png\)"):
+            check_source(str(tree / "in/link.png"), limits)
+    row, job = Row(str(tree / "in/a.png")), JobOptions(output_root=str(tree / "out"), source_roots=(f"file://{tree}/in/",))
+    assert len(_requests(Manifest((row,)), job, {})) == 1, "a root may be written as the address that it is"
 
 
 def test_a_link_out_of_the_archive_is_followed_only_if_allowed(archive):  # noqa: F811
@@ -103,6 +110,32 @@ def test_secrets_in_addresses_are_refused_and_not_repeated(tree, uri):
     for row in (Row(uri), Row(str(tree / "in/a.png"), uri)):
         assert SECRET not in str(upscale_dataset(Manifest((row,)), job).to_pylist())
     assert public("s3://bucket/a b?c.zarr") == "s3://bucket/a b?c.zarr" and public("/local/a@b") == "/local/a@b"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "upscale a.png o.zarr --tiers bicubic,{uri}",
+        "upscale a.png o.zarr --tiers {uri},bicubic",
+        "upscale a.png o.zarr --scout {uri}",
+        "plan a.png o.zarr --tiers bicubic,{uri}",
+        "evaluate --hr . --tiers bicubic,{uri}",
+        "scout fit --hr . --tiers bicubic,{uri}",
+        "models calibrate {uri} --hr .",
+        "nightly --archive . --output ../o --ledger l.db --until 06:00 --tiers bicubic,{uri}",
+        "nightly --archive . --output ../o --ledger {uri} --until 06:00",
+    ],
+)
+def test_secrets_in_options_are_not_repeated(tree, command, capsys, monkeypatch):
+    from jobs.cli import main
+
+    monkeypatch.chdir(tree / "in")
+    where = ["--ray", "none"] if command.split()[0] in ("upscale", "plan", "nightly") else []
+    for uri in (f"file:https://u:{SECRET}@h/x", f"s3://AKIA:x,{SECRET}@b/x"):
+        with pytest.raises(SystemExit) as ended:
+            main([*command.format(uri=uri).split(), *where, "--json"])
+        out, err = capsys.readouterr()
+        assert ended.value.code == 2 and "through the environment" in err and SECRET not in out + err
 
 
 def test_secrets_of_the_environment_reach_no_file(tree, capfd):
