@@ -42,6 +42,8 @@ class ApeUpscaler:
 
     NONE = -2
     knob: str | None = "threshold"
+    # Other photos raise low shares and lower high ones: at thresholds of 0.8 and 0.99, 0.46 and 0.71 on data/train, 0.53 and 0.64 on Set14.
+    caution = 0.02
     efforts: Efforts | None = None
     # Settings of the knob to be measured, from the least computation to the most; tanh crowds what matters towards 1.
     ladder = (-1.0, *(round(step / 20, 2) for step in range(-10, 18)), 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.01)

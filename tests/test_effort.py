@@ -100,7 +100,7 @@ def test_below_the_floor_it_runs_at_the_floor_and_says_so(stored: str) -> None:
     plan, found = draft((f"{stored}@0.01",))
     assert [f"runs at {efforts.floor:.2f} of its full computation" in note for note in found.notes] == [True]
     assert plan.tiers[0].cost == pytest.approx(efforts.floor * models.load(stored).cost(Fraction(4)))
-    assert given(plan, picture(60, 70)) == ({"k": 50.0},)
+    assert given(plan, picture(60, 70)) == ({"k": efforts.settings[0]},)
 
 
 def test_a_path_may_hold_an_at_sign(stored: str, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_calibrating_measures_rising_shares_and_replaces_a_table_of_other_weight
         main(["models", "calibrate", stored, "--hr", str(shared / "data" / "eval" / "Set14"), "--side", "24", "--count", "3"])
     efforts = read_efforts(path, digest_file(path))
     assert efforts is not None and efforts.knob == "k"
-    assert efforts.settings[0] == 50
+    assert 0 < efforts.settings[0] <= 50, "of settings that cost the same, the last"
     assert list(efforts.settings) == sorted(efforts.settings, reverse=True)
     upscaler, x = models.load(stored), smooth(1, 40, 40)
     with torch.inference_mode():

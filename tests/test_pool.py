@@ -110,7 +110,9 @@ def sleeper(seconds):
     return Sleeper()
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_call_that_hangs_wherever_it_is_begun_is_given_up_and_the_pool_goes_on(hurried, workers):
     with session("local", "together", "cpu", workers) as pool:
         began = time.monotonic()

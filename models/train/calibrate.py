@@ -50,7 +50,7 @@ def crops(folder: Path, scale: Fraction, side: int, count: int, seed: int) -> li
 def share(upscaler: Upscaler, windows: Sequence[Tensor], full: Sequence[float], scale: Fraction, setting: float) -> float:
     """Share of the full computation (multiply-adds of each window) that a setting of the knob executes on hard photos.
 
-    It is the mean over the harder half of the windows, but at most CAUTION above that over all.
+    It is the mean over the harder half of the windows, but at most CAUTION, or what the method says, above that over all.
     """
     assert upscaler.knob is not None
     found = []
@@ -58,7 +58,7 @@ def share(upscaler: Upscaler, windows: Sequence[Tensor], full: Sequence[float], 
         place = Placement.whole((window.shape[2], window.shape[3]), scale)
         found.append(upscaler(window, place, given={upscaler.knob: setting}).spent.item() / most)
     harder = np.sort(found)[len(found) // 2 :]
-    return float(min(np.mean(harder), np.mean(found) + CAUTION))
+    return float(min(np.mean(harder), np.mean(found) + getattr(upscaler, "caution", CAUTION)))
 
 
 def measure(upscaler: Upscaler, windows: Sequence[Tensor], scale: Fraction) -> tuple[tuple[float, ...], tuple[float, ...]]:
