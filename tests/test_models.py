@@ -222,7 +222,7 @@ def test_the_zoo_loads_and_enlarges() -> None:
         assert made.pixels.shape == (1, 3, 24 * scale, 24 * scale)
         assert (made.pixels - 0.5).abs().max() < 0.05, "a flat grey stays about as it is"
         # ClassSR's is that of large windows, where its tiles overlap.
-        assert made.spent.item() / 24**2 == pytest.approx(row["cost_per_pixel"]) or name.startswith("classsr")
+        assert made.spent.item() / 24**2 == pytest.approx(row["cost_per_pixel"], rel=1e-3) or name.startswith("classsr")
         assert len(models.digest(name)) == 64
     assert rows["bicubic"]["cost_per_pixel"] < rows["fsrcnn-x4"]["cost_per_pixel"] < rows["carn-x4"]["cost_per_pixel"]
 
