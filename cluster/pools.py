@@ -26,7 +26,7 @@ __all__ = ["PoolSpec", "RayPool"]
 log = logging.getLogger(__name__)
 
 # Seconds that actors may take to come up; importing torch on a busy node takes tens of them.
-START_SECONDS = 180
+START_SECONDS, JOIN_SECONDS = 180, 20
 # Seconds that work may wait while no actor of its kind is up, because its nodes were taken away.
 ABSENT_SECONDS = 900
 # Seconds between looks at whether the cluster has grown.
@@ -73,11 +73,20 @@ class RayPool:
         return call.future
 
     def _wait_ready(self) -> None:
-        """Wait for the actors to come up. Refused: not all of them find a place, or can use their device."""
-        until = time.monotonic() + START_SECONDS
+        """Wait for the actors to come up. Refused: not all of them find a place, or can use their device.
+
+        Where nodes come and go, one that went a moment ago may have been counted: there one actor of each kind is enough after a while,
+        and the others join as they come.
+        """
+        began = time.monotonic()
         try:
             while coming := self._coming():
-                ended, _ = ray.wait(list(coming), num_returns=1, timeout=max(0, until - time.monotonic()))
+                enough = all(crew.up and crew.spec.grows for crew in self._crews.values())
+                left = (JOIN_SECONDS if enough else START_SECONDS) - (time.monotonic() - began)
+                ended, _ = ray.wait(list(coming), num_returns=1, timeout=max(0, left))
+                if not ended and enough:
+                    log.warning("%d of %d workers are up; the others join as they come", self.width - len(coming), self.width)
+                    return
                 if not ended:
                     free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
                     raise Refused(

@@ -146,6 +146,25 @@ def held_by(*seconds, tries=2):
     return pool, call, ended
 
 
+@pytest.mark.parametrize("grows", [True, False])
+def test_actors_that_find_no_place_are_not_waited_for_where_nodes_come_and_go(monkeypatch, caplog, grows):
+    monkeypatch.setattr(pools, "JOIN_SECONDS", 0.2)
+    monkeypatch.setattr(pools, "START_SECONDS", 0.4)
+    monkeypatch.setattr(pools.ray, "wait", lambda references, num_returns, timeout: time.sleep(timeout) or ([], references))
+    monkeypatch.setattr(pools.ray, "available_resources", lambda: {"CPU": 1.0})
+    ended, pool = [], pools.RayPool.__new__(pools.RayPool)
+    pool.width = 2
+    spec = SimpleNamespace(grows=grows)
+    pool._crews = {"light": SimpleNamespace(coming={"ready": "late"}, up={"early": 0}, spec=spec, kill=lambda: ended.append(True))}
+    if grows:
+        pool._wait_ready()
+        assert "1 of 2 workers are up" in caplog.text and not ended
+    else:
+        with pytest.raises(Refused, match="1 of 2 workers did not come up"):
+            pool._wait_ready()
+        assert ended
+
+
 def test_a_copy_has_more_time_than_the_call_had():
     for copy in (119.0, None):
         pool, call, ended = held_by(300.0, copy)
