@@ -27,8 +27,8 @@ NODES = ({"light": 1, "full": 1}, {"light": 1})
 SPARE_BYTES = 3 << 30
 # Seconds after which a call is late, and after which a lease that was not renewed is stale.
 LATE, LEASE = 4, 12
-# Seconds in which processes that are told to go are gone.
-GONE_SECONDS = 60
+# Seconds in which processes that are told to go, or that lost their node, are gone.
+GONE_SECONDS = 120
 # Dead nodes are noticed within seconds; by default it takes half a minute.
 QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
 
@@ -162,11 +162,12 @@ class Stage:
 
     def kill_all(self) -> None:
         """SIGKILL the driver and every process of the cluster."""
-        victims = self.workers()
+        self.workers()
         if self.resident is not None:
             self.resident.process.kill()
         ray = [info.process.pid for node in self.cluster.list_all_nodes() for infos in node.all_processes.values() for info in infos]
-        for pid in (*ray, *(victim.pid for victim in victims)):
+        # Agents too, which would need a minute to see that their raylet is gone.
+        for pid in (*ray, *(victim.pid for victim in self.seen if victim.is_running())):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.shutdown()
