@@ -165,9 +165,8 @@ class Stage:
         self.workers()
         if self.resident is not None:
             self.resident.process.kill()
-        ray = [info.process.pid for node in self.cluster.list_all_nodes() for infos in node.all_processes.values() for info in infos]
         # Agents too, which would need a minute to see that their raylet is gone.
-        for pid in (*ray, *(victim.pid for victim in self.seen if victim.is_running())):
+        for pid in (*self._of_nodes(), *(victim.pid for victim in self.seen if victim.is_running())):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.shutdown()
@@ -184,10 +183,14 @@ class Stage:
                     self.seen.add(process)
         return [process for _, _, process in sorted(found, key=lambda entry: entry[:2])]
 
+    def _of_nodes(self) -> list[int]:
+        """Process ids that the nodes themselves have started: raylets, GCS, dashboard."""
+        nodes = [] if self.cluster is None else self.cluster.list_all_nodes()
+        return [info.process.pid for node in nodes for infos in node.all_processes.values() for info in infos]
+
     def _belonging(self) -> set[psutil.Process]:
         """Processes of the nodes that are up and of the driver, and all that these have started."""
-        nodes = [] if self.cluster is None else self.cluster.list_all_nodes()
-        roots = [info.process.pid for node in nodes for infos in node.all_processes.values() for info in infos]
+        roots = self._of_nodes()
         if self.resident is not None:
             roots.append(self.resident.process.pid)
         found: set[psutil.Process] = set()

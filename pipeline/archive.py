@@ -162,7 +162,7 @@ def absent(outputs: Iterable[str], problem: Callable[[str], None]) -> Iterator[s
                 f"the outputs in {shown(folder)} cannot be listed ({error.strerror}); change the rights of the folder, or mend its disk"
             )
             return []
-        return [f"{folder}/{name}" for name in wanted[folder] if not {name, f"{name}.tierscale"} <= there]
+        return [f"{folder}/{name}" for name in wanted[folder] if not {name, sibling(name).name} <= there]
 
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="outputs") as readers:
         for found in readers.map(lacking, wanted):

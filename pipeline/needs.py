@@ -49,7 +49,7 @@ def memory(plan: Plan, found: Found, workers: int) -> int:
     ingesting = found.decode_bytes if found.needs_ingest else 0
     decoding = 2 * AT_ONCE * CHUNK**2 * channels * itemsize if found.needs_ingest else found.decode_bytes
     enlarging = workers * (networks + reading + writing + decoding)
-    return int(DRIVER_BYTES + tiles + workers * WORKER_BYTES + max(ingesting, enlarging))
+    return int(_least(workers) + tiles + max(ingesting, enlarging))
 
 
 def check_memory(plan: Plan, found: Found, allowed: int | None, workers: int) -> None:
@@ -72,12 +72,17 @@ def check_memory(plan: Plan, found: Found, allowed: int | None, workers: int) ->
 
 def check_least(allowed: int | None, workers: int) -> None:
     """Refuse an amount of memory that not even the smallest image fits in, with so many workers."""
-    limit, needed = _limit(allowed), DRIVER_BYTES + workers * WORKER_BYTES
+    limit, needed = _limit(allowed), _least(workers)
     if needed > limit:
         raise Refused(
             f"any image needs {needed / 2**30:.2f} GiB and more with {workers} workers, but {limit / 2**30:.2f} GiB may be used; "
             "raise --max-memory, or lower --workers"
         )
+
+
+def _least(workers: int) -> int:
+    """Bytes of the driver and so many workers before any image."""
+    return DRIVER_BYTES + workers * WORKER_BYTES
 
 
 def _limit(allowed: int | None) -> int:

@@ -294,7 +294,7 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
         pairs: list[tuple[str, Any, Any]]
         if key == "policy":
             names = [name for name in new if (old or {}).get(name) != new[name] and name != "scout"] or ["scout"]
-            pairs = [(name if name == "scout" else name.replace("name", "policy"), (old or {}).get(name), new[name]) for name in names]
+            pairs = [("policy" if name == "name" else name, (old or {}).get(name), new[name]) for name in names]
         elif key == "tiers":
             was, now = ([_tier_words(tier) for tier in tiers or ()] for tiers in (old, new))
             pairs = [(key, was, now)]

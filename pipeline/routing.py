@@ -203,22 +203,21 @@ def top_up(errors: np.ndarray, choice: Choice, routes: np.ndarray, allowed: floa
     enough = allowed - SLACK * choice.cost_of(dearest(errors, choice))
     if spent > enough:
         return routes
-    areas = np.ones(len(errors)) if choice.areas is None else choice.areas
-    saved = (np.take_along_axis(errors, routes[:, None], axis=1) - errors) * areas[:, None]
-    more = np.outer(areas, choice.costs) - areas[:, None] * np.asarray(choice.costs)[routes][:, None]
-    dearer = np.arange(errors.shape[1]) > routes[:, None]
+    weighed, work, now = _weighed(errors, choice), _work(errors, choice), routes[:, None]
+    saved = np.take_along_axis(weighed, now, axis=1) - weighed
+    more = work - np.take_along_axis(work, now, axis=1)
+    dearer = np.arange(errors.shape[1]) > now
     worth = np.where(dearer & (saved >= 0), saved / np.maximum(more, 1e-300), -1.0)
     for place in np.argsort(-worth, axis=None, kind="stable")[: min(TRIED, int((worth >= 0).sum()))]:
         tile, tier = divmod(int(place), errors.shape[1])
-        if tier > routes[tile]:
-            before, routes[tile] = routes[tile], tier
-            now = choice.cost_of(routes)
-            if now > allowed:
-                routes[tile] = before
-            else:
-                spent = now
-                if spent > enough:
-                    break
+        if tier <= routes[tile]:
+            continue
+        before, routes[tile] = routes[tile], tier
+        spent = choice.cost_of(routes)
+        if spent > allowed:
+            routes[tile] = before
+        elif spent > enough:
+            break
     return routes
 
 
@@ -227,8 +226,7 @@ def priced(errors: np.ndarray, choice: Choice, price: float) -> np.ndarray:
     weighed = _weighed(errors, choice)
     if choice.groups is not None:
         return choice.groups.cheapest(weighed, price)
-    areas = np.ones(len(errors)) if choice.areas is None else choice.areas
-    return np.argmin(weighed + price * np.outer(areas, choice.costs), axis=1).astype(np.int64)
+    return np.argmin(weighed + price * _work(errors, choice), axis=1).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +296,11 @@ def _order(errors: np.ndarray, choice: Choice, under: np.ndarray, over: np.ndarr
 def _weighed(errors: np.ndarray, choice: Choice) -> np.ndarray:
     """Errors times the tiles' areas, which add up to the image's."""
     return errors if choice.areas is None else errors * choice.areas[:, None]
+
+
+def _work(errors: np.ndarray, choice: Choice) -> np.ndarray:
+    """What each tile costs by each tier, (tiles, tiers), halos apart: areas times costs."""
+    return np.outer(np.ones(len(errors)) if choice.areas is None else choice.areas, choice.costs)
 
 
 POLICIES: dict[str, Callable[[np.ndarray, Choice], np.ndarray]] = {

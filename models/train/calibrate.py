@@ -82,15 +82,18 @@ def measure(upscaler: Upscaler, windows: Sequence[Tensor], scale: Fraction) -> t
             widest = gaps.index(max(gaps))
             middle = (found[widest][0] + found[widest + 1][0]) / 2
             found.insert(widest + 1, (middle, share(upscaler, windows, full, scale, middle)))
-        beyond = share(upscaler, windows, full, scale, ladder[-1]) > 1
+        setting, last = found[-1]
+        beyond = (last if setting == ladder[-1] else share(upscaler, windows, full, scale, ladder[-1])) > 1
     settings: list[float] = []
     shares: list[float] = []
     for setting, executed in found:
-        if executed < 1 - STEP and (not shares or executed > shares[-1] + STEP):
+        if executed >= 1 - STEP:
+            continue
+        if shares and executed <= shares[-1] + STEP:
+            settings[-1] = setting
+        else:
             settings.append(setting)
             shares.append(executed)
-        elif executed < 1 - STEP:
-            settings[-1] = setting
     if not shares:
         raise ValueError(f"no setting of {upscaler.knob} from {ladder[0]:g} to {ladder[-1]:g} saves anything; train the choice first")
     return (*settings, settings[-1] if beyond else ladder[-1]), (*shares, 1.0)

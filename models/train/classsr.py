@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.classsr import ClassSr
 from models.resample import resample
-from models.train.choice import expected_error
+from models.train.choice import expected_error, uneven
 from models.train.plain import Task
 from models.upscaler import Placement
 from models.weights import Blueprint
@@ -68,8 +68,7 @@ def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint)
     mixture = (shares[:, :, None, None, None] * images).sum(dim=1)
     pairs = torch.combinations(torch.arange(shares.shape[1]))
     apart = (shares[:, pairs[:, 0]] - shares[:, pairs[:, 1]]).abs().sum(dim=1).mean()
-    even = (shares.mean(dim=0) - 1 / shares.shape[1]).abs().sum()
-    return IMAGE * F.l1_loss(mixture, hr) - CLASSES * apart + EVEN * even
+    return IMAGE * F.l1_loss(mixture, hr) - CLASSES * apart + EVEN * uneven(shares)
 
 
 def stages(branches: int) -> dict[str, Task]:
