@@ -195,13 +195,25 @@ class Worker:
     def _source(self, plan: Plan) -> Source:
         key = f"{plan.source['uri']}#{plan.digest if plan.routes is not None else plan.source['identity']}"
         if key not in self.sources:
-            # An ingested copy holds the chosen image alone.
-            chosen = Selection() if plan.source.get("ingested") else Selection(**plan.source["selection"])
-            self.sources[key] = open_image(plan.source["uri"], chosen)
+            self.sources[key] = opened(plan)
             while len(self.sources) > OPEN_SOURCES:
                 self.sources.popitem(last=False)[1].close()
         self.sources.move_to_end(key)
         return self.sources[key]
+
+
+def opened(plan: Plan) -> Source:
+    """The image that a plan reads, or the ingested copy of it. Damaged: the copy is not there any more."""
+    uri = plan.source["uri"]
+    if not plan.source.get("ingested"):
+        return open_image(uri, Selection(**plan.source["selection"]))
+    try:
+        return open_image(uri)  # a copy holds the chosen image alone
+    except (Refused, Damaged) as error:
+        raise Damaged(
+            f"{uri}: this copy of the source was taken away by another run, or this machine does not see it; give the same command again, "
+            "with an output that all machines see"
+        ) from error
 
 
 def verified(output: str, receipt: Receipt) -> np.ndarray:

@@ -82,8 +82,9 @@ def test_a_worker_that_wakes_after_the_close_writes_nothing(source, tmp_path):
     worker.finish(plan, str(output), (0, 0))
     discard(copy)
     before = content(tmp_path)
-    with pytest.raises(Damaged, match="taken away"):
-        worker.finish(plan, str(output), (0, 0))
+    for late in (worker, Worker("cpu", 1)):  # one that has the copy open, and one that has yet to open it
+        with pytest.raises(Damaged, match="taken away by another run"):
+            late.finish(plan, str(output), (0, 0))
     assert content(tmp_path) == before
 
 
