@@ -1,4 +1,7 @@
-"""Training of AnySR (arXiv 2407.04241, section 3.4): a scale for each batch, and half of the time the width that goes with it."""
+"""Training of AnySR (arXiv 2407.04241, section 3.4): a scale for each batch, and half of the time the width that goes with it.
+
+The paper draws all scales alike. Here a third of the batches has the largest, which is asked for most and learnt last.
+"""
 
 from fractions import Fraction
 
@@ -37,7 +40,9 @@ def drawn(lr: Tensor, count: int) -> int:
 
 def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
     """L1 at full width and, from the same crops, at a smaller one: that of the scale by the paper, or any of them."""
-    scale = Fraction(LEAST + drawn(lr, MOST - LEAST + 1), 10)
+    scales = MOST - LEAST + 1
+    pick = drawn(lr, 3 * scales // 2)
+    scale = Fraction(min(LEAST + pick, MOST), 10)
     side = lr.shape[-1]
     large = hr_length(side, scale)
     hr = hr[..., :large, :large]

@@ -37,5 +37,5 @@ def shrink(image: Tensor, scale: Fraction | int) -> Tensor:
     exact = Fraction(scale)
     if exact < 1:
         raise ValueError(f"cannot shrink by {exact}, which would enlarge; give a scale of at least 1")
-    rows, columns = shrink_matrix(image.shape[-2], exact), shrink_matrix(image.shape[-1], exact)
+    rows, columns = (shrink_matrix(length, exact).to(image.device) for length in image.shape[-2:])
     return (rows @ image.double() @ columns.T).float()

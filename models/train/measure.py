@@ -87,7 +87,8 @@ def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
     if upscaler.knob in AS_PUBLISHED:
         settings[f"{upscaler.knob} = 0"] = (1.0, {upscaler.knob: 0.0})
     if upscaler.efforts is not None:
-        settings |= {f"effort {effort:g}": (effort, {}) for effort in EFFORTS if effort > upscaler.efforts.floor}
+        floor = round(upscaler.efforts.floor, 3)  # what it runs at when it is asked for less
+        settings |= {f"effort {effort:g}": (effort, {}) for effort in sorted({max(effort, floor) for effort in EFFORTS})}
     for label, (effort, given) in settings.items():
         some = {sub.name: quality(upscaler, sub, scale, effort, given)["published"] for sub in folders}
         found[label] = {

@@ -184,8 +184,8 @@ class Trainer:
             for photo in photos:
                 y, x = (max(0, (size - largest) // 2) for size in photo.lr.shape[-2:])
                 lr = photo.lr[None, :, y : y + largest, x : x + largest].to(self.device)
-                hr = photo.hr[:, y * scale : (y + largest) * scale, x * scale : (x + largest) * scale] / 255
-                total += psnr(self.task.image(self.network, lr, self.blueprint)[0].cpu(), hr, scale)
+                hr = photo.hr[:, y * scale : (y + largest) * scale, x * scale : (x + largest) * scale].to(self.device) / 255
+                total += psnr(self.task.image(self.network, lr, self.blueprint)[0], hr, scale)
         self.network.load_state_dict(kept)
         self.network.train()
         return total / len(photos)
