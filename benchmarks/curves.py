@@ -65,6 +65,7 @@ def pairs(folder: Path) -> list[Pair]:
 def point(where: str, series: str, effort: float, options: Options, images: Sequence[Pair]) -> Point:
     """Enlarge all images of a set by some options."""
     quality, cost, seconds = [], 0.0, 0.0
+    enlarge_array(images[0][0], options)  # loads the networks
     for lr, hr in images:
         began = time.process_time()
         made = enlarge_array(lr, options)

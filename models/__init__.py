@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from models import adadsr, anysr, ape, classsr, community, pcsr, plain
 from models.bicubic import Bicubic
 from models.carn import Carn
 from models.edsr import Edsr
-from models.efforts import read_efforts
+from models.efforts import Efforts, read_efforts
 from models.fsrcnn import Fsrcnn
 from models.rcan import Rcan
 from models.rdn import Rdn
@@ -69,21 +69,33 @@ def locate(name: str) -> Path:
 
 
 def load(name: str, device: str = "cpu") -> Upscaler:
-    """The upscaler of a zoo name, bicubic, or file:PATH, on a device."""
+    """The upscaler of a zoo name, bicubic, or file:PATH, on a device.
+
+    It is shared with whoever else in this process loads the same weights, threads too: it may be called, not changed.
+    """
     if name == "bicubic":
         return Bicubic()
     path = locate(name)
     if community.foreign(path):
         return community.load(path).to(device)
+    weights = digest_file(path)
+    upscaler, counted = _built(path, weights, device)
+    if upscaler.knob:
+        # A method whose cost depends on nothing but the knob has counted its own.
+        upscaler.efforts = read_efforts(path, weights) or counted
+    return upscaler
+
+
+# To build one takes a tenth of a second, which planning many small images would spend several times for each.
+@lru_cache(maxsize=16)
+def _built(path: Path, weights: str, device: str) -> tuple[Upscaler, Efforts | None]:
+    """The upscaler of a file with a certain SHA-256, and the efforts that it knows of itself."""
     checkpoint = read_checkpoint(path)
     kind = checkpoint.blueprint.network
     if kind not in UPSCALERS:
         raise ValueError(f"{path} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}")
-    upscaler = UPSCALERS[kind](checkpoint, path.name)
-    if upscaler.knob:
-        # A method whose cost depends on nothing but the knob has counted its own.
-        upscaler.efforts = read_efforts(path, digest_file(path)) or upscaler.efforts
-    return upscaler.to(device)
+    upscaler = UPSCALERS[kind](checkpoint, path.name).to(device)
+    return upscaler, upscaler.efforts
 
 
 def digest(name: str) -> str:

@@ -1,7 +1,6 @@
 """The pipeline on an array in memory: no files, no Ray, the same bytes."""
 
 import os
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -89,22 +88,18 @@ def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> Enlarged:
     plan = draft.frozen(levels, _route(scored, read, workers), scored.given or ())
     out = np.zeros(plan.hr_shape, np.dtype(plan.dtype))
     costs: list[float] = []
-    before = torch.get_num_threads()
-    local = threading.local()
+    before, upscalers = torch.get_num_threads(), _upscalers(plan)
 
     def one(shard: tuple[int, int]) -> None:
-        # Each thread has its own networks and one torch thread: as many threads as the plan says give the plan's bytes.
-        if not hasattr(local, "upscalers"):
-            torch.set_num_threads(plan.threads)
-            local.upscalers = _upscalers(plan)
         works = plan.works(shard)
         given = read_input(plan, read, shard, works)
-        pieces = enlarge(plan, given, works, local.upscalers, Device(plan.device))
+        pieces = enlarge(plan, given, works, upscalers, Device(plan.device))
         out[(slice(None), *plan.grid.hr(plan.grid.shard_core(shard)).slices)] = finish(plan, given, shard, pieces)
         costs.append(sum(piece.spent for piece in pieces))
 
     try:
-        with ThreadPoolExecutor(workers) as executor:
+        # As many torch threads in each of them as the plan says, so that they give the plan's bytes.
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(plan.threads,)) as executor:
             list(executor.map(one, plan.grid.all_shards()))
     finally:
         torch.set_num_threads(before)

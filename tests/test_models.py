@@ -15,6 +15,7 @@ from models.bicubic import Bicubic
 from models.carn import Carn
 from models.cost import executed
 from models.edsr import Edsr
+from models.efforts import table_path
 from models.fsrcnn import Fsrcnn
 from models.plain import PlainUpscaler
 from models.quality import psnr, ssim
@@ -256,3 +257,28 @@ def test_ssim_agrees_with_scikit_image() -> None:
     options = {"data_range": 255, "channel_axis": 0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     _, full = metrics.structural_similarity(*counts, full=True, **options)
     assert mine == pytest.approx(full[:, 5:-5, 5:-5].mean(), abs=1e-3)
+
+
+def test_the_same_weights_are_built_once_and_never_mistaken_for_others(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        write_checkpoint(path, Checkpoint(Blueprint("fsrcnn", 4, {"features": 8}, MEAN, "bilinear"), Fsrcnn(4, features=8).state_dict()))
+        loaded = models.load(f"file:{path}")
+        assert models.load(f"file:{path}") is loaded
+        if seed == 1:
+            first = loaded
+    assert loaded is not first, "other weights in the same file"
+    x = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        assert not torch.equal(loaded(x, whole(x, 4)).pixels, first(x, whole(x, 4)).pixels)
+
+
+def test_a_table_of_efforts_is_read_anew_by_each_load(tmp_path: Path) -> None:
+    path = tmp_path / "ape-edsr-x4.safetensors"
+    path.write_bytes(models.locate("ape-edsr-x4").read_bytes())
+    assert models.load(f"file:{path}").efforts is None
+    table_path(path).write_bytes(table_path(models.locate("ape-edsr-x4")).read_bytes())
+    assert models.load(f"file:{path}").efforts == models.load("ape-edsr-x4").efforts
+    table_path(path).unlink()
+    assert models.load(f"file:{path}").efforts is None
