@@ -46,6 +46,7 @@ bench-routing: install
 
 curves: install
 	$(BIN)/python -m benchmarks.curves
+	$(BIN)/python -m benchmarks.kinds
 
 ablation: install
 	$(BIN)/python -m benchmarks.ablation

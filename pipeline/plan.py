@@ -19,7 +19,9 @@ from pipeline.errors import Refused
 from pipeline.grid import Grid
 from pipeline.stitch import Work, lay_out
 
-DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "carn-x4"), 3: ("bicubic", "fsrcnn-x3"), 2: ("bicubic", "fsrcnn-x2", "carn-x2")}
+# On CPU and GPU alike, after docs/choosing.md: at x4 EDSR is better than CARN at a third of its cost; the adaptive methods gain little
+# over it at the same cost, reach further beyond each tile, and cannot promise a budget. Other scales have no EDSR.
+DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "edsr-x4"), 3: ("bicubic", "fsrcnn-x3"), 2: ("bicubic", "fsrcnn-x2", "carn-x2")}
 # Tiers without a finite reach (they pool over the window) get this much context instead.
 ENDLESS_REACH = 32
 # Policies that an option alone asks for.

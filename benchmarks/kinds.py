@@ -1,0 +1,52 @@
+"""Which network suits which kind of image: PSNR over all pixels of a set, at x4. Part of `make curves`; writes docs/kinds.csv.
+
+Sets are those of `make bench-routing`: photos of buildings, mixed photos, and crops of a map, a painting and a microscope's slide. Cost is
+the planned one, multiply-adds for each input pixel.
+"""
+
+import csv
+from fractions import Fraction
+
+import numpy as np
+
+from benchmarks.curves import DOCS
+from benchmarks.scenes import SCALE, SETS, SQUARE, scenes
+from pipeline.prepare import load_tiers
+
+NETWORKS = (
+    "bicubic",
+    "fsrcnn-x4",
+    "edsr-x4",
+    "carn-x4",
+    "ape-edsr-x4@0.5",
+    "ape-edsr-x4",
+    "adaedsr-x4@0.5",
+    "adaedsr-x4",
+    "anysr-edsr@0.75",
+    "anysr-edsr",
+    "classsr-carn-x4@0.5",
+    "pcsr-carn-x4@0.75",
+    "pcsr-fsrcnn-x4",
+)
+
+
+def quality(kind: str, network: str) -> float:
+    """PSNR in dB of the pooled error on a set."""
+    tiles = [scene.tiles(SQUARE) for scene in scenes(kind, (network,))]
+    errors, areas = (np.concatenate(values) for values in zip(*tiles, strict=True))
+    return float(-10 * np.log10(areas @ errors[:, 0] / areas.sum()))
+
+
+def main() -> None:
+    """Measure and write the table."""
+    with (DOCS / "kinds.csv").open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["network", "cost", *SETS])
+        for network in NETWORKS:
+            (tier,) = load_tiers((network,), Fraction(SCALE))
+            rows.writerow([network, round(tier.cost), *(f"{quality(kind, network):.2f}" for kind in SETS)])
+            file.flush()
+
+
+if __name__ == "__main__":
+    main()
