@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from jobs.ending import Draining, Ended, emit, run_command, say
-from jobs.explaining import check_picture, draw_curve, explain_output, tell_curve
+from jobs.explaining import check_curve, draw_curve, explain_output, tell_curve
 from jobs.exporting import check_export, check_png, export_to, zarr_beside
 from jobs.networks import models
 from jobs.options import BytesType, ScaleType, answering, shared, to_options
@@ -97,13 +97,15 @@ def plan(source: str, output: str, overwrite: bool, keep_source: bool, curve: st
     from pipeline.run import Request, plan_only
 
     check_export(output, source, overwrite)
-    check_picture(curve)
     request = Request(source, zarr_beside(output), to_options(given), given["max_memory"], overwrite)
+    check_curve(curve, request.options)
     check_source(source)
     check_png(output, source, request.options, given["max_memory"])
     where = "none" if given["ray_address"] == "local" else given["ray_address"]
     with session(where, given["layout"], given["device"], given["workers"]) as pool, Bar() as bar:
         _, summary = plan_only(request, pool, bar)
+    if curve is not None:
+        summary["files"]["curve"] = draw_curve(summary, curve, os.path.basename(source))
     text = (
         tell(summary)
         + "\n"
@@ -117,8 +119,6 @@ def plan(source: str, output: str, overwrite: bool, keep_source: bool, curve: st
             )
         )
     )
-    if curve is not None:
-        summary["files"]["curve"] = draw_curve(summary, curve, os.path.basename(source))
     emit(as_json, summary, text)
 
 

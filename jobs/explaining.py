@@ -1,12 +1,14 @@
 """`tierscale explain`: which tile got which network, why, and where the compute went; and the curve that `tierscale plan` draws."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from jobs.options import answering
 from pipeline.errors import Refused
+from pipeline.plan import UNSCORED, Options
 
 
 @click.command("explain")
@@ -28,9 +30,20 @@ def explain_output(output: str, picture: str | None, as_json: bool, debug: bool)
 
 
 def check_picture(path: str | None) -> None:
-    """Refuse a picture of a kind that is not drawn."""
-    if path is not None and not path.lower().endswith(".png"):
+    """Refuse a picture of a kind that is not drawn, or in a folder that is not there."""
+    if path is None:
+        return
+    if not path.lower().endswith(".png"):
         raise Refused(f"the picture {path} does not end in .png")
+    if "://" not in path and not Path(path).absolute().parent.is_dir():
+        raise Refused(f"there is no folder {Path(path).absolute().parent} for the picture; make it, or give another path")
+
+
+def check_curve(path: str | None, options: Options) -> None:
+    """Refuse a curve that cannot be drawn, before the image is looked at."""
+    check_picture(path)
+    if path is not None and options.policy in UNSCORED:
+        raise Refused(f"policy {options.policy} scores no tiles, so there is no curve; ask for another policy, or leave out --curve")
 
 
 def tell_curve(curve: list[tuple[float, float]] | None) -> list[str]:
@@ -50,7 +63,10 @@ def draw_curve(summary: dict[str, Any], path: str, name: str) -> str:
 
     curve = summary["curve"]
     if not curve:
-        raise Refused(f"no scout knows the tiers of {name}, so there is no curve; run tierscale scout fit, or leave out --curve")
+        tiers = list(summary["tiles"])
+        if len(tiers) == 1:
+            raise Refused(f"with {tiers[0]} alone there is nothing to choose and no curve; name more --tiers, or leave out --curve")
+        raise Refused(f"no scout knows {', '.join(tiers)}, so there is no curve; run tierscale scout fit, or leave out --curve")
     best = Line("best for a budget", [(100 * share, -lost) for share, lost in curve])
     share, lost = 100 * summary["cost_share"], -summary["lost"]
     lines = [best, Line("as planned", [(share, lost)], dots=True, names=[f"as planned: {share:.0f} %, {lost:.3f} dB"])]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -31,6 +32,8 @@ from pipeline.prepare import load_tiers
 
 # Side in input pixels of the tiles that the table holds and that a scout is judged on, and shares of the dearest cost that it is judged at.
 TILE, SHARES = 64, (0.25, 0.5, 0.75)
+# Tiles below which nothing is said of how good a scout is.
+FEWEST = 30
 
 
 @click.group()
@@ -74,6 +77,9 @@ def fit_scout(
 
     Beside it: what the tiers left, tile by tile (.errors.parquet), and a card (.json).
     """
+    for option, value in (("--observe", most), ("--seconds", seconds)):
+        if not 0 < value < math.inf:
+            raise Refused(f"{option} {value:g} is no time above 0 seconds")
     torch.set_num_threads(threads or os.cpu_count() or 1)
     labels = parse_tiers(tiers)
     loaded = check(labels, scale, out)
@@ -86,14 +92,11 @@ def fit_scout(
         except ValueError as error:
             raise Refused(str(error)) from error
         observed = time.monotonic() - began
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_errors(path.with_suffix(".errors.parquet"), samples, [tier.label for tier in loaded])
         torch.manual_seed(seed)
         fitted = Scout([tier.label for tier in loaded], digests, scale)
         costs = [tier.cost for tier in loaded]
         trained, held = hold_out(samples)
         loss = fit(fitted, trained, Schedule(steps, seconds, seed=seed), partial(bar, "fit"))
-    write_scout(path, fitted)
     card = {
         "name": path.stem,
         "tiers": list(fitted.tiers),
@@ -107,7 +110,11 @@ def fit_scout(
         "command": f"tierscale scout fit --tiers {tiers} --scale {scale} --hr DIR --variants {variants} --observe {most:g} "
         f"--seconds {seconds:g} --steps {steps} --seed {seed}",
     }
+    # The scout goes last: with it the others are found, too.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_errors(path.with_suffix(".errors.parquet"), samples, [tier.label for tier in loaded])
     path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    write_scout(path, fitted)
     content = {"status": "done", "output": str(path), **card, "error": None}
     print(json.dumps(content) if as_json else tell(path, card), flush=True)
 
@@ -157,9 +164,14 @@ def write_errors(path: Path, samples: Sequence[Sample], labels: Sequence[str]) -
     pq.write_table(table.replace_schema_metadata({"tiers": json.dumps(list(labels))}), path)
 
 
-def captured(fitted: Scout, samples: Sequence[Sample], costs: Sequence[float]) -> dict[str, float]:
-    """Share of a perfect router's gain over chance that a scout captures on the tiles of samples, at some shares of the dearest cost."""
+def captured(fitted: Scout, samples: Sequence[Sample], costs: Sequence[float]) -> dict[str, float] | None:
+    """Share of a perfect router's gain over chance that a scout captures on the tiles of samples, at some shares of the dearest cost.
+
+    None: there are too few tiles to tell.
+    """
     parts = [tiles_of(sample, TILE)[:2] for sample in samples]
+    if sum(len(tiles) for tiles, _ in parts) < FEWEST:
+        return None
     with torch.inference_mode():
         told = torch.cat([fitted(tiles) for tiles, _ in parts if len(tiles)]).numpy()
     true = torch.cat([errors for _, errors in parts]).double().numpy()
@@ -169,9 +181,11 @@ def captured(fitted: Scout, samples: Sequence[Sample], costs: Sequence[float]) -
 
 def tell(path: Path, card: dict[str, Any]) -> str:
     """What was fitted, for a person."""
-    shares = ", ".join(f"{found:.0%} at {float(share):.0%} of the dearest cost" for share, found in card["captured"].items())
+    if card["captured"] is None:
+        judged = "too few photos to hold some back and judge it by them: give more or larger ones"
+    else:
+        shares = ", ".join(f"{found:.0%} at {float(share):.0%} of the dearest cost" for share, found in card["captured"].items())
+        judged = f"on photos held back, of what a perfect router gains over chance: {shares}"
     known = path.parent in models.scout_folders()
     use = "upscale finds it by its tiers" if known else f"give it to upscale with --scout {path}"
-    return (
-        f"{path}: fitted for {', '.join(card['tiers'])}; {use}\n  on photos held back, of what a perfect router gains over chance: {shares}"
-    )
+    return f"{path}: fitted for {', '.join(card['tiers'])}; {use}\n  {judged}"

@@ -139,6 +139,10 @@ def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None)
 
 def open_scout(path: Path, tiers: Sequence[str], scale: Fraction) -> Scout:
     """The scout of a file. ValueError: it is none, or was fitted for other tiers, other weights, or another scale."""
+    if not path.is_file():
+        raise ValueError(
+            f"there is no scout {path}; tierscale scout fit -o {path} makes one, and upscale finds the known ones without --scout"
+        )
     scout = read_scout(path)
     if scout.scale != scale:
         raise ValueError(f"{path} was fitted for scale {scout.scale}, not for {scale}; fit another with tierscale scout fit")

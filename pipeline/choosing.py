@@ -12,6 +12,8 @@ from pipeline.errors import Refused
 from pipeline.grouping import groups
 from pipeline.plan import Plan
 
+# Share of a plan's cost below which another plan is worth a remark.
+MUCH_LESS = 0.8
 # Seconds that an output pixel takes beside its networks: to be read, stitched, written and halved.
 EACH = 6e-8
 
@@ -89,10 +91,26 @@ def route(plan: Plan, scores: np.ndarray, time: Time | None = None) -> np.ndarra
 def remarks(plan: Plan) -> list[str]:
     """What is to be said of a plan's routes."""
     assert plan.routes is not None
-    if plan.policy["name"] == "quality" and len(plan.tiers) > 1 and (plan.routes == len(plan.tiers) - 1).all():
-        dearest = plan.tiers[-1].label
+    if len(plan.tiers) == 1:
+        return []
+    cheapest, dearest = plan.tiers[0].label, plan.tiers[-1].label
+    if plan.policy["name"] == "quality" and (plan.routes == len(plan.tiers) - 1).all():
         return [f"nothing that costs less stays within {plan.policy['lose']:g} dB of {dearest} by prediction: it makes every tile"]
+    if plan.policy["name"] == "deadline" and (plan.routes == 0).all():
+        return [f"the deadline leaves no time for more than {cheapest}: it makes every tile"]
     return []
+
+
+def better(plan: Plan, found: Sequence[tuple[float, float]], share: float, loss: float) -> list[str]:
+    """A remark where a budget is predicted to do as well as a plan for much less: policies that look at each tile by itself do not know
+    that scattered tiles pay their halos. found: curve(). share, loss: of the plan, as of the curve."""
+    cheaper = min((one for one, other in found if other <= loss), default=share)
+    if plan.policy["name"] in ("budget", "quality", "deadline", "dearest") or cheaper > MUCH_LESS * share:
+        return []
+    return [
+        f"--budget {cheaper:.2g} is predicted to lose no more than these {share:.0%} of the dearest cost: policy {plan.policy['name']} "
+        "does not know that scattered tiles pay for their surroundings"
+    ]
 
 
 def lost(plan: Plan, scores: np.ndarray, routes: np.ndarray) -> float:

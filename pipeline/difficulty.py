@@ -79,7 +79,10 @@ def tile_place(index: int, grid: Grid, axis: int) -> Span:
 
 
 def _score_tiles(tiles: np.ndarray, scout: Scout | None, tiers: int) -> np.ndarray:
-    """Scores of up to SCOUT_BATCH tiles (tiles, planes, 3, h, w), averaged over planes: (tiles, tiers)."""
+    """Scores of up to SCOUT_BATCH tiles (tiles, planes, 3, h, w), averaged over planes: (tiles, tiers).
+
+    On a tile of one colour every tier is predicted to err alike: all make the same of it.
+    """
     if scout is None:
         return detail(tiles, tiers)
     count, plane_count = tiles.shape[:2]
@@ -89,6 +92,8 @@ def _score_tiles(tiles: np.ndarray, scout: Scout | None, tiers: int) -> np.ndarr
         batch[:count] = tiles[:, plane]
         with torch.inference_mode():
             scores += scout(torch.from_numpy(batch)).double().cpu().numpy()[:count]
+    flat = np.ptp(tiles, axis=(3, 4)).max(axis=(1, 2)) == 0
+    scores[flat] = scores[flat, -1:]
     return (scores / plane_count).astype(np.float32)
 
 

@@ -24,6 +24,8 @@ from pipeline.stitch import Work, lay_out
 DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "edsr-x4"), 3: ("bicubic", "fsrcnn-x3"), 2: ("bicubic", "fsrcnn-x2", "carn-x2")}
 # Tiers without a finite reach (they pool over the window) get this much context instead.
 ENDLESS_REACH = 32
+# Policies that give all tiles one tier, and look at none.
+UNSCORED = ("dearest", "cheapest")
 # Policies that an option alone asks for.
 IMPLIED = {"budget": "budget", "lose": "quality", "deadline": "deadline", "threshold": "threshold"}
 # Parts of a plan that differ where policy or tiers do.
@@ -106,7 +108,7 @@ class Options:
             raise Refused("policy budget needs --budget SHARE, for example 0.5 for half the cost of the dearest tier")
         if self.budget is not None and not 0 < self.budget <= 1:
             raise Refused(f"a budget of {self.budget:g} is not a share above 0 and up to 1 of the dearest tier's cost")
-        if (self.policy == "threshold" and self.threshold is None) or (self.threshold is not None and not self.threshold >= 0):
+        if (self.policy == "threshold" and self.threshold is None) or (self.threshold is not None and not 0 <= self.threshold < np.inf):
             raise Refused(f"policy threshold needs --threshold X of 0 or more (squared error), not {self.threshold}")
         if (self.policy == "quality" and self.lose is None) or (self.lose is not None and not 0 <= self.lose < np.inf):
             raise Refused(f"policy quality needs --lose DB of 0 or more, for example 0.02, not {self.lose}")

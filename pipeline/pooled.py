@@ -114,7 +114,9 @@ def _solve(images: Sequence[Looked], choices: Sequence[Choice], allowed: float, 
         routes = dearest
     elif cost_of(cheapest) > allowed:
         least = share * cost_of(cheapest) / allowed if allowed > 0 else 1.0
-        raise Refused(f"a budget of {share:g} for the archive is below the cheapest tier everywhere; ask for {min(1.0, least):.4f} or more")
+        raise Refused(
+            f"a budget of {share:g} for the archive is below the cheapest tier everywhere; ask for {routing.rounded_up(least)} or more"
+        )
     else:
         routes = routing.within(errors, choice, allowed)
     return [own.reshape(image.plan.grid.tiles) for own, image in zip(joint.split(routes), images, strict=True)]

@@ -19,7 +19,7 @@ from pipeline.found import Found, found_in, region_shape
 from pipeline.grid import Span, tile_length
 from pipeline.images import Selection, Source, open_image
 from pipeline.needs import check_memory
-from pipeline.plan import ENDLESS_REACH, Options, Plan, Tier
+from pipeline.plan import ENDLESS_REACH, UNSCORED, Options, Plan, Tier
 from pipeline.store import sibling
 
 
@@ -112,7 +112,9 @@ def _scores(tiers: Sequence[Tier], options: Options) -> tuple[str, Scout | None]
         given = None if options.scout is None else models.open_scout(Path(options.scout), labels, options.scale)
     except ValueError as error:
         raise Refused(str(error)) from error
-    if options.policy in ("dearest", "cheapest") or len(tiers) == 1:
+    if options.policy in UNSCORED or len(tiers) == 1:
+        if given is not None:
+            raise Refused(f"policy {options.policy} scores no tiles, so the scout {options.scout} would be ignored; leave it out")
         return "none", None
     scout = given or models.load_scout(labels, options.scale)
     if scout is None and options.policy in ("threshold", "quality"):

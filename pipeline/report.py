@@ -180,13 +180,20 @@ def laid_over(picture: Image.Image, plan: Plan) -> tuple[np.ndarray, np.ndarray,
     return base, rows, columns
 
 
+def tinted(base: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """A grey picture (h, w), 0..255, as light and shade of colours (h, w, 3) that stay what a legend shows; (h, w, 3) uint8."""
+    light = (base[..., None] / 255 - 0.5) * 0.7
+    mixed = np.where(light > 0, colours + (255 - colours) * light, colours * (1 + light))
+    return np.clip(mixed, 0, 255).astype(np.uint8)
+
+
 def routing_map(picture: Image.Image, plan: Plan) -> Image.Image:
     """The tier of every tile as a tint over the picture, with a legend below."""
     assert plan.routes is not None
     base, rows, columns = laid_over(picture, plan)
     tints = np.array([TINTS[index % len(TINTS)] for index in _spread(len(plan.tiers))], np.float32)
     colour = tints[plan.routes[rows][:, columns]]
-    mixed = 0.55 * base[..., None] + 0.45 * colour
+    mixed = tinted(base, colour).astype(np.float32)
     # A thin darker line where the tier changes shows single tiles without hiding the picture.
     index = plan.routes[rows][:, columns]
     edge = np.zeros(index.shape, bool)

@@ -371,5 +371,8 @@ def plan_only(request: Request, pool: Pool, progress: Progress = silent) -> tupl
     run.notes.extend(facts.notes)
     predicted: dict[str, Any] = {"lost": None, "curve": None}
     if plan.scores == "scout" and plan.routes is not None:
-        predicted = {"lost": choosing.lost(plan, found, plan.routes), "curve": choosing.curve(plan, found, SHARES)}
+        lost, curve = choosing.lost(plan, found, plan.routes), choosing.curve(plan, found, SHARES)
+        share = choosing.choice_of(plan).cost_of(plan.routes.ravel()) / dearest_cost(plan)
+        run.notes.extend(choosing.better(plan, curve, share, lost))
+        predicted = {"lost": lost, "curve": curve}
     return plan, {**run.summary("done"), "files": {}, **needs.outlook(plan, facts, pool.width), **predicted}

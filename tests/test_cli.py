@@ -357,7 +357,7 @@ def test_no_file_of_the_users_is_replaced_by_an_export(capsys, image, tmp_path):
 def test_what_cannot_be_read_or_written_is_one_sentence_in_every_command(capsys, image, tmp_path):
     lost = tmp_path / "none" / "x.safetensors"
     weights = Path(models.__file__).parent / "zoo" / "fsrcnn-x4.safetensors"
-    check(tierscale(capsys, "plan", image, tmp_path / "b.zarr", "--curve", image / "c.png", "--ray", "none"), 1, "c.png")
+    check(tierscale(capsys, "plan", image, tmp_path / "b.zarr", "--curve", image / "c.png", "--ray", "none"), 2, "no folder", "a.png")
     check(tierscale(capsys, "models", "convert", weights, "--method", "fsrcnn", "-o", lost), 2)
     (tmp_path / "empty.pth").touch()
     check(

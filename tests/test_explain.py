@@ -10,8 +10,12 @@ from PIL import Image
 
 from pipeline import chart, explain
 from pipeline.chart import Line
-from pipeline.errors import Refused
+from pipeline.errors import Interrupted, Refused
+from pipeline.plan import Options
+from pipeline.pool import LocalPool
 from pipeline.receipts import Folder
+from pipeline.report import tinted
+from pipeline.run import Request, Run
 from tests.test_run import tierscale
 
 TIERS = "bicubic,fsrcnn-x4"
@@ -47,8 +51,39 @@ def test_what_each_tier_took_adds_up(capsys, made):
 
 def test_one_tier_for_all_is_explained_too(capsys, made):
     told = explain.explain(str(upscaled(capsys, made, "dearest.zarr", "--policy", "dearest")))
-    assert told["scores"] == "none" and told["lost"] is None and [tier["tiles"] for tier in told["tiers"]] == [0, 35]
+    assert told["scores"] == "none" and told["lost"] is None and {tier["saved"] for tier in told["tiers"]} == {None}
+    assert [tier["tiles"] for tier in told["tiers"]] == [0, 35]
     assert explain.draw(told["output"]).width > 0
+
+
+def test_an_unfinished_output_is_told_as_planned(capsys, made, tmp_path):
+    output = tmp_path / "half.zarr"
+    request = Request(str(made / "a.png"), str(output), Options(tiers=("bicubic", "fsrcnn-x4"), tile=16, policy="budget", budget=0.5))
+    with LocalPool(1) as pool:
+        run = Run(request, pool)
+        run.progress = lambda stage, done, total: run.stop.set() if stage == "enlarge" and done else None
+        with pytest.raises(Interrupted):
+            run.carry_out()
+    code, out, _ = tierscale(capsys, "explain", output)
+    assert code == 0 and "unfinished" in out and "policy budget 0.5" in out and " 0 multiply-adds" not in out
+    assert np.asarray(explain.draw(str(output)).convert("L"))[:300, :300].mean() > 60, "the map of what is not there yet is not black"
+
+
+def test_colours_of_the_maps_are_those_of_their_legends():
+    colours = np.full((1, 3, 3), (240, 168, 48), np.float32)
+    dark, middle, light = tinted(np.array([[0.0, 127.5, 255.0]]), colours)[0].astype(float)
+    assert np.allclose(middle, colours[0, 0], atol=2) and dark.sum() < middle.sum() < light.sum()
+    assert np.allclose(dark / dark.max(), middle / middle.max(), atol=0.02), "the same hue"
+
+
+def test_an_image_that_is_easy_all_over_looks_easy(capsys, tmp_path):
+    Image.new("RGB", (100, 100), (90, 90, 90)).save(tmp_path / "flat.png")
+    output = tmp_path / "flat.zarr"
+    assert tierscale(capsys, "upscale", tmp_path / "flat.png", output, "--ray", "none", "--tile", 32, "--budget", "0.5")[0] == 0
+    told = explain.explain(str(output))
+    assert [tier["tiles"] for tier in told["tiers"]][1:] == [0, 0], "nothing is bought where nothing can be saved"
+    colour = np.asarray(explain.draw(str(output)))[100, -100]
+    assert np.abs(colour.astype(float) - explain.RAMP[0]).max() < 40
 
 
 def test_what_is_no_output_of_ours_is_refused(capsys, made):
@@ -74,6 +109,8 @@ def test_a_plan_draws_the_curve_of_its_image(capsys, made):
     code, _, err = tierscale(capsys, *line, "--policy", "dearest", "--curve", made / "other.png")
     assert code == 2 and not (made / "other.png").exists()
     assert tierscale(capsys, *line, "--curve", made / "other.svg")[0] == 2
+    code, _, err = tierscale(capsys, *line, "--curve", made / "nowhere/curve.png")
+    assert code == 2 and "there is no folder" in err and not (made / "nowhere").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline import routing
 from pipeline.costs import cost_of_routes
 from pipeline.grid import Grid
+from pipeline.grouping import groups
 from pipeline.plan import Tier
 from pipeline.routing import Choice
 
@@ -19,6 +20,12 @@ COSTS = (240.0, 24_000.0, 570_000.0)
 
 def flat(routes):
     return float(np.take(COSTS, routes).sum())
+
+
+def more_would_gain(errors, routes):
+    """Whether a dearer tier saves anything on any tile."""
+    dearer = np.arange(errors.shape[1]) > routes[:, None]
+    return (dearer & (errors < np.take_along_axis(errors, routes[:, None], axis=1))).any()
 
 
 @st.composite
@@ -39,12 +46,31 @@ def test_routes_do_not_change_when_tiles_are_shuffled(errors, policy, seed):
 
 
 @given(scores(), st.floats(0.01, 1))
-def test_the_budget_is_never_passed_and_used_up_to_one_step(errors, share):
+def test_the_budget_is_never_passed_and_used_up_to_one_step_where_that_gains(errors, share):
     choice = Choice(COSTS, flat, budget=share)
     most = flat(routing.dearest(errors, choice))
     routes = routing.budget(errors, choice)
     assert flat(routes) <= share * most
-    assert share * most - flat(routes) < max(0.01 * most, COSTS[2])
+    assert share * most - flat(routes) < max(0.01 * most, COSTS[2]) or not more_would_gain(errors, routes)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_nothing_is_spent_where_nothing_is_saved(share):
+    errors = np.vstack([np.full((6, 3), 1e-5), [[0.03, 0.02, 0.01]]])
+    assert routing.budget(errors, Choice(COSTS, flat, budget=share))[:6].max() == 0
+
+
+@given(st.floats(1e-9, 1))
+def test_a_share_that_is_named_is_no_less_than_it_is(share):
+    assert share <= float(routing.rounded_up(share)) <= share * 1.011
+
+
+def test_the_budget_that_a_refusal_names_is_accepted():
+    costs = (1.0, 813.0)
+    choice = Choice(costs, lambda r: float(np.take(costs, r).sum()), budget=0.001)
+    with pytest.raises(ValueError, match=r"which costs 0\.00124; ask for that or more"):
+        routing.budget(np.zeros((4, 2)), choice)
+    assert routing.budget(np.zeros((4, 2)), Choice(costs, choice.cost_of, budget=0.00124)).tolist() == [0] * 4
 
 
 @settings(max_examples=30, deadline=None)
@@ -91,7 +117,7 @@ def test_a_budget_goes_where_it_saves_most():
 
 
 def test_a_budget_below_the_cheapest_tier_names_the_smallest_possible():
-    with pytest.raises(ValueError, match=r"below the cheapest tier everywhere, which costs 0\.2500"):
+    with pytest.raises(ValueError, match=r"below the cheapest tier everywhere, which costs 0\.25; ask"):
         routing.budget(np.zeros((4, 2)), Choice((1.0, 4.0), lambda r: float(np.take((1.0, 4.0), r).sum()), budget=0.1))
 
 
@@ -107,6 +133,24 @@ def test_quality_loses_no_more_than_it_may_and_no_tile_is_dear_in_vain(errors, l
     assert left <= allowed
     if routes.any():
         assert left + gains[routes == 1].min() > allowed * (1 - 1e-6) or routes.sum() == len(errors)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_budget_has_the_same_quality_for_much_less(seed):
+    grid = Grid((64 * 5, 64 * 6), Fraction(4), 64)
+    tiers = tuple(Tier(f"t{i}", "", 1.0, cost, reach, 0.0) for i, (cost, reach) in enumerate(zip(COSTS, (2, 8, 21), strict=True)))
+    rng = np.random.default_rng(seed)
+    base = np.exp(rng.normal(-7, 1.5, 30))
+    errors = np.column_stack([base, base * 0.8, base * rng.uniform(0.4, 0.8, 30)])
+    choice = Choice(COSTS, cost_of_routes(grid, tiers, 4, 1), lose=0.15, groups=groups(grid, tiers, 4, 1))
+    routes = routing.quality(errors, choice)
+
+    def left(of):
+        return np.take_along_axis(errors, of[:, None], axis=1).sum()
+
+    assert left(routes) <= errors[:, 2].sum() * 10**0.015 * (1 + 1e-9)
+    cheaper = routing.within(errors, choice, 0.93 * choice.cost_of(routes))
+    assert left(cheaper) > errors[:, 2].sum() * 10**0.015
 
 
 def test_a_quality_that_only_the_dearest_has_takes_the_dearest():
@@ -134,7 +178,7 @@ def test_a_deadline_is_a_budget_in_seconds(errors, share):
     seconds = least + share * (most - least)
     routes = routing.deadline(errors, Choice(COSTS, flat, seconds=seconds))
     assert flat(routes) <= seconds
-    assert seconds - flat(routes) <= max(0.01 * most, COSTS[2])
+    assert seconds - flat(routes) <= max(0.01 * most, COSTS[2]) or not more_would_gain(errors, routes)
 
 
 def test_a_deadline_that_is_too_short_names_the_shortest():

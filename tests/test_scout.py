@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import models
-from jobs import cli
+from jobs import cli, scouting
 from models.bicubic import Bicubic
 from models.scout import STATISTICS, Scout, read_scout, statistics, write_scout
 from models.train import observe
@@ -23,6 +23,7 @@ from models.train.degrade import shrink
 from models.train.photos import read_image
 from models.upscaler import Placement
 from models.weights import digest_file, read_checkpoint, write_checkpoint
+from pipeline import difficulty
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
@@ -154,12 +155,12 @@ def test_every_variation_keeps_the_scale() -> None:
     assert 0 < dirty < 20
 
 
-def photos(folder: Path) -> Path:
+def photos(folder: Path, size: tuple[int, int] = (448, 432)) -> Path:
     rng = np.random.default_rng(0)
     folder.mkdir()
     for index in range(3):
         noise = rng.integers(0, 255, (24, 24, 3), np.uint8)
-        Image.fromarray(noise).resize((448, 432), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
+        Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC).save(folder / f"{index}.png")
     return folder
 
 
@@ -226,6 +227,8 @@ def test_errors_in_the_table_are_those_of_the_tiles(tmp_path, own, capsys):
         (("--tiers", "bicubic,fsrcnn-x4", "--scale", "5/2"), ("whole scale", "5/2")),
         (("--tiers", "bicubic,fsrcnn-x4", "--out", "a.pt"), (".safetensors",)),
         (("--tiers", "bicubic,fsrcnn-x4", "--hr", "{empty}"), ("no image files",)),
+        (("--tiers", "bicubic,fsrcnn-x4", "--observe", "nan"), ("--observe nan",)),
+        (("--tiers", "bicubic,fsrcnn-x4", "--seconds", "-1"), ("--seconds -1",)),
     ],
 )
 def test_scouts_that_cannot_be_fitted(tmp_path, own, capsys, line, words):
@@ -235,6 +238,31 @@ def test_scouts_that_cannot_be_fitted(tmp_path, own, capsys, line, words):
     assert code == 2 and len(err.strip().splitlines()) == 1
     for word in words:
         assert word in err
+
+
+def test_too_few_photos_to_judge_by_are_said_to_be_too_few(tmp_path, own, capsys):
+    file = tmp_path / "few.safetensors"
+    line = (
+        "scout",
+        "fit",
+        "--tiers",
+        "bicubic,fsrcnn-x4",
+        "--hr",
+        photos(tmp_path / "photos", (200, 210)),
+        *QUICK,
+        "--out",
+        file,
+        "--json",
+    )
+    code, out, err = tierscale(capsys, *line)
+    assert code == 0 and json.loads(out)["captured"] is None, err
+    assert "too few photos" in scouting.tell(file, json.loads(file.with_suffix(".json").read_text()))
+
+
+def test_a_tile_of_one_colour_is_worth_no_network():
+    tiles = np.stack([np.full((1, 3, 32, 32), 0.3), np.random.default_rng(0).random((1, 3, 32, 32))]).astype(np.float32)
+    scores = difficulty._score_tiles(tiles, models.load_scout(("bicubic", "fsrcnn-x4", "edsr-x4"), Fraction(4)), 3)
+    assert np.ptp(scores[0]) == 0 < np.ptp(scores[1])
 
 
 def test_a_given_scout_must_belong_to_the_tiers(tmp_path, own, capsys):
@@ -299,4 +327,4 @@ def test_photos_held_back_are_not_fitted_to():
     trained, held = fitting.hold_out(samples, every=5)
     assert {s.name for s in held} == {"a", "f"} and all(s.variation == 0 for s in held)
     assert not {s.name for s in trained} & {"a", "f"}
-    assert fitting.hold_out(samples[:2]) == (samples[:2], samples[:2])
+    assert fitting.hold_out(samples[:2]) == (samples[:2], [])

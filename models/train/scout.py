@@ -67,11 +67,11 @@ def cut(values: Tensor, side: int) -> Tensor:
 
 
 def hold_out(samples: Sequence[Sample], every: int = 8) -> tuple[list[Sample], list[Sample]]:
-    """Samples to fit to, and those of each `every`-th photo as it is to judge by; of one photo alone both are that."""
+    """Samples to fit to, and those of each `every`-th photo as it is to judge by; of one photo alone none."""
     names = sorted({sample.name for sample in samples})
     kept = set(names[::every]) if len(names) > 1 else set()
     trained = [sample for sample in samples if sample.name not in kept]
-    return trained, [sample for sample in samples if sample.name in kept and sample.variation == 0] or trained
+    return trained, [sample for sample in samples if sample.name in kept and sample.variation == 0]
 
 
 def tiles_of(sample: Sample, side: int) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
