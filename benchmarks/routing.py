@@ -36,7 +36,7 @@ from pipeline.routing import Choice
 
 # Sets of tiers that are compared; the first one is drawn. And all tiers of the last part, where a method decides within tiles too.
 TIERS = ("bicubic,fsrcnn-x4,edsr-x4", "bicubic,fsrcnn-x4,carn-x4")
-TWO_LEVELS = ("bicubic", "fsrcnn-x4", "edsr-x4", "carn-x4", *(f"pcsr-carn-x4@{effort}" for effort in (0.5, 0.6, 0.7, 0.8, 0.9)))
+TWO_LEVELS = ("bicubic", "fsrcnn-x4", "edsr-x4", "carn-x4", *(f"pcsr-carn-x4@{effort}" for effort in (0.5, 0.7, 0.9)))
 SHARES = (0.15, 0.25, 0.5, 0.75)
 SIDES = {"Urban100 001-020": (32, 64), "Set14": (32, 64), "earth": (64, 128), "painting": (64, 128), "slide": (64, 128)}
 REPORTED_ONLY = 32

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from models.weights import digest_file, fill, read_tensors, write_tensors
 
+# No tier is predicted to leave less than this, 120 dB.
+LEAST = 1e-12
 # Energies below this are sensor and rounding noise: one 8-bit step squared is 1.5e-5.
 FLOOR = 1e-6
 # Weight of the first statistic under which what is predicted is in proportion to the first energy: its logarithm is stored divided by 3.
@@ -71,15 +73,19 @@ class Scout(nn.Module):
 
     tiers: as written, cheap to dear. digests: what models.scout_key() knows them by. scale: output pixels for each input pixel.
     weights: SHA-256, hex, of the file that it was read from.
-    A dearer tier is never predicted to leave more than a cheaper one: what the dearest leaves is predicted, and what each saves over
-    the one before. Both are found for every cell and averaged over the tile, so that the size of a tile does not matter.
+    signs: of what each tier saves over the one before it, and of what the last leaves: -1 where a dearer tier errs more on most images.
+    What the dearest leaves is predicted, and how much each saves over the one before; whether it saves or errs more is the same for all
+    tiles. Both are found for every cell and averaged over the tile, so that the size of a tile does not matter.
     """
 
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, tiers: Sequence[str], digests: Sequence[str], scale: Fraction, width: int = 24) -> None:
+    def __init__(
+        self, tiers: Sequence[str], digests: Sequence[str], scale: Fraction, width: int = 24, signs: Sequence[int] | None = None
+    ) -> None:
         super().__init__()
+        self.signs = list(signs or (1 for _ in tiers))
         self.tiers, self.digests, self.scale, self.width = tuple(tiers), tuple(digests), scale, width
         self.weights = ""
         self.columns = list(range(len(self.tiers)))
@@ -113,21 +119,25 @@ class Scout(nn.Module):
 
     @torch.no_grad()
     def balance(self, told: Tensor, parts: Tensor) -> None:
-        """Make the mean of what is predicted from some statistics that of `parts` (N, T, h, w); see parts()."""
+        """Make the mean of what is predicted from some statistics that of `parts` (N, T, h, w), see parts(), where that has its sign."""
         assert self.tell.bias is not None
-        wanted, made = (values.mean(dim=(0, 2, 3)).clamp(min=1e-12) for values in (parts, self.parts(told)))
+        wanted, made = (self._sized(values).mean(dim=(0, 2, 3)).clamp(min=1e-12) for values in (parts, self.parts(told)))
         self.tell.bias += torch.log(wanted / made)
 
     def parts(self, told: Tensor) -> Tensor:
         """Of the cells with some statistics (N, STATISTICS, h, w): what each tier but the first saves over the one before it, then what
-        the last one leaves; (N, T, h, w), above 0."""
+        the last one leaves; (N, T, h, w), of the tiers' signs."""
         seen = F.relu(self.look(F.pad((told - self.centre) / self.spread, (1, 1, 1, 1), mode="replicate")))
         seen = seen + F.relu(self.relate(F.pad(seen, (1, 1, 1, 1), mode="replicate")))
-        return (self.tell(F.relu(self.think(seen))) + self.pass_on(told)).clamp(-25, 5).exp()
+        return self._sized((self.tell(F.relu(self.think(seen))) + self.pass_on(told)).clamp(-25, 5).exp())
+
+    def _sized(self, parts: Tensor) -> Tensor:
+        """Parts (N, T, h, w) times their signs: from sizes to parts, and back."""
+        return parts * parts.new_tensor(self.signs).view(-1, 1, 1)
 
     def forward(self, tiles: Tensor) -> Tensor:
         parts = self.parts(statistics(tiles)).mean(dim=(2, 3))
-        return parts.flip(1).cumsum(dim=1).flip(1)[:, self.columns]
+        return parts.flip(1).cumsum(dim=1).flip(1)[:, self.columns].clamp_min(LEAST)
 
     def only(self, digests: Sequence[str]) -> "Scout":
         """This scout for some of its tiers, in its order; it shares the weights."""
@@ -141,6 +151,7 @@ class Scout(nn.Module):
 def write_scout(path: Path, scout: Scout) -> None:
     """Store a scout with what it was fitted for."""
     about = {"tiers": json.dumps(scout.tiers), "digests": json.dumps(scout.digests), "scale": str(scout.scale), "width": str(scout.width)}
+    about["signs"] = json.dumps(scout.signs)
     write_tensors(path, scout.state_dict(), about)
 
 
@@ -148,7 +159,8 @@ def read_scout(path: Path) -> Scout:
     """The scout of a file; ValueError, naming the file, when it is none."""
     tensors, about = read_tensors(path)
     try:
-        scout = Scout(json.loads(about["tiers"]), json.loads(about["digests"]), Fraction(about["scale"]), int(about["width"]))
+        signs = json.loads(about.get("signs", "null"))
+        scout = Scout(json.loads(about["tiers"]), json.loads(about["digests"]), Fraction(about["scale"]), int(about["width"]), signs)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not say what it was fitted for ({error!r}); write it with tierscale scout fit") from error
     fill(scout, tensors, path.name)

@@ -322,6 +322,20 @@ def test_fitting_finds_what_energy_alone_does_not_tell() -> None:
     assert saved[0] == pytest.approx(9e-4, rel=0.3) and saved[1] < 3e-4
 
 
+def test_a_dear_tier_that_errs_more_is_predicted_to(tmp_path: Path) -> None:
+    rng, samples = np.random.default_rng(0), []
+    for index in range(6):
+        lr = torch.from_numpy(rng.random((3, 64, 64), np.float32))
+        errors = torch.stack([torch.full((64, 64), error) for error in (3e-3, 1e-3, 2e-3)])
+        samples.append(observe.Sample(lr, errors, errors, str(index)))
+    scout = Scout(("a", "b", "c"), ("0", "1", "2"), Fraction(4))
+    fitting.fit(scout, samples, fitting.Schedule(steps=60, batch=8, rate=3e-3))
+    told = scout(samples[0].lr[None])[0]
+    assert told.tolist() == pytest.approx([3e-3, 1e-3, 2e-3], rel=0.1)
+    write_scout(tmp_path / "s.safetensors", scout)
+    assert torch.equal(read_scout(tmp_path / "s.safetensors")(samples[0].lr[None])[0], told)
+
+
 def test_photos_held_back_are_not_fitted_to():
     samples = [observe.Sample(torch.zeros(3, 8, 8), *[torch.zeros(2, 8, 8)] * 2, name, v) for name in "abcdefghij" for v in (0, 1)]
     trained, held = fitting.hold_out(samples, every=5)

@@ -83,7 +83,7 @@ def tiles_of(sample: Sample, side: int) -> tuple[Tensor, Tensor, list[tuple[int,
 
 
 def loss(predicted: Tensor, expected: Tensor, unit: Tensor) -> Tensor:
-    """How far predicted parts (N, T, h, w) are from expected ones, in a form whose best prediction is the mean of what may come.
+    """How far predicted sizes of parts (N, T, h, w) are from expected ones, in a form whose best prediction is the mean of what may come.
 
     That is the Poisson deviance: with squares a few extreme tiles would decide, with logarithms the many flat ones, where nothing is at
     stake, and a median would be learnt, which is no price that work can be compared with. unit: that each part is measured in, (T,).
@@ -105,9 +105,11 @@ def fit(scout: Scout, samples: Sequence[Sample], schedule: Schedule, told: Calla
         return some[:, :STATISTICS], some[:, STATISTICS:]
 
     seen, wanted = draw(1024)
+    means = wanted.mean(dim=(0, 2, 3))
+    scout.signs = [-1 if mean < 0 else 1 for mean in means.tolist()]
     scout.start(seen)
     scout.balance(seen, wanted)
-    unit = wanted.mean(dim=(0, 2, 3)).clamp(min=SMALL)
+    unit, signs = means.abs().clamp(min=SMALL), means.new_tensor(scout.signs).view(-1, 1, 1)
     optimiser = torch.optim.AdamW(scout.parameters(), schedule.rate, weight_decay=0.01)
     scout.train().requires_grad_(True)
     for step in range(schedule.steps):
@@ -119,6 +121,7 @@ def fit(scout: Scout, samples: Sequence[Sample], schedule: Schedule, told: Calla
         seen, wanted = draw(schedule.batch)
         made = scout.parts(seen)
         sizes = [min(side, seen.shape[-1]) for side in PARTS]
+        made, wanted = made * signs, wanted * signs
         value = torch.stack([loss(F.avg_pool2d(made, side), F.avg_pool2d(wanted, side), unit) for side in sizes]).sum()
         optimiser.zero_grad(set_to_none=True)
         value.backward()
