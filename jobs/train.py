@@ -4,105 +4,225 @@ and Pillow are installed; the same command on a CPU and a GPU.
 
 import argparse
 import csv
+import io
 import json
+import math
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from torch import nn
 
 if __name__ == "__main__" and not __package__:
     # Run as a file, Python puts jobs/ on the path instead of the project.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import models
-from models.train.photos import Photo, hold_out, image_files, photo, read_image, read_photos
+from models.train.photos import Photo, digest, hold_out, image_sizes, read_photos, read_watched, same
 from models.train.plain import LOSSES, Schedule, Trainer, done_share, read_state, save_state, train
-from models.train.recipes import build, recipe, task, warm_start
-from models.weights import Checkpoint, read_checkpoint, write_checkpoint
+from models.train.recipes import FIRST, build, known, recipe, task, warm_start
+from models.weights import Checkpoint, read_checkpoint, write_checkpoint, write_whole
 
-EXAMPLES = """
+EXAMPLES = f"""
+networks: {known()}
+
 examples:
-  tierscale train carn-x4 --hr scans/ --seconds 3600 --init carn-x4      fine-tune the zoo's weights on an archive of your own
-  tierscale train fsrcnn-x4 --hr photos/ --steps 20000 --out runs/a      from scratch
+  tierscale train carn-x4 --hr scans/ --seconds 3600 --init carn-x4 --rate 2e-4      fine-tune the zoo's weights on an archive of your own
+  tierscale train fsrcnn-x4 --hr photos/ --steps 20000 --out runs/a                  from scratch
   tierscale train fsrcnn-x4 --hr photos/ --steps 20000 --out runs/a --resume runs/a/fsrcnn-x4.pt
 The result, runs/a/fsrcnn-x4.safetensors, is a tier: tierscale upscale … --tiers bicubic,file:runs/a/fsrcnn-x4.safetensors
 """
+# Beyond it, torch takes no seed.
+SEEDS = 2**63
+LOG = "step,seconds,loss,psnr"
+
+
+class Options(argparse.ArgumentParser):
+    """Options whose mistakes are ValueErrors, so that they end like all others, in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; see --help")
+
+
+def number(kind: type[int] | type[float], zero: bool = False) -> Callable[[str], float]:
+    """What reads a finite number above 0 (`zero`: or 0) from an option's text; ArgumentTypeError quoting the text."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and (value > 0 or (zero and value == 0)) and value < SEEDS):
+            what = "a whole number" if kind is int else "a finite number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} {'of 0 or more' if zero else 'above 0'}")
+        return value
+
+    return read
+
+
+def mapping(text: str) -> dict[str, Any]:
+    """The JSON object in an option's text; ArgumentTypeError quoting the text."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is no JSON object such as {{"features": 32}}')
+    return found
 
 
 def arguments() -> argparse.ArgumentParser:
     """The options of the command."""
-    parser = argparse.ArgumentParser(
+    parser = Options(
         prog="tierscale train",
         description="Train a network on a folder of photos, from scratch or from weights that there are.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("name", help="what to train, such as fsrcnn-x4, carn-x2 or pcsr-carn-x4")
+    whole, positive, standard = number(int), number(float), Schedule()
+    own = "default: the network's own"
+    parser.add_argument("name", help="what to train, such as fsrcnn-x4, carn-x2 or pcsr-carn-x4; all are listed below")
     parser.add_argument("--hr", type=Path, required=True, metavar="DIR", help="folder of photos, 8 bit")
-    parser.add_argument("--watch", type=Path, metavar="DIR", help="images whose PSNR is shown; otherwise every 23rd photo is held back")
-    parser.add_argument("--stage", help="of an adaptive method's training, such as heaviest, lighter, choice; each starts from --init")
-    parser.add_argument("--steps", type=int, help="end after so many steps")
-    parser.add_argument("--seconds", type=float, help="end after so many seconds")
-    parser.add_argument("--batch", type=int, help="crops in a step")
-    parser.add_argument("--crop", type=int, help="input pixels a side of a crop")
-    parser.add_argument("--rate", type=float, help="peak learning rate")
-    parser.add_argument("--loss", choices=sorted(LOSSES), help="of plain networks")
-    parser.add_argument("--arguments", type=json.loads, default={}, metavar="JSON", help="of the network, such as '{\"features\": 32}'")
-    parser.add_argument("--seed", type=int, default=0, help="of the first weights and the crops")
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16: much faster where the processor has it")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument(
-        "--init", action="append", default=[], metavar="[PART=]FILE", help="start from what fits of a zoo name or a file; may be repeated"
+        "--watch",
+        type=Path,
+        metavar="DIR",
+        help="images whose PSNR is shown, each as a whole (default: every 23rd photo, or the lower part of a single one, is held back, "
+        "and the central 64 input pixels of each are shown)",
     )
-    parser.add_argument("--resume", type=Path, metavar="CKPT", help="go on from the .pt file of an earlier run, exactly")
-    parser.add_argument("--out", type=Path, default=Path(".work/train"), metavar="DIR", help="where checkpoint, log, plot and weights go")
-    parser.add_argument("--every", type=float, default=60, metavar="SECONDS", help="between progress lines and checkpoints")
+    parser.add_argument("--stage", help="of an adaptive method's training, such as heaviest, lighter, choice (default: the method's first)")
+    parser.add_argument("--steps", type=whole, help="end after so many steps (default: none)")
+    parser.add_argument("--seconds", type=positive, help="end after so many seconds (default: none); this or --steps must be given")
+    parser.add_argument("--batch", type=whole, help=f"crops in a step (default: {standard.batch})")
+    parser.add_argument("--crop", type=whole, help=f"input pixels a side of a crop (default: {standard.crop})")
+    parser.add_argument("--rate", type=positive, help=f"peak learning rate ({own}, 5e-4 to 2e-3; with --init a third to a fifth is better)")
+    parser.add_argument("--loss", choices=sorted(LOSSES), help=f"of plain networks (default: {standard.loss})")
+    parser.add_argument(
+        "--arguments", type=mapping, default={}, metavar="JSON", help=f"of the network, such as '{{\"features\": 32}}' ({own})"
+    )
+    parser.add_argument("--seed", type=number(int, zero=True), default=0, help="of the first weights and the crops (default: 0)")
+    parser.add_argument(
+        "--bf16",
+        action=argparse.BooleanOptionalAction,
+        help="compute in bfloat16: much faster where the processor has it (default: on a GPU, not on a CPU)",
+    )
+    parser.add_argument("--threads", type=whole, default=os.cpu_count() or 1, help="CPU threads (default: %(default)s, all there are)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="default: auto, a GPU where there is one")
+    parser.add_argument(
+        "--init",
+        action="append",
+        default=[],
+        metavar="[PART=]FILE",
+        help="start from what fits of a zoo name or a file; may be repeated (default: from scratch)",
+    )
+    parser.add_argument(
+        "--resume", type=Path, metavar="CKPT", help="go on from the .pt file of an earlier run, exactly (default: a new run)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path(".work/train"), metavar="DIR", help="where all files of the run go (default: %(default)s)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier run left in --out (default: refused)")
+    parser.add_argument(
+        "--every", type=positive, default=60, metavar="SECONDS", help="between progress lines and checkpoints (default: %(default)s)"
+    )
     return parser
 
 
-def schedule_from(options: argparse.Namespace, standard: Schedule) -> Schedule:
+def schedule_from(options: argparse.Namespace, standard: Schedule, device: str) -> Schedule:
     """The recipe's schedule with what the options change; ValueError without an end."""
     names = ("steps", "seconds", "batch", "crop", "rate", "loss", "seed", "bf16")
-    schedule = replace(standard, **{name: getattr(options, name) for name in names if getattr(options, name) is not None})
+    changed = {"bf16": device == "cuda", **{name: getattr(options, name) for name in names if getattr(options, name) is not None}}
+    schedule = replace(standard, **changed)
     done_share(schedule, 0, 0.0)
     return schedule
 
 
+def take_over(network: nn.Module, init: str) -> None:
+    """Start a network from [PART=]FILE or [PART=]NAME and say what fitted; ValueError when nothing did."""
+    # A path may hold an = itself.
+    part, _, source = ("", "", init) if os.path.isfile(init) else init.rpartition("=")
+    path = Path(source) if os.path.isfile(source) else models.locate(source)
+    try:
+        tensors = read_checkpoint(path).tensors
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error}); give another --init") from error
+    fresh, count = warm_start(network, tensors, part or None), len(network.state_dict())
+    if len(fresh) == count:
+        raise ValueError(f"nothing of --init {init} fits the network; give weights of the same kind, or the part that they are for")
+    lacking = ", ".join(fresh[:4]) + (f" and {len(fresh) - 4} more" if len(fresh) > 4 else "")
+    print(f"from {init}: {count - len(fresh)} of {count} tensors" + (f"; not in it: {lacking}" if fresh else ""), flush=True)
+
+
 def prepare(options: argparse.Namespace) -> Trainer:
-    """The trainer that the options describe, resumed or warm-started when they say so."""
+    """The trainer that the options describe, resumed or warm-started when they say so; photos are only counted."""
     blueprint, standard = recipe(options.name)
     blueprint = replace(blueprint, arguments={**blueprint.arguments, **options.arguments})
-    torch.set_num_threads(options.threads)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no GPU here; leave it out, or install a torch that was built for the GPU")
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-    schedule = schedule_from(options, standard)
-    network = build(blueprint, options.seed)
+    torch.set_num_threads(options.threads)
+    schedule = schedule_from(options, standard, kind)
+    stage, todo = task(blueprint, options.stage, schedule.loss)
+    if todo.trained and stage not in FIRST and not (options.init or options.resume):
+        raise ValueError(f"stage {stage!r} trains {', '.join(todo.trained)} alone; give the other parts' weights with --init")
+    try:
+        network = build(blueprint, options.seed)
+        with torch.no_grad():
+            todo.image(network.eval(), torch.zeros(1, 3, schedule.crop, schedule.crop), blueprint)
+    # Of a wrong number, a network's parts say so in a dozen ways.
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        given = json.dumps(options.arguments)
+        raise ValueError(
+            f"{options.name} does not work with --arguments {given} and crops of {schedule.crop} ({first}); change them"
+        ) from error
+    network.train()
     for init in options.init:
-        part, _, source = init.rpartition("=")
-        path = Path(source) if Path(source).is_file() else models.locate(source)
-        fresh = warm_start(network, read_checkpoint(path).tensors, part or None)
-        print(f"from {init}; not in it: {', '.join(fresh) or 'nothing'}", flush=True)
-    trainer = Trainer(network, blueprint, schedule, torch.device(kind), task(blueprint, options.stage, schedule.loss))
+        take_over(network, init)
+    origin = {
+        "stage": stage,
+        "photos": digest(image_sizes(options.hr)),
+        "watched": digest(image_sizes(options.watch)) if options.watch else "of the photos",
+    }
+    trainer = Trainer(network, blueprint, schedule, torch.device(kind), todo, origin)
     if options.resume:
         trainer.restore(read_state(options.resume, kind))
     return trainer
 
 
+def check_out(options: argparse.Namespace) -> None:
+    """Make the folder for the results and try it; ValueError when it cannot be written to or holds another run's."""
+    target = options.out / options.name
+    if not (options.resume or options.overwrite) and any(os.path.exists(f"{target}{suffix}") for suffix in (".pt", ".safetensors")):
+        raise ValueError(f"{options.out} holds an earlier run of {options.name}; give --resume to go on, another --out, or --overwrite")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        tried = options.out / f".{options.name}.tried"
+        write_whole(tried, b"tried")
+        tried.unlink()
+    except OSError as error:
+        raise ValueError(f"cannot write to {options.out} ({error}); give a folder that can be written to with --out") from error
+
+
 def read(options: argparse.Namespace, trainer: Trainer) -> tuple[list[Photo], list[Photo]]:
-    """Photos to train on and to watch, in the device's memory."""
-    scale = trainer.scale
-    photos = read_photos(options.hr, scale, trainer.schedule.crop)
+    """Photos to train on and to watch, in the device's memory; warns when they are the same."""
+    scale, crop = trainer.scale, trainer.schedule.crop
+    photos = read_photos(options.hr, scale, crop)
     if options.watch:
-        watched = [photo(path.name, read_image(path), scale) for path in image_files(options.watch)]
+        watched = read_watched(options.watch, scale)
     else:
-        photos, watched = hold_out(photos)
+        photos, watched = hold_out(photos, crop)
+    both = same(photos, watched)
+    if both:
+        told = f"{len(both)} of {len(watched)} watched images are trained on too, such as {both[0]}"
+        print(f"train: {told}; the PSNR of such says nothing about other images", file=sys.stderr, flush=True)
     return [one.on(trainer.device) for one in photos], [one.on(trainer.device) for one in watched]
 
 
@@ -125,7 +245,7 @@ def store(options: argparse.Namespace, trainer: Trainer, images: int) -> None:
         "schedule": asdict(trainer.schedule),
         "command": shlex.join(["tierscale", "train", *options.line]),
     }
-    target.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    write_whole(target.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
 
 
 def plot(log: Path) -> None:
@@ -133,7 +253,7 @@ def plot(log: Path) -> None:
     try:
         import matplotlib
     except ImportError:
-        print(f"no plot of {log}: install tierscale[train]", flush=True)
+        print(f"no plot of {log}: install matplotlib", flush=True)
         return
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -147,8 +267,10 @@ def plot(log: Path) -> None:
     right.plot(steps, [row["psnr"] for row in rows], color="tab:blue", linewidth=2)
     left.set(xlabel="step", ylabel="loss (grey)", title=log.stem)
     right.set_ylabel("PSNR of what is watched, dB (blue)")
-    figure.savefig(log.with_suffix(".png"), dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
     pyplot.close(figure)
+    write_whole(log.with_suffix(".png"), drawn.getvalue())
 
 
 class Stopping:
@@ -169,27 +291,28 @@ class Stopping:
 def run(options: argparse.Namespace) -> int:
     """Train to the end of the schedule, with a progress line and a row of the log at each report; exit code."""
     trainer, stopping = prepare(options), Stopping()
+    check_out(options)
     schedule = trainer.schedule
     photos, watched = read(options, trainer)
-    options.out.mkdir(parents=True, exist_ok=True)
     print(f"{options.name}: {len(photos)} photos, {len(watched)} watched, {trainer.device}, {schedule}", flush=True)
     log = options.out / f"{options.name}.csv"
-    with log.open("a" if options.resume else "w", newline="") as file:
-        rows = csv.writer(file)
-        if not options.resume:
-            rows.writerow(["step", "seconds", "loss", "psnr"])
+    rows = (log.read_text().splitlines() if options.resume and log.is_file() else []) or [LOG]
 
-        def report(loss: float, quality: float) -> None:
-            share = done_share(schedule, trainer.step, trainer.elapsed)
-            left = trainer.elapsed * (1 - share) / max(share, 1e-9)
-            rows.writerow([trainer.step, f"{trainer.elapsed:.1f}", f"{loss:.6f}", f"{quality:.4f}"])
-            file.flush()
-            speed = trainer.step / max(trainer.elapsed, 1e-9)
-            print(f"step {trainer.step} loss {loss:.5f} psnr {quality:.3f} dB {speed:.2f} steps/s {left / 60:.1f} min left", flush=True)
-            store(options, trainer, len(photos))
+    def report(loss: float, quality: float) -> None:
+        share = done_share(schedule, trainer.step, trainer.elapsed)
+        left = trainer.elapsed * (1 - share) / max(share, 1e-9)
+        rows.append(f"{trainer.step},{trainer.elapsed:.1f},{loss:.6f},{quality:.4f}")
+        write_whole(log, "\n".join([*rows, ""]).encode())
+        speed = trainer.step / max(trainer.elapsed, 1e-9)
+        print(f"step {trainer.step} loss {loss:.5f} psnr {quality:.3f} dB {speed:.2f} steps/s {left / 60:.1f} min left", flush=True)
+        store(options, trainer, len(photos))
 
-        train(trainer, photos, watched, options.every, report, stopping)
-    plot(log)
+    if done_share(schedule, trainer.step, trainer.elapsed) >= 1:
+        # Nothing is left to do, so that nothing will be reported; but --out may be another folder than that of the run before.
+        store(options, trainer, len(photos))
+    train(trainer, photos, watched, options.every, report, stopping, None if options.watch else 64)
+    if len(rows) > 1:
+        plot(log)
     if stopping():
         print(f"stopped at step {trainer.step}; go on with --resume {options.out / options.name}.pt", file=sys.stderr)
         return 128 + stopping.number
@@ -198,16 +321,22 @@ def run(options: argparse.Namespace) -> int:
 
 
 def main(line: Sequence[str] | None = None) -> int:
-    """Exit code 0 when trained, 1 when saving failed, 2 when the arguments cannot work, 130 and 143 after SIGINT and SIGTERM."""
-    options = arguments().parse_args(line)
-    options.line = list(sys.argv[1:] if line is None else line)
+    """Exit code 0 when trained, 1 when that diverged or saving failed, 2 when the arguments cannot work, 130, 143 after SIGINT, SIGTERM."""
+    given = list(sys.argv[1:] if line is None else line)
     try:
+        options = arguments().parse_args(given)
+        options.line = given
         return run(options)
     except ValueError as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
+    except FloatingPointError as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
-        print(f"train: cannot write to {options.out} ({error}); the last checkpoint there is whole, go on with --resume", file=sys.stderr)
+        kept = f"{options.out / options.name}.pt"
+        last = f"; the last checkpoint is whole, go on with --resume {kept}" if os.path.isfile(kept) else ""
+        print(f"train: cannot write to {options.out} ({error}){last}", file=sys.stderr)
         return 1
 
 

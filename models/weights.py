@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -51,7 +52,11 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: what it held before stays where the disk is full."""
     partial = path.with_suffix(path.suffix + ".part")
     try:
-        partial.write_bytes(content)
+        with partial.open("wb") as file:
+            file.write(content)
+            # Renamed before it is on the disk, a file may be empty after the power fails.
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,29 +1,23 @@
-"""Training: the shrink, crops, a run that learns, and one that is interrupted."""
+"""Training: crops, a run that learns, one that is interrupted, and the tasks of all methods."""
 
-import json
-import os
-import signal
-import threading
+import time
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from PIL import Image
 
-import models
-from jobs.train import main
 from models.carn import Carn
 from models.edsr import Edsr
+from models.quality import psnr
 from models.resample import resample
 from models.train import anysr
-from models.train.degrade import shrink, shrink_matrix, shrunk_length
+from models.train.degrade import shrink
 from models.train.narrow import narrow
-from models.train.photos import Photo, centre_crop, draw, hold_out, photo
-from models.train.plain import Schedule, Trainer, done_share, rate_at, save_state, train
+from models.train.photos import Photo, draw, photo
+from models.train.plain import Schedule, Trainer, charbonnier, done_share, predict, rate_at, read_state, save_state, train
 from models.train.recipes import STAGES, build, recipe, warm_start
 from models.upscaler import Placement
 from models.weights import Blueprint, Checkpoint
@@ -45,31 +39,6 @@ def pictures(count: int = 3, side: int = 64) -> list[Photo]:
     return found
 
 
-@given(length=st.integers(1, 200), p=st.integers(1, 40), q=st.integers(1, 10))
-@settings(max_examples=60, deadline=None)
-def test_shares_of_a_shrunk_pixel_add_up_to_one(length: int, p: int, q: int) -> None:
-    scale = max(Fraction(1), Fraction(p, q))
-    weights = shrink_matrix(length, scale)
-    assert weights.shape == (shrunk_length(length, scale), length)
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(len(weights), dtype=torch.float64))
-
-
-def test_shrinking_keeps_flat_areas_and_is_symmetric() -> None:
-    assert torch.allclose(shrink(torch.full((3, 17, 20), 0.3), 4), torch.tensor(0.3))
-    x = torch.rand(1, 24, 36)
-    torch.testing.assert_close(shrink(x, 4).flip(1, 2), shrink(x.flip(1, 2), 4))
-    torch.testing.assert_close(shrink(x, 1), x)
-    with pytest.raises(ValueError, match="1/2"):
-        shrink(x, Fraction(1, 2))
-
-
-def test_halving_weighs_eight_pixels() -> None:
-    # The cubic of twice the width at distances 0.25, 0.75, 1.25, 1.75: the taps that imresize uses for a factor of 0.5.
-    row = shrink_matrix(16, Fraction(2))[4]
-    near = [0.43359375, 0.11328125, -0.03515625, -0.01171875]
-    assert row.tolist() == pytest.approx([0] * 5 + near[::-1] + near + [0] * 3)
-
-
 def test_crops_follow_from_the_seed_and_fit_together() -> None:
     photos = pictures()
     lr, hr = draw(photos, 8, 5, (1, 2))
@@ -83,19 +52,6 @@ def test_crops_follow_from_the_seed_and_fit_together() -> None:
     torch.testing.assert_close(shrink(hr, 2)[..., middle, middle], lr[..., middle, middle], atol=1e-4, rtol=0)
 
 
-def test_watched_photos_are_not_trained_on() -> None:
-    photos = pictures(30)
-    trained, watched = hold_out(photos)
-    assert {p.name for p in trained}.isdisjoint({p.name for p in watched})
-    assert len(trained) + len(watched) == 30
-    assert hold_out(photos[:1]) == (photos[:1], photos[:1])
-
-
-def test_centre_crop_leaves_multiples() -> None:
-    x = torch.arange(5 * 7).view(1, 5, 7)
-    assert centre_crop(x, 4).tolist() == [[[1 + 7 * row + column for column in range(4)] for row in range(4)]]
-
-
 def test_the_rate_rises_then_falls_to_zero() -> None:
     schedule = Schedule(steps=100, rate=1.0, warmup=10)
     rates = [rate_at(schedule, step, done_share(schedule, step, 0)) for step in range(101)]
@@ -104,6 +60,22 @@ def test_the_rate_rises_then_falls_to_zero() -> None:
     assert rates[100] == 0
     with pytest.raises(ValueError, match="--steps or --seconds"):
         done_share(Schedule(), 0, 0)
+
+
+@pytest.mark.parametrize("end", [{"steps": 20}, {"seconds": 20.0}])
+def test_a_run_shorter_than_its_warm_up_reaches_the_peak_after_a_tenth(end: dict[str, Any]) -> None:
+    schedule = Schedule(**end, rate=1.0, warmup=200)
+    rates = [rate_at(schedule, step, step / 20) for step in range(21)]
+    assert max(rates) == rates[2] > 0.97
+    assert rates[0] < rates[1] < rates[2]
+
+
+def test_charbonnier_is_l1_rounded_off_by_one_of_255() -> None:
+    network, blueprint = build(SMALL, 0), SMALL
+    lr = torch.rand(2, 3, 8, 8)
+    made = predict(network, lr, blueprint).detach()
+    assert charbonnier(network, lr, made, blueprint).item() == pytest.approx(1 / 255)
+    assert charbonnier(network, lr, made + 0.5, blueprint).item() == pytest.approx((0.25 + 1 / 255**2) ** 0.5, rel=1e-5)
 
 
 def run(trainer: Trainer, photos: list[Photo]) -> list[float]:
@@ -140,6 +112,53 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     other = Trainer(build(SMALL, 0), SMALL, Schedule(steps=30, batch=2, crop=8, warmup=3), device)
     with pytest.raises(ValueError, match="steps 20, not 30"):
         other.restore(torch.load(tmp_path / "a.pt", weights_only=True))
+    for origin, said in (({"stage": "choice"}, "stage None, not 'choice'"), ({"photos": "3 images ab"}, "photos None, not '3 images ab'")):
+        other = Trainer(build(SMALL, 0), SMALL, schedule, device, origin=origin)
+        with pytest.raises(ValueError, match=said):
+            other.restore(torch.load(tmp_path / "a.pt", weights_only=True))
+
+
+def test_a_run_in_seconds_ends_within_them_and_so_does_a_resumed_one(tmp_path: Path) -> None:
+    photos, schedule, device = pictures(), Schedule(seconds=1.5, batch=2, crop=8), torch.device("cpu")
+    broken = Trainer(build(SMALL, 0), SMALL, schedule, device)
+    until = time.monotonic() + 0.5
+    train(broken, photos, photos[:1], 1e9, lambda loss, quality: None, lambda: time.monotonic() > until)
+    assert 0.4 < broken.elapsed < 1.5
+    save_state(tmp_path / "a.pt", broken)
+    resumed, began = Trainer(build(SMALL, 5), SMALL, schedule, device), time.monotonic()
+    resumed.restore(read_state(tmp_path / "a.pt", "cpu"))
+    run(resumed, photos)
+    # Elapsed time is that of both runs; the step that is being done at the end is finished.
+    assert time.monotonic() - began < resumed.elapsed
+    assert 1.5 <= resumed.elapsed < 3
+    assert resumed.step > broken.step
+    assert resumed.optimiser.param_groups[0]["lr"] < 0.1 * schedule.rate
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e5])
+def test_weights_that_cannot_be_stored_end_a_run(value: float) -> None:
+    trainer = Trainer(build(SMALL, 0), SMALL, Schedule(steps=2), torch.device("cpu"))
+    trainer.check(0.1)
+    for loss in (float("nan"), float("inf")):
+        with pytest.raises(FloatingPointError, match="diverged"):
+            trainer.check(loss)
+    # Not the first, so that a comparison with NaN cannot hide it.
+    next(reversed(trainer.ema.values())).fill_(value)
+    with pytest.raises(FloatingPointError, match="--rate well below"):
+        trainer.check(0.1)
+
+
+def test_what_is_watched_is_the_middle_or_all_of_it() -> None:
+    rng, trainer = np.random.default_rng(0), Trainer(build(SMALL, 0), SMALL, Schedule(steps=1), torch.device("cpu"))
+    # A flat middle of 64 input pixels, and noise around it.
+    pixels = rng.integers(0, 255, (3, 300, 260), np.uint8)
+    pixels[:, 80:220, 60:200] = 100
+    seen = photo("a", torch.from_numpy(pixels), 2)
+    lr, hr = seen.lr[None], seen.hr / 255
+    trainer.network.eval()
+    with torch.inference_mode():
+        assert trainer.watch([seen], None) == pytest.approx(psnr(predict(trainer.network, lr, SMALL)[0], hr, 2))
+    assert trainer.watch([seen]) > trainer.watch([seen], None) + 5
 
 
 def test_a_warm_start_takes_what_fits() -> None:
@@ -155,70 +174,6 @@ def test_a_warm_start_takes_what_fits() -> None:
     torch.testing.assert_close(deeper(lr), shallow(lr), rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="no recipe for 'carn-x5'"):
         recipe("carn-x5")
-
-
-def test_the_command_writes_weights_card_log_and_plot(tmp_path: Path) -> None:
-    for index in range(2):
-        Image.fromarray(np.random.default_rng(index).integers(0, 255, (70, 80, 3), np.uint8)).save(tmp_path / f"{index}.png")
-    options = ["--hr", str(tmp_path), "--steps", "3", "--batch", "2", "--crop", "16", "--threads", "1", "--out", str(tmp_path / "out")]
-    assert main(["fsrcnn-x4", *options]) == 0
-    out = tmp_path / "out"
-    assert models.load(f"file:{out / 'fsrcnn-x4.safetensors'}").scales == frozenset({Fraction(4)})
-    assert json.loads((out / "fsrcnn-x4.json").read_text())["steps"] == 3
-    assert (out / "fsrcnn-x4.csv").read_text().startswith("step,seconds,loss,psnr\n3,")
-    with Image.open(out / "fsrcnn-x4.png") as drawn:
-        assert drawn.size == (960, 540)
-    assert main(["fsrcnn-x4", *options[:2], "--resume", str(out / "fsrcnn-x4.pt"), *options[2:]]) == 0
-    assert main(["carn-x4", *options[:2], "--resume", str(out / "fsrcnn-x4.pt"), *options[2:]]) == 2
-
-
-def test_the_command_answers_with_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    line = ["fsrcnn-x4", "--hr", str(tmp_path), "--steps", "1", "--out", str(tmp_path / "out")]
-
-    def said(*more: str) -> str:
-        assert main([*line, *more]) == 2
-        told = capsys.readouterr().err
-        assert told.count("\n") == 1
-        return told
-
-    assert "holds no image files" in said()
-    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
-    assert "which crops of 32 at scale 4 need" in said()
-    (tmp_path / "b.pt").write_bytes(b"nothing")
-    assert "no checkpoint of a training run" in said("--resume", str(tmp_path / "b.pt"))
-    assert "no file" in said("--resume", str(tmp_path / "c.pt"))
-    assert "no stage 'choice'" in said("--stage", "choice")
-    assert "did you mean fsrcnn-x4" in said("--init", "fsrcn-x4")
-    (tmp_path / "c.jpg").write_bytes(b"nothing")
-    assert "cannot be decoded" in said()
-
-
-def test_a_full_disk_leaves_the_last_good_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (140, 140, 3), np.uint8)).save(tmp_path / "a.png")
-    line = ["fsrcnn-x4", "--hr", str(tmp_path), "--batch", "2", "--threads", "1", "--out", str(tmp_path / "out")]
-    assert main([*line, "--steps", "2"]) == 0
-    kept = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.[ps][ta]*")}
-    assert {"fsrcnn-x4.pt", "fsrcnn-x4.safetensors"} <= kept.keys()
-
-    def full(path: Path, content: bytes) -> int:
-        path.open("wb").close()
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    assert main([*line, "--steps", "3"]) == 1
-    assert "No space left" in capsys.readouterr().err
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("*.[ps][ta]*")} == kept
-
-
-def test_a_stopped_run_keeps_what_it_did_and_says_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (140, 140, 3), np.uint8)).save(tmp_path / "a.png")
-    line = ["fsrcnn-x4", "--hr", str(tmp_path), "--batch", "2", "--threads", "1", "--steps", "100000", "--out", str(tmp_path / "out")]
-    threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    assert main(line) == 143
-    assert "--resume" in capsys.readouterr().err
-    assert 0 < json.loads((tmp_path / "out" / "fsrcnn-x4.json").read_text())["steps"] < 100000
 
 
 def test_the_regressor_and_the_budget_and_the_choice_learn() -> None:

@@ -2,9 +2,8 @@
 
 import io
 import math
-import pickle
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +22,10 @@ from models.weights import Blueprint, write_whole
 
 # Scale of the crops for networks of any scale.
 LARGEST = 4
+# A warm-up takes no more than this share of a run, so that short ones reach their peak.
+SHORT = 0.1
+# What weights are stored in.
+STORED = torch.finfo(torch.float16)
 # An enlarging part that can be composed is, but for one step of so many, which keeps it right at the edges.
 WHOLE = 4
 
@@ -32,7 +35,7 @@ class Schedule:
     """How a network is trained.
 
     steps, seconds: where the learning rate reaches zero, whichever comes first; at least one of them.
-    batch: crops in a step. crop: input pixels a side. rate: peak learning rate. warmup: steps until the peak.
+    batch: crops in a step. crop: input pixels a side. rate: peak learning rate. warmup: steps until the peak, if not a tenth of the run.
     clip: largest gradient norm. ema: share of the running mean that a step keeps. seed: of crops and weights.
     bf16: compute in bfloat16 where autocast does. loss: of plain networks, "l1" or "charbonnier".
     """
@@ -61,7 +64,8 @@ def done_share(schedule: Schedule, step: int, elapsed: float) -> float:
 
 def rate_at(schedule: Schedule, step: int, share: float) -> float:
     """Learning rate: a straight warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017, SGDR, equation 5)."""
-    return schedule.rate * min(1.0, (step + 1) / max(1, schedule.warmup)) * 0.5 * (1 + math.cos(math.pi * share))
+    warm = max((step + 1) / max(1, schedule.warmup), share / SHORT)
+    return schedule.rate * min(1.0, warm) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def predict(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
@@ -99,8 +103,15 @@ class Task:
     trained: tuple[str, ...] = ()
 
 
+# What state() holds.
+STATE = frozenset({"network", "ema", "optimiser", "step", "elapsed", "blueprint", "schedule", "origin"})
+
+
 class Trainer:
-    """A network under a schedule: weights, running mean, optimiser, step and seconds so far."""
+    """A network under a schedule: weights, running mean, optimiser, step and seconds so far.
+
+    origin: what else a resumed run must share, such as the stage and a digest of the photos.
+    """
 
     def __init__(
         self,
@@ -109,11 +120,13 @@ class Trainer:
         schedule: Schedule,
         device: torch.device,
         task: Task = Task(),
+        origin: Mapping[str, str] = {},
     ) -> None:
         # Measured on an EPYC with AVX512-bf16, two threads, CARN, microseconds for each input pixel: plain 54, channels last 33,
         # bf16 25, both 15; torch.compile makes both slower.
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.blueprint, self.schedule, self.device, self.task = blueprint, schedule, device, task
+        self.origin = dict(origin)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not task.trained or name.startswith(task.trained))
         self.moving = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
@@ -159,32 +172,42 @@ class Trainer:
             "elapsed": self.elapsed,
             "blueprint": asdict(self.blueprint),
             "schedule": asdict(self.schedule),
+            "origin": self.origin,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from state(); ValueError when it belongs to another network or schedule."""
-        for name, mine in (("blueprint", asdict(self.blueprint)), ("schedule", asdict(self.schedule))):
-            changed = [key for key in mine if state[name].get(key) != mine[key]]
-            if changed:
-                key = changed[0]
+        """Go on from state(); ValueError when it belongs to another network, schedule, stage or other photos."""
+        for name, mine in (("blueprint", asdict(self.blueprint)), ("schedule", asdict(self.schedule)), ("origin", self.origin)):
+            for key, value in mine.items():
                 was = state[name].get(key)
-                raise ValueError(f"the run to resume has {key} {was!r}, not {mine[key]!r}; give the options it was started with")
+                if was != value:
+                    raise ValueError(f"the run to resume has {key} {was!r}, not {value!r}; give the options and photos it was started with")
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.ema = {name: value.to(self.device) for name, value in state["ema"].items()}
         self.step, self.elapsed = state["step"], state["elapsed"]
 
-    def watch(self, photos: Sequence[Photo], largest: int = 64) -> float:
-        """Mean PSNR in dB of the running mean's weights on the central `largest` input pixels a side of some photos."""
+    def check(self, loss: float) -> None:
+        """FloatingPointError when a loss or the running mean's weights are not finite or beyond what they are stored in."""
+        kept = all(bool((value.abs() <= STORED.max).all()) for value in self.ema.values() if value.is_floating_point())
+        if not (math.isfinite(loss) and kept):
+            raise FloatingPointError(
+                f"training diverged by step {self.step} (loss {loss:.4g}), and nothing is stored of what came after the last report; "
+                f"try again with a --rate well below {self.schedule.rate:g}"
+            )
+
+    def watch(self, photos: Sequence[Photo], largest: int | None = 64) -> float:
+        """Mean PSNR in dB of the running mean's weights on some photos, of which the central `largest` input pixels a side; None: all."""
         kept = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.network.load_state_dict(self.ema)
         self.network.eval()
         scale, total = self.scale, 0.0
         with torch.inference_mode():
             for photo in photos:
-                y, x = (max(0, (size - largest) // 2) for size in photo.lr.shape[-2:])
-                lr = photo.lr[None, :, y : y + largest, x : x + largest].to(self.device)
-                hr = photo.hr[:, y * scale : (y + largest) * scale, x * scale : (x + largest) * scale].to(self.device) / 255
+                side = largest or max(photo.lr.shape[-2:])
+                y, x = (max(0, (size - side) // 2) for size in photo.lr.shape[-2:])
+                lr = photo.lr[None, :, y : y + side, x : x + side].to(self.device)
+                hr = photo.hr[:, y * scale : (y + side) * scale, x * scale : (x + side) * scale].to(self.device) / 255
                 total += psnr(self.task.image(self.network, lr, self.blueprint)[0], hr, scale)
         self.network.load_state_dict(kept)
         self.network.train()
@@ -198,9 +221,10 @@ def train(
     every: float,
     report: Callable[[float, float], None],
     stop: Callable[[], bool] = lambda: False,
+    largest: int | None = 64,
 ) -> None:
     """Run the schedule to its end, or until stop(); report(mean loss since the last report, PSNR in dB) about each `every` seconds and
-    at the end."""
+    at the end, unless training diverged: FloatingPointError. largest: of watched photos, see Trainer.watch."""
     started = last = time.monotonic()
     losses: list[Tensor] = []
     while done_share(trainer.schedule, trainer.step, trainer.elapsed) < 1:
@@ -209,7 +233,9 @@ def train(
         trainer.elapsed, started = trainer.elapsed + now - started, now
         over = stop() or done_share(trainer.schedule, trainer.step, trainer.elapsed) >= 1
         if over or now - last >= every:
-            report(torch.stack(losses).mean().item(), trainer.watch(watched))
+            loss = torch.stack(losses).mean().item()
+            trainer.check(loss)
+            report(loss, trainer.watch(watched, largest))
             losses, last = [], time.monotonic()
         if over:
             return
@@ -227,7 +253,12 @@ def read_state(path: Path, device: str) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"there is no file {path} to resume from; give the .pt file of an earlier run")
     try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        first = str(error).strip().splitlines()[0]
+        state = torch.load(path, map_location=device, weights_only=True)
+    # Of a file that is none of its own, torch's reader says so in a dozen ways.
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is no checkpoint of a training run ({first}); give the .pt file of an earlier run") from error
+    lacking = sorted(STATE - state.keys()) if isinstance(state, dict) else sorted(STATE)
+    if lacking:
+        raise ValueError(f"{path} is no checkpoint of a training run as this version writes it: it lacks {', '.join(lacking)}; begin anew")
+    return state

@@ -76,6 +76,8 @@ STAGES: dict[str, Callable[[Blueprint], dict[str, Task]]] = {
     "anysr": lambda plan: anysr.STAGES,
     "classsr": lambda plan: classsr.stages(len(plan.arguments["branches"])),
 }
+# Stages that move only a part of the network and yet need no other stage before them.
+FIRST = frozenset({"heaviest"})
 SCHEDULES = {
     "fsrcnn": Schedule(rate=2e-3, clip=0.5),
     "carn": Schedule(rate=1e-3, clip=0.5),
@@ -92,22 +94,32 @@ SCHEDULES = {
 }
 
 
+def known() -> str:
+    """The names that recipe() takes, with commas between them."""
+    return ", ".join(f"{kind}-x{{2,3,4}}" if blueprint.scale else kind for kind, blueprint in BLUEPRINTS.items())
+
+
 def recipe(name: str) -> tuple[Blueprint, Schedule]:
     """Blueprint and schedule (without an end) of a name such as carn-x4; ValueError listing what there is."""
     kind, _, factor = name.partition("-x")
     scales = ("",) if kind in BLUEPRINTS and not BLUEPRINTS[kind].scale else ("2", "3", "4")
     if kind not in BLUEPRINTS or factor not in scales:
-        known = ", ".join(f"{kind}-x{{2,3,4}}" if blueprint.scale else kind for kind, blueprint in BLUEPRINTS.items())
-        raise ValueError(f"there is no recipe for {name!r}; known are {known}")
+        raise ValueError(f"there is no recipe for {name!r}; known are {known()}")
     return replace(BLUEPRINTS[kind], scale=int(factor or 0)), SCHEDULES[kind]
 
 
-def task(blueprint: Blueprint, stage: str | None, loss: str) -> Task:
-    """What a stage of training does, the first one when none is named; loss: of a plain network. ValueError listing the stages."""
-    known = STAGES.get(blueprint.network, lambda plan: {"whole": Task(LOSSES[loss])})(blueprint)
-    if stage is not None and stage not in known:
-        raise ValueError(f"{blueprint.network} has no stage {stage!r} of training; its stages are {', '.join(known)}")
-    return known[stage] if stage is not None else next(iter(known.values()))
+def task(blueprint: Blueprint, stage: str | None, loss: str) -> tuple[str, Task]:
+    """A stage of training, the first one when none is named, and what it does; loss: of plain networks, which the others do not take.
+
+    ValueError listing the stages, or naming the loss.
+    """
+    if blueprint.network in STAGES and loss != "l1":
+        raise ValueError(f"{blueprint.network} is trained by losses of its own, not by {loss!r}; leave --loss out")
+    tasks = STAGES.get(blueprint.network, lambda plan: {"whole": Task(LOSSES[loss])})(blueprint)
+    name = stage if stage is not None else next(iter(tasks))
+    if name not in tasks:
+        raise ValueError(f"{blueprint.network} has no stage {name!r} of training; its stages are {', '.join(tasks)}")
+    return name, tasks[name]
 
 
 def build(blueprint: Blueprint, seed: int) -> nn.Module:
