@@ -99,11 +99,12 @@ def draw(points: Sequence[Point], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
-    figure, panels = pyplot.subplots(len(SETS), 2, figsize=(13, 10), layout="constrained")
+    figure, panels = pyplot.subplots(len(SETS), 2, figsize=(13, 11), layout="constrained")
     names = list(dict.fromkeys(one.series for one in points))
-    colours = dict(zip(names, pyplot.get_cmap("tab20").colors, strict=False))  # type: ignore[attr-defined]
+    lines = [name for name in names if len({one.effort for one in points if one.series == name}) > 1]
+    colours = dict(zip(lines, pyplot.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
     for row, where in enumerate(SETS):
         for panel, measure, unit in (
             (panels[row][0], "cost", "multiply-adds for each input pixel"),
@@ -111,16 +112,19 @@ def draw(points: Sequence[Point], path: Path) -> None:
         ):
             for name in names:
                 some = [one for one in points if one.series == name and one.set == where]
-                style = "o" if len(some) == 1 else ("s--" if name.startswith("tiles") else ".-")
                 across, up = [getattr(one, measure) for one in some], [one.psnr for one in some]
-                # Names that begin with an underscore stay out of the legend: single points are named where they are.
-                panel.plot(across, up, style, color=colours[name], label="_" + name if len(some) == 1 else name)
-                if len(some) == 1:
-                    panel.annotate(name, (across[0], up[0]), xytext=(5, -11), textcoords="offset points", fontsize=8)
+                if name in lines:
+                    panel.plot(across, up, "s--" if name.startswith("tiles") else ".-", color=colours[name], label=name)
+                else:  # single points are named where they are
+                    panel.plot(across, up, "o", color="black")
+                    panel.annotate(name, (across[0], up[0]), xytext=(-5, 6), textcoords="offset points", fontsize=8, ha="right")
             panel.set(xscale="log", xlabel=unit, ylabel="PSNR, dB", title=where)
+            panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if measure == "seconds" else (1,)))
+            panel.xaxis.set_major_formatter("{x:,.0f}")
+            panel.xaxis.set_minor_formatter("")
             panel.grid(alpha=0.3, which="both")
-    panels[0][0].legend(fontsize=8, loc="lower right")
-    figure.savefig(path, dpi=110)
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    figure.savefig(path, dpi=100)
     pyplot.close(figure)
 
 

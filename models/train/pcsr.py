@@ -1,8 +1,8 @@
 """Training of PCSR (arXiv 2407.21448, section 3.4) in stages: encoder and heaviest sampler; the lighter samplers; the classifier.
 
 The paper trains each lighter sampler together with the classifier, on the error of the probability-weighted mixture of all samplers'
-pixels and with an even use of the samplers. But a pixel is never a mixture when it is used: here lighter samplers learn from all
-pixels, and the classifier from the error that its choice would leave on average.
+pixels and with an even use of the samplers: "mixture" here, after the lighter samplers have learnt from all pixels. "choice" in its
+place trains the classifier alone, on the error that its choice would leave; it came out behind (docs/training.md).
 """
 
 from collections.abc import Callable
