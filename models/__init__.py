@@ -129,11 +129,12 @@ def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None)
     tiers: as written, cheap to dear; a tier at less than full effort is another one. place: a folder to look in, not scout_folders().
     """
     keys = [scout_key(tier) for tier in tiers]
-    for folder in scout_folders() if place is None else (place,):
-        scouts = [read_scout(path) for path in sorted(folder.glob("scout-*.safetensors"))]
-        for scout in sorted(scouts, key=lambda scout: len(scout.tiers)):
-            if scout.scale == scale and [key for key in scout.digests if key in keys] == keys:
-                return scout.only(keys)
+    folders = scout_folders() if place is None else (place,)
+    scouts = [read_scout(path) for folder in folders for path in sorted(folder.glob("scout-*.safetensors"))]
+    # Of those that know as many tiers, one that was fitted here comes before the zoo's.
+    for scout in sorted(scouts, key=lambda scout: len(scout.tiers)):
+        if scout.scale == scale and [key for key in scout.digests if key in keys] == keys:
+            return scout.only(keys)
     return None
 
 

@@ -259,6 +259,16 @@ def test_too_few_photos_to_judge_by_are_said_to_be_too_few(tmp_path, own, capsys
     assert "too few photos" in scouting.tell(file, json.loads(file.with_suffix(".json").read_text()))
 
 
+def test_a_scout_of_these_tiers_alone_comes_before_one_that_knows_others_too(own):
+    own.mkdir()
+    tiers = ("bicubic", "fsrcnn-x4", "edsr-x4")
+    shipped = models.load_scout(tiers, Fraction(4))
+    write_scout(own / "scout-x4-more.safetensors", fresh((*tiers, "carn-x4")))
+    assert models.load_scout(tiers, Fraction(4)).weights == shipped.weights
+    write_scout(own / "scout-x4-own.safetensors", fresh(tiers))
+    assert models.load_scout(tiers, Fraction(4)).weights == digest_file(own / "scout-x4-own.safetensors")
+
+
 def test_a_tile_of_one_colour_is_worth_no_network():
     tiles = np.stack([np.full((1, 3, 32, 32), 0.3), np.random.default_rng(0).random((1, 3, 32, 32))]).astype(np.float32)
     scores = difficulty._score_tiles(tiles, models.load_scout(("bicubic", "fsrcnn-x4", "edsr-x4"), Fraction(4)), 3)
