@@ -2,7 +2,8 @@
 
 The paper trains each lighter sampler together with the classifier, on the error of the probability-weighted mixture of all samplers'
 pixels and with an even use of the samplers: "mixture" here, after the lighter samplers have learnt from all pixels. "choice" in its
-place trains the classifier alone, on the error that its choice would leave; it came out behind (docs/training.md).
+place trains the classifier alone, on the error that its choice would leave. It came out behind where the samplers differ much
+(docs/training.md).
 """
 
 from collections.abc import Callable
@@ -86,7 +87,7 @@ def heaviest_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Bluepri
 
 
 def stages(samplers: int) -> dict[str, Task]:
-    """Tasks by name, in their order; "mixture" is the paper's way and stands in the place of the two before it."""
+    """Tasks by name, in their order; "mixture" is the paper's way and stands in the place of "choice", or of that and "lighter"."""
     lighter = tuple(f"samplers.{index}." for index in range(samplers - 1))
     return {
         "heaviest": Task(heaviest_loss, by(-1), ("encoder.", f"samplers.{samplers - 1}.")),
