@@ -1,7 +1,6 @@
 """`tierscale explain`: which tile got which network, why, and where the compute went; and the curve that `tierscale plan` draws."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -31,12 +30,14 @@ def explain_output(output: str, picture: str | None, as_json: bool, debug: bool)
 
 def check_picture(path: str | None) -> None:
     """Refuse a picture of a kind that is not drawn, or in a folder that is not there."""
+    from pipeline.exporting import check_folder
+
     if path is None:
         return
     if not path.lower().endswith(".png"):
         raise Refused(f"the picture {path} does not end in .png")
-    if "://" not in path and not Path(path).absolute().parent.is_dir():
-        raise Refused(f"there is no folder {Path(path).absolute().parent} for the picture; make it, or give another path")
+    if "://" not in path:
+        check_folder(path)
 
 
 def check_curve(path: str | None, options: Options) -> None:

@@ -25,7 +25,7 @@ if __name__ == "__main__" and not __package__:
 
 import models
 from models.train.photos import Photo, digest, hold_out, image_sizes, read_photos, read_watched, same
-from models.train.plain import LOSSES, Schedule, Trainer, done_share, read_state, save_state, train
+from models.train.plain import LOSSES, Schedule, Trainer, done_share, first_line, read_state, save_state, train
 from models.train.recipes import FIRST, build, known, recipe, task, warm_start
 from models.weights import Checkpoint, read_checkpoint, write_checkpoint, write_whole
 
@@ -178,10 +178,9 @@ def prepare(options: argparse.Namespace) -> Trainer:
             todo.image(network.eval(), torch.zeros(1, 3, schedule.crop, schedule.crop), blueprint)
     # Of a wrong number, a network's parts say so in a dozen ways.
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         given = json.dumps(options.arguments)
         raise ValueError(
-            f"{options.name} does not work with --arguments {given} and crops of {schedule.crop} ({first}); change them"
+            f"{options.name} does not work with --arguments {given} and crops of {schedule.crop} ({first_line(error)}); change them"
         ) from error
     network.train()
     for init in options.init:

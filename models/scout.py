@@ -121,7 +121,7 @@ class Scout(nn.Module):
     def balance(self, told: Tensor, parts: Tensor) -> None:
         """Make the mean of what is predicted from some statistics that of `parts` (N, T, h, w), see parts(), where that has its sign."""
         assert self.tell.bias is not None
-        wanted, made = (self._sized(values).mean(dim=(0, 2, 3)).clamp(min=1e-12) for values in (parts, self.parts(told)))
+        wanted, made = (self.sized(values).mean(dim=(0, 2, 3)).clamp(min=1e-12) for values in (parts, self.parts(told)))
         self.tell.bias += torch.log(wanted / made)
 
     def parts(self, told: Tensor) -> Tensor:
@@ -129,9 +129,9 @@ class Scout(nn.Module):
         the last one leaves; (N, T, h, w), of the tiers' signs."""
         seen = F.relu(self.look(F.pad((told - self.centre) / self.spread, (1, 1, 1, 1), mode="replicate")))
         seen = seen + F.relu(self.relate(F.pad(seen, (1, 1, 1, 1), mode="replicate")))
-        return self._sized((self.tell(F.relu(self.think(seen))) + self.pass_on(told)).clamp(-25, 5).exp())
+        return self.sized((self.tell(F.relu(self.think(seen))) + self.pass_on(told)).clamp(-25, 5).exp())
 
-    def _sized(self, parts: Tensor) -> Tensor:
+    def sized(self, parts: Tensor) -> Tensor:
         """Parts (N, T, h, w) times their signs: from sizes to parts, and back."""
         return parts * parts.new_tensor(self.signs).view(-1, 1, 1)
 

@@ -105,11 +105,11 @@ def better(plan: Plan, found: Sequence[tuple[float, float]], share: float, loss:
     """A remark where a budget is predicted to do as well as a plan for much less: policies that look at each tile by itself do not know
     that scattered tiles pay their halos. found: curve(). share, loss: of the plan, as of the curve."""
     cheaper = min((one for one, other in found if other <= loss), default=share)
-    if plan.policy["name"] in ("budget", "quality", "deadline", "dearest") or cheaper > MUCH_LESS * share:
+    if plan.policy["name"] not in ("adaptive", "threshold") or cheaper > MUCH_LESS * share:
         return []
     return [
-        f"--budget {cheaper:.2g} is predicted to lose no more than these {share:.0%} of the dearest cost: policy {plan.policy['name']} "
-        "does not know that scattered tiles pay for their surroundings"
+        f"--budget {routing.rounded_up(cheaper)} is predicted to lose no more than these {share:.0%} of the dearest cost: "
+        f"policy {plan.policy['name']} does not know that scattered tiles pay for their surroundings"
     ]
 
 

@@ -32,12 +32,17 @@ def open_levels(zarr_path: str) -> list[Any]:
         raise Refused(f"{zarr_path}: it is no OME-Zarr image ({one_line(error)}); name an output of tierscale") from error
 
 
-@contextmanager
-def finished(out: str) -> Iterator[str]:
-    """A temporary name beside `out` that takes its place only if the block ends well. Refused: nothing can be written there."""
+def check_folder(out: str) -> None:
+    """Refuse a file in a folder that is not there."""
     folder = os.path.dirname(os.path.abspath(out))
     if not os.path.isdir(folder):
         raise Refused(f"{out}: there is no folder {folder}; make it, or choose another place")
+
+
+@contextmanager
+def finished(out: str) -> Iterator[str]:
+    """A temporary name beside `out` that takes its place only if the block ends well. Refused: nothing can be written there."""
+    check_folder(out)
     if os.path.isdir(out):
         raise Refused(f"{out}: it is a folder; name a file in it")
     temporary = f"{out}.part{os.getpid()}"

@@ -192,15 +192,14 @@ def routing_map(picture: Image.Image, plan: Plan) -> Image.Image:
     assert plan.routes is not None
     base, rows, columns = laid_over(picture, plan)
     tints = np.array([TINTS[index % len(TINTS)] for index in _spread(len(plan.tiers))], np.float32)
-    colour = tints[plan.routes[rows][:, columns]]
-    mixed = tinted(base, colour).astype(np.float32)
-    # A thin darker line where the tier changes shows single tiles without hiding the picture.
     index = plan.routes[rows][:, columns]
+    mixed = tinted(base, tints[index])
+    # A thin darker line where the tier changes shows single tiles without hiding the picture.
     edge = np.zeros(index.shape, bool)
     edge[1:] |= index[1:] != index[:-1]
     edge[:, 1:] |= index[:, 1:] != index[:, :-1]
-    mixed[edge] *= 0.6
-    return _with_legend(Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8)), plan, tints)
+    mixed[edge] = (0.6 * mixed[edge]).astype(np.uint8)
+    return _with_legend(Image.fromarray(mixed), plan, tints)
 
 
 def _spread(tiers: int) -> list[int]:

@@ -165,7 +165,7 @@ def quality(errors: np.ndarray, choice: Choice) -> np.ndarray:
     allowed = weighed[:, -1].sum() * 10 ** (choice.lose / 10) * (1 + 1e-12)
 
     def good(routes: np.ndarray) -> bool:
-        return bool(np.take_along_axis(weighed, routes[:, None], axis=1).sum() <= allowed)
+        return _left(weighed, routes) <= allowed
 
     best, least = dearest(errors, choice), cheapest(errors, choice)
     if good(least):
@@ -218,7 +218,7 @@ def within(errors: np.ndarray, choice: Choice, allowed: float) -> np.ndarray:
         saving = errors[order, ends.fits[order]] > errors[order, ends.fails[order]]
         found.append(fill(ends.fits, ends.fails, order[saving], fits))
     weighed = _weighed(errors, choice)
-    best = min(found, key=lambda routes: float(np.take_along_axis(weighed, routes[:, None], axis=1).sum()))
+    best = min(found, key=lambda routes: _left(weighed, routes))
     return top_up(errors, choice, best, allowed)
 
 
@@ -331,6 +331,11 @@ def _order(errors: np.ndarray, choice: Choice, under: np.ndarray, over: np.ndarr
 def _weighed(errors: np.ndarray, choice: Choice) -> np.ndarray:
     """Errors times the tiles' areas, which add up to the image's."""
     return errors if choice.areas is None else errors * choice.areas[:, None]
+
+
+def _left(weighed: np.ndarray, routes: np.ndarray) -> float:
+    """The sum of weighed errors under some routes."""
+    return float(np.take_along_axis(weighed, routes[:, None], axis=1).sum())
 
 
 def _work(errors: np.ndarray, choice: Choice) -> np.ndarray:

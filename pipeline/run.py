@@ -369,10 +369,10 @@ def plan_only(request: Request, pool: Pool, progress: Progress = silent) -> tupl
         run.done_before = sum(1 for _ in run.folder.receipts(plan.digest))
     run.plan = plan
     run.notes.extend(facts.notes)
+    taken = needs.outlook(plan, facts, pool.width)
     predicted: dict[str, Any] = {"lost": None, "curve": None}
     if plan.scores == "scout" and plan.routes is not None:
         lost, curve = choosing.lost(plan, found, plan.routes), choosing.curve(plan, found, SHARES)
-        share = choosing.choice_of(plan).cost_of(plan.routes.ravel()) / dearest_cost(plan)
-        run.notes.extend(choosing.better(plan, curve, share, lost))
+        run.notes.extend(choosing.better(plan, curve, taken["cost_share"], lost))
         predicted = {"lost": lost, "curve": curve}
-    return plan, {**run.summary("done"), "files": {}, **needs.outlook(plan, facts, pool.width), **predicted}
+    return plan, {**run.summary("done"), "files": {}, **taken, **predicted}

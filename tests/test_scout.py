@@ -196,19 +196,12 @@ def test_a_scout_is_fitted_to_any_tiers_and_found_by_their_weights(tmp_path, own
     assert found is not None and found.weights == digest_file(Path(told["output"])), "the same weights are known by any name"
 
 
+def fitting_line(folder: Path, out: Path) -> tuple[object, ...]:
+    return ("scout", "fit", "--tiers", "bicubic,fsrcnn-x4", "--hr", folder, *QUICK, "--out", out)
+
+
 def test_errors_in_the_table_are_those_of_the_tiles(tmp_path, own, capsys):
-    line = (
-        "scout",
-        "fit",
-        "--tiers",
-        "bicubic,fsrcnn-x4",
-        "--hr",
-        photos(tmp_path / "photos"),
-        *QUICK,
-        "--out",
-        tmp_path / "a.safetensors",
-    )
-    code, out, err = tierscale(capsys, *line)
+    code, out, err = tierscale(capsys, *fitting_line(photos(tmp_path / "photos"), tmp_path / "a.safetensors"))
     assert code == 0 and f"--scout {tmp_path / 'a.safetensors'}" in out, err
     row = next(row for row in pq.read_table(tmp_path / "a.errors.parquet").to_pylist() if row["image"] == "1.png" and not row["variation"])
     hr = read_image(tmp_path / "photos" / "1.png") / 255
@@ -242,19 +235,7 @@ def test_scouts_that_cannot_be_fitted(tmp_path, own, capsys, line, words):
 
 def test_too_few_photos_to_judge_by_are_said_to_be_too_few(tmp_path, own, capsys):
     file = tmp_path / "few.safetensors"
-    line = (
-        "scout",
-        "fit",
-        "--tiers",
-        "bicubic,fsrcnn-x4",
-        "--hr",
-        photos(tmp_path / "photos", (200, 210)),
-        *QUICK,
-        "--out",
-        file,
-        "--json",
-    )
-    code, out, err = tierscale(capsys, *line)
+    code, out, err = tierscale(capsys, *fitting_line(photos(tmp_path / "photos", (200, 210)), file), "--json")
     assert code == 0 and json.loads(out)["captured"] is None, err
     assert "too few photos" in scouting.tell(file, json.loads(file.with_suffix(".json").read_text()))
 

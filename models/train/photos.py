@@ -63,12 +63,16 @@ def opened(path: Path) -> Iterator[Image.Image]:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as image:
-            yield image
+            deep = has_deep_pixels(image)
+            if not deep:
+                yield image
     # Pillow's readers raise these of damaged headers, and of colours that do not become RGB.
     except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise ValueError(f"{path} cannot be decoded ({error}); take it out of the folder or mend it") from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
+    if deep:
+        raise ValueError(f"{path} holds more than 8 bits a channel, which training does not read; convert it to 8 bits")
 
 
 def has_deep_pixels(image: Image.Image) -> bool:
@@ -82,9 +86,7 @@ def has_deep_pixels(image: Image.Image) -> bool:
 def image_size(path: Path) -> tuple[int, int]:
     """Height and width of an image file, from its header alone; ValueError when it cannot be opened or has more than 8 bits."""
     with opened(path) as image:
-        deep, (width, height) = has_deep_pixels(image), image.size
-    if deep:
-        raise ValueError(f"{path} holds more than 8 bits a channel, which training does not read; convert it to 8 bits")
+        width, height = image.size
     return height, width
 
 
@@ -95,7 +97,6 @@ def image_sizes(folder: Path) -> dict[Path, tuple[int, int]]:
 
 def read_image(path: Path) -> Tensor:
     """An image file as RGB, uint8, (3, H, W), as it is stored, whichever way up; ValueError when it cannot be decoded or has more bits."""
-    image_size(path)
     with opened(path) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
@@ -137,13 +138,18 @@ def photo(name: str, image: Tensor, scale: int) -> Photo:
     return Photo(name, hr, shrink(hr, scale).div_(255))
 
 
+def decoded(folder: Path, sizes: Mapping[Path, tuple[int, int]], scale: int) -> list[Photo]:
+    """Photos of a folder whose heights and widths are known; ValueError when memory would run out."""
+    check_memory(folder, sizes.values(), scale)
+    return [photo(path.name, read_image(path), scale) for path in sizes]
+
+
 def read_photos(folder: Path, scale: int, smallest: int) -> list[Photo]:
     """All photos of `folder` of at least `smallest` shrunken pixels a side; ValueError when there are none or memory would run out."""
     sizes = {path: size for path, size in image_sizes(folder).items() if min(size) // scale >= smallest}
     if not sizes:
         raise ValueError(f"no image in {folder} has {smallest * scale} pixels a side, which crops of {smallest} at scale {scale} need")
-    check_memory(folder, sizes.values(), scale)
-    return [photo(path.name, read_image(path), scale) for path in sizes]
+    return decoded(folder, sizes, scale)
 
 
 def read_watched(folder: Path, scale: int) -> list[Photo]:
@@ -154,8 +160,7 @@ def read_watched(folder: Path, scale: int) -> list[Photo]:
             raise ValueError(
                 f"{path} of {size[1]}x{size[0]} pixels is too small to watch at scale {scale}; give {MEASURABLE * scale} a side or more"
             )
-    check_memory(folder, sizes.values(), scale)
-    return [photo(path.name, read_image(path), scale) for path in sizes]
+    return decoded(folder, sizes, scale)
 
 
 def digest(sizes: Mapping[Path, tuple[int, int]]) -> str:

@@ -248,6 +248,11 @@ def save_state(path: Path, trainer: Trainer) -> None:
     write_whole(path, held.getvalue())
 
 
+def first_line(error: Exception) -> str:
+    """What an error of torch says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def read_state(path: Path, device: str) -> dict[str, Any]:
     """What save_state() wrote; ValueError when the file is none of it."""
     if not path.is_file():
@@ -256,8 +261,7 @@ def read_state(path: Path, device: str) -> dict[str, Any]:
         state = torch.load(path, map_location=device, weights_only=True)
     # Of a file that is none of its own, torch's reader says so in a dozen ways.
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is no checkpoint of a training run ({first}); give the .pt file of an earlier run") from error
+        raise ValueError(f"{path} is no checkpoint of a training run ({first_line(error)}); give the .pt file of an earlier run") from error
     lacking = sorted(STATE - state.keys()) if isinstance(state, dict) else sorted(STATE)
     if lacking:
         raise ValueError(f"{path} is no checkpoint of a training run as this version writes it: it lacks {', '.join(lacking)}; begin anew")

@@ -109,7 +109,7 @@ def fit(scout: Scout, samples: Sequence[Sample], schedule: Schedule, told: Calla
     scout.signs = [-1 if mean < 0 else 1 for mean in means.tolist()]
     scout.start(seen)
     scout.balance(seen, wanted)
-    unit, signs = means.abs().clamp(min=SMALL), means.new_tensor(scout.signs).view(-1, 1, 1)
+    unit = means.abs().clamp(min=SMALL)
     optimiser = torch.optim.AdamW(scout.parameters(), schedule.rate, weight_decay=0.01)
     scout.train().requires_grad_(True)
     for step in range(schedule.steps):
@@ -119,9 +119,8 @@ def fit(scout: Scout, samples: Sequence[Sample], schedule: Schedule, told: Calla
         for group in optimiser.param_groups:
             group["lr"] = schedule.rate * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * share))
         seen, wanted = draw(schedule.batch)
-        made = scout.parts(seen)
+        made, wanted = scout.sized(scout.parts(seen)), scout.sized(wanted)
         sizes = [min(side, seen.shape[-1]) for side in PARTS]
-        made, wanted = made * signs, wanted * signs
         value = torch.stack([loss(F.avg_pool2d(made, side), F.avg_pool2d(wanted, side), unit) for side in sizes]).sum()
         optimiser.zero_grad(set_to_none=True)
         value.backward()
