@@ -47,6 +47,7 @@ bench-routing: install
 curves: install
 	$(BIN)/python -m benchmarks.curves
 	$(BIN)/python -m benchmarks.kinds
+	$(BIN)/python -m benchmarks.scales
 
 ablation: install
 	$(BIN)/python -m benchmarks.ablation

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
@@ -72,6 +72,7 @@ class Whole:
 
 def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     """A file that Pillow decodes. Of several frames the selected one, or the first."""
+    check_canvas(uri, max_bytes)
     with decoding(uri), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(uri, formats=FORMATS) as image:
@@ -108,6 +109,42 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
     facts = facts.turned() if orientation >= 5 else facts
     identify = partial(file_identity, uri, form, selection)
     return Source(uri, pixels.shape, dtype, colour, alpha, None, False, needed, identify, facts, tuple(notes), pixels)  # type: ignore[arg-type]
+
+
+def check_canvas(uri: str, max_bytes: int | None) -> None:
+    """Refuse a GIF by what its frames announce: Pillow fills a frame's background already when it opens the file or looks for a frame."""
+    with open(uri, "rb") as file:
+        if file.read(4) == b"GIF8":
+            width, height = gif_canvas(file)
+            check_decode(uri, (MODES["P"][2] + DECODER_BYTES["GIF"]) * width * height, max_bytes)
+
+
+def gif_canvas(file: BinaryIO) -> tuple[int, int]:
+    """Width and height that hold the screen of a GIF and its frames, as far as the file can be followed (GIF89a, sections 18 to 24)."""
+
+    def pass_colours(flags: int) -> None:
+        if flags & 128:
+            file.seek(3 << (flags & 7) + 1, os.SEEK_CUR)
+
+    def pass_blocks() -> None:
+        while size := file.read(1).strip(b"\0"):
+            file.seek(size[0], os.SEEK_CUR)
+
+    file.seek(6)
+    width, height, flags = struct.unpack("<2HB", file.read(5).ljust(5, b"\0"))
+    file.seek(13)
+    pass_colours(flags)
+    while mark := file.read(1):
+        if mark == b",":
+            x, y, wide, high, flags = struct.unpack("<4HB", file.read(9).ljust(9, b"\0"))
+            width, height = max(width, x + wide), max(height, y + high)
+            pass_colours(flags)
+        if mark in b",!":  # what follows is a frame's code size or an extension's label, then blocks
+            file.read(1)
+            pass_blocks()
+        elif mark == b";":
+            break
+    return width, height
 
 
 def wanted_mode(image: Image.Image) -> tuple[str, Colour, int]:

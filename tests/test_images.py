@@ -440,6 +440,20 @@ def test_lossless_formats_come_back(tmp_path, form):
     check(tmp_path / "a", pixels.transpose(2, 0, 1), colour="rgb", random_access=False)
 
 
+def test_a_gif_is_refused_by_what_any_frame_announces_before_it_is_opened(tmp_path, monkeypatch):
+    frames = [Image.fromarray(np.full((9, 7), value, np.uint8)) for value in (0, 90, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], disposal=2)
+    with open_image(tmp_path / "a.gif") as source:
+        assert source.shape[1:] == (9, 7)
+    content = bytearray((tmp_path / "a.gif").read_bytes())
+    last = content.rindex(b"\x2c\0\0\0\0\x07\0\x09\0")
+    content[last + 5 : last + 9] = b"\xff" * 4  # its third frame alone would be a background of 4 GiB
+    (tmp_path / "large.gif").write_bytes(content)
+    monkeypatch.setattr(Image, "open", lambda *arguments, **options: pytest.fail("opened"))
+    with pytest.raises(Refused, match=r"large\.gif.*--max-memory 42948362250 "):
+        open_image(tmp_path / "large.gif", max_bytes=1 << 30)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpeg_is_what_pillow_decodes(tmp_path, mode, progressive):

@@ -13,13 +13,13 @@ from models.carn import Carn
 from models.edsr import Edsr
 from models.quality import psnr
 from models.resample import resample
-from models.train import anysr
+from models.train import adadsr, anysr
 from models.train.degrade import shrink
 from models.train.narrow import narrow
 from models.train.photos import Photo, draw, photo
 from models.train.plain import Schedule, Trainer, charbonnier, done_share, predict, rate_at, read_state, save_state, train
 from models.train.recipes import STAGES, build, recipe, warm_start
-from models.upscaler import Placement
+from models.upscaler import Placement, hr_length
 from models.weights import Blueprint, Checkpoint
 
 SMALL = Blueprint("fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear")
@@ -230,3 +230,48 @@ def test_anysr_learns_from_each_crop_at_its_own_place() -> None:
         torch.testing.assert_close(together, torch.cat(alone))
     with pytest.raises(ValueError, match="3 windows cannot lie at 1 places"):
         resample(lr, Placement.whole((12, 12), Fraction(27, 10)))
+
+
+def test_anysr_learns_full_width_in_every_batch_and_the_least_in_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a third of the batches has the largest scale; the paper's way draws scales alike, and one width for each batch."""
+    asked: list[tuple[Fraction, float]] = []
+
+    def enlarged(network: Any, lr: Any, blueprint: Blueprint, scale: Fraction, width: float) -> Any:
+        asked.append((scale, width))
+        return torch.zeros(*lr.shape[:2], hr_length(lr.shape[2], scale), hr_length(lr.shape[3], scale))
+
+    monkeypatch.setattr(anysr, "enlarged", enlarged)
+    blueprint, _ = recipe("anysr-edsr")
+    crops = torch.rand(400, 1, 3, 16, 16)
+    for stage in ("whole", "paper"):
+        asked.clear()
+        for lr in crops:
+            anysr.STAGES[stage].loss(torch.nn.Identity(), lr, lr.repeat_interleave(4, 2).repeat_interleave(4, 3), blueprint)
+        scales, widths = (list(column) for column in zip(*asked, strict=True))
+        assert min(scales) == Fraction(11, 10)
+        if stage == "whole":
+            assert widths[::2] == [1.0] * len(crops)
+            assert 0.4 < np.mean(np.equal(widths[1::2], 0.5)) < 0.6
+            assert set(widths[1::2]) == set(anysr.WIDTHS)
+            assert 0.28 < np.mean(np.equal(scales, 4)) < 0.42
+        else:
+            assert len(asked) == len(crops)
+            assert 0.55 < np.mean(np.equal(widths, 1.0)) < 0.8  # scales beyond 3.2 have no smaller one
+            assert np.mean(np.equal(scales, 4)) < 0.1
+
+
+def test_adadsr_by_the_paper_gives_each_crop_a_budget_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets: list[Any] = []
+    original = adadsr.enlarged
+    monkeypatch.setattr(adadsr, "enlarged", lambda *given: (budgets.append(given[-1]), original(*given))[1])
+    blueprint = Blueprint("adadsr", 2, {"blocks": 4, "features": 8}, (0.4, 0.4, 0.4), "bilinear")
+    network, lr, hr = build(blueprint, 0), torch.rand(6, 3, 8, 8), torch.rand(6, 3, 16, 16)
+    assert adadsr.STAGES["paper"].loss(network, lr, hr, blueprint).isfinite()
+    assert len(budgets) == 1
+    assert len(set(budgets[0].tolist())) == 6
+    budgets.clear()
+    assert adadsr.STAGES["whole"].loss(network, lr, hr, blueprint).isfinite()
+    shared, full = budgets
+    assert full is None
+    assert len(set(shared.tolist())) == 1
+    assert 0.4 <= shared[0] <= 4

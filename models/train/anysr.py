@@ -1,6 +1,8 @@
-"""Training of AnySR (arXiv 2407.04241, section 3.4): a scale for each batch, and half of the time the width that goes with it.
+"""Training of AnySR (arXiv 2407.04241, section 3.4): a scale for each batch, and a share of the hidden channels.
 
-The paper draws all scales alike. Here a third of the batches has the largest, which is asked for most and learnt last.
+The paper draws all scales alike, and takes the width that goes with the scale or, half of the time, all channels: "paper" here. In "whole"
+a third of the batches has the largest scale, which is asked for most and learnt last; and every batch trains full width beside a smaller
+one, half of the time the least, so that any effort is known at any scale (Yu and Huang 2019, Universally Slimmable Networks, section 3.2).
 """
 
 from fractions import Fraction
@@ -19,8 +21,8 @@ from models.weights import Blueprint
 
 # Scales that are drawn, in tenths; crops are cut from those that were drawn for the largest.
 LEAST, MOST = 11, 10 * LARGEST
-# Widths beside the full one; effort asks for any of them at any scale.
-WIDTHS = (0.5, 0.7, 0.9)
+# Widths beside the full one; effort asks for any of them at any scale. The first is the least, and is drawn as often as all others.
+WIDTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def enlarged(network: nn.Module, lr: Tensor, blueprint: Blueprint, scale: Fraction, width: float) -> Tensor:
@@ -38,18 +40,30 @@ def drawn(lr: Tensor, count: int) -> int:
     return int(lr.double().sum().item() * 1000) % count
 
 
-def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
-    """L1 at full width and, from the same crops, at a smaller one: that of the scale by the paper, or any of them."""
-    scales = MOST - LEAST + 1
-    pick = drawn(lr, 3 * scales // 2)
-    scale = Fraction(min(LEAST + pick, MOST), 10)
+def at_scale(lr: Tensor, hr: Tensor, scale: Fraction) -> tuple[Tensor, Tensor]:
+    """Crops for a scale up to LARGEST, of as many input pixels, cut from those for LARGEST."""
     side = lr.shape[-1]
     large = hr_length(side, scale)
     hr = hr[..., :large, :large]
-    lr = shrink(hr, Fraction(large, side))
-    width = width_by_scale("edsr", scale) if drawn(lr, 2) else WIDTHS[drawn(lr, len(WIDTHS))]
-    full = F.l1_loss(enlarged(network, lr, blueprint, scale, 1.0), hr)
-    return full if width == 1 else full + F.l1_loss(enlarged(network, lr, blueprint, scale, width), hr)
+    return shrink(hr, Fraction(large, side)), hr
+
+
+def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+    """L1 at full width and, from the same crops, at a smaller one."""
+    scales = MOST - LEAST + 1
+    scale = Fraction(min(LEAST + drawn(lr, 3 * scales // 2), MOST), 10)
+    lr, hr = at_scale(lr, hr, scale)
+    width = WIDTHS[max(0, drawn(lr, 2 * len(WIDTHS) - 2) - len(WIDTHS) + 2)]
+    full, slim = (F.l1_loss(enlarged(network, lr, blueprint, scale, one), hr) for one in (1.0, width))
+    return full + slim
+
+
+def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+    """L1 at the width of the scale or, half of the time, at full width."""
+    scale = Fraction(LEAST + drawn(lr, MOST - LEAST + 1), 10)
+    lr, hr = at_scale(lr, hr, scale)
+    width = width_by_scale("edsr", scale) if drawn(lr, 2) else 1.0
+    return F.l1_loss(enlarged(network, lr, blueprint, scale, width), hr)
 
 
 def full(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
@@ -58,4 +72,4 @@ def full(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
         return enlarged(network, lr, blueprint, Fraction(LARGEST), 1.0)
 
 
-STAGES = {"whole": Task(loss, full)}
+STAGES = {"whole": Task(loss, full), "paper": Task(paper_loss, full)}

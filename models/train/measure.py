@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -35,19 +36,22 @@ class Found:
     cost: float
 
 
-def quality(upscaler: Upscaler, folder: Path, scale: int, effort: float = 1.0, given: Mapping[str, float] = {}) -> dict[str, Found]:
-    """Means over images of a folder, enlarged whole; LR kept in float, shave = scale.
+def quality(
+    upscaler: Upscaler, folder: Path, scale: Fraction | int, effort: float = 1.0, given: Mapping[str, float] = {}
+) -> dict[str, Found]:
+    """Means over images of a folder, enlarged whole; LR kept in float, shave = scale, rounded up.
 
     "published": those that published measurements count. "coloured": those that `tierscale evaluate` counts, which leaves out every
     file with a single channel.
     """
-    published, coloured = [], []
+    published, coloured, exact = [], [], Fraction(scale)
+    shave = math.ceil(exact)
     for path in image_files(folder):
-        hr = centre_crop(read_image(path), scale) / 255
-        lr = shrink(hr, scale)
+        hr = centre_crop(read_image(path), exact.numerator) / 255
+        lr = shrink(hr, exact)
         with torch.inference_mode():
-            made = upscaler(lr[None], Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(scale)), effort, given)
-        found = (psnr(made.pixels[0], hr, scale), ssim(made.pixels[0], hr, scale), made.spent.item() / lr[0].numel())
+            made = upscaler(lr[None], Placement.whole((lr.shape[-2], lr.shape[-1]), exact), effort, given)
+        found = (psnr(made.pixels[0], hr, shave), ssim(made.pixels[0], hr, shave), made.spent.item() / lr[0].numel())
         if (folder.name, path.stem) not in LEFT_OUT:
             published.append(found)
         if not is_grey(path):

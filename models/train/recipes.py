@@ -57,6 +57,7 @@ BLUEPRINTS = {
     "fsrcnn": Blueprint("fsrcnn", 4, {"features": 56, "narrow": 12, "mapping": 4}, MEAN, "bilinear"),
     "carn": Blueprint("carn", 4, {"features": 64, "groups": 4, "norm": False}, MEAN, "bilinear"),
     "edsr": Blueprint("edsr", 4, SMALL_EDSR, MEAN, "bilinear"),
+    "edsr16": Blueprint("edsr", 4, DEEP_EDSR, MEAN, "bilinear"),
     "srresnet": Blueprint("srresnet", 4, {"features": 64, "blocks": 16}, MEAN, "bilinear"),
     "rcan": Blueprint("rcan", 4, {"groups": 4, "blocks": 4, "features": 32, "reduction": 8}, MEAN, "bilinear"),
     # Its own bicubic enlargement is the residual.
@@ -82,6 +83,7 @@ SCHEDULES = {
     "fsrcnn": Schedule(rate=2e-3, clip=0.5),
     "carn": Schedule(rate=1e-3, clip=0.5),
     "edsr": Schedule(rate=1e-3, clip=0.5),
+    "edsr16": Schedule(rate=1e-3, clip=0.5),
     "srresnet": Schedule(rate=5e-4, clip=0.5),
     "rcan": Schedule(rate=5e-4, clip=0.5),
     "vdsr": Schedule(rate=5e-4, clip=0.5),
