@@ -43,7 +43,7 @@ def scout() -> None:
 
 @scout.command("fit")
 @click.option("--tiers", required=True, help="Networks from cheap to dear, with commas between them, as for upscale.")
-@click.option("--scale", type=ScaleType(), default=Fraction(4), show_default="4", help="Whole scale that they enlarge by.")
+@click.option("--scale", type=ScaleType(), default=Fraction(4), show_default="4", help="That they enlarge by: a number, or a fraction such as 5/2.")
 @click.option(
     "--hr", "folder", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of photos, 8 bit."
 )
@@ -84,11 +84,11 @@ def fit_scout(
     labels = parse_tiers(tiers)
     loaded = check(labels, scale, out)
     digests = [models.scout_key(tier.label) for tier in loaded]
-    path = out or models.scout_folders()[0] / f"scout-x{scale}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:8]}.safetensors"
+    path = out or models.scout_folders()[0] / f"scout-x{str(scale).replace('/', '_')}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:8]}.safetensors"
     began = time.monotonic()
     with Bar() as bar:
         try:
-            samples = observe(folder, [runner(tier) for tier in loaded], int(scale), variants, seed, most, partial(bar, "photos"))
+            samples = observe(folder, [runner(tier) for tier in loaded], scale, variants, seed, most, partial(bar, "photos"))
         except ValueError as error:
             raise Refused(str(error)) from error
         observed = time.monotonic() - began
@@ -120,9 +120,7 @@ def fit_scout(
 
 
 def check(labels: Sequence[str], scale: Fraction, out: Path | None) -> tuple[Tier, ...]:
-    """The tiers that a scout is to know. Refused: what load_tiers() refuses, a single one, a fraction, a name of another kind."""
-    if scale.denominator != 1:
-        raise Refused(f"a scout is fitted for a whole scale, not for {scale}; other scales are ranked by plain detail")
+    """The tiers that a scout is to know. Refused: what load_tiers() refuses, a single one, a name of another kind."""
     if out is not None and out.suffix != ".safetensors":
         raise Refused(f"the output {out} does not end in .safetensors, which is the format of weights here")
     tiers = load_tiers(labels, scale)

@@ -1,6 +1,7 @@
 """What tiers leave on photos and on other content: the material that a scout is fitted to."""
 
 import io
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,19 +42,21 @@ class Sample:
 
 
 def leave(
-    upscalers: Sequence[Enlarge], lr: Tensor, hr: Tensor, scale: int, name: str = "", variation: int = 0, trust: float = TRUST
+    upscalers: Sequence[Enlarge], lr: Tensor, hr: Tensor, scale: Fraction, name: str = "", variation: int = 0, trust: float = TRUST
 ) -> Sample:
-    """Enlarge a whole image with every tier and keep where it errs; hr (3, scale * h, scale * w), 0..1.
+    """Enlarge a whole image with every tier and keep where it errs; lr (3, h, w), hr (3, scale * h, scale * w), 0..1.
+
+    Where the scale is a fraction, an output pixel that lies in two input pixels counts in both.
 
     What a tier errs more than the dearest is, on the average over all images that could be behind the small one, the squared difference of
     the two enlargements, if the dearest gives the mean of those images. One image is one draw, full of chance; the difference has none, but
     the dearest network is no such mean. `trust` is the share of the difference in what is expected.
     """
-    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(scale))
+    place = Placement.whole((lr.shape[-2], lr.shape[-1]), scale)
     with torch.inference_mode():
         made = [upscaler(lr[None], place).pixels[0].clamp(0, 1) for upscaler in upscalers]
         errors, apart = (
-            torch.stack([F.avg_pool2d((one - other).square().mean(dim=0, keepdim=True), scale)[0] for one in made])
+            torch.stack([F.adaptive_avg_pool2d((one - other).square().mean(dim=0, keepdim=True), lr.shape[-2:])[0] for one in made])
             for other in (hr, made[-1])
         )
     return Sample(lr, errors, (1 - trust) * errors + trust * (apart + errors[-1]), name, variation)
@@ -67,7 +70,7 @@ def _jpeg(image: Tensor, quality: int) -> Tensor:
     return torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1) / 255
 
 
-def vary(hr: Tensor, scale: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
+def vary(hr: Tensor, scale: Fraction, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
     """Small and large version of an image (3, H, W), 0..1, made into other content, and whether the small one is a clean one of the large.
 
     Mostly finer (shrunk first), every other time turned too; sometimes grey, dark, low in contrast, smooth, noisy, or JPEG compressed, the
@@ -85,7 +88,7 @@ def vary(hr: Tensor, scale: int, rng: np.random.Generator) -> tuple[Tensor, Tens
         hr = F.interpolate(small[None], hr.shape[-2:], mode="bicubic", align_corners=False)[0]
     elif kind in ("finer", "turned"):
         hr = _turn(hr, float(rng.uniform(5, 85))) if kind == "turned" else hr
-        hr = centre_crop(shrink(hr, Fraction(int(rng.integers(9, 21)), 8)), scale)
+        hr = centre_crop(shrink(hr, Fraction(int(rng.integers(9, 21)), 8)), scale.numerator)
     elif kind == "jpeg":
         hr = _jpeg(hr, int(rng.integers(30, 95)))
     hr = hr.clamp(0, 1)
@@ -113,7 +116,7 @@ def _turn(image: Tensor, degrees: float) -> Tensor:
 def observe(
     folder: Path,
     upscalers: Sequence[Enlarge],
-    scale: int,
+    scale: Fraction,
     variants: int,
     seed: int,
     limit: float,
@@ -127,7 +130,7 @@ def observe(
     samples: list[Sample] = []
     files = image_files(folder)
     for done, index in enumerate(rng.permutation(len(files)), start=1):
-        hr = centre_crop(read_image(files[index]), scale) / 255
+        hr = centre_crop(read_image(files[index]), scale.numerator) / 255
         if min(hr.shape[-2:]) < 16 * scale:
             continue
         versions = [(shrink(hr, scale).clamp(0, 1), hr, True), *(vary(hr, scale, rng) for _ in range(variants))]
@@ -138,5 +141,5 @@ def observe(
         if time.monotonic() - started > limit:
             break
     if not samples:
-        raise ValueError(f"no image in {folder} has {16 * scale} pixels a side, the least to measure at scale {scale}; give larger ones")
+        raise ValueError(f"no image in {folder} has {math.ceil(16 * scale)} pixels a side, the least to measure at scale {scale}; give larger ones")
     return samples
