@@ -52,11 +52,12 @@ def leave(
     the two enlargements, if the dearest gives the mean of those images. One image is one draw, full of chance; the difference has none, but
     the dearest network is no such mean. `trust` is the share of the difference in what is expected.
     """
-    place = Placement.whole((lr.shape[-2], lr.shape[-1]), scale)
+    size = (lr.shape[-2], lr.shape[-1])
+    place = Placement.whole(size, scale)
     with torch.inference_mode():
         made = [upscaler(lr[None], place).pixels[0].clamp(0, 1) for upscaler in upscalers]
         errors, apart = (
-            torch.stack([F.adaptive_avg_pool2d((one - other).square().mean(dim=0, keepdim=True), lr.shape[-2:])[0] for one in made])
+            torch.stack([F.adaptive_avg_pool2d((one - other).square().mean(dim=0, keepdim=True), size)[0] for one in made])
             for other in (hr, made[-1])
         )
     return Sample(lr, errors, (1 - trust) * errors + trust * (apart + errors[-1]), name, variation)
