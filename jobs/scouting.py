@@ -43,7 +43,7 @@ def scout() -> None:
 
 @scout.command("fit")
 @click.option("--tiers", required=True, help="Networks from cheap to dear, with commas between them, as for upscale.")
-@click.option("--scale", type=ScaleType(), default=Fraction(4), show_default="4", help="That they enlarge by: a number, or a fraction such as 5/2.")
+@click.option("--scale", type=ScaleType(), default=Fraction(4), show_default="4", help="That they enlarge by.")
 @click.option(
     "--hr", "folder", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of photos, 8 bit."
 )
@@ -84,7 +84,8 @@ def fit_scout(
     labels = parse_tiers(tiers)
     loaded = check(labels, scale, out)
     digests = [models.scout_key(tier.label) for tier in loaded]
-    path = out or models.scout_folders()[0] / f"scout-x{str(scale).replace('/', '_')}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:8]}.safetensors"
+    own = f"scout-x{scale.numerator}" + (f"_{scale.denominator}" if scale.denominator > 1 else "")
+    path = out or models.scout_folders()[0] / f"{own}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:8]}.safetensors"
     began = time.monotonic()
     with Bar() as bar:
         try:

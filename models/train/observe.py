@@ -142,5 +142,5 @@ def observe(
         if time.monotonic() - started > limit:
             break
     if not samples:
-        raise ValueError(f"no image in {folder} has {math.ceil(16 * scale)} pixels a side, the least to measure at scale {scale}; give larger ones")
+        raise ValueError(f"no image in {folder} has {math.ceil(16 * scale)} pixels a side, the least at scale {scale}; give larger ones")
     return samples
