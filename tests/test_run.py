@@ -196,11 +196,13 @@ def test_plan_tells_what_it_will_take_and_writes_nothing(photo, tmp_path, capsys
     assert plain["halo_overhead"] == 0 < found["halo_overhead"], "halos are those of the tiers that were chosen"
 
 
-def test_a_scale_without_networks_says_so(photo, tmp_path, capsys):
-    options = ("--scale", "5", "--region", "0,0,60,40", "--ray", "none", "--json")
-    code, out, _ = tierscale(capsys, "upscale", photo, tmp_path / "out.zarr", *options)
-    found = json.loads(out)
-    assert code == 0 and "no network was made for scale 5" in " ".join(found["notes"]) and found["cost_share"] == 1
+def test_every_scale_has_a_network_but_1_which_says_so(photo, tmp_path, capsys):
+    for scale, made, words in (("5", "anysr-edsr", "no scout was fitted"), ("1", "bicubic", "no network was made for scale 1")):
+        options = ("--scale", scale, "--region", "0,0,60,40", "--ray", "none", "--json")
+        code, out, err = tierscale(capsys, "upscale", photo, tmp_path / f"{scale}.zarr", *options)
+        assert code == 0, err
+        found = json.loads(out)
+        assert made in found["tiles"] and words in " ".join(found["notes"])
 
 
 def test_a_budget_that_a_method_exceeds_is_told(tmp_path, capsys):
