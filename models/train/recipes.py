@@ -65,7 +65,7 @@ BLUEPRINTS = {
     "pcsr-carn": Blueprint("pcsr", 4, PCSR_CARN, MEAN, "bilinear"),
     "pcsr-fsrcnn": Blueprint("pcsr", 4, PCSR_FSRCNN, MEAN, "bilinear"),
     "ape-edsr": Blueprint("ape", 4, {"backbone": "edsr", "every": 4, "cell": 16, **DEEP_EDSR}, MEAN, "bilinear"),
-    "adaedsr": Blueprint("adadsr", 4, {"backbone": "edsr", "cell": 8, **DEEP_EDSR}, MEAN, "bilinear"),
+    "adaedsr": Blueprint("adadsr", 4, {"backbone": "edsr", "cell": 16, **DEEP_EDSR}, MEAN, "bilinear"),
     "classsr-carn": Blueprint("classsr", 4, CLASSSR_CARN, MEAN, "bilinear"),
     "anysr-edsr": Blueprint("anysr", 0, ANYSR_EDSR, MEAN, "bilinear"),
 }
