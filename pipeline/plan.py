@@ -20,9 +20,9 @@ from pipeline.grid import Grid
 from pipeline.stitch import Work, lay_out
 
 # On CPU and GPU alike, after docs/choosing.md: EDSR is better than CARN at a third of its cost; the adaptive methods gain little over it
-# at the same cost, reach further beyond each tile, and cannot promise a budget.
-DEFAULT_TIERS = {scale: ("bicubic", f"fsrcnn-x{scale}", f"edsr-x{scale}") for scale in (2, 3, 4)}
-# The one network of any scale gains 0.5 to 4 dB over bicubic at scales from 1.1 to 16 (docs/scales.csv).
+# at the same cost, reach further beyond each tile, and cannot promise a budget. At x2 there is no EDSR.
+DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "edsr-x4"), 3: ("bicubic", "fsrcnn-x3", "edsr-x3"), 2: ("bicubic", "fsrcnn-x2", "carn-x2")}
+# The one network of any scale gains 0.6 to 4 dB over bicubic at scales from 1.1 to 16 (docs/scales.csv).
 ANY_SCALE = ("bicubic", "anysr-edsr")
 # Tiers without a finite reach (they pool over the window) get this much context instead.
 ENDLESS_REACH = 32
