@@ -17,8 +17,8 @@ from models.train.plain import Task
 from models.upscaler import Placement
 from models.weights import Blueprint
 
-# Weight of the depth loss, in blocks as a share of all, and of the full network's error.
-DEPTH, FULL = 0.05, 0.5
+# Weight of the depth loss, in blocks as a share of all.
+DEPTH = 0.05
 
 
 def enlarged(network: nn.Module, lr: Tensor, blueprint: Blueprint, budget: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -45,7 +45,7 @@ def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Te
     full, _ = enlarged(network, lr, blueprint, None)
     assert depths is not None
     used = depths.clamp(max=network.depth).mean()
-    return F.l1_loss(image, hr) + FULL * F.l1_loss(full, hr) + DEPTH * F.relu(used - budget[0]) / network.depth
+    return F.l1_loss(image, hr) + F.l1_loss(full, hr) + DEPTH * F.relu(used - budget[0]) / network.depth
 
 
 def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
