@@ -43,7 +43,7 @@ def scout() -> None:
 
 @scout.command("fit")
 @click.option("--tiers", required=True, help="Networks from cheap to dear, with commas between them, as for upscale.")
-@click.option("--scale", type=ScaleType(), default=Fraction(4), show_default="4", help="That they enlarge by.")
+@click.option("--scale", type=ScaleType(), default=Fraction(4), show_default="4", help="Scale: a number or a fraction, as for upscale.")
 @click.option(
     "--hr", "folder", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of photos, 8 bit."
 )

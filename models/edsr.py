@@ -88,7 +88,7 @@ class Edsr(Staged):
     def __init__(self, scale: int = 4, blocks: int = 16, features: int = 64, res_scale: float = 1.0) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
-            raise ValueError(f"EDSR is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
+            raise ValueError(f"EDSR is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
         self.scale, self.features = scale, features
         # Entry 1, two for each block, the body's end 1, first growing convolution 1; finer ones add less than one pixel more.
         self.reach = 2 * blocks + 4

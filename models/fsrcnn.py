@@ -55,7 +55,7 @@ class Fsrcnn(RowNetwork):
     def __init__(self, scale: int = 4, features: int = 56, narrow: int = 12, mapping: int = 4, features_only: bool = False) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
-            raise ValueError(f"FSRCNN is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
+            raise ValueError(f"FSRCNN is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
         self.scale = 1 if features_only else scale
         self.reach = 2 + mapping if features_only else _reach(scale, mapping)
         self.features, self.features_only = features, features_only

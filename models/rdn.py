@@ -73,7 +73,7 @@ class Rdn(RowNetwork):
     def __init__(self, scale: int = 4, features: int = 64, growth: int = 64, blocks: int = 16, layers: int = 8) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
-            raise ValueError(f"RDN is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
+            raise ValueError(f"RDN is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
         self.scale = scale
         # Entries 2, each layer of each block 1, the join 1, first growing convolution 1; finer ones add less than one pixel more.
         self.reach = 2 + blocks * layers + 3

@@ -46,7 +46,7 @@ class Srresnet(RowNetwork):
     def __init__(self, scale: int = 4, features: int = 64, blocks: int = 16, features_only: bool = False) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
-            raise ValueError(f"SRResNet is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
+            raise ValueError(f"SRResNet is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
         self.scale = 1 if features_only else scale
         # Entry 1, two for each block; then the first growing convolution 1, and the finer ones together less than two pixels.
         self.reach = 2 * blocks + (1 if features_only else 3)

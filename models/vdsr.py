@@ -60,7 +60,7 @@ class Vdsr(Staged):
     def __init__(self, scale: int = 4, layers: int = 20, features: int = 64) -> None:
         super().__init__()
         if scale not in (2, 3, 4):
-            raise ValueError(f"VDSR is made for scales 2, 3 and 4, not {scale}; use bicubic for other scales")
+            raise ValueError(f"VDSR is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
         if layers < 2:
             raise ValueError(f"VDSR of {layers} layers has no first and last one; give 2 or more")
         self.scale = self.body_scale = scale

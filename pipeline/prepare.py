@@ -100,7 +100,10 @@ def draft_of(image: Source, options: Options, device: str) -> tuple[Plan, Found]
         )
     if plan.scores == "detail":
         labels = ", ".join(options.tier_labels)
-        notes = (*notes, f"no scout was fitted for {labels}: tiles are ranked by plain detail; tierscale scout fit makes one")
+        notes = (
+            *notes,
+            f"no scout was fitted for {labels}: tiles are ranked by plain detail; tierscale scout fit --scale {options.scale} makes one",
+        )
     return plan, replace(found, notes=notes)
 
 
@@ -120,7 +123,7 @@ def _scores(tiers: Sequence[Tier], options: Options) -> tuple[str, Scout | None]
     if scout is None and options.policy in ("threshold", "quality"):
         raise Refused(
             f"policy {options.policy} compares predicted errors, and no scout knows {', '.join(labels)}; "
-            "use --budget or --policy adaptive, or run tierscale scout fit"
+            f"use --budget or --policy adaptive, or run tierscale scout fit --scale {options.scale}"
         )
     return "detail" if scout is None else "scout", scout
 

@@ -72,12 +72,12 @@ class Whole:
 
 def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     """A file that Pillow decodes. Of several frames the selected one, or the first."""
-    check_canvas(uri, max_bytes)
+    frame = selection.series or 0
     with decoding(uri), warnings.catch_warnings():
+        check_canvas(uri, frame, max_bytes)
         warnings.simplefilter("ignore")
         with Image.open(uri, formats=FORMATS) as image:
             frames = getattr(image, "n_frames", 1)
-            frame = selection.series or 0
             if not 0 <= frame < frames:
                 raise Refused(f"{uri}: there is no image {frame}; --series goes from 0 to {frames - 1}")
             image.seek(frame)
@@ -111,39 +111,56 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
     return Source(uri, pixels.shape, dtype, colour, alpha, None, False, needed, identify, facts, tuple(notes), pixels)  # type: ignore[arg-type]
 
 
-def check_canvas(uri: str, max_bytes: int | None) -> None:
-    """Refuse a GIF by what its frames announce: Pillow fills a frame's background already when it opens the file or looks for a frame."""
+def check_canvas(uri: str, frame: int, max_bytes: int | None) -> None:
+    """Refuse a GIF by what its frames up to `frame` announce: Pillow fills their backgrounds when it opens the file or goes to a frame."""
     with open(uri, "rb") as file:
         if file.read(4) == b"GIF8":
-            width, height = gif_canvas(file)
-            check_decode(uri, (MODES["P"][2] + DECODER_BYTES["GIF"]) * width * height, max_bytes)
+            width, height = gif_canvas(file, frame)
+            # What the lightest kind of GIF takes; the rest is known and checked when it is open.
+            check_decode(uri, (MODES["L"][2] + DECODER_BYTES["GIF"]) * width * height, max_bytes)
 
 
-def gif_canvas(file: BinaryIO) -> tuple[int, int]:
-    """Width and height that hold the screen of a GIF and its frames, as far as the file can be followed (GIF89a, sections 18 to 24)."""
+def gif_canvas(file: BinaryIO, frame: int) -> tuple[int, int]:
+    """Width and height that hold the screen of a GIF and its frames up to `frame`, as far as the file goes (GIF89a, sections 18 to 24).
+
+    ValueError: an extension is empty, behind which Pillow would go on at another place than is meant.
+    """
 
     def pass_colours(flags: int) -> None:
         if flags & 128:
             file.seek(3 << (flags & 7) + 1, os.SEEK_CUR)
 
+    def block() -> bytes:
+        size = file.read(1)
+        return file.read(size[0]) if size else b""
+
     def pass_blocks() -> None:
-        while size := file.read(1).strip(b"\0"):
-            file.seek(size[0], os.SEEK_CUR)
+        while block():
+            pass
+
+    def pass_extension() -> None:
+        comment = file.read(1) == b"\xfe"
+        first = block()
+        second = block() if first else b""
+        if not (first or comment) or (first.startswith(b"NETSCAPE2.0") and not second):
+            raise ValueError("an extension of the GIF is empty; save it anew, as PNG")
+        if second:
+            pass_blocks()
 
     file.seek(6)
     width, height, flags = struct.unpack("<2HB", file.read(5).ljust(5, b"\0"))
     file.seek(13)
     pass_colours(flags)
-    while mark := file.read(1):
-        if mark == b",":
+    left = frame + 1
+    while left and (mark := file.read(1)) not in (b"", b";"):
+        if mark == b"!":
+            pass_extension()
+        elif mark == b",":
             x, y, wide, high, flags = struct.unpack("<4HB", file.read(9).ljust(9, b"\0"))
-            width, height = max(width, x + wide), max(height, y + high)
+            width, height, left = max(width, x + wide), max(height, y + high), left - 1
             pass_colours(flags)
-        if mark in b",!":  # what follows is a frame's code size or an extension's label, then blocks
-            file.read(1)
+            file.read(1)  # the size of its codes
             pass_blocks()
-        elif mark == b";":
-            break
     return width, height
 
 

@@ -24,6 +24,8 @@ from models.train.photos import read_image
 from models.upscaler import Placement
 from models.weights import digest_file, read_checkpoint, write_checkpoint
 from pipeline import difficulty
+from pipeline.plan import Options
+from pipeline.prepare import load_tiers
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
@@ -151,9 +153,9 @@ def test_what_is_expected_lies_between_the_truth_and_the_difference_of_enlargeme
         assert sample.errors.mean(dim=(1, 2)).tolist() == pytest.approx([0.01, 0.04], rel=1e-3)
 
 
-@pytest.mark.parametrize("scale", [Fraction(4), Fraction(8, 5)])
-def test_every_variation_keeps_the_scale(scale: Fraction) -> None:
-    rng, hr, dirty = np.random.default_rng(0), torch.rand(3, 96, 104), 0
+@pytest.mark.parametrize(("scale", "size"), [(Fraction(4), (96, 104)), (Fraction(8, 5), (96, 104)), (Fraction(137, 100), (137, 137))])
+def test_every_variation_keeps_the_scale(scale: Fraction, size: tuple[int, int]) -> None:
+    rng, hr, dirty = np.random.default_rng(0), torch.rand(3, *size), 0
     for _ in range(60):
         small, large, clean = observe.vary(hr, scale, rng)
         dirty += not clean
@@ -342,3 +344,15 @@ def test_photos_held_back_are_not_fitted_to():
     assert {s.name for s in held} == {"a", "f"} and all(s.variation == 0 for s in held)
     assert not {s.name for s in trained} & {"a", "f"}
     assert fitting.hold_out(samples[:2]) == (samples[:2], [])
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, Fraction(3, 2), Fraction(5, 2)])
+def test_the_zoo_knows_the_default_tiers_and_has_their_scout(scale: int | Fraction) -> None:
+    labels = Options(scale=Fraction(scale)).tier_labels
+    assert labels[0] == "bicubic" and len(load_tiers(labels, Fraction(scale))) == len(labels) > 1
+    assert models.load_scout(labels, Fraction(scale), models.ZOO) is not None
+
+
+def test_default_tiers_of_other_scales() -> None:
+    assert Options(scale=Fraction(27, 10)).tier_labels == ("bicubic", "anysr-edsr")
+    assert Options(scale=Fraction(1)).tier_labels == Options(scale=Fraction(21, 20)).tier_labels == ("bicubic",)

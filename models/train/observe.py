@@ -88,8 +88,9 @@ def vary(hr: Tensor, scale: Fraction, rng: np.random.Generator) -> tuple[Tensor,
         small = shrink(hr, Fraction(int(rng.integers(4, 17)), 2))
         hr = F.interpolate(small[None], hr.shape[-2:], mode="bicubic", align_corners=False)[0]
     elif kind in ("finer", "turned"):
-        hr = _turn(hr, float(rng.uniform(5, 85))) if kind == "turned" else hr
-        hr = centre_crop(shrink(hr, Fraction(int(rng.integers(9, 21)), 8)), scale.numerator)
+        made = _turn(hr, float(rng.uniform(5, 85))) if kind == "turned" else hr
+        made = centre_crop(shrink(made, Fraction(int(rng.integers(9, 21)), 8)), scale.numerator)
+        hr = made if made.numel() else hr  # of a small image nothing is left where the scale's numerator is large
     elif kind == "jpeg":
         hr = _jpeg(hr, int(rng.integers(30, 95)))
     hr = hr.clamp(0, 1)
@@ -142,5 +143,6 @@ def observe(
         if time.monotonic() - started > limit:
             break
     if not samples:
-        raise ValueError(f"no image in {folder} has {math.ceil(16 * scale)} pixels a side, the least at scale {scale}; give larger ones")
+        least = scale.numerator * math.ceil(16 / scale.denominator)
+        raise ValueError(f"no image in {folder} has {least} pixels a side, the least to measure at scale {scale}; give larger ones")
     return samples

@@ -69,7 +69,7 @@ BLUEPRINTS = {
     "classsr-carn": Blueprint("classsr", 4, CLASSSR_CARN, MEAN, "bilinear"),
     "anysr-edsr": Blueprint("anysr", 0, ANYSR_EDSR, MEAN, "bilinear"),
 }
-# Kind -> stages of training, in their order; plain networks have one.
+# Kind -> stages of training, in their order, and other ways of a stage, such as "paper"; the first is the default. Plain networks have one.
 STAGES: dict[str, Callable[[Blueprint], dict[str, Task]]] = {
     "pcsr": lambda plan: pcsr.stages(len(plan.arguments["samplers"])),
     "ape": lambda plan: ape.STAGES,
