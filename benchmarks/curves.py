@@ -30,7 +30,7 @@ SCALE = 4
 PLAIN = ("bicubic", "fsrcnn-x4", "edsr-x4", "edsr16-x4", "carn-x4")
 METHODS = ("pcsr-carn-x4", "pcsr-fsrcnn-x4", "ape-edsr-x4", "adaedsr-x4", "anysr-edsr", "classsr-carn-x4")
 ROUTED = ("bicubic", "fsrcnn-x4", "edsr-x4")
-EFFORTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+EFFORTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
 BUDGETS = (0.1, 0.15, 0.25, 0.5, 0.75)
 DOCS = Path("docs")
 
