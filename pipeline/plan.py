@@ -19,11 +19,11 @@ from pipeline.errors import Refused
 from pipeline.grid import Grid
 from pipeline.stitch import Work, lay_out
 
-# On CPU and GPU alike, after docs/choosing.md: EDSR is better than CARN at a third of its cost; the adaptive methods gain little over it
-# at the same cost, reach further beyond each tile, and cannot promise a budget. At x2 there is no EDSR.
+# On CPU and GPU alike, after docs/choosing.md: EDSR is better than CARN at a third of its cost; the adaptive methods are no better than
+# it at the same cost, reach further beyond each tile, and cannot promise a budget. At x2 there is no EDSR.
 DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "edsr-x4"), 3: ("bicubic", "fsrcnn-x3", "edsr-x3"), 2: ("bicubic", "fsrcnn-x2", "carn-x2")}
-# From the least scale that it was trained for, the one network of any scale gains 0.5 to 4 dB over bicubic (docs/scales.csv), which is
-# worth that it looks at whole windows, so that its tiles are blended.
+# From the least scale that it was trained for up to 8, the one network of any scale gains 0.9 to 4 dB over bicubic (docs/scales.csv), which
+# is worth that it looks at whole windows, so that its tiles are blended.
 ANY_SCALE, LEAST = ("bicubic", "anysr-edsr"), Fraction(11, 10)
 # Tiers without a finite reach (they pool over the window) get this much context instead.
 ENDLESS_REACH = 32
