@@ -84,8 +84,8 @@ def fit_scout(
     labels = parse_tiers(tiers)
     loaded = check(labels, scale, out)
     digests = [models.scout_key(tier.label) for tier in loaded]
-    own = f"scout-x{scale.numerator}" + (f"_{scale.denominator}" if scale.denominator > 1 else "")
-    path = out or models.scout_folders()[0] / f"{own}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:8]}.safetensors"
+    own = f"scout-x{scale}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:8]}.safetensors"
+    path = out or models.scout_folders()[0] / own.replace("/", "_")  # in the scale, where that is a fraction
     began = time.monotonic()
     with Bar() as bar:
         try:

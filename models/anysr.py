@@ -27,6 +27,8 @@ HEADS: dict[str, type[Srno | Liif]] = {"srno": Srno, "liif": Liif}
 WIDTHS = {"edsr": (0.5, 0.7, 0.9), "rdn": (0.7, 0.8, 0.9)}
 # The largest scale that is trained; beyond it the published demonstration tells the head this one.
 TRAINED = 4
+# The least scale that is trained.
+LEAST = Fraction(11, 10)
 
 
 def width_by_scale(encoder: str, scale: Fraction) -> float:

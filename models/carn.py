@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.stream import Chain, Convolve, Delay, Finely, RowNetwork, Stream, shuffle
+from models.stream import Chain, Convolve, Delay, Finely, RowNetwork, Stream, check_scale, shuffle
 from models.weights import Blueprint, Checkpoint, adopt, told
 
 # Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
@@ -68,8 +68,7 @@ class Carn(RowNetwork):
 
     def __init__(self, scale: int = 4, features: int = 64, groups: int = 4, norm: bool = False, features_only: bool = False) -> None:
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ValueError(f"CARN is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
+        check_scale("CARN", scale)
         self.scale = 1 if features_only else scale
         # Entry 1, nine units of 2; then the first growing convolution 1, and what follows at finer resolution less than one pixel more.
         self.reach = 19 if features_only else 21

@@ -14,7 +14,7 @@ from models.fused import Enlarging, Fused, enlarge_within
 from models.initial import he
 from models.official import centre, numbered, one_scale, unit
 from models.stages import Rejoin, Staged
-from models.stream import Chain, Convolve, Finely, Skip, Stream, shuffle
+from models.stream import Chain, Convolve, Finely, Skip, Stream, check_scale, shuffle
 from models.weights import Blueprint, Checkpoint, adopt, told
 
 # Output pixels that the enlarging part makes at a time: its maps are larger than the body's.
@@ -87,8 +87,7 @@ class Edsr(Staged):
 
     def __init__(self, scale: int = 4, blocks: int = 16, features: int = 64, res_scale: float = 1.0) -> None:
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ValueError(f"EDSR is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
+        check_scale("EDSR", scale)
         self.scale, self.features = scale, features
         # Entry 1, two for each block, the body's end 1, first growing convolution 1; finer ones add less than one pixel more.
         self.reach = 2 * blocks + 4

@@ -9,7 +9,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.stream import Chain, Convolve, RowNetwork, Stream, shuffle
+from models.stream import Chain, Convolve, RowNetwork, Stream, check_scale, shuffle
 from models.weights import Blueprint, Checkpoint, adopt, told
 
 
@@ -54,8 +54,7 @@ class Fsrcnn(RowNetwork):
 
     def __init__(self, scale: int = 4, features: int = 56, narrow: int = 12, mapping: int = 4, features_only: bool = False) -> None:
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ValueError(f"FSRCNN is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
+        check_scale("FSRCNN", scale)
         self.scale = 1 if features_only else scale
         self.reach = 2 + mapping if features_only else _reach(scale, mapping)
         self.features, self.features_only = features, features_only

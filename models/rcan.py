@@ -14,7 +14,7 @@ from models.edsr import Tail
 from models.initial import he
 from models.official import centre, numbered, one_scale, unit
 from models.stages import Rejoin, Staged
-from models.stream import Convolve, Stream
+from models.stream import Convolve, Stream, check_scale
 from models.weights import Blueprint, Checkpoint, adopt, told
 
 
@@ -82,8 +82,7 @@ class Rcan(Staged):
 
     def __init__(self, scale: int = 4, groups: int = 10, blocks: int = 20, features: int = 64, reduction: int = 16) -> None:
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ValueError(f"RCAN is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
+        check_scale("RCAN", scale)
         if not 1 <= reduction <= features:
             raise ValueError(f"an attention over {features} channels cannot be reduced {reduction} times; give 1 to {features}")
         self.scale, self.features = scale, features

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.edsr import Tail
 from models.initial import he
-from models.stream import Chain, Convolve, Delay, RowNetwork, Skip, Stream
+from models.stream import Chain, Convolve, Delay, RowNetwork, Skip, Stream, check_scale
 from models.weights import Blueprint, Checkpoint, adopt, told
 
 
@@ -72,8 +72,7 @@ class Rdn(RowNetwork):
 
     def __init__(self, scale: int = 4, features: int = 64, growth: int = 64, blocks: int = 16, layers: int = 8) -> None:
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ValueError(f"RDN is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
+        check_scale("RDN", scale)
         self.scale = scale
         # Entries 2, each layer of each block 1, the join 1, first growing convolution 1; finer ones add less than one pixel more.
         self.reach = 2 + blocks * layers + 3

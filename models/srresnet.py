@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.initial import he
-from models.stream import Chain, Convolve, Finely, RowNetwork, Skip, Stream, shuffle
+from models.stream import Chain, Convolve, Finely, RowNetwork, Skip, Stream, check_scale, shuffle
 from models.weights import Blueprint, Checkpoint, adopt, told
 
 # Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
@@ -45,8 +45,7 @@ class Srresnet(RowNetwork):
 
     def __init__(self, scale: int = 4, features: int = 64, blocks: int = 16, features_only: bool = False) -> None:
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ValueError(f"SRResNet is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
+        check_scale("SRResNet", scale)
         self.scale = 1 if features_only else scale
         # Entry 1, two for each block; then the first growing convolution 1, and the finer ones together less than two pixels.
         self.reach = 2 * blocks + (1 if features_only else 3)

@@ -25,6 +25,12 @@ class Stream(Protocol):
         ...
 
 
+def check_scale(network: str, scale: int) -> None:
+    """ValueError, naming the network, for scales that plain networks are not made for."""
+    if scale not in (2, 3, 4):
+        raise ValueError(f"{network} is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
+
+
 class RowNetwork(nn.Module):
     """A network (N, 3, h, w) -> (N, 3, scale * h, scale * w) that can also be fed by rows, with the same result.
 

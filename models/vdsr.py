@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from models.initial import he
 from models.official import centre, one_scale, unit
 from models.stages import Rejoin, Staged
-from models.stream import BAND, Chain, Convolve, Finely, Skip, Stream
+from models.stream import BAND, Chain, Convolve, Finely, Skip, Stream, check_scale
 from models.weights import Blueprint, Checkpoint, adopt, told
 
 
@@ -59,8 +59,7 @@ class Vdsr(Staged):
 
     def __init__(self, scale: int = 4, layers: int = 20, features: int = 64) -> None:
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ValueError(f"VDSR is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
+        check_scale("VDSR", scale)
         if layers < 2:
             raise ValueError(f"VDSR of {layers} layers has no first and last one; give 2 or more")
         self.scale = self.body_scale = scale

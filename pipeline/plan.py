@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from models import anysr
 from models.scout import Scout
 from pipeline.colour import Levels
 from pipeline.errors import Refused
@@ -21,10 +22,14 @@ from pipeline.stitch import Work, lay_out
 
 # On CPU and GPU alike, after docs/choosing.md: EDSR is better than CARN at a third of its cost; the adaptive methods are no better than
 # it at the same cost, reach further beyond each tile, and cannot promise a budget. At x2 there is no EDSR.
-DEFAULT_TIERS = {4: ("bicubic", "fsrcnn-x4", "edsr-x4"), 3: ("bicubic", "fsrcnn-x3", "edsr-x3"), 2: ("bicubic", "fsrcnn-x2", "carn-x2")}
+DEFAULT_TIERS = {
+    Fraction(4): ("bicubic", "fsrcnn-x4", "edsr-x4"),
+    Fraction(3): ("bicubic", "fsrcnn-x3", "edsr-x3"),
+    Fraction(2): ("bicubic", "fsrcnn-x2", "carn-x2"),
+}
 # From the least scale that it was trained for up to 8, the one network of any scale gains 0.9 to 4 dB over bicubic (docs/scales.csv), which
 # is worth that it looks at whole windows, so that its tiles are blended.
-ANY_SCALE, LEAST = ("bicubic", "anysr-edsr"), Fraction(11, 10)
+ANY_SCALE = ("bicubic", "anysr-edsr")
 # Tiers without a finite reach (they pool over the window) get this much context instead.
 ENDLESS_REACH = 32
 # Policies that give all tiles one tier, and look at none.
@@ -131,8 +136,7 @@ class Options:
         """The tiers asked for, or the defaults of this scale."""
         if self.tiers is not None:
             return self.tiers
-        # Fractions are equal to, and hash as, the whole numbers that they are.
-        return DEFAULT_TIERS.get(self.scale, ANY_SCALE) if self.scale >= LEAST else ("bicubic",)  # type: ignore[call-overload]
+        return DEFAULT_TIERS.get(self.scale, ANY_SCALE) if self.scale >= anysr.LEAST else ("bicubic",)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.anysr import AnySr, width_by_scale
+from models.anysr import LEAST, AnySr, width_by_scale
 from models.nearest import axes
 from models.resample import resample
 from models.train.degrade import shrink
@@ -20,9 +20,9 @@ from models.upscaler import Placement, hr_length
 from models.weights import Blueprint
 
 # Scales that are drawn, in tenths; crops are cut from those that were drawn for the largest.
-LEAST, MOST = 11, 10 * LARGEST
-# Widths beside the full one; effort asks for any of them at any scale. The first is the least, and is drawn as often as all others.
-WIDTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
+FIRST, MOST = int(10 * LEAST), 10 * LARGEST
+# Widths beside the full one, of which one is drawn; effort asks for any of them at any scale. The least comes as often as all others.
+WIDTHS = (0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def enlarged(network: nn.Module, lr: Tensor, blueprint: Blueprint, scale: Fraction, width: float) -> Tensor:
@@ -50,17 +50,17 @@ def at_scale(lr: Tensor, hr: Tensor, scale: Fraction) -> tuple[Tensor, Tensor]:
 
 def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
     """L1 at full width and, from the same crops, at a smaller one."""
-    scales = MOST - LEAST + 1
-    scale = Fraction(min(LEAST + drawn(lr, 3 * scales // 2), MOST), 10)
+    scales = MOST - FIRST + 1
+    scale = Fraction(min(FIRST + drawn(lr, 3 * scales // 2), MOST), 10)
     lr, hr = at_scale(lr, hr, scale)
-    width = WIDTHS[max(0, drawn(lr, 2 * len(WIDTHS) - 2) - len(WIDTHS) + 2)]
+    width = WIDTHS[drawn(lr, len(WIDTHS))]
     full, slim = (F.l1_loss(enlarged(network, lr, blueprint, scale, one), hr) for one in (1.0, width))
     return full + slim
 
 
 def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
     """L1 at the width of the scale or, half of the time, at full width."""
-    scale = Fraction(LEAST + drawn(lr, MOST - LEAST + 1), 10)
+    scale = Fraction(FIRST + drawn(lr, MOST - FIRST + 1), 10)
     lr, hr = at_scale(lr, hr, scale)
     width = width_by_scale("edsr", scale) if drawn(lr, 2) else 1.0
     return F.l1_loss(enlarged(network, lr, blueprint, scale, width), hr)
