@@ -18,7 +18,7 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/python -m jobs.demo demo
+	$(BIN)/python -m tierscale.jobs.demo demo
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=8

@@ -1,7 +1,8 @@
-"""What helps a short training: `make ablation`. FSRCNN x4 with one thing changed at a time, the same seed, PSNR on Set5 in the end.
+"""What helps a short training: `make ablation`. FSRCNN x4 with one thing changed at a time, the
+same seed, PSNR on Set5 in the end.
 
-The standard is 2,000 steps of 16 crops of 32 input pixels on one thread. Writes docs/ablation.csv, a row for each variant as it ends; rows
-that are there are kept.
+The standard is 2,000 steps of 16 crops of 32 input pixels on one thread. Writes docs/ablation.csv,
+a row for each variant as it ends; rows that are there are kept.
 """
 
 import csv
@@ -14,10 +15,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.curves import SHARED
-from models.train.photos import Photo, image_files, photo, read_image, read_photos
-from models.train.plain import LOSSES, Schedule, Task, Trainer, done_share
-from models.train.recipes import build, recipe
-from models.weights import Blueprint
+from tierscale.models.train.photos import Photo, image_files, photo, read_image, read_photos
+from tierscale.models.train.plain import LOSSES, Schedule, Task, Trainer, done_share
+from tierscale.models.train.recipes import build, recipe
+from tierscale.models.weights import Blueprint
 
 STEPS = 2000
 TABLE = Path("docs/ablation.csv")
@@ -44,18 +45,28 @@ VARIANTS: dict[str, Variant] = {
     "gradients not clipped": changed(clip=1e9),
     "no warm-up": changed(warmup=1),
     "bfloat16": changed(bf16=True),
-    "no residual: the network makes the whole picture": lambda schedule, blueprint: (schedule, replace(blueprint, residual=None)),
-    "bicubic residual": lambda schedule, blueprint: (schedule, replace(blueprint, residual="bicubic")),
+    "no residual: the network makes the whole picture": lambda schedule, blueprint: (
+        schedule,
+        replace(blueprint, residual=None),
+    ),
+    "bicubic residual": lambda schedule, blueprint: (
+        schedule,
+        replace(blueprint, residual="bicubic"),
+    ),
 }
 # Batch from three quarters of the steps on.
 LATE = {"48 crops in the last quarter": 48}
 
 
-def run(variant: Variant, late: int | None, photos: list[Photo], watched: list[Photo]) -> tuple[float, float]:
+def run(
+    variant: Variant, late: int | None, photos: list[Photo], watched: list[Photo]
+) -> tuple[float, float]:
     """Train; PSNR on Set5, dB, and seconds of processor time."""
     blueprint, standard = recipe("fsrcnn-x4")
     schedule, blueprint = variant(replace(standard, steps=STEPS), blueprint)
-    trainer = Trainer(build(blueprint, 0), blueprint, schedule, torch.device("cpu"), Task(LOSSES[schedule.loss]))
+    trainer = Trainer(
+        build(blueprint, 0), blueprint, schedule, torch.device("cpu"), Task(LOSSES[schedule.loss])
+    )
     began = time.process_time()
     while done_share(trainer.schedule, trainer.step, 0.0) < 1:
         if late and trainer.step == STEPS * 3 // 4:
@@ -68,9 +79,19 @@ def main() -> None:
     """Train the variants that the table lacks."""
     torch.set_num_threads(1)
     photos = read_photos(SHARED / "data" / "train", 4, 64)
-    watched = [photo(path.name, read_image(path), 4) for path in image_files(SHARED / "data" / "eval" / "Set5")]
-    known = {row["variant"] for row in csv.DictReader(TABLE.open(newline=""))} if TABLE.exists() else set()
-    for name, (variant, late) in {**{n: (v, None) for n, v in VARIANTS.items()}, **{n: (changed(), b) for n, b in LATE.items()}}.items():
+    watched = [
+        photo(path.name, read_image(path), 4)
+        for path in image_files(SHARED / "data" / "eval" / "Set5")
+    ]
+    known = (
+        {row["variant"] for row in csv.DictReader(TABLE.open(newline=""))}
+        if TABLE.exists()
+        else set()
+    )
+    for name, (variant, late) in {
+        **{n: (v, None) for n, v in VARIANTS.items()},
+        **{n: (changed(), b) for n, b in LATE.items()},
+    }.items():
         if name in known:
             continue
         decibels, seconds = run(variant, late, photos, watched)

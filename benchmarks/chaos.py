@@ -1,7 +1,8 @@
 """Break what can break, and see that nothing is lost: `make chaos`.
 
-Runs on one small photograph, each disturbed in one or more ways that a seed chooses. After each: the array is that of an undisturbed run,
-byte for byte; every shard has its receipt and every receipt its shard; exit codes said the truth; no process and no lock is left.
+Runs on one small photograph, each disturbed in one or more ways that a seed chooses. After each:
+the array is that of an undisturbed run, byte for byte; every shard has its receipt and every
+receipt its shard; exit codes said the truth; no process and no lock is left.
 """
 
 import argparse
@@ -25,7 +26,8 @@ DAY = 86400.0
 DISK_BYTES = 64 << 20
 # Bytes that may be taken before a node ends a worker.
 MEMORY_ROOM = 2 << 30
-# What a memory kill is called where Ray's monitor ended nobody, and a worker was killed in its stead.
+# What a memory kill is called where Ray's monitor ended nobody, and a worker was killed in its
+# stead.
 KERNEL = "memory, by hand"
 # A blow that comes too late, because the run has ended, is dealt again.
 DEALS = 3
@@ -79,7 +81,9 @@ def memory(trial: Trial) -> None:
 
 
 def straggler(trial: Trial) -> None:
-    """SIGSTOP a worker: its call is begun elsewhere too. It wakes after the run, and what it then writes does no harm."""
+    """SIGSTOP a worker: its call is begun elsewhere too. It wakes after the run, and what it then
+    writes does no harm.
+    """
     trial.begin()
     victim = trial.stage.workers()[0]
     victim.suspend()
@@ -90,7 +94,13 @@ def straggler(trial: Trial) -> None:
             victim.resume()
     if "elsewhere" not in trial.ended[-1].err:
         raise Missed
-    waited(lambda: victim not in trial.stage.workers() or not victim.cmdline()[0].startswith("ray::Worker."), 30)
+    waited(
+        lambda: (
+            victim not in trial.stage.workers()
+            or not victim.cmdline()[0].startswith("ray::Worker.")
+        ),
+        30,
+    )
 
 
 def driver(trial: Trial) -> None:
@@ -117,7 +127,11 @@ def own_ray(trial: Trial) -> None:
     try:
         alone.begin(*trial.command, "--ray", "local", "--workers", "1")
         waited(lambda: trial.receipts() >= 1 or not alone.busy(), 240)
-        raylets = [child for child in psutil.Process(alone.process.pid).children(recursive=True) if child.name() == "raylet"]
+        raylets = [
+            child
+            for child in psutil.Process(alone.process.pid).children(recursive=True)
+            if child.name() == "raylet"
+        ]
         if not alone.busy() or not raylets:
             raise Missed
         raylets[0].kill()
@@ -130,7 +144,9 @@ def own_ray(trial: Trial) -> None:
 
 
 def full(trial: Trial) -> None:
-    """The disk is full in the middle of the run; there is room again, and the same command goes on."""
+    """The disk is full in the middle of the run; there is room again, and the same command
+    goes on.
+    """
     disk = trial.moved(trial.chance.randint(1500, 2300) << 10)
     trial.stage.driver().begin(*trial.command)
     trial.end(1, "full")
@@ -145,7 +161,8 @@ def read_only(trial: Trial) -> None:
     disk.lock()
     trial.end(1)
     disk.unlock()
-    # The first driver could not take its lease away, and lives on the stage: to others it would be alive for two minutes.
+    # The first driver could not take its lease away, and lives on the stage: to others it would be
+    # alive for two minutes.
     trial.stage.dismiss()
     trial.again()
 
@@ -160,13 +177,17 @@ def two_drivers(trial: Trial) -> None:
         for one in ended:
             trial.expect(one, one.code, "" if one.code == 0 else "is writing")
         assert sorted(one.code for one in ended) in ([0, 2], [0, 0]), [one.code for one in ended]
-        assert all(one.code == 0 for one in ended) <= any('"written": 0' in one.out for one in ended), "two worked at once"
+        assert all(one.code == 0 for one in ended) <= any(
+            '"written": 0' in one.out for one in ended
+        ), "two worked at once"
 
 
 def clock(trial: Trial) -> None:
-    """A clock jumps by a day while a run is at work: that of its driver, or that of a second one which then wants the same output.
+    """A clock jumps by a day while a run is at work: that of its driver, or that of a second one
+    which then wants the same output.
 
-    Who seems to be long dead is taken over: both write, and do no harm. Who seems to live is waited for: the second driver is refused.
+    Who seems to be long dead is taken over: both write, and do no harm. Who seems to live is waited
+    for: the second driver is refused.
     """
     own, jump = trial.chance.random() < 0.5, trial.chance.choice([-DAY, DAY])
     with other(trial) as second:
@@ -193,7 +214,9 @@ def clock(trial: Trial) -> None:
         for one in ended:
             words = {0: "", 1: "by another run", 2: "is writing"}
             trial.expect(one, one.code, words.get(one.code, "a truthful exit code"))
-        assert ended[0].code != 2 and (late.code == 2) == alive, f"clock {jump:+.0f} s: exit codes {[one.code for one in ended]}"
+        assert ended[0].code != 2 and (late.code == 2) == alive, (
+            f"clock {jump:+.0f} s: exit codes {[one.code for one in ended]}"
+        )
     trial.again()
 
 
@@ -204,10 +227,14 @@ def damage(trial: Trial) -> None:
     files = sorted(trial.output.glob("*/c/0/*/*"))
     chosen = trial.chance.sample(files, trial.chance.randint(1, 3))
     for file in chosen:
-        spoil(file, trial.chance.choice(["truncated", "zeroed", "flipped", "removed"]), trial.chance)
+        spoil(
+            file, trial.chance.choice(["truncated", "zeroed", "flipped", "removed"]), trial.chance
+        )
     names = [f"level {file.parts[-5]} shard {file.parts[-2]}.{file.parts[-1]} " for file in chosen]
     found = trial.verify()
-    assert found.code == 1 and all(name in found.err for name in names), f"{names}: {found.err[-600:]}"
+    assert found.code == 1 and all(name in found.err for name in names), (
+        f"{names}: {found.err[-600:]}"
+    )
     healed = trial.verify("--heal")
     assert healed.code == 0, healed.err[-600:]
 
@@ -248,8 +275,12 @@ KINDS: dict[str, Callable[[Trial], None]] = {
 }
 
 
-def play(on: Stage, folder: Path, levels: list[np.ndarray], kind: str, chance: random.Random) -> tuple[list[str], str | None]:
-    """One run: what was done to it, and what is wrong with its end, or None. Missed: no blow fell."""
+def play(
+    on: Stage, folder: Path, levels: list[np.ndarray], kind: str, chance: random.Random
+) -> tuple[list[str], str | None]:
+    """One run: what was done to it, and what is wrong with its end, or None. Missed: no blow
+    fell.
+    """
     source = folder / chance.choice(["stars.png", "stars.tif"])
     with tempfile.TemporaryDirectory(dir=folder) as own, contextlib.ExitStack() as props:
         trial = Trial(on, chance, source, Path(own) / "out.zarr", [kind], props=props)
@@ -270,7 +301,9 @@ def play(on: Stage, folder: Path, levels: list[np.ndarray], kind: str, chance: r
 def deal(runs: int, seed: int, only: str | None) -> list[str]:
     """The kind of each run: all of them in turn, in a new order each time."""
     chance, kinds = random.Random(seed), [kind for kind in KINDS if only in (None, kind)]
-    return [kind for _ in range(-(-runs // len(kinds))) for kind in chance.sample(kinds, len(kinds))][:runs]
+    return [
+        kind for _ in range(-(-runs // len(kinds))) for kind in chance.sample(kinds, len(kinds))
+    ][:runs]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -279,7 +312,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--kind", choices=KINDS, help="this kind of fault only")
-    parser.add_argument("--inject", action="store_true", help="inject the faults of disks, as is done where no tmpfs may be mounted")
+    parser.add_argument(
+        "--inject",
+        action="store_true",
+        help="inject the faults of disks, as is done where no tmpfs may be mounted",
+    )
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = time.monotonic()
@@ -291,12 +328,21 @@ def main(arguments: list[str] | None = None) -> int:
             started = time.monotonic()
             for attempt in range(DEALS):
                 try:
-                    names, wrong = play(on, Path(folder), levels, kind, random.Random(f"{given.seed} {number} {attempt}"))
+                    names, wrong = play(
+                        on,
+                        Path(folder),
+                        levels,
+                        kind,
+                        random.Random(f"{given.seed} {number} {attempt}"),
+                    )
                     break
                 except Missed:
                     names, wrong = [kind], f"no blow fell in time in {DEALS} runs"
             rows.append((names, wrong, time.monotonic() - started))
-            print(f"{number + 1:>4}  {rows[-1][2]:>5.0f} s  {' + '.join(names):<40} {wrong or 'ok'}", flush=True)
+            print(
+                f"{number + 1:>4}  {rows[-1][2]:>5.0f} s  {' + '.join(names):<40} {wrong or 'ok'}",
+                flush=True,
+            )
     failed = sum(wrong is not None for _, wrong, _ in rows)
     print(f"\n{'what was done':<15} runs  failed  median s")
     table = {}
@@ -304,11 +350,21 @@ def main(arguments: list[str] | None = None) -> int:
         mine = [(wrong, seconds) for names, wrong, seconds in rows if kind in names]
         if mine:
             table[kind] = {"runs": len(mine), "failed": sum(wrong is not None for wrong, _ in mine)}
-            print(f"{kind:<15} {len(mine):>4}  {table[kind]['failed']:>6}  {np.median([seconds for _, seconds in mine]):>8.0f}")
+            print(
+                f"{kind:<15} {len(mine):>4}  {table[kind]['failed']:>6} "
+                f" {np.median([seconds for _, seconds in mine]):>8.0f}"
+            )
     if given.kind is None:
         minutes = round((time.monotonic() - began) / 60, 1)
         disks = "mounted" if mounts else "injected"
-        told = {"runs": len(rows), "seed": given.seed, "failed": failed, "minutes": minutes, "disks": disks, "kinds": table}
+        told = {
+            "runs": len(rows),
+            "seed": given.seed,
+            "failed": failed,
+            "minutes": minutes,
+            "disks": disks,
+            "kinds": table,
+        }
         record("chaos", "make chaos", told)
     return 1 if failed else 0
 

@@ -1,4 +1,6 @@
-"""The figures behind the laws: `make bench-checks`. PSNR needs the evaluation sets below TIERSCALE_SHARED; without them it is left out."""
+"""The figures behind the laws: `make bench-checks`. PSNR needs the evaluation sets below
+TIERSCALE_SHARED; without them it is left out.
+"""
 
 import os
 from fractions import Fraction
@@ -7,19 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results import record
-from jobs.evaluate import evaluate_folder
-from pipeline import prepare
-from pipeline.costs import cost_of_routes, dearest_cost
-from pipeline.grid import Grid
-from pipeline.plan import Options
-from pipeline.upscale import enlarge_array, upscale_array
 from tests.test_seamless import COFFEE, steps, whole
+from tierscale.jobs.evaluate import evaluate_folder
+from tierscale.pipeline import prepare
+from tierscale.pipeline.costs import cost_of_routes, dearest_cost
+from tierscale.pipeline.grid import Grid
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.upscale import enlarge_array, upscale_array
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
 
 def tiled_equals_whole() -> dict[str, float]:
-    """Largest difference of floats, and share of 8-bit values that differ, between tiles and the whole image."""
+    """Largest difference of floats, and share of 8-bit values that differ, between tiles and the
+    whole image.
+    """
     image = COFFEE[:, 60:261, 90:331]
     unit = image.astype(np.float32) / 255
     worst, different = 0.0, 0.0
@@ -35,24 +39,34 @@ def tiled_equals_whole() -> dict[str, float]:
 
 
 def halos() -> dict[str, float]:
-    """Multiply-adds of all-dearest CARN at the default tile over those of the whole image in one piece."""
+    """Multiply-adds of all-dearest CARN at the default tile over those of the whole image in one
+    piece.
+    """
     tier = prepare.load_tiers(("carn-x4",), Fraction(4))
 
     def ratio(side: int) -> float:
         grid = Grid((side, side), Fraction(4), 128)
-        return cost_of_routes(grid, tier, 4, 1)(np.zeros(grid.tiles[0] * grid.tiles[1], int)) / (tier[0].cost * side * side)
+        return cost_of_routes(grid, tier, 4, 1)(np.zeros(grid.tiles[0] * grid.tiles[1], int)) / (
+            tier[0].cost * side * side
+        )
 
     return {
         "4096 x 4096": round(ratio(4096), 4),
-        "largest of 128..3000, every 13th": round(max(ratio(side) for side in range(128, 3000, 13)), 4),
+        "largest of 128..3000, every 13th": round(
+            max(ratio(side) for side in range(128, 3000, 13)), 4
+        ),
     }
 
 
 def budgets() -> dict[str, float]:
-    """Executed share of the dearest cost for each asked one, on scikit-image's coffee with tiles of 32."""
+    """Executed share of the dearest cost for each asked one, on scikit-image's coffee with tiles of
+    32.
+    """
     found = {}
     for asked in (0.1, 0.25, 0.5, 0.75, 1.0):
-        made = enlarge_array(COFFEE[:, :256, :320], Options(tiers=TIERS, policy="budget", budget=asked, tile=32))
+        made = enlarge_array(
+            COFFEE[:, :256, :320], Options(tiers=TIERS, policy="budget", budget=asked, tile=32)
+        )
         found[f"asked {asked:g}"] = round(made.cost / dearest_cost(made.plan), 4)
     return found
 
@@ -62,7 +76,10 @@ def main() -> None:
     command = "make bench-checks"
     image = COFFEE[:, :256, :320]
     record("tiled equals whole", command, tiled_equals_whole())
-    seams = {"step across over step one input pixel beside": round(steps(image, 4), 4), "with a hard edge": round(steps(image, 0), 4)}
+    seams = {
+        "step across over step one input pixel beside": round(steps(image, 4), 4),
+        "with a hard edge": round(steps(image, 0), 4),
+    }
     record("seams", command, seams)
     record("halos", command, halos())
     record("budget", command, budgets())
@@ -71,9 +88,15 @@ def main() -> None:
         for folder in ("Set14", "Urban100"):
             figures = {}
             for name in TIERS:
-                mean = evaluate_folder(str(sets / folder), Options(tiers=(name,), policy="dearest", tile=256))["mean"]
+                mean = evaluate_folder(
+                    str(sets / folder), Options(tiers=(name,), policy="dearest", tile=256)
+                )["mean"]
                 figures[name] = {"psnr": round(mean["psnr"], 3), "ssim": round(mean["ssim"], 4)}
-            record(f"quality on {folder}", f"tierscale evaluate --hr {folder} --policy dearest --tiers NAME", figures)
+            record(
+                f"quality on {folder}",
+                f"tierscale evaluate --hr {folder} --policy dearest --tiers NAME",
+                figures,
+            )
 
 
 if __name__ == "__main__":

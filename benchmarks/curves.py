@@ -1,8 +1,10 @@
-"""Quality against cost and against seconds: `make curves`. Every method over its effort, plain networks, and tiles routed among those.
+"""Quality against cost and against seconds: `make curves`. Every method over its effort, plain
+networks, and tiles routed among those.
 
-Set14 (without its grey image) and Urban100 001-020 at x4, by the protocol of the cards; LR in float. Every image goes through the pipeline
-on its own, with tiles of 64. Cost is what was executed, halos included; seconds are processor time on a CPU. Both are sums over a set for
-each of its input pixels. Writes docs/curves.csv and docs/curves.png.
+Set14 (without its grey image) and Urban100 001-020 at x4, by the protocol of the cards; LR in
+float. Every image goes through the pipeline on its own, with tiles of 64. Cost is what was
+executed, halos included; seconds are processor time on a CPU. Both are sums over a set for each of
+its input pixels. Writes docs/curves.csv and docs/curves.png.
 """
 
 import csv
@@ -16,19 +18,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import models
-from models.quality import psnr
-from models.train.degrade import shrink
-from models.train.measure import LEFT_OUT
-from models.train.photos import centre_crop, image_files, read_image
-from pipeline.plan import Options
-from pipeline.upscale import enlarge_array
+from tierscale import models
+from tierscale.models.quality import psnr
+from tierscale.models.train.degrade import shrink
+from tierscale.models.train.measure import LEFT_OUT
+from tierscale.models.train.photos import centre_crop, image_files, read_image
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.upscale import enlarge_array
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
 SETS = ("Set14", "Urban100")
 SCALE = 4
 PLAIN = ("bicubic", "fsrcnn-x4", "edsr-x4", "edsr16-x4", "carn-x4")
-METHODS = ("pcsr-carn-x4", "pcsr-fsrcnn-x4", "ape-edsr-x4", "adaedsr-x4", "anysr-edsr", "classsr-carn-x4")
+METHODS = (
+    "pcsr-carn-x4",
+    "pcsr-fsrcnn-x4",
+    "ape-edsr-x4",
+    "adaedsr-x4",
+    "anysr-edsr",
+    "classsr-carn-x4",
+)
 ROUTED = ("bicubic", "fsrcnn-x4", "edsr-x4")
 EFFORTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
 BUDGETS = (0.1, 0.15, 0.25, 0.5, 0.75)
@@ -41,7 +50,8 @@ Pair = tuple[np.ndarray, torch.Tensor]
 class Point:
     """What one series gives on one set at one effort or budget.
 
-    psnr: mean over the images, dB. cost: multiply-adds for each input pixel. seconds: of one core for each million input pixels.
+    psnr: mean over the images, dB. cost: multiply-adds for each input pixel. seconds: of one core
+    for each million input pixels.
     """
 
     set: str
@@ -62,7 +72,9 @@ def pairs(folder: Path) -> list[Pair]:
     return found
 
 
-def point(where: str, series: str, effort: float, options: Options, images: Sequence[Pair]) -> Point:
+def point(
+    where: str, series: str, effort: float, options: Options, images: Sequence[Pair]
+) -> Point:
     """Enlarge all images of a set by some options."""
     quality, cost, seconds = [], 0.0, 0.0
     enlarge_array(images[0][0], options)  # loads the networks
@@ -73,7 +85,14 @@ def point(where: str, series: str, effort: float, options: Options, images: Sequ
         cost += made.cost
         quality.append(psnr(torch.from_numpy(made.pixels), hr, SCALE))
     pixels = sum(lr[0].size for lr, _ in images)
-    return Point(where, series, effort, round(float(np.mean(quality)), 4), round(cost / pixels), round(seconds / pixels * 1e6, 3))
+    return Point(
+        where,
+        series,
+        effort,
+        round(float(np.mean(quality)), 4),
+        round(cost / pixels),
+        round(seconds / pixels * 1e6, 3),
+    )
 
 
 def asked() -> Iterator[tuple[str, float, Options]]:
@@ -91,7 +110,11 @@ def asked() -> Iterator[tuple[str, float, Options]]:
             label = name if effort == 1 else f"{name}@{effort:g}"
             yield name, effort, replace(alone, tiers=(label,))
     for budget in BUDGETS:
-        yield "tiles routed among " + ", ".join(ROUTED), budget, replace(alone, tiers=ROUTED, policy="budget", budget=budget)
+        yield (
+            "tiles routed among " + ", ".join(ROUTED),
+            budget,
+            replace(alone, tiers=ROUTED, policy="budget", budget=budget),
+        )
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
@@ -103,7 +126,9 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
     figure, panels = pyplot.subplots(len(SETS), 2, figsize=(13, 11), layout="constrained")
     names = list(dict.fromkeys(one.series for one in points))
-    lines = [name for name in names if len({one.effort for one in points if one.series == name}) > 1]
+    lines = [
+        name for name in names if len({one.effort for one in points if one.series == name}) > 1
+    ]
     colours = dict(zip(lines, pyplot.get_cmap("tab10").colors, strict=False))  # type: ignore[attr-defined]
     for row, where in enumerate(SETS):
         for panel, measure, unit in (
@@ -114,16 +139,33 @@ def draw(points: Sequence[Point], path: Path) -> None:
                 some = [one for one in points if one.series == name and one.set == where]
                 across, up = [getattr(one, measure) for one in some], [one.psnr for one in some]
                 if name in lines:
-                    panel.plot(across, up, "s--" if name.startswith("tiles") else ".-", color=colours[name], label=name)
+                    panel.plot(
+                        across,
+                        up,
+                        "s--" if name.startswith("tiles") else ".-",
+                        color=colours[name],
+                        label=name,
+                    )
                 else:  # single points are named where they are
                     panel.plot(across, up, "o", color="black")
-                    panel.annotate(name, (across[0], up[0]), xytext=(-5, 6), textcoords="offset points", fontsize=8, ha="right")
+                    panel.annotate(
+                        name,
+                        (across[0], up[0]),
+                        xytext=(-5, 6),
+                        textcoords="offset points",
+                        fontsize=8,
+                        ha="right",
+                    )
             panel.set(xscale="log", xlabel=unit, ylabel="PSNR, dB", title=where)
-            panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if measure == "seconds" else (1,)))
+            panel.xaxis.set_major_locator(
+                ticker.LogLocator(subs=(1, 2, 5) if measure == "seconds" else (1,))
+            )
             panel.xaxis.set_major_formatter("{x:,.0f}")
             panel.xaxis.set_minor_formatter("")
             panel.grid(alpha=0.3, which="both")
-    figure.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(
+        *panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9
+    )
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
 

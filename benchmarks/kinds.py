@@ -1,7 +1,8 @@
-"""Which network suits which kind of image: PSNR over all pixels of a set, at x4. Part of `make curves`; writes docs/kinds.csv.
+"""Which network suits which kind of image: PSNR over all pixels of a set, at x4. Part of `make
+curves`; writes docs/kinds.csv.
 
-Sets are those of `make bench-routing`: photos of buildings, mixed photos, and crops of a map, a painting and a microscope's slide. Cost is
-the planned one, multiply-adds for each input pixel.
+Sets are those of `make bench-routing`: photos of buildings, mixed photos, and crops of a map, a
+painting and a microscope's slide. Cost is the planned one, multiply-adds for each input pixel.
 """
 
 import csv
@@ -11,7 +12,7 @@ import numpy as np
 
 from benchmarks.curves import DOCS
 from benchmarks.scenes import SCALE, SETS, SQUARE, scenes
-from pipeline.prepare import load_tiers
+from tierscale.pipeline.prepare import load_tiers
 
 NETWORKS = (
     "bicubic",
@@ -46,7 +47,9 @@ def main() -> None:
         rows.writerow(["network", "cost", *SETS])
         for network in NETWORKS:
             (tier,) = load_tiers((network,), Fraction(SCALE))
-            rows.writerow([network, round(tier.cost), *(f"{quality(kind, network):.2f}" for kind in SETS)])
+            rows.writerow(
+                [network, round(tier.cost), *(f"{quality(kind, network):.2f}" for kind in SETS)]
+            )
             file.flush()
 
 

@@ -1,10 +1,11 @@
 """Memory does not grow with the image: `make bench-memory`.
 
-Synthetic tiled images of 16, 64 and 256 output megapixels go through the whole job, cheapest and dearest. Measured is the peak over time of
-the unique memory (USS) of all processes, Ray's included, plus the shared memory that the object store touched, as a multiple of what a
-64-pixel image takes. Flat means that the largest multiple is at most 1.15 times the smallest. What is taken beyond the 64-pixel image
-stands beside it in MiB: there small images are ahead, because their few windows lie at the border, and two workers seldom peak in the same
-instant.
+Synthetic tiled images of 16, 64 and 256 output megapixels go through the whole job, cheapest and
+dearest. Measured is the peak over time of the unique memory (USS) of all processes, Ray's included,
+plus the shared memory that the object store touched, as a multiple of what a 64-pixel image takes.
+Flat means that the largest multiple is at most 1.15 times the smallest. What is taken beyond the
+64-pixel image stands beside it in MiB: there small images are ahead, because their few windows lie
+at the border, and two workers seldom peak in the same instant.
 """
 
 import subprocess
@@ -34,16 +35,30 @@ def synthetic(path: Path, side: int) -> None:
             for x in range(0, side, tile):
                 rows, columns = np.mgrid[y : y + tile, x : x + tile]
                 wave = 120 + 60 * np.sin(rows / 17) + 50 * np.cos(columns / 23)
-                yield np.clip(wave[..., None] + rng.normal(0, 8, (tile, tile, 3)), 0, 255).astype(np.uint8)
+                yield np.clip(wave[..., None] + rng.normal(0, 8, (tile, tile, 3)), 0, 255).astype(
+                    np.uint8
+                )
 
-    tifffile.imwrite(path, tiles(), shape=(side, side, 3), dtype=np.uint8, tile=(tile, tile), photometric="rgb", compression="zlib")
+    tifffile.imwrite(
+        path,
+        tiles(),
+        shape=(side, side, 3),
+        dtype=np.uint8,
+        tile=(tile, tile),
+        photometric="rgb",
+        compression="zlib",
+    )
 
 
 def peak(command: list[str]) -> tuple[float, float, float]:
-    """Memory of a command and all its descendants: highest sum and sum of each one's highest, in MiB; and the seconds it took."""
+    """Memory of a command and all its descendants: highest sum and sum of each one's highest, in
+    MiB; and the seconds it took.
+    """
     began = time.monotonic()
     highest: dict[int, int] = {}
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
         together, parent = 0, psutil.Process(process.pid)
         while process.poll() is None:
             now = in_use(parent)
@@ -57,7 +72,9 @@ def peak(command: list[str]) -> tuple[float, float, float]:
 
 
 def in_use(parent: psutil.Process) -> dict[int, int]:
-    """Unique bytes of a process and its descendants, by process id, and under 0 the touched pages of Ray's object store."""
+    """Unique bytes of a process and its descendants, by process id, and under 0 the touched pages
+    of Ray's object store.
+    """
     found = {0: 0}
     try:
         everyone = [parent, *parent.children(recursive=True)]
@@ -74,13 +91,23 @@ def in_use(parent: psutil.Process) -> dict[int, int]:
 
 
 def compare(sizes: dict[int, float]) -> dict[str, float]:
-    """Peaks (MiB) of images of SIDES as multiples of a 64-pixel image's, how flat they are, and the MiB beyond it."""
+    """Peaks (MiB) of images of SIDES as multiples of a 64-pixel image's, how flat they are, and the
+    MiB beyond it.
+    """
     times = {side: sizes[side] / sizes[64] for side in SIDES}
     return {
         "64 pixels, MiB": round(sizes[64], 1),
-        **{f"{(4 * side) ** 2 / 1e6:.0f} MP, times 64 pixels": round(times[side], 3) for side in SIDES},
+        **{
+            f"{(4 * side) ** 2 / 1e6:.0f} MP, times 64 pixels": round(times[side], 3)
+            for side in SIDES
+        },
         "largest over smallest": round(max(times.values()) / min(times.values()), 3),
-        **{f"{(4 * side) ** 2 / 1e6:.0f} MP, MiB beyond 64 pixels": round(sizes[side] - sizes[64], 1) for side in SIDES},
+        **{
+            f"{(4 * side) ** 2 / 1e6:.0f} MP, MiB beyond 64 pixels": round(
+                sizes[side] - sizes[64], 1
+            )
+            for side in SIDES
+        },
     }
 
 
@@ -92,10 +119,21 @@ def main(policies: Sequence[str]) -> None:
         for policy in policies:
             together, apart = {}, {}
             for side in (64, *SIDES):
-                command = [sys.executable, "-m", "jobs.cli", "upscale", f"{folder}/{side}.tif", f"{folder}/{policy}{side}.zarr"]
-                together[side], apart[side], seconds = peak([*command, "--tiers", TIERS, "--policy", policy])
+                command = [
+                    sys.executable,
+                    "-m",
+                    "tierscale.jobs.cli",
+                    "upscale",
+                    f"{folder}/{side}.tif",
+                    f"{folder}/{policy}{side}.zarr",
+                ]
+                together[side], apart[side], seconds = peak(
+                    [*command, "--tiers", TIERS, "--policy", policy]
+                )
                 sizes = f"{together[side]:.0f} MiB together, {apart[side]:.0f} of each one's peak"
-                print(f"{policy} {side}x{side}: {sizes}, {seconds:.0f} s", file=sys.stderr, flush=True)
+                print(
+                    f"{policy} {side}x{side}: {sizes}, {seconds:.0f} s", file=sys.stderr, flush=True
+                )
             figures = {"peak of the sum": compare(together), "sum of the peaks": compare(apart)}
             record(f"memory, {policy}", "make bench-memory", figures)
 

@@ -1,7 +1,8 @@
-"""Saved work as saved time: `make bench-methods`. One process, two threads, one photograph, rounds in which every case takes its turn.
+"""Saved work as saved time: `make bench-methods`. One process, two threads, one photograph, rounds
+in which every case takes its turn.
 
-Each case runs a method and what it is compared with. Its figure is the ratio of their median seconds, divided by the ratio of their
-executed cost where the bar is set on that.
+Each case runs a method and what it is compared with. Its figure is the ratio of their median
+seconds, divided by the ratio of their executed cost where the bar is set on that.
 """
 
 import os
@@ -19,15 +20,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.results import record
-from models import adadsr, anysr, ape, carn, classsr, fsrcnn, pcsr
-from models.branches import OURS
-from models.gated import spread
-from models.plain import PlainUpscaler, build
-from models.train.degrade import shrink
-from models.train.photos import centre_crop, read_image
-from models.upscaler import Placement, Upscaled, Upscaler
-from models.weights import Blueprint, Checkpoint
 from tests.reference_file import read_reference
+from tierscale.models import adadsr, anysr, ape, carn, classsr, fsrcnn, pcsr
+from tierscale.models.branches import OURS
+from tierscale.models.gated import spread
+from tierscale.models.plain import PlainUpscaler, build
+from tierscale.models.train.degrade import shrink
+from tierscale.models.train.photos import centre_crop, read_image
+from tierscale.models.upscaler import Placement, Upscaled, Upscaler
+from tierscale.models.weights import Blueprint, Checkpoint
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
 THREADS = 2
@@ -40,7 +41,8 @@ Run = Callable[[], object]
 class Case:
     """A method against a network.
 
-    most, aim: of the figure. share: executed cost of the method over that of the network, where the bar is on time over cost; else None.
+    most, aim: of the figure. share: executed cost of the method over that of the network, where the
+    bar is on time over cost; else None.
     """
 
     name: str
@@ -53,7 +55,11 @@ class Case:
 
 def photo() -> Tensor:
     """Urban100 img_002 made four times smaller: (1, 3, 192, 256), 0..1."""
-    return shrink(centre_crop(read_image(next((SHARED / "data" / "eval" / "Urban100").glob("img_002*"))), 4) / 255, 4)[None]
+    return shrink(
+        centre_crop(read_image(next((SHARED / "data" / "eval" / "Urban100").glob("img_002*"))), 4)
+        / 255,
+        4,
+    )[None]
 
 
 def whole(lr: Tensor, scale: int = 4) -> Placement:
@@ -80,11 +86,25 @@ def of_reference(name: str, published: Callable[..., Checkpoint]) -> Checkpoint:
 
 
 def pcsr_cases(lr: Tensor) -> list[Case]:
-    """PCSR with its published weights against the published dense networks, run as modules and run as our tiers."""
+    """PCSR with its published weights against the published dense networks, run as modules and run
+    as our tiers.
+    """
     cases = []
     for kind, network, dense, most, aim in (
-        ("carn", carn.Carn, of_reference("carn_nf64_x4", carn.published), (0.95, 0.80), (0.75, 0.65)),
-        ("fsrcnn", fsrcnn.Fsrcnn, of_reference("fsrcnn_d56_x4", fsrcnn.published), (5.0, 5.0), (2.5, 2.5)),
+        (
+            "carn",
+            carn.Carn,
+            of_reference("carn_nf64_x4", carn.published),
+            (0.95, 0.80),
+            (0.75, 0.65),
+        ),
+        (
+            "fsrcnn",
+            fsrcnn.Fsrcnn,
+            of_reference("fsrcnn_d56_x4", fsrcnn.published),
+            (5.0, 5.0),
+            (2.5, 2.5),
+        ),
     ):
         method = pcsr.build(of_reference(f"pcsr_{kind}_x4", pcsr.published), kind)
         plain, streamed = build(network, dense, kind), build(network, dense, kind)
@@ -96,47 +116,79 @@ def pcsr_cases(lr: Tensor) -> list[Case]:
 
 
 def anysr_cases(lr: Tensor) -> list[Case]:
-    """The encoder of AnySR, EDSR with the published 16 blocks of 64 features, at half of its hidden channels against all of them."""
+    """The encoder of AnySR, EDSR with the published 16 blocks of 64 features, at half of its hidden
+    channels against all of them.
+    """
     torch.manual_seed(0)
     upscaler = anysr.AnySrUpscaler(anysr.AnySr(), Blueprint("anysr", 0))
     encoder, scale = upscaler.encoder, Fraction(4)
-    centred, pixels = (lr - upscaler.mean).contiguous(memory_format=torch.channels_last), lr.shape[2] * lr.shape[3]
+    centred, pixels = (
+        (lr - upscaler.mean).contiguous(memory_format=torch.channels_last),
+        lr.shape[2] * lr.shape[3],
+    )
     share = encoder.cost(pixels, 0.5) / encoder.cost(pixels, 1.0)
     half, full = (partial(encoder.run, centred, scale, width) for width in (0.5, 1.0))
     return [Case("AnySR-EDSR encoder, width 0.5 / full, over cost", half, full, 1.15, 1.0, share)]
 
 
 def classsr_cases(lr: Tensor) -> list[Case]:
-    """ClassSR-CARN with a third of the tiles in each branch against all in the heaviest: our widths, and the paper's."""
+    """ClassSR-CARN with a third of the tiles in each branch against all in the heaviest: our
+    widths, and the paper's.
+    """
     cases = []
     paper = [{"features": features, "groups": 4} for features in (36, 52, 64)]
     for label, branches in (("", list(OURS)), (", the paper's widths", paper)):
         torch.manual_seed(0)
         thirds, heavy = (
-            classsr.ClassSrUpscaler(classsr.ClassSr(4, "carn", branches), Blueprint("classsr", 4, residual="bilinear")) for _ in range(2)
+            classsr.ClassSrUpscaler(
+                classsr.ClassSr(4, "carn", branches), Blueprint("classsr", 4, residual="bilinear")
+            )
+            for _ in range(2)
         )
         decide = thirds.decide
         # The classifier is asked, and its answer put aside.
-        thirds.decide = lambda tiles, bias, decide=decide: decide(tiles, bias) * 0 + torch.arange(len(tiles)) % 3  # type: ignore[method-assign, misc]
+        thirds.decide = lambda tiles, bias, decide=decide: (
+            decide(tiles, bias) * 0 + torch.arange(len(tiles)) % 3
+        )  # type: ignore[method-assign, misc]
         share = float(thirds(lr, whole(lr)).spent / heavy(lr, whole(lr)).spent)
         cases.append(
-            Case(f"ClassSR-CARN equal thirds / all heavy, over cost{label}", upscale(thirds, lr), upscale(heavy, lr), 1.1, 1.0, share)
+            Case(
+                f"ClassSR-CARN equal thirds / all heavy, over cost{label}",
+                upscale(thirds, lr),
+                upscale(heavy, lr),
+                1.1,
+                1.0,
+                share,
+            )
         )
     return cases
 
 
-def setting(upscaler: Upscaler, lr: Tensor, place: Placement, ends: tuple[float, float], aim: Callable[[Upscaled], bool]) -> float:
-    """Where, from the first to the second of two ends, a knob's setting begins to make a result of which `aim` is true."""
+def setting(
+    upscaler: Upscaler,
+    lr: Tensor,
+    place: Placement,
+    ends: tuple[float, float],
+    aim: Callable[[Upscaled], bool],
+) -> float:
+    """Where, from the first to the second of two ends, a knob's setting begins to make a result of
+    which `aim` is true.
+    """
     low, high = ends
     for _ in range(14):
         middle = (low + high) / 2
-        low, high = (low, middle) if aim(upscaler(lr, place, given={upscaler.knob or "": middle})) else (middle, high)
+        low, high = (
+            (low, middle)
+            if aim(upscaler(lr, place, given={upscaler.knob or "": middle}))
+            else (middle, high)
+        )
     return high
 
 
 def ape_cases(lr: Tensor) -> list[Case]:
-    """APE-EDSR with the recorded weights, 8 blocks of 32 features at scale 2, where the average place passes half of the blocks: in cells
-    of 16 pixels, as our own weights leave, and in patches, as published ones do.
+    """APE-EDSR with the recorded weights, 8 blocks of 32 features at scale 2, where the average
+    place passes half of the blocks: in cells of 16 pixels, as our own weights leave, and in
+    patches, as published ones do.
     """
     cases, recorded = [], of_reference("ape_edsr_b8f32_x2", ape.published)
     arguments = {**recorded.blueprint.arguments, "cell": 16}
@@ -152,44 +204,63 @@ def ape_cases(lr: Tensor) -> list[Case]:
         given = {"threshold": setting(upscaler, lr, place, (-1.0, 1.01), half)}
         leaving, full = partial(upscaler, lr, place, given=given), partial(upscaler, lr, place)
         share = float(leaving().spent.sum() / full().spent.sum())
-        cases.append(Case(f"APE-EDSR, {what} leaving halfway / full, over cost", leaving, full, 1.1, 1.0, share))
+        cases.append(
+            Case(
+                f"APE-EDSR, {what} leaving halfway / full, over cost",
+                leaving,
+                full,
+                1.1,
+                1.0,
+                share,
+            )
+        )
     return cases
 
 
 def adadsr_cases(lr: Tensor) -> list[Case]:
-    """AdaDSR-EDSR where half of the blocks' work is needed: the recorded predictor's own depths at scale 2 (8 blocks of 24 features), and
-    depths in proportion to the photo's gradients in place of a predictor's at scales 2 and 4 (8 blocks of 32 features).
+    """AdaDSR-EDSR where half of the blocks' work is needed: the recorded predictor's own depths at
+    scale 2 (8 blocks of 24 features), and depths in proportion to the photo's gradients in place of
+    a predictor's at scales 2 and 4 (8 blocks of 32 features).
     """
     recorded = adadsr.build(of_reference("adaedsr_b8f24_x2", adadsr.published), "AdaDSR")
     cases = [half_depth(recorded, lr, "its own depths, x2")]
-    rough = torch.nn.functional.avg_pool2d(lr.mean(dim=1, keepdim=True).diff(dim=2).diff(dim=3).abs(), 9, 1)
+    rough = torch.nn.functional.avg_pool2d(
+        lr.mean(dim=1, keepdim=True).diff(dim=2).diff(dim=3).abs(), 9, 1
+    )
     gradients = torch.nn.functional.pad(rough / rough.mean(), (4, 5, 4, 5), mode="replicate")
     for scale in (2, 4):
         torch.manual_seed(0)
         method = adadsr.Adadsr(scale, blocks=8, features=32)
         predict = method.predictor.forward
         # The predictor is asked, and its answer put aside.
-        method.predictor.forward = lambda x, budget, predict=predict: predict(x, budget) * 0 + gradients * budget  # type: ignore[method-assign, misc]
+        method.predictor.forward = lambda x, budget, predict=predict: (
+            predict(x, budget) * 0 + gradients * budget
+        )  # type: ignore[method-assign, misc]
         upscaler = adadsr.AdadsrUpscaler(method, Blueprint("adadsr", scale, residual="bilinear"))
         cases.append(half_depth(upscaler, lr, f"depths like gradients, x{scale}"))
     return cases
 
 
 def half_depth(upscaler: adadsr.AdadsrUpscaler, lr: Tensor, depths: str) -> Case:
-    """The case of a budget at which half of the blocks' work is needed: second convolutions where the depth goes beyond the block, first
-    ones within a pixel of there.
+    """The case of a budget at which half of the blocks' work is needed: second convolutions where
+    the depth goes beyond the block, first ones within a pixel of there.
     """
     place, blocks = whole(lr, upscaler.method.scale), range(upscaler.method.depth)
 
     def half(made: Upscaled) -> bool:
         assert made.choice is not None
         where = torch.cat([made.choice, spread(made.choice)])
-        return sum(float((where > block).float().mean()) for block in blocks) >= upscaler.method.depth / 2
+        return (
+            sum(float((where > block).float().mean()) for block in blocks)
+            >= upscaler.method.depth / 2
+        )
 
     given = {"depth": setting(upscaler, lr, place, (0.0, 64.0), half)}
     some, full = partial(upscaler, lr, place, given=given), partial(upscaler, lr, place)
     share = float(some().spent / full().spent)
-    return Case(f"AdaDSR-EDSR, {depths}, half depth / full, over cost", some, full, 1.2, 1.05, share)
+    return Case(
+        f"AdaDSR-EDSR, {depths}, half depth / full, over cost", some, full, 1.2, 1.05, share
+    )
 
 
 # A method adds its cases with one line here: a function of the photo.
@@ -210,11 +281,17 @@ def clock(run: Run) -> tuple[float, float]:
 
 
 def measure(cases: Sequence[Case], rounds: int) -> dict[str, dict[str, Any]]:
-    """Figures of each case, from rounds in which all take their turn; the first round is not counted."""
-    pairs = [[(clock(case.method), clock(case.network)) for case in cases] for _ in range(rounds + 1)][1:]
+    """Figures of each case, from rounds in which all take their turn; the first round is not
+    counted.
+    """
+    pairs = [
+        [(clock(case.method), clock(case.network)) for case in cases] for _ in range(rounds + 1)
+    ][1:]
     figures = {}
     for index, case in enumerate(cases):
-        seconds = np.array([one[index] for one in pairs])  # (rounds, method or network, wall or processor)
+        seconds = np.array(
+            [one[index] for one in pairs]
+        )  # (rounds, method or network, wall or processor)
         medians, least = np.median(seconds, axis=0), seconds.min(axis=0)
         share = 1.0 if case.share is None else case.share
         figures[case.name] = {
@@ -230,7 +307,9 @@ def measure(cases: Sequence[Case], rounds: int) -> dict[str, dict[str, Any]]:
 
 
 def main(wanted: Sequence[str]) -> None:
-    """Measure the cases whose names hold one of the words given, and print them; all of them without words, and record them."""
+    """Measure the cases whose names hold one of the words given, and print them; all of them
+    without words, and record them.
+    """
     torch.set_num_threads(THREADS)
     lr = photo()
     with torch.inference_mode():
@@ -238,7 +317,10 @@ def main(wanted: Sequence[str]) -> None:
         chosen = [case for case in cases if not wanted or any(word in case.name for word in wanted)]
         figures = measure(chosen, ROUNDS)
     for name, found in figures.items():
-        print(f"{name:44} {found['ratio']:6.2f}  (at most {found['at most']}, aim {found['aim']})  {found}")
+        print(
+            f"{name:44} {found['ratio']:6.2f}  (at most {found['at most']}, aim {found['aim']}) "
+            f" {found}"
+        )
     if not wanted:
         record("methods", "make bench-methods", {"threads": THREADS, "cases": figures})
 

@@ -1,7 +1,8 @@
 """What everything around the networks costs: `make bench-overhead`.
 
-A 4-megapixel photograph, all-dearest: seconds of the whole job (reading to report; Ray's start apart) over
-seconds of the bare networks on the same windows in one process, with as many threads as the job has workers.
+A 4-megapixel photograph, all-dearest: seconds of the whole job (reading to report; Ray's start
+apart) over seconds of the bare networks on the same windows in one process, with as many threads as
+the job has workers.
 """
 
 import tempfile
@@ -16,21 +17,28 @@ import skimage.data
 import tifffile
 import torch
 
-import models
 from benchmarks.results import record
-from cluster.session import cores, session
-from models.upscaler import Placement
-from pipeline.plan import Options, Plan
-from pipeline.run import Request, Run
+from tierscale import models
+from tierscale.cluster.session import cores, session
+from tierscale.models.upscaler import Placement
+from tierscale.pipeline.plan import Options, Plan
+from tierscale.pipeline.run import Request, Run
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
 
 def photograph() -> np.ndarray:
-    """2048 by 2048 pixels of scikit-image's astronaut, coffee and Hubble pictures, mirrored into a sheet."""
+    """2048 by 2048 pixels of scikit-image's astronaut, coffee and Hubble pictures, mirrored into a
+    sheet.
+    """
     part = np.concatenate([skimage.data.astronaut(), skimage.data.astronaut()[::-1]])
     stars = skimage.data.hubble_deep_field()[:512, :1000]
-    sheet = np.concatenate([np.concatenate([part[:512], stars], axis=1), np.concatenate([part[512:], stars[::-1]], axis=1)])
+    sheet = np.concatenate(
+        [
+            np.concatenate([part[:512], stars], axis=1),
+            np.concatenate([part[512:], stars[::-1]], axis=1),
+        ]
+    )
     sheet = np.concatenate([sheet, sheet[:, ::-1]], axis=1)[:, :2048]
     return np.concatenate([sheet, sheet[::-1]])
 
@@ -47,7 +55,9 @@ def bare(plan: Plan, image: np.ndarray) -> float:
             own.networks = {index: models.load(tier.name) for index, tier in enumerate(plan.tiers)}
         rows, columns = work.window.slices
         with torch.inference_mode():
-            place = Placement(plan.scale, plan.grid.size, ((work.window.y.start, work.window.x.start),))
+            place = Placement(
+                plan.scale, plan.grid.size, ((work.window.y.start, work.window.x.start),)
+            )
             own.networks[work.tier](unit[:, :, rows, columns], place)
 
     with ThreadPoolExecutor(cores()) as executor:
@@ -58,11 +68,16 @@ def bare(plan: Plan, image: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Measure the job and the networks three times each, in turn, and record the ratio of the medians."""
+    """Measure the job and the networks three times each, in turn, and record the ratio of the
+    medians.
+    """
     image = photograph()
     jobs, networks = [], []
     options = Options(scale=Fraction(4), tiers=TIERS, policy="dearest")
-    with tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder, session("local", "auto", "cpu") as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder,
+        session("local", "auto", "cpu") as pool,
+    ):
         source = Path(folder) / "photo.tif"
         tifffile.imwrite(source, image, tile=(256, 256), photometric="rgb", compression="zlib")
         for attempt in range(3):

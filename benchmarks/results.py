@@ -20,4 +20,7 @@ def machine() -> str:
     """What it was measured on, in a few words."""
     import psutil
 
-    return f"{psutil.cpu_count(logical=False)} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}, no GPU"
+    return (
+        f"{psutil.cpu_count(logical=False)} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB,"
+        f" {platform.system()}, no GPU"
+    )

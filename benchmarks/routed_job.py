@@ -1,6 +1,8 @@
-"""A whole job, wall clock, everything included: the dearest tier everywhere against `--lose 0.02`, on the earth map at x4.
+"""A whole job, wall clock, everything included: the dearest tier everywhere against `--lose 0.02`,
+on the earth map at x4.
 
-`python -m benchmarks.routed_job [TIERS]`, on a machine that does nothing else. Recorded with the other figures.
+`python -m benchmarks.routed_job [TIERS]`, on a machine that does nothing else. Recorded with the
+other figures.
 """
 
 import json
@@ -19,17 +21,34 @@ WAYS = {"dearest": ("--policy", "dearest"), "lose": ("--lose", LOSE)}
 
 
 def job(tiers: str) -> dict[str, Any]:
-    """Seconds of both ways, by stage, how many times faster the routed one is, and the share that looking at the image first takes."""
+    """Seconds of both ways, by stage, how many times faster the routed one is, and the share that
+    looking at the image first takes.
+    """
     source = SHARED / "data" / "large" / "earth_daymap_8192x4096.jpg"
     found: dict[str, Any] = {"tiers": tiers}
     for name, options in WAYS.items():
         with tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder:
-            command = [sys.executable, "-m", "jobs.cli", "upscale", str(source), f"{folder}/out.zarr", "--tiers", tiers, *options, "--json"]
+            command = [
+                sys.executable,
+                "-m",
+                "tierscale.jobs.cli",
+                "upscale",
+                str(source),
+                f"{folder}/out.zarr",
+                "--tiers",
+                tiers,
+                *options,
+                "--json",
+            ]
             began = time.monotonic()
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             seconds = time.monotonic() - began
         told = json.loads(done.stdout)
-        found[name] = {"seconds": round(seconds, 1), "stages": told["seconds"], "cost share": round(told["cost_share"], 4)}
+        found[name] = {
+            "seconds": round(seconds, 1),
+            "stages": told["seconds"],
+            "cost share": round(told["cost_share"], 4),
+        }
     dearest, routed = found["dearest"], found["lose"]
     before = routed["stages"]["ingest"] + routed["stages"]["score"]
     found["times faster"] = round(dearest["seconds"] / routed["seconds"], 2)

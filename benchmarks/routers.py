@@ -1,4 +1,6 @@
-"""The routers that are compared: each sees the small image alone, and tells what errs on every tile by how much, or ranks the tiles."""
+"""The routers that are compared: each sees the small image alone, and tells what errs on every tile
+by how much, or ranks the tiles.
+"""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -8,20 +10,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-import models
 from benchmarks.scenes import SCALE, SHARED, Scene, sums
-from models import classsr, pcsr
-from models.classsr import ClassSrUpscaler
-from models.cut import SIDE, STEP, Cut
-from models.pcsr import PcsrUpscaler
-from models.upscaler import Placement
-from models.weights import Checkpoint
-from pipeline import difficulty
-from pipeline.colour import Levels
-from pipeline.grid import Grid, Span
 from tests.reference_file import read_reference
+from tierscale import models
+from tierscale.models import classsr, pcsr
+from tierscale.models.classsr import ClassSrUpscaler
+from tierscale.models.cut import SIDE, STEP, Cut
+from tierscale.models.pcsr import PcsrUpscaler
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import Checkpoint
+from tierscale.pipeline import difficulty
+from tierscale.pipeline.colour import Levels
+from tierscale.pipeline.grid import Grid, Span
 
-# A router: predictions (tiles, T), or numbers (tiles,) that rank tiles, for tiles of some side of a scene.
+# A router: predictions (tiles, T), or numbers (tiles,) that rank tiles, for tiles of some side of a
+# scene.
 Router = Callable[[Scene, int], np.ndarray]
 
 
@@ -43,7 +46,14 @@ def scored(scout: difficulty.Scout | None, tiers: int) -> Router:
         grid = Grid(scene.lr.shape[1:], Fraction(SCALE), tile)  # type: ignore[arg-type]
         levels = Levels(0.0, 1.0, 0.0, 1.0, None)
         found = difficulty.score(
-            lambda y0, y1, x0, x1: scene.lr[:, y0:y1, x0:x1], grid, Span(0, grid.tiles[0]), scout, tiers, levels, "rgb", None
+            lambda y0, y1, x0, x1: scene.lr[:, y0:y1, x0:x1],
+            grid,
+            Span(0, grid.tiles[0]),
+            scout,
+            tiers,
+            levels,
+            "rgb",
+            None,
         )
         return found.reshape(-1, tiers) if scout is not None else found.reshape(-1, tiers)[:, 0]
 
@@ -75,12 +85,17 @@ def heavy(upscaler: PcsrUpscaler) -> Router:
 
 
 def weights_of(name: str, reference: str, published: Callable[..., Checkpoint]) -> tuple[Any, str]:
-    """A method of the zoo; where the zoo has none yet, the published weights of the reference data; and which it is."""
+    """A method of the zoo; where the zoo has none yet, the published weights of the reference data;
+    and which it is.
+    """
     if name in models.names():
         return models.load(name), name
     kept = read_reference(SHARED / "reference" / f"{reference}.safetensors")
     checkpoint = published(kept.weights, kept.config, kept.mean)
-    return models.UPSCALERS[checkpoint.blueprint.network](checkpoint, reference), f"published weights, {reference}"
+    return (
+        models.UPSCALERS[checkpoint.blueprint.network](checkpoint, reference),
+        f"published weights, {reference}",
+    )
 
 
 def routers(tiers: Sequence[str]) -> tuple[dict[str, Router], dict[str, str]]:
@@ -89,12 +104,19 @@ def routers(tiers: Sequence[str]) -> tuple[dict[str, Router], dict[str, str]]:
     by_pixel, pixel_name = weights_of("pcsr-carn-x4", "pcsr_carn_x4", pcsr.published)
     scout = models.load_scout(tiers, Fraction(SCALE))
     if scout is None:
-        raise SystemExit(f"no scout knows {', '.join(tiers)}; run tierscale scout fit --tiers {','.join(tiers)} --hr DIR")
+        raise SystemExit(
+            f"no scout knows {', '.join(tiers)}; run tierscale scout fit --tiers {','.join(tiers)}"
+            " --hr DIR"
+        )
     found = {
         "gradient energy": scored(None, len(tiers)),
         "ClassSR's classifier": classifier(by_class),
         "PCSR's heavy pixels": heavy(by_pixel),
         "our scout": scored(scout, len(tiers)),
     }
-    about = {"ClassSR's classifier": class_name, "PCSR's heavy pixels": pixel_name, "our scout": scout.weights[:12]}
+    about = {
+        "ClassSR's classifier": class_name,
+        "PCSR's heavy pixels": pixel_name,
+        "our scout": scout.weights[:12],
+    }
     return found, about

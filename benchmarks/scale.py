@@ -1,8 +1,10 @@
 """How far one driver reaches, without the machines: `make bench-scale`.
 
-workers: a Ray pool of up to 200 simulated workers (seats of async actors in at most 16 processes) whose calls sleep for as long as real
-shards took here. driver: a plan of 1,000,000 tiles carried out by workers that do nothing. manifest: 1,000,000 rows read and checked.
-Each is measured in a process of its own; seconds of the clock stand beside seconds of the processor, which others may have shared.
+workers: a Ray pool of up to 200 simulated workers (seats of async actors in at most 16 processes)
+whose calls sleep for as long as real shards took here. driver: a plan of 1,000,000 tiles carried
+out by workers that do nothing. manifest: 1,000,000 rows read and checked. Each is measured in a
+process of its own; seconds of the clock stand beside seconds of the processor, which others may
+have shared.
 """
 
 import asyncio
@@ -25,24 +27,27 @@ import skimage.data
 import zarr
 
 from benchmarks.results import record
-from pipeline.flight import Flight
-from pipeline.manifest import Manifest
-from pipeline.plan import Options, Plan
-from pipeline.pool import LocalPool
-from pipeline.receipts import Folder, Receipt
-from pipeline.run import Request, Run
+from tierscale.pipeline.flight import Flight
+from tierscale.pipeline.manifest import Manifest
+from tierscale.pipeline.plan import Options, Plan
+from tierscale.pipeline.pool import LocalPool
+from tierscale.pipeline.receipts import Folder, Receipt
+from tierscale.pipeline.run import Request, Run
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 WIDTHS = (8, 32, 128, 200)
 PROCESSES = 16
-# Shards that every simulated worker makes: the last one of each ends when it will, which leaves workers idle for half a shard on average.
+# Shards that every simulated worker makes: the last one of each ends when it will, which leaves
+# workers idle for half a shard on average.
 EACH = 40
 ROWS = 1_000_000
 SIDE, TILE = 1000, 128
 
 
 class Seats:
-    """An async actor that stands for many workers; each does one call at a time, and every call sleeps."""
+    """An async actor that stands for many workers; each does one call at a time, and every call
+    sleeps.
+    """
 
     def __init__(self, seconds: list[float]) -> None:
         self.seconds = seconds
@@ -77,34 +82,68 @@ class Seat:
         return Bound
 
 
-def empty(key: tuple[str, int, int, int], seconds: dict[str, float], rows: range = range(4), columns: range = range(4)) -> Receipt:
+def empty(
+    key: tuple[str, int, int, int],
+    seconds: dict[str, float],
+    rows: range = range(4),
+    columns: range = range(4),
+) -> Receipt:
     """A receipt as a real shard has it. key: plan, level, y, x. rows, columns: its tiles."""
     costs = tuple((row, column, 1.5e9 + row, 12.5 + column) for row in rows for column in columns)
-    return Receipt(*key, (1, 2048, 2048), "0" * 64, 2048 * 2048, {"bicubic": 12, "carn-x4": 4}, 2.4e10, seconds, "cpu", 1, (), costs)
+    return Receipt(
+        *key,
+        (1, 2048, 2048),
+        "0" * 64,
+        2048 * 2048,
+        {"bicubic": 12, "carn-x4": 4},
+        2.4e10,
+        seconds,
+        "cpu",
+        1,
+        (),
+        costs,
+    )
 
 
 def measured(folder: Path) -> list[float]:
-    """Seconds that real shards take on one core here, from reading to writing, once a worker is warm."""
+    """Seconds that real shards take on one core here, from reading to writing, once a worker is
+    warm.
+    """
     stars = np.tile(skimage.data.hubble_deep_field()[:512, :512], (2, 2, 1))
     source = str(folder / "stars.zarr")
     zarr.create_array(source, data=stars.transpose(2, 0, 1), chunks=(3, 256, 256))
     with LocalPool(1) as pool:
         for name in ("cold", "warm"):
-            run = Run(Request(source, str(folder / f"{name}.zarr"), Options(tiers=TIERS[:2], policy="dearest")), pool)
+            run = Run(
+                Request(
+                    source, str(folder / f"{name}.zarr"), Options(tiers=TIERS[:2], policy="dearest")
+                ),
+                pool,
+            )
             run.carry_out()
     assert run.plan is not None
-    return [sum(r.seconds.values()) for r in Folder(run.request.output).receipts(run.plan.digest) if r.level == 0]
+    return [
+        sum(r.seconds.values())
+        for r in Folder(run.request.output).receipts(run.plan.digest)
+        if r.level == 0
+    ]
 
 
 def workers(width: int, seconds: list[float]) -> dict[str, float]:
     """Shards per second and efficiency of `width` simulated workers."""
     import ray
 
-    from cluster import crew, pools
-    from cluster.session import loopback
+    from tierscale.cluster import crew, pools
+    from tierscale.cluster.session import loopback
 
     with loopback():
-        ray.init("local", num_cpus=1, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
+        ray.init(
+            "local",
+            num_cpus=1,
+            object_store_memory=80 << 20,
+            include_dashboard=False,
+            log_to_driver=False,
+        )
     per = -(-width // min(PROCESSES, width))
     remote = ray.remote(num_cpus=0, max_concurrency=4 * per)(Seats)
     actors = [remote.remote(seconds) for _ in range(-(-width // per))]
@@ -136,8 +175,12 @@ def workers(width: int, seconds: list[float]) -> dict[str, float]:
     return {
         "shards per second": round(shards / wall, 1),
         "efficiency": round(slept / (width * wall), 3),
-        "driver, share of a core": round((used.user + used.system - busy.user - busy.system) / wall, 2),
-        "machine, share of its cores": round(1 - (all_cores.idle - cores.idle) / wall / (psutil.cpu_count() or 1), 2),
+        "driver, share of a core": round(
+            (used.user + used.system - busy.user - busy.system) / wall, 2
+        ),
+        "machine, share of its cores": round(
+            1 - (all_cores.idle - cores.idle) / wall / (psutil.cpu_count() or 1), 2
+        ),
     }
 
 
@@ -168,10 +211,17 @@ class Nobody:
 
     def finish(self, plan: Plan, output: str, shard: tuple[int, int]) -> Receipt:
         rows, columns = (range(span.start, span.stop) for span in plan.grid.shard_block(shard))
-        return self._written(output, empty((plan.digest, 0, *shard), {"read": 0.1, "enlarge": 1.0, "write": 0.1}, rows, columns))
+        return self._written(
+            output,
+            empty(
+                (plan.digest, 0, *shard), {"read": 0.1, "enlarge": 1.0, "write": 0.1}, rows, columns
+            ),
+        )
 
     def pyramid(self, plan: Plan, output: str, level: int, shard: tuple[int, int]) -> Receipt:
-        return self._written(output, empty((plan.digest, level, *shard), {"pyramid": 0.1}, range(0)))
+        return self._written(
+            output, empty((plan.digest, level, *shard), {"pyramid": 0.1}, range(0))
+        )
 
     def draw(self, plan: Plan, output: str) -> None:
         """Pictures are drawn from pixels, of which there are none."""
@@ -182,8 +232,10 @@ class Nobody:
 
 
 def driver(side: int) -> dict[str, float]:
-    """Memory and time of the driver for a plan of side x side tiles, from the source to the report."""
-    from pipeline import needs
+    """Memory and time of the driver for a plan of side x side tiles, from the source to the
+    report.
+    """
+    from tierscale.pipeline import needs
 
     needs.check_disk = lambda plan, output: None  # type: ignore[assignment]  # nothing is written but receipts
     with tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder:
@@ -236,20 +288,30 @@ def write_manifest(path: Path) -> None:
     else:
         with open(path, "w") as file:
             for batch in table.to_batches(10_000):
-                file.writelines(json.dumps({k: v for k, v in row.items() if v is not None}) + "\n" for row in batch.to_pylist())
+                file.writelines(
+                    json.dumps({k: v for k, v in row.items() if v is not None}) + "\n"
+                    for row in batch.to_pylist()
+                )
 
 
 def memory() -> int:
     """Highest memory of this process so far, MiB."""
     # Not getrusage: it goes on from what the process that started this one once took.
-    found = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    found = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     return int(found.split()[1]) >> 10
 
 
 def apart(what: str, *given: Any) -> dict[str, float]:
     """Measure one thing in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale", what, json.dumps(given)], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-m", "benchmarks.scale", what, json.dumps(given)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     print(what, *(str(one)[:40] for one in given), found, flush=True)
@@ -272,14 +334,21 @@ def main() -> None:
             figures[f"manifest, {suffix}"] = apart("manifest", str(path))
     most = figures["shards per second of the driver alone"]["shards per second"]
     figures["where the cores end"] = (
-        f"one driver hands out {most:.0f} shards a second on these {cores} cores, which the simulated workers' processes and Ray's share; "
-        f"a shard takes {np.mean(seconds):.1f} s here, so that {most * np.mean(seconds):.0f} workers of this speed would keep it busy"
+        f"one driver hands out {most:.0f} shards a second on these {cores} cores, which the"
+        f" simulated workers' processes and Ray's share; a shard takes {np.mean(seconds):.1f} s"
+        f" here, so that {most * np.mean(seconds):.0f} workers of this speed would keep it busy"
     )
     record("scale", "make bench-scale", figures)
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        print(json.dumps({"workers": workers, "driver": driver, "manifest": manifest}[sys.argv[1]](*json.loads(sys.argv[2]))))  # type: ignore[operator]
+        print(
+            json.dumps(
+                {"workers": workers, "driver": driver, "manifest": manifest}[sys.argv[1]](
+                    *json.loads(sys.argv[2])
+                )
+            )
+        )  # type: ignore[operator]
     else:
         main()

@@ -1,16 +1,17 @@
-"""What the network of any scale is worth at each: `python -m benchmarks.scales`, part of `make curves`; writes docs/scales.csv.
+"""What the network of any scale is worth at each: `python -m benchmarks.scales`, part of `make
+curves`; writes docs/scales.csv.
 
-PSNR in dB on Set14 (without its grey image) and Urban100 001-020, by the protocol of the cards (shave is the scale, rounded up), with
-bicubic and the plain networks that were made for a scale beside it. Cost is multiply-adds for each input pixel. Scales from 1.1 to 4 were
-trained.
+PSNR in dB on Set14 (without its grey image) and Urban100 001-020, by the protocol of the cards
+(shave is the scale, rounded up), with bicubic and the plain networks that were made for a scale
+beside it. Cost is multiply-adds for each input pixel. Scales from 1.1 to 4 were trained.
 """
 
 import csv
 from fractions import Fraction
 
-import models
 from benchmarks.curves import DOCS, SETS, SHARED
-from models.train.measure import quality
+from tierscale import models
+from tierscale.models.train.measure import quality
 
 SCALES = (Fraction(11, 10), *(Fraction(halves, 2) for halves in (3, 4, 5, 6, 7, 8, 12, 16, 32)))
 PLAIN = ("fsrcnn", "carn", "edsr")
@@ -27,8 +28,18 @@ def main() -> None:
                 if network not in models.names():
                     continue
                 upscaler = models.load(network)
-                found = [quality(upscaler, SHARED / "data" / "eval" / where, scale)["published"].psnr for where in SETS]
-                rows.writerow([scale, network, round(upscaler.cost(scale)), *(f"{psnr:.2f}" for psnr in found)])
+                found = [
+                    quality(upscaler, SHARED / "data" / "eval" / where, scale)["published"].psnr
+                    for where in SETS
+                ]
+                rows.writerow(
+                    [
+                        scale,
+                        network,
+                        round(upscaler.cost(scale)),
+                        *(f"{psnr:.2f}" for psnr in found),
+                    ]
+                )
                 file.flush()
 
 

@@ -1,4 +1,6 @@
-"""Images whose truth is known, and what every tier leaves on them: measured once, and kept in .work/routing."""
+"""Images whose truth is known, and what every tier leaves on them: measured once, and kept in
+.work/routing.
+"""
 
 import hashlib
 import os
@@ -12,14 +14,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-import models
-from jobs.scouting import runner
-from models.train.degrade import shrink
-from models.train.observe import Enlarge
-from models.train.photos import centre_crop, image_files, read_image
-from models.upscaler import Placement
-from pipeline.images import open_image
-from pipeline.prepare import load_tiers
+from tierscale import models
+from tierscale.jobs.scouting import runner
+from tierscale.models.train.degrade import shrink
+from tierscale.models.train.observe import Enlarge
+from tierscale.models.train.photos import centre_crop, image_files, read_image
+from tierscale.models.upscaler import Placement
+from tierscale.pipeline.images import open_image
+from tierscale.pipeline.prepare import load_tiers
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
 KEPT = Path(".work/routing")
@@ -30,8 +32,10 @@ CROP, SQUARE = 2048, 8
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One image. lr: (3, h, w) float32, 0..1. errors: mean squared error of each tier in squares of SQUARE input pixels, (T, h', w');
-    areas: input pixels of the squares, (h', w'). seconds: that each tier took, (T,)."""
+    """One image. lr: (3, h, w) float32, 0..1. errors: mean squared error of each tier in squares of
+    SQUARE input pixels, (T, h', w'); areas: input pixels of the squares, (h', w'). seconds: that
+    each tier took, (T,).
+    """
 
     name: str
     lr: np.ndarray
@@ -40,9 +44,13 @@ class Scene:
     seconds: np.ndarray
 
     def tiles(self, tile: int) -> tuple[np.ndarray, np.ndarray]:
-        """True errors (tiles, T) and areas (tiles,) of tiles of `tile` input pixels, a multiple of SQUARE, in reading order."""
+        """True errors (tiles, T) and areas (tiles,) of tiles of `tile` input pixels, a multiple of
+        SQUARE, in reading order.
+        """
         areas = sums(self.areas, tile // SQUARE)
-        return (sums(self.errors * self.areas, tile // SQUARE) / areas).reshape(len(self.errors), -1).T, areas.ravel()
+        return (sums(self.errors * self.areas, tile // SQUARE) / areas).reshape(
+            len(self.errors), -1
+        ).T, areas.ravel()
 
 
 def sums(values: np.ndarray, side: int) -> np.ndarray:
@@ -62,7 +70,10 @@ def crops(file: str) -> Iterator[tuple[str, torch.Tensor]]:
     with open_image(str(SHARED / "data" / "large" / file)) as image:
         for part in range(3):
             y, x = ((length - CROP) * part // 2 for length in image.shape[1:])
-            yield f"{y},{x}", torch.from_numpy(np.ascontiguousarray(image.read(y, y + CROP, x, x + CROP))) / 255
+            yield (
+                f"{y},{x}",
+                torch.from_numpy(np.ascontiguousarray(image.read(y, y + CROP, x, x + CROP))) / 255,
+            )
 
 
 SETS: dict[str, Callable[[], Iterator[tuple[str, torch.Tensor]]]] = {
@@ -75,18 +86,24 @@ SETS: dict[str, Callable[[], Iterator[tuple[str, torch.Tensor]]]] = {
 
 
 def observe(lr: torch.Tensor, hr: torch.Tensor, tier: Enlarge) -> tuple[np.ndarray, float]:
-    """What a tier leaves of a shrunk image: mean squared errors in squares (h', w'), and its seconds of processor."""
+    """What a tier leaves of a shrunk image: mean squared errors in squares (h', w'), and its
+    seconds of processor.
+    """
     place = Placement.whole((lr.shape[1], lr.shape[2]), Fraction(SCALE))
     with torch.inference_mode():
         began = time.process_time()
         made = tier(lr[None], place).pixels[0].clamp(0, 1)
         seconds = time.process_time() - began
-        errors = F.avg_pool2d((made - hr).square().mean(dim=0, keepdim=True), SCALE)[0].double().numpy()
+        errors = (
+            F.avg_pool2d((made - hr).square().mean(dim=0, keepdim=True), SCALE)[0].double().numpy()
+        )
     return sums(errors, SQUARE) / sums(np.ones_like(errors), SQUARE), seconds
 
 
 def scenes(kind: str, tiers: Sequence[str], count: int | None = None) -> list[Scene]:
-    """The images of a set, or its first `count`, measured with tiers as written for upscale; what each leaves is kept for the next time."""
+    """The images of a set, or its first `count`, measured with tiers as written for upscale; what
+    each leaves is kept for the next time.
+    """
     keys = [hashlib.sha256(models.scout_key(tier).encode()).hexdigest()[:12] for tier in tiers]
     found, runners = [], [runner(tier) for tier in load_tiers(tiers, Fraction(SCALE))]
     for index, (name, hr) in enumerate(SETS[kind]()):

@@ -30,11 +30,17 @@ LATE, LEASE = 4, 12
 # Seconds in which processes that are told to go, or that lost their node, are gone.
 GONE_SECONDS = 120
 # Dead nodes are noticed within seconds; by default it takes half a minute.
-QUICK = {"health_check_initial_delay_ms": 1000, "health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+QUICK = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_failure_threshold": 3,
+}
 
 
 class Ended(NamedTuple):
-    """How a command ended: exit code (minus the signal's number where it was killed), and what it printed."""
+    """How a command ended: exit code (minus the signal's number where it was killed), and what it
+    printed.
+    """
 
     code: int
     out: str
@@ -42,34 +48,36 @@ class Ended(NamedTuple):
 
 
 def serve(pipe: Connection, address: str | None, shift: Any) -> None:
-    """Carry out tierscale commands as they come. address: of a cluster, whose pool is kept from command to command; None: none.
+    """Carry out tierscale commands as they come. address: of a cluster, whose pool is kept from
+    command to command; None: none.
 
     shift: shared number of seconds by which the clock of leases is wrong at this moment.
     """
-    import cluster.session
-    import jobs.cli
-    import pipeline.lease
-    import pipeline.run
+    from tierscale.cluster import session
+    from tierscale.jobs import cli
+    from tierscale.pipeline import lease, run
 
-    pipeline.lease.LEASE_SECONDS = LEASE
-    pipeline.run.Lease = partial(pipeline.lease.Lease, clock=lambda: time.time() + shift.value)  # type: ignore[assignment, misc]
+    lease.LEASE_SECONDS = LEASE
+    run.Lease = partial(lease.Lease, clock=lambda: time.time() + shift.value)  # type: ignore[assignment, misc]
     with contextlib.ExitStack() as stack:
         if address is not None:
-            pool = stack.enter_context(cluster.session.session(address, "auto", "cpu"))
-            cluster.session.session = lambda *given: contextlib.nullcontext(pool)  # type: ignore[assignment, misc]
+            pool = stack.enter_context(session.session(address, "auto", "cpu"))
+            session.session = lambda *given: contextlib.nullcontext(pool)  # type: ignore[assignment, misc]
         pipe.send("ready")
         while (arguments := pipe.recv()) is not None:
             out, err, code = io.StringIO(), io.StringIO(), 0
             with redirect_stdout(out), redirect_stderr(err):
                 try:
-                    jobs.cli.main(arguments)
+                    cli.main(arguments)
                 except SystemExit as ended:
                     code = int(ended.code or 0)
             pipe.send(Ended(code, out.getvalue(), err.getvalue()))
 
 
 class Driver:
-    """A process that carries out commands. It is forked from one that has imported everything, so that starting it costs little."""
+    """A process that carries out commands. It is forked from one that has imported everything, so
+    that starting it costs little.
+    """
 
     def __init__(self, context: ForkServerContext, address: str | None = None) -> None:
         self.pipe, theirs = context.Pipe()
@@ -139,24 +147,38 @@ class Stage:
     def _begin(self) -> None:
         from ray.cluster_utils import Cluster
 
-        head = {"num_cpus": 0, "object_store_memory": STORE_BYTES, "include_dashboard": False, "_system_config": QUICK}
+        head = {
+            "num_cpus": 0,
+            "object_store_memory": STORE_BYTES,
+            "include_dashboard": False,
+            "_system_config": QUICK,
+        }
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.nodes = [self._node(kinds) for kinds in NODES]
 
     def _node(self, kinds: dict[str, int], room: int | None = None) -> Any:
         memory = psutil.virtual_memory()
-        share = 0.99 if room is None else min(0.99, (memory.total - memory.available + room) / memory.total)
+        share = (
+            0.99
+            if room is None
+            else min(0.99, (memory.total - memory.available + room) / memory.total)
+        )
         limits = {"RAY_memory_usage_threshold": f"{share:.3f}"}
-        return self.cluster.add_node(num_cpus=1, resources=kinds, object_store_memory=STORE_BYTES, env_vars=limits)
+        return self.cluster.add_node(
+            num_cpus=1, resources=kinds, object_store_memory=STORE_BYTES, env_vars=limits
+        )
 
     def replace_node(self, index: int, room: int | None = None) -> None:
-        """SIGKILL the raylet of a node, and put a new node in its place. room: bytes that may be taken on it before its memory monitor
-        ends a worker."""
+        """SIGKILL the raylet of a node, and put a new node in its place. room: bytes that may be
+        taken on it before its memory monitor ends a worker.
+        """
         self.driver()
         node = self.nodes[index]
         self.workers()
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        with contextlib.suppress(Exception):  # what is left of the node goes too; some of it has gone with the raylet
+        with contextlib.suppress(
+            Exception
+        ):  # what is left of the node goes too; some of it has gone with the raylet
             self.cluster.remove_node(node, allow_graceful=False)
         self.nodes[index] = self._node(NODES[index], room)
 
@@ -166,7 +188,10 @@ class Stage:
         if self.resident is not None:
             self.resident.process.kill()
         # Agents too, which would need a minute to see that their raylet is gone.
-        for pid in (*self._of_nodes(), *(victim.pid for victim in self.seen if victim.is_running())):
+        for pid in (
+            *self._of_nodes(),
+            *(victim.pid for victim in self.seen if victim.is_running()),
+        ):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.shutdown()
@@ -179,14 +204,21 @@ class Stage:
                 words = process.cmdline()
                 if words and words[0].startswith("ray::Worker"):
                     found.append((not words[0].startswith("ray::Worker."), process.pid, process))
-                if any(word.startswith("ray::") or "/ray/" in word for word in words[:4]):  # raylet, GCS and agents too
+                if any(
+                    word.startswith("ray::") or "/ray/" in word for word in words[:4]
+                ):  # raylet, GCS and agents too
                     self.seen.add(process)
         return [process for _, _, process in sorted(found, key=lambda entry: entry[:2])]
 
     def _of_nodes(self) -> list[int]:
         """Process ids that the nodes themselves have started: raylets, GCS, dashboard."""
         nodes = [] if self.cluster is None else self.cluster.list_all_nodes()
-        return [info.process.pid for node in nodes for infos in node.all_processes.values() for info in infos]
+        return [
+            info.process.pid
+            for node in nodes
+            for infos in node.all_processes.values()
+            for info in infos
+        ]
 
     def _belonging(self) -> set[psutil.Process]:
         """Processes of the nodes that are up and of the driver, and all that these have started."""
@@ -200,13 +232,25 @@ class Stage:
         return found
 
     def orphans(self) -> list[int]:
-        """Processes of Ray that outlived their node or their driver, and actors beyond those of the driver, after some time to go."""
-        expected = sum(sum(kinds.values()) for kinds in NODES) if self.resident is not None and self.resident.process.is_alive() else 0
+        """Processes of Ray that outlived their node or their driver, and actors beyond those of the
+        driver, after some time to go.
+        """
+        expected = (
+            sum(sum(kinds.values()) for kinds in NODES)
+            if self.resident is not None and self.resident.process.is_alive()
+            else 0
+        )
 
         def left() -> list[int]:
             current = self.workers()
-            alive = {process for process in self.seen if process.is_running() and process.status() != psutil.STATUS_ZOMBIE}
-            return [process.pid for process in alive - self._belonging()] + [process.pid for process in current[expected:]]
+            alive = {
+                process
+                for process in self.seen
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+            }
+            return [process.pid for process in alive - self._belonging()] + [
+                process.pid for process in current[expected:]
+            ]
 
         waited(lambda: not left(), GONE_SECONDS)
         found = left()
@@ -238,7 +282,9 @@ def waited(ready: Callable[[], bool], seconds: float, pause: float = 0.02) -> bo
 
 
 def ballast(enough: Callable[[], bool]) -> None:
-    """Take memory piece by piece until it is enough, or the machine has none to spare; then give it back."""
+    """Take memory piece by piece until it is enough, or the machine has none to spare; then give it
+    back.
+    """
     held = []
     while not enough() and psutil.virtual_memory().available > SPARE_BYTES:
         held.append(bytearray(os.urandom(1 << 20) * 64))
@@ -249,7 +295,9 @@ def mountable() -> bool:
     """Whether file systems may be mounted here."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True, capture_output=True)
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "tmpfs", folder], check=True, capture_output=True
+            )
         except (OSError, subprocess.CalledProcessError):
             return False
         subprocess.run(["umount", "-l", folder], check=True, capture_output=True)
@@ -257,8 +305,9 @@ def mountable() -> bool:
 
 
 class Disk:
-    """A file system of its own, for as long as the context lasts: in memory, or where none may be mounted a folder that Python's calls take
-    for one (benchmarks/faulty). size: bytes."""
+    """A file system of its own, for as long as the context lasts: in memory, or where none may be
+    mounted a folder that Python's calls take for one (benchmarks/faulty). size: bytes.
+    """
 
     def __init__(self, path: Path, size: int, mounts: bool) -> None:
         self.path, self.size, self.mounts = path, size, mounts
@@ -266,7 +315,11 @@ class Disk:
     def __enter__(self) -> "Disk":
         self.path.mkdir()
         if self.mounts:
-            subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.size}", "tmpfs", self.path], check=True, capture_output=True)
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={self.size}", "tmpfs", self.path],
+                check=True,
+                capture_output=True,
+            )
         else:
             self._tell(str(self.size))
         return self
@@ -290,7 +343,12 @@ class Disk:
             return
 
         def done() -> bool:
-            return subprocess.run(["mount", "-o", f"remount,{options}", self.path], capture_output=True).returncode == 0
+            return (
+                subprocess.run(
+                    ["mount", "-o", f"remount,{options}", self.path], capture_output=True
+                ).returncode
+                == 0
+            )
 
         assert waited(done, 30), f"cannot remount {self.path} with {options}"
 
@@ -307,15 +365,27 @@ class Disk:
 
 @contextmanager
 def stage(mounts: bool) -> Iterator[Stage]:
-    """A stage; at its end, nothing of it is left. mounts: whether disks are mounted, or their faults injected."""
+    """A stage; at its end, nothing of it is left. mounts: whether disks are mounted, or their
+    faults injected.
+    """
     import multiprocessing
 
-    # Ray starts its workers with niceness 15: on a machine that has other work, none of it would end.
+    # Ray starts its workers with niceness 15: on a machine that has other work, none of it would
+    # end.
     os.environ.update({"TIERSCALE_LATE_SECONDS": str(LATE), "RAY_worker_niceness": "0"})
     if not mounts:
-        os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).with_name("faulty")), *filter(None, [os.environ.get("PYTHONPATH")])])
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            [str(Path(__file__).with_name("faulty")), *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["jobs.cli", "jobs.check", "pipeline.run", "cluster.pools"])
+    context.set_forkserver_preload(
+        [
+            "tierscale.jobs.cli",
+            "tierscale.jobs.check",
+            "tierscale.pipeline.run",
+            "tierscale.cluster.pools",
+        ]
+    )
     made = Stage(context, mounts)
     try:
         yield made

@@ -16,7 +16,18 @@ from PIL import Image
 
 from benchmarks.stage import Disk, Driver, Ended, Stage, waited
 
-OPTIONS = ("--tiers", "bicubic,fsrcnn-x4", "--policy", "budget", "--budget", "0.5", "--tile", "16", "--device", "cpu")
+OPTIONS = (
+    "--tiers",
+    "bicubic,fsrcnn-x4",
+    "--policy",
+    "budget",
+    "--budget",
+    "0.5",
+    "--tile",
+    "16",
+    "--device",
+    "cpu",
+)
 SIDE = 288
 # Shards of the full resolution, and how many of them are waited for at most before a blow falls.
 SHARDS, LATEST = 9, 5
@@ -56,7 +67,9 @@ class Trial:
         return len(list(self.folder.glob("receipts/0/*.json")))
 
     def renewed(self) -> float:
-        """When the lease was renewed by its owner's clock, seconds since the epoch; now, where there is none."""
+        """When the lease was renewed by its owner's clock, seconds since the epoch; now, where
+        there is none.
+        """
         try:
             return float(json.loads((self.folder / "lease.json").read_text())["renewed"])
         except (FileNotFoundError, ValueError):  # it has ended, or is writing it
@@ -82,7 +95,9 @@ class Trial:
         assert words in ended.err, f"{words!r} is not in {ended.err[-600:]!r}"
         if code > 0:
             said = [line for line in ended.err.splitlines() if line.startswith("tierscale: ")]
-            assert len(said) == 1 and self.output.name in said[0], f"no single sentence that names the output: {ended.err[-600:]!r}"
+            assert len(said) == 1 and self.output.name in said[0], (
+                f"no single sentence that names the output: {ended.err[-600:]!r}"
+            )
 
     def end(self, code: int = 0, words: str = "") -> None:
         """Wait for the run, and see that it ended so."""
@@ -109,12 +124,21 @@ class Trial:
         assert found.code == 0, f"verify finds damage: {found.err[-300:]}"
         for level, wanted in enumerate(levels):
             pixels = zarr.open_array(f"{self.output}/{level}", mode="r")[:]
-            assert np.array_equal(pixels, wanted), f"level {level} differs in {int((pixels != wanted).sum())} values"
-            shards = {f"{path.parent.name}.{path.name}" for path in self.output.glob(f"{level}/c/0/*/*")}
+            assert np.array_equal(pixels, wanted), (
+                f"level {level} differs in {int((pixels != wanted).sum())} values"
+            )
+            shards = {
+                f"{path.parent.name}.{path.name}" for path in self.output.glob(f"{level}/c/0/*/*")
+            }
             receipts = {path.stem for path in self.folder.glob(f"receipts/{level}/*.json")}
-            assert shards == receipts, f"level {level}: without receipt {shards - receipts}, without shard {receipts - shards}"
+            assert shards == receipts, (
+                f"level {level}: without receipt {shards - receipts}, without shard"
+                f" {receipts - shards}"
+            )
         files = (*self.folder.rglob("*"), *self.output.rglob("*"))
-        left = [path.name for path in files if path.name.startswith("lease.") or path.suffix == ".tmp"]
+        left = [
+            path.name for path in files if path.name.startswith("lease.") or path.suffix == ".tmp"
+        ]
         assert not left, f"left behind: {left}"
         assert not (orphans := self.stage.orphans()), f"processes left: {orphans}"
 
@@ -123,8 +147,12 @@ def undisturbed(on: Stage, folder: Path) -> list[np.ndarray]:
     """The sources, and all levels of a run that nobody disturbs, without Ray."""
     stars = skimage.data.hubble_deep_field()[100 : 100 + SIDE, 200 : 200 + SIDE]
     Image.fromarray(stars).save(folder / "stars.png")
-    tifffile.imwrite(folder / "stars.tif", stars, tile=(64, 64), photometric="rgb", compression="zlib")
+    tifffile.imwrite(
+        folder / "stars.tif", stars, tile=(64, 64), photometric="rgb", compression="zlib"
+    )
     with contextlib.closing(Driver(on.context)) as driver:
-        driver.begin("upscale", folder / "stars.png", folder / "whole.zarr", *OPTIONS, "--ray", "none")
+        driver.begin(
+            "upscale", folder / "stars.png", folder / "whole.zarr", *OPTIONS, "--ray", "none"
+        )
         assert (ended := driver.end()).code == 0, ended.err
     return [zarr.open_array(f"{folder}/whole.zarr/{level}", mode="r")[:] for level in (0, 1)]

@@ -16,26 +16,35 @@ from ray.exceptions import (
     RayTaskError,
 )
 
-from pipeline.errors import Refused
-from pipeline.worker import Worker
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.worker import Worker
 
 log = logging.getLogger(__name__)
 
-# Calls on their way to one actor: one at work, one waiting, so that it never idles and never hoards.
+# Calls on their way to one actor: one at work, one waiting, so that it never idles and never
+# hoards.
 CALLS_PER_ACTOR = 2
 # Actors in a row that may die before they are up, for each one that is wanted.
 FALSE_STARTS = 4
 # What Ray raises for work that is lost through no fault of its own.
-LOST = (RayActorError, ActorDiedError, ActorUnavailableError, ObjectLostError, OwnerDiedError, OutOfMemoryError)
+LOST = (
+    RayActorError,
+    ActorDiedError,
+    ActorUnavailableError,
+    ObjectLostError,
+    OwnerDiedError,
+    OutOfMemoryError,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSpec:
     """How many actors a pool has and what each takes.
 
-    num_cpus, num_gpus: Ray's logical resources of one actor. device: where its networks run. threads: torch threads of one actor.
-    mark: resource of ours that an actor takes one of, such as "full", so that it comes up on nodes that have it; "" for none.
-    grows: whether more actors come up where the cluster gets more of the mark.
+    num_cpus, num_gpus: Ray's logical resources of one actor. device: where its networks run.
+    threads: torch threads of one actor. mark: resource of ours that an actor takes one of, such as
+    "full", so that it comes up on nodes that have it; "" for none. grows: whether more actors come
+    up where the cluster gets more of the mark.
     """
 
     size: int
@@ -48,9 +57,11 @@ class PoolSpec:
 
 
 class Crew:
-    """Actors of one kind. Those that are up are given calls; those that are coming may wait long for a node that has room.
+    """Actors of one kind. Those that are up are given calls; those that are coming may wait long
+    for a node that has room.
 
-    up: calls that each has in hand. coming: by what tells that they are up. suspects: those that let a call wait too long.
+    up: calls that each has in hand. coming: by what tells that they are up. suspects: those that
+    let a call wait too long.
     """
 
     def __init__(self, kind: str, spec: PoolSpec) -> None:
@@ -70,16 +81,26 @@ class Crew:
         return not self.up.keys() <= self.suspects
 
     def hire(self, count: int) -> None:
-        """Bring up more actors. Ray neither restarts them nor repeats their calls: the pool does both, and sees what it did."""
+        """Bring up more actors. Ray neither restarts them nor repeats their calls: the pool does
+        both, and sees what it did.
+        """
         spec = self.spec
         marks: dict[str, float] = {spec.mark: 1} if spec.mark else {}
-        remote = ray.remote(num_cpus=spec.num_cpus, num_gpus=spec.num_gpus, resources=marks, max_restarts=0, max_task_retries=0)(Worker)
+        remote = ray.remote(
+            num_cpus=spec.num_cpus,
+            num_gpus=spec.num_gpus,
+            resources=marks,
+            max_restarts=0,
+            max_task_retries=0,
+        )(Worker)
         for _ in range(count):
             actor: Any = remote.remote(spec.device, spec.threads)
             self.coming[actor.ready.remote()] = actor
 
     def arrived(self, reference: Any) -> None:
-        """Welcome an actor whose call of ready() has ended, or bring up another. Refused: it cannot use its device."""
+        """Welcome an actor whose call of ready() has ended, or bring up another. Refused: it cannot
+        use its device.
+        """
         actor = self.coming.pop(reference)
         try:
             ray.get(reference)
@@ -88,15 +109,23 @@ class Crew:
         except LOST as error:
             self._false_starts += 1
             if self._false_starts > FALSE_STARTS * max(1, self.spec.size):
-                raise RuntimeError(f"{self.kind} workers die as they start ({type(error).__name__}: {error})") from error
+                raise RuntimeError(
+                    f"{self.kind} workers die as they start ({type(error).__name__}: {error})"
+                ) from error
             self.hire(1)
         else:
             self._false_starts = 0
             self.up[actor] = 0
 
     def free(self) -> Any | None:
-        """The actor that is up, answers, and has the least in hand; None: all have enough, or none is up."""
-        answering = self.up.items() if not self.suspects else [entry for entry in self.up.items() if entry[0] not in self.suspects]
+        """The actor that is up, answers, and has the least in hand; None: all have enough, or none
+        is up.
+        """
+        answering = (
+            self.up.items()
+            if not self.suspects
+            else [entry for entry in self.up.items() if entry[0] not in self.suspects]
+        )
         actor, calls = min(answering, key=itemgetter(1), default=(None, CALLS_PER_ACTOR))
         return None if calls >= CALLS_PER_ACTOR else actor
 
@@ -109,7 +138,11 @@ class Crew:
         """Replace an actor that died; False if it is gone already, or only restarting."""
         if isinstance(error, ActorUnavailableError) or actor not in self.up:
             return False
-        log.warning("a %s worker died (%s); it is replaced and its work done again", self.kind, type(error).__name__)
+        log.warning(
+            "a %s worker died (%s); it is replaced and its work done again",
+            self.kind,
+            type(error).__name__,
+        )
         del self.up[actor]
         self.suspects.discard(actor)
         ray.kill(actor)
@@ -117,7 +150,9 @@ class Crew:
         return True
 
     def grow(self, marks: dict[str, float]) -> None:
-        """Bring up more actors if the cluster has more of the mark now. marks: all resources of the cluster."""
+        """Bring up more actors if the cluster has more of the mark now. marks: all resources of the
+        cluster.
+        """
         if self.spec.grows:
             self.hire(max(0, int(marks.get(self.spec.mark, 0)) - len(self)))
 

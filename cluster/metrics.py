@@ -1,4 +1,6 @@
-"""What a pool tells Prometheus, through the endpoint that every Ray node has. No tag names a tile, a shard or an image."""
+"""What a pool tells Prometheus, through the endpoint that every Ray node has. No tag names a tile,
+a shard or an image.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,24 +8,45 @@ from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from pipeline.receipts import Receipt
+from tierscale.pipeline.receipts import Receipt
 
 # Bounds of the histogram's buckets, in seconds.
 BOUNDS = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
 
 
 class Meter:
-    """Counters over the life of one pool. device: what its workers compute on. clock: monotonic, seconds."""
+    """Counters over the life of one pool. device: what its workers compute on. clock: monotonic,
+    seconds.
+    """
 
     def __init__(self, device: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.device, self.clock = device, clock
         self.tiles = Counter("tierscale_tiles", "Tiles enlarged, by tier.", tag_keys=("tier",))
         self.bytes = Counter("tierscale_bytes", "Bytes of pixels written, before compression.")
-        self.shards = Counter("tierscale_shards", "Shards written, by level: 0 is the image, others are its pyramid.", tag_keys=("level",))
-        self.seconds = Histogram("tierscale_shard_seconds", "Seconds of one shard, by stage.", BOUNDS, tag_keys=("stage",))
-        self.queue = Gauge("tierscale_queue_depth", "Calls that wait for a worker, by kind of worker.", tag_keys=("kind",))
-        self.workers = Gauge("tierscale_workers", "Workers that are up, by kind.", tag_keys=("kind",))
-        self.busy = Gauge("tierscale_busy_share", "Share of the workers' time in which networks ran, 0..1.", tag_keys=("device",))
+        self.shards = Counter(
+            "tierscale_shards",
+            "Shards written, by level: 0 is the image, others are its pyramid.",
+            tag_keys=("level",),
+        )
+        self.seconds = Histogram(
+            "tierscale_shard_seconds",
+            "Seconds of one shard, by stage.",
+            BOUNDS,
+            tag_keys=("stage",),
+        )
+        self.queue = Gauge(
+            "tierscale_queue_depth",
+            "Calls that wait for a worker, by kind of worker.",
+            tag_keys=("kind",),
+        )
+        self.workers = Gauge(
+            "tierscale_workers", "Workers that are up, by kind.", tag_keys=("kind",)
+        )
+        self.busy = Gauge(
+            "tierscale_busy_share",
+            "Share of the workers' time in which networks ran, 0..1.",
+            tag_keys=("device",),
+        )
         self._enlarging, self._looked = 0.0, clock()
 
     def landed(self, result: Any) -> None:

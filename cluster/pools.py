@@ -1,7 +1,8 @@
 """Pools of Ray actors behind the pipeline's Pool protocol.
 
-One actor class, two kinds of crew: "light" for reading, scoring, cheap tiers, stitching and writing, "full" for the dearest tier. In the
-layout "together" one crew does both. A scheduler thread hands out calls and collects results; every call is safe to repeat.
+One actor class, two kinds of crew: "light" for reading, scoring, cheap tiers, stitching and
+writing, "full" for the dearest tier. In the layout "together" one crew does both. A scheduler
+thread hands out calls and collects results; every call is safe to repeat.
 """
 
 import logging
@@ -15,11 +16,11 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
 
-from cluster.calls import Call, InHand, Patience
-from cluster.crew import LOST, Crew, PoolSpec
-from cluster.metrics import Meter
-from pipeline.errors import Damaged, Refused
-from pipeline.source import one_line
+from tierscale.cluster.calls import Call, InHand, Patience
+from tierscale.cluster.crew import LOST, Crew, PoolSpec
+from tierscale.cluster.metrics import Meter
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.source import one_line
 
 __all__ = ["PoolSpec", "RayPool"]
 
@@ -40,7 +41,8 @@ TRIES = 4
 
 
 class RayPool:
-    """Worker actors of one or two kinds. layout "together": one pool; "split": the dearest tier has its own.
+    """Worker actors of one or two kinds. layout "together": one pool; "split": the dearest tier has
+    its own.
 
     Actors that ask for a mark come and go with the nodes that have it.
     """
@@ -49,7 +51,11 @@ class RayPool:
         self.split = full is not None
         self.device = light.device
         # The larger shares of a GPU are asked for first: smaller ones then fit beside them.
-        self._crews = {kind: Crew(kind, spec) for kind, spec in (("full", full), ("light", light)) if spec is not None}
+        self._crews = {
+            kind: Crew(kind, spec)
+            for kind, spec in (("full", full), ("light", light))
+            if spec is not None
+        }
         self.width = sum(map(len, self._crews.values()))
         self._waiting: dict[str, deque[Call]] = {kind: deque() for kind in self._crews}
         self._flying: dict[Any, InHand] = {}
@@ -68,15 +74,19 @@ class RayPool:
         call = Call(method, args, kind if kind in self._crews else "light", keep)
         with self._gate:
             if self._closing:
-                raise RuntimeError(f"the Ray workers cannot be used any more ({one_line(self._reason)}); give the same command again")
+                raise RuntimeError(
+                    f"the Ray workers cannot be used any more ({one_line(self._reason)}); give the"
+                    " same command again"
+                )
             self._inbox.put(call)
         return call.future
 
     def _wait_ready(self) -> None:
-        """Wait for the actors to come up. Refused: not all of them find a place, or can use their device.
+        """Wait for the actors to come up. Refused: not all of them find a place, or can use their
+        device.
 
-        Where nodes come and go, one that went a moment ago may have been counted: there one actor of each kind is enough after a while,
-        and the others join as they come.
+        Where nodes come and go, one that went a moment ago may have been counted: there one actor
+        of each kind is enough after a while, and the others join as they come.
         """
         began = time.monotonic()
         try:
@@ -85,13 +95,22 @@ class RayPool:
                 left = (JOIN_SECONDS if enough else START_SECONDS) - (time.monotonic() - began)
                 ended, _ = ray.wait(list(coming), num_returns=1, timeout=max(0, left))
                 if not ended and enough:
-                    log.warning("%d of %d workers are up; the others join as they come", self.width - len(coming), self.width)
+                    log.warning(
+                        "%d of %d workers are up; the others join as they come",
+                        self.width - len(coming),
+                        self.width,
+                    )
                     return
                 if not ended:
-                    free = {name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")}
+                    free = {
+                        name: amount
+                        for name, amount in ray.available_resources().items()
+                        if name in ("CPU", "GPU")
+                    }
                     raise Refused(
-                        f"{len(coming)} of {self.width} workers did not come up in {START_SECONDS} s (free on the cluster: {free}); "
-                        "ask for fewer with --workers, or, where there is room, try again when the machine is less busy"
+                        f"{len(coming)} of {self.width} workers did not come up in {START_SECONDS}"
+                        f" s (free on the cluster: {free}); ask for fewer with --workers, or, where"
+                        " there is room, try again when the machine is less busy"
                     )
                 coming[ended[0]].arrived(ended[0])
         except BaseException:
@@ -118,22 +137,31 @@ class RayPool:
             crew.kill()
 
     def _schedule(self) -> None:
-        """Hand out calls and collect results until closed; should Ray itself fail, everyone who waits is told."""
+        """Hand out calls and collect results until closed; should Ray itself fail, everyone who
+        waits is told.
+        """
         try:
             while not self._closing:
                 self._turn()
         except Exception as error:
-            log.error("the Ray cluster cannot be used any more (%s: %s)", type(error).__name__, one_line(error))
+            log.error(
+                "the Ray cluster cannot be used any more (%s: %s)",
+                type(error).__name__,
+                one_line(error),
+            )
             self._reason = error
         with self._gate:
             self._closing = True
         self._take(block=False)
-        for call in [flight.call for flight in self._flying.values()] + [call for calls in self._waiting.values() for call in calls]:
+        for call in [flight.call for flight in self._flying.values()] + [
+            call for calls in self._waiting.values() for call in calls
+        ]:
             call.settle(error=self._reason)
 
     def _turn(self) -> None:
         """Hand out what waits, and collect one result."""
-        # Calls that a dead actor left wait to be handed out again: only with nothing to do at all is it right to sleep.
+        # Calls that a dead actor left wait to be handed out again: only with nothing to do at all
+        # is it right to sleep.
         self._take(block=not self._flying and not any(self._waiting.values()))
         self._hand_out()
         coming = self._coming()
@@ -142,23 +170,34 @@ class RayPool:
             # A short wait: new calls are seen soon, and what is done ends it at once.
             done, rest = ray.wait(under_way, num_returns=1, timeout=0.02, fetch_local=False)
             # With hundreds of calls under way, all that are done by now are taken at once.
-            more = ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)[0] if done and rest else []
+            more = (
+                ray.wait(rest, num_returns=len(rest), timeout=0, fetch_local=False)[0]
+                if done and rest
+                else []
+            )
             for reference in (*done, *more):
                 if reference in coming:
                     coming[reference].arrived(reference)
-                elif reference in self._flying:  # else its actor was found dead a moment ago, and its call waits again
+                elif (
+                    reference in self._flying
+                ):  # else its actor was found dead a moment ago, and its call waits again
                     self._collect(reference)
         # Last: a call that ended while this process stood still is not late.
         self._look_around()
 
     def _look_around(self) -> None:
-        """Bring up more actors where the cluster has grown. RuntimeError: work waits, and no actor of its kind has been up for long."""
+        """Bring up more actors where the cluster has grown. RuntimeError: work waits, and no actor
+        of its kind has been up for long.
+        """
         now = time.monotonic()
         for kind, crew in self._crews.items():
             if crew.answers or not self._waiting[kind]:
                 self._seen_up[kind] = now
             elif now - self._seen_up[kind] > ABSENT_SECONDS:
-                raise RuntimeError(f"no {kind} worker has been up for {ABSENT_SECONDS} s; bring back a node for them, and run again")
+                raise RuntimeError(
+                    f"no {kind} worker has been up for {ABSENT_SECONDS} s; bring back a node for"
+                    " them, and run again"
+                )
         if now - self._watched > WATCH_SECONDS:
             self._watched = now
             for flight in list(self._flying.values()):
@@ -176,21 +215,30 @@ class RayPool:
             self.width = sum(map(len, self._crews.values()))
 
     def _late(self, flight: InHand, now: float) -> None:
-        """Begin what a late actor has in hand elsewhere too; the first copy to end wins, and all write the same bytes.
+        """Begin what a late actor has in hand elsewhere too; the first copy to end wins, and all
+        write the same bytes.
 
-        The actor is given nothing more until it answers: it may be busy as well as stuck, and nobody can tell. It is ended where no
-        other one of its kind could take over, where it decodes a whole file for too long, and where every copy of its call is late: that
-        counts like any death, and a call that was begun TRIES times is given up.
+        The actor is given nothing more until it answers: it may be busy as well as stuck, and
+        nobody can tell. It is ended where no other one of its kind could take over, where it
+        decodes a whole file for too long, and where every copy of its call is late: that counts
+        like any death, and a call that was begun TRIES times is given up.
         """
         call, crew = flight.call, self._crews[flight.kind]
         seconds = now - (flight.began or now)
         copies = [other for other in self._flying.values() if other.call is call]
         silent = TimeoutError(f"no sign of it for {seconds:.0f} s")
         if call.method == "ingest":
-            text = f"{call.args[0]}: decoding it took more than {seconds:.0f} s and was given up; convert it to a tiled TIFF or to zarr"
+            text = (
+                f"{call.args[0]}: decoding it took more than {seconds:.0f} s and was given up;"
+                " convert it to a tiled TIFF or to zarr"
+            )
             call.settle(error=Damaged(text))
             self._lost(flight.kind, flight.actor, silent)
-        elif call.future.done() or call in self._waiting[call.kind] or not all(self._patience.late(copy, now) for copy in copies):
+        elif (
+            call.future.done()
+            or call in self._waiting[call.kind]
+            or not all(self._patience.late(copy, now) for copy in copies)
+        ):
             return  # another copy has ended, or has time yet
         elif len(copies) > 1 or call.tries >= TRIES:
             log.warning("%s hangs wherever it is begun; the workers that hold it are ended", call)
@@ -199,12 +247,21 @@ class RayPool:
             for copy in copies:
                 self._lost(copy.kind, copy.actor, silent)
         else:
-            log.warning("a %s worker has been at %s for %.0f s; it is begun elsewhere too", flight.kind, call, seconds)
+            log.warning(
+                "a %s worker has been at %s for %.0f s; it is begun elsewhere too",
+                flight.kind,
+                call,
+                seconds,
+            )
             crew.suspects.add(flight.actor)
             held = [other.call for other in self._flying.values() if other.actor == flight.actor]
             under_way = Counter(other.call for other in self._flying.values())
             for other in held:
-                if under_way[other] == 1 and other not in self._waiting[other.kind] and not other.future.done():
+                if (
+                    under_way[other] == 1
+                    and other not in self._waiting[other.kind]
+                    and not other.future.done()
+                ):
                     self._waiting[other.kind].append(other)
             if not crew.answers:
                 self._lost(flight.kind, flight.actor, silent)
@@ -231,14 +288,21 @@ class RayPool:
                 call.tries += 1
                 try:
                     method = getattr(actor, call.method)
-                    # A kept call returns (something small, the large result): the first tells how it ended, the second stays where it is.
-                    reference, kept = method.options(num_returns=2).remote(*call.args) if call.keep else (method.remote(*call.args), None)
+                    # A kept call returns (something small, the large result): the first tells how
+                    # it ended, the second stays where it is.
+                    reference, kept = (
+                        method.options(num_returns=2).remote(*call.args)
+                        if call.keep
+                        else (method.remote(*call.args), None)
+                    )
                 except LOST as error:
                     calls.appendleft(call)
                     self._lost(kind, actor, error)
                     continue
                 crew.given(actor, 1)
-                self._flying[reference] = InHand(call, kind, actor, kept, time.monotonic() if crew.up[actor] == 1 else None)
+                self._flying[reference] = InHand(
+                    call, kind, actor, kept, time.monotonic() if crew.up[actor] == 1 else None
+                )
 
     def _collect(self, reference: Any) -> None:
         """Hand on one result, or see to its failure."""
@@ -259,7 +323,9 @@ class RayPool:
             if isinstance(error, RayActorError | OutOfMemoryError):
                 self._lost(kind, actor, error)
             self._retry(call, error)
-        except Exception as error:  # whatever Ray raises, the one who waits for this call must hear of it
+        except (
+            Exception
+        ) as error:  # whatever Ray raises, the one who waits for this call must hear of it
             call.settle(error=error)
         else:
             self._patience.ended(call.method, now - (flight.began or now))
@@ -269,7 +335,11 @@ class RayPool:
 
     def _retry(self, call: Call, error: Exception) -> None:
         """Wait for another actor, unless a copy of the call is under way or has ended."""
-        if call.future.done() or any(flight.call is call for flight in self._flying.values()) or call in self._waiting[call.kind]:
+        if (
+            call.future.done()
+            or any(flight.call is call for flight in self._flying.values())
+            or call in self._waiting[call.kind]
+        ):
             return
         if call.tries >= TRIES or isinstance(error, ObjectLostError):
             # A lost argument cannot be made again here; the shard is begun anew by its flight.
@@ -280,7 +350,11 @@ class RayPool:
     def _lost(self, kind: str, actor: Any, error: Exception) -> None:
         """See to a dead actor's replacement and to the other calls that it had in hand."""
         if self._crews[kind].lost(actor, error):
-            orphans = [self._flying.pop(other) for other, flight in list(self._flying.items()) if flight.actor == actor]
+            orphans = [
+                self._flying.pop(other)
+                for other, flight in list(self._flying.items())
+                if flight.actor == actor
+            ]
             for flight in orphans:
                 # What waited behind another call was never begun here.
                 flight.call.tries -= flight.began is None

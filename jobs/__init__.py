@@ -1,1 +1,3 @@
-"""What a person or a scheduler runs: the command line, the dataset job, ingest, evaluation, training."""
+"""What a person or a scheduler runs: the command line, the dataset job, ingest, evaluation,
+training.
+"""

@@ -6,13 +6,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any
 
-from pipeline.found import reopen
-from pipeline.ingest import discard
-from pipeline.lease import Lease, living
-from pipeline.plan import Plan
-from pipeline.pool import Pool
-from pipeline.receipts import Folder, Receipt
-from pipeline.run import shard_keys
+from tierscale.pipeline.found import reopen
+from tierscale.pipeline.ingest import discard
+from tierscale.pipeline.lease import Lease, living
+from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.pool import Pool
+from tierscale.pipeline.receipts import Folder, Receipt
+from tierscale.pipeline.run import shard_keys
 
 
 def finished(folder: Folder, plan: Plan) -> bool:
@@ -27,19 +27,32 @@ def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     receipts = {receipt.key: receipt for receipt in folder.receipts(plan.digest)}
     keys = shard_keys(plan)
     absent = [key for key in keys if key not in receipts]
-    wrong = [(receipt, text) for receipt, text in _checked(output, pool, [receipts[key] for key in keys if key in receipts]) if text]
-    problems = [f"{output} level {level} shard {y}.{x} has no receipt; run the upscale command again" for level, y, x in absent]
+    wrong = [
+        (receipt, text)
+        for receipt, text in _checked(
+            output, pool, [receipts[key] for key in keys if key in receipts]
+        )
+        if text
+    ]
+    problems = [
+        f"{output} level {level} shard {y}.{x} has no receipt; run the upscale command again"
+        for level, y, x in absent
+    ]
     problems.extend(text for _, text in wrong)
     healed = 0
     if heal and wrong:
         with Lease(folder):
             redone = mend(output, pool, [receipt for receipt, _ in wrong])
-        healed = sum(1 for receipt in redone if receipt.pixels_sha256 == receipts[receipt.key].pixels_sha256)
+        healed = sum(
+            1 for receipt in redone if receipt.pixels_sha256 == receipts[receipt.key].pixels_sha256
+        )
     return {"output": output, "shards": len(keys), "problems": problems, "healed": healed}
 
 
 def mend(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:
-    """Do damaged shards again, full resolution first, then the levels above them; their new receipts."""
+    """Do damaged shards again, full resolution first, then the levels above them; their new
+    receipts.
+    """
     folder = Folder(output)
     plan = folder.plan()
     copy = folder.path / "source.zarr"
@@ -61,7 +74,9 @@ def mend(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:
     return healed
 
 
-def _checked(output: str, pool: Pool, receipts: list[Receipt]) -> Iterator[tuple[Receipt, str | None]]:
+def _checked(
+    output: str, pool: Pool, receipts: list[Receipt]
+) -> Iterator[tuple[Receipt, str | None]]:
     """Each receipt with what is wrong with its shard, a bounded number under way."""
     flying: dict[Future, Receipt] = {}
     queue = iter(receipts)
@@ -75,7 +90,9 @@ def _checked(output: str, pool: Pool, receipts: list[Receipt]) -> Iterator[tuple
 
 
 def status_of(output: str, at: float) -> dict[str, Any]:
-    """Shards done, the process that works on it, and the seconds left at the pace so far; at: seconds since the epoch."""
+    """Shards done, the process that works on it, and the seconds left at the pace so far; at:
+    seconds since the epoch.
+    """
     folder = Folder(output)
     plan = folder.plan()
     keys = shard_keys(plan)
@@ -84,12 +101,18 @@ def status_of(output: str, at: float) -> dict[str, Any]:
     lease = lease if living(lease, at) else None
     left = None
     if lease and keys:
-        fresh = [file.stat().st_mtime for file in (folder.path / "receipts").glob("*/*.json") if file.stat().st_mtime >= lease["started"]]
+        fresh = [
+            file.stat().st_mtime
+            for file in (folder.path / "receipts").glob("*/*.json")
+            if file.stat().st_mtime >= lease["started"]
+        ]
         if fresh:
             left = (at - lease["started"]) / len(fresh) * (len(keys) - done)
     state = "done" if keys and done >= len(keys) else "running" if lease else "interrupted"
     by = f"process {lease['pid']} on {lease['host']}" if lease else "nobody"
-    text = f"{output}: {done} of {len(keys)} shards, {state}; at work: {by}" + (f"; about {left:.0f} s left" if left is not None else "")
+    text = f"{output}: {done} of {len(keys)} shards, {state}; at work: {by}" + (
+        f"; about {left:.0f} s left" if left is not None else ""
+    )
     if state == "interrupted":
         text += "; the upscale command again goes on"
     return {

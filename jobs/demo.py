@@ -1,4 +1,6 @@
-"""The main job on a real photograph that scikit-image carries: hard stars on an easy sky. `python -m jobs.demo FOLDER`."""
+"""The main job on a real photograph that scikit-image carries: hard stars on an easy sky. `python
+-m tierscale.jobs.demo FOLDER`.
+"""
 
 import shutil
 import sys
@@ -12,7 +14,7 @@ def main(folder: str) -> None:
     """Enlarge the Hubble deep field four times into `folder`, through an embedded Ray."""
     import skimage.data
 
-    from jobs.cli import main as tierscale
+    from tierscale.jobs.cli import main as tierscale
 
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
@@ -27,7 +29,10 @@ def main(folder: str) -> None:
             raise
     for name in ("preview.png", "routing.png"):
         shutil.copy(Path(f"{output}.tierscale") / name, root / name)
-    print(f"look at {root / 'preview.png'} and {root / 'routing.png'}; the whole report is {output}.tierscale/report.html")
+    print(
+        f"look at {root / 'preview.png'} and {root / 'routing.png'}; the whole report is"
+        f" {output}.tierscale/report.html"
+    )
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from pipeline.bounds import printable
-from pipeline.errors import Damaged, Interrupted, Refused
-from pipeline.store import storage_failure
+from tierscale.pipeline.bounds import printable
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.store import storage_failure
 
 CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -27,7 +27,8 @@ class Ended(Exception):
 
 
 class Draining:
-    """A context in which the first SIGINT or SIGTERM becomes a wish to stop; a second one ends the process as usual.
+    """A context in which the first SIGINT or SIGTERM becomes a wish to stop; a second one ends the
+    process as usual.
 
     stop: set by the first signal. code: the exit code that goes with it.
     """
@@ -51,7 +52,9 @@ class Draining:
         say("stopping: what is in flight is finished first (once more to stop at once)")
 
     def watched(self, progress: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
-        """Progress that ends what reports it with Interrupted after a signal, for work that leaves nothing behind."""
+        """Progress that ends what reports it with Interrupted after a signal, for work that leaves
+        nothing behind.
+        """
 
         def told(stage: str, done: int, total: int) -> None:
             if self.stop.is_set():
@@ -70,15 +73,25 @@ class Draining:
         self.arm()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
 def emit(as_json: bool, content: dict[str, Any], text: str) -> None:
-    """Print a result: one JSON object, or text for a person, in one line or several, if there is any."""
+    """Print a result: one JSON object, or text for a person, in one line or several, if there is
+    any.
+    """
     if as_json or text:
-        print(json.dumps(content) if as_json else "\n".join(map(printable, text.split("\n"))), flush=True)
+        print(
+            json.dumps(content) if as_json else "\n".join(map(printable, text.split("\n"))),
+            flush=True,
+        )
 
 
 def say(text: str) -> None:
@@ -98,7 +111,12 @@ def run_command(command: click.Command, given: list[str]) -> None:
     except Ended as ended:
         sys.exit(ended.code)
     except (Refused, click.UsageError) as error:
-        fail(error.format_message() if isinstance(error, click.UsageError) else str(error), 2, as_json, debug)
+        fail(
+            error.format_message() if isinstance(error, click.UsageError) else str(error),
+            2,
+            as_json,
+            debug,
+        )
     except (click.Abort, KeyboardInterrupt):
         fail("stopped; the same command again goes on from what is done", 130, as_json, debug)
     except Damaged as error:
@@ -117,5 +135,10 @@ def fail(text: str, code: int, as_json: bool, debug: bool) -> None:
         traceback.print_exc()
     say(f"tierscale: {text}")
     if as_json:
-        print(json.dumps({"status": "failed", "error": text, **({"refused": text} if code == 2 else {})}), flush=True)
+        print(
+            json.dumps(
+                {"status": "failed", "error": text, **({"refused": text} if code == 2 else {})}
+            ),
+            flush=True,
+        )
     sys.exit(code)

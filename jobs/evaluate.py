@@ -1,4 +1,6 @@
-"""How good tiers and policies are: images are shrunk, enlarged again, and compared with themselves."""
+"""How good tiers and policies are: images are shrunk, enlarged again, and compared with
+themselves.
+"""
 
 import time
 from pathlib import Path
@@ -7,15 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.quality import psnr, ssim
-from models.train.degrade import shrink
-from pipeline.costs import cost_share
-from pipeline.errors import Damaged, Refused
-from pipeline.images import open_image
-from pipeline.manifest import Manifest
-from pipeline.plan import Options
-from pipeline.prepare import load_tiers
-from pipeline.upscale import enlarge_array
+from tierscale.models.quality import psnr, ssim
+from tierscale.models.train.degrade import shrink
+from tierscale.pipeline.costs import cost_share
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.images import open_image
+from tierscale.pipeline.manifest import Manifest
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.prepare import load_tiers
+from tierscale.pipeline.upscale import enlarge_array
 
 PROTOCOL = "rgb, shave=scale, float lr"
 SSIM_WINDOW = 11
@@ -23,18 +25,26 @@ FIGURES = ("psnr", "ssim", "cost_share", "seconds")
 
 
 def evaluate_folder(folder: str, options: Options) -> dict[str, Any]:
-    """PSNR (dB), SSIM, cost share and seconds of each image, and their means; grey images and failed ones stay out of the means."""
+    """PSNR (dB), SSIM, cost share and seconds of each image, and their means; grey images and
+    failed ones stay out of the means.
+    """
     files = [Path(row.source) for row in Manifest.scan(folder)]
     if not files:
         raise Refused(f"{folder} holds no images of a known format")
-    load_tiers(options.tier_labels, options.scale)  # what no image could be enlarged with is refused at once
+    load_tiers(
+        options.tier_labels, options.scale
+    )  # what no image could be enlarged with is refused at once
     images = [_listed(path, options) for path in files]
     failed = sum(image["error"] is not None for image in images)
     coloured = [image for image in images if image["error"] is None and not image["grey"]]
     return {
         "status": "failed" if failed else "done",
         "images": images,
-        "mean": {key: float(np.mean([image[key] for image in coloured])) for key in FIGURES} if coloured else {},
+        "mean": (
+            {key: float(np.mean([image[key] for image in coloured])) for key in FIGURES}
+            if coloured
+            else {}
+        ),
         "protocol": PROTOCOL,
         "tiers": list(options.tier_labels),
         "error": f"{failed} of {len(images)} images failed" if failed else None,
@@ -42,7 +52,9 @@ def evaluate_folder(folder: str, options: Options) -> dict[str, Any]:
 
 
 def _listed(path: Path, options: Options) -> dict[str, Any]:
-    """The figures of one image, or why there are none: one image's fault must never stop the others."""
+    """The figures of one image, or why there are none: one image's fault must never stop the
+    others.
+    """
     try:
         return {**evaluate_image(path, options), "error": None}
     except (Refused, Damaged) as error:
@@ -50,12 +62,17 @@ def _listed(path: Path, options: Options) -> dict[str, Any]:
 
 
 def evaluate_image(path: Path, options: Options) -> dict[str, Any]:
-    """One image: cropped about its centre to whole multiples of the scale, shrunk, enlarged and compared."""
+    """One image: cropped about its centre to whole multiples of the scale, shrunk, enlarged and
+    compared.
+    """
     hr = _cropped(_read(path), options)
     scale = options.scale
     shave = int(np.ceil(float(scale)))
     if min(hr.shape[1:]) < 2 * shave + SSIM_WINDOW:
-        raise Refused(f"{path} leaves too little to compare at scale {scale}: {hr.shape[2]}x{hr.shape[1]} pixels before the shave")
+        raise Refused(
+            f"{path} leaves too little to compare at scale {scale}: {hr.shape[2]}x{hr.shape[1]}"
+            " pixels before the shave"
+        )
     lr = shrink(torch.from_numpy(hr), scale).numpy()
     began = time.perf_counter()
     made = enlarge_array(lr, Options(**{**_plain(options), "value_range": (0.0, 1.0)}), "cyx")
@@ -63,7 +80,9 @@ def evaluate_image(path: Path, options: Options) -> dict[str, Any]:
     truth, found = torch.from_numpy(hr), torch.from_numpy(made.pixels)
     return {
         "name": path.name,
-        "psnr": min(psnr(found, truth, shave), 100.0),  # equal images have no finite one, and JSON has no infinity
+        "psnr": min(
+            psnr(found, truth, shave), 100.0
+        ),  # equal images have no finite one, and JSON has no infinity
         "ssim": ssim(found, truth, shave),
         "cost_share": cost_share(made.plan, made.cost),
         "seconds": seconds,
@@ -83,7 +102,10 @@ def _read(path: Path) -> np.ndarray:
             raise Refused(f"{path} holds {image.dtype}; evaluation takes 8 and 16 bit images")
         colours = pixels[: len(pixels) - (image.alpha is not None)]
         if len(colours) not in (1, 3):
-            raise Refused(f"{path} holds {len(colours)} channels; evaluation compares images of one or three colours")
+            raise Refused(
+                f"{path} holds {len(colours)} channels; evaluation compares images of one or three"
+                " colours"
+            )
         return colours.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 
@@ -103,6 +125,9 @@ def tell_evaluation(found: dict[str, Any]) -> str:
             lines.append(f"{image['name']:<28} failed: {image['error']}")
         elif "psnr" in image:
             grey = " (grey, not in the mean)" if image["grey"] else ""
-            figures = f"{image['psnr']:>7.3f} {image['ssim']:>7.4f} {image['cost_share']:>6.1%} {image['seconds']:>8.2f}"
+            figures = (
+                f"{image['psnr']:>7.3f} {image['ssim']:>7.4f} {image['cost_share']:>6.1%}"
+                f" {image['seconds']:>8.2f}"
+            )
             lines.append(f"{image['name']:<28} {figures}{grey}")
     return "\n".join(lines)

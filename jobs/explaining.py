@@ -1,36 +1,45 @@
-"""`tierscale explain`: which tile got which network, why, and where the compute went; and the curve that `tierscale plan` draws."""
+"""`tierscale explain`: which tile got which network, why, and where the compute went; and the curve
+that `tierscale plan` draws.
+"""
 
 import json
 from typing import Any
 
 import click
 
-from jobs.options import answering
-from pipeline.errors import Refused
-from pipeline.plan import UNSCORED, Options
+from tierscale.jobs.options import answering
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.plan import UNSCORED, Options
 
 
 @click.command("explain")
 @click.argument("output")
-@click.option("--png", "picture", help="Where the maps go (default: explain.png beside OUTPUT's plan).")
+@click.option(
+    "--png", "picture", help="Where the maps go (default: explain.png beside OUTPUT's plan)."
+)
 @answering
 def explain_output(output: str, picture: str | None, as_json: bool, debug: bool) -> None:
-    """Say where the compute of OUTPUT.zarr went, and draw the map of its tiers beside the difficulty of its tiles."""
-    from pipeline import explain
-    from pipeline.report import save_picture
-    from pipeline.store import sibling
+    """Say where the compute of OUTPUT.zarr went, and draw the map of its tiers beside the
+    difficulty of its tiles.
+    """
+    from tierscale.pipeline import explain
+    from tierscale.pipeline.report import save_picture
+    from tierscale.pipeline.store import sibling
 
     check_picture(picture)
     path = picture or str(sibling(output) / "explain.png")
     found = explain.explain(output)
     save_picture(explain.draw(output), path)
     content = {"status": "done", **found, "files": {"explain": path}, "error": None}
-    print(json.dumps(content) if as_json else f"{explain.tell(found)}\n  maps             {path}", flush=True)
+    print(
+        json.dumps(content) if as_json else f"{explain.tell(found)}\n  maps             {path}",
+        flush=True,
+    )
 
 
 def check_picture(path: str | None) -> None:
     """Refuse a picture of a kind that is not drawn, or in a folder that is not there."""
-    from pipeline.exporting import check_folder
+    from tierscale.pipeline.exporting import check_folder
 
     if path is None:
         return
@@ -44,7 +53,10 @@ def check_curve(path: str | None, options: Options) -> None:
     """Refuse a curve that cannot be drawn, before the image is looked at."""
     check_picture(path)
     if path is not None and options.policy in UNSCORED:
-        raise Refused(f"policy {options.policy} scores no tiles, so there is no curve; ask for another policy, or leave out --curve")
+        raise Refused(
+            f"policy {options.policy} scores no tiles, so there is no curve; ask for another"
+            " policy, or leave out --curve"
+        )
 
 
 def tell_curve(curve: list[tuple[float, float]] | None) -> list[str]:
@@ -58,19 +70,38 @@ def tell_curve(curve: list[tuple[float, float]] | None) -> list[str]:
 
 
 def draw_curve(summary: dict[str, Any], path: str, name: str) -> str:
-    """Draw the curve of a plan's summary, and where the plan itself lies on it; the path of the picture. Refused: there is no curve."""
-    from pipeline.chart import Line, chart
-    from pipeline.report import save_picture
+    """Draw the curve of a plan's summary, and where the plan itself lies on it; the path of the
+    picture. Refused: there is no curve.
+    """
+    from tierscale.pipeline.chart import Line, chart
+    from tierscale.pipeline.report import save_picture
 
     curve = summary["curve"]
     if not curve:
         tiers = list(summary["tiles"])
         if len(tiers) == 1:
-            raise Refused(f"with {tiers[0]} alone there is nothing to choose and no curve; name more --tiers, or leave out --curve")
-        raise Refused(f"no scout knows {', '.join(tiers)}, so there is no curve; run tierscale scout fit, or leave out --curve")
+            raise Refused(
+                f"with {tiers[0]} alone there is nothing to choose and no curve; name more --tiers,"
+                " or leave out --curve"
+            )
+        raise Refused(
+            f"no scout knows {', '.join(tiers)}, so there is no curve; run tierscale scout fit, or"
+            " leave out --curve"
+        )
     best = Line("best for a budget", [(100 * share, -lost) for share, lost in curve])
     share, lost = 100 * summary["cost_share"], -summary["lost"]
-    lines = [best, Line("as planned", [(share, lost)], dots=True, names=[f"as planned: {share:.0f} %, {lost:.3f} dB"])]
-    axes = ("multiply-adds, % of the dearest tier everywhere", "predicted PSNR over that of the dearest tier everywhere, dB")
+    lines = [
+        best,
+        Line(
+            "as planned",
+            [(share, lost)],
+            dots=True,
+            names=[f"as planned: {share:.0f} %, {lost:.3f} dB"],
+        ),
+    ]
+    axes = (
+        "multiply-adds, % of the dearest tier everywhere",
+        "predicted PSNR over that of the dearest tier everywhere, dB",
+    )
     save_picture(chart(f"What {name} is predicted to lose", *axes, lines), path)
     return path

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from jobs.options import ScaleType, answering
-from pipeline.bounds import check_secrets
-from pipeline.errors import Refused
+from tierscale.jobs.options import ScaleType, answering
+from tierscale.pipeline.bounds import check_secrets
+from tierscale.pipeline.errors import Refused
 
 
 @click.group(invoke_without_command=True)
@@ -26,7 +26,7 @@ def list_models(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from models import listing
+    from tierscale.models import listing
 
     found = listing()
     if as_json:
@@ -34,7 +34,11 @@ def list_models(as_json: bool) -> None:
         return
     table = Table("name", "scales", "parameters", "reach", "multiply-adds/pixel", "PSNR on Set14")
     for entry in found:
-        scales = "any" if entry["scales"] is None else ", ".join(f"x{scale}" for scale in entry["scales"])
+        scales = (
+            "any"
+            if entry["scales"] is None
+            else ", ".join(f"x{scale}" for scale in entry["scales"])
+        )
         psnr = (entry.get("psnr") or {}).get("Set14")
         table.add_row(
             entry["name"],
@@ -50,20 +54,39 @@ def list_models(as_json: bool) -> None:
 @models.command("convert")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--method", required=True, help="Whose code wrote FILE: pcsr, ape, adadsr, anysr, classsr, carn, fsrcnn, srresnet and others."
+    "--method",
+    required=True,
+    help=(
+        "Whose code wrote FILE: pcsr, ape, adadsr, anysr, classsr, carn, fsrcnn, srresnet and"
+        " others."
+    ),
 )
-@click.option("--config", help="Constructor arguments that FILE does not hold: JSON, or a file of it.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="What to write: a name that ends in .safetensors.")
+@click.option(
+    "--config", help="Constructor arguments that FILE does not hold: JSON, or a file of it."
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="What to write: a name that ends in .safetensors.",
+)
 @answering
-def convert_model(file: Path, method: str, config: str | None, output: Path, as_json: bool, debug: bool) -> None:
-    """Make an official checkpoint FILE (.pth, .pt) one of ours, which is then a tier: file:OUTPUT."""
-    from models import UPSCALERS
-    from models.convert import convert
-    from models.efforts import table_path
-    from models.weights import write_checkpoint
+def convert_model(
+    file: Path, method: str, config: str | None, output: Path, as_json: bool, debug: bool
+) -> None:
+    """Make an official checkpoint FILE (.pth, .pt) one of ours, which is then a tier:
+    file:OUTPUT.
+    """
+    from tierscale.models import UPSCALERS
+    from tierscale.models.convert import convert
+    from tierscale.models.efforts import table_path
+    from tierscale.models.weights import write_checkpoint
 
     if output.suffix != ".safetensors":
-        raise Refused(f"the output {output} does not end in .safetensors, which is the format of weights here")
+        raise Refused(
+            f"the output {output} does not end in .safetensors, which is the format of weights here"
+        )
     try:
         checkpoint = convert(file, method, read_config(config))
         made = UPSCALERS[checkpoint.blueprint.network](checkpoint, output.name)
@@ -73,9 +96,16 @@ def convert_model(file: Path, method: str, config: str | None, output: Path, as_
     # What was measured of other weights under this name.
     table_path(output).unlink(missing_ok=True)
     scales = None if made.scales is None else [str(scale) for scale in sorted(made.scales)]
-    content = {"status": "done", "output": str(output), "scales": scales, "parameters": made.parameters, "error": None}
+    content = {
+        "status": "done",
+        "output": str(output),
+        "scales": scales,
+        "parameters": made.parameters,
+        "error": None,
+    }
     text = (
-        f"{output}: {'any scale' if scales is None else 'x' + ', x'.join(scales)}, {made.parameters:,} parameters; a tier as file:{output}"
+        f"{output}: {'any scale' if scales is None else 'x' + ', x'.join(scales)},"
+        f" {made.parameters:,} parameters; a tier as file:{output}"
     )
     print(json.dumps(content) if as_json else text, flush=True)
 
@@ -97,18 +127,47 @@ def read_config(given: str | None) -> dict[str, Any]:
 @models.command("calibrate")
 @click.argument("name")
 @click.option(
-    "--hr", "folder", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of photos, 8 bit."
+    "--hr",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of photos, 8 bit.",
 )
-@click.option("--scale", type=ScaleType(), help="Scale to measure at (default: the network's own, or 4).")
-@click.option("--side", type=click.IntRange(min=16), default=112, show_default=True, help="Side of a crop in input pixels.")
-@click.option("--count", type=click.IntRange(min=1), default=48, show_default=True, help="Crops to measure on.")
+@click.option(
+    "--scale", type=ScaleType(), help="Scale to measure at (default: the network's own, or 4)."
+)
+@click.option(
+    "--side",
+    type=click.IntRange(min=16),
+    default=112,
+    show_default=True,
+    help="Side of a crop in input pixels.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=48,
+    show_default=True,
+    help="Crops to measure on.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the crops' places.")
 @answering
-def calibrate_model(name: str, folder: Path, scale: Fraction | None, side: int, count: int, seed: int, as_json: bool, debug: bool) -> None:
-    """Measure what the settings of an adaptive network cost, so that NAME@EFFORT can be a tier; stored beside its weights."""
-    from models import locate
-    from models.efforts import table_path
-    from models.train.calibrate import calibrate
+def calibrate_model(
+    name: str,
+    folder: Path,
+    scale: Fraction | None,
+    side: int,
+    count: int,
+    seed: int,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Measure what the settings of an adaptive network cost, so that NAME@EFFORT can be a tier;
+    stored beside its weights.
+    """
+    from tierscale.models import locate
+    from tierscale.models.efforts import table_path
+    from tierscale.models.train.calibrate import calibrate
 
     check_secrets(name)
     try:
@@ -116,6 +175,23 @@ def calibrate_model(name: str, folder: Path, scale: Fraction | None, side: int, 
     except ValueError as error:
         raise Refused(str(error)) from error
     path = str(table_path(locate(name)))
-    content = {"status": "done", "output": path, "knob": found.knob, "settings": found.settings, "shares": found.shares, "error": None}
-    rows = [f"  {found.knob} {setting:>8.3g}  {share:6.1%}" for setting, share in zip(found.settings, found.shares, strict=True)]
-    print(json.dumps(content) if as_json else "\n".join([f"{path}: {found.floor:.1%} of the full computation at least", *rows]), flush=True)
+    content = {
+        "status": "done",
+        "output": path,
+        "knob": found.knob,
+        "settings": found.settings,
+        "shares": found.shares,
+        "error": None,
+    }
+    rows = [
+        f"  {found.knob} {setting:>8.3g}  {share:6.1%}"
+        for setting, share in zip(found.settings, found.shares, strict=True)
+    ]
+    print(
+        (
+            json.dumps(content)
+            if as_json
+            else "\n".join([f"{path}: {found.floor:.1%} of the full computation at least", *rows])
+        ),
+        flush=True,
+    )

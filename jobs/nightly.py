@@ -1,4 +1,6 @@
-"""Enlarge what is new or changed in an archive until the night is over: `tierscale nightly`, or run as a file by a scheduler."""
+"""Enlarge what is new or changed in an archive until the night is over: `tierscale nightly`, or run
+as a file by a scheduler.
+"""
 
 import os
 import re
@@ -11,23 +13,24 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-# A scheduler runs this file by its name: the folder above it holds the packages.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__" and not __package__:
+    # Run as a file, Python puts jobs/ on the path instead of the project's root.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import click
 
-from cluster.session import session
-from jobs.ending import Draining, Ended, emit, run_command, say
-from jobs.options import answering, shared, to_options
-from jobs.progress import Bar
-from jobs.shift import NightlyOptions, Shift, probe
-from pipeline import morning
-from pipeline.archive import absent, content_sha256, scan
-from pipeline.bounds import check_secrets, output_outside
-from pipeline.errors import Damaged, Interrupted, Refused
-from pipeline.ledger import Busy, Changes, Late, Ledger
-from pipeline.needs import check_least
-from pipeline.prepare import check_options
+from tierscale.cluster.session import session
+from tierscale.jobs.ending import Draining, Ended, emit, run_command, say
+from tierscale.jobs.options import answering, shared, to_options
+from tierscale.jobs.progress import Bar
+from tierscale.jobs.shift import NightlyOptions, Shift, probe
+from tierscale.pipeline import morning
+from tierscale.pipeline.archive import absent, content_sha256, scan
+from tierscale.pipeline.bounds import check_secrets, output_outside
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.ledger import Busy, Changes, Late, Ledger
+from tierscale.pipeline.needs import check_least
+from tierscale.pipeline.prepare import check_options
 
 # Exit code when the window closed with work left, or another run holds the ledger.
 LEFT = 75
@@ -35,7 +38,9 @@ Listed = TypeVar("Listed")
 
 
 def closing(until: str, now: float) -> float:
-    """When a local clock next shows HH:MM after `now`; both in seconds since the epoch. Refused: it is no time of day."""
+    """When a local clock next shows HH:MM after `now`; both in seconds since the epoch. Refused: it
+    is no time of day.
+    """
     if not re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d", until):
         raise Refused(f"--until {until!r} is no time of day; write HH:MM, such as 06:00")
     hour, minute = map(int, until.split(":"))
@@ -45,7 +50,9 @@ def closing(until: str, now: float) -> float:
 
 
 def check(job: NightlyOptions) -> None:
-    """Refused: what would fail for every image alike, so that a slip of the pen never counts against the images."""
+    """Refused: what would fail for every image alike, so that a slip of the pen never counts
+    against the images.
+    """
     for path in (job.archive, job.output, *job.source_roots):
         check_secrets(path)
     output_outside(job.output, job.archive)
@@ -57,10 +64,13 @@ def check(job: NightlyOptions) -> None:
         raise Refused(str(error)) from error
 
 
-def nightly(job: NightlyOptions, draining: Draining | None = None, clock: Callable[[], float] = time.time) -> dict[str, Any]:
+def nightly(
+    job: NightlyOptions, draining: Draining | None = None, clock: Callable[[], float] = time.time
+) -> dict[str, Any]:
     """One night: look for what is new or changed, enlarge it until the window closes, and report.
 
-    The summary: its "status" is "done", "left", "failed" or "interrupted". Busy: another nightly holds the ledger. Refused: as of check().
+    The summary: its "status" is "done", "left", "failed" or "interrupted". Busy: another nightly
+    holds the ledger. Refused: as of check().
     """
     began = clock()
     until = closing(job.until, began)
@@ -74,7 +84,10 @@ def nightly(job: NightlyOptions, draining: Draining | None = None, clock: Callab
         lost.set()
         draining.stop.set()
 
-    overtaken = Busy(f"another nightly took {job.ledger} over, because this one gave no sign for long; it goes on alone")
+    overtaken = Busy(
+        f"another nightly took {job.ledger} over, because this one gave no sign for long; it goes"
+        " on alone"
+    )
     with Ledger(job.ledger, clock) as ledger, ledger.lease(take_over):
         try:
             changes = look(job, ledger, draining.stop, until, notes)
@@ -82,7 +95,10 @@ def nightly(job: NightlyOptions, draining: Draining | None = None, clock: Callab
             raise overtaken if lost.is_set() else Interrupted from None
         ledger.open_night(night, job.retry_parked, job.wish if job.overwrite else None)
         if ledger.counts(night)["left"] and not draining.stop.is_set() and clock() < until:
-            with session(job.ray, job.layout, job.image.device, job.workers) as pool, Bar(job.quiet) as bar:
+            with (
+                session(job.ray, job.layout, job.image.device, job.workers) as pool,
+                Bar(job.quiet) as bar,
+            ):
                 check_least(job.max_memory, pool.width)
                 draining.arm()
                 shift = Shift(job, ledger, pool, draining.stop)
@@ -94,15 +110,34 @@ def nightly(job: NightlyOptions, draining: Draining | None = None, clock: Callab
         told = morning.Night(night, counts, began, clock(), notes)
         files = morning.write(Path(f"{job.ledger}.reports"), told, ledger.rows(night))
         failure = ledger.first_failed(night) if counts["failed"] else None
-    status = "interrupted" if draining.code else "failed" if counts["failed"] or notes else "left" if counts["left"] else "done"
+    status = (
+        "interrupted"
+        if draining.code
+        else "failed"
+        if counts["failed"] or notes
+        else "left"
+        if counts["left"]
+        else "done"
+    )
     error = said(status, counts, notes, failure, files["html"])
-    return {"status": status, "night": night, **counts, "report": files, "notes": notes, "error": error}
+    return {
+        "status": status,
+        "night": night,
+        **counts,
+        "report": files,
+        "notes": notes,
+        "error": error,
+    }
 
 
-def look(job: NightlyOptions, ledger: Ledger, stop: threading.Event, until: float, notes: list[str]) -> Changes:
-    """Bring the ledger up to what lies in the archive and at the outputs. Interrupted: it was told to stop.
+def look(
+    job: NightlyOptions, ledger: Ledger, stop: threading.Event, until: float, notes: list[str]
+) -> Changes:
+    """Bring the ledger up to what lies in the archive and at the outputs. Interrupted: it was told
+    to stop.
 
-    until: when the window closes; contents that are not looked at by then stay in doubt. notes: what went wrong is added.
+    until: when the window closes; contents that are not looked at by then stay in doubt. notes:
+    what went wrong is added.
     """
 
     def in_time() -> None:
@@ -111,13 +146,21 @@ def look(job: NightlyOptions, ledger: Ledger, stop: threading.Event, until: floa
         if ledger.clock() >= until:
             raise Late
 
-    changes = ledger.note(stoppable(scan(job.archive, notes.append), stop), lambda source: content_sha256(source, in_time))
-    if changes.gone and not (changes.new or changes.changed or changes.untouched or changes.undecided):
+    changes = ledger.note(
+        stoppable(scan(job.archive, notes.append), stop),
+        lambda source: content_sha256(source, in_time),
+    )
+    if changes.gone and not (
+        changes.new or changes.changed or changes.untouched or changes.undecided
+    ):
         notes.append(
-            f"none of the {changes.gone} images that are known lies in {job.archive} any more; check whether its disk is mounted, "
-            "or name another --ledger if the archive was emptied"
+            f"none of the {changes.gone} images that are known lies in {job.archive} any more;"
+            " check whether its disk is mounted, or name another --ledger if the archive was"
+            " emptied"
         )
-    ledger.await_again(job.output_of, lambda outputs: stoppable(absent(outputs, notes.append), stop))
+    ledger.await_again(
+        job.output_of, lambda outputs: stoppable(absent(outputs, notes.append), stop)
+    )
     return changes
 
 
@@ -130,12 +173,25 @@ def stoppable(found: Iterator[Listed], stop: threading.Event) -> Iterator[Listed
 
 
 def summed(changes: Changes, counts: dict[str, int]) -> dict[str, int]:
-    """The night in numbers of images. failed: on this night, those that were parked by it included. left: those in doubt included."""
+    """The night in numbers of images. failed: on this night, those that were parked by it included.
+    left: those in doubt included.
+    """
     left = counts["left"] + changes.undecided
-    return asdict(changes) | {"done": counts["worked"], "failed": counts["wrong"], "parked": counts["parked"], "left": left}
+    return asdict(changes) | {
+        "done": counts["worked"],
+        "failed": counts["wrong"],
+        "parked": counts["parked"],
+        "left": left,
+    }
 
 
-def said(status: str, counts: dict[str, int], notes: list[str], failure: tuple[str, str] | None, report: str) -> str | None:
+def said(
+    status: str,
+    counts: dict[str, int],
+    notes: list[str],
+    failure: tuple[str, str] | None,
+    report: str,
+) -> str | None:
     """What a night that did not end well has to say, in one sentence; None for one that did.
 
     failure: an image that failed, and why. report: path of the page that tells all.
@@ -156,12 +212,27 @@ def said(status: str, counts: dict[str, int], notes: list[str], failure: tuple[s
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--archive", required=True, help="The tree of images.")
-@click.option("--output", required=True, help="Where the enlarged images go, in a tree of the same shape; outside the archive.")
-@click.option("--ledger", required=True, help="File that remembers every image from night to night; on a local disk. Made if missing.")
+@click.option(
+    "--output",
+    required=True,
+    help="Where the enlarged images go, in a tree of the same shape; outside the archive.",
+)
+@click.option(
+    "--ledger",
+    required=True,
+    help="File that remembers every image from night to night; on a local disk. Made if missing.",
+)
 @click.option("--until", required=True, help="HH:MM, local time: when the window closes.")
 @shared
-@click.option("--source-root", "source_roots", multiple=True, help="Folder outside the archive to which links in it may lead.")
-@click.option("--retry-parked", is_flag=True, help="Try again what was given up after three nights.")
+@click.option(
+    "--source-root",
+    "source_roots",
+    multiple=True,
+    help="Folder outside the archive to which links in it may lead.",
+)
+@click.option(
+    "--retry-parked", is_flag=True, help="Try again what was given up after three nights."
+)
 @click.option("--overwrite", is_flag=True, help="Do again what was enlarged with other options.")
 @answering
 def command(
@@ -178,13 +249,27 @@ def command(
 ) -> None:
     """Enlarge what is new or changed in an archive until the window closes.
 
-    Ends with 0 when all is done, 75 when work is left or another nightly is at it, 1 when images failed. What is parked does not count.
-    --budget and --deadline are for each image by itself.
+    Ends with 0 when all is done, 75 when work is left or another nightly is at it, 1 when images
+    failed. What is parked does not count. --budget and --deadline are for each image by itself.
     """
     # Submitted to a running cluster: that is where the work belongs.
-    ray = "auto" if given["ray_address"] == "local" and os.environ.get("RAY_ADDRESS") else given["ray_address"]
+    ray = (
+        "auto"
+        if given["ray_address"] == "local" and os.environ.get("RAY_ADDRESS")
+        else given["ray_address"]
+    )
     where = (ray, given["layout"], given["workers"], given["max_memory"])
-    job = NightlyOptions(archive, output, ledger, until, to_options(given), *where, overwrite, retry_parked, source_roots=source_roots)
+    job = NightlyOptions(
+        archive,
+        output,
+        ledger,
+        until,
+        to_options(given),
+        *where,
+        overwrite,
+        retry_parked,
+        source_roots=source_roots,
+    )
     with Draining() as draining:
         try:
             found = nightly(job, draining)
@@ -194,7 +279,11 @@ def command(
             say(f"tierscale: {error}")
             raise Ended(LEFT) from None
         except Interrupted:
-            raise draining.end(as_json, {"output": output}, "stopped before any image was begun; the same command begins anew") from None
+            raise draining.end(
+                as_json,
+                {"output": output},
+                "stopped before any image was begun; the same command begins anew",
+            ) from None
         emit(as_json, found, tell(found))
         if found["error"]:
             say(f"tierscale: {found['error']}")
@@ -205,9 +294,18 @@ def command(
 
 def tell(found: dict[str, Any]) -> str:
     """The summary of a night for a person."""
-    looked = f"{found['new']} new, {found['changed']} changed, {found['untouched']} untouched, {found['gone']} no longer there"
-    worked = f"{found['done']} enlarged, {found['failed']} failed, {found['left']} left, {found['parked']} parked"
-    return f"the night to {found['night']}: {looked}; {worked}\n  report           {found['report']['html']}"
+    looked = (
+        f"{found['new']} new, {found['changed']} changed, {found['untouched']} untouched,"
+        f" {found['gone']} no longer there"
+    )
+    worked = (
+        f"{found['done']} enlarged, {found['failed']} failed, {found['left']} left,"
+        f" {found['parked']} parked"
+    )
+    return (
+        f"the night to {found['night']}: {looked}; {worked}\n  report          "
+        f" {found['report']['html']}"
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

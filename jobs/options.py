@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from pipeline.errors import Refused
-from pipeline.manifest import parse_scale, parse_tiers
-from pipeline.plan import Options, policy_of
-from pipeline.routing import POLICIES
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.manifest import parse_scale, parse_tiers
+from tierscale.pipeline.plan import Options, policy_of
+from tierscale.pipeline.routing import POLICIES
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -40,10 +40,16 @@ class TimeType(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         if isinstance(value, float):
             return value
-        match = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", str(value).strip().lower())
+        match = re.fullmatch(
+            r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?",
+            str(value).strip().lower(),
+        )
         if not match or not any(match.groups()):
             raise Refused(f"{value!r} is no time; write 6h, 90m, 1h30m or 45s")
-        return sum(float(part or 0) * seconds for part, seconds in zip(match.groups(), (3600, 60, 1), strict=True))
+        return sum(
+            float(part or 0) * seconds
+            for part, seconds in zip(match.groups(), (3600, 60, 1), strict=True)
+        )
 
 
 def _numbers(text: str | None, count: int, what: str, kind: type) -> tuple[Any, ...] | None:
@@ -67,18 +73,54 @@ SHARED: list[Callable[[Any], Any]] = [
         help="How many times larger: a number or a fraction such as 5/2.",
     ),
     click.option("--tiers", help="Networks from cheap to dear, with commas between them."),
-    click.option("--policy", type=click.Choice(list(POLICIES)), help="How tiles are given their tiers (default adaptive)."),
     click.option(
-        "--budget", type=float, help="Share of the cost of the dearest tier everywhere that may be spent; implies --policy budget."
+        "--policy",
+        type=click.Choice(list(POLICIES)),
+        help="How tiles are given their tiers (default adaptive).",
     ),
-    click.option("--threshold", type=float, help="Difficulty (squared error, values 0..1) above which a dearer tier is taken."),
     click.option(
-        "--lose", type=float, help="dB below the dearest tier everywhere that may be lost by prediction; implies --policy quality."
+        "--budget",
+        type=float,
+        help=(
+            "Share of the cost of the dearest tier everywhere that may be spent; implies --policy"
+            " budget."
+        ),
     ),
-    click.option("--deadline", type=TimeType(), help="How long it may take, such as 6h, 90m or 1h30m; implies --policy deadline."),
-    click.option("--scout", help="File of a scout that was fitted for these tiers (default: the one that is known for them)."),
-    click.option("--tile", type=int, default=128, show_default=True, help="Side of a tile in input pixels."),
-    click.option("--blend", type=int, default=4, show_default=True, help="Width of the fade between tiers in input pixels."),
+    click.option(
+        "--threshold",
+        type=float,
+        help="Difficulty (squared error, values 0..1) above which a dearer tier is taken.",
+    ),
+    click.option(
+        "--lose",
+        type=float,
+        help=(
+            "dB below the dearest tier everywhere that may be lost by prediction; implies --policy"
+            " quality."
+        ),
+    ),
+    click.option(
+        "--deadline",
+        type=TimeType(),
+        help="How long it may take, such as 6h, 90m or 1h30m; implies --policy deadline.",
+    ),
+    click.option(
+        "--scout",
+        help=(
+            "File of a scout that was fitted for these tiers (default: the one that is known for"
+            " them)."
+        ),
+    ),
+    click.option(
+        "--tile", type=int, default=128, show_default=True, help="Side of a tile in input pixels."
+    ),
+    click.option(
+        "--blend",
+        type=int,
+        default=4,
+        show_default=True,
+        help="Width of the fade between tiers in input pixels.",
+    ),
     click.option(
         "--layout",
         type=click.Choice(["auto", "split", "together"]),
@@ -87,13 +129,32 @@ SHARED: list[Callable[[Any], Any]] = [
         help="One pool of workers, or the dearest tier apart.",
     ),
     click.option(
-        "--ray", "ray_address", default="local", show_default=True, help="local: a Ray of its own; none: threads; or a cluster's ADDRESS."
+        "--ray",
+        "ray_address",
+        default="local",
+        show_default=True,
+        help="local: a Ray of its own; none: threads; or a cluster's ADDRESS.",
     ),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
-    click.option("--workers", type=click.IntRange(min=1), help="Worker processes (default: one for each core or GPU)."),
-    click.option("--max-memory", type=BytesType(), help="Bytes that all processes together may take, such as 8G."),
     click.option(
-        "--range", "value_range", help="LO,HI: values that become black and white (default: by type for 8 bits, else as measured)."
+        "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        help="Worker processes (default: one for each core or GPU).",
+    ),
+    click.option(
+        "--max-memory",
+        type=BytesType(),
+        help="Bytes that all processes together may take, such as 8G.",
+    ),
+    click.option(
+        "--range",
+        "value_range",
+        help=(
+            "LO,HI: values that become black and white (default: by type for 8 bits, else as"
+            " measured)."
+        ),
     ),
     click.option("--region", help="X,Y,W,H: a trial crop of the input."),
     click.option("--series", type=int, help="Image of a file that holds several."),
@@ -101,7 +162,11 @@ SHARED: list[Callable[[Any], Any]] = [
     click.option("--z", type=int, help="Plane of a stack."),
     click.option("--t", type=int, help="Time point."),
     click.option("--nodata", type=float, help="Value that stands for missing pixels."),
-    click.option("--exact-statistics", is_flag=True, help="Tiers NAME@auto look at all of the image, at full price, not at a sample."),
+    click.option(
+        "--exact-statistics",
+        is_flag=True,
+        help="Tiers NAME@auto look at all of the image, at full price, not at a sample.",
+    ),
 ]
 
 

@@ -1,4 +1,6 @@
-"""Progress on stderr: a bar with the time left on a terminal, a line every few seconds elsewhere."""
+"""Progress on stderr: a bar with the time left on a terminal, a line every few seconds
+elsewhere.
+"""
 
 import sys
 import threading
@@ -6,14 +8,24 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 # Seconds between lines where there is no terminal.
 LINE_EVERY = 10.0
 
 
 class Bar:
-    """Called by runs as progress(stage, done, total); several runs may share it. quiet: show nothing."""
+    """Called by runs as progress(stage, done, total); several runs may share it. quiet: show
+    nothing.
+    """
 
     def __init__(self, quiet: bool = False, label: str = "") -> None:
         self.quiet, self.label = quiet, label
@@ -37,7 +49,12 @@ class Bar:
             self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.live:
             self._progress.stop()
 
@@ -61,5 +78,9 @@ class Bar:
             return
         self._said = now
         taken = now - self._began[stage]
-        left = f"about {taken / done * (total - done):.0f} s left" if 0 < done < total else f"{taken:.0f} s"
+        left = (
+            f"about {taken / done * (total - done):.0f} s left"
+            if 0 < done < total
+            else f"{taken:.0f} s"
+        )
         print(f"{self.label}{stage}: {done} of {total}, {left}", file=sys.stderr, flush=True)

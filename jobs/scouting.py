@@ -1,4 +1,6 @@
-"""`tierscale scout fit`: run tiers on photos, measure what they leave, and fit the small network that predicts it."""
+"""`tierscale scout fit`: run tiers on photos, measure what they leave, and fit the small network
+that predicts it.
+"""
 
 import hashlib
 import json
@@ -16,21 +18,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import models
-from jobs.options import ScaleType, answering
-from jobs.progress import Bar
-from models.scout import Scout, write_scout
-from models.train.observe import Enlarge, Sample, observe
-from models.train.scout import Schedule, fit, hold_out, speed, tiles_of
-from models.upscaler import Placement, Upscaled
-from pipeline import automatic
-from pipeline.errors import Refused
-from pipeline.judging import judge
-from pipeline.manifest import parse_tiers
-from pipeline.plan import Tier
-from pipeline.prepare import load_tiers
+from tierscale import models
+from tierscale.jobs.options import ScaleType, answering
+from tierscale.jobs.progress import Bar
+from tierscale.models.scout import Scout, write_scout
+from tierscale.models.train.observe import Enlarge, Sample, observe
+from tierscale.models.train.scout import Schedule, fit, hold_out, speed, tiles_of
+from tierscale.models.upscaler import Placement, Upscaled
+from tierscale.pipeline import automatic
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.judging import judge
+from tierscale.pipeline.manifest import parse_tiers
+from tierscale.pipeline.plan import Tier
+from tierscale.pipeline.prepare import load_tiers
 
-# Side in input pixels of the tiles that the table holds and that a scout is judged on, and shares of the dearest cost that it is judged at.
+# Side in input pixels of the tiles that the table holds and that a scout is judged on, and shares
+# of the dearest cost that it is judged at.
 TILE, SHARES = 64, (0.25, 0.5, 0.75)
 # Tiles below which nothing is said of how good a scout is.
 FEWEST = 30
@@ -38,25 +41,63 @@ FEWEST = 30
 
 @click.group()
 def scout() -> None:
-    """The small network that predicts, before anything is enlarged, what each tier will leave wrong on a tile."""
+    """The small network that predicts, before anything is enlarged, what each tier will leave wrong
+    on a tile.
+    """
 
 
 @scout.command("fit")
-@click.option("--tiers", required=True, help="Networks from cheap to dear, with commas between them, as for upscale.")
-@click.option("--scale", type=ScaleType(), default=Fraction(4), show_default="4", help="Scale: a number or a fraction, as for upscale.")
 @click.option(
-    "--hr", "folder", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of photos, 8 bit."
+    "--tiers",
+    required=True,
+    help="Networks from cheap to dear, with commas between them, as for upscale.",
 )
 @click.option(
-    "--variants", type=click.IntRange(min=0), default=4, show_default=True, help="Variations of each photo: finer, turned, dark, noisy …"
+    "--scale",
+    type=ScaleType(),
+    default=Fraction(4),
+    show_default="4",
+    help="Scale: a number or a fraction, as for upscale.",
 )
-@click.option("--observe", "most", type=float, default=600.0, show_default=True, help="Seconds at most for running the tiers.")
-@click.option("--seconds", type=float, default=300.0, show_default=True, help="Seconds at most for fitting.")
-@click.option("--steps", type=click.IntRange(min=1), default=450, show_default=True, help="Steps at most for fitting.")
+@click.option(
+    "--hr",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of photos, 8 bit.",
+)
+@click.option(
+    "--variants",
+    type=click.IntRange(min=0),
+    default=4,
+    show_default=True,
+    help="Variations of each photo: finer, turned, dark, noisy …",
+)
+@click.option(
+    "--observe",
+    "most",
+    type=float,
+    default=600.0,
+    show_default=True,
+    help="Seconds at most for running the tiers.",
+)
+@click.option(
+    "--seconds", type=float, default=300.0, show_default=True, help="Seconds at most for fitting."
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    default=450,
+    show_default=True,
+    help="Steps at most for fitting.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: all).")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="What to write, a name that ends in .safetensors (default: where upscale looks)."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="What to write, a name that ends in .safetensors (default: where upscale looks).",
 )
 @answering
 def fit_scout(
@@ -73,7 +114,8 @@ def fit_scout(
     as_json: bool,
     debug: bool,
 ) -> None:
-    """Fit the scout of some tiers on photos of your own; upscale finds it by the tiers' weights, or is given it by --scout FILE.
+    """Fit the scout of some tiers on photos of your own; upscale finds it by the tiers' weights, or
+    is given it by --scout FILE.
 
     Beside it: what the tiers left, tile by tile (.errors.parquet), and a card (.json).
     """
@@ -85,11 +127,21 @@ def fit_scout(
     loaded = check(labels, scale, out)
     digests = [models.scout_key(tier.label) for tier in loaded]
     own = f"scout-x{scale}-{hashlib.sha256(' '.join(digests).encode()).hexdigest()[:8]}.safetensors"
-    path = out or models.scout_folders()[0] / own.replace("/", "_")  # in the scale, where that is a fraction
+    path = out or models.scout_folders()[0] / own.replace(
+        "/", "_"
+    )  # in the scale, where that is a fraction
     began = time.monotonic()
     with Bar() as bar:
         try:
-            samples = observe(folder, [runner(tier) for tier in loaded], scale, variants, seed, most, partial(bar, "photos"))
+            samples = observe(
+                folder,
+                [runner(tier) for tier in loaded],
+                scale,
+                variants,
+                seed,
+                most,
+                partial(bar, "photos"),
+            )
         except ValueError as error:
             raise Refused(str(error)) from error
         observed = time.monotonic() - began
@@ -108,8 +160,10 @@ def fit_scout(
         "captured": captured(fitted, held, costs),
         "seconds": {"observe": round(observed), "fit": round(time.monotonic() - began - observed)},
         "seconds_per_million_pixels": round(speed(fitted), 4),
-        "command": f"tierscale scout fit --tiers {tiers} --scale {scale} --hr DIR --variants {variants} --observe {most:g} "
-        f"--seconds {seconds:g} --steps {steps} --seed {seed}",
+        "command": (
+            f"tierscale scout fit --tiers {tiers} --scale {scale} --hr DIR --variants {variants}"
+            f" --observe {most:g} --seconds {seconds:g} --steps {steps} --seed {seed}"
+        ),
     }
     # The scout goes last: with it the others are found, too.
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,35 +175,49 @@ def fit_scout(
 
 
 def check(labels: Sequence[str], scale: Fraction, out: Path | None) -> tuple[Tier, ...]:
-    """The tiers that a scout is to know. Refused: what load_tiers() refuses, a single one, a name of another kind."""
+    """The tiers that a scout is to know. Refused: what load_tiers() refuses, a single one, a name
+    of another kind.
+    """
     if out is not None and out.suffix != ".safetensors":
-        raise Refused(f"the output {out} does not end in .safetensors, which is the format of weights here")
+        raise Refused(
+            f"the output {out} does not end in .safetensors, which is the format of weights here"
+        )
     tiers = load_tiers(labels, scale)
     if len(tiers) < 2:
-        raise Refused(f"there is nothing to choose with {tiers[0].label} alone; name two tiers or more")
+        raise Refused(
+            f"there is nothing to choose with {tiers[0].label} alone; name two tiers or more"
+        )
     return tiers
 
 
 def runner(tier: Tier) -> Enlarge:
-    """A tier as the pipeline runs it: at its effort, or deciding by the statistics of each image."""
+    """A tier as the pipeline runs it: at its effort, or deciding by the statistics of each
+    image.
+    """
     upscaler = models.load(tier.name)
     if not tier.auto:
         return partial(upscaler, effort=tier.effort)
     assert isinstance(upscaler, automatic.Automatic)
 
     def run(windows: Tensor, place: Placement) -> Upscaled:
-        found = automatic.thresholds(upscaler.difficulties(windows, place)[0].numpy(), len(upscaler.thresholds) + 1)
+        found = automatic.thresholds(
+            upscaler.difficulties(windows, place)[0].numpy(), len(upscaler.thresholds) + 1
+        )
         return upscaler(windows, place, given=dict(zip(upscaler.thresholds, found, strict=True)))  # type: ignore[operator]
 
     return run
 
 
 def write_errors(path: Path, samples: Sequence[Sample], labels: Sequence[str]) -> None:
-    """The measured errors as a table: image, variation (0: as it is), y, x, tile (input pixels) and mean squared error of each tier."""
+    """The measured errors as a table: image, variation (0: as it is), y, x, tile (input pixels) and
+    mean squared error of each tier.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = {name: [] for name in ("image", "variation", "y", "x", "tile", "mse")}
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("image", "variation", "y", "x", "tile", "mse")
+    }
     for sample in samples:
         _, errors, places = tiles_of(sample, TILE)
         columns["image"] += [sample.name] * len(errors)
@@ -159,12 +227,17 @@ def write_errors(path: Path, samples: Sequence[Sample], labels: Sequence[str]) -
         for name, axis in (("y", 0), ("x", 1)):
             columns[name] += [place[axis] for place in places]
     kinds = {"image": pa.string(), "mse": pa.list_(pa.float32())}
-    table = pa.table({name: pa.array(column, kinds.get(name, pa.int32())) for name, column in columns.items()})
+    table = pa.table(
+        {name: pa.array(column, kinds.get(name, pa.int32())) for name, column in columns.items()}
+    )
     pq.write_table(table.replace_schema_metadata({"tiers": json.dumps(list(labels))}), path)
 
 
-def captured(fitted: Scout, samples: Sequence[Sample], costs: Sequence[float]) -> dict[str, float] | None:
-    """Share of a perfect router's gain over chance that a scout captures on the tiles of samples, at some shares of the dearest cost.
+def captured(
+    fitted: Scout, samples: Sequence[Sample], costs: Sequence[float]
+) -> dict[str, float] | None:
+    """Share of a perfect router's gain over chance that a scout captures on the tiles of samples,
+    at some shares of the dearest cost.
 
     None: there are too few tiles to tell.
     """
@@ -174,7 +247,11 @@ def captured(fitted: Scout, samples: Sequence[Sample], costs: Sequence[float]) -
     with torch.inference_mode():
         told = torch.cat([fitted(tiles) for tiles, _ in parts if len(tiles)]).numpy()
     true = torch.cat([errors for _, errors in parts]).double().numpy()
-    judged = {share: judge(told, true, np.ones(len(true)), costs, share) for share in SHARES if share > costs[0] / costs[-1]}
+    judged = {
+        share: judge(told, true, np.ones(len(true)), costs, share)
+        for share in SHARES
+        if share > costs[0] / costs[-1]
+    }
     return {f"{share:g}": round(one.captured, 3) for share, one in judged.items()}
 
 
@@ -183,7 +260,10 @@ def tell(path: Path, card: dict[str, Any]) -> str:
     if card["captured"] is None:
         judged = "too few photos to hold some back and judge it by them: give more or larger ones"
     else:
-        shares = ", ".join(f"{found:.0%} at {float(share):.0%} of the dearest cost" for share, found in card["captured"].items())
+        shares = ", ".join(
+            f"{found:.0%} at {float(share):.0%} of the dearest cost"
+            for share, found in card["captured"].items()
+        )
         judged = f"on photos held back, of what a perfect router gains over chance: {shares}"
     known = path.parent in models.scout_folders()
     use = "upscale finds it by its tiers" if known else f"give it to upscale with --scout {path}"

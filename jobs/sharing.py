@@ -8,13 +8,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from jobs.progress import Bar
-from pipeline.choosing import Clock
-from pipeline.errors import Damaged, Interrupted, Refused
-from pipeline.images import Selection, open_image
-from pipeline.pool import Pool
-from pipeline.pooled import Looked, look, share_out
-from pipeline.run import Request, Run
+from tierscale.jobs.progress import Bar
+from tierscale.pipeline.choosing import Clock
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.images import Selection, open_image
+from tierscale.pipeline.pool import Pool
+from tierscale.pipeline.pooled import Looked, look, share_out
+from tierscale.pipeline.run import Request, Run
 
 Todo = Sequence[tuple[int, Request]]
 Result = TypeVar("Result")
@@ -22,8 +22,11 @@ Result = TypeVar("Result")
 Failed = Callable[[int, Request, Exception], None]
 
 
-def over(todo: Todo, width: int, stop: threading.Event, work: Callable[[int, Request], Result]) -> Iterator[tuple[int, Result]]:
-    """Number and result of each image, as they end; `width` at a time, so that small ones keep all workers busy too.
+def over(
+    todo: Todo, width: int, stop: threading.Event, work: Callable[[int, Request], Result]
+) -> Iterator[tuple[int, Result]]:
+    """Number and result of each image, as they end; `width` at a time, so that small ones keep all
+    workers busy too.
 
     None begins after stop.
     """
@@ -31,7 +34,11 @@ def over(todo: Todo, width: int, stop: threading.Event, work: Callable[[int, Req
         flying: dict[Future[Result], int] = {}
         queue = iter(todo)
         while True:
-            while len(flying) < width and not stop.is_set() and (following := next(queue, None)) is not None:
+            while (
+                len(flying) < width
+                and not stop.is_set()
+                and (following := next(queue, None)) is not None
+            ):
                 flying[drivers.submit(work, *following)] = following[0]
             if not flying:
                 return
@@ -39,7 +46,9 @@ def over(todo: Todo, width: int, stop: threading.Event, work: Callable[[int, Req
                 yield flying.pop(future), future.result()
 
 
-def pooled_routes(todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, failed: Failed) -> dict[int, np.ndarray]:
+def pooled_routes(
+    todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, failed: Failed
+) -> dict[int, np.ndarray]:
     """Tiers of the tiles of all images that share a budget, by number, from a pre-pass of each.
 
     Images share it with those that have the same tiers and scale. What fails is told and left out.
@@ -58,7 +67,9 @@ def pooled_routes(todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, faile
         bar("scores", done, len(sharing))
         if isinstance(found, Looked):
             options = requests[number].options
-            groups.setdefault((options.tier_labels, options.scale, options.budget), {})[number] = found
+            groups.setdefault((options.tier_labels, options.scale, options.budget), {})[number] = (
+                found
+            )
         else:
             failed(number, requests[number], found)
     routes: dict[int, np.ndarray] = {}
@@ -68,7 +79,9 @@ def pooled_routes(todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, faile
         try:
             share = requests[numbers[0]].options.budget
             assert share is not None
-            routes.update(zip(numbers, share_out([images[number] for number in numbers], share), strict=True))
+            routes.update(
+                zip(numbers, share_out([images[number] for number in numbers], share), strict=True)
+            )
         except Refused as error:
             for number in numbers:
                 failed(number, requests[number], error)
@@ -76,12 +89,19 @@ def pooled_routes(todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, faile
 
 
 class Watch:
-    """A deadline that all images share: what is left of it is parted by pixels whenever an image is about to be routed.
+    """A deadline that all images share: what is left of it is parted by pixels whenever an image is
+    about to be routed.
 
     sizes: input pixels of each image by number. now: seconds, as a clock tells them.
     """
 
-    def __init__(self, seconds: float, sizes: dict[int, int], workers: int, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        sizes: dict[int, int],
+        workers: int,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.end, self.now, self.workers = now() + seconds, now, workers
         self._left = dict(sizes)
         self._lock = threading.Lock()
@@ -91,7 +111,9 @@ class Watch:
         return Clock(lambda: self.left(number), self.workers, late=True)
 
     def left(self, number: int) -> float:
-        """Seconds of all workers that an image has: its part of those that are left for it and all that are not finished."""
+        """Seconds of all workers that an image has: its part of those that are left for it and all
+        that are not finished.
+        """
         with self._lock:
             total = sum(self._left.values())
             return max(0.0, self.end - self.now()) * self._left.get(number, 0) / max(total, 1)
@@ -110,7 +132,9 @@ def watch_of(todo: Todo, seconds: float, workers: int) -> Watch:
         if options.policy != "deadline":
             continue
         try:
-            with open_image(request.source, Selection(options.series, options.level, options.z, options.t)) as image:
+            with open_image(
+                request.source, Selection(options.series, options.level, options.z, options.t)
+            ) as image:
                 sizes[number] = image.shape[1] * image.shape[2]
         except (Refused, Damaged, OSError, Interrupted):
             continue

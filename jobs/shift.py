@@ -1,4 +1,6 @@
-"""The work of one night: image after image from the ledger, several at a time, until the window closes."""
+"""The work of one night: image after image from the ledger, several at a time, until the window
+closes.
+"""
 
 import json
 import threading
@@ -7,17 +9,17 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from jobs.ending import say
-from jobs.progress import Bar
-from pipeline.archive import content_sha256, output_of
-from pipeline.bounds import check_source, output_below, output_outside
-from pipeline.errors import Damaged, Full, Held, Interrupted, Refused
-from pipeline.ledger import Entry, Ledger
-from pipeline.places import place, rooted
-from pipeline.plan import Options
-from pipeline.pool import Pool
-from pipeline.receipts import write_bytes
-from pipeline.run import Request, Run
+from tierscale.jobs.ending import say
+from tierscale.jobs.progress import Bar
+from tierscale.pipeline.archive import content_sha256, output_of
+from tierscale.pipeline.bounds import check_source, output_below, output_outside
+from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
+from tierscale.pipeline.ledger import Entry, Ledger
+from tierscale.pipeline.places import place, rooted
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.pool import Pool
+from tierscale.pipeline.receipts import write_bytes
+from tierscale.pipeline.run import Request, Run
 
 # Bytes of the file that tells whether anything can be written at all.
 PROBE = 1 << 16
@@ -25,11 +27,13 @@ PROBE = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class NightlyOptions:
-    """What a night is to do. archive: the tree of sources; output: where their enlarged images go, in a tree of the same shape.
+    """What a night is to do. archive: the tree of sources; output: where their enlarged images go,
+    in a tree of the same shape.
 
-    until: HH:MM, local time. image: how every image is enlarged. ray: "local", "none" or an address. max_memory: bytes.
-    overwrite: do again what was enlarged with other options. retry_parked: try again what was given up. source_roots: where links in the
-    archive may lead beside it. Places are kept as of places.rooted.
+    until: HH:MM, local time. image: how every image is enlarged. ray: "local", "none" or an
+    address. max_memory: bytes. overwrite: do again what was enlarged with other options.
+    retry_parked: try again what was given up. source_roots: where links in the archive may lead
+    beside it. Places are kept as of places.rooted.
     """
 
     archive: str
@@ -64,16 +68,21 @@ class NightlyOptions:
 class Shift:
     """The images of one night, several at a time, so that small ones keep all workers busy too.
 
-    stop: set when the night is over, by whatever. trouble: why nothing can be enlarged any more, or None.
+    stop: set when the night is over, by whatever. trouble: why nothing can be enlarged any more, or
+    None.
     """
 
-    def __init__(self, job: NightlyOptions, ledger: Ledger, pool: Pool, stop: threading.Event) -> None:
+    def __init__(
+        self, job: NightlyOptions, ledger: Ledger, pool: Pool, stop: threading.Event
+    ) -> None:
         self.job, self.ledger, self.pool, self.stop = job, ledger, pool, stop
         self.trouble: str | None = None
         self._planned: set[str] = set()
 
     def work(self, night: str, until: float, bar: Bar) -> None:
-        """Take image after image until none waits or the clock shows `until`; what is under way then is left as it is, to go on with."""
+        """Take image after image until none waits or the clock shows `until`; what is under way
+        then is left as it is, to go on with.
+        """
         total, done = self.ledger.counts(night)["left"], 0
         bar("images", 0, total)
         width = self.pool.width + 1
@@ -83,7 +92,11 @@ class Shift:
                 while True:
                     if self.ledger.clock() >= until:
                         self.stop.set()
-                    while len(flying) < width and not self.stop.is_set() and (entry := self._take(night, not flying)) is not None:
+                    while (
+                        len(flying) < width
+                        and not self.stop.is_set()
+                        and (entry := self._take(night, not flying)) is not None
+                    ):
                         run = Run(self._request(entry), self.pool, stop=self.stop)
                         flying[drivers.submit(self._enlarge, run)] = (entry, run)
                     if not flying:
@@ -94,24 +107,33 @@ class Shift:
                         self._settle(flying.pop(future)[0], future)
                         done += 1
                         bar("images", done, total)
-            except BaseException:  # without its ledger the night is over, and what is under way drains
+            except (
+                BaseException
+            ):  # without its ledger the night is over, and what is under way drains
                 self.stop.set()
                 raise
 
     def _note_plans(self, flying: Iterable[tuple[Entry, Run]]) -> None:
-        """Write down plans as soon as they are made, so that an output is known as ours also after this process is killed."""
+        """Write down plans as soon as they are made, so that an output is known as ours also after
+        this process is killed.
+        """
         for entry, run in flying:
             if run.plan is not None and entry.source not in self._planned:
                 self.ledger.planned(entry.source, run.plan.digest)
                 self._planned.add(entry.source)
 
     def _take(self, night: str, alone: bool) -> Entry | None:
-        """The next image to begin, or None for now. alone: nothing else is at work, as it must be for what a nightly may have died of.
+        """The next image to begin, or None for now. alone: nothing else is at work, as it must be
+        for what a nightly may have died of.
 
         Those go last: once one of them is at work, nothing else waits that could join it.
         """
         entry = self.ledger.take(night, self.job.wish, self.job.output_of)
-        return self.ledger.take(night, self.job.wish, self.job.output_of, suspects=True) if entry is None and alone else entry
+        return (
+            self.ledger.take(night, self.job.wish, self.job.output_of, suspects=True)
+            if entry is None and alone
+            else entry
+        )
 
     def _enlarge(self, run: Run) -> tuple[dict[str, Any], str | None]:
         """One image from start to end: its summary, and the checksum of its source."""
@@ -133,7 +155,14 @@ class Shift:
     def _request(self, entry: Entry) -> Request:
         # Only what we are known to have made is made anew where the source changed.
         ours = self.job.overwrite or entry.plan is not None
-        return Request(entry.source, entry.output, self.job.image, self.job.max_memory, overwrite=ours, renew=True)
+        return Request(
+            entry.source,
+            entry.output,
+            self.job.image,
+            self.job.max_memory,
+            overwrite=ours,
+            renew=True,
+        )
 
     def _settle(self, entry: Entry, future: Future) -> None:
         """Write down how an attempt ended."""
@@ -143,15 +172,23 @@ class Shift:
             self.ledger.left(entry.source)
         except Held as error:
             self.ledger.left(entry.source, "failed", str(error))
-        except Exception as error:  # one image's fault must never stop the others; its row says what happened
+        except (
+            Exception
+        ) as error:  # one image's fault must never stop the others; its row says what happened
             self._failed(entry, error)
         else:
             self.ledger.done(entry.source, summary, sha256)
 
     def _failed(self, entry: Entry, error: Exception) -> None:
-        """Lay a failure at the image's door, unless nothing can be enlarged any more: then the night ends."""
+        """Lay a failure at the image's door, unless nothing can be enlarged any more: then the
+        night ends.
+        """
         expected = isinstance(error, Refused | Damaged)
-        text = str(error) if expected else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        text = (
+            str(error)
+            if expected
+            else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        )
         trouble = text if isinstance(error, Full) else self._trouble(expected)
         if trouble is None:
             self.ledger.failed(entry.source, text)
@@ -162,7 +199,9 @@ class Shift:
             self.stop.set()
 
     def _trouble(self, expected: bool) -> str | None:
-        """Why nothing can be enlarged at all, or None: a place that takes nothing any more, or workers that are gone."""
+        """Why nothing can be enlarged at all, or None: a place that takes nothing any more, or
+        workers that are gone.
+        """
         try:
             probe(self.job.output)
             if not expected:
@@ -175,7 +214,9 @@ class Shift:
 
 
 def probe(output: str) -> None:
-    """Write a small file below the output root and take it away. Damaged, Refused: it cannot be written, so nothing can."""
+    """Write a small file below the output root and take it away. Damaged, Refused: it cannot be
+    written, so nothing can.
+    """
     file = place(output) / ".tierscale-probe"
     write_bytes(file, bytes(PROBE))
     file.unlink(missing_ok=True)

@@ -11,29 +11,30 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-# A job's entry point is run as a file: the folder above it holds the packages.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if __name__ == "__main__" and not __package__:
+    # Run as a file, Python puts jobs/ on the path instead of the project's root.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.session import session
-from jobs.ending import Draining, Ended, emit, run_command, say
-from jobs.options import answering, shared, to_options
-from jobs.progress import Bar
-from jobs.sharing import Todo, over, pooled_routes, watch_of
-from pipeline.bounds import check_secrets, check_source, output_below, public
-from pipeline.errors import Damaged, Interrupted, Refused
-from pipeline.flight import Quarantined
-from pipeline.manifest import Manifest, Row
-from pipeline.places import joined, place, rooted
-from pipeline.plan import Options
-from pipeline.pool import Pool
-from pipeline.prepare import load_tiers
-from pipeline.receipts import write_bytes
-from pipeline.run import Request, Run
-from pipeline.store import storage_failure
+from tierscale.cluster.session import session
+from tierscale.jobs.ending import Draining, Ended, emit, run_command, say
+from tierscale.jobs.options import answering, shared, to_options
+from tierscale.jobs.progress import Bar
+from tierscale.jobs.sharing import Todo, over, pooled_routes, watch_of
+from tierscale.pipeline.bounds import check_secrets, check_source, output_below, public
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.flight import Quarantined
+from tierscale.pipeline.manifest import Manifest, Row
+from tierscale.pipeline.places import joined, place, rooted
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.pool import Pool
+from tierscale.pipeline.prepare import load_tiers
+from tierscale.pipeline.receipts import write_bytes
+from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.store import storage_failure
 
 RESULT = pa.schema(
     [
@@ -55,11 +56,13 @@ RESULT = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """How a manifest is enlarged. image: what rows do not say themselves; its budget and its deadline are those of all rows together.
+    """How a manifest is enlarged. image: what rows do not say themselves; its budget and its
+    deadline are those of all rows together.
 
-    output_root: where rows without an output go, below it as their source lies below the manifest's root.
-    output_bounds: folder below which outputs must lie where there is no output_root. source_roots: folders below which sources must lie;
-    none: anywhere. ray: "local", "none" or an address. max_memory: bytes. quiet: no progress.
+    output_root: where rows without an output go, below it as their source lies below the manifest's
+    root. output_bounds: folder below which outputs must lie where there is no output_root.
+    source_roots: folders below which sources must lie; none: anywhere. ray: "local", "none" or an
+    address. max_memory: bytes. quiet: no progress.
     """
 
     image: Options = field(default_factory=Options)
@@ -77,29 +80,48 @@ class JobOptions:
         object.__setattr__(self, "source_roots", tuple(map(rooted, self.source_roots)))
 
 
-def upscale_dataset(manifest: Manifest, options: JobOptions | Options | None = None, draining: Draining | None = None) -> pa.Table:
+def upscale_dataset(
+    manifest: Manifest,
+    options: JobOptions | Options | None = None,
+    draining: Draining | None = None,
+) -> pa.Table:
     """Enlarge all images of a manifest; one row of RESULT for each, in the manifest's order.
 
-    A bad row or a failing image is listed and never stops the others. draining: once it was told to stop, shards in flight are
-    finished and the rest left; unfinished images are then listed as failed, interrupted.
+    A bad row or a failing image is listed and never stops the others. draining: once it was told to
+    stop, shards in flight are finished and the rest left; unfinished images are then listed as
+    failed, interrupted.
     """
     job = options if isinstance(options, JobOptions) else JobOptions(image=options or Options())
     halt = draining.stop if draining else threading.Event()
-    results = {number: _row(number, manifest.sources.get(number, ""), None, "failed", error=text) for number, text in manifest.bad.items()}
+    results = {
+        number: _row(number, manifest.sources.get(number, ""), None, "failed", error=text)
+        for number, text in manifest.bad.items()
+    }
     todo = _requests(manifest, job, results)
     if todo:
-        with session(job.ray, job.layout, job.image.device, job.workers) as pool, Bar(job.quiet) as bar:
+        with (
+            session(job.ray, job.layout, job.image.device, job.workers) as pool,
+            Bar(job.quiet) as bar,
+        ):
             if draining:
                 draining.arm()
             _run_all(todo, pool, bar, halt, results)
     for number, request in todo:
         if number not in results:
-            results[number] = _row(number, request.source, request.output, "failed", error="interrupted; the same command again goes on")
+            results[number] = _row(
+                number,
+                request.source,
+                request.output,
+                "failed",
+                error="interrupted; the same command again goes on",
+            )
     return pa.Table.from_pylist([results[number] for number in sorted(results)], schema=RESULT)
 
 
 def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, Any]]) -> Todo:
-    """What there is to do, the highest priority first; rows that cannot be done are put into the results."""
+    """What there is to do, the highest priority first; rows that cannot be done are put into the
+    results.
+    """
     found: list[tuple[float, int, Request]] = []
     taken: dict[str, int] = {}
     known: dict[str, str] = {}
@@ -113,12 +135,19 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
             if (bounds := job.output_root or job.output_bounds) is not None:
                 output = output_below(output, bounds, known)
             if output in taken:
-                raise Refused(f"row {number}, column output: {output} is the output of row {taken[output]} too")
+                raise Refused(
+                    f"row {number}, column output: {output} is the output of row"
+                    f" {taken[output]} too"
+                )
             taken[output] = number
             asked = (row.scale, row.tiers, row.policy, row.budget, row.threshold)
             if asked not in images:
                 images[asked] = _checked(
-                    number, replace(row.options(job.image), pooled=job.image.policy == "budget" and asked[2:] == (None,) * 3)
+                    number,
+                    replace(
+                        row.options(job.image),
+                        pooled=job.image.policy == "budget" and asked[2:] == (None,) * 3,
+                    ),
                 )
             request = Request(row.source, output, images[asked], job.max_memory, job.overwrite)
             found.append((-(row.priority or 0.0), number, request))
@@ -137,14 +166,26 @@ def _checked(number: int, options: Options) -> Options:
 
 
 def _output(row: Row, root: str | None, base: Path) -> str:
-    """Where a row's output goes. It depends on this row and the manifest's folder `base` alone: other rows never move it."""
+    """Where a row's output goes. It depends on this row and the manifest's folder `base` alone:
+    other rows never move it.
+    """
     if row.output is not None:
-        return row.output if root is None or "://" in row.output or Path(row.output).is_absolute() else joined(root, row.output)
+        return (
+            row.output
+            if root is None or "://" in row.output or Path(row.output).is_absolute()
+            else joined(root, row.output)
+        )
     if root is None:
         raise Refused("column output is empty and there is no --output-root")
     name, base = Path(row.source.rstrip("/")), base.resolve()
     if "://" in row.source:
-        folder = Path(*(part for part in Path(row.source.split("://", 1)[1]).parent.parts if part not in ("/", "..")))
+        folder = Path(
+            *(
+                part
+                for part in Path(row.source.split("://", 1)[1]).parent.parts
+                if part not in ("/", "..")
+            )
+        )
     else:
         folder = name.parent.resolve()
         # A source outside the base keeps its whole path, so that it never meets another one.
@@ -152,7 +193,9 @@ def _output(row: Row, root: str | None, base: Path) -> str:
     return joined(root, str(folder / f"{name.name}.zarr"))
 
 
-def _run_all(todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, results: dict[int, dict[str, Any]]) -> None:
+def _run_all(
+    todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, results: dict[int, dict[str, Any]]
+) -> None:
     """Enlarge all images, several at a time; those that share a budget are looked at first."""
 
     def failed(number: int, request: Request, error: Exception) -> None:
@@ -160,13 +203,20 @@ def _run_all(todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, results: d
 
     routes = pooled_routes(todo, pool, bar, stop, failed)
     left = [(number, request) for number, request in todo if number not in results]
-    seconds = next((request.options.deadline for _, request in left if request.options.policy == "deadline"), None)
+    seconds = next(
+        (request.options.deadline for _, request in left if request.options.policy == "deadline"),
+        None,
+    )
     watch = None if seconds is None else watch_of(left, seconds, pool.width)
 
     def one(number: int, request: Request) -> dict[str, Any]:
         clock = watch.clock(number) if watch and request.options.policy == "deadline" else None
         try:
-            return _one(number, request, Run(request, pool, stop=stop, routes=routes.get(number), clock=clock))
+            return _one(
+                number,
+                request,
+                Run(request, pool, stop=stop, routes=routes.get(number), clock=clock),
+            )
         finally:
             if watch:
                 watch.finished(number)
@@ -182,9 +232,13 @@ def _one(number: int, request: Request, run: Run) -> dict[str, Any]:
     """One image from start to end; its row of the table."""
     try:
         summary = run.carry_out()
-    except Exception as error:  # one image's fault must never stop the others; its row says what happened
+    except (
+        Exception
+    ) as error:  # one image's fault must never stop the others; its row says what happened
         return _failure(number, request, error)
-    return _row(number, request.source, request.output, "done" if run.written else "skipped", summary)
+    return _row(
+        number, request.source, request.output, "done" if run.written else "skipped", summary
+    )
 
 
 def _failure(number: int, request: Request, error: Exception) -> dict[str, Any]:
@@ -198,7 +252,12 @@ def _failure(number: int, request: Request, error: Exception) -> dict[str, Any]:
 
 
 def _row(
-    number: int, source: str, output: str | None, status: str, summary: Mapping[str, Any] | None = None, error: str | None = None
+    number: int,
+    source: str,
+    output: str | None,
+    status: str,
+    summary: Mapping[str, Any] | None = None,
+    error: str | None = None,
 ) -> dict[str, Any]:
     made = summary or {}
     shape = made.get("shape") or (None, None, None)
@@ -226,16 +285,32 @@ def write_table(path: str, table: pa.Table) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--manifest", "manifest_path", required=True, help="Table of images: .parquet, .csv or .jsonl with a column source.")
+@click.option(
+    "--manifest",
+    "manifest_path",
+    required=True,
+    help="Table of images: .parquet, .csv or .jsonl with a column source.",
+)
 @click.option(
     "--output-root",
-    help="Folder for outputs of rows that name none. They lie below it as their sources lie below the manifest's folder; "
-    "a source from elsewhere keeps its whole path.",
+    help=(
+        "Folder for outputs of rows that name none. They lie below it as their sources lie below"
+        " the manifest's folder; a source from elsewhere keeps its whole path."
+    ),
 )
 @shared
-@click.option("--source-root", "source_roots", multiple=True, help="Folder below which all sources must lie (may be given several times).")
-@click.option("--results", help="Where the result table goes (default: results.parquet in the output root).")
-@click.option("--overwrite", is_flag=True, help="Replace outputs of ours that were planned otherwise.")
+@click.option(
+    "--source-root",
+    "source_roots",
+    multiple=True,
+    help="Folder below which all sources must lie (may be given several times).",
+)
+@click.option(
+    "--results", help="Where the result table goes (default: results.parquet in the output root)."
+)
+@click.option(
+    "--overwrite", is_flag=True, help="Replace outputs of ours that were planned otherwise."
+)
 @answering
 def command(
     manifest_path: str,
@@ -249,8 +324,9 @@ def command(
 ) -> None:
     """Enlarge every image of a manifest. The same command again finishes what is left.
 
-    --budget is a share of the dearest tier for all images together: easy ones leave more to hard ones. A budget in the manifest is for its
-    image alone. --deadline is for all images together too.
+    --budget is a share of the dearest tier for all images together: easy ones leave more to hard
+    ones. A budget in the manifest is for its image alone. --deadline is for all images together
+    too.
     """
     where = given["ray_address"]
     if where == "local" and os.environ.get("RAY_ADDRESS"):
@@ -263,7 +339,15 @@ def command(
             place(path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_failure(path, error) from error
-    job = JobOptions(to_options(given), output_root, where, given["layout"], given["workers"], given["max_memory"], overwrite)
+    job = JobOptions(
+        to_options(given),
+        output_root,
+        where,
+        given["layout"],
+        given["workers"],
+        given["max_memory"],
+        overwrite,
+    )
     job = replace(job, output_bounds=os.getcwd(), source_roots=source_roots)
     with Draining() as draining:
         table = upscale_dataset(manifest, job, draining)
@@ -272,10 +356,16 @@ def command(
         rows = table.to_pylist()
         failed = [row for row in rows if row["status"] not in ("done", "skipped")]
         for row in failed:
-            text = row["error"] if row["error"].startswith("row ") else f"row {row['row']}: {row['error']}"
+            text = (
+                row["error"]
+                if row["error"].startswith("row ")
+                else f"row {row['row']}: {row['error']}"
+            )
             say(text)
         good = len(rows) - len(failed)
-        text = f"{good} of {len(manifest)} images are enlarged, {len(failed)} failed" + (f"; the table is {path}" if path else "")
+        text = f"{good} of {len(manifest)} images are enlarged, {len(failed)} failed" + (
+            f"; the table is {path}" if path else ""
+        )
         status = "interrupted" if draining.code else "failed" if failed else "done"
         emit(
             as_json,

@@ -11,23 +11,24 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from models import adadsr, anysr, ape, classsr, community, pcsr, plain
-from models.bicubic import Bicubic
-from models.carn import Carn
-from models.edsr import Edsr
-from models.efforts import Efforts, read_efforts
-from models.fsrcnn import Fsrcnn
-from models.rcan import Rcan
-from models.rdn import Rdn
-from models.scout import Scout, read_scout
-from models.srresnet import Srresnet
-from models.upscaler import Upscaler
-from models.vdsr import Vdsr
-from models.weights import Checkpoint, digest_file, read_checkpoint
+from tierscale.models import adadsr, anysr, ape, classsr, community, pcsr, plain
+from tierscale.models.bicubic import Bicubic
+from tierscale.models.carn import Carn
+from tierscale.models.edsr import Edsr
+from tierscale.models.efforts import Efforts, read_efforts
+from tierscale.models.fsrcnn import Fsrcnn
+from tierscale.models.rcan import Rcan
+from tierscale.models.rdn import Rdn
+from tierscale.models.scout import Scout, read_scout
+from tierscale.models.srresnet import Srresnet
+from tierscale.models.upscaler import Upscaler
+from tierscale.models.vdsr import Vdsr
+from tierscale.models.weights import Checkpoint, digest_file, read_checkpoint
 
 ZOO = Path(__file__).parent / "zoo"
 
-# A network is one file in this folder and one line here: name in a checkpoint's blueprint -> what builds the upscaler from it.
+# A network is one file in this folder and one line here: name in a checkpoint's blueprint -> what
+# builds the upscaler from it.
 UPSCALERS: dict[str, Callable[[Checkpoint, str], Upscaler]] = {
     "fsrcnn": partial(plain.build, Fsrcnn),
     "carn": partial(plain.build, Carn),
@@ -43,13 +44,19 @@ UPSCALERS: dict[str, Callable[[Checkpoint, str], Upscaler]] = {
     "adadsr": adadsr.build,
 }
 
-# Named in the digest of bicubic, which has no weights: another kernel, border or phase rule would be another algorithm.
+# Named in the digest of bicubic, which has no weights: another kernel, border or phase rule would
+# be another algorithm.
 BICUBIC = "bicubic: Keys a = -0.5, border repeated, version 1"
 
 
 def names() -> list[str]:
     """What load() knows by name: bicubic and the files of the zoo, but for the scouts."""
-    return ["bicubic", *sorted(path.stem for path in ZOO.glob("*.safetensors") if not path.stem.startswith("scout-"))]
+    return [
+        "bicubic",
+        *sorted(
+            path.stem for path in ZOO.glob("*.safetensors") if not path.stem.startswith("scout-")
+        ),
+    ]
 
 
 def locate(name: str) -> Path:
@@ -57,7 +64,9 @@ def locate(name: str) -> Path:
     if name.startswith("file:"):
         path = Path(name.removeprefix("file:"))
         if not path.is_file():
-            raise ValueError(f"there is no file {path}; give the path of a checkpoint that jobs/train.py wrote")
+            raise ValueError(
+                f"there is no file {path}; give the path of a checkpoint that jobs/train.py wrote"
+            )
         return path
     if name == "bicubic":
         raise ValueError("bicubic has no weights and no knob; name a network")
@@ -71,7 +80,8 @@ def locate(name: str) -> Path:
 def load(name: str, device: str = "cpu") -> Upscaler:
     """The upscaler of a zoo name, bicubic, or file:PATH, on a device.
 
-    It is shared with whoever else in this process loads the same weights, threads too: it may be called, not changed.
+    It is shared with whoever else in this process loads the same weights, threads too: it may be
+    called, not changed.
     """
     if name == "bicubic":
         return Bicubic()
@@ -86,7 +96,8 @@ def load(name: str, device: str = "cpu") -> Upscaler:
     return upscaler
 
 
-# To build one takes a tenth of a second, which planning many small images would spend several times for each.
+# To build one takes a tenth of a second, which planning many small images would spend several times
+# for each.
 @lru_cache(maxsize=16)
 def _built(path: Path, weights: str, device: str) -> tuple[Upscaler, Efforts | None]:
     """The upscaler of a file with a certain SHA-256, and the efforts that it knows of itself."""
@@ -99,38 +110,52 @@ def _built(path: Path, weights: str, device: str) -> tuple[Upscaler, Efforts | N
 
 
 def digest(name: str) -> str:
-    """SHA-256, in hex, of the checkpoint that load() reads; for bicubic, of the algorithm's name and version."""
+    """SHA-256, in hex, of the checkpoint that load() reads; for bicubic, of the algorithm's name
+    and version.
+    """
     if name == "bicubic":
         return hashlib.sha256(BICUBIC.encode()).hexdigest()
     return digest_file(locate(name))
 
 
 def parted(tier: str) -> tuple[str, str]:
-    """The name of a tier and its effort as written, "auto" or a number; "" where the tier names none. Paths may hold an @ too."""
+    """The name of a tier and its effort as written, "auto" or a number; "" where the tier names
+    none. Paths may hold an @ too.
+    """
     found = re.fullmatch(r"(.+?)(?:@(auto|\d+(?:\.\d*)?|\.\d+))?", tier.strip())
     return (found[1], found[2] or "") if found else (tier, "")
 
 
 def scout_key(tier: str) -> str:
-    """What a scout knows a tier by, wherever it lies: the digest of its weights, and @EFFORT unless it runs at full effort."""
+    """What a scout knows a tier by, wherever it lies: the digest of its weights, and @EFFORT unless
+    it runs at full effort.
+    """
     name, effort = parted(tier)
     return digest(name) + (f"@{effort}" if effort else "")
 
 
 def scout_folders() -> tuple[Path, ...]:
-    """Where scouts are looked for: those fitted here ($TIERSCALE_SCOUTS, else a folder in the user's home), then the zoo's."""
+    """Where scouts are looked for: those fitted here ($TIERSCALE_SCOUTS, else a folder in the
+    user's home), then the zoo's.
+    """
     own = os.environ.get("TIERSCALE_SCOUTS")
     return (Path(own) if own else Path.home() / ".local" / "share" / "tierscale" / "scouts"), ZOO
 
 
 def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None) -> Scout | None:
-    """The scout that was fitted for these tiers with these very weights, or for these and fewest others; None where there is none.
+    """The scout that was fitted for these tiers with these very weights, or for these and fewest
+    others; None where there is none.
 
-    tiers: as written, cheap to dear; a tier at less than full effort is another one. place: a folder to look in, not scout_folders().
+    tiers: as written, cheap to dear; a tier at less than full effort is another one. place: a
+    folder to look in, not scout_folders().
     """
     keys = [scout_key(tier) for tier in tiers]
     folders = scout_folders() if place is None else (place,)
-    scouts = [read_scout(path) for folder in folders for path in sorted(folder.glob("scout-*.safetensors"))]
+    scouts = [
+        read_scout(path)
+        for folder in folders
+        for path in sorted(folder.glob("scout-*.safetensors"))
+    ]
     # Of those that know as many tiers, one that was fitted here comes before the zoo's.
     for scout in sorted(scouts, key=lambda scout: len(scout.tiers)):
         if scout.scale == scale and [key for key in scout.digests if key in keys] == keys:
@@ -139,19 +164,28 @@ def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None)
 
 
 def open_scout(path: Path, tiers: Sequence[str], scale: Fraction) -> Scout:
-    """The scout of a file. ValueError: it is none, or was fitted for other tiers, other weights, or another scale."""
+    """The scout of a file. ValueError: it is none, or was fitted for other tiers, other weights, or
+    another scale.
+    """
     if not path.is_file():
         raise ValueError(
-            f"there is no scout {path}; tierscale scout fit -o {path} makes one, and upscale finds the known ones without --scout"
+            f"there is no scout {path}; tierscale scout fit -o {path} makes one, and upscale finds"
+            " the known ones without --scout"
         )
     scout = read_scout(path)
     if scout.scale != scale:
-        raise ValueError(f"{path} was fitted for scale {scout.scale}, not for {scale}; fit another with tierscale scout fit")
+        raise ValueError(
+            f"{path} was fitted for scale {scout.scale}, not for {scale}; fit another with"
+            " tierscale scout fit"
+        )
     known = ", ".join(scout.tiers)
     for tier in tiers:
         if scout_key(tier) not in scout.digests:
             other = "with other weights of it" if tier in scout.tiers else f"for {known}"
-            raise ValueError(f"{path} does not belong to {tier}: it was fitted {other}; fit another with tierscale scout fit")
+            raise ValueError(
+                f"{path} does not belong to {tier}: it was fitted {other}; fit another with"
+                " tierscale scout fit"
+            )
     keys = [scout_key(tier) for tier in tiers]
     if [key for key in scout.digests if key in keys] != keys:
         raise ValueError(f"{path} was fitted for {known}, in this order; name the tiers in it too")
@@ -165,7 +199,9 @@ def card(name: str) -> dict[str, Any]:
 
 
 def listing() -> list[dict[str, Any]]:
-    """One row for each name: scales (None: any), parameters, reach, cost_per_pixel (at scale 4 for bicubic), psnr from the card."""
+    """One row for each name: scales (None: any), parameters, reach, cost_per_pixel (at scale 4 for
+    bicubic), psnr from the card.
+    """
     rows = []
     for name in names():
         upscaler = load(name)

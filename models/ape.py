@@ -1,5 +1,6 @@
-"""APE (Wang, Zheng, Chen, Wu, Yao and Li 2022, "Adaptive Patch Exiting for Scalable Single Image Super-Resolution", arXiv 2203.11589):
-a network that each patch or cell of an image leaves as soon as a regressor expects little of the layers to come.
+"""APE (Wang, Zheng, Chen, Wu, Yao and Li 2022, "Adaptive Patch Exiting for Scalable Single Image
+Super-Resolution", arXiv 2203.11589): a network that each patch or cell of an image leaves as soon
+as a regressor expects little of the layers to come.
 """
 
 import copy
@@ -11,46 +12,67 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import edsr, rcan, vdsr
-from models.cost import blank, executed
-from models.cut import SIDE, STEP, Cut
-from models.efforts import Efforts, check_effort
-from models.exits import Ape
-from models.gated import cost
-from models.leaving import Lattice, leave
-from models.plain import PlainUpscaler, check_windows
-from models.stages import feed
-from models.stream import BAND, Chain
-from models.upscaler import LARGE, Placement, Upscaled
-from models.weights import Blueprint, Checkpoint, fill, told
+from tierscale.models import edsr, rcan, vdsr
+from tierscale.models.cost import blank, executed
+from tierscale.models.cut import SIDE, STEP, Cut
+from tierscale.models.efforts import Efforts, check_effort
+from tierscale.models.exits import Ape
+from tierscale.models.gated import cost
+from tierscale.models.leaving import Lattice, leave
+from tierscale.models.plain import PlainUpscaler, check_windows
+from tierscale.models.stages import feed
+from tierscale.models.stream import BAND, Chain
+from tierscale.models.upscaler import LARGE, Placement, Upscaled
+from tierscale.models.weights import Blueprint, Checkpoint, fill, told
 
 # Patches that each thread of a CPU takes at a time: few, so that their maps stay in cache.
 TOGETHER = 8
 
 
 class ApeUpscaler:
-    """APE (section 3.2) as an upscaler: a place leaves where the regressor says at least the threshold, and no layer behind is computed for
-    it. Windows (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, s * h, s * w), not clipped.
+    """APE (section 3.2) as an upscaler: a place leaves where the regressor says at least the
+    threshold, and no layer behind is computed for it. Windows (N, 3, h, w), 0..1, to
+    Upscaled.pixels (N, 3, s * h, s * w), not clipped.
 
-    What leaves are cells, where the network has them, or patches of models.cut, as in the paper; both are counted from the corner of the
-    whole image, so that windows agree on what they share. A window that left as a whole would show where the next one left elsewhere.
+    What leaves are cells, where the network has them, or patches of models.cut, as in the paper;
+    both are counted from the corner of the whole image, so that windows agree on what they share. A
+    window that left as a whole would show where the next one left elsewhere.
 
-    The knob is that threshold, -1 and more: the higher, the later they leave. At effort 1 the whole network runs and the regressor
-    rests. given: "threshold". Upscaled.choice: the exit at each input pixel, counted from 0, (N, h, w), -1: it never left; NONE where no
-    whole patch lies in the window. Such pixels are nearer to its edge than the reach and only there as context.
+    The knob is that threshold, -1 and more: the higher, the later they leave. At effort 1 the whole
+    network runs and the regressor rests. given: "threshold". Upscaled.choice: the exit at each
+    input pixel, counted from 0, (N, h, w), -1: it never left; NONE where no whole patch lies in the
+    window. Such pixels are nearer to its edge than the reach and only there as context.
     """
 
     NONE = -2
     knob: str | None = "threshold"
-    # Other photos raise low shares and lower high ones: at thresholds of 0.8 and 0.99, 0.46 and 0.71 on data/train, 0.53 and 0.64 on Set14.
+    # Other photos raise low shares and lower high ones: at thresholds of 0.8 and 0.99, 0.46 and
+    # 0.71 on data/train, 0.53 and 0.64 on Set14.
     caution = 0.02
     efforts: Efforts | None = None
-    # Settings of the knob to be measured, from the least computation to the most; tanh crowds what matters towards 1.
-    ladder = (-1.0, *(round(step / 20, 2) for step in range(-10, 18)), 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999, 1.01)
+    # Settings of the knob to be measured, from the least computation to the most; tanh crowds what
+    # matters towards 1.
+    ladder = (
+        -1.0,
+        *(round(step / 20, 2) for step in range(-10, 18)),
+        0.9,
+        0.93,
+        0.95,
+        0.97,
+        0.98,
+        0.99,
+        0.995,
+        0.999,
+        1.01,
+    )
 
     def __init__(self, method: Ape, blueprint: Blueprint, origin: str = "this network") -> None:
         self.plain = PlainUpscaler(method.network, blueprint)
-        self.method, self.origin, self.blueprint = method.eval().requires_grad_(False), origin, blueprint
+        self.method, self.origin, self.blueprint = (
+            method.eval().requires_grad_(False),
+            origin,
+            blueprint,
+        )
         self.network = method.network
         self.scales: frozenset[Fraction] | None = self.plain.scales
         # What a cell sees of its neighbours hangs on where they left, and so on theirs.
@@ -65,42 +87,70 @@ class ApeUpscaler:
         self.method.to(device)
         return self
 
-    def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+    def __call__(
+        self,
+        windows: Tensor,
+        place: Placement,
+        effort: float = 1.0,
+        given: Mapping[str, float] = {},
+    ) -> Upscaled:
         check_windows(windows, place, self.method.scale)
         threshold = self.threshold(effort, given)
         if threshold is None:
             made = self.plain(windows, place)
-            return Upscaled(made.pixels, made.spent, torch.full((len(windows), *windows.shape[2:]), -1))
+            return Upscaled(
+                made.pixels, made.spent, torch.full((len(windows), *windows.shape[2:]), -1)
+            )
         one = self._by_patches if self.method.cell is None else self._by_cells
         found = [
-            one(windows[index : index + 1], Placement(place.scale, place.size, (origin,)), threshold)
+            one(
+                windows[index : index + 1], Placement(place.scale, place.size, (origin,)), threshold
+            )
             for index, origin in enumerate(place.origins)
         ]
         pixels, exits, spent = (list(column) for column in zip(*found, strict=True))
-        return Upscaled(torch.cat(pixels), torch.tensor(spent, dtype=torch.float64), torch.stack(exits))
+        return Upscaled(
+            torch.cat(pixels), torch.tensor(spent, dtype=torch.float64), torch.stack(exits)
+        )
 
     def threshold(self, effort: float, given: Mapping[str, float]) -> float | None:
-        """What the regressor must say for a patch or cell to leave; None: nothing asks it. ValueError: an unknown name, or not measured."""
+        """What the regressor must say for a patch or cell to leave; None: nothing asks it.
+        ValueError: an unknown name, or not measured.
+        """
         if given.keys() - {"threshold"}:
-            raise ValueError(f"APE is given {', '.join(sorted(given.keys() - {'threshold'}))}, but knows only threshold")
+            raise ValueError(
+                f"APE is given {', '.join(sorted(given.keys() - {'threshold'}))}, but knows only"
+                " threshold"
+            )
         check_effort(effort)
         if "threshold" in given:
             return float(given["threshold"])
         if effort == 1:
             return None
         if self.efforts is None:
-            raise ValueError(f"what {self.origin} costs at an effort of {effort:g} was not measured; run tierscale models calibrate NAME")
+            raise ValueError(
+                f"what {self.origin} costs at an effort of {effort:g} was not measured; run"
+                " tierscale models calibrate NAME"
+            )
         return self.efforts.setting(effort)
 
-    def _by_cells(self, window: Tensor, place: Placement, threshold: float) -> tuple[Tensor, Tensor, float]:
-        """The pixels of a window (1, 3, h, w) whose cells leave one by one, each pixel's exit (h, w), and the multiply-adds."""
+    def _by_cells(
+        self, window: Tensor, place: Placement, threshold: float
+    ) -> tuple[Tensor, Tensor, float]:
+        """The pixels of a window (1, 3, h, w) whose cells leave one by one, each pixel's exit (h,
+        w), and the multiply-adds.
+        """
         method, (height, width) = self.method, window.shape[2:]
         assert method.cell is not None
-        kept, body = self.network.enter((window - self.plain.mean).contiguous(memory_format=torch.channels_last))
+        kept, body = self.network.enter(
+            (window - self.plain.mean).contiguous(memory_format=torch.channels_last)
+        )
         lattice = Lattice(place.origins[0], height, width, method.cell)
 
         def whole(blocks: Sequence[nn.Module], features: Tensor) -> Tensor:
-            return self._advance(blocks, features, torch.empty_like(features) if features is kept else features)
+            return self._advance(
+                blocks, features, torch.empty_like(features) if features is kept else features
+            )
 
         body, exits, spent, asked = leave(
             [method.interval(index) for index in range(method.exits + 1)],  # type: ignore[misc]
@@ -116,23 +166,37 @@ class ApeUpscaler:
         return made, lattice.spread(exits), float(always + spent + asked * self.network.features)
 
     def _advance(self, layers: Sequence[nn.Module], body: Tensor, found: Tensor) -> Tensor:
-        """The features (1, C, h, w) behind some layers, written into `found` where they go by rows."""
+        """The features (1, C, h, w) behind some layers, written into `found` where they go by
+        rows.
+        """
         # A map no larger than a band is in cache as it is.
-        if self.network.reach is None or body.shape[2] * body.shape[3] <= BAND or body.device.type != "cpu":
+        if (
+            self.network.reach is None
+            or body.shape[2] * body.shape[3] <= BAND
+            or body.device.type != "cpu"
+        ):
             for layer in layers:
                 body = layer(body)
             return body
         row, stream = 0, Chain(*(layer.stream() for layer in layers))  # type: ignore[operator]
-        for rows in feed(stream, body, 2 * len(layers)):  # no layer of our networks reaches further than 2 pixels
+        for rows in feed(
+            stream, body, 2 * len(layers)
+        ):  # no layer of our networks reaches further than 2 pixels
             found[:, :, row : row + rows.shape[2]] = rows
             row += rows.shape[2]
         return found
 
     def _finish(self, kept: Tensor, body: Tensor) -> Tensor:
         """The network's end; on a CPU by rows, where it is composed."""
-        return self.network.finish_by_rows(kept, body) if body.device.type == "cpu" else self.network.finish(kept, body)
+        return (
+            self.network.finish_by_rows(kept, body)
+            if body.device.type == "cpu"
+            else self.network.finish(kept, body)
+        )
 
-    def _by_patches(self, window: Tensor, place: Placement, threshold: float) -> tuple[Tensor, Tensor, float]:
+    def _by_patches(
+        self, window: Tensor, place: Placement, threshold: float
+    ) -> tuple[Tensor, Tensor, float]:
         """The same of a network whose patches leave one by one."""
         cut = Cut(place, window.shape[2], window.shape[3], SIDE, STEP)
         result, spent = cut.begin(window, place)
@@ -150,11 +214,14 @@ class ApeUpscaler:
         return result, cut.spread(exits, self.NONE), spent
 
     def patches(self, patches: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-        """Patches (N, 3, h, w), 0..1, each of which leaves as a whole: (N, 3, s * h, s * w), and their exits (N,), -1: never.
+        """Patches (N, 3, h, w), 0..1, each of which leaves as a whole: (N, 3, s * h, s * w), and
+        their exits (N,), -1: never.
 
         The batch shrinks as they leave.
         """
-        kept, body = self.network.enter((patches - self.plain.mean).contiguous(memory_format=torch.channels_last))
+        kept, body = self.network.enter(
+            (patches - self.plain.mean).contiguous(memory_format=torch.channels_last)
+        )
         finished, left = body.clone(), torch.full((len(patches),), -1)
         staying = torch.arange(len(patches), device=patches.device)
         for index in range(self.method.exits + 1):
@@ -173,11 +240,15 @@ class ApeUpscaler:
         """Multiply-adds of the layers behind each exit, for a window of `height` by `width`."""
         scale = self.network.body_scale
         features = blank(1, self.network.features, height * scale, width * scale)
-        costs = [executed(partial(layer, features)) for layer in copy.deepcopy(self.network).to("meta").layers]
+        costs = [
+            executed(partial(layer, features))
+            for layer in copy.deepcopy(self.network).to("meta").layers
+        ]
         return [sum(costs[(index + 1) * self.method.every :]) for index in range(self.method.exits)]
 
     def spent(self, height: int, width: int, left: int, streamed: bool = True) -> int:
-        """Multiply-adds for a patch of `height` by `width` that left by exit `left`, the regressor's included; -1: it never left.
+        """Multiply-adds for a patch of `height` by `width` that left by exit `left`, the
+        regressor's included; -1: it never left.
 
         streamed: on a CPU, where the network's end is composed.
         """
@@ -186,25 +257,38 @@ class ApeUpscaler:
         return self.plain.count(height, width, streamed) - skipped + asked * self.network.features
 
     def published_cost(self, height: int, width: int, left: int) -> int:
-        """What the published tables count for a window that left by exit `left`: multiply-adds, one operation each, of the convolutions.
+        """What the published tables count for a window that left by exit `left`: multiply-adds, one
+        operation each, of the convolutions.
 
-        The tables exist for patches of 48x48 only and leave the regressor out; the network's end is charged convolution by convolution.
-        At scale 4 this gives EDSR's figures; RCAN's and VDSR's are 0.3 to 0.7 % higher in the tables.
+        The tables exist for patches of 48x48 only and leave the regressor out; the network's end is
+        charged convolution by convolution. At scale 4 this gives EDSR's figures; RCAN's and VDSR's
+        are 0.3 to 0.7 % higher in the tables.
         """
         asked = self.method.exits if left == -1 else left + 1
-        residual = 0 if self.plain.weight is None else 3 * self.plain.weight.numel() * height * width
-        return self.spent(height, width, left, streamed=False) - asked * self.network.features - residual
+        residual = (
+            0 if self.plain.weight is None else 3 * self.plain.weight.numel() * height * width
+        )
+        return (
+            self.spent(height, width, left, streamed=False)
+            - asked * self.network.features
+            - residual
+        )
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
-        """Multiply-adds for each input pixel of a large window; below full effort the mean over the images it was measured on."""
+        """Multiply-adds for each input pixel of a large window; below full effort the mean over the
+        images it was measured on.
+        """
         full = self.plain.count(LARGE, LARGE) / LARGE**2
         return full if effort == 1 or self.efforts is None else full * self.efforts.share(effort)
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel of a window: beside those of the plain network, what entered, the features and a copy; with cells,
-        both sheets of theirs too."""
+        """Bytes for each input pixel of a window: beside those of the plain network, what entered,
+        the features and a copy; with cells, both sheets of theirs too.
+        """
         maps = 3 if self.method.cell is None else 5
-        return self.plain.memory(scale) + 4 * maps * self.network.features * self.network.body_scale**2
+        return (
+            self.plain.memory(scale) + 4 * maps * self.network.features * self.network.body_scale**2
+        )
 
 
 def build(checkpoint: Checkpoint, origin: str) -> ApeUpscaler:
@@ -213,7 +297,9 @@ def build(checkpoint: Checkpoint, origin: str) -> ApeUpscaler:
     try:
         method = Ape(scale=blueprint.scale, **blueprint.arguments)
     except TypeError as error:
-        raise ValueError(f"{origin} asks for an APE of {blueprint.arguments}, which cannot be built ({error})") from error
+        raise ValueError(
+            f"{origin} asks for an APE of {blueprint.arguments}, which cannot be built ({error})"
+        ) from error
     fill(method, checkpoint.tensors, origin)
     return ApeUpscaler(method, blueprint, origin)
 
@@ -222,23 +308,35 @@ def build(checkpoint: Checkpoint, origin: str) -> ApeUpscaler:
 PUBLISHED = {"edsr": edsr.published, "rcan": rcan.published, "vdsr": vdsr.published}
 
 
-def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
-    """Weights under the names of the published code, with its constructor arguments, as our checkpoint.
+def published(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
+) -> Checkpoint:
+    """Weights under the names of the published code, with its constructor arguments, as our
+    checkpoint.
 
-    config: model (such as "edsr_ape"), exit_interval, and those of the backbone. ValueError naming what does not fit.
+    config: model (such as "edsr_ape"), exit_interval, and those of the backbone. ValueError naming
+    what does not fit.
     """
     given = told(config)
     backbone = str(given.get("model", "edsr")).partition("_")[0].lower()
     if backbone not in PUBLISHED or "exit_interval" not in given:
         raise ValueError(
-            f"the configuration of a published APE needs exit_interval and a model on {', '.join(PUBLISHED)}, "
-            f"not {given.get('exit_interval')} and {given.get('model')!r}"
+            "the configuration of a published APE needs exit_interval and a model on"
+            f" {', '.join(PUBLISHED)}, not {given.get('exit_interval')} and {given.get('model')!r}"
         )
-    inner = PUBLISHED[backbone]({name: tensor for name, tensor in tensors.items() if not name.startswith("regressor.")}, config, mean)
+    inner = PUBLISHED[backbone](
+        {name: tensor for name, tensor in tensors.items() if not name.startswith("regressor.")},
+        config,
+        mean,
+    )
     plan = inner.blueprint
     arguments = {"backbone": backbone, "every": given["exit_interval"], **plan.arguments}
     weights = {f"network.{name}": tensor for name, tensor in inner.tensors.items()}
     # Pooling and flattening, which have no weights, come before the linear layer.
-    weights |= {name.replace("regressor.2.", "regressor."): tensor for name, tensor in tensors.items() if name.startswith("regressor.")}
+    weights |= {
+        name.replace("regressor.2.", "regressor."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("regressor.")
+    }
     fill(Ape(plan.scale, **arguments), weights, "the published APE")
     return Checkpoint(Blueprint("ape", plan.scale, arguments, plan.mean), weights)

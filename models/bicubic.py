@@ -6,13 +6,15 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from models.efforts import Efforts, check_effort
-from models.resample import multiply_adds, reach, resample
-from models.upscaler import LARGE, Placement, Upscaled, hr_length
+from tierscale.models.efforts import Efforts, check_effort
+from tierscale.models.resample import multiply_adds, reach, resample
+from tierscale.models.upscaler import LARGE, Placement, Upscaled, hr_length
 
 
 class Bicubic:
-    """Keys' bicubic at any scale; windows (N, C, h, w), 0..1; overshoots are left for the caller to clip."""
+    """Keys' bicubic at any scale; windows (N, C, h, w), 0..1; overshoots are left for the caller to
+    clip.
+    """
 
     scales: frozenset[Fraction] | None = None
     reach: int | None = reach("bicubic")
@@ -20,7 +22,13 @@ class Bicubic:
     knob: str | None = None
     efforts: Efforts | None = None
 
-    def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+    def __call__(
+        self,
+        windows: Tensor,
+        place: Placement,
+        effort: float = 1.0,
+        given: Mapping[str, float] = {},
+    ) -> Upscaled:
         check_effort(effort)
         pixels = resample(windows, place, "bicubic")
         channels, height, width = windows.shape[1:]
@@ -37,6 +45,8 @@ class Bicubic:
         return multiply_adds(3, LARGE, LARGE, hr, hr, "bicubic") / LARGE**2
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel of a window: the result, three times where its taps are gathered, and its rows."""
+        """Bytes for each input pixel of a window: the result, three times where its taps are
+        gathered, and its rows.
+        """
         results = 1 if scale.denominator == 1 else 3
         return 12 * (results * float(scale) ** 2 + 4 * float(scale) + 2)

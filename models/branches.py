@@ -1,4 +1,6 @@
-"""ClassSR's network (Kong, Zhao, Qiao and Dong 2021, arXiv 2103.04039): a classifier of small tiles, and branches from light to heavy."""
+"""ClassSR's network (Kong, Zhao, Qiao and Dong 2021, arXiv 2103.04039): a classifier of small
+tiles, and branches from light to heavy.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,15 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models import carn, fsrcnn, srresnet
-from models.stream import RowNetwork
+from tierscale.models import carn, fsrcnn, srresnet
+from tierscale.models.stream import RowNetwork
 
-BRANCHES: dict[str, type[RowNetwork]] = {"carn": carn.Carn, "fsrcnn": fsrcnn.Fsrcnn, "srresnet": srresnet.Srresnet}
+BRANCHES: dict[str, type[RowNetwork]] = {
+    "carn": carn.Carn,
+    "fsrcnn": fsrcnn.Fsrcnn,
+    "srresnet": srresnet.Srresnet,
+}
 CLASSIFIER = 128  # channels
 
 
-# The paper's branches of CARN have 36, 52 and 64 channels in 4 groups. Groups of 9 or 13 channels leave a third of each vector register
-# empty: 36 channels do a third of the work of 64 in half of the time (measured). With 16 channels in every group the time follows.
+# The paper's branches of CARN have 36, 52 and 64 channels in 4 groups. Groups of 9 or 13 channels
+# leave a third of each vector register empty: 36 channels do a third of the work of 64 in half of
+# the time (measured). With 16 channels in every group the time follows.
 OURS = ({"features": 32, "groups": 2}, {"features": 48, "groups": 3}, {"features": 64, "groups": 4})
 
 
@@ -35,20 +42,25 @@ class Classifier(nn.Module):
         x = self.look(tiles)
         for layer in self.think:
             x = layer(F.leaky_relu(x, 0.1))
-        # The published pooling window is as wide as the map is high; for the square tiles it is made for, that is all of it.
+        # The published pooling window is as wide as the map is high; for the square tiles it is
+        # made for, that is all of it.
         side = x.shape[2]
         return self.tell(x[:, :, :, :side].mean(dim=(2, 3)))
 
     def cost(self, height: int, width: int) -> int:
         """Multiply-adds for one tile of `height` by `width`."""
         places = (height // 4) * (width // 4)
-        return places * (48 * CLASSIFIER + CLASSIFIER * (3 * CLASSIFIER + 32)) + 32 * self.tell.out_features
+        return (
+            places * (48 * CLASSIFIER + CLASSIFIER * (3 * CLASSIFIER + 32))
+            + 32 * self.tell.out_features
+        )
 
 
 class ClassSr(nn.Module):
     """The network (section 3.1) in a form that can be trained.
 
-    branch: of BRANCHES; branches: arguments of each branch's constructor, two or more, from light to heavy.
+    branch: of BRANCHES; branches: arguments of each branch's constructor, two or more, from light
+    to heavy.
     """
 
     def __init__(
@@ -61,18 +73,26 @@ class ClassSr(nn.Module):
         if branch not in BRANCHES:
             raise ValueError(f"ClassSR has no branch {branch!r}; known are {', '.join(BRANCHES)}")
         if len(branches) < 2:
-            raise ValueError(f"ClassSR chooses among two or more branches, not {len(branches)}; give their arguments from light to heavy")
+            raise ValueError(
+                f"ClassSR chooses among two or more branches, not {len(branches)}; give their"
+                " arguments from light to heavy"
+            )
         self.classifier = Classifier(len(branches))
         self.branches: Sequence[RowNetwork] = nn.ModuleList(  # type: ignore[assignment]
             BRANCHES[branch](scale=scale, **arguments) for arguments in branches
         )
 
     def forward(self, tiles: Tensor, centred: Tensor) -> tuple[Tensor, Tensor]:
-        """Tiles (N, 3, t, t), 0..1, and the same around the mean, to logits (N, classes) and (N, 3, T, T).
+        """Tiles (N, 3, t, t), 0..1, and the same around the mean, to logits (N, classes) and (N, 3,
+        T, T).
 
-        The pixels are those of all branches, weighed by the classes' probabilities (equation 1): the form that is trained.
+        The pixels are those of all branches, weighed by the classes' probabilities (equation 1):
+        the form that is trained.
         """
         logits = self.classifier(tiles)
         shares = torch.softmax(logits, dim=1).unbind(dim=1)
-        parts = [share[:, None, None, None] * branch(centred) for share, branch in zip(shares, self.branches, strict=True)]
+        parts = [
+            share[:, None, None, None] * branch(centred)
+            for share, branch in zip(shares, self.branches, strict=True)
+        ]
         return logits, torch.stack(parts).sum(dim=0)

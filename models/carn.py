@@ -1,5 +1,6 @@
-"""CARN-M: the full network (Ahn, Kang and Sohn 2018, "Fast, Accurate, and Lightweight Super-Resolution with Cascading Residual
-Network", sections 3.2 and 3.3): residual units with grouped convolutions, shared within a block, joined by two levels of cascades.
+"""CARN-M: the full network (Ahn, Kang and Sohn 2018, "Fast, Accurate, and Lightweight
+Super-Resolution with Cascading Residual Network", sections 3.2 and 3.3): residual units with
+grouped convolutions, shared within a block, joined by two levels of cascades.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,15 +10,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.stream import Chain, Convolve, Delay, Finely, RowNetwork, Stream, check_scale, shuffle
-from models.weights import Blueprint, Checkpoint, adopt, told
+from tierscale.models.stream import (
+    Chain,
+    Convolve,
+    Delay,
+    Finely,
+    RowNetwork,
+    Stream,
+    check_scale,
+    shuffle,
+)
+from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
-# Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
+# Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as
+# large as the body's.
 TAIL = 1024
 
 
 class Unit(nn.Module):
-    """Efficient residual unit (section 3.3, figure 3b): two grouped 3x3 and a 1x1 convolution, added to the input; reaches 2 pixels."""
+    """Efficient residual unit (section 3.3, figure 3b): two grouped 3x3 and a 1x1 convolution,
+    added to the input; reaches 2 pixels.
+    """
 
     def __init__(self, features: int, groups: int) -> None:
         super().__init__()
@@ -30,7 +43,9 @@ class Unit(nn.Module):
 
 
 def merges(features: int, norm: bool) -> Sequence[nn.Module]:
-    """The three 1x1 convolutions of a cascade, from 2, 3 and 4 times `features` channels to `features`."""
+    """The three 1x1 convolutions of a cascade, from 2, 3 and 4 times `features` channels to
+    `features`.
+    """
 
     def one(count: int) -> nn.Module:
         convolution = nn.Conv2d(count * features, features, 1, bias=not norm)
@@ -40,7 +55,9 @@ def merges(features: int, norm: bool) -> Sequence[nn.Module]:
 
 
 class Block(nn.Module):
-    """Cascading block (equation 3) whose three residual units are one and the same, used three times; reaches 6 pixels."""
+    """Cascading block (equation 3) whose three residual units are one and the same, used three
+    times; reaches 6 pixels.
+    """
 
     def __init__(self, features: int, groups: int, norm: bool) -> None:
         super().__init__()
@@ -62,15 +79,24 @@ class Block(nn.Module):
 class Carn(RowNetwork):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
-    features: channels; groups: of the 3x3 convolutions; norm: batch norm in place of the bias behind the merging 1x1 convolutions,
-    as in the published weights. features_only: what comes before the enlarging part, (N, features, h, w), at scale 1.
+    features: channels; groups: of the 3x3 convolutions; norm: batch norm in place of the bias
+    behind the merging 1x1 convolutions, as in the published weights. features_only: what comes
+    before the enlarging part, (N, features, h, w), at scale 1.
     """
 
-    def __init__(self, scale: int = 4, features: int = 64, groups: int = 4, norm: bool = False, features_only: bool = False) -> None:
+    def __init__(
+        self,
+        scale: int = 4,
+        features: int = 64,
+        groups: int = 4,
+        norm: bool = False,
+        features_only: bool = False,
+    ) -> None:
         super().__init__()
         check_scale("CARN", scale)
         self.scale = 1 if features_only else scale
-        # Entry 1, nine units of 2; then the first growing convolution 1, and what follows at finer resolution less than one pixel more.
+        # Entry 1, nine units of 2; then the first growing convolution 1, and what follows at finer
+        # resolution less than one pixel more.
         self.reach = 19 if features_only else 21
         self.features, self.groups = features, groups
         self.entry = nn.Conv2d(3, features, 3, padding=1)
@@ -87,7 +113,9 @@ class Carn(RowNetwork):
         self._initialise()
 
     def _initialise(self) -> None:
-        """He's normal weights, damped where a branch joins and at the exit, so that training starts near the residual."""
+        """He's normal weights, damped where a branch joins and at the exit, so that training starts
+        near the residual.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -115,7 +143,9 @@ class Carn(RowNetwork):
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""
-        body = Chain(Convolve.of(self.entry), Cascade([block.stream() for block in self.blocks], self.merges))
+        body = Chain(
+            Convolve.of(self.entry), Cascade([block.stream() for block in self.blocks], self.merges)
+        )
         if not self.steps:
             return body
         tail: list[Stream | Callable[[Tensor], Tensor]] = []
@@ -125,13 +155,19 @@ class Carn(RowNetwork):
 
     def fold(self) -> "Carn":
         """The same network with its batch norms worked into the 1x1 convolutions before them."""
-        plain = Carn(self.scale, self.features, self.groups) if self.steps else Carn(4, self.features, self.groups, features_only=True)
+        plain = (
+            Carn(self.scale, self.features, self.groups)
+            if self.steps
+            else Carn(4, self.features, self.groups, features_only=True)
+        )
         plain.load_state_dict(folded(self.state_dict()))
         return plain.eval()
 
 
 def folded(tensors: Mapping[str, Tensor], epsilon: float = 1e-5) -> dict[str, Tensor]:
-    """Weights with batch norm as those of a network without: scaled 1x1 convolutions with a bias (Ioffe and Szegedy 2015, section 3.1)."""
+    """Weights with batch norm as those of a network without: scaled 1x1 convolutions with a bias
+    (Ioffe and Szegedy 2015, section 3.1).
+    """
     result = {}
     for name, tensor in tensors.items():
         stem, _, part = name.rpartition(".0.")
@@ -150,7 +186,11 @@ class UnitRows:
     """A residual unit fed by rows."""
 
     def __init__(self, unit: Unit) -> None:
-        self.first, self.second, self.mix = Convolve.of(unit.first), Convolve.of(unit.second), unit.mix
+        self.first, self.second, self.mix = (
+            Convolve.of(unit.first),
+            Convolve.of(unit.second),
+            unit.mix,
+        )
         self.delay = Delay()
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
@@ -159,7 +199,9 @@ class UnitRows:
 
 
 class Cascade:
-    """CARN's cascade (Ahn et al. 2018, equation 3): each merging convolution sees the input and all stages so far."""
+    """CARN's cascade (Ahn et al. 2018, equation 3): each merging convolution sees the input and all
+    stages so far.
+    """
 
     def __init__(self, stages: Sequence[Stream], merges: Sequence[nn.Module]) -> None:
         self.stages, self.merges = stages, merges
@@ -175,11 +217,15 @@ class Cascade:
 
 
 def own_name(theirs: str) -> str | None:
-    """Our name for a weight of the published CARN-M (PCSR, ClassSR); None for one that inference does not need."""
+    """Our name for a weight of the published CARN-M (PCSR, ClassSR); None for one that inference
+    does not need.
+    """
     stage, *rest = theirs.split(".")
     if rest[-1] == "num_batches_tracked" or stage in ("sub_mean", "add_mean"):
         return None
-    if stage == "upsample":  # upsample.up.body.3.weight: each growing convolution is followed by a ReLU and a shuffle
+    if (
+        stage == "upsample"
+    ):  # upsample.up.body.3.weight: each growing convolution is followed by a ReLU and a shuffle
         return f"grow.{int(rest[2]) // 3}.{rest[3]}"
     if stage[0] == "c":  # c2.0.weight
         return f"merges.{int(stage[1:]) - 1}.{'.'.join(rest)}"
@@ -190,24 +236,48 @@ def own_name(theirs: str) -> str | None:
     return theirs
 
 
-def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+def published(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
+) -> Checkpoint:
     """Published weights as our checkpoint, batch norms folded away.
 
-    config: constructor arguments nf, scale and group; the shapes tell those that are missing. ValueError naming a key that does not fit.
+    config: constructor arguments nf, scale and group; the shapes tell those that are missing.
+    ValueError naming a key that does not fit.
     """
     given, origin = told(config), "the published CARN"
-    inputs = {name: tensors[name].shape for name in ("entry.weight", "b1.b1.body.0.weight") if name in tensors}
+    inputs = {
+        name: tensors[name].shape
+        for name in ("entry.weight", "b1.b1.body.0.weight")
+        if name in tensors
+    }
     if len(inputs) < 2:
-        raise ValueError(f"{origin} needs 'entry.weight' and 'b1.b1.body.0.weight' but only has {', '.join(list(tensors)[:5])} and so on")
+        raise ValueError(
+            f"{origin} needs 'entry.weight' and 'b1.b1.body.0.weight' but only has"
+            f" {', '.join(list(tensors)[:5])} and so on"
+        )
     features = int(given.get("nf", inputs["entry.weight"][0]))
     groups = int(given.get("group", inputs["entry.weight"][0] // inputs["b1.b1.body.0.weight"][1]))
     network = Carn(int(given.get("scale", _scale(tensors))), features, groups, norm=True)
     network.load_state_dict(adopt(network, tensors, own_name, origin))
     arguments = {"features": features, "groups": groups}
-    return Checkpoint(Blueprint("carn", network.scale, arguments, mean), network.eval().fold().state_dict())
+    return Checkpoint(
+        Blueprint("carn", network.scale, arguments, mean), network.eval().fold().state_dict()
+    )
 
 
 def _scale(tensors: Mapping[str, Tensor]) -> int:
-    """The scale that the growing convolutions of a published CARN make: two of them 4, one the root of its growth."""
-    grown = [tensor.shape for name, tensor in tensors.items() if name.startswith("upsample.") and name.endswith(".weight")]
-    return 4 if len(grown) == 2 else round((grown[0][0] / tensors["entry.weight"].shape[0]) ** 0.5) if grown else 4
+    """The scale that the growing convolutions of a published CARN make: two of them 4, one the root
+    of its growth.
+    """
+    grown = [
+        tensor.shape
+        for name, tensor in tensors.items()
+        if name.startswith("upsample.") and name.endswith(".weight")
+    ]
+    return (
+        4
+        if len(grown) == 2
+        else round((grown[0][0] / tensors["entry.weight"].shape[0]) ** 0.5)
+        if grown
+        else 4
+    )

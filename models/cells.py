@@ -1,5 +1,6 @@
-"""3x3 convolutions at some places of a map only: the map is cut into cells, and those that hold a needed place are gathered, convolved
-as a batch, and put back. There a convolution costs a pixel what it costs in a whole map (measured); the copying adds a tenth.
+"""3x3 convolutions at some places of a map only: the map is cut into cells, and those that hold a
+needed place are gathered, convolved as a batch, and put back. There a convolution costs a pixel
+what it costs in a whole map (measured); the copying adds a tenth.
 """
 
 from collections.abc import Iterator
@@ -8,32 +9,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Pixels a side. Measured with 24 to 64 channels on photographs: of cells of 4x4 a tenth less is computed, at a tenth more for each pixel;
-# of cells of 16x16 an eighth more is computed.
+# Pixels a side. Measured with 24 to 64 channels on photographs: of cells of 4x4 a tenth less is
+# computed, at a tenth more for each pixel; of cells of 16x16 an eighth more is computed.
 SIDE = 8
-# Cells at a time on a CPU: 128 cells of 32 float channels are 1 MiB, about what a core's own cache holds.
+# Cells at a time on a CPU: 128 cells of 32 float channels are 1 MiB, about what a core's own cache
+# holds.
 BATCH = 128
 
 
 class Cells:
-    """The cells of a window of `height` by `width` pixels, numbered by rows, and the sheets that hold its maps.
+    """The cells of a window of `height` by `width` pixels, numbered by rows, and the sheets that
+    hold its maps.
 
-    before: rows and columns, 0 .. SIDE - 1, of the first cell that lie before the window's first pixel.
+    before: rows and columns, 0 .. SIDE - 1, of the first cell that lie before the window's first
+    pixel.
 
-    A sheet (rows, columns, C) holds whole cells, and zeros around: a row above, two below, and SIDE columns on the left, which are also
-    what follows on the right of the row before. So the SIDE pixels that a cell has in a row are copied as one piece.
+    A sheet (rows, columns, C) holds whole cells, and zeros around: a row above, two below, and SIDE
+    columns on the left, which are also what follows on the right of the row before. So the SIDE
+    pixels that a cell has in a row are copied as one piece.
     """
 
-    def __init__(self, height: int, width: int, device: torch.device, before: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self, height: int, width: int, device: torch.device, before: tuple[int, int] = (0, 0)
+    ) -> None:
         self.height, self.width = height, width
         self.top, self.left = 1 + before[0], SIDE + before[1]
         down, across = -(-(before[0] + height) // SIDE), -(-(before[1] + width) // SIDE)
         self.rows, self.columns = down * SIDE + 3, (across + 1) * SIDE
-        y, x = torch.arange(down, device=device)[:, None] * SIDE, torch.arange(1, across + 1, device=device) * SIDE
+        y, x = (
+            torch.arange(down, device=device)[:, None] * SIDE,
+            torch.arange(1, across + 1, device=device) * SIDE,
+        )
         corner = (y * self.columns + x).view(-1, 1)  # the pixel above the first one of each cell
         steps = torch.arange(SIDE + 2, device=device) * self.columns
-        self.around = corner + steps - 1  # first pixel of the SIDE + 2 rows that the cell's convolution reads
-        self.within = (corner + steps[1:-1]) // SIDE  # number of the SIDE rows of the cell, counted in pieces of SIDE pixels
+        self.around = (
+            corner + steps - 1
+        )  # first pixel of the SIDE + 2 rows that the cell's convolution reads
+        self.within = (
+            corner + steps[1:-1]
+        ) // SIDE  # number of the SIDE rows of the cell, counted in pieces of SIDE pixels
         self.batch = BATCH if device.type == "cpu" else len(corner)
 
     def sheet(self, channels: int, like: Tensor) -> Tensor:
@@ -42,20 +56,32 @@ class Cells:
 
     def window(self, sheet: Tensor) -> Tensor:
         """The window (1, C, height, width) in a sheet, as a view."""
-        return sheet[self.top : self.top + self.height, self.left : self.left + self.width].permute(2, 0, 1)[None]
+        return sheet[self.top : self.top + self.height, self.left : self.left + self.width].permute(
+            2, 0, 1
+        )[None]
 
     def values(self, window: Tensor) -> Tensor:
-        """The values of a window (1, 1, height, width) cell by cell, (cells, 1, SIDE, SIDE); zeros beyond its edges."""
+        """The values of a window (1, 1, height, width) cell by cell, (cells, 1, SIDE, SIDE); zeros
+        beyond its edges.
+        """
         sheet = self.sheet(1, window)
         self.window(sheet).copy_(window)
         return _pieces(sheet).index_select(0, self.within.view(-1)).view(-1, 1, SIDE, SIDE)
 
-    def convolve(self, sheet: Tensor, cells: Tensor, layer: nn.Conv2d) -> Iterator[tuple[Tensor, Tensor]]:
-        """A 3x3 convolution at some cells, a batch of them after another: which ones (n,) and their results (n, C, SIDE, SIDE)."""
+    def convolve(
+        self, sheet: Tensor, cells: Tensor, layer: nn.Conv2d
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """A 3x3 convolution at some cells, a batch of them after another: which ones (n,) and their
+        results (n, C, SIDE, SIDE).
+        """
         channels = sheet.shape[2]
-        wide = sheet.view(-1).as_strided((self.rows * self.columns - SIDE - 1, (SIDE + 2) * channels), (channels, 1))
+        wide = sheet.view(-1).as_strided(
+            (self.rows * self.columns - SIDE - 1, (SIDE + 2) * channels), (channels, 1)
+        )
         for some in cells.split(self.batch):
-            gathered = wide.index_select(0, self.around.index_select(0, some).view(-1)).view(-1, SIDE + 2, SIDE + 2, channels)
+            gathered = wide.index_select(0, self.around.index_select(0, some).view(-1)).view(
+                -1, SIDE + 2, SIDE + 2, channels
+            )
             yield some, F.conv2d(gathered.permute(0, 3, 1, 2), layer.weight, layer.bias)
 
     def put(self, sheet: Tensor, cells: Tensor, values: Tensor) -> None:
@@ -67,7 +93,9 @@ class Cells:
         _pieces(sheet).index_add_(0, self.within.index_select(0, cells).view(-1), _rows(values))
 
     def bound(self, sheet: Tensor) -> None:
-        """Set what lies just beyond the window's edges to zero, as a convolution of the whole window sees it."""
+        """Set what lies just beyond the window's edges to zero, as a convolution of the whole
+        window sees it.
+        """
         sheet[self.top - 1].zero_()
         sheet[self.top + self.height].zero_()
         sheet[:, self.left - 1].zero_()

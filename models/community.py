@@ -1,6 +1,8 @@
-"""Networks of other people's making as tiers: every single-file network that the library spandrel knows, with its own rules.
+"""Networks of other people's making as tiers: every single-file network that the library spandrel
+knows, with its own rules.
 
-spandrel is optional (`pip install "tierscale[community]"`) and imported when the first such network is loaded.
+spandrel is optional (`pip install "tierscale[community]"`) and imported when the first such network
+is loaded.
 """
 
 import copy
@@ -16,19 +18,22 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from models.convert import read_official
-from models.cost import executed
-from models.efforts import Efforts
-from models.plain import check_windows
-from models.upscaler import Placement, Upscaled
-from models.weights import FORMAT
+from tierscale.models.convert import read_official
+from tierscale.models.cost import executed
+from tierscale.models.efforts import Efforts
+from tierscale.models.plain import check_windows
+from tierscale.models.upscaler import Placement, Upscaled
+from tierscale.models.weights import FORMAT
 
-# Side of the window that costs are quoted for: large enough for all size rules but those of networks for faces.
+# Side of the window that costs are quoted for: large enough for all size rules but those of
+# networks for faces.
 SIDE = 128
 
 
 def foreign(path: Path) -> bool:
-    """The file holds weights, and is none of ours: a .pth, .pt or .ckpt, or a .safetensors file that does not say what to build."""
+    """The file holds weights, and is none of ours: a .pth, .pt or .ckpt, or a .safetensors file
+    that does not say what to build.
+    """
     if path.suffix in (".pth", ".pt", ".ckpt"):
         return True
     try:
@@ -39,25 +44,43 @@ def foreign(path: Path) -> bool:
 
 
 def load(path: Path) -> "CommunityUpscaler":
-    """The network of a file; ValueError where spandrel is missing, does not know it, or where it does not enlarge pictures."""
-    kinds = f"{path} has format None, not {FORMAT!r}" if path.suffix == ".safetensors" else f"{path} is no .safetensors file of ours"
+    """The network of a file; ValueError where spandrel is missing, does not know it, or where it
+    does not enlarge pictures.
+    """
+    kinds = (
+        f"{path} has format None, not {FORMAT!r}"
+        if path.suffix == ".safetensors"
+        else f"{path} is no .safetensors file of ours"
+    )
     try:
         spandrel = library()
     except ImportError as error:
-        raise ValueError(f'{kinds}; for networks of other programs, install spandrel: pip install "tierscale[community]"') from error
+        raise ValueError(
+            f"{kinds}; for networks of other programs, install spandrel: pip install"
+            ' "tierscale[community]"'
+        ) from error
     weights = read_official(path)
     if not isinstance(weights, Mapping):
         raise ValueError(f"{path} holds a {type(weights).__name__} and no tensors by name")
     try:
-        descriptor = spandrel.ModelLoader().load_from_state_dict(spandrel.canonicalize_state_dict(dict(weights)))
+        descriptor = spandrel.ModelLoader().load_from_state_dict(
+            spandrel.canonicalize_state_dict(dict(weights))
+        )
     except (spandrel.UnsupportedModelError, KeyError, RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()
-        raise ValueError(f"{kinds}, and spandrel builds no network from it ({reason[0] if reason else type(error).__name__})") from error
-    channels = (descriptor.input_channels, descriptor.output_channels)
-    if not isinstance(descriptor, spandrel.ImageModelDescriptor) or channels not in ((1, 1), (3, 3), (4, 4)):
         raise ValueError(
-            f"{path} is a {descriptor.architecture.name} from {channels[0]} to {channels[1]} channels; "
-            "a tier makes a picture of 1, 3 or 4 channels from one alike"
+            f"{kinds}, and spandrel builds no network from it"
+            f" ({reason[0] if reason else type(error).__name__})"
+        ) from error
+    channels = (descriptor.input_channels, descriptor.output_channels)
+    if not isinstance(descriptor, spandrel.ImageModelDescriptor) or channels not in (
+        (1, 1),
+        (3, 3),
+        (4, 4),
+    ):
+        raise ValueError(
+            f"{path} is a {descriptor.architecture.name} from {channels[0]} to {channels[1]}"
+            " channels; a tier makes a picture of 1, 3 or 4 channels from one alike"
         )
     return CommunityUpscaler(descriptor)
 
@@ -65,19 +88,26 @@ def load(path: Path) -> "CommunityUpscaler":
 def library() -> Any:
     """The module spandrel; ImportError where it is not installed.
 
-    It imports torchvision for two networks, one that fills holes and one for faces. A torchvision that was built for another torch than
-    the one that is here breaks on import, so where it is missing or broken, empty names stand in for it meanwhile.
+    It imports torchvision for two networks, one that fills holes and one for faces. A torchvision
+    that was built for another torch than the one that is here breaks on import, so where it is
+    missing or broken, empty names stand in for it meanwhile.
     """
     if importlib.util.find_spec("spandrel") is None:
         raise ImportError("spandrel is not installed")
-    names: tuple[str, ...] = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+    names: tuple[str, ...] = (
+        "torchvision",
+        "torchvision.transforms",
+        "torchvision.transforms.functional",
+    )
     try:
         import torchvision.transforms.functional  # noqa: F401 - only whether it can be
 
         names = ()
     except (ImportError, RuntimeError):
         sys.modules.update({name: ModuleType(name) for name in names})
-        sys.modules[names[-1]].__dict__.update(dict.fromkeys(("InterpolationMode", "rotate", "normalize")))
+        sys.modules[names[-1]].__dict__.update(
+            dict.fromkeys(("InterpolationMode", "rotate", "normalize"))
+        )
     try:
         import spandrel
     finally:
@@ -87,11 +117,14 @@ def library() -> Any:
 
 
 class CommunityUpscaler:
-    """A network of spandrel under the contract; windows (N, 3, h, w), 0..1; results are clipped to that, as spandrel does.
+    """A network of spandrel under the contract; windows (N, 3, h, w), 0..1; results are clipped to
+    that, as spandrel does.
 
-    A network of one channel enlarges red, green and blue one by one; one of four gets an opaque alpha, and what it makes of that is left
-    out. Windows that break the network's size rules (a least side, a multiple, a square) are filled up by reflection at the right and at
-    the bottom, and the surplus is cut off. Nothing tells how far the network looks, so that the reach is the whole window.
+    A network of one channel enlarges red, green and blue one by one; one of four gets an opaque
+    alpha, and what it makes of that is left out. Windows that break the network's size rules (a
+    least side, a multiple, a square) are filled up by reflection at the right and at the bottom,
+    and the surplus is cut off. Nothing tells how far the network looks, so that the reach is the
+    whole window.
     """
 
     scales: frozenset[Fraction] | None
@@ -112,7 +145,13 @@ class CommunityUpscaler:
         self.descriptor.to(torch.device(device))
         return self
 
-    def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+    def __call__(
+        self,
+        windows: Tensor,
+        place: Placement,
+        effort: float = 1.0,
+        given: Mapping[str, float] = {},
+    ) -> Upscaled:
         check_windows(windows, place, self.scale)
         pixels = torch.cat([self._window(window[None]) for window in windows])
         spent = float(self.count(windows.shape[2], windows.shape[3]))
@@ -121,7 +160,9 @@ class CommunityUpscaler:
     def _window(self, window: Tensor) -> Tensor:
         """One window (1, 3, h, w) enlarged."""
         if self.channels == 1:
-            return torch.cat([self.descriptor(plane.contiguous()) for plane in window.split(1, dim=1)], dim=1)
+            return torch.cat(
+                [self.descriptor(plane.contiguous()) for plane in window.split(1, dim=1)], dim=1
+            )
         if self.channels == 4:
             window = torch.cat([window, torch.ones_like(window[:, :1])], dim=1)
         return self.descriptor(window.contiguous())[:, :3]
@@ -131,7 +172,9 @@ class CommunityUpscaler:
         wide, tall = self.descriptor.size_requirements.get_padding(width, height)
         size = (height + tall, width + wide)
         if size not in self._counted:
-            self._counted[size] = self._dry(size, lambda model, run: executed(run)) * (3 if self.channels == 1 else 1)
+            self._counted[size] = self._dry(size, lambda model, run: executed(run)) * (
+                3 if self.channels == 1 else 1
+            )
         return self._counted[size]
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
@@ -139,13 +182,17 @@ class CommunityUpscaler:
         return self.count(SIDE, SIDE) / SIDE**2
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel of a window: an estimate, four times the largest map that the network makes, and the result twice."""
+        """Bytes for each input pixel of a window: an estimate, four times the largest map that the
+        network makes, and the result twice.
+        """
 
         def largest(model: nn.Module, run: Callable[[], object]) -> int:
             found = [0]
             for module in model.modules():
                 module.register_forward_hook(
-                    lambda module, inputs, output: found.append(output.numel() if isinstance(output, Tensor) else 0)
+                    lambda module, inputs, output: found.append(
+                        output.numel() if isinstance(output, Tensor) else 0
+                    )
                 )
             run()
             return max(found)
@@ -153,8 +200,12 @@ class CommunityUpscaler:
         wide, tall = self.descriptor.size_requirements.get_padding(SIDE, SIDE)
         return 16 * self._dry((SIDE + tall, SIDE + wide), largest) / SIDE**2 + 24 * self.scale**2
 
-    def _dry(self, size: tuple[int, int], measure: Callable[[nn.Module, Callable[[], object]], int]) -> int:
-        """What `measure` finds of a copy of the network and a run of it: on shapes without values, or on zeros where it looks at values."""
+    def _dry(
+        self, size: tuple[int, int], measure: Callable[[nn.Module, Callable[[], object]], int]
+    ) -> int:
+        """What `measure` finds of a copy of the network and a run of it: on shapes without values,
+        or on zeros where it looks at values.
+        """
         shape = (1, self.channels, *size)
         try:
             hollow = copy.deepcopy(self.descriptor.model).to("meta")

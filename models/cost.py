@@ -9,7 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def executed(run: Callable[[], object]) -> int:
-    """Multiply-adds of the convolutions and matrix products that run() executes; biases and activations are not counted."""
+    """Multiply-adds of the convolutions and matrix products that run() executes; biases and
+    activations are not counted.
+    """
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode(False), torch.no_grad():
         run()
@@ -22,8 +24,10 @@ def blank(*shape: int) -> Tensor:
 
 
 def published_operations(network: nn.Module, x: Tensor) -> int:
-    """Operations of network(x) as PCSR, ClassSR and ARM count them: 2 for each multiply-add, 2 for each element of a batch norm, 1 for
-    each of a PReLU. x: a blank one. Transposed convolutions, which theirs charges once for each output pixel, count as executed."""
+    """Operations of network(x) as PCSR, ClassSR and ARM count them: 2 for each multiply-add, 2 for
+    each element of a batch norm, 1 for each of a PReLU. x: a blank one. Transposed convolutions,
+    which theirs charges once for each output pixel, count as executed.
+    """
     shape, elements = copy.deepcopy(network).to("meta").eval(), [0]
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,5 +1,6 @@
-"""EDSR (Lim, Son, Kim, Nah and Lee 2017, "Enhanced Deep Residual Networks for Single Image Super-Resolution", section 3):
-residual blocks without batch norm around one long skip, then pixel shuffles.
+"""EDSR (Lim, Son, Kim, Nah and Lee 2017, "Enhanced Deep Residual Networks for Single Image
+Super-Resolution", section 3): residual blocks without batch norm around one long skip, then pixel
+shuffles.
 """
 
 import math
@@ -10,19 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.fused import Enlarging, Fused, enlarge_within
-from models.initial import he
-from models.official import centre, numbered, one_scale, unit
-from models.stages import Rejoin, Staged
-from models.stream import Chain, Convolve, Finely, Skip, Stream, check_scale, shuffle
-from models.weights import Blueprint, Checkpoint, adopt, told
+from tierscale.models.fused import Enlarging, Fused, enlarge_within
+from tierscale.models.initial import he
+from tierscale.models.official import centre, numbered, one_scale, unit
+from tierscale.models.stages import Rejoin, Staged
+from tierscale.models.stream import Chain, Convolve, Finely, Skip, Stream, check_scale, shuffle
+from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
 # Output pixels that the enlarging part makes at a time: its maps are larger than the body's.
 TAIL = 16384
 
 
 class Block(nn.Module):
-    """Residual block (figure 2c): two 3x3 convolutions with a ReLU between, times `res_scale`, added to the input; reaches 2 pixels."""
+    """Residual block (figure 2c): two 3x3 convolutions with a ReLU between, times `res_scale`,
+    added to the input; reaches 2 pixels.
+    """
 
     def __init__(self, features: int, res_scale: float) -> None:
         super().__init__()
@@ -49,7 +52,9 @@ class Block(nn.Module):
 
 
 class Tail(Enlarging):
-    """Pixel shuffles of 2, or one of 3, each behind a 3x3 convolution, then a convolution to RGB: (N, C, h, w) -> (N, 3, s * h, s * w)."""
+    """Pixel shuffles of 2, or one of 3, each behind a 3x3 convolution, then a convolution to RGB:
+    (N, C, h, w) -> (N, 3, s * h, s * w).
+    """
 
     def __init__(self, scale: int, features: int) -> None:
         super().__init__()
@@ -82,17 +87,23 @@ class Tail(Enlarging):
 class Edsr(Staged):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
-    blocks: residual blocks; features: channels; res_scale: factor of each block's residual (section 3.2).
+    blocks: residual blocks; features: channels; res_scale: factor of each block's residual (section
+    3.2).
     """
 
-    def __init__(self, scale: int = 4, blocks: int = 16, features: int = 64, res_scale: float = 1.0) -> None:
+    def __init__(
+        self, scale: int = 4, blocks: int = 16, features: int = 64, res_scale: float = 1.0
+    ) -> None:
         super().__init__()
         check_scale("EDSR", scale)
         self.scale, self.features = scale, features
-        # Entry 1, two for each block, the body's end 1, first growing convolution 1; finer ones add less than one pixel more.
+        # Entry 1, two for each block, the body's end 1, first growing convolution 1; finer ones add
+        # less than one pixel more.
         self.reach = 2 * blocks + 4
         self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.blocks: Iterable[Block] = nn.ModuleList(Block(features, res_scale) for _ in range(blocks))  # type: ignore[assignment]
+        self.blocks: Iterable[Block] = nn.ModuleList(
+            Block(features, res_scale) for _ in range(blocks)
+        )  # type: ignore[assignment]
         self.join = nn.Conv2d(features, features, 3, padding=1)
         self.tail = Tail(scale, features)
         he(self, {0.1: [block.second for block in self.blocks], 0.02: [self.tail.exit]})
@@ -118,7 +129,9 @@ class Edsr(Staged):
 
 
 def own_name(theirs: str, growing: Sequence[str]) -> str | None:
-    """Our name for a weight of the published EDSR (APE); None for the layers that shift by the mean. growing: numbered("tail.0.")."""
+    """Our name for a weight of the published EDSR (APE); None for the layers that shift by the
+    mean. growing: numbered("tail.0.").
+    """
     layer, _, part = theirs.rpartition(".")
     if layer in ("sub_mean", "add_mean"):
         return None
@@ -129,25 +142,43 @@ def own_name(theirs: str, growing: Sequence[str]) -> str | None:
     stage, index, *inner = layer.split(".")  # body.7.body.2; behind the last block body.8
     if stage != "body":
         return theirs
-    return f"blocks.{index}.{ {'0': 'first', '2': 'second'}[inner[1]] }.{part}" if inner else f"join.{part}"
+    return (
+        f"blocks.{index}.{ {'0': 'first', '2': 'second'}[inner[1]] }.{part}"
+        if inner
+        else f"join.{part}"
+    )
 
 
 def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of our EDSR from the published ones; ValueError naming one that is missing."""
     try:
-        return {"blocks": config["n_resblocks"], "features": config["n_feats"], "res_scale": config.get("res_scale", 1.0)}
+        return {
+            "blocks": config["n_resblocks"],
+            "features": config["n_feats"],
+            "res_scale": config.get("res_scale", 1.0),
+        }
     except KeyError as error:
-        raise ValueError(f"the configuration of a published EDSR lacks {error}; give n_resblocks, n_feats and scale") from error
+        raise ValueError(
+            f"the configuration of a published EDSR lacks {error}; give n_resblocks, n_feats and"
+            " scale"
+        ) from error
 
 
-def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
-    """Published weights, for values 0..rgb_range (255 where config does not tell), as our checkpoint; the mean is in the weights.
+def published(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
+) -> Checkpoint:
+    """Published weights, for values 0..rgb_range (255 where config does not tell), as our
+    checkpoint; the mean is in the weights.
 
-    config: n_resblocks, n_feats, scale, res_scale (1 where it is missing). ValueError naming what does not fit.
+    config: n_resblocks, n_feats, scale, res_scale (1 where it is missing). ValueError naming what
+    does not fit.
     """
     given = told(config)
     top, scale = float(given.get("rgb_range", 255)), one_scale(given.get("scale", 4))
     network = Edsr(scale, **arguments(given))
     names = partial(own_name, growing=numbered(tensors, "tail.0."))
     weights = unit(adopt(network, tensors, names, "the published EDSR"), "entry", "tail.exit", top)
-    return Checkpoint(Blueprint("edsr", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)), weights)
+    return Checkpoint(
+        Blueprint("edsr", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)),
+        weights,
+    )

@@ -1,4 +1,6 @@
-"""One knob for all adaptive methods: effort, the share of the full computation, and the measured table that turns each one's own."""
+"""One knob for all adaptive methods: effort, the share of the full computation, and the measured
+table that turns each one's own.
+"""
 
 import json
 from collections.abc import Mapping
@@ -11,13 +13,13 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class Efforts:
-    """Which setting of a knob costs which share, as measured on photos by `tierscale models calibrate`.
+    """Which setting of a knob costs which share, as measured on photos by `tierscale models
+    calibrate`.
 
-    knob: what is turned, such as "k" (PCSR), "threshold" (APE), "depth" (AdaDSR), "width" (AnySR), "bias" (ClassSR).
-    settings: of the knob, from the least computation to the most.
-    shares: of the full computation that each setting executes, rising, above 0; the last is 1.
-    weights: SHA-256, hex, of the checkpoint that was measured.
-    measured: how: folder, images, command.
+    knob: what is turned, such as "k" (PCSR), "threshold" (APE), "depth" (AdaDSR), "width" (AnySR),
+    "bias" (ClassSR). settings: of the knob, from the least computation to the most. shares: of the
+    full computation that each setting executes, rising, above 0; the last is 1. weights: SHA-256,
+    hex, of the checkpoint that was measured. measured: how: folder, images, command.
     """
 
     knob: str
@@ -28,8 +30,16 @@ class Efforts:
 
     def __post_init__(self) -> None:
         rising = all(low < high for low, high in zip(self.shares, self.shares[1:], strict=False))
-        if len(self.settings) != len(self.shares) or len(self.shares) < 2 or not rising or self.shares[0] <= 0:
-            raise ValueError(f"a table of efforts needs two or more rising shares, one a setting, not {self.shares}; calibrate again")
+        if (
+            len(self.settings) != len(self.shares)
+            or len(self.shares) < 2
+            or not rising
+            or self.shares[0] <= 0
+        ):
+            raise ValueError(
+                "a table of efforts needs two or more rising shares, one a setting, not"
+                f" {self.shares}; calibrate again"
+            )
 
     @property
     def floor(self) -> float:
@@ -37,7 +47,9 @@ class Efforts:
         return self.shares[0]
 
     def setting(self, effort: float) -> float:
-        """Where to turn the knob for a share of `effort`, 0..1, between the measured settings; the floor's below the floor."""
+        """Where to turn the knob for a share of `effort`, 0..1, between the measured settings; the
+        floor's below the floor.
+        """
         check_effort(effort)
         return float(np.interp(effort, self.shares, self.settings))
 
@@ -50,7 +62,9 @@ class Efforts:
 def check_effort(effort: float) -> None:
     """ValueError unless effort is a share."""
     if not 0 <= effort <= 1:
-        raise ValueError(f"an effort of {effort:g} is not a share from 0 to 1 of the full computation")
+        raise ValueError(
+            f"an effort of {effort:g} is not a share from 0 to 1 of the full computation"
+        )
 
 
 def table_path(checkpoint: Path) -> Path:
@@ -64,17 +78,24 @@ def write_efforts(checkpoint: Path, efforts: Efforts) -> None:
 
 
 def read_efforts(checkpoint: Path, digest: str) -> Efforts | None:
-    """The table of a checkpoint with this SHA-256; None where none was measured. ValueError: damaged, or of other weights."""
+    """The table of a checkpoint with this SHA-256; None where none was measured. ValueError:
+    damaged, or of other weights.
+    """
     path = table_path(checkpoint)
     if not path.is_file():
         return None
     try:
         fields = json.loads(path.read_text())
-        efforts = Efforts(**{**fields, "settings": tuple(fields["settings"]), "shares": tuple(fields["shares"])})
+        efforts = Efforts(
+            **{**fields, "settings": tuple(fields["settings"]), "shares": tuple(fields["shares"])}
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no table of efforts ({error}); write it with tierscale models calibrate") from error
+        raise ValueError(
+            f"{path} is no table of efforts ({error}); write it with tierscale models calibrate"
+        ) from error
     if efforts.weights != digest:
         raise ValueError(
-            f"{path} was measured with other weights ({efforts.weights[:12]}) than {checkpoint.name} ({digest[:12]}); calibrate again"
+            f"{path} was measured with other weights ({efforts.weights[:12]}) than"
+            f" {checkpoint.name} ({digest[:12]}); calibrate again"
         )
     return efforts

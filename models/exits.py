@@ -1,5 +1,6 @@
-"""The network of APE (Wang, Zheng, Chen, Wu, Yao and Li 2022, "Adaptive Patch Exiting for Scalable Single Image Super-Resolution",
-arXiv 2203.11589): a plain one with exits behind some of its layers, and a regressor that says how little is left to gain there.
+"""The network of APE (Wang, Zheng, Chen, Wu, Yao and Li 2022, "Adaptive Patch Exiting for Scalable
+Single Image Super-Resolution", arXiv 2203.11589): a plain one with exits behind some of its layers,
+and a regressor that says how little is left to gain there.
 """
 
 from collections.abc import Sequence
@@ -9,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.edsr import Edsr
-from models.leaving import cell_means
-from models.rcan import Rcan
-from models.stages import Staged
-from models.vdsr import Vdsr
+from tierscale.models.edsr import Edsr
+from tierscale.models.leaving import cell_means
+from tierscale.models.rcan import Rcan
+from tierscale.models.stages import Staged
+from tierscale.models.vdsr import Vdsr
 
 BACKBONES: dict[str, type[Staged]] = {"edsr": Edsr, "rcan": Rcan, "vdsr": Vdsr}
 
@@ -22,9 +23,9 @@ BACKBONES: dict[str, type[Staged]] = {"edsr": Edsr, "rcan": Rcan, "vdsr": Vdsr}
 class Exits:
     """What windows (N of them) would leave with at each of E exits.
 
-    images: (N, 3, H, W) at each exit. capacity: what the regressor says there, (E, N) or, of cells, (E, N, rows, columns), -1..1;
-    high: little is left to gain.
-    full: the image behind all layers; the last exit's own where no layer follows it.
+    images: (N, 3, H, W) at each exit. capacity: what the regressor says there, (E, N) or, of cells,
+    (E, N, rows, columns), -1..1; high: little is left to gain. full: the image behind all layers;
+    the last exit's own where no layer follows it.
     """
 
     images: list[Tensor]
@@ -33,42 +34,64 @@ class Exits:
 
 
 class Ape(nn.Module):
-    """A network with an exit behind every `every` layers and one regressor for all of them (section 3.2).
+    """A network with an exit behind every `every` layers and one regressor for all of them (section
+    3.2).
 
-    backbone: "edsr" (exits behind blocks), "rcan" (groups) or "vdsr" (middle layers). arguments: of its constructor, but for the scale.
-    cell: input pixels a side of the cells that leave, of EDSR only; None: patches leave, as in the paper.
-    The paper trains the regressor towards 1 - tanh(gain in PSNR over the exit before): section 3.3.
+    backbone: "edsr" (exits behind blocks), "rcan" (groups) or "vdsr" (middle layers). arguments: of
+    its constructor, but for the scale. cell: input pixels a side of the cells that leave, of EDSR
+    only; None: patches leave, as in the paper. The paper trains the regressor towards 1 - tanh(gain
+    in PSNR over the exit before): section 3.3.
     """
 
-    def __init__(self, scale: int = 4, backbone: str = "edsr", every: int = 2, cell: int | None = None, **arguments: Any) -> None:
+    def __init__(
+        self,
+        scale: int = 4,
+        backbone: str = "edsr",
+        every: int = 2,
+        cell: int | None = None,
+        **arguments: Any,
+    ) -> None:
         super().__init__()
         if backbone not in BACKBONES:
             raise ValueError(f"APE is made on {', '.join(BACKBONES)}, not on {backbone!r}")
         if cell is not None and (backbone != "edsr" or cell < 1):
-            raise ValueError(f"cells of {cell} pixels cannot leave {backbone}; give 1 or more with edsr, or None")
+            raise ValueError(
+                f"cells of {cell} pixels cannot leave {backbone}; give 1 or more with edsr, or None"
+            )
         self.network = BACKBONES[backbone](scale=scale, **arguments)
         self.scale, self.every, self.cell, self.layers = scale, every, cell, self.network.layers
         if not 1 <= every <= len(self.layers):
-            raise ValueError(f"an exit every {every} of {len(self.layers)} layers is none; give 1 to {len(self.layers)}")
+            raise ValueError(
+                f"an exit every {every} of {len(self.layers)} layers is none; give 1 to"
+                f" {len(self.layers)}"
+            )
         self.exits = len(self.layers) // every
         self.regressor = nn.Linear(self.network.features, 1)
 
     def tell(self, means: Tensor) -> Tensor:
-        """The regressor on means (…, features) of the features over windows or cells: (…), -1..1."""
+        """The regressor on means (…, features) of the features over windows or cells: (…),
+        -1..1.
+        """
         return torch.tanh(self.regressor(means))[..., 0]
 
     def _tell_all(self, body: Tensor) -> Tensor:
-        """The regressor on features (N, C, h, w): (N,), or (N, rows, columns) of cells counted from the first pixel."""
+        """The regressor on features (N, C, h, w): (N,), or (N, rows, columns) of cells counted from
+        the first pixel.
+        """
         if self.cell is None:
             return self.tell(body.mean(dim=(2, 3)))
         return self.tell(cell_means(body, self.cell).movedim(1, -1))
 
     def interval(self, index: int) -> Sequence[nn.Module]:
-        """The layers before exit `index`, behind the exit before; `exits` asks for those behind the last one."""
+        """The layers before exit `index`, behind the exit before; `exits` asks for those behind the
+        last one.
+        """
         return self.layers[index * self.every : (index + 1) * self.every]
 
     def forward(self, x: Tensor) -> Exits:
-        """All exits of x (N, 3, h, w), values around the mean; nothing leaves early. The form that is trained."""
+        """All exits of x (N, 3, h, w), values around the mean; nothing leaves early. The form that
+        is trained.
+        """
         kept, body = self.network.enter(x)
         images, told = [], []
         for index in range(self.exits + 1):

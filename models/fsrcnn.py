@@ -1,6 +1,8 @@
-"""FSRCNN: the light network (Dong, Loy and Tang 2016, "Accelerating the Super-Resolution Convolutional Neural Network", section 3).
+"""FSRCNN: the light network (Dong, Loy and Tang 2016, "Accelerating the Super-Resolution
+Convolutional Neural Network", section 3).
 
-Five parts: features (5x5), shrink (1x1), map (m times 3x3), expand (1x1), and a 9x9 transposed convolution that enlarges.
+Five parts: features (5x5), shrink (1x1), map (m times 3x3), expand (1x1), and a 9x9 transposed
+convolution that enlarges.
 """
 
 from collections.abc import Mapping
@@ -9,18 +11,22 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.stream import Chain, Convolve, RowNetwork, Stream, check_scale, shuffle
-from models.weights import Blueprint, Checkpoint, adopt, told
+from tierscale.models.stream import Chain, Convolve, RowNetwork, Stream, check_scale, shuffle
+from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
 
 def _padding(scale: int) -> tuple[int, int]:
-    """Padding and output padding with which a stride `scale`, 9x9 transposed convolution makes exactly scale * n pixels of n."""
+    """Padding and output padding with which a stride `scale`, 9x9 transposed convolution makes
+    exactly scale * n pixels of n.
+    """
     extra = (scale + 1) % 2  # 2 * padding = 9 + extra - scale must be even
     return (9 + extra - scale) // 2, extra
 
 
 def _reach(scale: int, mapping: int) -> int:
-    """Input pixels on each side: 2 for the 5x5, 1 for each 3x3, and what the transposed convolution's nine taps span."""
+    """Input pixels on each side: 2 for the 5x5, 1 for each 3x3, and what the transposed
+    convolution's nine taps span.
+    """
     padding, _ = _padding(scale)
     above = (8 - padding) // scale  # output row 0 reads input rows from ceil((padding - 8) / scale)
     below = (scale - 1 + padding) // scale  # output row scale - 1 reads up to this row
@@ -28,31 +34,44 @@ def _reach(scale: int, mapping: int) -> int:
 
 
 def as_convolution(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
-    """Weight (D * s * s, C, k, k) and bias of the plain convolution that, followed by a pixel shuffle, equals `layer` of stride s.
+    """Weight (D * s * s, C, k, k) and bias of the plain convolution that, followed by a pixel
+    shuffle, equals `layer` of stride s.
 
-    Output row s * i + r reads input row i + d through tap r + padding - s * d of nine. At scale 4 this is 24 instead of 14
-    thousand multiply-adds for each pixel, many of them with a zero, in a third of the time (measured, one CPU thread).
+    Output row s * i + r reads input row i + d through tap r + padding - s * d of nine. At scale 4
+    this is 24 instead of 14 thousand multiply-adds for each pixel, many of them with a zero, in a
+    third of the time (measured, one CPU thread).
     """
     scale, padding, size = layer.stride[0], int(layer.padding[0]), layer.kernel_size[0]
     margin = max((size - 1 - padding) // scale, (scale - 1 + padding) // scale)
     before = scale * margin - padding
     count = 2 * margin + 1
     taps = F.pad(layer.weight, (before, scale * count - size - before) * 2)
-    taps = taps.unflatten(3, (count, scale)).unflatten(2, (count, scale)).flip(2, 4)  # (C, D, k, s, k, s), shifts d rising
+    taps = (
+        taps.unflatten(3, (count, scale)).unflatten(2, (count, scale)).flip(2, 4)
+    )  # (C, D, k, s, k, s), shifts d rising
     spread = taps.permute(1, 3, 5, 0, 2, 4).flatten(0, 2)  # (D * s * s, C, k, k)
     assert layer.bias is not None
     return spread, layer.bias.repeat_interleave(scale * scale)
 
 
 class Fsrcnn(RowNetwork):
-    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; FSRCNN(d, s, m) in the paper's notation.
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; FSRCNN(d, s, m) in the
+    paper's notation.
 
-    features: d, channels of the outer parts; narrow: s, channels of the mapping; mapping: m, its 3x3 convolutions.
-    One slope per PReLU and one PReLU behind the whole mapping, as in the code that PCSR and ClassSR compare with.
-    features_only: what comes before the enlarging part, (N, features, h, w), at scale 1.
+    features: d, channels of the outer parts; narrow: s, channels of the mapping; mapping: m, its
+    3x3 convolutions. One slope per PReLU and one PReLU behind the whole mapping, as in the code
+    that PCSR and ClassSR compare with. features_only: what comes before the enlarging part, (N,
+    features, h, w), at scale 1.
     """
 
-    def __init__(self, scale: int = 4, features: int = 56, narrow: int = 12, mapping: int = 4, features_only: bool = False) -> None:
+    def __init__(
+        self,
+        scale: int = 4,
+        features: int = 56,
+        narrow: int = 12,
+        mapping: int = 4,
+        features_only: bool = False,
+    ) -> None:
         super().__init__()
         check_scale("FSRCNN", scale)
         self.scale = 1 if features_only else scale
@@ -61,14 +80,20 @@ class Fsrcnn(RowNetwork):
         padding, extra = _padding(scale)
         self.extract = nn.Sequential(nn.Conv2d(3, features, 5, padding=2), nn.PReLU())
         self.shrink = nn.Sequential(nn.Conv2d(features, narrow, 1), nn.PReLU())
-        self.map = nn.Sequential(*(nn.Conv2d(narrow, narrow, 3, padding=1) for _ in range(mapping)), nn.PReLU())
+        self.map = nn.Sequential(
+            *(nn.Conv2d(narrow, narrow, 3, padding=1) for _ in range(mapping)), nn.PReLU()
+        )
         self.expand = nn.Sequential(nn.Conv2d(narrow, features, 1), nn.PReLU())
         if not features_only:
-            self.enlarge = nn.ConvTranspose2d(features, 3, 9, stride=scale, padding=padding, output_padding=extra)
+            self.enlarge = nn.ConvTranspose2d(
+                features, 3, 9, stride=scale, padding=padding, output_padding=extra
+            )
         self._initialise()
 
     def _initialise(self) -> None:
-        """He's normal weights (the paper's section 3.2); a small transposed convolution, so that training starts near the residual."""
+        """He's normal weights (the paper's section 3.2); a small transposed convolution, so that
+        training starts near the residual.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.25)
@@ -89,11 +114,17 @@ class Fsrcnn(RowNetwork):
             for stage in (self.extract, self.shrink, self.map, self.expand)
             for layer in stage
         ]
-        return Chain(*parts) if self.features_only else Chain(*parts, Convolve(*as_convolution(self.enlarge)), shuffle(self.scale))
+        return (
+            Chain(*parts)
+            if self.features_only
+            else Chain(*parts, Convolve(*as_convolution(self.enlarge)), shuffle(self.scale))
+        )
 
 
 def own_name(theirs: str) -> str:
-    """Our name for a weight of the published FSRCNN (PCSR, ClassSR), whose body holds shrink, mapping and expand in one list."""
+    """Our name for a weight of the published FSRCNN (PCSR, ClassSR), whose body holds shrink,
+    mapping and expand in one list.
+    """
     stage, rest = theirs.split(".", 1)
     if stage in ("head_conv", "tail_conv"):
         return f"{'extract' if stage == 'head_conv' else 'enlarge'}.{rest}"
@@ -103,18 +134,28 @@ def own_name(theirs: str) -> str:
     return f"map.{int(index) - 1}.{inner}"
 
 
-def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+def published(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
+) -> Checkpoint:
     """Published weights as our checkpoint.
 
-    config: constructor arguments d, s, m and upscale (4 where it is missing: no shape tells it); the shapes tell the others.
-    ValueError naming a key that does not fit. The published transposed convolution makes scale * n pixels of n at scale 4 only;
-    ours does at any scale, by leaving away a row and a column at the edges.
+    config: constructor arguments d, s, m and upscale (4 where it is missing: no shape tells it);
+    the shapes tell the others. ValueError naming a key that does not fit. The published transposed
+    convolution makes scale * n pixels of n at scale 4 only; ours does at any scale, by leaving away
+    a row and a column at the edges.
     """
     given, origin = told(config), "the published FSRCNN"
     shrink = tensors.get("body_conv.0.0.weight")
     if shrink is None or shrink.ndim != 4:
-        raise ValueError(f"{origin} needs 'body_conv.0.0.weight' but only has {', '.join(list(tensors)[:5])} and so on")
-    plain = sum(1 for name, tensor in tensors.items() if name.startswith("body_conv.") and tensor.ndim == 4 and tensor.shape[-1] == 3)
+        raise ValueError(
+            f"{origin} needs 'body_conv.0.0.weight' but only has {', '.join(list(tensors)[:5])} and"
+            " so on"
+        )
+    plain = sum(
+        1
+        for name, tensor in tensors.items()
+        if name.startswith("body_conv.") and tensor.ndim == 4 and tensor.shape[-1] == 3
+    )
     arguments: dict[str, Any] = {
         "features": int(given.get("d", shrink.shape[1])),
         "narrow": int(given.get("s", shrink.shape[0])),
@@ -122,4 +163,6 @@ def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tu
     }
     scale = int(given.get("upscale", given.get("scale", 4)))
     network = Fsrcnn(scale, **arguments)
-    return Checkpoint(Blueprint("fsrcnn", scale, arguments, mean), adopt(network, tensors, own_name, origin))
+    return Checkpoint(
+        Blueprint("fsrcnn", scale, arguments, mean), adopt(network, tensors, own_name, origin)
+    )

@@ -1,9 +1,12 @@
-"""The enlarging part of EDSR and RCAN as one convolution: its convolutions and pixel shuffles have nothing between that is not linear.
+"""The enlarging part of EDSR and RCAN as one convolution: its convolutions and pixel shuffles have
+nothing between that is not linear.
 
-What an input pixel gives to the s by s output pixels of another follows from their distance, and, because each convolution sees zeros
-beyond the edges of its own map, from whether the latter lies at an edge. So there is one 5x5 kernel for each place: 3 * s * s results
-from F channels, in place of F * 4 channels and more. At scale 4 with 32 features that is 38 instead of 198 thousand multiply-adds for
-each input pixel, and a sixth of the time (measured, one CPU thread); with 64 features a tenth, and a twelfth.
+What an input pixel gives to the s by s output pixels of another follows from their distance, and,
+because each convolution sees zeros beyond the edges of its own map, from whether the latter lies at
+an edge. So there is one 5x5 kernel for each place: 3 * s * s results from F channels, in place of F
+* 4 channels and more. At scale 4 with 32 features that is 38 instead of 198 thousand multiply-adds
+for each input pixel, and a sixth of the time (measured, one CPU thread); with 64 features a tenth,
+and a twelfth.
 """
 
 import math
@@ -12,13 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# Whether a row or column is the first, within, the last, or the only one -> size of the smallest map that tells, and which one is meant.
+# Whether a row or column is the first, within, the last, or the only one -> size of the smallest
+# map that tells, and which one is meant.
 PLACES = ((5, 0), (5, 2), (5, 4), (1, 0))
 FIRST, WITHIN, LAST, ONLY = range(4)
 
 
 class Enlarging(nn.Module):
-    """An enlarging part of a network with nothing in it that is not linear; settle() composes it once its weights are final.
+    """An enlarging part of a network with nothing in it that is not linear; settle() composes it
+    once its weights are final.
 
     quick: while it is trained, compute it by enlarge_within().
     """
@@ -32,8 +37,12 @@ class Enlarging(nn.Module):
         self.register_buffer("biases", None, persistent=False)
 
     def steps_of(self) -> list[tuple[nn.Conv2d, int]]:
-        """Its 3x3 convolutions, each with the step of the pixel shuffle behind it, 1 where there is none."""
-        raise NotImplementedError(f"{type(self).__name__} does not tell its convolutions; write its steps_of()")
+        """Its 3x3 convolutions, each with the step of the pixel shuffle behind it, 1 where there is
+        none.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not tell its convolutions; write its steps_of()"
+        )
 
 
 def settle(network: nn.Module) -> None:
@@ -45,9 +54,11 @@ def settle(network: nn.Module) -> None:
 
 
 def compose(layers: list[tuple[nn.Conv2d, int]]) -> tuple[Tensor, Tensor]:
-    """Convolutions and shuffles, as Enlarging.steps_of() tells them, as one convolution before one shuffle.
+    """Convolutions and shuffles, as Enlarging.steps_of() tells them, as one convolution before one
+    shuffle.
 
-    Weights (4, 4, D * s * s, C, 5, 5) and biases (4, 4, D * s * s) for rows and columns at each of PLACES; s: product of the steps.
+    Weights (4, 4, D * s * s, C, 5, 5) and biases (4, 4, D * s * s) for rows and columns at each of
+    PLACES; s: product of the steps.
     """
     scale = math.prod(step for _, step in layers)
     first, last = layers[0][0], layers[-1][0]
@@ -64,28 +75,41 @@ def compose(layers: list[tuple[nn.Conv2d, int]]) -> tuple[Tensor, Tensor]:
 
 
 def enlarge_within(layers: list[tuple[nn.Conv2d, int]], x: Tensor) -> Tensor:
-    """What the layers make of x (N, C, h, w), by the kernel for places within, composed in a form that gradients pass through.
+    """What the layers make of x (N, C, h, w), by the kernel for places within, composed in a form
+    that gradients pass through.
 
-    At the edges it is used as well: there the outermost 3 output pixels differ from what the layers themselves make.
+    At the edges it is used as well: there the outermost 3 output pixels differ from what the layers
+    themselves make.
     """
     weight, bias = _at(layers, 5, 2, 5, 2)
-    return F.pixel_shuffle(F.conv2d(x, weight, bias, padding=2), math.prod(step for _, step in layers))
+    return F.pixel_shuffle(
+        F.conv2d(x, weight, bias, padding=2), math.prod(step for _, step in layers)
+    )
 
 
-def _at(layers: list[tuple[nn.Conv2d, int]], height: int, y: int, width: int, x: int) -> tuple[Tensor, Tensor]:
-    """How much each input of a map (height, width) counts in the results of its pixel (y, x), (D * s * s, C, height, width), and what
-    they are of zeros, (D * s * s)."""
+def _at(
+    layers: list[tuple[nn.Conv2d, int]], height: int, y: int, width: int, x: int
+) -> tuple[Tensor, Tensor]:
+    """How much each input of a map (height, width) counts in the results of its pixel (y, x), (D *
+    s * s, C, height, width), and what they are of zeros, (D * s * s).
+    """
     scale = math.prod(step for _, step in layers)
     first, last = layers[0][0], layers[-1][0]
-    maps = _backwards(layers, _wanted(last.out_channels * scale**2, scale, height, y, width, x, first.weight))
+    maps = _backwards(
+        layers, _wanted(last.out_channels * scale**2, scale, height, y, width, x, first.weight)
+    )
     made = first.weight.new_zeros(1, first.in_channels, height, width)
     for layer, step in layers:
         made = F.pixel_shuffle(layer(made), step)
     return maps, F.pixel_unshuffle(made, scale)[0, :, y, x]
 
 
-def _wanted(count: int, scale: int, height: int, y: int, width: int, x: int, like: Tensor) -> Tensor:
-    """Maps (count, D, s * height, s * width) that are 1 at one of the results of input pixel (y, x) and 0 elsewhere."""
+def _wanted(
+    count: int, scale: int, height: int, y: int, width: int, x: int, like: Tensor
+) -> Tensor:
+    """Maps (count, D, s * height, s * width) that are 1 at one of the results of input pixel (y, x)
+    and 0 elsewhere.
+    """
     wanted = like.new_zeros(count, count, height, width)
     wanted[range(count), range(count), y, x] = 1
     return F.pixel_shuffle(wanted, scale)
@@ -99,7 +123,9 @@ def _backwards(layers: list[tuple[nn.Conv2d, int]], results: Tensor) -> Tensor:
 
 
 class Fused:
-    """A composed enlargement fed by rows (N, C, n, w): gives rows (N, D, s * m, s * w), two input pixels behind."""
+    """A composed enlargement fed by rows (N, C, n, w): gives rows (N, D, s * m, s * w), two input
+    pixels behind.
+    """
 
     def __init__(self, weights: Tensor, biases: Tensor, scale: int) -> None:
         self.weights, self.biases, self.scale = weights, biases, scale
@@ -114,15 +140,23 @@ class Fused:
             slabs = [self._slab(rows, ONLY)]
         else:
             parts = ((0, top, FIRST), (top, bottom, WITHIN), (bottom, height, LAST))
-            slabs = [self._slab(rows[:, :, start : stop + 4], place) for start, stop, place in parts if stop > start]
+            slabs = [
+                self._slab(rows[:, :, start : stop + 4], place)
+                for start, stop, place in parts
+                if stop > start
+            ]
         self.begun = self.begun or height > 0
         return F.pixel_shuffle(slabs[0] if len(slabs) == 1 else torch.cat(slabs, dim=2), self.scale)
 
     def _widen(self, rows: Tensor, last: bool) -> Tensor:
-        """The rows with those that are needed again before them, and zeros for two pixels beyond the map's edges."""
+        """The rows with those that are needed again before them, and zeros for two pixels beyond
+        the map's edges.
+        """
         above = 2 if self.held is None else 4
         shape = (*rows.shape[:2], above + rows.shape[2] + (2 if last else 0), rows.shape[3] + 4)
-        wide = torch.empty(shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last).zero_()
+        wide = torch.empty(
+            shape, dtype=rows.dtype, device=rows.device, memory_format=torch.channels_last
+        ).zero_()
         wide[:, :, above : above + rows.shape[2], 2:-2] = rows
         if self.held is not None:
             wide[:, :, :4] = self.held
@@ -130,11 +164,21 @@ class Fused:
         return wide
 
     def _slab(self, rows: Tensor, place: int) -> Tensor:
-        """What rows with two more on each side make, all of them at one of PLACES: (N, D * s * s, n, w)."""
+        """What rows with two more on each side make, all of them at one of PLACES: (N, D * s * s,
+        n, w).
+        """
         width = rows.shape[3] - 4
-        parts = ((0, 1, FIRST), (1, width - 1, WITHIN), (width - 1, width, LAST)) if width > 1 else ((0, 1, ONLY),)
+        parts = (
+            ((0, 1, FIRST), (1, width - 1, WITHIN), (width - 1, width, LAST))
+            if width > 1
+            else ((0, 1, ONLY),)
+        )
         made = [
-            F.conv2d(rows[:, :, :, start : stop + 4], self.weights[place, column], self.biases[place, column])
+            F.conv2d(
+                rows[:, :, :, start : stop + 4],
+                self.weights[place, column],
+                self.biases[place, column],
+            )
             for start, stop, column in parts
             if stop > start
         ]

@@ -1,7 +1,9 @@
-"""Residual blocks that count only where a depth goes beyond them (AdaDSR, arXiv 2004.03915, equation 4), computed where they count.
+"""Residual blocks that count only where a depth goes beyond them (AdaDSR, arXiv 2004.03915,
+equation 4), computed where they count.
 
-Block i is weighed by min(max(depth - i, 0), 1). Its second convolution is needed where that is above 0, its first one within a pixel of
-there. Depths nest: where a block is not needed, no later one is.
+Block i is weighed by min(max(depth - i, 0), 1). Its second convolution is needed where that is
+above 0, its first one within a pixel of there. Depths nest: where a block is not needed, no later
+one is.
 """
 
 from collections.abc import Sequence
@@ -9,19 +11,21 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models import edsr, rcan
-from models.cells import SIDE, Cells
+from tierscale.models import edsr, rcan
+from tierscale.models.cells import SIDE, Cells
 
 Block = edsr.Block | rcan.Block
 
-# A block that more than this share of the cells need is computed in the whole window, which is cheaper for each pixel.
+# A block that more than this share of the cells need is computed in the whole window, which is
+# cheaper for each pixel.
 DENSE = 0.85
 
 
 class Gated:
     """The features of one window, on their way through blocks that count here and there.
 
-    x: (1, C, h, w); it is not written to. origin: row and column of its first pixel in a grid that the cells of the work should fall in.
+    x: (1, C, h, w); it is not written to. origin: row and column of its first pixel in a grid that
+    the cells of the work should fall in.
     """
 
     def __init__(self, x: Tensor, origin: tuple[int, int] = (0, 0)) -> None:
@@ -36,18 +40,27 @@ class Gated:
         return self.whole if self.sheets is None else self.cells.window(self.sheets[0])
 
     def run(self, blocks: Sequence[Block], depths: Tensor) -> int:
-        """Run blocks, of which as many count at a place as depths (1, 1, h, w) say; the multiply-adds executed."""
+        """Run blocks, of which as many count at a place as depths (1, 1, h, w) say; the
+        multiply-adds executed.
+        """
         cells, spent, number = self.cells, 0, 0
         depth = cells.values(depths)
         deepest = depth.amax(dim=(1, 2, 3))
-        while self.sheets is None and number < len(blocks) and (deepest > number).float().mean() > DENSE:
+        while (
+            self.sheets is None
+            and number < len(blocks)
+            and (deepest > number).float().mean() > DENSE
+        ):
             self.whole = _dense(blocks[number], self.whole, (depths - number).clamp_(0, 1))
             spent += cost(blocks[number], 2 * depths.numel())
             number += 1
         if number == len(blocks) or not (deepest > number).any():
             return spent
         if self.sheets is None:
-            self.sheets = cells.sheet(self.whole.shape[1], self.whole), cells.sheet(self.whole.shape[1], self.whole)
+            self.sheets = (
+                cells.sheet(self.whole.shape[1], self.whole),
+                cells.sheet(self.whole.shape[1], self.whole),
+            )
             cells.window(self.sheets[0]).copy_(self.whole)
         sheet, hidden = self.sheets
         nearby = cells.values(spread(depths)).amax(dim=(1, 2, 3))
@@ -84,8 +97,12 @@ def _dense(block: Block, x: Tensor, gate: Tensor) -> Tensor:
     return made.add_(x)
 
 
-def _second(cells: Cells, sheet: Tensor, hidden: Tensor, where: Tensor, block: Block, above: Tensor) -> None:
-    """Add a block's residual at some cells; above: how far the depth goes beyond the block, (all cells, 1, SIDE, SIDE)."""
+def _second(
+    cells: Cells, sheet: Tensor, hidden: Tensor, where: Tensor, block: Block, above: Tensor
+) -> None:
+    """Add a block's residual at some cells; above: how far the depth goes beyond the block, (all
+    cells, 1, SIDE, SIDE).
+    """
     kept = []
     for some, made in cells.convolve(hidden, where, block.second):
         made.mul_(above.index_select(0, some).clamp_(0, 1))

@@ -7,10 +7,11 @@ from torch import nn
 
 
 def he(network: nn.Module, damped: Mapping[float, Iterable[nn.Conv2d]]) -> None:
-    """He's normal weights (He, Zhang, Ren and Sun 2015, arXiv 1502.01852, equation 10), biases zero.
+    """He's normal weights (He, Zhang, Ren and Sun 2015, arXiv 1502.01852, equation 10), biases
+    zero.
 
-    damped: factor -> convolutions whose weights are multiplied by it: where a branch joins and at the exit, training then starts near the
-    residual.
+    damped: factor -> convolutions whose weights are multiplied by it: where a branch joins and at
+    the exit, training then starts near the residual.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

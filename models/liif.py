@@ -1,5 +1,6 @@
-"""LIIF with the nearest feature (Chen, Liu and Wang 2021, "Learning Continuous Image Representation with Local Implicit Image Function",
-section 3, without feature unfolding and local ensemble, as PCSR uses it): a perceptron makes each output pixel.
+"""LIIF with the nearest feature (Chen, Liu and Wang 2021, "Learning Continuous Image Representation
+with Local Implicit Image Function", section 3, without feature unfolding and local ensemble, as
+PCSR uses it): a perceptron makes each output pixel.
 """
 
 from collections.abc import Sequence
@@ -8,8 +9,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from models.mlp import Mlp
-from models.nearest import Axis
+from tierscale.models.mlp import Mlp
+from tierscale.models.nearest import Axis
 
 # Output pixels made at a time on a CPU: 256 channels of them are 2 MiB.
 TOGETHER = 2048
@@ -30,7 +31,9 @@ class Liif(nn.Module):
         return self.sampler(features, rows, columns)
 
     def run(self, features: Tensor, rows: Axis, columns: Axis, stretch: float = 1.0) -> Tensor:
-        """The same for one window (1, features, h, w), a few output rows at a time, without gradients."""
+        """The same for one window (1, features, h, w), a few output rows at a time, without
+        gradients.
+        """
         known = features[0].movedim(0, -1).flatten(0, 1)  # (h * w, C)
         table = self.sampler.table(known, rows, columns)
         place = rows.source()[:, None] * features.shape[3] + columns.source()
@@ -45,5 +48,7 @@ class Liif(nn.Module):
         return self.sampler.cost(pixels, queries)
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel: the first layer there, and for each output pixel its two places and the result twice."""
+        """Bytes for each input pixel: the first layer there, and for each output pixel its two
+        places and the result twice.
+        """
         return 4 * self.sampler.layers[0].out_features + (48 + 24) * float(scale) ** 2

@@ -1,7 +1,8 @@
-"""Which input pixel is nearest to each output pixel, and where in it the output pixel lies: exact integers of the global grid.
+"""Which input pixel is nearest to each output pixel, and where in it the output pixel lies: exact
+integers of the global grid.
 
-The centre of output pixel o lies (2o + 1) q / 2p input pixels from the image's edge at the scale p/q. Where that is just between two
-input pixels, the one before is taken.
+The centre of output pixel o lies (2o + 1) q / 2p input pixels from the image's edge at the scale
+p/q. Where that is just between two input pixels, the one before is taken.
 """
 
 from dataclasses import dataclass
@@ -10,14 +11,15 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from models.upscaler import Placement
+from tierscale.models.upscaler import Placement
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
     """The output rows of a window, or its output columns.
 
-    scale: output pixels for each input pixel, p/q. first, count: output rows of the image. origin, length: input rows of the window.
+    scale: output pixels for each input pixel, p/q. first, count: output rows of the image. origin,
+    length: input rows of the window.
     """
 
     scale: Fraction
@@ -30,13 +32,21 @@ class Axis:
     def regular(self) -> bool:
         """Each input row has the same whole number of output rows, all of them there."""
         p = self.scale.numerator
-        return self.scale.denominator == 1 and (self.first, self.count) == (self.origin * p, self.length * p)
+        return self.scale.denominator == 1 and (self.first, self.count) == (
+            self.origin * p,
+            self.length * p,
+        )
 
     def source(self) -> Tensor:
         """Row of the window, 0..length - 1, that is nearest to each output row: (count,) int64."""
         p, q = self.scale.numerator, self.scale.denominator
-        found = torch.div((2 * torch.arange(self.first, self.first + self.count) + 1) * q - 1, 2 * p, rounding_mode="floor")
-        # Rows whose nearest one lies outside the window are in the halo, and what they get does not matter.
+        found = torch.div(
+            (2 * torch.arange(self.first, self.first + self.count) + 1) * q - 1,
+            2 * p,
+            rounding_mode="floor",
+        )
+        # Rows whose nearest one lies outside the window are in the halo, and what they get does not
+        # matter.
         return (found - self.origin).clamp_(0, self.length - 1)
 
     def phase(self) -> Tensor:
@@ -44,7 +54,9 @@ class Axis:
         return torch.arange(self.first, self.first + self.count) % self.scale.numerator
 
     def offsets(self) -> Tensor:
-        """Place of the output row's centre in its input row, from above -1 (begin) to 1 (end), by phase: (p,) float64."""
+        """Place of the output row's centre in its input row, from above -1 (begin) to 1 (end), by
+        phase: (p,) float64.
+        """
         p, q = self.scale.numerator, self.scale.denominator
         return (((2 * torch.arange(p) + 1) * q - 1) % (2 * p) + 1).double() / p - 1
 

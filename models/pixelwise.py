@@ -1,4 +1,5 @@
-"""Pixel-level classification (PCSR, arXiv 2407.21448): choosing a sampler for each pixel, making it, smoothing where two samplers meet.
+"""Pixel-level classification (PCSR, arXiv 2407.21448): choosing a sampler for each pixel, making
+it, smoothing where two samplers meet.
 
 Logits are (samplers, n), samplers from light to heavy; choices are uint8 indices of samplers.
 """
@@ -8,11 +9,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from models.mlp import Mlp
-from models.nearest import Axis
+from tierscale.models.mlp import Mlp
+from tierscale.models.nearest import Axis
 
-# Floats of a layer that a perceptron makes at a time with one thread: 1.2 MiB, about what a core's own cache holds, or 4096 output pixels
-# of 74 channels. A quarter and twice as many take the same time within 5 %, eight times as many 10 % more.
+# Floats of a layer that a perceptron makes at a time with one thread: 1.2 MiB, about what a core's
+# own cache holds, or 4096 output pixels of 74 channels. A quarter and twice as many take the same
+# time within 5 %, eight times as many 10 % more.
 BLOCK = 4096 * 74
 
 # From logits (samplers, n) to something about each pixel, (n,).
@@ -20,20 +22,26 @@ Decide = Callable[[Tensor], Tensor]
 
 
 def difficulty(logits: Tensor) -> Tensor:
-    """What the paper's adaptive decision making (ADM) looks at: (n,), 0..1. With two samplers the probability of the heavy one.
+    """What the paper's adaptive decision making (ADM) looks at: (n,), 0..1. With two samplers the
+    probability of the heavy one.
 
-    guess: with more of them that of the heavier half (the heavier one of three); published code knows two only.
+    guess: with more of them that of the heavier half (the heavier one of three); published code
+    knows two only.
     """
     return logits.softmax(0)[(len(logits) + 1) // 2 :].sum(0)
 
 
 def by_threshold(thresholds: Tensor, logits: Tensor) -> Tensor:
-    """The sampler of each pixel is the number of thresholds, rising, that its difficulty exceeds: (n,)."""
+    """The sampler of each pixel is the number of thresholds, rising, that its difficulty exceeds:
+    (n,).
+    """
     return torch.bucketize(difficulty(logits), thresholds.to(logits)).to(torch.uint8)
 
 
 def by_probability(handicaps: Tensor, logits: Tensor) -> Tensor:
-    """The sampler of each pixel has the largest log probability less its handicap (samplers,); of equals the lighter: (n,)."""
+    """The sampler of each pixel has the largest log probability less its handicap (samplers,); of
+    equals the lighter: (n,).
+    """
     scores = logits - handicaps.to(logits)[:, None]
     best, chosen = scores[0], torch.zeros_like(scores[0], dtype=torch.uint8)
     for index in range(1, len(scores)):
@@ -43,7 +51,8 @@ def by_probability(handicaps: Tensor, logits: Tensor) -> Tensor:
 
 
 def refine(pixels: Tensor, chosen: Tensor) -> None:
-    """Replace each pixel of the lightest sampler that touches one of another by the mean of its 3x3 neighbourhood, in place.
+    """Replace each pixel of the lightest sampler that touches one of another by the mean of its 3x3
+    neighbourhood, in place.
 
     pixels: (C, H, W); chosen: (H, W). The outermost rows and columns stay as they are.
     """
@@ -51,7 +60,9 @@ def refine(pixels: Tensor, chosen: Tensor) -> None:
     step, above = max(1, BLOCK * torch.get_num_threads() // (3 * width)), pixels[:, :1].clone()
     for start in range(1, height - 1, step):
         stop = min(start + step, height - 1)
-        source = torch.cat([above, pixels[:, start : stop + 1]], dim=1)  # rows start - 1 .. stop, not refined yet
+        source = torch.cat(
+            [above, pixels[:, start : stop + 1]], dim=1
+        )  # rows start - 1 .. stop, not refined yet
         above = source[:, -2:-1]
         heavy = chosen[start - 1 : stop + 1] > 0
         near = heavy[:-2] | heavy[1:-1] | heavy[2:]
@@ -64,41 +75,59 @@ def refine(pixels: Tensor, chosen: Tensor) -> None:
 class Sheet:
     """The output pixels of one window, made from some of its features after another.
 
-    pixels: (3, H, W), to which samplers add. chosen: (H, W), what was decided for each pixel. rows, columns: of the window.
+    pixels: (3, H, W), to which samplers add. chosen: (H, W), what was decided for each pixel. rows,
+    columns: of the window.
     """
 
     def __init__(self, pixels: Tensor, chosen: Tensor, rows: Axis, columns: Axis) -> None:
         self.pixels, self.chosen, self.rows, self.columns = pixels, chosen, rows, columns
         device = chosen.device
         self.source, self.beside = rows.source().to(device), columns.source().to(device)
-        self.phase, self.shift = rows.phase().to(device) * columns.scale.numerator, columns.phase().to(device)
+        self.phase, self.shift = (
+            rows.phase().to(device) * columns.scale.numerator,
+            columns.phase().to(device),
+        )
 
     def block(self, mlp: Mlp) -> int:
         """Output pixels that a perceptron takes at a time; all of them on a GPU."""
-        return BLOCK * torch.get_num_threads() // mlp.width if self.chosen.device.type == "cpu" else self.chosen.numel()
+        return (
+            BLOCK * torch.get_num_threads() // mlp.width
+            if self.chosen.device.type == "cpu"
+            else self.chosen.numel()
+        )
 
     def covered(self, row: int, count: int) -> slice:
         """Output rows whose nearest input rows are `row` .. `row + count - 1` of the window."""
-        first, stop = torch.searchsorted(self.source, torch.tensor([row, row + count], device=self.source.device)).tolist()
+        first, stop = torch.searchsorted(
+            self.source, torch.tensor([row, row + count], device=self.source.device)
+        ).tolist()
         return slice(first, stop)
 
     def points(self, row: int, count: int) -> Tensor:
-        """The two rows of Mlp.table(), made of `count` input rows from `row` on, that each output pixel takes: (n, 2)."""
+        """The two rows of Mlp.table(), made of `count` input rows from `row` on, that each output
+        pixel takes: (n, 2).
+        """
         covered, width = self.covered(row, count), self.columns.length
         feature = (self.source[covered, None] - row) * width + self.beside
         constant = self.phase[covered, None] + (self.shift + count * width)
         return torch.stack([feature, constant], dim=2).flatten(0, 1)
 
-    def decide(self, features: Tensor, points: Tensor, row: int, classifier: Mlp, decide: Decide) -> float:
+    def decide(
+        self, features: Tensor, points: Tensor, row: int, classifier: Mlp, decide: Decide
+    ) -> float:
         """Set `chosen` of the pixels whose features (P, C) are given; multiply-adds."""
         chosen = self.chosen[self.covered(row, len(features) // self.columns.length)].flatten()
         table = classifier.table(features, self.rows, self.columns)
-        for some, found in zip(points.split(self.block(classifier)), chosen.split(self.block(classifier)), strict=True):
+        for some, found in zip(
+            points.split(self.block(classifier)), chosen.split(self.block(classifier)), strict=True
+        ):
             found.copy_(decide(classifier.at(table, some)))
         return classifier.cost(len(features), len(points))
 
     def make(self, features: Tensor, points: Tensor, row: int, samplers: Sequence[Mlp]) -> float:
-        """Add to the pixels whose features (P, C) are given what their samplers make, and no others; multiply-adds."""
+        """Add to the pixels whose features (P, C) are given what their samplers make, and no
+        others; multiply-adds.
+        """
         covered, spent = self.covered(row, len(features) // self.columns.length), 0.0
         pixels, chosen = self.pixels[:, covered].flatten(1), self.chosen[covered].flatten()
         for index, sampler in enumerate(samplers):

@@ -1,4 +1,6 @@
-"""Plain networks of one integer scale under the contract: mean subtraction, residual, reach and counted cost."""
+"""Plain networks of one integer scale under the contract: mean subtraction, residual, reach and
+counted cost.
+"""
 
 import copy
 from collections.abc import Mapping
@@ -9,30 +11,40 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import resample
-from models.cost import blank, executed
-from models.efforts import Efforts, check_effort
-from models.fused import settle
-from models.stages import Staged
-from models.stream import RowNetwork, bands, run
-from models.upscaler import LARGE, Placement, Upscaled
-from models.weights import Blueprint, Checkpoint, fill
+from tierscale.models import resample
+from tierscale.models.cost import blank, executed
+from tierscale.models.efforts import Efforts, check_effort
+from tierscale.models.fused import settle
+from tierscale.models.stages import Staged
+from tierscale.models.stream import RowNetwork, bands, run
+from tierscale.models.upscaler import LARGE, Placement, Upscaled
+from tierscale.models.weights import Blueprint, Checkpoint, fill
 
 
 def residual_weight(kernel: str, scale: int) -> Tensor:
-    """Weight (scale * scale, 1, k, k) of the convolution that, followed by a pixel shuffle, enlarges one channel as resample does."""
+    """Weight (scale * scale, 1, k, k) of the convolution that, followed by a pixel shuffle,
+    enlarges one channel as resample does.
+    """
     starts, weights = resample.taps(0, scale, Fraction(scale), kernel)
     margin = resample.reach(kernel)
     spread = torch.zeros(scale, 2 * margin + 1, dtype=torch.float64)
     spread.scatter_(1, starts[:, None] + torch.arange(2 * margin) + margin, weights)
-    return torch.einsum("ai,bj->abij", spread, spread).reshape(scale * scale, 1, 2 * margin + 1, 2 * margin + 1).float()
+    return (
+        torch.einsum("ai,bj->abij", spread, spread)
+        .reshape(scale * scale, 1, 2 * margin + 1, 2 * margin + 1)
+        .float()
+    )
 
 
 def add_residual(result: Tensor, windows: Tensor, weight: Tensor, scale: int) -> None:
-    """Add the enlargement of windows (N, C, h, w) to result (N, C, H, W), in bands that stay in cache; the border is repeated."""
+    """Add the enlargement of windows (N, C, h, w) to result (N, C, H, W), in bands that stay in
+    cache; the border is repeated.
+    """
     count, channels, height, width = windows.shape
     margin = weight.shape[-1] // 2
-    padded = F.pad(windows, (margin,) * 4, mode="replicate").reshape(count * channels, 1, height + 2 * margin, -1)
+    padded = F.pad(windows, (margin,) * 4, mode="replicate").reshape(
+        count * channels, 1, height + 2 * margin, -1
+    )
     for start, stop in bands(height, width, 0):
         phases = F.conv2d(padded[:, :, start : stop + 2 * margin], weight)
         enlarged = F.pixel_shuffle(phases, scale).view(count, channels, -1, width * scale)
@@ -42,13 +54,21 @@ def add_residual(result: Tensor, windows: Tensor, weight: Tensor, scale: int) ->
 def check_windows(windows: Tensor, place: Placement, scale: int) -> None:
     """ValueError unless windows are (N, 3, h, w) and are to be enlarged by `scale`."""
     if Fraction(place.scale) != scale:
-        raise ValueError(f"this network enlarges by {scale}, not by {place.scale}; load one that was trained for {place.scale}")
+        raise ValueError(
+            f"this network enlarges by {scale}, not by {place.scale}; load one that was trained for"
+            f" {place.scale}"
+        )
     if windows.ndim != 4 or windows.shape[1] != 3:
-        raise ValueError(f"windows of shape {tuple(windows.shape)} are not (N, 3, h, w); feed a grey as three equal channels")
+        raise ValueError(
+            f"windows of shape {tuple(windows.shape)} are not (N, 3, h, w); feed a grey as three"
+            " equal channels"
+        )
 
 
 class PlainUpscaler:
-    """SR = network(LR - mean) + residual, or + mean where there is none; values 0..1, overshoots are left for the caller to clip."""
+    """SR = network(LR - mean) + residual, or + mean where there is none; values 0..1, overshoots
+    are left for the caller to clip.
+    """
 
     scales: frozenset[Fraction] | None
     reach: int | None
@@ -65,7 +85,11 @@ class PlainUpscaler:
         if network.reach is not None and blueprint.residual is not None:
             self.reach = max(network.reach, resample.reach(blueprint.residual))
         self.mean = torch.tensor(blueprint.mean).view(3, 1, 1)
-        self.weight = None if blueprint.residual is None else residual_weight(blueprint.residual, blueprint.scale)
+        self.weight = (
+            None
+            if blueprint.residual is None
+            else residual_weight(blueprint.residual, blueprint.scale)
+        )
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         self._counted: dict[bool, tuple[int, int]] = {}
 
@@ -75,7 +99,13 @@ class PlainUpscaler:
         self.weight = None if self.weight is None else self.weight.to(device)
         return self
 
-    def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+    def __call__(
+        self,
+        windows: Tensor,
+        place: Placement,
+        effort: float = 1.0,
+        given: Mapping[str, float] = {},
+    ) -> Upscaled:
         check_windows(windows, place, self.scale)
         check_effort(effort)
         pixels = self._enlarge(windows, streamed=windows.device.type == "cpu")
@@ -83,16 +113,26 @@ class PlainUpscaler:
         return Upscaled(pixels, torch.full((len(windows),), float(spent), dtype=torch.float64))
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
-        """Multiply-adds for each input pixel of a large window on a CPU; only a global pooling makes them depend on the size."""
+        """Multiply-adds for each input pixel of a large window on a CPU; only a global pooling
+        makes them depend on the size.
+        """
         return self.count(LARGE, LARGE) / LARGE**2
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel of a window: the window three times, the result, and all layers' maps where it cannot be streamed."""
-        maps = 28 * self.network.features if isinstance(self.network, Staged) and self.network.reach is None else 0
+        """Bytes for each input pixel of a window: the window three times, the result, and all
+        layers' maps where it cannot be streamed.
+        """
+        maps = (
+            28 * self.network.features
+            if isinstance(self.network, Staged) and self.network.reach is None
+            else 0
+        )
         return 12 * (float(scale) ** 2 + 3) + maps
 
     def _enlarge(self, windows: Tensor, streamed: bool) -> Tensor:
-        """Pixels of windows (N, 3, h, w). Streamed, nothing is computed twice; a GPU takes a batch at once."""
+        """Pixels of windows (N, 3, h, w). Streamed, nothing is computed twice; a GPU takes a batch
+        at once.
+        """
         centred = windows - self.mean
         if streamed:
             # What looks at the whole window is fed with all of its rows at once.
@@ -103,21 +143,27 @@ class PlainUpscaler:
         return self.complete(result, windows)
 
     def complete(self, result: Tensor, windows: Tensor) -> Tensor:
-        """Add the mean, or the windows enlarged by the residual's kernel, to what the network made of them; in place."""
+        """Add the mean, or the windows enlarged by the residual's kernel, to what the network made
+        of them; in place.
+        """
         if self.weight is None:
             return result.add_(self.mean)
         add_residual(result, windows, self.weight, self.scale)
         return result
 
     def count(self, height: int, width: int, streamed: bool = True) -> int:
-        """Multiply-adds executed for one window of `height` by `width`, on a CPU (streamed) or a GPU.
+        """Multiply-adds executed for one window of `height` by `width`, on a CPU (streamed) or a
+        GPU.
 
-        Every convolution gives one result for each pixel and none twice, or, behind a global pooling, one for the window: two small
-        shapes, counted once, tell all others.
+        Every convolution gives one result for each pixel and none twice, or, behind a global
+        pooling, one for the window: two small shapes, counted once, tell all others.
         """
         if streamed not in self._counted:
             shape = PlainUpscaler(copy.deepcopy(self.network), self.blueprint).to("meta")
-            small, large = (executed(partial(shape._enlarge, blank(1, 3, 8, side), streamed)) for side in (8, 16))
+            small, large = (
+                executed(partial(shape._enlarge, blank(1, 3, 8, side), streamed))
+                for side in (8, 16)
+            )
             self._counted[streamed] = ((large - small) // 64, 2 * small - large)
         pixel, window = self._counted[streamed]
         return pixel * height * width + window
@@ -129,6 +175,9 @@ def build(network: type[RowNetwork], checkpoint: Checkpoint, origin: str) -> Pla
     try:
         made = network(scale=blueprint.scale, **blueprint.arguments)
     except TypeError as error:
-        raise ValueError(f"{origin} asks for a {blueprint.network} of {blueprint.arguments}, which cannot be built ({error})") from error
+        raise ValueError(
+            f"{origin} asks for a {blueprint.network} of {blueprint.arguments}, which cannot be"
+            f" built ({error})"
+        ) from error
     fill(made, checkpoint.tensors, origin)
     return PlainUpscaler(made, blueprint)

@@ -1,4 +1,6 @@
-"""The predictor of AdaDSR (Liu et al. 2020, arXiv 2004.03915, section 3.2): how many residual blocks each place of a picture needs."""
+"""The predictor of AdaDSR (Liu et al. 2020, arXiv 2004.03915, section 3.2): how many residual
+blocks each place of a picture needs.
+"""
 
 from itertools import pairwise
 
@@ -6,27 +8,35 @@ from torch import Tensor, nn
 
 
 class Predictor(nn.Module):
-    """How many blocks each place needs: features (N, C, h, w) and budgets -> depths (N, maps, h, w), at least 0.
+    """How many blocks each place needs: features (N, C, h, w) and budgets -> depths (N, maps, h,
+    w), at least 0.
 
-    maps: depth maps; layers: 3x3 convolutions, a PReLU before each but the first; width: channels between;
-    place: convolution whose input the budget multiplies; `layers`: the last one's output.
+    maps: depth maps; layers: 3x3 convolutions, a PReLU before each but the first; width: channels
+    between; place: convolution whose input the budget multiplies; `layers`: the last one's output.
     """
 
     def __init__(self, features: int, maps: int, layers: int, width: int, place: int) -> None:
         super().__init__()
         if layers < 1 or not 0 <= place <= layers:
-            raise ValueError(f"a predictor of {layers} layers has no place {place} for a budget; give 0 to {layers}")
+            raise ValueError(
+                f"a predictor of {layers} layers has no place {place} for a budget; give 0 to"
+                f" {layers}"
+            )
         self.place = place
         widths = [features, *[width] * (layers - 1), maps]
         self.layers: list[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
             nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)
         )
         self.slopes: list[nn.PReLU] = nn.ModuleList(nn.PReLU() for _ in range(layers - 1))  # type: ignore[assignment]
-        self.cost = sum(layer.weight.numel() for layer in self.layers)  # multiply-adds for each input pixel
+        self.cost = sum(
+            layer.weight.numel() for layer in self.layers
+        )  # multiply-adds for each input pixel
         self._initialise()
 
     def _initialise(self) -> None:
-        """He's normal weights, and a last layer that starts with about the budget itself everywhere."""
+        """He's normal weights, and a last layer that starts with about the budget itself
+        everywhere.
+        """
         for layer in self.layers:
             nn.init.kaiming_normal_(layer.weight, a=0.25)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]

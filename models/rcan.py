@@ -1,5 +1,6 @@
-"""RCAN (Zhang, Li, Li, Wang, Zhong and Fu 2018, "Image Super-Resolution Using Very Deep Residual Channel Attention Networks"):
-groups of residual blocks whose channels are weighed by what the whole window holds of them.
+"""RCAN (Zhang, Li, Li, Wang, Zhong and Fu 2018, "Image Super-Resolution Using Very Deep Residual
+Channel Attention Networks"): groups of residual blocks whose channels are weighed by what the whole
+window holds of them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,17 +10,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models import edsr
-from models.edsr import Tail
-from models.initial import he
-from models.official import centre, numbered, one_scale, unit
-from models.stages import Rejoin, Staged
-from models.stream import Convolve, Stream, check_scale
-from models.weights import Blueprint, Checkpoint, adopt, told
+from tierscale.models import edsr
+from tierscale.models.edsr import Tail
+from tierscale.models.initial import he
+from tierscale.models.official import centre, numbered, one_scale, unit
+from tierscale.models.stages import Rejoin, Staged
+from tierscale.models.stream import Convolve, Stream, check_scale
+from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
 
 class Attention(nn.Module):
-    """Weight of each channel from its mean over the window (equations 6 to 8): (N, C, h, w) -> (N, C, 1, 1), 0..1."""
+    """Weight of each channel from its mean over the window (equations 6 to 8): (N, C, h, w) -> (N,
+    C, 1, 1), 0..1.
+    """
 
     def __init__(self, features: int, reduction: int) -> None:
         super().__init__()
@@ -35,7 +38,9 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual channel attention block (equations 9 and 10): two 3x3 convolutions with a ReLU between, weighed, added to the input."""
+    """Residual channel attention block (equations 9 and 10): two 3x3 convolutions with a ReLU
+    between, weighed, added to the input.
+    """
 
     def __init__(self, features: int, reduction: int) -> None:
         super().__init__()
@@ -62,7 +67,9 @@ class Group(nn.Module):
 
     def __init__(self, blocks: int, features: int, reduction: int) -> None:
         super().__init__()
-        self.blocks: Iterable[Block] = nn.ModuleList(Block(features, reduction) for _ in range(blocks))  # type: ignore[assignment]
+        self.blocks: Iterable[Block] = nn.ModuleList(
+            Block(features, reduction) for _ in range(blocks)
+        )  # type: ignore[assignment]
         self.join = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,21 +80,35 @@ class Group(nn.Module):
 
 
 class Rcan(Staged):
-    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; looks at the whole window (reach None).
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; looks at the whole
+    window (reach None).
 
-    groups, blocks: residual groups and the blocks of each; features: channels; reduction: of the channels inside the attention.
+    groups, blocks: residual groups and the blocks of each; features: channels; reduction: of the
+    channels inside the attention.
     """
 
     reach: int | None = None
 
-    def __init__(self, scale: int = 4, groups: int = 10, blocks: int = 20, features: int = 64, reduction: int = 16) -> None:
+    def __init__(
+        self,
+        scale: int = 4,
+        groups: int = 10,
+        blocks: int = 20,
+        features: int = 64,
+        reduction: int = 16,
+    ) -> None:
         super().__init__()
         check_scale("RCAN", scale)
         if not 1 <= reduction <= features:
-            raise ValueError(f"an attention over {features} channels cannot be reduced {reduction} times; give 1 to {features}")
+            raise ValueError(
+                f"an attention over {features} channels cannot be reduced {reduction} times; give 1"
+                f" to {features}"
+            )
         self.scale, self.features = scale, features
         self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.groups: Iterable[Group] = nn.ModuleList(Group(blocks, features, reduction) for _ in range(groups))  # type: ignore[assignment]
+        self.groups: Iterable[Group] = nn.ModuleList(
+            Group(blocks, features, reduction) for _ in range(groups)
+        )  # type: ignore[assignment]
         self.join = nn.Conv2d(features, features, 3, padding=1)
         self.tail = Tail(scale, features)
         second = [block.second for group in self.groups for block in group.blocks]
@@ -113,7 +134,9 @@ class Rcan(Staged):
 
 
 class Whole:
-    """RCAN fed with all rows at once: every block needs the mean of the whole window. Its end, whose maps are the largest, goes by rows."""
+    """RCAN fed with all rows at once: every block needs the mean of the whole window. Its end,
+    whose maps are the largest, goes by rows.
+    """
 
     def __init__(self, network: Rcan) -> None:
         self.network = network
@@ -127,37 +150,60 @@ class Whole:
 
 
 # Place in the published block -> layer of ours.
-PLACES = {"0": "first", "2": "second", "3.conv_du.0": "attention.squeeze", "3.conv_du.2": "attention.excite"}
+PLACES = {
+    "0": "first",
+    "2": "second",
+    "3.conv_du.0": "attention.squeeze",
+    "3.conv_du.2": "attention.excite",
+}
 
 
 def own_name(theirs: str, growing: Sequence[str]) -> str | None:
-    """Our name for a weight of the published RCAN (APE), whose head and tail are EDSR's. growing: numbered("tail.0.")."""
+    """Our name for a weight of the published RCAN (APE), whose head and tail are EDSR's. growing:
+    numbered("tail.0.").
+    """
     layer, _, part = theirs.rpartition(".")
     stage, *inner = layer.split(".")
     if stage != "body" or len(inner) == 1:  # body.4: behind the last group
         return edsr.own_name(theirs, growing)
     if len(inner) == 3:  # body.0.body.2: behind the last block of a group
         return f"groups.{inner[0]}.join.{part}"
-    return f"groups.{inner[0]}.blocks.{inner[2]}.{PLACES['.'.join(inner[4:])]}.{part}"  # body.0.body.1.body.3.conv_du.0
+    return (  # body.0.body.1.body.3.conv_du.0
+        f"groups.{inner[0]}.blocks.{inner[2]}.{PLACES['.'.join(inner[4:])]}.{part}"
+    )
 
 
 def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of our RCAN from the published ones; ValueError naming one that is missing."""
     try:
-        shape = {"groups": config["n_resgroups"], "blocks": config["n_resblocks"], "features": config["n_feats"]}
+        shape = {
+            "groups": config["n_resgroups"],
+            "blocks": config["n_resblocks"],
+            "features": config["n_feats"],
+        }
     except KeyError as error:
-        raise ValueError(f"the configuration of a published RCAN lacks {error}; give n_resgroups, n_resblocks and n_feats") from error
+        raise ValueError(
+            f"the configuration of a published RCAN lacks {error}; give n_resgroups, n_resblocks"
+            " and n_feats"
+        ) from error
     return {**shape, "reduction": config.get("reduction", 16)}
 
 
-def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
-    """Published weights, for values 0..rgb_range (255 where config does not tell), as our checkpoint; the mean is in the weights.
+def published(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
+) -> Checkpoint:
+    """Published weights, for values 0..rgb_range (255 where config does not tell), as our
+    checkpoint; the mean is in the weights.
 
-    config: n_resgroups, n_resblocks, n_feats, scale, reduction (16 where it is missing). ValueError naming what does not fit.
+    config: n_resgroups, n_resblocks, n_feats, scale, reduction (16 where it is missing). ValueError
+    naming what does not fit.
     """
     given = told(config)
     top, scale = float(given.get("rgb_range", 255)), one_scale(given.get("scale", 4))
     network = Rcan(scale, **arguments(given))
     names = partial(own_name, growing=numbered(tensors, "tail.0."))
     weights = unit(adopt(network, tensors, names, "the published RCAN"), "entry", "tail.exit", top)
-    return Checkpoint(Blueprint("rcan", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)), weights)
+    return Checkpoint(
+        Blueprint("rcan", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)),
+        weights,
+    )

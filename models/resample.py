@@ -1,7 +1,9 @@
-"""Bicubic and bilinear enlargement whose weights come from integer phases of the whole image's grid.
+"""Bicubic and bilinear enlargement whose weights come from integer phases of the whole image's
+grid.
 
-The centre of output pixel o lies at ((2o + 1) q - p) / 2p in input pixels for the scale p/q: quotient and
-remainder are exact integers, so a window far from the origin gets the very weights that the whole image gets.
+The centre of output pixel o lies at ((2o + 1) q - p) / 2p in input pixels for the scale p/q:
+quotient and remainder are exact integers, so a window far from the origin gets the very weights
+that the whole image gets.
 """
 
 from collections.abc import Callable
@@ -11,16 +13,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.upscaler import Placement
+from tierscale.models.upscaler import Placement
 
 Kernel = Callable[[Tensor], Tensor]
 
-# Output rows that are enlarged along their length at a time: the phases of all rows at once would take as much memory as the result.
+# Output rows that are enlarged along their length at a time: the phases of all rows at once would
+# take as much memory as the result.
 ROWS = 64
 
 
 def cubic(distance: Tensor) -> Tensor:
-    """Keys' cubic convolution kernel, a = -0.5 (Keys 1981, eq. 15), which MATLAB's imresize uses; support 2."""
+    """Keys' cubic convolution kernel, a = -0.5 (Keys 1981, eq. 15), which MATLAB's imresize uses;
+    support 2.
+    """
     d = distance.abs()
     near = 1.5 * d**3 - 2.5 * d**2 + 1
     far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
@@ -41,7 +46,9 @@ def reach(kernel: str) -> int:
 
 
 def taps(first: int, count: int, scale: Fraction, kernel: str) -> tuple[Tensor, Tensor]:
-    """Input index of the first tap (count,) and weights (count, 2 * support), float64, of output pixels first.. on one axis."""
+    """Input index of the first tap (count,) and weights (count, 2 * support), float64, of output
+    pixels first.. on one axis.
+    """
     weigh, support = KERNELS[kernel]
     p, q = scale.numerator, scale.denominator
     position = (2 * torch.arange(first, first + count) + 1) * q - p
@@ -53,23 +60,34 @@ def taps(first: int, count: int, scale: Fraction, kernel: str) -> tuple[Tensor, 
 
 
 def resample(windows: Tensor, place: Placement, kernel: str = "bicubic") -> Tensor:
-    """Enlarge windows (N, C, h, w) to (N, C, H, W); border pixels are repeated outwards. ValueError: not a place for each window."""
+    """Enlarge windows (N, C, h, w) to (N, C, H, W); border pixels are repeated outwards.
+    ValueError: not a place for each window.
+    """
     if place.scale.denominator == 1:
         scale = place.scale.numerator
         rows = _whole_scale(windows, -2, scale, kernel)
         result = rows.new_empty(*rows.shape[:-1], rows.shape[-1] * scale)
         for row in range(0, rows.shape[-2], ROWS):
-            result[..., row : row + ROWS, :] = _whole_scale(rows[..., row : row + ROWS, :], -1, scale, kernel)
+            result[..., row : row + ROWS, :] = _whole_scale(
+                rows[..., row : row + ROWS, :], -1, scale, kernel
+            )
         return result
     if len(windows) != len(place.origins):
-        raise ValueError(f"{len(windows)} windows cannot lie at {len(place.origins)} places; tell the origin of each")
+        raise ValueError(
+            f"{len(windows)} windows cannot lie at {len(place.origins)} places; tell the origin of"
+            " each"
+        )
     height, width = windows.shape[-2:]
     place.hr_shape(height, width)
-    return torch.cat([_any_scale(windows[i : i + 1], place, i, kernel) for i in range(len(place.origins))])
+    return torch.cat(
+        [_any_scale(windows[i : i + 1], place, i, kernel) for i in range(len(place.origins))]
+    )
 
 
 def _whole_scale(x: Tensor, dim: int, scale: int, kernel: str) -> Tensor:
-    """Enlarge one axis by an integer: each of the `scale` phases is a short sum of shifted slices."""
+    """Enlarge one axis by an integer: each of the `scale` phases is a short sum of shifted
+    slices.
+    """
     length, support = x.shape[dim], KERNELS[kernel][1]
     margin = support + 1
     edges = (0, 0, margin, margin) if dim == -2 else (margin, margin, 0, 0)
@@ -82,7 +100,11 @@ def _whole_scale(x: Tensor, dim: int, scale: int, kernel: str) -> Tensor:
             total.add_(padded.narrow(dim, margin + start + step, length), alpha=share)
         phases.append(total)
     # Interleave: (…, h, w, s) -> (…, h, w * s) for columns, (…, h, s, w) -> (…, h * s, w) for rows.
-    return torch.stack(phases, dim=-1).flatten(-2) if dim == -1 else torch.stack(phases, dim=-2).flatten(-3, -2)
+    return (
+        torch.stack(phases, dim=-1).flatten(-2)
+        if dim == -1
+        else torch.stack(phases, dim=-2).flatten(-3, -2)
+    )
 
 
 def _any_scale(x: Tensor, place: Placement, index: int, kernel: str) -> Tensor:
@@ -103,7 +125,9 @@ def _any_scale(x: Tensor, place: Placement, index: int, kernel: str) -> Tensor:
     return x
 
 
-def multiply_adds(channels: int, height: int, width: int, hr_height: int, hr_width: int, kernel: str) -> int:
+def multiply_adds(
+    channels: int, height: int, width: int, hr_height: int, hr_width: int, kernel: str
+) -> int:
     """Multiply-adds of resample() for one window: rows first, then columns."""
     count = 2 * KERNELS[kernel][1]
     return channels * count * (hr_height * width + hr_height * hr_width)

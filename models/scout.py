@@ -1,8 +1,10 @@
-"""The pre-pass network: what each tier will leave wrong on a tile, predicted from the tile's own pixels.
+"""The pre-pass network: what each tier will leave wrong on a tile, predicted from the tile's own
+pixels.
 
-What a network saves over a cheaper one is nearly in proportion to the energy of the finest differences; that alone ranks tiles well. So
-the energies of some bands, alike in all directions, are put on a logarithmic scale, and a few cheap layers learn by how much each place
-departs from that rule.
+What a network saves over a cheaper one is nearly in proportion to the energy of the finest
+differences; that alone ranks tiles well. So the energies of some bands, alike in all directions,
+are put on a logarithmic scale, and a few cheap layers learn by how much each place departs from
+that rule.
 """
 
 import copy
@@ -15,50 +17,66 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.weights import digest_file, fill, read_tensors, write_tensors
+from tierscale.models.weights import digest_file, fill, read_tensors, write_tensors
 
 # No tier is predicted to leave less than this, 120 dB.
 LEAST = 1e-12
 # Energies below this are sensor and rounding noise: one 8-bit step squared is 1.5e-5.
 FLOOR = 1e-6
-# Weight of the first statistic under which what is predicted is in proportion to the first energy: its logarithm is stored divided by 3.
+# Weight of the first statistic under which what is predicted is in proportion to the first energy:
+# its logarithm is stored divided by 3.
 RULE = 3.0
 # Side in input pixels of the cells that statistics are taken of, and how many statistics there are.
 CELL, STATISTICS = 4, 13
 
 
 def statistics(tiles: Tensor) -> Tensor:
-    """Statistics of the cells of tiles (N, 3, h, w), 0..1: (N, STATISTICS, h / CELL, w / CELL), both rounded up.
+    """Statistics of the cells of tiles (N, 3, h, w), 0..1: (N, STATISTICS, h / CELL, w / CELL),
+    both rounded up.
 
-    Logarithms of energies, brought to about -2..2: first differences of the colours; then of their mean: diagonal, second and third
-    differences, over two pixels, of means of 2x2, mean size of first differences squared, between cells, mixed second differences,
-    variance; and between colours. Then, as they are: lightness, and how much all edges of a cell run the same way.
+    Logarithms of energies, brought to about -2..2: first differences of the colours; then of their
+    mean: diagonal, second and third differences, over two pixels, of means of 2x2, mean size of
+    first differences squared, between cells, mixed second differences, variance; and between
+    colours. Then, as they are: lightness, and how much all edges of a cell run the same way.
     """
     height, width = tiles.shape[-2:]
     x = F.pad(tiles, (2, 3, 2, 3), mode="replicate")
     y = x.mean(dim=1, keepdim=True)
 
     def cells(values: Tensor, top: int = 2, left: int = 2) -> Tensor:
-        return F.avg_pool2d(values[..., top : top + height, left : left + width], CELL, ceil_mode=True)
+        return F.avg_pool2d(
+            values[..., top : top + height, left : left + width], CELL, ceil_mode=True
+        )
 
     dx, dy = y.diff(dim=-1), y.diff(dim=-2)
     inner_x, inner_y = dx[..., :-1, :], dy[..., :-1]  # of one size, each beginning at its pixel
     xx, yy, xy = dx.diff(dim=-1), dy.diff(dim=-2), dx.diff(dim=-2)
     xxx, yyy = xx.diff(dim=-1), yy.diff(dim=-2)
     smooth = F.avg_pool2d(y, 2, stride=1)
-    colours = cells(x.diff(dim=-1)[..., :-1, :].square().add_(x.diff(dim=-2)[..., :-1].square()).mean(dim=1, keepdim=True))
+    colours = cells(
+        x.diff(dim=-1)[..., :-1, :]
+        .square()
+        .add_(x.diff(dim=-2)[..., :-1].square())
+        .mean(dim=1, keepdim=True)
+    )
     across, down, both = cells(inner_x.square()), cells(inner_y.square()), cells(inner_x * inner_y)
     light = cells(y)
     around = F.pad(light, (1, 1, 1, 1), mode="replicate")
     energies = [
         colours,
-        cells((y[..., 1:, 1:] - y[..., :-1, :-1]).square() + (y[..., 1:, :-1] - y[..., :-1, 1:]).square()),
+        cells(
+            (y[..., 1:, 1:] - y[..., :-1, :-1]).square()
+            + (y[..., 1:, :-1] - y[..., :-1, 1:]).square()
+        ),
         cells(xx.square(), 2, 1) + cells(yy.square(), 1, 2),
         cells(xxx.square(), 2, 1) + cells(yyy.square(), 1, 2),
-        cells((y[..., 2:] - y[..., :-2]).square(), 2, 1) + cells((y[..., 2:, :] - y[..., :-2, :]).square(), 1, 2),
-        cells((smooth[..., 2:] - smooth[..., :-2]).square(), 1, 1) + cells((smooth[..., 2:, :] - smooth[..., :-2, :]).square(), 1, 1),
+        cells((y[..., 2:] - y[..., :-2]).square(), 2, 1)
+        + cells((y[..., 2:, :] - y[..., :-2, :]).square(), 1, 2),
+        cells((smooth[..., 2:] - smooth[..., :-2]).square(), 1, 1)
+        + cells((smooth[..., 2:, :] - smooth[..., :-2, :]).square(), 1, 1),
         cells(inner_x.abs()).square() + cells(inner_y.abs()).square(),
-        (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]).square() + (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]).square(),
+        (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]).square()
+        + (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]).square(),
         cells(xy.square()),
         cells(y.square()) - light.square(),
         cells((x[:, :1] - x[:, 2:]).square()),
@@ -69,24 +87,36 @@ def statistics(tiles: Tensor) -> Tensor:
 
 
 class Scout(nn.Module):
-    """Predicted mean squared error (values 0..1) of each tier on tiles (N, 3, h, w), h and w at least 1: (N, T), float32.
+    """Predicted mean squared error (values 0..1) of each tier on tiles (N, 3, h, w), h and w at
+    least 1: (N, T), float32.
 
-    tiers: as written, cheap to dear. digests: what models.scout_key() knows them by. scale: output pixels for each input pixel.
-    weights: SHA-256, hex, of the file that it was read from.
-    signs: of what each tier saves over the one before it, and of what the last leaves: -1 where a dearer tier errs more on most images.
-    What the dearest leaves is predicted, and how much each saves over the one before; whether it saves or errs more is the same for all
-    tiles. Both are found for every cell and averaged over the tile, so that the size of a tile does not matter.
+    tiers: as written, cheap to dear. digests: what models.scout_key() knows them by. scale: output
+    pixels for each input pixel. weights: SHA-256, hex, of the file that it was read from. signs: of
+    what each tier saves over the one before it, and of what the last leaves: -1 where a dearer tier
+    errs more on most images. What the dearest leaves is predicted, and how much each saves over the
+    one before; whether it saves or errs more is the same for all tiles. Both are found for every
+    cell and averaged over the tile, so that the size of a tile does not matter.
     """
 
     centre: Tensor
     spread: Tensor
 
     def __init__(
-        self, tiers: Sequence[str], digests: Sequence[str], scale: Fraction, width: int = 24, signs: Sequence[int] | None = None
+        self,
+        tiers: Sequence[str],
+        digests: Sequence[str],
+        scale: Fraction,
+        width: int = 24,
+        signs: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.signs = list(signs or (1 for _ in tiers))
-        self.tiers, self.digests, self.scale, self.width = tuple(tiers), tuple(digests), scale, width
+        self.tiers, self.digests, self.scale, self.width = (
+            tuple(tiers),
+            tuple(digests),
+            scale,
+            width,
+        )
         self.weights = ""
         self.columns = list(range(len(self.tiers)))
         self.look = nn.Conv2d(STATISTICS, width, 3)
@@ -112,24 +142,37 @@ class Scout(nn.Module):
 
     @torch.no_grad()
     def temper(self, share: float) -> None:
-        """Keep a share of what was learnt beside the rule that savings are in proportion to the first energy, in logarithms."""
+        """Keep a share of what was learnt beside the rule that savings are in proportion to the
+        first energy, in logarithms.
+        """
         self.tell.weight.mul_(share)
         self.pass_on.weight.mul_(share)
         self.pass_on.weight[:, 0] += (1 - share) * RULE
 
     @torch.no_grad()
     def balance(self, told: Tensor, parts: Tensor) -> None:
-        """Make the mean of what is predicted from some statistics that of `parts` (N, T, h, w), see parts(), where that has its sign."""
+        """Make the mean of what is predicted from some statistics that of `parts` (N, T, h, w), see
+        parts(), where that has its sign.
+        """
         assert self.tell.bias is not None
-        wanted, made = (self.sized(values).mean(dim=(0, 2, 3)).clamp(min=1e-12) for values in (parts, self.parts(told)))
+        wanted, made = (
+            self.sized(values).mean(dim=(0, 2, 3)).clamp(min=1e-12)
+            for values in (parts, self.parts(told))
+        )
         self.tell.bias += torch.log(wanted / made)
 
     def parts(self, told: Tensor) -> Tensor:
-        """Of the cells with some statistics (N, STATISTICS, h, w): what each tier but the first saves over the one before it, then what
-        the last one leaves; (N, T, h, w), of the tiers' signs."""
-        seen = F.relu(self.look(F.pad((told - self.centre) / self.spread, (1, 1, 1, 1), mode="replicate")))
+        """Of the cells with some statistics (N, STATISTICS, h, w): what each tier but the first
+        saves over the one before it, then what the last one leaves; (N, T, h, w), of the tiers'
+        signs.
+        """
+        seen = F.relu(
+            self.look(F.pad((told - self.centre) / self.spread, (1, 1, 1, 1), mode="replicate"))
+        )
         seen = seen + F.relu(self.relate(F.pad(seen, (1, 1, 1, 1), mode="replicate")))
-        return self.sized((self.tell(F.relu(self.think(seen))) + self.pass_on(told)).clamp(-25, 5).exp())
+        return self.sized(
+            (self.tell(F.relu(self.think(seen))) + self.pass_on(told)).clamp(-25, 5).exp()
+        )
 
     def sized(self, parts: Tensor) -> Tensor:
         """Parts (N, T, h, w) times their signs: from sizes to parts, and back."""
@@ -150,7 +193,12 @@ class Scout(nn.Module):
 
 def write_scout(path: Path, scout: Scout) -> None:
     """Store a scout with what it was fitted for."""
-    about = {"tiers": json.dumps(scout.tiers), "digests": json.dumps(scout.digests), "scale": str(scout.scale), "width": str(scout.width)}
+    about = {
+        "tiers": json.dumps(scout.tiers),
+        "digests": json.dumps(scout.digests),
+        "scale": str(scout.scale),
+        "width": str(scout.width),
+    }
     about["signs"] = json.dumps(scout.signs)
     write_tensors(path, scout.state_dict(), about)
 
@@ -160,9 +208,18 @@ def read_scout(path: Path) -> Scout:
     tensors, about = read_tensors(path)
     try:
         signs = json.loads(about.get("signs", "null"))
-        scout = Scout(json.loads(about["tiers"]), json.loads(about["digests"]), Fraction(about["scale"]), int(about["width"]), signs)
+        scout = Scout(
+            json.loads(about["tiers"]),
+            json.loads(about["digests"]),
+            Fraction(about["scale"]),
+            int(about["width"]),
+            signs,
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not say what it was fitted for ({error!r}); write it with tierscale scout fit") from error
+        raise ValueError(
+            f"{path} does not say what it was fitted for ({error!r}); write it with tierscale"
+            " scout fit"
+        ) from error
     fill(scout, tensors, path.name)
     scout.weights = digest_file(path)
     return scout.eval().requires_grad_(False)

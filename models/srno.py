@@ -1,7 +1,9 @@
-"""SRNO (Wei and Zhang 2023, "Super-Resolution Neural Operator"): features at input resolution become pixels at any places.
+"""SRNO (Wei and Zhang 2023, "Super-Resolution Neural Operator"): features at input resolution
+become pixels at any places.
 
-For each queried place the four nearest features, weighed by area, are lifted to `width` channels (section 3.2); two layers of
-Galerkin attention (section 3.3) mix all queries of a window; a perceptron makes red, green and blue of each.
+For each queried place the four nearest features, weighed by area, are lifted to `width` channels
+(section 3.2); two layers of Galerkin attention (section 3.3) mix all queries of a window; a
+perceptron makes red, green and blue of each.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,19 +14,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.nearest import Axis
-from models.weights import adopt
+from tierscale.models.nearest import Axis
+from tierscale.models.weights import adopt
 
 # Queries worked on at a time on a CPU: 256 channels of them are 2 MiB.
 QUERIES = 2048
-# Between -1 and 1; on its side of the line between two input pixels a place falls to the right or lower one.
+# Between -1 and 1; on its side of the line between two input pixels a place falls to the right or
+# lower one.
 NUDGE = 1e-6
 
 
 def centres(count: int) -> Tensor:
     """Centres of `count` pixels on -1..1: (count,), float32, rounded as in the published code.
 
-    At odd scales the published weights make noise of the last rounding error, hence this very order of operations.
+    At odd scales the published weights make noise of the last rounding error, hence this very order
+    of operations.
     """
     half = 1 / count
     return (2 * half) * torch.arange(count).float() + (half - 1)
@@ -33,17 +37,22 @@ def centres(count: int) -> Tensor:
 def places(axis: Axis) -> Tensor:
     """Centres of a window's output rows, -1..1 from its first row to its end: (count,), float32.
 
-    A window that starts and ends on whole output pixels is an image of its own; in others the phase of the whole image's grid counts.
+    A window that starts and ends on whole output pixels is an image of its own; in others the phase
+    of the whole image's grid counts.
     """
     p, q = axis.scale.numerator, axis.scale.denominator
     if axis.first * q == axis.origin * p and axis.count * q == axis.length * p:
         return centres(axis.count)
-    twice = (2 * torch.arange(axis.first, axis.first + axis.count) + 1) * q - 2 * p * axis.origin  # 2p times the place in input pixels
+    twice = (
+        2 * torch.arange(axis.first, axis.first + axis.count) + 1
+    ) * q - 2 * p * axis.origin  # 2p times the place in input pixels
     return (twice.double() / (p * axis.length) - 1).float()
 
 
 def corners(axis: Axis) -> tuple[Tensor, Tensor]:
-    """The features before and after each output row: rows (2, count), int64, and how far off each is, in input pixels, (2, count)."""
+    """The features before and after each output row: rows (2, count), int64, and how far off each
+    is, in input pixels, (2, count).
+    """
     at, known, length = places(axis), centres(axis.length), axis.length
     shifted = torch.stack([at + (-1 / length + NUDGE), at + (1 / length + NUDGE)])
     shifted.clamp_(-1 + NUDGE, 1 - NUDGE)
@@ -52,14 +61,20 @@ def corners(axis: Axis) -> tuple[Tensor, Tensor]:
 
 
 class Galerkin(nn.Module):
-    """Attention without softmax (equations 9 to 11), then a perceptron; queries are mixed only through one small matrix for each head."""
+    """Attention without softmax (equations 9 to 11), then a perceptron; queries are mixed only
+    through one small matrix for each head.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        self.key_gain, self.value_gain = (nn.Parameter(torch.ones(heads, width // heads)) for _ in range(2))
-        self.key_shift, self.value_shift = (nn.Parameter(torch.zeros(heads, width // heads)) for _ in range(2))
+        self.key_gain, self.value_gain = (
+            nn.Parameter(torch.ones(heads, width // heads)) for _ in range(2)
+        )
+        self.key_shift, self.value_shift = (
+            nn.Parameter(torch.zeros(heads, width // heads)) for _ in range(2)
+        )
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
 
     def mix(self, x: Tensor) -> Tensor:
@@ -69,7 +84,9 @@ class Galerkin(nn.Module):
         return key.transpose(-2, -1) @ value
 
     def _normal(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-        """x (N, Q, width) by heads, (N, heads, Q, d), each query's mean 0 and unbiased standard deviation 1, times gain, plus shift."""
+        """x (N, Q, width) by heads, (N, heads, Q, d), each query's mean 0 and unbiased standard
+        deviation 1, times gain, plus shift.
+        """
         x = x.unflatten(-1, (self.heads, -1))
         deviation, mean = torch.std_mean(x, dim=-1, keepdim=True)
         return ((x - mean) / (deviation + 1e-5) * gain + shift).transpose(1, 2)
@@ -87,15 +104,20 @@ class Galerkin(nn.Module):
 
 
 class Srno(nn.Module):
-    """(N, features, h, w) -> (N, 3, H, W): what is added to the bilinear enlargement; the form that is trained, and that which is run.
+    """(N, features, h, w) -> (N, 3, H, W): what is added to the bilinear enlargement; the form that
+    is trained, and that which is run.
 
-    features: channels; width: of the queries; heads: of the attention (16 heads of 16 as published).
+    features: channels; width: of the queries; heads: of the attention (16 heads of 16 as
+    published).
     """
 
     def __init__(self, features: int, width: int = 256, heads: int = 16) -> None:
         super().__init__()
         if width % heads or width // heads < 2:
-            raise ValueError(f"a width of {width} cannot be shared by {heads} heads; give a multiple of the heads, two or more each")
+            raise ValueError(
+                f"a width of {width} cannot be shared by {heads} heads; give a multiple of the"
+                " heads, two or more each"
+            )
         self.lift = nn.Linear(4 * (features + 2) + 2, width)
         self.attention: Sequence[Galerkin] = nn.ModuleList(Galerkin(width, heads) for _ in range(2))  # type: ignore[assignment]
         self.first, self.second = nn.Linear(width, 256), nn.Linear(256, 3)
@@ -109,21 +131,29 @@ class Srno(nn.Module):
         x = list(self._queries(features, rows, columns, stretch))
         for layer in self.attention:
             mixed = _total(layer.mix(block) for block in x) / count
-            for index, block in enumerate(x):  # in place of the list: the old blocks are let go one by one
+            for index, block in enumerate(
+                x
+            ):  # in place of the list: the old blocks are let go one by one
                 x[index] = layer(block, mixed)
         made = torch.cat([self.second(F.gelu(self.first(block))) for block in x], dim=1)
         return made.movedim(-1, 1).unflatten(-1, (rows.count, columns.count))
 
-    def _queries(self, features: Tensor, rows: Axis, columns: Axis, stretch: float) -> Iterator[Tensor]:
+    def _queries(
+        self, features: Tensor, rows: Axis, columns: Axis, stretch: float
+    ) -> Iterator[Tensor]:
         """Lifted queries (N, Q, width), a few output rows at a time."""
         below, down = (found.to(features.device) for found in corners(rows))
         beside, across = (found.to(features.device) for found in corners(columns))
         known = features.movedim(1, -1)  # (N, h, w, C)
-        cell = features.new_tensor([stretch * 2 / float(rows.scale), stretch * 2 / float(columns.scale)])
+        cell = features.new_tensor(
+            [stretch * 2 / float(rows.scale), stretch * 2 / float(columns.scale)]
+        )
         step = max(1, (QUERIES if features.device.type == "cpu" else 1 << 18) // columns.count)
         for start in range(0, rows.count, step):
             part = slice(start, start + step)
-            yield self.lift(gather(known, (below[:, part], beside), (down[:, part], across), cell).flatten(1, 2))
+            yield self.lift(
+                gather(known, (below[:, part], beside), (down[:, part], across), cell).flatten(1, 2)
+            )
 
     def run(self, features: Tensor, rows: Axis, columns: Axis, stretch: float = 1.0) -> Tensor:
         """As forward(), which already works in blocks."""
@@ -140,10 +170,14 @@ class Srno(nn.Module):
         return 4 * (self.lift.out_features + 6) * float(scale) ** 2
 
 
-def gather(known: Tensor, nearest: tuple[Tensor, Tensor], off: tuple[Tensor, Tensor], cell: Tensor) -> Tensor:
-    """What a query is made of (section 3.2): four offsets, four features weighed by area, the size of an output pixel.
+def gather(
+    known: Tensor, nearest: tuple[Tensor, Tensor], off: tuple[Tensor, Tensor], cell: Tensor
+) -> Tensor:
+    """What a query is made of (section 3.2): four offsets, four features weighed by area, the size
+    of an output pixel.
 
-    known: (N, h, w, C). nearest, off: from corners() of rows and columns. The result is (N, H, W, 4 * (C + 2) + 2).
+    known: (N, h, w, C). nearest, off: from corners() of rows and columns. The result is (N, H, W, 4
+    * (C + 2) + 2).
     """
     height, width = off[0].shape[1], off[1].shape[1]
     pairs = [(a, b) for a in (0, 1) for b in (0, 1)]
@@ -151,11 +185,17 @@ def gather(known: Tensor, nearest: tuple[Tensor, Tensor], off: tuple[Tensor, Ten
     total = torch.stack(areas).sum(dim=0)
     parts = []
     for a, b in pairs:
-        parts += [off[0][a, :, None, None].expand(height, width, 1), off[1][b, :, None].expand(height, width, 1)]
-    offsets = torch.cat([*parts, cell.expand(height, width, 2)], dim=-1).expand(len(known), -1, -1, -1)
+        parts += [
+            off[0][a, :, None, None].expand(height, width, 1),
+            off[1][b, :, None].expand(height, width, 1),
+        ]
+    offsets = torch.cat([*parts, cell.expand(height, width, 2)], dim=-1).expand(
+        len(known), -1, -1, -1
+    )
     # The opposite corner's area is the weight: the nearer a feature, the larger.
     weighed = [
-        known.index_select(1, nearest[0][a]).index_select(2, nearest[1][b]) * (area / total)[..., None]
+        known.index_select(1, nearest[0][a]).index_select(2, nearest[1][b])
+        * (area / total)[..., None]
         for (a, b), area in zip(pairs, reversed(areas), strict=True)
     ]
     return torch.cat([offsets[..., :8], *weighed, offsets[..., 8:]], dim=-1)
@@ -184,22 +224,31 @@ def own_name(theirs: str) -> str:
 def published(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any], features: int, origin: str
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Arguments and weights of the head in a published SRNO, whose colours are twice as large as 0..1; the encoder's are left alone.
+    """Arguments and weights of the head in a published SRNO, whose colours are twice as large as
+    0..1; the encoder's are left alone.
 
-    config: {"width", "blocks"}, where blocks are the heads; the shapes tell them where they are missing.
+    config: {"width", "blocks"}, where blocks are the heads; the shapes tell them where they are
+    missing.
     """
     for name in ("conv00.weight", "conv0.kln.weight"):
         if name not in tensors:
             raise ValueError(f"{origin} lacks {name!r}; only its SRNO head can be converted")
     width = int(config.get("width", tensors["conv00.weight"].shape[0]))
-    arguments = {"width": width, "heads": int(config.get("blocks", tensors["conv0.kln.weight"].shape[0]))}
+    arguments = {
+        "width": width,
+        "heads": int(config.get("blocks", tensors["conv0.kln.weight"].shape[0])),
+    }
     apart: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         flat = tensor[:, :, 0, 0] if tensor.ndim == 4 else tensor
         if name.startswith("encoder."):
             continue
         if ".qkv_proj." in name:  # by heads, and within each query, key, value
-            for kind, piece in zip(("query", "key", "value"), flat.unflatten(0, (arguments["heads"], 3, -1)).unbind(1), strict=True):
+            for kind, piece in zip(
+                ("query", "key", "value"),
+                flat.unflatten(0, (arguments["heads"], 3, -1)).unbind(1),
+                strict=True,
+            ):
                 apart[name.replace("qkv_proj", kind)] = piece.flatten(0, 1)
         else:
             apart[name] = flat.squeeze(1) if "ln." in name else flat

@@ -1,5 +1,6 @@
-"""SRResNet without batch norm, around a bilinear enlargement: the network of Ledig et al. 2017, "Photo-Realistic Single Image
-Super-Resolution Using a Generative Adversarial Network", section 2.1.1, as PCSR (arXiv 2407.21448) changes and trains it.
+"""SRResNet without batch norm, around a bilinear enlargement: the network of Ledig et al. 2017,
+"Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network", section
+2.1.1, as PCSR (arXiv 2407.21448) changes and trains it.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,11 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.initial import he
-from models.stream import Chain, Convolve, Finely, RowNetwork, Skip, Stream, check_scale, shuffle
-from models.weights import Blueprint, Checkpoint, adopt, told
+from tierscale.models.initial import he
+from tierscale.models.stream import (
+    Chain,
+    Convolve,
+    Finely,
+    RowNetwork,
+    Skip,
+    Stream,
+    check_scale,
+    shuffle,
+)
+from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
-# Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as large as the body's.
+# Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as
+# large as the body's.
 TAIL = 1024
 LEAK = 0.1
 
@@ -22,7 +33,9 @@ soften = partial(F.leaky_relu_, negative_slope=LEAK)
 
 
 class Block(nn.Module):
-    """Residual block without batch norm: two 3x3 convolutions with a ReLU between, added to the input; reaches 2 pixels."""
+    """Residual block without batch norm: two 3x3 convolutions with a ReLU between, added to the
+    input; reaches 2 pixels.
+    """
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -38,16 +51,21 @@ class Block(nn.Module):
 
 
 class Srresnet(RowNetwork):
-    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; the bilinear enlargement is added outside.
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; the bilinear
+    enlargement is added outside.
 
-    features: channels; blocks: residual blocks. features_only: what comes before the enlarging part, (N, features, h, w), at scale 1.
+    features: channels; blocks: residual blocks. features_only: what comes before the enlarging
+    part, (N, features, h, w), at scale 1.
     """
 
-    def __init__(self, scale: int = 4, features: int = 64, blocks: int = 16, features_only: bool = False) -> None:
+    def __init__(
+        self, scale: int = 4, features: int = 64, blocks: int = 16, features_only: bool = False
+    ) -> None:
         super().__init__()
         check_scale("SRResNet", scale)
         self.scale = 1 if features_only else scale
-        # Entry 1, two for each block; then the first growing convolution 1, and the finer ones together less than two pixels.
+        # Entry 1, two for each block; then the first growing convolution 1, and the finer ones
+        # together less than two pixels.
         self.reach = 2 * blocks + (1 if features_only else 3)
         self.features = features
         self.entry = nn.Conv2d(3, features, 3, padding=1)
@@ -59,7 +77,9 @@ class Srresnet(RowNetwork):
         if not features_only:
             self.smooth = nn.Conv2d(features, features, 3, padding=1)
             self.exit = nn.Conv2d(features, 3, 3, padding=1)
-        he(self, {0.1: [module for module in self.modules() if isinstance(module, nn.Conv2d)]})  # as the authors do
+        he(
+            self, {0.1: [module for module in self.modules() if isinstance(module, nn.Conv2d)]}
+        )  # as the authors do
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge x (N, 3, h, w), or its features; the form that is trained."""
@@ -80,7 +100,10 @@ class Srresnet(RowNetwork):
         tail: list[Stream | Callable[[Tensor], Tensor]] = []
         for grow, step in zip(self.grow, self.steps, strict=True):
             tail += [Convolve.of(grow), soften, shuffle(step)]
-        return Chain(body, Finely(Chain(*tail, Convolve.of(self.smooth), soften, Convolve.of(self.exit)), TAIL))
+        return Chain(
+            body,
+            Finely(Chain(*tail, Convolve.of(self.smooth), soften, Convolve.of(self.exit)), TAIL),
+        )
 
 
 def own_name(theirs: str) -> str:
@@ -89,23 +112,44 @@ def own_name(theirs: str) -> str:
     if stage == "recon_trunk":
         block, layer, part = rest.split(".")
         return f"blocks.{block}.{'first' if layer == 'conv1' else 'second'}.{part}"
-    return {"conv_first": "entry", "upconv1": "grow.0", "upconv2": "grow.1", "HRconv": "smooth", "conv_last": "exit"}.get(stage, stage) + (
-        f".{rest}"
-    )
+    return {
+        "conv_first": "entry",
+        "upconv1": "grow.0",
+        "upconv2": "grow.1",
+        "HRconv": "smooth",
+        "conv_last": "exit",
+    }.get(stage, stage) + f".{rest}"
 
 
-def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
+def published(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
+) -> Checkpoint:
     """Weights under the names of the published code (PCSR, ClassSR) as our checkpoint.
 
-    config: constructor arguments nf, nb and upscale; the shapes tell those that are missing. ValueError naming a key that does not fit.
+    config: constructor arguments nf, nb and upscale; the shapes tell those that are missing.
+    ValueError naming a key that does not fit.
     """
     given, origin = told(config), "the published SRResNet"
     first, grown = (tensors.get(f"{name}.weight") for name in ("conv_first", "upconv1"))
     if first is None or grown is None:
-        raise ValueError(f"{origin} needs 'conv_first.weight' and 'upconv1.weight' but only has {', '.join(list(tensors)[:5])} and so on")
+        raise ValueError(
+            f"{origin} needs 'conv_first.weight' and 'upconv1.weight' but only has"
+            f" {', '.join(list(tensors)[:5])} and so on"
+        )
     growth = round((grown.shape[0] / grown.shape[1]) ** 0.5)
-    scale = int(given.get("upscale", given.get("scale", growth * growth if "upconv2.weight" in tensors else growth)))
+    scale = int(
+        given.get(
+            "upscale",
+            given.get("scale", growth * growth if "upconv2.weight" in tensors else growth),
+        )
+    )
     listed = [int(name.split(".")[1]) for name in tensors if name.startswith("recon_trunk.")]
-    features, blocks = int(given.get("nf", first.shape[0])), int(given.get("nb", 1 + max(listed, default=-1)))
+    features, blocks = (
+        int(given.get("nf", first.shape[0])),
+        int(given.get("nb", 1 + max(listed, default=-1))),
+    )
     found = adopt(Srresnet(scale, features, blocks), tensors, own_name, origin)
-    return Checkpoint(Blueprint("srresnet", scale, {"features": features, "blocks": blocks}, mean, "bilinear"), found)
+    return Checkpoint(
+        Blueprint("srresnet", scale, {"features": features, "blocks": blocks}, mean, "bilinear"),
+        found,
+    )

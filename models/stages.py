@@ -1,10 +1,12 @@
-"""Networks with a row of like layers in their middle, which can be left behind any of them; and how a part of one runs down a window."""
+"""Networks with a row of like layers in their middle, which can be left behind any of them; and how
+a part of one runs down a window.
+"""
 
 from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from models.stream import BAND, RowNetwork, Stream, bands
+from tierscale.models.stream import BAND, RowNetwork, Stream, bands
 
 
 class Staged(RowNetwork):
@@ -20,20 +22,32 @@ class Staged(RowNetwork):
 
     @property
     def layers(self) -> Sequence[nn.Module]:
-        """The layers, each (N, features, h, w) to the same; with a stream() of their own where the network's reach is finite."""
-        raise NotImplementedError(f"{type(self).__name__} does not tell its layers; write its layers()")
+        """The layers, each (N, features, h, w) to the same; with a stream() of their own where the
+        network's reach is finite.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not tell its layers; write its layers()"
+        )
 
     def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What finish() needs beside the features, and the features that the first layer takes; these may be one tensor."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be entered alone; write its enter()")
+        """What finish() needs beside the features, and the features that the first layer takes;
+        these may be one tensor.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be entered alone; write its enter()"
+        )
 
     def finish(self, kept: Tensor, body: Tensor) -> Tensor:
         """The enlarged image, from what enter() kept and the features behind any of the layers."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be finished alone; write its finish()")
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be finished alone; write its finish()"
+        )
 
     def finishing(self, kept: Tensor) -> Stream:
         """finish() fed by rows of the features."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be finished by rows; write its finishing()")
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be finished by rows; write its finishing()"
+        )
 
     def finish_by_rows(self, kept: Tensor, body: Tensor) -> Tensor:
         """finish() through finishing(): (N, 3, H, W)."""
@@ -53,7 +67,9 @@ class Staged(RowNetwork):
 
 
 class Rejoin:
-    """The end of a network with one long skip, fed by rows of the features: `join` takes them, what entered is added, `tail` enlarges."""
+    """The end of a network with one long skip, fed by rows of the features: `join` takes them, what
+    entered is added, `tail` enlarges.
+    """
 
     def __init__(self, entered: Tensor, join: Stream, tail: Stream | None = None) -> None:
         self.entered, self.join, self.tail, self.row = entered, join, tail, 0
@@ -66,7 +82,8 @@ class Rejoin:
 
 
 def feed(stream: Stream, features: Tensor, reach: int, pixels: int = BAND) -> Iterator[Tensor]:
-    """The rows that a stream makes of features (N, C, h, w), about `pixels` pixels at a time, from the top.
+    """The rows that a stream makes of features (N, C, h, w), about `pixels` pixels at a time, from
+    the top.
 
     Rows that were given may be written into the features: the stream has read what lies there.
     """

@@ -1,9 +1,10 @@
-"""Networks run down a window a few rows at a time, so that what one layer writes is still in cache when the next one reads it.
+"""Networks run down a window a few rows at a time, so that what one layer writes is still in cache
+when the next one reads it.
 
-Fed with all rows at once, CARN on one CPU thread takes 11 microseconds for each pixel of a 64x64 window but 47 for each of
-562x562 (channels last; 18 and 65 otherwise), because every layer goes through main memory. Fed in bands it keeps its speed
-at any size. Each layer remembers the few rows that it needs again: nothing is computed twice, and memory no longer grows
-with the layers' maps.
+Fed with all rows at once, CARN on one CPU thread takes 11 microseconds for each pixel of a 64x64
+window but 47 for each of 562x562 (channels last; 18 and 65 otherwise), because every layer goes
+through main memory. Fed in bands it keeps its speed at any size. Each layer remembers the few rows
+that it needs again: nothing is computed twice, and memory no longer grows with the layers' maps.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,20 +22,27 @@ class Stream(Protocol):
     """A layer, or a chain of layers, in the middle of a window."""
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
-        """Take the next rows (N, C, n, w); give the rows (N, D, m, v) that are complete now. `last`: no more will come."""
+        """Take the next rows (N, C, n, w); give the rows (N, D, m, v) that are complete now.
+        `last`: no more will come.
+        """
         ...
 
 
 def check_scale(network: str, scale: int) -> None:
     """ValueError, naming the network, for scales that plain networks are not made for."""
     if scale not in (2, 3, 4):
-        raise ValueError(f"{network} is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for other scales")
+        raise ValueError(
+            f"{network} is made for scales 2, 3 and 4, not {scale}; use anysr-edsr or bicubic for"
+            " other scales"
+        )
 
 
 class RowNetwork(nn.Module):
-    """A network (N, 3, h, w) -> (N, 3, scale * h, scale * w) that can also be fed by rows, with the same result.
+    """A network (N, 3, h, w) -> (N, 3, scale * h, scale * w) that can also be fed by rows, with the
+    same result.
 
-    scale: output pixels for each input pixel. reach: input pixels it looks at on each side; None: the whole window, and no stream().
+    scale: output pixels for each input pixel. reach: input pixels it looks at on each side; None:
+    the whole window, and no stream().
     """
 
     scale: int
@@ -42,11 +50,15 @@ class RowNetwork(nn.Module):
 
     def stream(self) -> Stream:
         """A fresh stream for one window."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be fed by rows; write its stream()")
+        raise NotImplementedError(
+            f"{type(self).__name__} cannot be fed by rows; write its stream()"
+        )
 
 
 class Convolve:
-    """A convolution of odd kernel and stride 1 with zeros around the window; its output lags half a kernel behind."""
+    """A convolution of odd kernel and stride 1 with zeros around the window; its output lags half a
+    kernel behind.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, groups: int = 1) -> None:
         self.weight, self.bias, self.groups = weight, bias, groups
@@ -62,8 +74,11 @@ class Convolve:
         if last and self.held is None:  # all rows at once
             return F.conv2d(rows, self.weight, self.bias, padding=self.margin, groups=self.groups)
         if self.margin:
-            # Zeros of another memory format than the rows' would bring all that follows into theirs, a third of the time (measured).
-            border = rows.new_zeros(*rows.shape[:2], self.margin, rows.shape[3]).contiguous(memory_format=torch.channels_last)
+            # Zeros of another memory format than the rows' would bring all that follows into
+            # theirs, a third of the time (measured).
+            border = rows.new_zeros(*rows.shape[:2], self.margin, rows.shape[3]).contiguous(
+                memory_format=torch.channels_last
+            )
             above = border if self.held is None else self.held
             rows = torch.cat([above, rows, border] if last else [above, rows], dim=2)
             self.held = rows[:, :, -2 * self.margin :]
@@ -78,7 +93,11 @@ class Delay:
 
     def match(self, rows: Tensor, count: int) -> Tensor:
         """Take rows; give the `count` oldest ones that were not given yet."""
-        waiting = rows if self.held is None or self.held.shape[2] == 0 else torch.cat([self.held, rows], dim=2)
+        waiting = (
+            rows
+            if self.held is None or self.held.shape[2] == 0
+            else torch.cat([self.held, rows], dim=2)
+        )
         self.held = waiting[:, :, count:]
         return waiting[:, :, :count]
 
@@ -107,7 +126,8 @@ class Chain:
 
 
 class Finely:
-    """A stream fed with about `pixels` pixels at a time: for the part of a network whose maps are larger than its input.
+    """A stream fed with about `pixels` pixels at a time: for the part of a network whose maps are
+    larger than its input.
 
     reach: of the stream, where it lags behind by more than the rows of a piece.
     """
@@ -116,14 +136,22 @@ class Finely:
         self.stream, self.pixels, self.reach = stream, pixels, reach
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
-        pieces = [rows[:, :, start:stop] for start, stop in bands(rows.shape[2], rows.shape[3], self.reach, self.pixels)]
+        pieces = [
+            rows[:, :, start:stop]
+            for start, stop in bands(rows.shape[2], rows.shape[3], self.reach, self.pixels)
+        ]
         self.reach = 0  # only the first piece needs to be taller
-        made = [self.stream.push(piece, last and index == len(pieces) - 1) for index, piece in enumerate(pieces)]
+        made = [
+            self.stream.push(piece, last and index == len(pieces) - 1)
+            for index, piece in enumerate(pieces)
+        ]
         return made[0] if len(made) == 1 else torch.cat(made, dim=2)
 
 
 def bands(height: int, width: int, reach: int, pixels: int = BAND) -> Iterator[tuple[int, int]]:
-    """Rows (start, stop) to push one after another; the first band is taller by `reach`, so that no layer is left without output."""
+    """Rows (start, stop) to push one after another; the first band is taller by `reach`, so that no
+    layer is left without output.
+    """
     rows = max(2, pixels // width)
     start, stop = 0, reach + rows
     while stop < height:
@@ -133,7 +161,8 @@ def bands(height: int, width: int, reach: int, pixels: int = BAND) -> Iterator[t
 
 
 def run(stream: Callable[[], Stream], windows: Tensor, scale: int, reach: int) -> Tensor:
-    """Enlarge windows (N, C, h, w) to (N, 3, scale * h, scale * w), each window through a stream of its own.
+    """Enlarge windows (N, C, h, w) to (N, 3, scale * h, scale * w), each window through a stream of
+    its own.
 
     A window's result does not depend on its batch, not even in the last bit.
     """

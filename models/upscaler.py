@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from models.efforts import Efforts
+from tierscale.models.efforts import Efforts
 
 # Input pixels a side of the window that costs are quoted for.
 LARGE = 512
@@ -19,9 +19,11 @@ def hr_length(length: int, scale: Fraction) -> int:
 
 
 def hr_edge(edge: int, length: int, scale: Fraction) -> int:
-    """Where the line between input pixels `edge` - 1 and `edge` falls in an output of hr_length(length) pixels.
+    """Where the line between input pixels `edge` - 1 and `edge` falls in an output of
+    hr_length(length) pixels.
 
-    Monotone, 0 at 0 and hr_length at `length`, so that spans which cover the input once cover the output once.
+    Monotone, 0 at 0 and hr_length at `length`, so that spans which cover the input once cover the
+    output once.
     """
     if edge >= length:
         return hr_length(length, scale)
@@ -41,22 +43,33 @@ class Placement:
     size: tuple[int, int]
     origins: tuple[tuple[int, int], ...]
 
-    def hr_spans(self, index: int, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Output rows and columns (start, stop) of window `index`, which is `height` by `width` input pixels."""
+    def hr_spans(
+        self, index: int, height: int, width: int
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Output rows and columns (start, stop) of window `index`, which is `height` by `width`
+        input pixels.
+        """
         spans = []
-        for origin, length, whole in zip(self.origins[index], (height, width), self.size, strict=True):
-            spans.append((hr_edge(origin, whole, self.scale), hr_edge(origin + length, whole, self.scale)))
+        for origin, length, whole in zip(
+            self.origins[index], (height, width), self.size, strict=True
+        ):
+            spans.append(
+                (hr_edge(origin, whole, self.scale), hr_edge(origin + length, whole, self.scale))
+            )
         return spans[0], spans[1]
 
     def hr_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Output height and width of the windows; ValueError if they differ from window to window."""
+        """Output height and width of the windows; ValueError if they differ from window to
+        window.
+        """
         shapes = set()
         for index in range(len(self.origins)):
             (top, bottom), (left, right) = self.hr_spans(index, height, width)
             shapes.add((bottom - top, right - left))
         if len(shapes) != 1:
             raise ValueError(
-                f"windows of {height}x{width} at {self.origins} become outputs of different sizes {sorted(shapes)}; batch them apart"
+                f"windows of {height}x{width} at {self.origins} become outputs of different sizes"
+                f" {sorted(shapes)}; batch them apart"
             )
         return shapes.pop()
 
@@ -96,11 +109,18 @@ class Upscaler(Protocol):
     knob: str | None
     efforts: Efforts | None
 
-    def __call__(self, windows: Tensor, place: Placement, effort: float = 1.0, given: Mapping[str, float] = {}) -> Upscaled:
+    def __call__(
+        self,
+        windows: Tensor,
+        place: Placement,
+        effort: float = 1.0,
+        given: Mapping[str, float] = {},
+    ) -> Upscaled:
         """Enlarge windows (N, C, h, w), values 0..1.
 
-        effort: share of its full computation it may use, 0..1, turned into its knob by `efforts`; below its floor it runs at the floor.
-        given: frozen values by name, such as a whole-image threshold; one called as the knob sets it in place of `effort`.
+        effort: share of its full computation it may use, 0..1, turned into its knob by `efforts`;
+        below its floor it runs at the floor. given: frozen values by name, such as a whole-image
+        threshold; one called as the knob sets it in place of `effort`.
         """
         ...
 
@@ -109,9 +129,13 @@ class Upscaler(Protocol):
         ...
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
-        """Multiply-adds for each input pixel of a large window; below full effort the mean over the images it was measured on."""
+        """Multiply-adds for each input pixel of a large window; below full effort the mean over the
+        images it was measured on.
+        """
         ...
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes it takes at most for each input pixel of a window on a CPU, beside a fixed 200 MB for a network's rows."""
+        """Bytes it takes at most for each input pixel of a window on a CPU, beside a fixed 200 MB
+        for a network's rows.
+        """
         ...

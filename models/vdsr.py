@@ -1,5 +1,6 @@
-"""VDSR (Kim, Lee and Lee 2016, "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", section 3): the image is
-enlarged by bicubic first, and many 3x3 convolutions at the output's size add what that lacks.
+"""VDSR (Kim, Lee and Lee 2016, "Accurate Image Super-Resolution Using Very Deep Convolutional
+Networks", section 3): the image is enlarged by bicubic first, and many 3x3 convolutions at the
+output's size add what that lacks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.initial import he
-from models.official import centre, one_scale, unit
-from models.stages import Rejoin, Staged
-from models.stream import BAND, Chain, Convolve, Finely, Skip, Stream, check_scale
-from models.weights import Blueprint, Checkpoint, adopt, told
+from tierscale.models.initial import he
+from tierscale.models.official import centre, one_scale, unit
+from tierscale.models.stages import Rejoin, Staged
+from tierscale.models.stream import BAND, Chain, Convolve, Finely, Skip, Stream, check_scale
+from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
 
 def cubic(distance: Tensor) -> Tensor:
@@ -26,10 +27,12 @@ def cubic(distance: Tensor) -> Tensor:
 
 
 def phases(scale: int) -> Tensor:
-    """Weight (scale * scale, 1, 5, 5) of the convolution that, followed by a pixel shuffle, enlarges one channel by cubic().
+    """Weight (scale * scale, 1, 5, 5) of the convolution that, followed by a pixel shuffle,
+    enlarges one channel by cubic().
 
-    The centre of output pixel r of an input pixel lies (2r + 1 - scale) / 2scale input pixels from that pixel's own centre, wherever
-    in the image it is: no coordinate that grows with the distance from the origin comes in.
+    The centre of output pixel r of an input pixel lies (2r + 1 - scale) / 2scale input pixels from
+    that pixel's own centre, wherever in the image it is: no coordinate that grows with the distance
+    from the origin comes in.
     """
     centres = (2 * torch.arange(scale, dtype=torch.float64) + 1 - scale) / (2 * scale)
     spread = cubic(centres[:, None] - torch.arange(-2, 3))  # (s, 5)
@@ -52,7 +55,8 @@ class Layer(nn.Module):
 
 
 class Vdsr(Staged):
-    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; the bicubic enlargement is part of it.
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; the bicubic enlargement
+    is part of it.
 
     layers: 3x3 convolutions, the first and the last among them; features: channels between.
     """
@@ -64,13 +68,16 @@ class Vdsr(Staged):
             raise ValueError(f"VDSR of {layers} layers has no first and last one; give 2 or more")
         self.scale = self.body_scale = scale
         self.features = features
-        # The centre of the first output pixel that the layers see above output pixel 0 is -(2 * layers + scale - 1) / 2scale in input
-        # pixels; bicubic reads the input pixel below that and one more.
+        # The centre of the first output pixel that the layers see above output pixel 0 is -(2 *
+        # layers + scale - 1) / 2scale in input pixels; bicubic reads the input pixel below that and
+        # one more.
         self.reach = (2 * layers + 3 * scale - 2) // (2 * scale) + 1
         self.phases: Tensor
         self.register_buffer("phases", phases(scale), persistent=False)
         self.first = Layer(3, features)
-        self.middle: Iterable[Layer] = nn.ModuleList(Layer(features, features) for _ in range(layers - 2))  # type: ignore[assignment]
+        self.middle: Iterable[Layer] = nn.ModuleList(
+            Layer(features, features) for _ in range(layers - 2)
+        )  # type: ignore[assignment]
         self.last = nn.Conv2d(features, 3, 3, padding=1)
         he(self, {0.02: [self.last]})
 
@@ -94,8 +101,12 @@ class Vdsr(Staged):
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""
-        layers = Chain(self.first.stream(), *(layer.stream() for layer in self.middle), Convolve.of(self.last))
-        return Chain(Enlarge(self.phases, self.scale), Finely(Skip(layers), BAND, len(list(self.middle)) + 2))
+        layers = Chain(
+            self.first.stream(), *(layer.stream() for layer in self.middle), Convolve.of(self.last)
+        )
+        return Chain(
+            Enlarge(self.phases, self.scale), Finely(Skip(layers), BAND, len(list(self.middle)) + 2)
+        )
 
 
 class Enlarge:
@@ -107,20 +118,30 @@ class Enlarge:
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
         above = rows[:, :, :1].expand(-1, -1, 2, -1) if self.held is None else self.held
-        rows = torch.cat([above, rows, rows[:, :, -1:].expand(-1, -1, 2, -1)] if last else [above, rows], dim=2)
+        rows = torch.cat(
+            [above, rows, rows[:, :, -1:].expand(-1, -1, 2, -1)] if last else [above, rows], dim=2
+        )
         self.held = rows[:, :, -4:]
         return spread(F.pad(rows, (2, 2, 0, 0), mode="replicate"), self.weight, self.scale)
 
 
 def spread(padded: Tensor, weight: Tensor, scale: int) -> Tensor:
-    """Enlarge each channel of maps (N, C, h + 4, w + 4), two pixels of context on each side, to (N, C, scale * h, scale * w)."""
+    """Enlarge each channel of maps (N, C, h + 4, w + 4), two pixels of context on each side, to (N,
+    C, scale * h, scale * w).
+    """
     count, channels, height, width = padded.shape
-    made = F.pixel_shuffle(F.conv2d(padded.reshape(count * channels, 1, height, width), weight), scale)
-    return made.view(count, channels, scale * (height - 4), scale * (width - 4)).contiguous(memory_format=torch.channels_last)
+    made = F.pixel_shuffle(
+        F.conv2d(padded.reshape(count * channels, 1, height, width), weight), scale
+    )
+    return made.view(count, channels, scale * (height - 4), scale * (width - 4)).contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def own_name(theirs: str, layers: int) -> str | None:
-    """Our name for a weight of the published VDSR (APE) of `layers` layers; None for the layers that shift by the mean."""
+    """Our name for a weight of the published VDSR (APE) of `layers` layers; None for the layers
+    that shift by the mean.
+    """
     layer, _, part = theirs.rpartition(".")
     if layer in ("sub_mean", "add_mean"):
         return None
@@ -128,7 +149,13 @@ def own_name(theirs: str, layers: int) -> str | None:
     if stage != "body":
         return theirs
     index = int(number)
-    inside = "first.convolve" if index == 0 else "last" if index == layers - 1 else f"middle.{index - 1}.convolve"
+    inside = (
+        "first.convolve"
+        if index == 0
+        else "last"
+        if index == layers - 1
+        else f"middle.{index - 1}.convolve"
+    )
     return f"{inside}.{part}"
 
 
@@ -137,11 +164,17 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return {"layers": config["n_resblocks"], "features": config["n_feats"]}
     except KeyError as error:
-        raise ValueError(f"the configuration of a published VDSR lacks {error}; give n_resblocks, n_feats and scale") from error
+        raise ValueError(
+            f"the configuration of a published VDSR lacks {error}; give n_resblocks, n_feats and"
+            " scale"
+        ) from error
 
 
-def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]) -> Checkpoint:
-    """Published weights, for values 0..rgb_range (255 where config does not tell), as our checkpoint; the mean is in the weights.
+def published(
+    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
+) -> Checkpoint:
+    """Published weights, for values 0..rgb_range (255 where config does not tell), as our
+    checkpoint; the mean is in the weights.
 
     config: n_resblocks (all layers), n_feats, scale. ValueError naming what does not fit.
     """
@@ -149,5 +182,10 @@ def published(tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tu
     top, scale = float(given.get("rgb_range", 255)), one_scale(given.get("scale", 4))
     network = Vdsr(scale, **arguments(given))
     names = partial(own_name, layers=int(given["n_resblocks"]))
-    weights = unit(adopt(network, tensors, names, "the published VDSR"), "first.convolve", "last", top)
-    return Checkpoint(Blueprint("vdsr", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)), weights)
+    weights = unit(
+        adopt(network, tensors, names, "the published VDSR"), "first.convolve", "last", top
+    )
+    return Checkpoint(
+        Blueprint("vdsr", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)),
+        weights,
+    )

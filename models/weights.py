@@ -1,4 +1,6 @@
-"""Checkpoints: safetensors files that say in their own metadata which network to build, with which arguments, before the weights fit."""
+"""Checkpoints: safetensors files that say in their own metadata which network to build, with which
+arguments, before the weights fit.
+"""
 
 import hashlib
 import json
@@ -20,11 +22,10 @@ FORMAT = "tierscale-1"
 class Blueprint:
     """What is built before weights are put in.
 
-    network: key in UPSCALERS.
-    arguments: of the network's constructor, but for the scale.
-    scale: output pixels for each input pixel; 0: any.
-    mean: of red, green and blue, 0..1; subtracted from the input.
-    residual: kernel whose enlargement the network's output is added to; None: it is added to the mean.
+    network: key in UPSCALERS. arguments: of the network's constructor, but for the scale. scale:
+    output pixels for each input pixel; 0: any. mean: of red, green and blue, 0..1; subtracted from
+    the input. residual: kernel whose enlargement the network's output is added to; None: it is
+    added to the mean.
     """
 
     network: str
@@ -62,66 +63,108 @@ def write_whole(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], half: bool = False) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], half: bool = False
+) -> None:
     """Store tensors by name with text metadata; `half` stores floats in 16 bits."""
-    stored = {name: t.detach().cpu().to(torch.float16 if half and t.is_floating_point() else t.dtype) for name, t in tensors.items()}
+    stored = {
+        name: t.detach().cpu().to(torch.float16 if half and t.is_floating_point() else t.dtype)
+        for name, t in tensors.items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, save({name: t.contiguous() for name, t in stored.items()}, {"format": FORMAT, **metadata}))
+    write_whole(
+        path,
+        save({name: t.contiguous() for name, t in stored.items()}, {"format": FORMAT, **metadata}),
+    )
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, halves widened to float32, and the text metadata; ValueError when the file is none of ours."""
+    """Tensors by name, halves widened to float32, and the text metadata; ValueError when the file
+    is none of ours.
+    """
     if not path.is_file():
-        raise ValueError(f"{path} is not a file; give the path of a checkpoint that jobs/train.py wrote")
+        raise ValueError(
+            f"{path} is not a file; give the path of a checkpoint that jobs/train.py wrote"
+        )
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
     except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read as safetensors ({error}); it is damaged or of another format") from error
+        raise ValueError(
+            f"{path} cannot be read as safetensors ({error}); it is damaged or of another format"
+        ) from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format")
-        raise ValueError(f"{path} has format {found!r}, not {FORMAT!r}; only files written by jobs/train.py say what to build")
-    return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}, metadata
+        raise ValueError(
+            f"{path} has format {found!r}, not {FORMAT!r}; only files written by jobs/train.py say"
+            " what to build"
+        )
+    return {
+        name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()
+    }, metadata
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint, half: bool = False) -> None:
     """Store blueprint and weights in one file."""
-    write_tensors(path, checkpoint.tensors, {"blueprint": json.dumps(asdict(checkpoint.blueprint), sort_keys=True)}, half)
+    write_tensors(
+        path,
+        checkpoint.tensors,
+        {"blueprint": json.dumps(asdict(checkpoint.blueprint), sort_keys=True)},
+        half,
+    )
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The blueprint and weights of a file; ValueError, naming it, when either is missing or damaged."""
+    """The blueprint and weights of a file; ValueError, naming it, when either is missing or
+    damaged.
+    """
     tensors, metadata = read_tensors(path)
     try:
         fields = json.loads(metadata["blueprint"])
         red, green, blue = fields.pop("mean")
         return Checkpoint(Blueprint(**fields, mean=(red, green, blue)), tensors)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has no usable blueprint in its metadata ({error}); write it with jobs/train.py") from error
+        raise ValueError(
+            f"{path} has no usable blueprint in its metadata ({error}); write it with jobs/train.py"
+        ) from error
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Put weights into a network; ValueError naming the first key that is missing, unknown or of another shape."""
+    """Put weights into a network; ValueError naming the first key that is missing, unknown or of
+    another shape.
+    """
     wanted = network.state_dict()
     for name, tensor in wanted.items():
         if name not in tensors:
-            raise ValueError(f"{origin} lacks {name!r} of shape {tuple(tensor.shape)}; it belongs to another network or another version")
+            raise ValueError(
+                f"{origin} lacks {name!r} of shape {tuple(tensor.shape)}; it belongs to another"
+                " network or another version"
+            )
         if tensors[name].shape != tensor.shape:
             raise ValueError(
-                f"{origin} holds {name!r} of shape {tuple(tensors[name].shape)} where the network has {tuple(tensor.shape)}; "
-                "its blueprint and its weights do not belong together"
+                f"{origin} holds {name!r} of shape {tuple(tensors[name].shape)} where the network"
+                f" has {tuple(tensor.shape)}; its blueprint and its weights do not belong together"
             )
     for name in tensors:
         if name not in wanted:
-            raise ValueError(f"{origin} holds {name!r} of shape {tuple(tensors[name].shape)}, which the network does not have")
+            raise ValueError(
+                f"{origin} holds {name!r} of shape {tuple(tensors[name].shape)}, which the network"
+                " does not have"
+            )
     network.load_state_dict(dict(tensors))
 
 
-def adopt(network: nn.Module, tensors: Mapping[str, Tensor], own_name: Callable[[str], str | None], origin: str) -> dict[str, Tensor]:
+def adopt(
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    own_name: Callable[[str], str | None],
+    origin: str,
+) -> dict[str, Tensor]:
     """Weights under published names as the state dict of `network`, which they fit.
 
-    own_name: our name for a published one; None for what inference does not need. ValueError naming the published key and the shapes.
+    own_name: our name for a published one; None for what inference does not need. ValueError naming
+    the published key and the shapes.
     """
     wanted = network.state_dict()
     found: dict[str, Tensor] = {}
@@ -133,18 +176,25 @@ def adopt(network: nn.Module, tensors: Mapping[str, Tensor], own_name: Callable[
         if ours is None:
             continue
         if ours not in wanted:
-            raise ValueError(f"{origin} holds {theirs!r} of shape {tuple(tensor.shape)}, which the network it should become does not have")
+            raise ValueError(
+                f"{origin} holds {theirs!r} of shape {tuple(tensor.shape)}, which the network it"
+                " should become does not have"
+            )
         if tensor.shape != wanted[ours].shape:
             raise ValueError(
-                f"{origin} holds {theirs!r} of shape {tuple(tensor.shape)} where the network has {tuple(wanted[ours].shape)}; "
-                "its configuration and its weights do not belong together"
+                f"{origin} holds {theirs!r} of shape {tuple(tensor.shape)} where the network has"
+                f" {tuple(wanted[ours].shape)}; its configuration and its weights do not belong"
+                " together"
             )
         found[ours] = tensor
     for name, tensor in wanted.items():
         if name.endswith("num_batches_tracked"):
             found.setdefault(name, tensor)
         if name not in found:
-            raise ValueError(f"{origin} lacks what becomes {name!r} of shape {tuple(tensor.shape)}; it belongs to another network")
+            raise ValueError(
+                f"{origin} lacks what becomes {name!r} of shape {tuple(tensor.shape)}; it belongs"
+                " to another network"
+            )
     return found
 
 

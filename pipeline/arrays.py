@@ -1,4 +1,6 @@
-"""Anything that is indexed like a numpy array, as a source: numpy, dask and zarr arrays, in memory or lazily."""
+"""Anything that is indexed like a numpy array, as a source: numpy, dask and zarr arrays, in memory
+or lazily.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import samples as arithmetic
-from pipeline.errors import Refused
-from pipeline.facts import PhotoFacts
-from pipeline.source import Alpha, Colour, Identity, Source, window_strips
+from tierscale.pipeline import samples as arithmetic
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.source import Alpha, Colour, Identity, Source, window_strips
 
-PLAIN_COLOURS: dict[int, tuple[Colour, Alpha | None]] = {1: ("grey", None), 3: ("rgb", None), 4: ("rgba", "straight")}
+PLAIN_COLOURS: dict[int, tuple[Colour, Alpha | None]] = {
+    1: ("grey", None),
+    3: ("rgb", None),
+    4: ("rgba", "straight"),
+}
 
 
 @dataclass(slots=True)
 class ArrayPixels:
     """Pixels of anything that is indexed like a numpy array.
 
-    axes: one letter for each axis, of t, c, z, y, x (others are treated like t); at: index on the axes that are not c, y, x.
+    axes: one letter for each axis, of t, c, z, y, x (others are treated like t); at: index on the
+    axes that are not c, y, x.
     """
 
     array: Any
@@ -38,7 +45,9 @@ class ArrayPixels:
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """A window."""
         spans = {"y": slice(y0, y1), "x": slice(x0, x1), "c": slice(None)}
-        block = np.asarray(self.array[tuple(spans.get(axis, self.at.get(axis, 0)) for axis in self.axes)])
+        block = np.asarray(
+            self.array[tuple(spans.get(axis, self.at.get(axis, 0)) for axis in self.axes)]
+        )
         left = [axis for axis in self.axes if axis in "cyx"]
         if "c" not in left:
             block, left = block[None], ["c", *left]
@@ -57,27 +66,56 @@ class ArrayPixels:
 
 
 def guessed_axes(shape: Sequence[int], uri: str) -> str:
-    """Axes of an array that does not name them: two are y, x; of three, one of at most four entries at the end or the front is c."""
+    """Axes of an array that does not name them: two are y, x; of three, one of at most four entries
+    at the end or the front is c.
+    """
     if len(shape) == 2:
         return "yx"
     if len(shape) == 3:
-        return "yxc" if shape[2] <= 4 < shape[0] or (shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4)) else "cyx"
-    raise Refused(f"{uri}: an array of shape {tuple(shape)} without names of axes is no image; name its axes or give one plane")
+        return (
+            "yxc"
+            if shape[2] <= 4 < shape[0] or (shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4))
+            else "cyx"
+        )
+    raise Refused(
+        f"{uri}: an array of shape {tuple(shape)} without names of axes is no image; name its axes"
+        " or give one plane"
+    )
 
 
 def check_size(shape: tuple[int, int, int], uri: str) -> None:
     """Refuse images without pixels."""
     if 0 in shape:
-        raise Refused(f"{uri}: an image of {shape} (channels, y, x) has no pixels; check how it was written")
+        raise Refused(
+            f"{uri}: an image of {shape} (channels, y, x) has no pixels; check how it was written"
+        )
 
 
-def array_source(array: Any, axes: str, uri: str, identify: Callable[[], Identity], notes: tuple[str, ...] = ()) -> Source:
+def array_source(
+    array: Any, axes: str, uri: str, identify: Callable[[], Identity], notes: tuple[str, ...] = ()
+) -> Source:
     """A numpy, dask or zarr array with axes "cyx", "yxc" or "yx" as a source."""
     if sorted(axes) not in (["c", "x", "y"], ["x", "y"]) or len(axes) != array.ndim:
-        raise Refused(f'{uri}: axes "{axes}" do not fit an array of shape {tuple(array.shape)}; give "cyx", "yxc" or "yx"')
+        raise Refused(
+            f'{uri}: axes "{axes}" do not fit an array of shape {tuple(array.shape)}; give "cyx",'
+            ' "yxc" or "yx"'
+        )
     dtype, note = arithmetic.kept_type(array.dtype, uri)
     pixels = ArrayPixels(array, axes, {})
     check_size(pixels.shape, uri)
     colour, alpha = PLAIN_COLOURS.get(pixels.shape[0], ("channels", None))
     notes = (*notes, *((note,) if note else ()))
-    return Source(uri, pixels.shape, dtype, colour, alpha, None, True, 0, identify, PhotoFacts(), notes, pixels)
+    return Source(
+        uri,
+        pixels.shape,
+        dtype,
+        colour,
+        alpha,
+        None,
+        True,
+        0,
+        identify,
+        PhotoFacts(),
+        notes,
+        pixels,
+    )

@@ -1,4 +1,6 @@
-"""PCSR's automatic decision ("adaptive decision making", arXiv 2407.21448): thresholds of difficulty, found by k-means and frozen."""
+"""PCSR's automatic decision ("adaptive decision making", arXiv 2407.21448): thresholds of
+difficulty, found by k-means and frozen.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,17 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import models
-from models.upscaler import Placement, Upscaler
-from pipeline import colour
-from pipeline.grid import Rect, Span, tile_length
-from pipeline.plan import Plan
-from pipeline.shard import Read
+from tierscale import models
+from tierscale.models.upscaler import Placement, Upscaler
+from tierscale.pipeline import colour
+from tierscale.pipeline.grid import Rect, Span, tile_length
+from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.shard import Read
 
-# As published: iterations counting the one that brings the centroids to their start, and the squared change that ends it.
+# As published: iterations counting the one that brings the centroids to their start, and the
+# squared change that ends it.
 ROUNDS = 20
 SETTLED = 1e-4
-# Side in input pixels of the places that are looked at, and the most of them: four million input pixels tell enough of any image.
+# Side in input pixels of the places that are looked at, and the most of them: four million input
+# pixels tell enough of any image.
 PIECE = 32
 MOST_PIECES = 4096
 # Share of the tier's full cost that looking at a sample may take.
@@ -44,7 +48,9 @@ class Automatic(Protocol):
     thresholds: tuple[str, ...]
 
     def difficulties(self, windows: Tensor, place: Placement) -> tuple[Tensor, Tensor]:
-        """Difficulty of each output pixel (N, H, W), 0..1, and the multiply-adds that it took (N,)."""
+        """Difficulty of each output pixel (N, H, W), 0..1, and the multiply-adds that it took
+        (N,).
+        """
         ...
 
     def looking(self, scale: Fraction) -> float:
@@ -54,7 +60,9 @@ class Automatic(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Difficulties of some pixels. counts: (STEPS,), of values in equal steps from 0 to 1; low, high: least and largest input value."""
+    """Difficulties of some pixels. counts: (STEPS,), of values in equal steps from 0 to 1; low,
+    high: least and largest input value.
+    """
 
     counts: np.ndarray
     low: float
@@ -65,7 +73,8 @@ Look = Callable[[int, list[list[Rect]]], Sequence[Seen]]
 
 
 def given(plan: Plan, look: Look) -> tuple[dict[str, float], ...]:
-    """What each tier of a plan with levels is given at every call, by name: its knob's setting, or its thresholds.
+    """What each tier of a plan with levels is given at every call, by name: its knob's setting, or
+    its thresholds.
 
     look: what is seen of some lists of places by the tier of an index.
     """
@@ -77,8 +86,12 @@ def given(plan: Plan, look: Look) -> tuple[dict[str, float], ...]:
         elif tier.auto:
             assert isinstance(upscaler, Automatic)
             places = pieces(plan, upscaler, tier.cost)
-            seen = look(index, [places[start : start + CALL] for start in range(0, len(places), CALL)])
-            found.append(dict(zip(upscaler.thresholds, of(seen, len(upscaler.thresholds) + 1), strict=True)))
+            seen = look(
+                index, [places[start : start + CALL] for start in range(0, len(places), CALL)]
+            )
+            found.append(
+                dict(zip(upscaler.thresholds, of(seen, len(upscaler.thresholds) + 1), strict=True))
+            )
         else:
             assert upscaler.efforts is not None and upscaler.knob is not None
             found.append({upscaler.knob: upscaler.efforts.setting(tier.effort)})
@@ -86,9 +99,11 @@ def given(plan: Plan, look: Look) -> tuple[dict[str, float], ...]:
 
 
 def pieces(plan: Plan, upscaler: Automatic, cost: float) -> list[Rect]:
-    """The places to look at: all tiles for exact statistics, else a sample, the same for the same image and tiles.
+    """The places to look at: all tiles for exact statistics, else a sample, the same for the same
+    image and tiles.
 
-    cost: multiply-adds of the tier for each input pixel; a sample takes at most SAMPLE of what the image takes, but one place at least.
+    cost: multiply-adds of the tier for each input pixel; a sample takes at most SAMPLE of what the
+    image takes, but one place at least.
     """
     exact = plan.policy["statistics"] == "exact"
     side = plan.tile if exact else tile_length(PIECE, plan.scale)
@@ -99,7 +114,11 @@ def pieces(plan: Plan, upscaler: Automatic, cost: float) -> list[Rect]:
         assert upscaler.reach is not None
         each = upscaler.looking(plan.scale) * (side + 2 * upscaler.reach) ** 2
         count = min(rows * columns, MOST_PIECES, max(1, int(SAMPLE * cost * height * width / each)))
-        chosen = sorted(np.random.default_rng(0).choice(rows * columns, count, replace=False, shuffle=False).tolist())
+        chosen = sorted(
+            np.random.default_rng(0)
+            .choice(rows * columns, count, replace=False, shuffle=False)
+            .tolist()
+        )
 
     def span(index: int, length: int) -> Span:
         return Span(index * side, min((index + 1) * side, length))
@@ -107,9 +126,15 @@ def pieces(plan: Plan, upscaler: Automatic, cost: float) -> list[Rect]:
     return [Rect(span(place // columns, height), span(place % columns, width)) for place in chosen]
 
 
-def look_at(plan: Plan, read: Read, upscaler: Upscaler, places: Sequence[Rect], device: str) -> Seen:
-    """What an upscaler sees of some places of an image, each with the context that its pixels need."""
-    assert plan.levels is not None and isinstance(upscaler, Automatic) and upscaler.reach is not None
+def look_at(
+    plan: Plan, read: Read, upscaler: Upscaler, places: Sequence[Rect], device: str
+) -> Seen:
+    """What an upscaler sees of some places of an image, each with the context that its pixels
+    need.
+    """
+    assert (
+        plan.levels is not None and isinstance(upscaler, Automatic) and upscaler.reach is not None
+    )
     counts, extremes = np.zeros(STEPS, np.int64), [(np.inf, -np.inf)]
     (height, width), step = plan.grid.size, plan.scale.denominator
     for place in places:
@@ -118,7 +143,9 @@ def look_at(plan: Plan, read: Read, upscaler: Upscaler, places: Sequence[Rect], 
         pixels = read(window.y.start, window.y.stop, window.x.start, window.x.stop)
         unit = colour.to_unit(pixels, plan.levels, colour.missing(pixels, plan.levels.nodata))
         planes = np.ascontiguousarray(colour.planes(unit, plan.colour, plan.alpha))
-        where = Placement(plan.scale, plan.grid.size, ((window.y.start, window.x.start),) * len(planes))
+        where = Placement(
+            plan.scale, plan.grid.size, ((window.y.start, window.x.start),) * len(planes)
+        )
         with torch.inference_mode():
             found, _ = upscaler.difficulties(torch.from_numpy(planes).to(device), where)
         inner = plan.grid.hr(place).within(plan.grid.hr(window)).slices
@@ -129,7 +156,9 @@ def look_at(plan: Plan, read: Read, upscaler: Upscaler, places: Sequence[Rect], 
 
 
 def of(seen: Sequence[Seen], samplers: int) -> tuple[float, ...]:
-    """Thresholds of what was seen; of a flat image none is exceeded, so that all its pixels are light."""
+    """Thresholds of what was seen; of a flat image none is exceeded, so that all its pixels are
+    light.
+    """
     if max(one.high for one in seen) - min(one.low for one in seen) < FLAT:
         return (1.0,) * (samplers - 1)
     counts = np.sum([one.counts for one in seen], axis=0)
@@ -139,18 +168,25 @@ def of(seen: Sequence[Seen], samplers: int) -> tuple[float, ...]:
 
 
 def thresholds(difficulties: np.ndarray, samplers: int = 2) -> tuple[float, ...]:
-    """Difficulties, rising, above which a pixel is given to the next heavier sampler: samplers - 1 of them.
+    """Difficulties, rising, above which a pixel is given to the next heavier sampler: samplers - 1
+    of them.
 
-    difficulties: of all pixels, any shape, 0..1. They are rescaled to 0..1 by their smallest and largest, and clustered; each threshold
-    lies half way between two neighbouring groups. Where all are equal there is nothing to tell apart, and none exceeds the thresholds.
+    difficulties: of all pixels, any shape, 0..1. They are rescaled to 0..1 by their smallest and
+    largest, and clustered; each threshold lies half way between two neighbouring groups. Where all
+    are equal there is nothing to tell apart, and none exceeds the thresholds.
     """
     values = np.sort(difficulties.astype(np.float32), axis=None)
     low, high = float(values[0]), float(values[-1])
     if high <= low:
         return (high,) * (samplers - 1)
     scaled = (values - np.float32(low)) / np.float32(high - low)
-    # The published code's single centroid for two clusters ends up at the mean and at 0 after one round.
-    start = [float(scaled.mean(dtype=np.float64)), 0.0] if samplers == 2 else np.linspace(0.0, 1.0, samplers).tolist()
+    # The published code's single centroid for two clusters ends up at the mean and at 0 after one
+    # round.
+    start = (
+        [float(scaled.mean(dtype=np.float64)), 0.0]
+        if samplers == 2
+        else np.linspace(0.0, 1.0, samplers).tolist()
+    )
     ends = np.flatnonzero(np.diff(_cluster(scaled, start)))
     found = [float((values[end].astype(np.float64) + values[end + 1]) / 2) for end in ends]
     # An empty group leaves fewer borders than groups; the heaviest groups are then empty.
@@ -158,7 +194,9 @@ def thresholds(difficulties: np.ndarray, samplers: int = 2) -> tuple[float, ...]
 
 
 def _cluster(values: np.ndarray, centroids: Sequence[float]) -> np.ndarray:
-    """Group of each value by k-means from given centroids, as the labels were before the centroids' last change: (n,)."""
+    """Group of each value by k-means from given centroids, as the labels were before the centroids'
+    last change: (n,).
+    """
     from fast_pytorch_kmeans import KMeans
 
     rounds = ROUNDS - 1 if len(centroids) == 2 else ROUNDS

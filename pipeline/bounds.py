@@ -1,70 +1,105 @@
-"""Where a manifest's rows may read and write: manifests come from anywhere, and their paths are only followed inside stated roots."""
+"""Where a manifest's rows may read and write: manifests come from anywhere, and their paths are
+only followed inside stated roots.
+"""
 
 import os
 import re
 import unicodedata
 from collections.abc import Sequence
 
-from pipeline.errors import Refused
+from tierscale.pipeline.errors import Refused
 
-# Unicode's categories of characters that move the cursor, break or turn the line, or are none: control, format, separators, surrogates.
+# Unicode's categories of characters that move the cursor, break or turn the line, or are none:
+# control, format, separators, surrogates.
 CONTROLS = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 
 
 def public(uri: str) -> str:
-    """An address without the password or the signature that somebody wrote into it; any other text as it is.
+    """An address without the password or the signature that somebody wrote into it; any other text
+    as it is.
 
     Addresses may stand in a longer text, such as a list of tiers.
     """
-    return re.sub(r"(https?://[^?]*)\?.+", r"\1", re.sub(r"://[^/?#]*@", "://…", uri), flags=re.IGNORECASE | re.DOTALL)
+    return re.sub(
+        r"(https?://[^?]*)\?.+",
+        r"\1",
+        re.sub(r"://[^/?#]*@", "://…", uri),
+        flags=re.IGNORECASE | re.DOTALL,
+    )
 
 
 def printable(text: str) -> str:
-    """A text in one line that does nothing to a terminal: control characters, which names may hold, are written as escapes."""
-    return "".join(one.encode("unicode_escape").decode() if unicodedata.category(one) in CONTROLS else one for one in text)
+    """A text in one line that does nothing to a terminal: control characters, which names may hold,
+    are written as escapes.
+    """
+    return "".join(
+        one.encode("unicode_escape").decode() if unicodedata.category(one) in CONTROLS else one
+        for one in text
+    )
 
 
 def check_secrets(uri: str) -> None:
-    """Refuse an address with a secret in it, without repeating it: addresses go into plans, reports and logs."""
+    """Refuse an address with a secret in it, without repeating it: addresses go into plans, reports
+    and logs.
+    """
     if public(uri) != uri:
-        raise Refused(f"the address {public(uri)} holds a secret, which would end up in plans and reports; give it through the environment")
+        raise Refused(
+            f"the address {public(uri)} holds a secret, which would end up in plans and reports;"
+            " give it through the environment"
+        )
 
 
 def output_below(output: str, root: str, known: dict[str, str] | None = None) -> str:
-    """The place of an output, as it is. Refused: it is not below the root, as it stands or after links are followed.
+    """The place of an output, as it is. Refused: it is not below the root, as it stands or after
+    links are followed.
 
-    A link inside the root that leads out of it is an escape as well. known: where folders lead, kept from call to call, because following
-    the links of a million names takes minutes.
+    A link inside the root that leads out of it is an escape as well. known: where folders lead,
+    kept from call to call, because following the links of a million names takes minutes.
     """
     check_secrets(output)
     if "\0" in output or ".." in output.split("/"):
         raise Refused(f"the output {output!r} is no plain path below {root}; name one without '..'")
     remote = "://" in output or "://" in root
-    if not (output.rstrip("/").startswith(root.rstrip("/") + "/") if remote else _below(output, root, known)):
+    if not (
+        output.rstrip("/").startswith(root.rstrip("/") + "/")
+        if remote
+        else _below(output, root, known)
+    ):
         raise Refused(
-            f"the output {output} does not lie below {root} (links are followed); name a place inside it, or change --output-root"
+            f"the output {output} does not lie below {root} (links are followed); name a place"
+            " inside it, or change --output-root"
         )
     return output
 
 
 def output_outside(output: str, archive: str) -> None:
-    """Refuse an output that lies in the archive of the sources, where the next night would enlarge it again. Both as of places.rooted."""
+    """Refuse an output that lies in the archive of the sources, where the next night would enlarge
+    it again. Both as of places.rooted.
+    """
     remote = "://" in output or "://" in archive
     if f"{output}/".startswith(f"{archive}/") or (
-        not remote and (_below(output, archive) or os.path.realpath(output) == os.path.realpath(archive))
+        not remote
+        and (_below(output, archive) or os.path.realpath(output) == os.path.realpath(archive))
     ):
-        raise Refused(f"the output {output} lies inside the archive {archive}, which would be enlarged again; choose a place outside it")
+        raise Refused(
+            f"the output {output} lies inside the archive {archive}, which would be enlarged again;"
+            " choose a place outside it"
+        )
 
 
 def check_source(source: str, roots: Sequence[str]) -> None:
-    """Refuse a source that lies below none of the roots, as it stands or after links are followed, and a link that leads nowhere.
+    """Refuse a source that lies below none of the roots, as it stands or after links are followed,
+    and a link that leads nowhere.
 
     roots: as of places.rooted; none: all may be read.
     """
     check_secrets(source)
     path = source.removeprefix("file://")
     if "://" not in path and os.path.islink(path) and not os.path.exists(path):
-        raise Refused(f"the source {source} is a link that leads nowhere (to {os.readlink(path)}); mend the link, or take it away")
+        raise Refused(
+            f"the source {source} is a link that leads nowhere (to {os.readlink(path)}); mend the"
+            " link, or take it away"
+        )
     if not roots:
         return
     if ".." not in path.split("/"):
@@ -74,12 +109,15 @@ def check_source(source: str, roots: Sequence[str]) -> None:
         elif any("://" not in root and _below(path, root) for root in roots):
             return
     raise Refused(
-        f"the source {source} does not lie below {' or '.join(roots)} after links are followed; add its folder with --source-root"
+        f"the source {source} does not lie below {' or '.join(roots)} after links are followed; add"
+        " its folder with --source-root"
     )
 
 
 def _below(path: str, root: str, known: dict[str, str] | None = None) -> bool:
-    """Whether a local path lies below a folder once links are followed; the folder itself does not."""
+    """Whether a local path lies below a folder once links are followed; the folder itself does
+    not.
+    """
     known = {} if known is None else known
 
     def lead(folder: str) -> str:
@@ -88,6 +126,10 @@ def _below(path: str, root: str, known: dict[str, str] | None = None) -> bool:
         return known[folder]
 
     folder, name = os.path.split(path)
-    here = os.path.realpath(path) if name in ("", ".", "..") or os.path.islink(path) else os.path.join(lead(folder), name)
+    here = (
+        os.path.realpath(path)
+        if name in ("", ".", "..") or os.path.islink(path)
+        else os.path.join(lead(folder), name)
+    )
     top = lead(root)
     return here != top and os.path.commonpath([here, top]) == top

@@ -1,8 +1,9 @@
 """From a source's values to the 0..1 planes that networks take, and back.
 
-A network takes three planes. A colour image is one such triple; a grey, or each channel of a scientific image, is fed
-as R = G = B and the three results are averaged. Alpha is enlarged by bicubic; colours that were multiplied by it are
-divided before and multiplied after. DESIGN section 7 of the project's docs tells why.
+A network takes three planes. A colour image is one such triple; a grey, or each channel of a
+scientific image, is fed as R = G = B and the three results are averaged. Alpha is enlarged by
+bicubic; colours that were multiplied by it are divided before and multiplied after. DESIGN section
+7 of the project's docs tells why.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Inside an area of this many pixels around, all at an end of the range, the output is held exactly at that end.
+# Inside an area of this many pixels around, all at an end of the range, the output is held exactly
+# at that end.
 FLAT_REACH = 2
 # Pixels that no-data is filled from its neighbourhood; farther inside it stands at half the range.
 FILL_REACH = 4
@@ -22,8 +24,8 @@ ROWS = 32
 class Levels:
     """How values become 0..1 and back.
 
-    low, high: the values that become 0 and 1. floor, ceiling: bounds of what may come out. nodata: the value that
-    marks pixels without data (may be NaN), or None.
+    low, high: the values that become 0 and 1. floor, ceiling: bounds of what may come out. nodata:
+    the value that marks pixels without data (may be NaN), or None.
     """
 
     low: float
@@ -45,7 +47,9 @@ class Levels:
 
 
 def spanning(extremes: Sequence[tuple[float, float]], nodata: float | None) -> Levels:
-    """Levels of an image from the smallest and largest value of each of its parts; (inf, -inf) stands for a part without data."""
+    """Levels of an image from the smallest and largest value of each of its parts; (inf, -inf)
+    stands for a part without data.
+    """
     low, high = min(pair[0] for pair in extremes), max(pair[1] for pair in extremes)
     return Levels.measured(low, high, nodata) if low <= high else Levels.measured(0.0, 0.0, nodata)
 
@@ -61,7 +65,9 @@ def limits(dtype: np.dtype) -> tuple[float, float]:
 
 
 def holds(value: float, dtype: np.dtype) -> bool:
-    """Whether a pixel of `dtype` can have this very value; -9999 in bytes would wrap to 241, which is a colour."""
+    """Whether a pixel of `dtype` can have this very value; -9999 in bytes would wrap to 241, which
+    is a colour.
+    """
     if dtype.kind == "f":
         return True
     low, high = limits(dtype)
@@ -69,16 +75,22 @@ def holds(value: float, dtype: np.dtype) -> bool:
 
 
 def missing(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
-    """Where all channels of (c, h, w) hold the no-data value: (h, w) bool; None where nothing does."""
+    """Where all channels of (c, h, w) hold the no-data value: (h, w) bool; None where nothing
+    does.
+    """
     if nodata is None:
         return None
-    marks = np.isnan(pixels) if np.isnan(nodata) else pixels == np.asarray(nodata).astype(pixels.dtype)
+    marks = (
+        np.isnan(pixels) if np.isnan(nodata) else pixels == np.asarray(nodata).astype(pixels.dtype)
+    )
     mask = marks.all(axis=0)
     return mask if mask.any() else None
 
 
 def to_unit(pixels: np.ndarray, levels: Levels, mask: np.ndarray | None = None) -> np.ndarray:
-    """(c, h, w) of the source's type to float32, low..high to 0..1; masked pixels are filled from their neighbours."""
+    """(c, h, w) of the source's type to float32, low..high to 0..1; masked pixels are filled from
+    their neighbours.
+    """
     span = levels.high - levels.low
     if span <= 0:
         unit = np.zeros(pixels.shape, np.float32)
@@ -106,7 +118,9 @@ def from_unit(unit: np.ndarray, levels: Levels, dtype: np.dtype) -> np.ndarray:
 
 
 def _fill(unit: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Fill masked pixels with the mean of known neighbours, ring by ring; depends on FILL_REACH pixels around, never on the window."""
+    """Fill masked pixels with the mean of known neighbours, ring by ring; depends on FILL_REACH
+    pixels around, never on the window.
+    """
     filled = np.where(mask, np.float32(0), unit)
     known = (~mask).astype(np.float32)
     for _ in range(FILL_REACH):
@@ -125,7 +139,9 @@ def _sum3(values: np.ndarray) -> np.ndarray:
 
 
 def planes(unit: np.ndarray, colour: str, alpha: str | None) -> np.ndarray:
-    """What the networks are given: (planes, 3, h, w). Alpha is left out, and divided out where it was multiplied in."""
+    """What the networks are given: (planes, 3, h, w). Alpha is left out, and divided out where it
+    was multiplied in.
+    """
     if colour in ("rgba", "greya"):
         colours = unit[:-1]
         if alpha == "premultiplied":
@@ -143,11 +159,16 @@ def plane_count(channels: int, colour: str) -> int:
 
 def merge(enlarged: Sequence[np.ndarray], colour: str) -> np.ndarray:
     """Enlarged planes, each (3, H, W), back to the image's channels, without alpha: (c, H, W)."""
-    return enlarged[0] if colour in ("rgb", "rgba") else np.stack([plane.mean(axis=0, dtype=np.float32) for plane in enlarged])
+    return (
+        enlarged[0]
+        if colour in ("rgb", "rgba")
+        else np.stack([plane.mean(axis=0, dtype=np.float32) for plane in enlarged])
+    )
 
 
 def ends(unit: np.ndarray) -> list[tuple[np.ndarray, float]]:
-    """Where each channel is flat at an end of the range for FLAT_REACH pixels around: [(mask (c, h, w), value)].
+    """Where each channel is flat at an end of the range for FLAT_REACH pixels around: [(mask (c, h,
+    w), value)].
 
     A network turns black into something slightly else; a person who sees black expects black.
     """
@@ -174,6 +195,8 @@ def _eroded(mask: np.ndarray, by: int) -> np.ndarray:
 
 
 def nearest(start: int, stop: int, numerator: int, denominator: int, length: int) -> np.ndarray:
-    """Input pixel that holds the centre of each output pixel start..stop on one axis of `length` input pixels."""
+    """Input pixel that holds the centre of each output pixel start..stop on one axis of `length`
+    input pixels.
+    """
     positions = (2 * np.arange(start, stop) + 1) * denominator // (2 * numerator)
     return np.minimum(positions, length - 1)

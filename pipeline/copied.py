@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays import ArrayPixels
-from pipeline.errors import Damaged
-from pipeline.facts import PhotoFacts
-from pipeline.places import Place, place
-from pipeline.source import Source
+from tierscale.pipeline.arrays import ArrayPixels
+from tierscale.pipeline.errors import Damaged
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.places import Place, place
+from tierscale.pipeline.source import Source
 
 # Attribute under which an ingested copy keeps what its source said.
 INGESTED = "tierscale_source"
@@ -45,7 +45,8 @@ def reopened(uri: str, array: Any, kept: Mapping[str, Any]) -> Source:
 
 @dataclass(slots=True)
 class CopyPixels(ArrayPixels):
-    """Pixels of an ingested copy, which is taken away when its image is done: chunks that are missing by then would read as black.
+    """Pixels of an ingested copy, which is taken away when its image is done: chunks that are
+    missing by then would read as black.
 
     file: metadata of the copy, which goes first.
     """
@@ -62,13 +63,22 @@ class CopyPixels(ArrayPixels):
         before = self._mark()
         block = ArrayPixels.read(self, y0, y1, x0, x1)
         if before is None or self._mark() != before:
-            raise Damaged(f"{self.file.parent} was taken away by another run while it was read; give the same command again")
+            raise Damaged(
+                f"{self.file.parent} was taken away by another run while it was read; give the same"
+                " command again"
+            )
         return block
 
     def _mark(self) -> tuple[float, ...] | None:
-        """What a copy that is made anew does not share with this one; None: there is no whole copy of the same source."""
+        """What a copy that is made anew does not share with this one; None: there is no whole copy
+        of the same source.
+        """
         try:
             found = self.file.stat()
-            return (found.st_ino, found.st_mtime, found.st_size) if self.file.read_text() == self.text else None
+            return (
+                (found.st_ino, found.st_mtime, found.st_size)
+                if self.file.read_text() == self.text
+                else None
+            )
         except FileNotFoundError:
             return None

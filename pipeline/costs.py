@@ -4,17 +4,20 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from pipeline.colour import plane_count
-from pipeline.grid import Grid
-from pipeline.plan import Plan, Tier
-from pipeline.stitch import lay_out
+from tierscale.pipeline.colour import plane_count
+from tierscale.pipeline.grid import Grid
+from tierscale.pipeline.plan import Plan, Tier
+from tierscale.pipeline.stitch import lay_out
 
 
-def cost_of_routes(grid: Grid, tiers: Sequence[Tier], blend: int, planes: int) -> Callable[[np.ndarray], float]:
-    """A function from flat routes (tiles,) to the multiply-adds of the whole image, halos and strips included.
+def cost_of_routes(
+    grid: Grid, tiers: Sequence[Tier], blend: int, planes: int
+) -> Callable[[np.ndarray], float]:
+    """A function from flat routes (tiles,) to the multiply-adds of the whole image, halos and
+    strips included.
 
-    Each shard's cost depends on its own tiles and the ring around them; it is remembered, because a search asks for
-    routes that differ in few tiles.
+    Each shard's cost depends on its own tiles and the ring around them; it is remembered, because a
+    search asks for routes that differ in few tiles.
     """
     known: dict[tuple[tuple[int, int], bytes], float] = {}
     reaches = tuple(tier.reach for tier in tiers)
@@ -24,11 +27,15 @@ def cost_of_routes(grid: Grid, tiers: Sequence[Tier], blend: int, planes: int) -
         total = 0.0
         for shard in grid.all_shards():
             rows, columns = grid.shard_block(shard)
-            ring = square[max(0, rows.start - 1) : rows.stop + 1, max(0, columns.start - 1) : columns.stop + 1]
+            ring = square[
+                max(0, rows.start - 1) : rows.stop + 1, max(0, columns.start - 1) : columns.stop + 1
+            ]
             key = (shard, ring.astype(np.uint8).tobytes())
             if key not in known:
                 works = lay_out(grid, square, shard, reaches, blend)
-                known[key] = sum(tiers[work.tier].cost * work.window.area for work in works) * planes
+                known[key] = (
+                    sum(tiers[work.tier].cost * work.window.area for work in works) * planes
+                )
             total += known[key]
         return total
 
@@ -37,7 +44,11 @@ def cost_of_routes(grid: Grid, tiers: Sequence[Tier], blend: int, planes: int) -
 
 def planned_cost(plan: Plan, routes: np.ndarray) -> float:
     """Multiply-adds that routes will take, halos included."""
-    return float(cost_of_routes(plan.grid, plan.tiers, plan.blend, plane_count(plan.shape[0], plan.colour))(routes.ravel()))
+    return float(
+        cost_of_routes(plan.grid, plan.tiers, plan.blend, plane_count(plan.shape[0], plan.colour))(
+            routes.ravel()
+        )
+    )
 
 
 def dearest_cost(plan: Plan) -> float:
@@ -46,9 +57,11 @@ def dearest_cost(plan: Plan) -> float:
 
 
 def cost_share(plan: Plan, cost: float) -> float:
-    """Multiply-adds of a plan that was carried out whole as a share of the dearest tier everywhere: 1 if that is what was done.
+    """Multiply-adds of a plan that was carried out whole as a share of the dearest tier everywhere:
+    1 if that is what was done.
 
-    Where a tier decides pixel by pixel, the dearest tier everywhere is what its table of efforts expects, and what was done was counted.
+    Where a tier decides pixel by pixel, the dearest tier everywhere is what its table of efforts
+    expects, and what was done was counted.
     """
     assert plan.routes is not None
     return 1.0 if (plan.routes == len(plan.tiers) - 1).all() else cost / dearest_cost(plan)

@@ -1,4 +1,6 @@
-"""A SQLite file that one process at a time may work on: opened, marked as ours, held by a lease, its errors in sentences."""
+"""A SQLite file that one process at a time may work on: opened, marked as ours, held by a lease,
+its errors in sentences.
+"""
 
 import os
 import socket
@@ -12,13 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from pipeline.bounds import check_secrets
-from pipeline.errors import Damaged, Refused
-from pipeline.lease import LEASE_SECONDS, living
+from tierscale.pipeline.bounds import check_secrets
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.lease import LEASE_SECONDS, living
 
 # Seconds to wait for another process that is writing.
 PATIENCE = 30
-LEASE = "CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), host TEXT, pid INTEGER, token TEXT, started REAL, renewed REAL)"
+LEASE = (
+    "CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), host TEXT, pid INTEGER, token"
+    " TEXT, started REAL, renewed REAL)"
+)
 
 
 class Busy(Exception):
@@ -26,13 +31,17 @@ class Busy(Exception):
 
 
 class Database:
-    """The SQLite file at `path`, made with `schema` (statements with semicolons between them) where there is none.
+    """The SQLite file at `path`, made with `schema` (statements with semicolons between them) where
+    there is none.
 
-    mark: number by which the file is known as ours. clock: seconds since the epoch, handed in so that tests can jump. One thread uses a
-    Database; the lease is renewed by another one with a connection of its own. Readers may look on at any time.
+    mark: number by which the file is known as ours. clock: seconds since the epoch, handed in so
+    that tests can jump. One thread uses a Database; the lease is renewed by another one with a
+    connection of its own. Readers may look on at any time.
     """
 
-    def __init__(self, path: str, schema: str, mark: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: str, schema: str, mark: int, clock: Callable[[], float] = time.time
+    ) -> None:
         self.path, self.clock = path, clock
         self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "token": uuid.uuid4().hex}
         check_secrets(path)
@@ -45,7 +54,8 @@ class Database:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
         connection.row_factory = sqlite3.Row
-        # Readers see whole states while one writes; what a power failure takes of the last moments is only done again.
+        # Readers see whole states while one writes; what a power failure takes of the last moments
+        # is only done again.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
@@ -70,11 +80,18 @@ class Database:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def do(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        """Carry out one statement. Damaged: the disk is full or the file locked. Refused: it is no database."""
+        """Carry out one statement. Damaged: the disk is full or the file locked. Refused: it is no
+        database.
+        """
         with self._telling():
             return self.connection.execute(statement, values)
 
@@ -93,17 +110,23 @@ class Database:
     def lease(self, lost: Callable[[], None], every: float = LEASE_SECONDS / 6) -> Iterator[None]:
         """Hold the file. Busy: another process does, and gave a sign of life lately.
 
-        lost: called when one has taken over, because this one gave no sign for long. every: seconds between signs.
+        lost: called when one has taken over, because this one gave no sign for long. every: seconds
+        between signs.
         """
         now = self.clock()
         with self.whole():
             held = self.do("SELECT host, pid, started, renewed FROM lease").fetchone()
             if held is not None and living(dict(held), now):
                 age = max(now - held["started"], 0)
-                raise Busy(f"process {held['pid']} on {held['host']} holds {self.path} since {age:.0f} s; wait for it to end, or stop it")
+                raise Busy(
+                    f"process {held['pid']} on {held['host']} holds {self.path} since {age:.0f} s;"
+                    " wait for it to end, or stop it"
+                )
             self.do("REPLACE INTO lease VALUES (1, ?, ?, ?, ?, ?)", *self.owner.values(), now, now)
         over = threading.Event()
-        thread = threading.Thread(target=self._renew, args=(over, lost, every), name="lease", daemon=True)
+        thread = threading.Thread(
+            target=self._renew, args=(over, lost, every), name="lease", daemon=True
+        )
         thread.start()
         try:
             yield
@@ -113,12 +136,17 @@ class Database:
             self.do("DELETE FROM lease WHERE token = ?", self.owner["token"])
 
     def _renew(self, over: threading.Event, lost: Callable[[], None], every: float) -> None:
-        """Give signs of life until told that it is over, or until another process has taken over."""
+        """Give signs of life until told that it is over, or until another process has taken
+        over.
+        """
         connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
         try:
             while not over.wait(every):
                 try:
-                    renewed = connection.execute("UPDATE lease SET renewed = ? WHERE token = ?", (self.clock(), self.owner["token"]))
+                    renewed = connection.execute(
+                        "UPDATE lease SET renewed = ? WHERE token = ?",
+                        (self.clock(), self.owner["token"]),
+                    )
                 except sqlite3.OperationalError:
                     continue  # a full disk or a long transaction: the next sign may come through
                 if not renewed.rowcount:
@@ -133,6 +161,12 @@ class Database:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise Damaged(f"{self.path} cannot be read or written ({error}); free space or change its rights, then run again") from error
+            raise Damaged(
+                f"{self.path} cannot be read or written ({error}); free space or change its rights,"
+                " then run again"
+            ) from error
         except sqlite3.DatabaseError as error:
-            raise Refused(f"{self.path} is no database of ours ({error}); name another file, or put a good copy in its place") from error
+            raise Refused(
+                f"{self.path} is no database of ours ({error}); name another file, or put a good"
+                " copy in its place"
+            ) from error

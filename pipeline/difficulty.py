@@ -1,15 +1,18 @@
-"""The pre-pass: what each tier is predicted to leave wrong on every tile, from the tile's own pixels."""
+"""The pre-pass: what each tier is predicted to leave wrong on every tile, from the tile's own
+pixels.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
-from pipeline.colour import Levels, missing, planes, to_unit
-from pipeline.errors import Refused
-from pipeline.grid import Grid, Span
+from tierscale.pipeline.colour import Levels, missing, planes, to_unit
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.grid import Grid, Span
 
-# Tiles that the scout looks at in one call. Fixed, so that a tile's score does not depend on its companions.
+# Tiles that the scout looks at in one call. Fixed, so that a tile's score does not depend on its
+# companions.
 SCOUT_BATCH = 8
 
 # Rows of tiles that a worker scores in one call.
@@ -24,8 +27,11 @@ def blocks(length: int, step: int) -> list[Span]:
     return [Span(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def measure(read: Read, rows: Span, width: int, nodata: float | None, alpha: str | None) -> tuple[float, float]:
-    """Smallest and largest value of some pixel rows of an image, alpha left out; (inf, -inf) where all is without data.
+def measure(
+    read: Read, rows: Span, width: int, nodata: float | None, alpha: str | None
+) -> tuple[float, float]:
+    """Smallest and largest value of some pixel rows of an image, alpha left out; (inf, -inf) where
+    all is without data.
 
     Refused: NaN or infinite values that no no-data value accounts for.
     """
@@ -48,38 +54,61 @@ def _refuse_nonfinite(pixels: np.ndarray, mask: np.ndarray | None, top: int, lef
         channel, row, column = (int(n) for n in np.argwhere(bad)[0])
         value = pixels[channel, row, column]
         raise Refused(
-            f"the value at row {top + row}, column {left + column}, channel {channel} is {value}, and no network can enlarge that; "
-            f"give --nodata {value} if it stands for missing data, or mend the source"
+            f"the value at row {top + row}, column {left + column}, channel {channel} is {value},"
+            f" and no network can enlarge that; give --nodata {value} if it stands for missing"
+            " data, or mend the source"
         )
 
 
 def score(
-    read: Read, grid: Grid, rows: Span, scout: Scout | None, tiers: int, levels: Levels, colour: str, alpha: str | None
+    read: Read,
+    grid: Grid,
+    rows: Span,
+    scout: Scout | None,
+    tiers: int,
+    levels: Levels,
+    colour: str,
+    alpha: str | None,
 ) -> np.ndarray:
-    """Predicted mean squared error of each tier on the tiles of some tile rows: (rows, columns, tiers) float32."""
+    """Predicted mean squared error of each tier on the tiles of some tile rows: (rows, columns,
+    tiers) float32.
+    """
     found = np.empty((rows.length, grid.tiles[1], tiers), np.float32)
     for columns in blocks(grid.tiles[1], SCOUT_BATCH):
         top, left = tile_place(rows.start, grid, 0).start, tile_place(columns.start, grid, 1).start
-        bottom, right = tile_place(rows.stop - 1, grid, 0).stop, tile_place(columns.stop - 1, grid, 1).stop
+        bottom, right = (
+            tile_place(rows.stop - 1, grid, 0).stop,
+            tile_place(columns.stop - 1, grid, 1).stop,
+        )
         pixels = read(top, bottom, left, right)
         unit = planes(to_unit(pixels, levels, missing(pixels, levels.nodata)), colour, alpha)
         for row in range(rows.start, rows.stop):
             y = tile_place(row, grid, 0)
             cut = [tile_place(column, grid, 1) for column in range(columns.start, columns.stop)]
-            tiles = np.stack([unit[:, :, y.start - top : y.stop - top, x.start - left : x.stop - left] for x in cut])
-            found[row - rows.start, columns.start : columns.stop] = _score_tiles(tiles, scout, tiers)
+            tiles = np.stack(
+                [
+                    unit[:, :, y.start - top : y.stop - top, x.start - left : x.stop - left]
+                    for x in cut
+                ]
+            )
+            found[row - rows.start, columns.start : columns.stop] = _score_tiles(
+                tiles, scout, tiers
+            )
     return found
 
 
 def tile_place(index: int, grid: Grid, axis: int) -> Span:
-    """The pixels that a tile is scored on: its core, slid inwards at the far edge so that all tiles have one shape."""
+    """The pixels that a tile is scored on: its core, slid inwards at the far edge so that all tiles
+    have one shape.
+    """
     length = grid.size[axis]
     start = max(0, min(index * grid.tile, length - grid.tile))
     return Span(start, min(start + grid.tile, length))
 
 
 def _score_tiles(tiles: np.ndarray, scout: Scout | None, tiers: int) -> np.ndarray:
-    """Scores of up to SCOUT_BATCH tiles (tiles, planes, 3, h, w), averaged over planes: (tiles, tiers).
+    """Scores of up to SCOUT_BATCH tiles (tiles, planes, 3, h, w), averaged over planes: (tiles,
+    tiers).
 
     On a tile of one colour every tier is predicted to err alike: all make the same of it.
     """
@@ -98,13 +127,17 @@ def _score_tiles(tiles: np.ndarray, scout: Scout | None, tiers: int) -> np.ndarr
 
 
 def detail(tiles: np.ndarray, tiers: int) -> np.ndarray:
-    """A stand-in where no scout was fitted: gradient energy, falling in equal steps from the cheapest tier to the dearest.
+    """A stand-in where no scout was fitted: gradient energy, falling in equal steps from the
+    cheapest tier to the dearest.
 
     tiles: (tiles, planes, 3, h, w), 0..1. It ranks tiles; its size is no measured error.
     """
     down = np.diff(tiles, axis=-2)
     across = np.diff(tiles, axis=-1)
-    energy = sum(np.square(part).mean(axis=(1, 2, 3, 4)) if part.size else np.zeros(len(tiles)) for part in (down, across))
+    energy = sum(
+        np.square(part).mean(axis=(1, 2, 3, 4)) if part.size else np.zeros(len(tiles))
+        for part in (down, across)
+    )
     return (
         (np.asarray(energy)[:, None] * np.linspace(1, 0, tiers)[None]).astype(np.float32)
         if tiers > 1

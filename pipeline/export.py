@@ -1,4 +1,6 @@
-"""An output OME-Zarr as a tiled, pyramidal TIFF, streamed in bounded memory and never half-written under its final name."""
+"""An output OME-Zarr as a tiled, pyramidal TIFF, streamed in bounded memory and never half-written
+under its final name.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,27 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from pipeline.errors import Refused
-from pipeline.export_png import export_png
-from pipeline.exporting import Counter, Progress, finished, open_levels, per_metre, read_part
-from pipeline.facts import PhotoFacts
-from pipeline.tiff_exif import directory_tags, write_directories
-from pipeline.tiff_facts import GEO_TAGS
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.export_png import export_png
+from tierscale.pipeline.exporting import (
+    Counter,
+    Progress,
+    finished,
+    open_levels,
+    per_metre,
+    read_part,
+)
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.tiff_exif import directory_tags, write_directories
+from tierscale.pipeline.tiff_facts import GEO_TAGS
 
 __all__ = ["export_png", "export_tiff"]
 
 TILE = 512
 # Pixels read from the zarr at a time.
 BLOCK_BYTES = 32 << 20
-# Classic TIFF counts bytes in 32 bits; the margin is for directories and for data that compression makes longer.
+# Classic TIFF counts bytes in 32 bits; the margin is for directories and for data that compression
+# makes longer.
 CLASSIC_BYTES = (1 << 32) - (1 << 26)
 COMPRESSIONS = ("deflate", "zstd", "lzw", "jpeg", "none")
 SHORT_UNITS = {
@@ -45,11 +55,12 @@ def export_tiff(
     compression: str = "deflate",
     progress: Progress | None = None,
 ) -> None:
-    """Write all pyramid levels of `zarr_path` as a TIFF whose smaller levels are SubIFDs, BigTIFF when it may pass 4 GiB.
+    """Write all pyramid levels of `zarr_path` as a TIFF whose smaller levels are SubIFDs, BigTIFF
+    when it may pass 4 GiB.
 
     colour, alpha: as of a Source. "channels" become an OME-TIFF with a page for each channel.
-    compression: deflate, zstd or lzw (lossless, with a predictor), jpeg (8-bit grey or RGB) or none.
-    progress: called with (tiles written, all).
+    compression: deflate, zstd or lzw (lossless, with a predictor), jpeg (8-bit grey or RGB) or
+    none. progress: called with (tiles written, all).
     """
     levels = open_levels(zarr_path)
     shape, dtype = levels[0].shape, levels[0].dtype
@@ -58,7 +69,9 @@ def export_tiff(
     big = sum(math.prod(padded(level.shape)) for level in levels) * dtype.itemsize > CLASSIC_BYTES
     counted = Counter(total, progress)
     with finished(out) as temporary:
-        with tifffile.TiffWriter(temporary, bigtiff=big, ome=colour == "channels", byteorder="<") as writer:
+        with tifffile.TiffWriter(
+            temporary, bigtiff=big, ome=colour == "channels", byteorder="<"
+        ) as writer:
             for number, level in enumerate(levels):
                 first = number == 0
                 writer.write(
@@ -79,9 +92,14 @@ def export_tiff(
 def check_compression(compression: str, colour: str, dtype: np.dtype) -> None:
     """Refuse a compression that is unknown or cannot hold the pixels."""
     if compression not in COMPRESSIONS:
-        raise Refused(f"compression {compression} is unknown; choose one of {', '.join(COMPRESSIONS)}")
+        raise Refused(
+            f"compression {compression} is unknown; choose one of {', '.join(COMPRESSIONS)}"
+        )
     if compression == "jpeg" and (dtype != np.uint8 or colour not in ("grey", "rgb")):
-        raise Refused(f"JPEG holds 8-bit grey or RGB, not {dtype} {colour}; choose --compression deflate or zstd")
+        raise Refused(
+            f"JPEG holds 8-bit grey or RGB, not {dtype} {colour}; choose --compression deflate or"
+            " zstd"
+        )
 
 
 def padded(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -95,14 +113,18 @@ def tiles_of(shape: tuple[int, ...], colour: str) -> int:
 
 
 def stored_shape(shape: tuple[int, ...], colour: str) -> tuple[int, ...]:
-    """A level's (c, y, x) in the order of the TIFF: channels one after the other, colours beside each other."""
+    """A level's (c, y, x) in the order of the TIFF: channels one after the other, colours beside
+    each other.
+    """
     if colour == "channels":
         return shape
     return shape[1:] if shape[0] == 1 else (*shape[1:], shape[0])
 
 
 def tiles(zarr_path: str, level: Any, colour: str) -> Iterator[np.ndarray]:
-    """All tiles of a level, row by row: (TILE, TILE) or (TILE, TILE, samples). What lies beyond the image repeats its edge."""
+    """All tiles of a level, row by row: (TILE, TILE) or (TILE, TILE, samples). What lies beyond the
+    image repeats its edge.
+    """
     channels, height, width = level.shape
     groups = range(channels) if colour == "channels" else (slice(None),)
     samples = 1 if colour == "channels" else channels
@@ -119,9 +141,15 @@ def tiles(zarr_path: str, level: Any, colour: str) -> Iterator[np.ndarray]:
                     yield np.ascontiguousarray(tile[0] if samples == 1 else tile.transpose(1, 2, 0))
 
 
-def layout(channels: int, colour: str, alpha: str | None, compression: str, dtype: np.dtype) -> dict[str, Any]:
+def layout(
+    channels: int, colour: str, alpha: str | None, compression: str, dtype: np.dtype
+) -> dict[str, Any]:
     """How tifffile is to store the samples."""
-    kinds = ["assocalpha" if alpha == "premultiplied" else "unassalpha"] if colour in ("rgba", "greya") else None
+    kinds = (
+        ["assocalpha" if alpha == "premultiplied" else "unassalpha"]
+        if colour in ("rgba", "greya")
+        else None
+    )
     options: dict[str, Any] = {"photometric": "rgb" if colour in ("rgb", "rgba") else "minisblack"}
     if colour != "channels" and channels > 1:
         options |= {"planarconfig": "contig", "extrasamples": kinds}
@@ -129,7 +157,10 @@ def layout(channels: int, colour: str, alpha: str | None, compression: str, dtyp
         return options | {"compression": "jpeg", "compressionargs": {"level": 90}}
     if compression == "none":
         return options
-    return options | {"compression": {"deflate": "zlib"}.get(compression, compression), "predictor": 3 if dtype.kind == "f" else 2}
+    return options | {
+        "compression": {"deflate": "zlib"}.get(compression, compression),
+        "predictor": 3 if dtype.kind == "f" else 2,
+    }
 
 
 def fact_options(facts: PhotoFacts, colour: str, big: bool) -> dict[str, Any]:
@@ -140,16 +171,35 @@ def fact_options(facts: PhotoFacts, colour: str, big: bool) -> dict[str, Any]:
         geo["GDAL_NODATA"] = f"{facts.nodata:.17g}"
     for name, value in geo.items():
         kind = "s" if isinstance(value, str) else "H" if name == "GeoKeyDirectory" else "d"
-        tags.append((GEO_TAGS[name], kind, 0 if kind == "s" else len(value), value if kind == "s" else tuple(value), True))
+        tags.append(
+            (
+                GEO_TAGS[name],
+                kind,
+                0 if kind == "s" else len(value),
+                value if kind == "s" else tuple(value),
+                True,
+            )
+        )
     if facts.xmp:
         tags.append((700, "B", len(facts.xmp), facts.xmp, True))
     description, exif_tags = directory_tags(facts.exif, big)
-    options: dict[str, Any] = {"software": "tierscale", "extratags": tags + exif_tags, "iccprofile": facts.icc, "metadata": None}
+    options: dict[str, Any] = {
+        "software": "tierscale",
+        "extratags": tags + exif_tags,
+        "iccprofile": facts.icc,
+        "metadata": None,
+    }
     density = per_metre(facts)
     if facts.resolution and facts.resolution_unit:
-        options |= {"resolution": facts.resolution, "resolutionunit": "INCH" if facts.resolution_unit == "inch" else "CENTIMETER"}
+        options |= {
+            "resolution": facts.resolution,
+            "resolutionunit": "INCH" if facts.resolution_unit == "inch" else "CENTIMETER",
+        }
     elif density:
-        options |= {"resolution": (density[0] / 100, density[1] / 100), "resolutionunit": "CENTIMETER"}
+        options |= {
+            "resolution": (density[0] / 100, density[1] / 100),
+            "resolutionunit": "CENTIMETER",
+        }
     if colour == "channels":
         options["metadata"] = ome_metadata(facts)
     elif description:
@@ -171,5 +221,10 @@ def ome_metadata(facts: PhotoFacts) -> dict[str, Any]:
     if facts.pixel_size and facts.pixel_unit in SHORT_UNITS:
         y, x = facts.pixel_size
         unit = SHORT_UNITS[facts.pixel_unit]
-        metadata |= {"PhysicalSizeX": x, "PhysicalSizeXUnit": unit, "PhysicalSizeY": y, "PhysicalSizeYUnit": unit}
+        metadata |= {
+            "PhysicalSizeX": x,
+            "PhysicalSizeXUnit": unit,
+            "PhysicalSizeY": y,
+            "PhysicalSizeYUnit": unit,
+        }
     return metadata

@@ -9,15 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import Refused
-from pipeline.exporting import Counter, Progress, finished, open_levels, per_metre, read_part
-from pipeline.facts import PhotoFacts
-from pipeline.png_stream import SIGNATURE, chunk
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.exporting import (
+    Counter,
+    Progress,
+    finished,
+    open_levels,
+    per_metre,
+    read_part,
+)
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.png_stream import SIGNATURE, chunk
 
 KINDS = {"grey": 0, "rgb": 2, "greya": 4, "rgba": 6}
 SAMPLES = {"grey": 1, "rgb": 3, "greya": 2, "rgba": 4}
 PAETH = 4
-# Bytes held for each byte of a band: as read, turned, unpremultiplied, and the int16 terms of the filter.
+# Bytes held for each byte of a band: as read, turned, unpremultiplied, and the int16 terms of the
+# filter.
 COPIES = 20
 BAND_ROWS = 512
 
@@ -32,32 +40,45 @@ def export_png(
     alpha: str | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write the full resolution of `zarr_path` as a PNG of 8 or 16 bits, with profile, EXIF, XMP and resolution.
+    """Write the full resolution of `zarr_path` as a PNG of 8 or 16 bits, with profile, EXIF, XMP
+    and resolution.
 
-    Works in bands that fit into `max_bytes`; refused where not even one row fits, and for floats and channels, naming TIFF.
-    alpha: "premultiplied" colours are divided by their alpha, since PNG holds straight alpha only. progress: (rows written, all).
+    Works in bands that fit into `max_bytes`; refused where not even one row fits, and for floats
+    and channels, naming TIFF. alpha: "premultiplied" colours are divided by their alpha, since PNG
+    holds straight alpha only. progress: (rows written, all).
     """
     level = open_levels(zarr_path)[0]
     channels, height, width = level.shape
     if level.dtype not in (np.uint8, np.uint16):
         raise Refused(f"{out}: PNG holds 8 or 16 bits, not {level.dtype}; export to TIFF")
     if SAMPLES.get(colour) != channels and not (colour == "channels" and channels == 1):
-        raise Refused(f"{out}: PNG holds grey or RGB, not {channels} separate channels; export to TIFF")
+        raise Refused(
+            f"{out}: PNG holds grey or RGB, not {channels} separate channels; export to TIFF"
+        )
     row = channels * width * level.dtype.itemsize
     rows = min(BAND_ROWS, height, max_bytes // (COPIES * row))
     if rows < 1 or max(width, height) >= 1 << 31:
-        raise Refused(f"{out}: one row of {width} pixels takes {COPIES * row} bytes but {max_bytes} are allowed; export to TIFF")
+        raise Refused(
+            f"{out}: one row of {width} pixels takes {COPIES * row} bytes but {max_bytes} are"
+            " allowed; export to TIFF"
+        )
     counted = Counter(-(-height // rows), progress)
-    header = struct.pack(">IIBBBBB", width, height, 8 * level.dtype.itemsize, KINDS.get(colour, 0), 0, 0, 0)
+    header = struct.pack(
+        ">IIBBBBB", width, height, 8 * level.dtype.itemsize, KINDS.get(colour, 0), 0, 0, 0
+    )
     with finished(out) as temporary, open(temporary, "wb") as file:
         file.write(SIGNATURE + chunk(b"IHDR", header) + fact_chunks(facts))
-        for data in compressed(counted.through(bands(zarr_path, level, rows, alpha == "premultiplied"))):
+        for data in compressed(
+            counted.through(bands(zarr_path, level, rows, alpha == "premultiplied"))
+        ):
             file.write(chunk(b"IDAT", data))
         file.write(chunk(b"IEND", b""))
 
 
 def bands(zarr_path: str, level: Any, rows: int, divide: bool) -> Iterator[np.ndarray]:
-    """Rows from top to bottom as PNG stores them: (rows, x, samples * bytes), uint8, straight alpha, high bytes first."""
+    """Rows from top to bottom as PNG stores them: (rows, x, samples * bytes), uint8, straight
+    alpha, high bytes first.
+    """
     for y in range(0, level.shape[1], rows):
         block = read_part(zarr_path, level, (slice(None), slice(y, y + rows)))
         if divide:
@@ -77,12 +98,16 @@ def straight(block: np.ndarray) -> np.ndarray:
 
 
 def filtered(band: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """A band (rows, x, bytes) with PNG filter 4 (Paeth) applied, (rows, 1 + x * bytes); above: the row before it (x, bytes)."""
+    """A band (rows, x, bytes) with PNG filter 4 (Paeth) applied, (rows, 1 + x * bytes); above: the
+    row before it (x, bytes).
+    """
     up = np.concatenate([above[None], band[:-1]])
     left, corner = (np.pad(part, ((0, 0), (1, 0), (0, 0)))[:, :-1] for part in (band, up))
     a, b, c = (part.astype(np.int16) for part in (left, up, corner))
     to_left, to_up, to_corner = np.abs(b - c), np.abs(a - c), np.abs(a + b - 2 * c)
-    guess = np.where((to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner))
+    guess = np.where(
+        (to_left <= to_up) & (to_left <= to_corner), left, np.where(to_up <= to_corner, up, corner)
+    )
     rows = np.empty((len(band), 1 + band.shape[1] * band.shape[2]), np.uint8)
     rows[:, 0] = PAETH
     rows[:, 1:] = (band - guess).reshape(len(band), -1)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from pipeline.errors import Damaged, Refused
-from pipeline.facts import PhotoFacts
-from pipeline.source import decoding, one_line
-from pipeline.store import DENIED, storage_failure
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.source import decoding, one_line
+from tierscale.pipeline.store import DENIED, storage_failure
 
 Progress = Callable[[int, int], None]
 
@@ -28,8 +28,12 @@ def open_levels(zarr_path: str) -> list[Any]:
     try:
         group: Any = zarr.open_group(zarr_path, mode="r")
         return [group[entry["path"]] for entry in group.attrs["ome"]["multiscales"][0]["datasets"]]
-    except Exception as error:  # no group, no metadata, no array: all mean that there is nothing to export
-        raise Refused(f"{zarr_path}: it is no OME-Zarr image ({one_line(error)}); name an output of tierscale") from error
+    except (
+        Exception
+    ) as error:  # no group, no metadata, no array: all mean that there is nothing to export
+        raise Refused(
+            f"{zarr_path}: it is no OME-Zarr image ({one_line(error)}); name an output of tierscale"
+        ) from error
 
 
 def check_folder(out: str) -> None:
@@ -41,7 +45,9 @@ def check_folder(out: str) -> None:
 
 @contextmanager
 def finished(out: str) -> Iterator[str]:
-    """A temporary name beside `out` that takes its place only if the block ends well. Refused: nothing can be written there."""
+    """A temporary name beside `out` that takes its place only if the block ends well. Refused:
+    nothing can be written there.
+    """
     check_folder(out)
     if os.path.isdir(out):
         raise Refused(f"{out}: it is a folder; name a file in it")
@@ -52,7 +58,9 @@ def finished(out: str) -> Iterator[str]:
     except OSError as error:
         if error.errno in DENIED:
             raise storage_failure(out, error) from error
-        raise Damaged(f"{out}: it cannot be written ({one_line(error)}); free space or choose another place") from error
+        raise Damaged(
+            f"{out}: it cannot be written ({one_line(error)}); free space or choose another place"
+        ) from error
     finally:
         with suppress(OSError):  # it may never have come to be
             os.remove(temporary)
@@ -79,11 +87,15 @@ def per_metre(facts: PhotoFacts) -> tuple[float, float] | None:
         length = 0.0254 if facts.resolution_unit == "inch" else 0.01
         return facts.resolution[0] / length, facts.resolution[1] / length
     if facts.pixel_size and facts.pixel_unit and facts.pixel_unit in METRES:
-        return 1 / (facts.pixel_size[1] * METRES[facts.pixel_unit]), 1 / (facts.pixel_size[0] * METRES[facts.pixel_unit])
+        return 1 / (facts.pixel_size[1] * METRES[facts.pixel_unit]), 1 / (
+            facts.pixel_size[0] * METRES[facts.pixel_unit]
+        )
     return None
 
 
 def read_part(zarr_path: str, level: Any, part: tuple[Any, ...]) -> np.ndarray:
-    """A part of a level; Damaged, naming the zarr, if it cannot be read. What goes wrong while writing is told apart by `finished`."""
+    """A part of a level; Damaged, naming the zarr, if it cannot be read. What goes wrong while
+    writing is told apart by `finished`.
+    """
     with decoding(zarr_path, "the output zarr"):
         return np.asarray(level[part])

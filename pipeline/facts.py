@@ -1,4 +1,6 @@
-"""Photo facts: what a file says about its picture beside the pixels, and how that changes when the picture is enlarged."""
+"""Photo facts: what a file says about its picture beside the pixels, and how that changes when the
+picture is enlarged.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,28 @@ Geo = Mapping[str, Any]
 PIXEL_IS_POINT = 2
 RASTER_TYPE_KEY = 1025
 
-# Tags of the first EXIF directory that speak of the picture. The others (offsets, sizes, compression, thumbnails) speak of the file.
-KEPT_TAGS = (270, 271, 272, 305, 306, 315, 33432, 36867, 40091, 40092, 40093, 40094, 40095, 18246, 18249)
+# Tags of the first EXIF directory that speak of the picture. The others (offsets, sizes,
+# compression, thumbnails) speak of the file.
+KEPT_TAGS = (
+    270,
+    271,
+    272,
+    305,
+    306,
+    315,
+    33432,
+    36867,
+    40091,
+    40092,
+    40093,
+    40094,
+    40095,
+    18246,
+    18249,
+)
 EXIF_DIRECTORY, GPS_DIRECTORY, ORIENTATION_TAG = 0x8769, 0x8825, 274
-# PixelXDimension, PixelYDimension, interoperability pointer, maker note (holds absolute offsets): false after enlarging.
+# PixelXDimension, PixelYDimension, interoperability pointer, maker note (holds absolute offsets):
+# false after enlarging.
 DROPPED_EXIF_TAGS = (0xA002, 0xA003, 0xA005, 0x927C)
 
 
@@ -55,12 +75,22 @@ class PhotoFacts:
     nodata: float | None = None
 
     def scaled(self, scale: Fraction) -> PhotoFacts:
-        """The facts of the picture enlarged by `scale`: it covers the same ground, so lengths in pixels grow and pixels shrink."""
+        """The facts of the picture enlarged by `scale`: it covers the same ground, so lengths in
+        pixels grow and pixels shrink.
+        """
         s = float(scale)
         return replace(
             self,
-            resolution=None if self.resolution is None else (self.resolution[0] * s, self.resolution[1] * s),
-            pixel_size=None if self.pixel_size is None else (self.pixel_size[0] / s, self.pixel_size[1] / s),
+            resolution=(
+                None
+                if self.resolution is None
+                else (self.resolution[0] * s, self.resolution[1] * s)
+            ),
+            pixel_size=(
+                None
+                if self.pixel_size is None
+                else (self.pixel_size[0] / s, self.pixel_size[1] / s)
+            ),
             geo=None if self.geo is None else scaled_geo(self.geo, s),
         )
 
@@ -77,13 +107,17 @@ class PhotoFacts:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary that JSON can hold; bytes as base64, numbers that JSON lacks (NaN) as text."""
+        """A dictionary that JSON can hold; bytes as base64, numbers that JSON lacks (NaN) as
+        text.
+        """
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
     def from_json(cls, d: Mapping[str, Any]) -> PhotoFacts:
         """The inverse of `to_json`; keys that are absent take their defaults."""
-        known = {field.name: d[field.name] for field in fields(cls) if d.get(field.name) is not None}
+        known = {
+            field.name: d[field.name] for field in fields(cls) if d.get(field.name) is not None
+        }
         for name in ("icc", "exif", "xmp"):
             if name in known:
                 known[name] = base64.b64decode(known[name])
@@ -107,16 +141,22 @@ def _plain(value: Any) -> Any:
 
 
 def pixel_is_point(geo: Geo) -> bool:
-    """Whether whole raster coordinates are centres of pixels (GTRasterTypeGeoKey 2) and not their corners."""
+    """Whether whole raster coordinates are centres of pixels (GTRasterTypeGeoKey 2) and not their
+    corners.
+    """
     keys = geo.get("GeoKeyDirectory") or []
-    return any(keys[i] == RASTER_TYPE_KEY and keys[i + 3] == PIXEL_IS_POINT for i in range(4, len(keys) - 3, 4))
+    return any(
+        keys[i] == RASTER_TYPE_KEY and keys[i + 3] == PIXEL_IS_POINT
+        for i in range(4, len(keys) - 3, 4)
+    )
 
 
 def scaled_geo(geo: Geo, scale: float) -> dict[str, Any]:
     """GeoTIFF tags of the raster enlarged by `scale`.
 
-    A corner at raster coordinate i moves to i * scale. Where coordinates are centres (PixelIsPoint), the centre i
-    is the corner i + 1/2, and so moves to (i + 1/2) * scale - 1/2. What a place on the ground is called does not change.
+    A corner at raster coordinate i moves to i * scale. Where coordinates are centres
+    (PixelIsPoint), the centre i is the corner i + 1/2, and so moves to (i + 1/2) * scale - 1/2.
+    What a place on the ground is called does not change.
     """
     half = 0.5 if pixel_is_point(geo) else 0.0
     out = dict(geo)
@@ -130,12 +170,18 @@ def scaled_geo(geo: Geo, scale: float) -> dict[str, Any]:
     if "ModelTransformation" in geo:
         back = np.diag([1 / scale, 1 / scale, 1.0, 1.0])
         back[:2, 3] = half / scale - half
-        out["ModelTransformation"] = (np.array(geo["ModelTransformation"], dtype=np.float64).reshape(4, 4) @ back).ravel().tolist()
+        out["ModelTransformation"] = (
+            (np.array(geo["ModelTransformation"], dtype=np.float64).reshape(4, 4) @ back)
+            .ravel()
+            .tolist()
+        )
     return out
 
 
 def cropped_geo(geo: Geo, x: int, y: int) -> dict[str, Any]:
-    """GeoTIFF tags of a crop whose first pixel is column `x`, row `y`: raster coordinates are counted from there."""
+    """GeoTIFF tags of a crop whose first pixel is column `x`, row `y`: raster coordinates are
+    counted from there.
+    """
     out = dict(geo)
     if "ModelTiepoint" in geo:
         ties = np.array(geo["ModelTiepoint"], dtype=np.float64).reshape(-1, 6)
@@ -144,12 +190,18 @@ def cropped_geo(geo: Geo, x: int, y: int) -> dict[str, Any]:
     if "ModelTransformation" in geo:
         shift = np.eye(4)
         shift[:2, 3] = (x, y)
-        out["ModelTransformation"] = (np.array(geo["ModelTransformation"], dtype=np.float64).reshape(4, 4) @ shift).ravel().tolist()
+        out["ModelTransformation"] = (
+            (np.array(geo["ModelTransformation"], dtype=np.float64).reshape(4, 4) @ shift)
+            .ravel()
+            .tolist()
+        )
     return out
 
 
 def clean_exif(exif: Image.Exif) -> tuple[bytes | None, int]:
-    """The part of an EXIF block that stays true after enlarging (None if nothing is left), and the orientation it states, 1 to 8."""
+    """The part of an EXIF block that stays true after enlarging (None if nothing is left), and the
+    orientation it states, 1 to 8.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         orientation = exif.get(ORIENTATION_TAG, 1)
@@ -177,7 +229,9 @@ def exif_of(block: bytes) -> Image.Exif:
 
 
 def tiff_exif(file: IO[bytes], offset: int, order: str, big: bool) -> Image.Exif:
-    """The tags of the TIFF directory at byte `offset`, opened as EXIF; order: "<" or ">", big: BigTIFF. Read while `file` is open."""
+    """The tags of the TIFF directory at byte `offset`, opened as EXIF; order: "<" or ">", big:
+    BigTIFF. Read while `file` is open.
+    """
     exif = Image.Exif()
     exif.endian, exif.bigtiff = order, big
     exif.load_from_fp(file, offset)

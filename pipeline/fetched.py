@@ -9,11 +9,12 @@ from pathlib import Path
 
 import obstore
 
-from pipeline.errors import Refused
-from pipeline.object_store import asked, store_at
-from pipeline.places import Listed, ObjectPath
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.object_store import asked, store_at
+from tierscale.pipeline.places import Listed, ObjectPath
 
-# Files that a process keeps: one that is described, ingested and checked at the end is fetched once.
+# Files that a process keeps: one that is described, ingested and checked at the end is fetched
+# once.
 KEPT = 2
 
 _files: OrderedDict[tuple[str, str], Path] = OrderedDict()
@@ -21,7 +22,9 @@ _lock = threading.Lock()
 
 
 def fetched(uri: str) -> tuple[Path, Listed]:
-    """A local file with the content of an object, and what the store says of it. Refused: there is no room for it."""
+    """A local file with the content of an object, and what the store says of it. Refused: there is
+    no room for it.
+    """
     where = ObjectPath(uri)
     found = where.head()
     with _lock:
@@ -39,7 +42,8 @@ def _fetch(where: ObjectPath, found: Listed) -> Path:
     if found.bytes > free:
         place = tempfile.gettempdir()
         raise Refused(
-            f"{where} takes {found.bytes / 2**30:.2f} GiB, and {place} has {free / 2**30:.2f} GiB free; set TMPDIR to a larger disk"
+            f"{where} takes {found.bytes / 2**30:.2f} GiB, and {place} has {free / 2**30:.2f} GiB"
+            " free; set TMPDIR to a larger disk"
         )
     folder = Path(tempfile.mkdtemp(prefix="tierscale-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,4 +1,6 @@
-"""Uncompressed pixels that lie in a file row after row, and the last step from stored samples to final pixels."""
+"""Uncompressed pixels that lie in a file row after row, and the last step from stored samples to
+final pixels.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline import samples as arithmetic
-from pipeline.errors import Damaged
-from pipeline.source import native, window_strips
+from tierscale.pipeline import samples as arithmetic
+from tierscale.pipeline.errors import Damaged
+from tierscale.pipeline.source import native, window_strips
 
 Step = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(slots=True)
 class Finishing:
-    """Turns stored samples (y, x, samples) into final pixels (channels, y, x): `steps` in turn, then `dtype`."""
+    """Turns stored samples (y, x, samples) into final pixels (channels, y, x): `steps` in turn,
+    then `dtype`.
+    """
 
     steps: tuple[Step, ...]
     dtype: np.dtype
@@ -30,7 +34,8 @@ class Finishing:
 
 @dataclass(slots=True)
 class Flat:
-    """Uncompressed pixels that lie in the file row after row, so that any window is read straight from its place.
+    """Uncompressed pixels that lie in the file row after row, so that any window is read straight
+    from its place.
 
     offsets: byte at which each plane begins; together: samples beside each other in a plane.
     stored: type in the file, with its byte order.
@@ -53,7 +58,9 @@ class Flat:
         """A window; only its own bytes are read."""
         width = self.shape[2]
         pixel = self.together * self.stored.itemsize
-        out = np.empty((y1 - y0, x1 - x0, len(self.offsets) * self.together), self.stored.newbyteorder("="))
+        out = np.empty(
+            (y1 - y0, x1 - x0, len(self.offsets) * self.together), self.stored.newbyteorder("=")
+        )
         # Rows of full width follow each other and are read at once.
         step = max(1, y1 - y0) if x1 - x0 == width else 1
         for number, offset in enumerate(self.offsets):
@@ -62,8 +69,12 @@ class Flat:
                 wanted = step * (x1 - x0) * pixel
                 data = os.pread(self.handle, wanted, offset + (y * width + x0) * pixel)
                 if len(data) < wanted:
-                    raise Damaged(f"{self.uri}: the file ends inside row {y}; it is cut short, fetch it again")
-                out[y - y0 : y - y0 + step, :, samples] = np.frombuffer(data, self.stored).reshape(step, x1 - x0, self.together)
+                    raise Damaged(
+                        f"{self.uri}: the file ends inside row {y}; it is cut short, fetch it again"
+                    )
+                out[y - y0 : y - y0 + step, :, samples] = np.frombuffer(data, self.stored).reshape(
+                    step, x1 - x0, self.together
+                )
         return self.finish(out)
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:

@@ -1,14 +1,16 @@
-"""Calls on a pool, a bounded number of them under way: a list of them, or the chains that make shards."""
+"""Calls on a pool, a bounded number of them under way: a list of them, or the chains that make
+shards.
+"""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
-from pipeline.errors import Damaged, Interrupted, Refused
-from pipeline.pool import Pool
-from pipeline.receipts import Key, Receipt
-from pipeline.source import one_line
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.pool import Pool
+from tierscale.pipeline.receipts import Key, Receipt
+from tierscale.pipeline.source import one_line
 
 # Times that one shard is tried before its image is given up.
 TRIES = 3
@@ -24,14 +26,25 @@ class Quarantined(Damaged):
     """A shard failed TRIES times for no reason that we know; its image is put aside."""
 
 
-def each(pool: Pool, calls: Sequence[tuple[Any, ...]], told: Callable[[int, int], None], stop: threading.Event) -> list[Any]:
-    """Results of many calls (method, *arguments), in order. told: called with (done, all). Interrupted: `stop` was set."""
+def each(
+    pool: Pool,
+    calls: Sequence[tuple[Any, ...]],
+    told: Callable[[int, int], None],
+    stop: threading.Event,
+) -> list[Any]:
+    """Results of many calls (method, *arguments), in order. told: called with (done, all).
+    Interrupted: `stop` was set.
+    """
     results: list[Any] = [None] * len(calls)
     flying: dict[Future, int] = {}
     queue = iter(enumerate(calls))
     done = 0
     while True:
-        while len(flying) < 2 * pool.width and not stop.is_set() and (following := next(queue, None)) is not None:
+        while (
+            len(flying) < 2 * pool.width
+            and not stop.is_set()
+            and (following := next(queue, None)) is not None
+        ):
             flying[pool.submit(*following[1])] = following[0]
         if not flying:
             break
@@ -45,13 +58,17 @@ def each(pool: Pool, calls: Sequence[tuple[Any, ...]], told: Callable[[int, int]
 
 
 class Flight:
-    """Shards under way: each a chain of calls on the pool, begun again when one fails for a passing reason.
+    """Shards under way: each a chain of calls on the pool, begun again when one fails for a passing
+    reason.
 
-    start: the calls for a key, (kind, method, *arguments) each; a call is given the result of the one before as last argument.
-    output: whose shards they are, for the sentence when one is given up.
+    start: the calls for a key, (kind, method, *arguments) each; a call is given the result of the
+    one before as last argument. output: whose shards they are, for the sentence when one is given
+    up.
     """
 
-    def __init__(self, pool: Pool, start: Callable[[Key], list[tuple[Any, ...]]], output: str) -> None:
+    def __init__(
+        self, pool: Pool, start: Callable[[Key], list[tuple[Any, ...]]], output: str
+    ) -> None:
         self.pool, self.start, self.output = pool, start, output
         self.chains: dict[Future, tuple[Key, list[tuple[Any, ...]]]] = {}
         self.tries: dict[Key, int] = {}
@@ -85,12 +102,15 @@ class Flight:
                 yield result
 
     def _again(self, key: Key, error: Exception) -> None:
-        """Try a shard once more, or give it up. A full disk or a damaged source will not get better by itself."""
+        """Try a shard once more, or give it up. A full disk or a damaged source will not get better
+        by itself.
+        """
         if isinstance(error, Damaged):
             raise error
         if self.tries[key] >= TRIES:
             raise Quarantined(
-                f"{self.output} level {key[0]} shard {key[1]}.{key[2]} failed {TRIES} times (the last time {type(error).__name__}: "
-                f"{one_line(error)}); give the same command again, what is done is kept"
+                f"{self.output} level {key[0]} shard {key[1]}.{key[2]} failed {TRIES} times (the"
+                f" last time {type(error).__name__}: {one_line(error)}); give the same command"
+                " again, what is done is kept"
             ) from error
         self.launch(key)

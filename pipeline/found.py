@@ -3,16 +3,17 @@
 import os
 from dataclasses import dataclass
 
-from pipeline.colour import holds
-from pipeline.errors import Damaged, Refused
-from pipeline.facts import PhotoFacts
-from pipeline.images import Selection, Source, open_image
-from pipeline.plan import Options, Plan
+from tierscale.pipeline.colour import holds
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.images import Selection, Source, open_image
+from tierscale.pipeline.plan import Options, Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was seen of a source without reading its pixels. facts: of the source; hr_facts: of the enlarged image.
+    """What was seen of a source without reading its pixels. facts: of the source; hr_facts: of the
+    enlarged image.
 
     decode_bytes: most memory that reading or ingesting takes beside the window that is asked for.
     """
@@ -33,9 +34,17 @@ def found_in(image: Source, options: Options) -> Found:
     nodata = options.nodata if options.nodata is not None else facts.nodata
     notes = tuple(image.notes)
     if nodata is not None and not holds(nodata, image.dtype):
-        notes = (*notes, f"the no-data value {nodata:g} cannot occur in {image.dtype.name} pixels and marks none")
+        notes = (
+            *notes,
+            (
+                f"the no-data value {nodata:g} cannot occur in {image.dtype.name} pixels and marks"
+                " none"
+            ),
+        )
         nodata = None
-    hr_facts = facts if options.region is None else facts.cropped(options.region[0], options.region[1])
+    hr_facts = (
+        facts if options.region is None else facts.cropped(options.region[0], options.region[1])
+    )
     return Found(
         uri=os.path.abspath(image.uri) if "://" not in image.uri else image.uri,
         selection=Selection(options.series, options.level, options.z, options.t),
@@ -49,7 +58,9 @@ def found_in(image: Source, options: Options) -> Found:
 
 
 def region_shape(image: Source, region: tuple[int, int, int, int] | None) -> tuple[int, int, int]:
-    """Channels, height and width of a region (x, y, width, height). Refused: it is not inside the image, or there are no pixels."""
+    """Channels, height and width of a region (x, y, width, height). Refused: it is not inside the
+    image, or there are no pixels.
+    """
     channels, height, width = image.shape
     if height < 1 or width < 1 or channels < 1:
         raise Refused(f"{image.uri} has no pixels ({channels} channels of {height}x{width})")
@@ -57,7 +68,9 @@ def region_shape(image: Source, region: tuple[int, int, int, int] | None) -> tup
         return image.shape
     x, y, wide, tall = region
     if wide < 1 or tall < 1 or x < 0 or y < 0 or x + wide > width or y + tall > height:
-        raise Refused(f"the region {x},{y},{wide},{tall} is not inside the image of {width}x{height} pixels")
+        raise Refused(
+            f"the region {x},{y},{wide},{tall} is not inside the image of {width}x{height} pixels"
+        )
     return channels, tall, wide
 
 
@@ -67,13 +80,28 @@ def reopen(plan: Plan) -> Found:
     with open_image(plan.source["uri"], selection) as image:
         if dict(image.identity) != plan.source["identity"]:
             raise Refused(
-                f"{plan.source['uri']} is not the image that was planned (its content changed); restore it, or begin anew with --overwrite"
+                f"{plan.source['uri']} is not the image that was planned (its content changed);"
+                " restore it, or begin anew with --overwrite"
             )
-        return Found(image.uri, selection, image.facts, image.facts, not image.random_access, image.decode_bytes, None, ())
+        return Found(
+            image.uri,
+            selection,
+            image.facts,
+            image.facts,
+            not image.random_access,
+            image.decode_bytes,
+            None,
+            (),
+        )
 
 
 def check_unchanged(plan: Plan, found: Found) -> None:
-    """Damaged: the source is not what it was when the run began, so that shards may be of two images."""
+    """Damaged: the source is not what it was when the run began, so that shards may be of two
+    images.
+    """
     with open_image(found.uri, found.selection) as image:
         if dict(image.identity) != plan.source["identity"]:
-            raise Damaged(f"{found.uri} was changed while it was enlarged; give the command again with --overwrite")
+            raise Damaged(
+                f"{found.uri} was changed while it was enlarged; give the command again with"
+                " --overwrite"
+            )

@@ -1,7 +1,7 @@
 """Where everything lies: tiles, shards and windows as rectangles of whole pixels.
 
-Rectangles are in input pixels unless named hr_. Output coordinates come from models.upscaler.hr_edge alone,
-so what covers the input once covers the output once, at any scale.
+Rectangles are in input pixels unless named hr_. Output coordinates come from
+models.upscaler.hr_edge alone, so what covers the input once covers the output once, at any scale.
 """
 
 from collections.abc import Iterator
@@ -11,11 +11,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from models.upscaler import hr_edge, hr_length
+from tierscale.models.upscaler import hr_edge, hr_length
 
-# Tiles along a side of a shard: the first of these that keeps the halo's work within bounds, because memory grows with its square.
+# Tiles along a side of a shard: the first of these that keeps the halo's work within bounds,
+# because memory grows with its square.
 SHARD_TILES = (4, 5, 6)
-# Windows may be this much longer than what they answer for, on each axis, with the context that CARN needs (reach 21, blend 4).
+# Windows may be this much longer than what they answer for, on each axis, with the context that
+# CARN needs (reach 21, blend 4).
 MOST_HALO = 1.135
 CONTEXT = 25
 
@@ -54,7 +56,8 @@ class Rect:
     def within(self, outer: "Rect") -> "Rect":
         """The same pixels counted from the corner of `outer`."""
         return Rect(
-            Span(self.y.start - outer.y.start, self.y.stop - outer.y.start), Span(self.x.start - outer.x.start, self.x.stop - outer.x.start)
+            Span(self.y.start - outer.y.start, self.y.stop - outer.y.start),
+            Span(self.x.start - outer.x.start, self.x.stop - outer.x.start),
         )
 
     def around(self, other: "Rect") -> "Rect":
@@ -66,7 +69,9 @@ class Rect:
 
 
 def tile_length(asked: int, scale: Fraction) -> int:
-    """The tile side to use: `asked` rounded up to a multiple of the scale's denominator, so that core edges fall on output pixels."""
+    """The tile side to use: `asked` rounded up to a multiple of the scale's denominator, so that
+    core edges fall on output pixels.
+    """
     return -(-asked // scale.denominator) * scale.denominator
 
 
@@ -77,9 +82,14 @@ def cores(length: int, tile: int) -> list[Span]:
 
 @lru_cache(maxsize=256)
 def shard_tiles(length: int, tile: int) -> int:
-    """Tiles along one side of a shard, for an axis of `length` pixels: the fewest that keep halos small."""
+    """Tiles along one side of a shard, for an axis of `length` pixels: the fewest that keep halos
+    small.
+    """
     overheads = {count: _windows_length(length, tile, count) / length for count in SHARD_TILES}
-    return next((count for count in SHARD_TILES if overheads[count] <= MOST_HALO), min(overheads, key=lambda count: overheads[count]))
+    return next(
+        (count for count in SHARD_TILES if overheads[count] <= MOST_HALO),
+        min(overheads, key=lambda count: overheads[count]),
+    )
 
 
 def _windows_length(length: int, tile: int, count: int) -> int:
@@ -87,16 +97,22 @@ def _windows_length(length: int, tile: int, count: int) -> int:
     total = 0
     for core in cores(length, count * tile):
         wanted = core.grown(CONTEXT, length).length
-        total += min(length, next(rung for rung in ladder(tile, count, CONTEXT, 0) if rung >= wanted))
+        total += min(
+            length, next(rung for rung in ladder(tile, count, CONTEXT, 0) if rung >= wanted)
+        )
     return total
 
 
 def ladder(tile: int, count: int, context: int, strip: int) -> list[int]:
-    """Lengths that windows come in: a narrow strip, and quarters of tiles up to `count` tiles, each with `context` on both sides.
+    """Lengths that windows come in: a narrow strip, and quarters of tiles up to `count` tiles, each
+    with `context` on both sides.
 
-    Quarters serve the ragged far edge of an image, where rounding up to a whole tile would waste most.
+    Quarters serve the ragged far edge of an image, where rounding up to a whole tile would waste
+    most.
     """
-    return [strip + 2 * context] + [part * tile // 4 + 2 * context for part in range(1, 4 * count + 1)]
+    return [strip + 2 * context] + [
+        part * tile // 4 + 2 * context for part in range(1, 4 * count + 1)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +131,8 @@ class Grid:
     def __post_init__(self) -> None:
         if self.tile % self.scale.denominator:
             raise ValueError(
-                f"a tile of {self.tile} pixels is no multiple of {self.scale.denominator}, the denominator of scale {self.scale}"
+                f"a tile of {self.tile} pixels is no multiple of {self.scale.denominator}, the"
+                f" denominator of scale {self.scale}"
             )
 
     @property
@@ -131,7 +148,9 @@ class Grid:
     @property
     def shard_tiles(self) -> tuple[int, int]:
         """Rows and columns of tiles in a full shard."""
-        return min(self.tiles[0], shard_tiles(self.size[0], self.tile)), min(self.tiles[1], shard_tiles(self.size[1], self.tile))
+        return min(self.tiles[0], shard_tiles(self.size[0], self.tile)), min(
+            self.tiles[1], shard_tiles(self.size[1], self.tile)
+        )
 
     @property
     def shards(self) -> tuple[int, int]:
@@ -185,9 +204,10 @@ class Grid:
     def window(self, need: Rect, reach: int, blend: int) -> Rect:
         """The input rectangle to read so that `need` comes out right.
 
-        Lengths come from a short ladder (one narrow strip, or quarters of tiles, each with its halo), so that windows have
-        few shapes. At the edge of the image the window slides inwards instead of shrinking: it ends where the image ends,
-        which is where the network's own border treatment belongs.
+        Lengths come from a short ladder (one narrow strip, or quarters of tiles, each with its
+        halo), so that windows have few shapes. At the edge of the image the window slides inwards
+        instead of shrinking: it ends where the image ends, which is where the network's own border
+        treatment belongs.
         """
         return Rect(self._along(need.y, 0, reach, blend), self._along(need.x, 1, reach, blend))
 
@@ -195,15 +215,19 @@ class Grid:
         length = self.size[axis]
         wanted = need.grown(reach, length)
         rungs = ladder(self.tile, self.shard_tiles[axis], reach + blend, blend)
-        longest = min(length, next((rung for rung in rungs if rung >= wanted.length), wanted.length))
+        longest = min(
+            length, next((rung for rung in rungs if rung >= wanted.length), wanted.length)
+        )
         step = self.scale.denominator
-        # Origins fall on output pixels where they can; at the far edge the window ends with the image.
+        # Origins fall on output pixels where they can; at the far edge the window ends with the
+        # image.
         start = max(0, min(wanted.start // step * step, length - longest))
         return Span(start, min(length, max(start + longest, wanted.stop)))
 
 
 def quadtree(routes: np.ndarray, rows: Span, columns: Span) -> Iterator[tuple[Span, Span]]:
-    """Cut a block of tiles into few large blocks of one tier each, halving it on both axes until that is so.
+    """Cut a block of tiles into few large blocks of one tier each, halving it on both axes until
+    that is so.
 
     routes: (rows, columns) of the whole image, tier indices.
     """
@@ -217,7 +241,9 @@ def quadtree(routes: np.ndarray, rows: Span, columns: Span) -> Iterator[tuple[Sp
 
 
 def halves(span: Span) -> list[Span]:
-    """Both halves of a span, the first one longer by one where the length is odd; the span itself where it cannot be cut."""
+    """Both halves of a span, the first one longer by one where the length is odd; the span itself
+    where it cannot be cut.
+    """
     if span.length == 1:
         return [span]
     middle = span.start + -(-span.length // 2)

@@ -1,8 +1,10 @@
-"""Which tiles share a window: the quadtree of every shard as tables, on which the routes of a whole image are chosen at once.
+"""Which tiles share a window: the quadtree of every shard as tables, on which the routes of a whole
+image are chosen at once.
 
-Tiles of one tier in a block of the quadtree are enlarged as one window and pay its halo once (stitch.lay_out), so a lone dear tile costs
-more than one among its like. For a given price of work, the choice with the least error + price * cost is found exactly, from single
-tiles up to whole shards: a block is one window of the tier that is best for it, or whatever is best for its parts.
+Tiles of one tier in a block of the quadtree are enlarged as one window and pay its halo once
+(stitch.lay_out), so a lone dear tile costs more than one among its like. For a given price of work,
+the choice with the least error + price * cost is found exactly, from single tiles up to whole
+shards: a block is one window of the tier that is best for it, or whatever is best for its parts.
 """
 
 from collections.abc import Sequence
@@ -10,15 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.grid import Grid, Rect, Span, halves
-from pipeline.plan import Tier
+from tierscale.pipeline.grid import Grid, Rect, Span, halves
+from tierscale.pipeline.plan import Tier
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
     """All blocks of one depth of the quadtrees, which cover the image's tiles by rows and columns.
 
-    rows, columns: first tile of each block, rising. cost: multiply-adds of one window for each block, (rows, columns, T).
+    rows, columns: first tile of each block, rising. cost: multiply-adds of one window for each
+    block, (rows, columns, T).
     """
 
     rows: np.ndarray
@@ -28,15 +31,19 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """The quadtrees of an image. shape: rows and columns of tiles. depths: from whole shards to single tiles."""
+    """The quadtrees of an image. shape: rows and columns of tiles. depths: from whole shards to
+    single tiles.
+    """
 
     shape: tuple[int, int]
     depths: tuple[Depth, ...]
 
     def cheapest(self, errors: np.ndarray, price: float) -> np.ndarray:
-        """Routes (tiles,) with the least error + price * cost, strips along mixed edges of shards left out.
+        """Routes (tiles,) with the least error + price * cost, strips along mixed edges of shards
+        left out.
 
-        errors: what each tier leaves on each tile, (tiles, T), to be added up. Of equal choices the cheaper tier and the larger block.
+        errors: what each tier leaves on each tile, (tiles, T), to be added up. Of equal choices the
+        cheaper tier and the larger block.
         """
         square = errors.reshape(*self.shape, -1)
         tiles = self.depths[-1]
@@ -44,35 +51,54 @@ class Groups:
         best, routes = valued.min(axis=2), valued.argmin(axis=2)
         for above, below in zip(self.depths[-2::-1], self.depths[:0:-1], strict=True):
             valued = _sums(_sums(square, above.rows, 0), above.columns, 1) + price * above.cost
-            parts = [np.searchsorted(fine, coarse) for fine, coarse in ((below.rows, above.rows), (below.columns, above.columns))]
+            parts = [
+                np.searchsorted(fine, coarse)
+                for fine, coarse in ((below.rows, above.rows), (below.columns, above.columns))
+            ]
             split = _sums(_sums(best, parts[0], 0), parts[1], 1)
             whole = valued.min(axis=2) <= split
             best = np.where(whole, valued.min(axis=2), split)
-            counts = [np.diff([*first, length]) for first, length in zip((above.rows, above.columns), self.shape, strict=True)]
-            chosen = [values.repeat(counts[0], 0).repeat(counts[1], 1) for values in (whole, valued.argmin(axis=2))]
+            counts = [
+                np.diff([*first, length])
+                for first, length in zip((above.rows, above.columns), self.shape, strict=True)
+            ]
+            chosen = [
+                values.repeat(counts[0], 0).repeat(counts[1], 1)
+                for values in (whole, valued.argmin(axis=2))
+            ]
             routes = np.where(chosen[0], chosen[1], routes)
         return routes.ravel().astype(np.int64)
 
     def cost(self, routes: np.ndarray) -> float:
-        """Multiply-adds of the windows that routes (tiles,) need; strips along mixed edges of shards left out."""
+        """Multiply-adds of the windows that routes (tiles,) need; strips along mixed edges of
+        shards left out.
+        """
         square = routes.reshape(self.shape)
         each = np.take_along_axis(self.depths[-1].cost, square[:, :, None], axis=2)[:, :, 0]
         for above, below in zip(self.depths[-2::-1], self.depths[:0:-1], strict=True):
-            parts = [np.searchsorted(fine, coarse) for fine, coarse in ((below.rows, above.rows), (below.columns, above.columns))]
+            parts = [
+                np.searchsorted(fine, coarse)
+                for fine, coarse in ((below.rows, above.rows), (below.columns, above.columns))
+            ]
             split = _sums(_sums(each, parts[0], 0), parts[1], 1)
             least, most = (
-                pick.reduceat(pick.reduceat(square, above.rows, axis=0), above.columns, axis=1) for pick in (np.minimum, np.maximum)
+                pick.reduceat(pick.reduceat(square, above.rows, axis=0), above.columns, axis=1)
+                for pick in (np.minimum, np.maximum)
             )
             whole = np.take_along_axis(above.cost, least[:, :, None], axis=2)[:, :, 0]
             each = np.where(least == most, whole, split)
         return float(each.sum())
 
     def together(self, tiles: np.ndarray, worth: np.ndarray) -> np.ndarray:
-        """Tiles (n,) in order of worth (n,), those of one block after each other: blocks by their mean, ties by position."""
+        """Tiles (n,) in order of worth (n,), those of one block after each other: blocks by their
+        mean, ties by position.
+        """
         keys: list[np.ndarray] = []
         row, column = np.divmod(tiles, self.shape[1])
         for depth in self.depths:
-            block = np.searchsorted(depth.rows, row, "right") * len(depth.columns) + np.searchsorted(depth.columns, column, "right")
+            block = np.searchsorted(depth.rows, row, "right") * len(
+                depth.columns
+            ) + np.searchsorted(depth.columns, column, "right")
             _, place = np.unique(block, return_inverse=True)
             mean = np.bincount(place, worth) / np.bincount(place)
             keys += [-mean[place], block]
@@ -88,9 +114,18 @@ def groups(grid: Grid, tiers: Sequence[Tier], blend: int, planes: int) -> Groups
     for high, wide in zip(rows, columns, strict=True):
         cost = np.empty((len(high), len(wide), len(tiers)))
         for index, tier in enumerate(tiers):
-            lengths = [_lengths(grid, spans, axis, tier.reach, blend) for axis, spans in ((0, high), (1, wide))]
+            lengths = [
+                _lengths(grid, spans, axis, tier.reach, blend)
+                for axis, spans in ((0, high), (1, wide))
+            ]
             cost[:, :, index] = tier.cost * planes * np.outer(*lengths)
-        depths.append(Depth(np.array([span.start for span in high]), np.array([span.start for span in wide]), cost))
+        depths.append(
+            Depth(
+                np.array([span.start for span in high]),
+                np.array([span.start for span in wide]),
+                cost,
+            )
+        )
     return Groups(grid.tiles, tuple(depths))
 
 

@@ -10,19 +10,30 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.arrays import array_source
-from pipeline.bounds import check_secrets
-from pipeline.errors import Damaged, Refused
-from pipeline.facts import PhotoFacts
-from pipeline.identity import END, WHOLE_DIGEST, selected
-from pipeline.png import open_png
-from pipeline.raster import open_jpeg2000, open_raster
-from pipeline.raw import open_npy, open_pnm
-from pipeline.source import Alpha, Colour, Identity, Selection, Source, decoding
-from pipeline.tiff import open_tiff
-from pipeline.zarrs import METADATA, open_zarr
+from tierscale.pipeline.arrays import array_source
+from tierscale.pipeline.bounds import check_secrets
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.identity import END, WHOLE_DIGEST, selected
+from tierscale.pipeline.png import open_png
+from tierscale.pipeline.raster import open_jpeg2000, open_raster
+from tierscale.pipeline.raw import open_npy, open_pnm
+from tierscale.pipeline.source import Alpha, Colour, Identity, Selection, Source, decoding
+from tierscale.pipeline.tiff import open_tiff
+from tierscale.pipeline.zarrs import METADATA, open_zarr
 
-__all__ = ["READERS", "SUFFIXES", "Alpha", "Colour", "PhotoFacts", "Reader", "Selection", "Source", "open_array", "open_image"]
+__all__ = [
+    "READERS",
+    "SUFFIXES",
+    "Alpha",
+    "Colour",
+    "PhotoFacts",
+    "Reader",
+    "Selection",
+    "Source",
+    "open_array",
+    "open_image",
+]
 
 Mark = tuple[int, bytes]
 HEAD_BYTES = 512
@@ -33,8 +44,8 @@ class Reader:
     """How files of one format are known and opened.
 
     marks: (offset, bytes) of which any one tells the format. suffixes: names that such files carry.
-    open: (path, selection, max_bytes) -> Source.
-    stacks: whether files hold pyramid levels and planes that a selection may ask for; series: whether they hold several images.
+    open: (path, selection, max_bytes) -> Source. stacks: whether files hold pyramid levels and
+    planes that a selection may ask for; series: whether they hold several images.
     """
 
     marks: tuple[Mark, ...]
@@ -47,20 +58,43 @@ class Reader:
 READERS: dict[str, Reader] = {
     "TIFF": Reader(
         ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
-        (".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi", ".scn", ".bif", ".cog", ".gtiff", ".lsm", ".qptiff"),
+        (
+            ".tif",
+            ".tiff",
+            ".btf",
+            ".tf8",
+            ".svs",
+            ".ndpi",
+            ".scn",
+            ".bif",
+            ".cog",
+            ".gtiff",
+            ".lsm",
+            ".qptiff",
+        ),
         open_tiff,
         stacks=True,
     ),
     "PNG": Reader(((0, b"\x89PNG\r\n\x1a\n"),), (".png", ".apng"), open_png, series=False),
-    "JPEG": Reader(((0, b"\xff\xd8\xff"),), (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), open_raster),
+    "JPEG": Reader(
+        ((0, b"\xff\xd8\xff"),), (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), open_raster
+    ),
     "WebP": Reader(((8, b"WEBP"),), (".webp",), open_raster),
     "AVIF": Reader(((4, b"ftypavif"), (4, b"ftypavis")), (".avif", ".avifs"), open_raster),
     "GIF": Reader(((0, b"GIF87a"), (0, b"GIF89a")), (".gif",), open_raster),
     "BMP": Reader(((0, b"BM"),), (".bmp", ".dib"), open_raster, series=False),
     "PNM": Reader(((0, b"P5"), (0, b"P6")), (".pgm", ".ppm", ".pnm"), open_pnm, series=False),
-    "PBM": Reader(((0, b"P4"), (0, b"P1"), (0, b"P2"), (0, b"P3")), (".pbm", ".pgm", ".ppm", ".pnm"), open_raster, series=False),
+    "PBM": Reader(
+        ((0, b"P4"), (0, b"P1"), (0, b"P2"), (0, b"P3")),
+        (".pbm", ".pgm", ".ppm", ".pnm"),
+        open_raster,
+        series=False,
+    ),
     "JPEG 2000": Reader(
-        ((0, b"\0\0\0\x0cjP  "), (0, b"\xff\x4f\xff\x51")), (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"), open_jpeg2000, series=False
+        ((0, b"\0\0\0\x0cjP  "), (0, b"\xff\x4f\xff\x51")),
+        (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"),
+        open_jpeg2000,
+        series=False,
     ),
     "NumPy": Reader(((0, b"\x93NUMPY"),), (".npy",), open_npy, series=False),
 }
@@ -86,11 +120,14 @@ UNSUPPORTED: dict[str, tuple[Mark, ...]] = {
 LFS_MARK = b"version https://git-lfs.github.com/spec/"
 
 
-def open_image(uri: str | os.PathLike[str], selection: Selection = Selection(), max_bytes: int | None = None) -> Source:  # noqa: B008
+def open_image(
+    uri: str | os.PathLike[str], selection: Selection = Selection(), max_bytes: int | None = None
+) -> Source:
     """The image at `uri`.
 
-    max_bytes: refuse what would take more bytes to decode (None: half of this machine's memory); checked before any pixel is decoded.
-    Raises Refused for what cannot be opened at all, Damaged for what is broken.
+    max_bytes: refuse what would take more bytes to decode (None: half of this machine's memory);
+    checked before any pixel is decoded. Raises Refused for what cannot be opened at all, Damaged
+    for what is broken.
     """
     path = os.fspath(uri)
     path = path.removeprefix("file://")
@@ -100,7 +137,9 @@ def open_image(uri: str | os.PathLike[str], selection: Selection = Selection(), 
     if os.path.isdir(path):
         return folder_image(path, selection, max_bytes)
     if os.path.exists(path) and not os.path.isfile(path):
-        raise Refused(f"{path}: it is no regular file (a pipe, a device or a socket); copy the image into one")
+        raise Refused(
+            f"{path}: it is no regular file (a pipe, a device or a socket); copy the image into one"
+        )
     with decoding(path, "the file"), open(path, "rb") as file:
         head = file.read(HEAD_BYTES)
     name = format_of(head, path)
@@ -115,23 +154,32 @@ def open_image(uri: str | os.PathLike[str], selection: Selection = Selection(), 
 
 
 def format_of(head: bytes, path: str) -> str:
-    """The key in READERS of a file that begins with `head`; Damaged if empty, Refused with the name of the format if known."""
+    """The key in READERS of a file that begins with `head`; Damaged if empty, Refused with the name
+    of the format if known.
+    """
     if not head:
         raise Damaged(f"{path}: the file is empty; fetch it again")
     for name, reader in READERS.items():
         if any(head.startswith(mark, at) for at, mark in reader.marks):
             return name
     if head.startswith(LFS_MARK):
-        raise Refused(f"{path}: it is a Git LFS pointer, not the image; run `git lfs pull` to fetch the image")
+        raise Refused(
+            f"{path}: it is a Git LFS pointer, not the image; run `git lfs pull` to fetch the image"
+        )
     for name, marks in UNSUPPORTED.items():
         if any(head.startswith(mark, at) for at, mark in marks):
             raise Refused(f"{path}: the format {name} is not supported; convert it to TIFF or PNG")
-    raise Refused(f"{path}: it is not an image of a known format (it begins with {head[:12]!r}); give one of {', '.join(READERS)} or zarr")
+    raise Refused(
+        f"{path}: it is not an image of a known format (it begins with {head[:12]!r}); give one of"
+        f" {', '.join(READERS)} or zarr"
+    )
 
 
 def check_selection(reader: Reader, name: str, selection: Selection, path: str) -> None:
     """Refuse to look for levels, planes or images that files of this format never hold."""
-    wanted = {"level": selection.level, "z": selection.z, "t": selection.t} if not reader.stacks else {}
+    wanted = (
+        {"level": selection.level, "z": selection.z, "t": selection.t} if not reader.stacks else {}
+    )
     wanted |= {"series": selection.series} if not reader.series else {}
     for option, value in wanted.items():
         if value:
@@ -141,38 +189,66 @@ def check_selection(reader: Reader, name: str, selection: Selection, path: str) 
 def folder_image(path: str, selection: Selection, max_bytes: int | None) -> Source:
     """A zarr in a local folder."""
     if not any(os.path.exists(os.path.join(path, name)) for name in METADATA):
-        raise Refused(f"{path}: this folder is no zarr (it has none of {', '.join(METADATA)}); name an image file or a zarr")
+        raise Refused(
+            f"{path}: this folder is no zarr (it has none of {', '.join(METADATA)}); name an image"
+            " file or a zarr"
+        )
     return open_zarr(path, selection, max_bytes)
 
 
 def remote_image(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A zarr or a file in an object store. Zarrs are read in place; a file is fetched, and ingested so that it is fetched seldom."""
+    """A zarr or a file in an object store. Zarrs are read in place; a file is fetched, and ingested
+    so that it is fetched seldom.
+    """
     suffix = os.path.splitext(uri.rstrip("/"))[1].lower()
     if not any(suffix in reader.suffixes for reader in READERS.values()):
         return open_zarr(uri, selection, max_bytes)
-    from pipeline.fetched import fetched
+    from tierscale.pipeline.fetched import fetched
 
     with decoding(uri, "the object"):
         local, listed = fetched(uri)
     source = open_image(local, selection, max_bytes)
     source.uri, source.random_access = uri, False
-    source.identify = lambda: {"format": "object", "bytes": listed.bytes, "etag": listed.etag, "selection": selected(selection)}
+    source.identify = lambda: {
+        "format": "object",
+        "bytes": listed.bytes,
+        "etag": listed.etag,
+        "selection": selected(selection),
+    }
     return source
 
 
 def open_array(array: Any, axes: str) -> Source:
-    """A numpy, dask or zarr array as a source; axes "cyx", "yxc" or "yx". Three channels are RGB, four RGBA, others greys."""
+    """A numpy, dask or zarr array as a source; axes "cyx", "yxc" or "yx". Three channels are RGB,
+    four RGBA, others greys.
+    """
     return array_source(array, axes, "the array", lambda: array_identity(array, axes))
 
 
 def array_identity(array: Any, axes: str) -> Identity:
-    """Identity of an array: numpy by content (beyond WHOLE_DIGEST bytes by its first and last rows), others by name."""
+    """Identity of an array: numpy by content (beyond WHOLE_DIGEST bytes by its first and last
+    rows), others by name.
+    """
     shape, dtype = tuple(array.shape), np.dtype(array.dtype)
-    identity: Identity = {"format": "array", "bytes": int(np.prod(shape)) * dtype.itemsize, "selection": f"{axes} {shape} {dtype}"}
+    identity: Identity = {
+        "format": "array",
+        "bytes": int(np.prod(shape)) * dtype.itemsize,
+        "selection": f"{axes} {shape} {dtype}",
+    }
     if not isinstance(array, np.ndarray):
-        return identity | {"name": str(getattr(array, "name", None) or getattr(array, "store", None) or type(array).__name__)}
+        return identity | {
+            "name": str(
+                getattr(array, "name", None)
+                or getattr(array, "store", None)
+                or type(array).__name__
+            )
+        }
     digest = hashlib.sha256()
-    rows = [array] if array.nbytes <= WHOLE_DIGEST else [array[: 1 + END // array[0].nbytes], array[-1 - END // array[0].nbytes :]]
+    rows = (
+        [array]
+        if array.nbytes <= WHOLE_DIGEST
+        else [array[: 1 + END // array[0].nbytes], array[-1 - END // array[0].nbytes :]]
+    )
     for part in rows:
         digest.update(np.ascontiguousarray(part).tobytes())
     return identity | {"sha256": digest.hexdigest()}

@@ -1,4 +1,6 @@
-"""A chunked copy of a source that cannot be read in place, made from top to bottom in bounded memory."""
+"""A chunked copy of a source that cannot be read in place, made from top to bottom in bounded
+memory.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +11,32 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from pipeline.copied import INGESTED
-from pipeline.errors import Damaged, Refused
-from pipeline.places import Place, place, remove_tree, taken, zarr_store
-from pipeline.source import Source, one_line
-from pipeline.store import DENIED, storage_failure
+from tierscale.pipeline.copied import INGESTED
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.places import Place, place, remove_tree, taken, zarr_store
+from tierscale.pipeline.source import Source, one_line
+from tierscale.pipeline.store import DENIED, storage_failure
 
 Progress = Callable[[int, int], None]
 # Side of a copy's chunks, in pixels.
 CHUNK = 512
 
 
-def ingest(source: Source, path: str, *, chunk: int = CHUNK, progress: Progress | None = None, replaceable: bool = False) -> None:
-    """Write `source` as a zarr v3 array (channels, y, x) of chunks (channels, chunk, chunk), from which open_image gives the same source.
+def ingest(
+    source: Source,
+    path: str,
+    *,
+    chunk: int = CHUNK,
+    progress: Progress | None = None,
+    replaceable: bool = False,
+) -> None:
+    """Write `source` as a zarr v3 array (channels, y, x) of chunks (channels, chunk, chunk), from
+    which open_image gives the same source.
 
-    `complete` is written last: a copy without it was interrupted, and is made again here. A complete copy of the same source
-    is left as it is. Anything else at `path` is refused, but for a copy of another source where that is `replaceable`. progress: called
-    with (rows of chunks done, all).
+    `complete` is written last: a copy without it was interrupted, and is made again here. A
+    complete copy of the same source is left as it is. Anything else at `path` is refused, but for a
+    copy of another source where that is `replaceable`. progress: called with (rows of chunks done,
+    all).
     """
     total = -(-source.shape[1] // chunk)
     if already(source, path, replaceable):
@@ -54,19 +65,25 @@ def ingest(source: Source, path: str, *, chunk: int = CHUNK, progress: Progress 
         if isinstance(error, OSError):
             if error.errno in DENIED:
                 raise storage_failure(path, error) from error
-            raise Damaged(f"{path}: the copy of {source.uri} cannot be written ({one_line(error)}); free space or mend the disk") from error
+            raise Damaged(
+                f"{path}: the copy of {source.uri} cannot be written ({one_line(error)}); free"
+                " space or mend the disk"
+            ) from error
         raise
 
 
 def discard(path: Place) -> None:
-    """Take a copy away, if it is there. What says that it is whole goes first: a worker that comes late must not take missing chunks
-    for black pixels."""
+    """Take a copy away, if it is there. What says that it is whole goes first: a worker that comes
+    late must not take missing chunks for black pixels.
+    """
     (path / "zarr.json").unlink(missing_ok=True)
     remove_tree(path)
 
 
 def rows_done(path: str) -> tuple[int, int]:
-    """(rows of chunks that are written, all) of a copy under way in a local folder; (0, 1) before it is begun. Reads names, no pixels."""
+    """(rows of chunks that are written, all) of a copy under way in a local folder; (0, 1) before
+    it is begun. Reads names, no pixels.
+    """
     try:
         array = zarr.open_array(zarr_store(path), mode="r")
         begun = [int(entry.name) for entry in (place(path) / "c" / "0").iterdir()]
@@ -88,8 +105,9 @@ def described(source: Source) -> dict[str, Any]:
 
 
 def already(source: Source, path: str, replaceable: bool) -> bool:
-    """Whether `path` holds a complete copy of this source. Clears away what an interrupted ingest left, and a copy of another source if
-    that is `replaceable`; refuses to touch anything else."""
+    """Whether `path` holds a complete copy of this source. Clears away what an interrupted ingest
+    left, and a copy of another source if that is `replaceable`; refuses to touch anything else.
+    """
     where = place(path)
     if not taken(where) or (where.is_dir() and not next(iter(where.iterdir()), None)):
         return False
@@ -97,19 +115,26 @@ def already(source: Source, path: str, replaceable: bool) -> bool:
         node = zarr.open(zarr_store(path), mode="r")
         kept = node.attrs.get(INGESTED) if isinstance(node, zarr.Array) else None
     except Exception as error:  # whatever lies there, it is no zarr array of ours
-        raise Refused(f"{path}: it exists and is no copy made by tierscale ({one_line(error)}); choose another place") from error
+        raise Refused(
+            f"{path}: it exists and is no copy made by tierscale ({one_line(error)}); choose"
+            " another place"
+        ) from error
     if not isinstance(kept, dict):
         raise Refused(f"{path}: it exists and is no copy made by tierscale; choose another place")
     if kept.get("complete") and kept.get("identity") == source.identity:
         return True
     if kept.get("complete") and not replaceable:
-        raise Refused(f"{path}: it is a copy of another image, or of this one before it changed; remove it, or choose another place")
+        raise Refused(
+            f"{path}: it is a copy of another image, or of this one before it changed; remove it,"
+            " or choose another place"
+        )
     remove_tree(where)
     return False
 
 
 def bands(source: Source, rows: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, (channels, rows, x)) of exactly `rows` rows, fewer at the bottom, whatever strips the source comes in.
+    """(first row, (channels, rows, x)) of exactly `rows` rows, fewer at the bottom, whatever strips
+    the source comes in.
 
     Bands share one buffer: each is valid until the next is asked for.
     """

@@ -1,17 +1,20 @@
-"""How good a router is: what its routes really leave, against a perfect router that knows all errors and against chance."""
+"""How good a router is: what its routes really leave, against a perfect router that knows all
+errors and against chance.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import routing
-from pipeline.routing import Choice
+from tierscale.pipeline import routing
+from tierscale.pipeline.routing import Choice
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A router at one budget. left: mean squared error that its routes leave; chance, oracle: what the other two leave at the same cost.
+    """A router at one budget. left: mean squared error that its routes leave; chance, oracle: what
+    the other two leave at the same cost.
 
     captured: share of the oracle's gain over chance; 1 where there is nothing to gain.
     """
@@ -22,30 +25,48 @@ class Judged:
 
     @property
     def captured(self) -> float:
-        return (self.chance - self.left) / (self.chance - self.oracle) if self.chance > self.oracle else 1.0
+        return (
+            (self.chance - self.left) / (self.chance - self.oracle)
+            if self.chance > self.oracle
+            else 1.0
+        )
 
 
-def judge(predicted: np.ndarray, true: np.ndarray, areas: np.ndarray, costs: Sequence[float], share: float) -> Judged:
-    """What a router's predictions are worth at a mean cost of `share` of all-dearest, each tile paying for its own pixels.
+def judge(
+    predicted: np.ndarray, true: np.ndarray, areas: np.ndarray, costs: Sequence[float], share: float
+) -> Judged:
+    """What a router's predictions are worth at a mean cost of `share` of all-dearest, each tile
+    paying for its own pixels.
 
-    predicted, true: errors (tiles, tiers). areas: pixels of the tiles (tiles,). costs: of a pixel under each tier, rising.
+    predicted, true: errors (tiles, tiers). areas: pixels of the tiles (tiles,). costs: of a pixel
+    under each tier, rising.
     """
-    return Judged(leave(predicted, true, areas, costs, share), chance(true, areas, costs, share), leave(true, true, areas, costs, share))
+    return Judged(
+        leave(predicted, true, areas, costs, share),
+        chance(true, areas, costs, share),
+        leave(true, true, areas, costs, share),
+    )
 
 
-def leave(predicted: np.ndarray, true: np.ndarray, areas: np.ndarray, costs: Sequence[float], share: float) -> float:
+def leave(
+    predicted: np.ndarray, true: np.ndarray, areas: np.ndarray, costs: Sequence[float], share: float
+) -> float:
     """Mean true error of the routes with the least predicted error."""
     each = areas[:, None] * np.asarray(costs)
 
     def cost_of(routes: np.ndarray) -> float:
         return float(np.take_along_axis(each, routes[:, None], axis=1).sum())
 
-    routes = routing.budget(predicted.astype(np.float64), Choice(tuple(costs), cost_of, budget=share, areas=areas))
+    routes = routing.budget(
+        predicted.astype(np.float64), Choice(tuple(costs), cost_of, budget=share, areas=areas)
+    )
     return float(areas @ np.take_along_axis(true, routes[:, None], axis=1)[:, 0] / areas.sum())
 
 
 def chance(true: np.ndarray, areas: np.ndarray, costs: Sequence[float], share: float) -> float:
-    """Expected error of the best mixture of two tiers, or one, on tiles drawn by lot: it knows the tiers, but no tile from another."""
+    """Expected error of the best mixture of two tiers, or one, on tiles drawn by lot: it knows the
+    tiers, but no tile from another.
+    """
     means, parts = areas @ true / areas.sum(), np.asarray(costs) / costs[-1]
     best = means[parts <= share].min()
     for low in np.flatnonzero(parts <= share):

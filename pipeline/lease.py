@@ -1,4 +1,6 @@
-"""The lease of the run that is at work on an output: who holds it, taking it, and telling whether its owner lives."""
+"""The lease of the run that is at work on an output: who holds it, taking it, and telling whether
+its owner lives.
+"""
 
 import contextlib
 import errno
@@ -15,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.errors import Damaged, Held, Refused
-from pipeline.places import ObjectPath, Place
-from pipeline.receipts import Folder, write_json
-from pipeline.store import storage_failure
+from tierscale.pipeline.errors import Damaged, Held, Refused
+from tierscale.pipeline.places import ObjectPath, Place
+from tierscale.pipeline.receipts import Folder, write_json
+from tierscale.pipeline.store import storage_failure
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +33,20 @@ NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EM
 class Lease:
     """The right to write one output; a context in which a thread renews it.
 
-    It keeps two runs from doing the same work. Should two hold it after all, nothing is harmed: shards are pure and written whole.
-    clock: seconds since the epoch, handed in so that tests can jump.
+    It keeps two runs from doing the same work. Should two hold it after all, nothing is harmed:
+    shards are pure and written whole. clock: seconds since the epoch, handed in so that tests can
+    jump.
     """
 
     def __init__(self, folder: Folder, clock: Callable[[], float] = time.time) -> None:
         self.file = folder.path / "lease.json"
         self.clock = clock
-        self.owner = {"host": socket.gethostname(), "pid": os.getpid(), "started": clock(), "token": uuid.uuid4().hex}
+        self.owner = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": clock(),
+            "token": uuid.uuid4().hex,
+        }
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
 
@@ -50,14 +58,21 @@ class Lease:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._over.set()
         self._thread.join()
-        # Where nothing can be written any more, the lease stays, and is known as that of a dead process.
+        # Where nothing can be written any more, the lease stays, and is known as that of a dead
+        # process.
         with contextlib.suppress(OSError):
             if (self._held() or {}).get("token") == self.owner["token"]:
                 self.file.unlink(missing_ok=True)
-            self.file.parent.rmdir()  # a run that failed before it had a plan leaves no folder behind
+            # a run that failed before it had a plan leaves no folder behind
+            self.file.parent.rmdir()
 
     def _take(self) -> None:
         """Put our lease in the place of none or of a dead one."""
@@ -77,7 +92,9 @@ class Lease:
         raise Held(f"another run took {self.file} at this moment; wait for it to end")
 
     def _take_object(self, file: ObjectPath) -> None:
-        """The same in an object store, which puts an object only where there is none, or in the place of a known one."""
+        """The same in an object store, which puts an object only where there is none, or in the
+        place of a known one.
+        """
         mine = json.dumps({**self.owner, "renewed": self.clock()}).encode()
         for _ in range(2):
             if file.create(mine):
@@ -107,8 +124,8 @@ class Lease:
         if held is not None and living(held, self.clock()):
             age = self.clock() - held["renewed"]
             raise Held(
-                f"process {held['pid']} on {held['host']} is writing {self.file.parent} (last sign {max(age, 0):.0f} s ago); "
-                "wait for it to end, or stop it"
+                f"process {held['pid']} on {held['host']} is writing {self.file.parent} (last sign"
+                f" {max(age, 0):.0f} s ago); wait for it to end, or stop it"
             )
 
     def _keep(self) -> None:
@@ -140,7 +157,8 @@ def _placed(mine: Path, place: Path) -> bool:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        # File systems without hard links, such as exFAT: the name is taken first, and holds nothing for a moment.
+        # File systems without hard links, such as exFAT: the name is taken first, and holds nothing
+        # for a moment.
         try:
             os.close(os.open(place, os.O_CREAT | os.O_EXCL))
         except FileExistsError:

@@ -15,15 +15,17 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.errors import Refused
-from pipeline.images import SUFFIXES
-from pipeline.plan import Options, policy_of
-from pipeline.tables import rows_of
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.images import SUFFIXES
+from tierscale.pipeline.plan import Options, policy_of
+from tierscale.pipeline.tables import rows_of
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image of a manifest; what is None is taken from the job's options. tiers are written with commas between them."""
+    """One image of a manifest; what is None is taken from the job's options. tiers are written with
+    commas between them.
+    """
 
     source: str
     output: str | None = None
@@ -45,7 +47,9 @@ class Row:
             if getattr(self, name) is not None:
                 own[name] = getattr(self, name)
         if own.keys() & {"budget", "threshold"}:
-            own["policy"] = policy_of(self.policy, {"budget": self.budget, "threshold": self.threshold})
+            own["policy"] = policy_of(
+                self.policy, {"budget": self.budget, "threshold": self.threshold}
+            )
         return replace(given, **own)
 
 
@@ -56,13 +60,16 @@ OPTIONS = ("scale", "tiers", "policy", "budget", "threshold")
 
 
 def parse_scale(text: str | float | Fraction) -> Fraction:
-    """A scale such as 4, 2.7 or 5/2, exact; a number with many digits stands for the fraction that it comes from, such as 7 / 3."""
+    """A scale such as 4, 2.7 or 5/2, exact; a number with many digits stands for the fraction that
+    it comes from, such as 7 / 3.
+    """
     plain = str(text).strip()
     if isinstance(text, float) and math.isfinite(text):
         near = Fraction(text).limit_denominator(128)
         if near > 0 and abs(float(near) - text) < 1e-9:
             return near
-    # An exponent is no way to write a scale, and the exact value of 1e999999999 would take all memory.
+    # An exponent is no way to write a scale, and the exact value of 1e999999999 would take all
+    # memory.
     if "e" not in plain.lower():
         with contextlib.suppress(ValueError, ZeroDivisionError):
             return Fraction(plain)
@@ -78,8 +85,9 @@ def parse_tiers(text: str) -> tuple[str, ...]:
 class Manifest:
     """Rows of a manifest, in order; None stands for one that cannot be used.
 
-    bad: why not, by row number (the first row is 1). sources: what bad rows name as their source, as far as it can be read.
-    root: the folder of the manifest file or of the scan; outputs that rows do not name mirror what lies below it.
+    bad: why not, by row number (the first row is 1). sources: what bad rows name as their source,
+    as far as it can be read. root: the folder of the manifest file or of the scan; outputs that
+    rows do not name mirror what lies below it.
     """
 
     rows: tuple[Row | None, ...]
@@ -94,8 +102,12 @@ class Manifest:
         return len(self.rows)
 
     @staticmethod
-    def scan(root: str | Path, pattern: str = "*", output_root: str | Path | None = None) -> "Manifest":
-        """All images under `root` whose name matches `pattern`; outputs mirror the tree under `output_root`."""
+    def scan(
+        root: str | Path, pattern: str = "*", output_root: str | Path | None = None
+    ) -> "Manifest":
+        """All images under `root` whose name matches `pattern`; outputs mirror the tree under
+        `output_root`.
+        """
         base = Path(root)
         if not base.is_dir():
             raise Refused(f"there is no folder {root}")
@@ -103,13 +115,19 @@ class Manifest:
         for path in _images(base):
             if fnmatch.fnmatch(path.name, pattern):
                 inside = path.relative_to(base)
-                output = None if output_root is None else str(Path(output_root) / inside.parent / f"{path.name}.zarr")
+                output = (
+                    None
+                    if output_root is None
+                    else str(Path(output_root) / inside.parent / f"{path.name}.zarr")
+                )
                 rows.append(Row(str(path), output))
         return Manifest(tuple(rows), root=base)
 
     @staticmethod
     def read(path: str | Path) -> "Manifest":
-        """The rows of a manifest file. Refused: the file or its columns cannot be used; single bad rows are kept in `bad`."""
+        """The rows of a manifest file. Refused: the file or its columns cannot be used; single bad
+        rows are kept in `bad`.
+        """
         rows: list[Row | None] = []
         bad: dict[int, str] = {}
         sources: dict[int, str] = {}
@@ -170,7 +188,9 @@ def _row(values: Mapping[str, Any], number: int) -> Row:
             continue
         if isinstance(value, list) and name == "tiers":
             value = ",".join(str(part) for part in value)
-        if not isinstance(value, str | int | float) or not (str(value).isascii() or _shown(value) == str(value)):
+        if not isinstance(value, str | int | float) or not (
+            str(value).isascii() or _shown(value) == str(value)
+        ):
             raise Refused(f"row {number}, column {name}: {value!r} is no text")
         plain[name] = str(value)
     if not plain.get("source"):

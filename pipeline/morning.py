@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.receipts import write_bytes
-from pipeline.report import PAGES
+from tierscale.pipeline.receipts import write_bytes
+from tierscale.pipeline.report import PAGES
 
 SOURCES = pa.schema(
     [
@@ -31,12 +31,19 @@ SOURCES = pa.schema(
 SHOWN = 1000
 # Rows that are held at a time on their way to the table.
 BATCH = 4096
-KINDS = {"failed": "failed", "parked": "parked", "done": "done", "pending": "waiting", "working": "waiting"}
+KINDS = {
+    "failed": "failed",
+    "parked": "parked",
+    "done": "done",
+    "pending": "waiting",
+    "working": "waiting",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """What the report says above its rows. name: the date of its morning. counts: as the job sums the night up.
+    """What the report says above its rows. name: the date of its morning. counts: as the job sums
+    the night up.
 
     began, ended: seconds since the epoch. notes: what went wrong beside the images.
     """
@@ -49,7 +56,9 @@ class Night:
 
 
 def write(folder: Path, night: Night, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Write NIGHT.html and NIGHT.parquet; their paths. rows: of the ledger. Damaged: they cannot be written."""
+    """Write NIGHT.html and NIGHT.parquet; their paths. rows: of the ledger. Damaged: they cannot be
+    written.
+    """
     shown: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in KINDS.values()}
     totals = dict.fromkeys(shown, 0)
     sink = pa.BufferOutputStream()
@@ -62,8 +71,13 @@ def write(folder: Path, night: Night, rows: Iterable[Mapping[str, Any]]) -> dict
                 totals[kind] += 1
                 if len(shown[kind]) < SHOWN:
                     shown[kind].append(row)
-    began, ended = (datetime.fromtimestamp(moment).isoformat(" ", "minutes") for moment in (night.began, night.ended))
-    html = PAGES.get_template("morning.html").render(night=night, shown=shown, totals=totals, began=began, ended=ended)
+    began, ended = (
+        datetime.fromtimestamp(moment).isoformat(" ", "minutes")
+        for moment in (night.began, night.ended)
+    )
+    html = PAGES.get_template("morning.html").render(
+        night=night, shown=shown, totals=totals, began=began, ended=ended
+    )
     files = {"html": folder / f"{night.name}.html", "table": folder / f"{night.name}.parquet"}
     write_bytes(files["table"], sink.getvalue().to_pybytes())
     write_bytes(files["html"], html.encode())

@@ -1,4 +1,6 @@
-"""What carrying out a plan takes: memory, disk, time. What does not fit is refused before any pixel is enlarged."""
+"""What carrying out a plan takes: memory, disk, time. What does not fit is refused before any pixel
+is enlarged.
+"""
 
 import shutil
 import time
@@ -10,19 +12,20 @@ import numpy as np
 import psutil
 import torch
 
-from pipeline.choosing import areas, beside
-from pipeline.colour import plane_count
-from pipeline.copied import AT_ONCE
-from pipeline.costs import dearest_cost, planned_cost
-from pipeline.errors import Refused
-from pipeline.found import Found
-from pipeline.grid import tile_length
-from pipeline.ingest import CHUNK
-from pipeline.places import ObjectPath, place
-from pipeline.plan import Plan
-from pipeline.store import bytes_at, level_sizes
+from tierscale.pipeline.choosing import areas, beside
+from tierscale.pipeline.colour import plane_count
+from tierscale.pipeline.copied import AT_ONCE
+from tierscale.pipeline.costs import dearest_cost, planned_cost
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.found import Found
+from tierscale.pipeline.grid import tile_length
+from tierscale.pipeline.ingest import CHUNK
+from tierscale.pipeline.places import ObjectPath, place
+from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.store import bytes_at, level_sizes
 
-# Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and Ray's own processes together.
+# Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and
+# Ray's own processes together.
 WORKER_BYTES = 650 << 20
 DRIVER_BYTES = 700 << 20
 # A tile's row in the table, in the driver.
@@ -32,7 +35,8 @@ TILE_BYTES = 1 << 10
 def memory(plan: Plan, found: Found, workers: int) -> int:
     """Bytes that all processes together take at most: a sum of bounds.
 
-    None grows with the image but the tile table, and what the decoder of a format takes that can only be decoded whole.
+    None grows with the image but the tile table, and what the decoder of a format takes that can
+    only be decoded whole.
     """
     channels = plan.shape[0]
     planes = plane_count(channels, plan.colour)
@@ -40,14 +44,20 @@ def memory(plan: Plan, found: Found, workers: int) -> int:
     tall, wide = (side * plan.tile + 2 * plan.halo for side in plan.grid.shard_tiles)
     window = min(tall, plan.grid.size[0]) * min(wide, plan.grid.size[1])
     hr_shard = plan.grid.hr_shard[0] * plan.grid.hr_shard[1]
-    networks = max(tier.memory * batch for tier, batch in zip(plan.tiers, plan.batch, strict=True)) * window
+    networks = (
+        max(tier.memory * batch for tier, batch in zip(plan.tiers, plan.batch, strict=True))
+        * window
+    )
     reading = window * channels * (itemsize + 4) + window * planes * 12
     # Pieces, the stitched shard, and its bytes on the way to the store.
     writing = hr_shard * (channels * 4 * 3 + channels * itemsize * 3)
     tiles = plan.grid.tiles[0] * plan.grid.tiles[1] * TILE_BYTES
-    # One worker ingests before any enlarges; from then on all read the copy, as they otherwise read the source.
+    # One worker ingests before any enlarges; from then on all read the copy, as they otherwise read
+    # the source.
     ingesting = found.decode_bytes if found.needs_ingest else 0
-    decoding = 2 * AT_ONCE * CHUNK**2 * channels * itemsize if found.needs_ingest else found.decode_bytes
+    decoding = (
+        2 * AT_ONCE * CHUNK**2 * channels * itemsize if found.needs_ingest else found.decode_bytes
+    )
     enlarging = workers * (networks + reading + writing + decoding)
     return int(_least(workers) + tiles + max(ingesting, enlarging))
 
@@ -59,14 +69,16 @@ def check_memory(plan: Plan, found: Found, allowed: int | None, workers: int) ->
     if needed <= limit:
         return
     advice = f"--max-memory {needed} on a machine that has it"
-    sides = {tile_length(plan.tile // part, plan.scale) for part in (2, 4, 8) if plan.tile // part >= 8}
+    sides = {
+        tile_length(plan.tile // part, plan.scale) for part in (2, 4, 8) if plan.tile // part >= 8
+    }
     for tile in sorted(sides - {plan.tile}, reverse=True):
         if memory(replace(plan, tile=tile), found, workers) <= limit:
             advice = f"--tile {tile}, or --max-memory {needed}"
             break
     raise Refused(
-        f"{found.uri}: the plan needs {needed / 2**30:.2f} GiB with {workers} workers, but {limit / 2**30:.2f} GiB may be used; "
-        f"what would fit: {advice}"
+        f"{found.uri}: the plan needs {needed / 2**30:.2f} GiB with {workers} workers, but"
+        f" {limit / 2**30:.2f} GiB may be used; what would fit: {advice}"
     )
 
 
@@ -75,8 +87,8 @@ def check_least(allowed: int | None, workers: int) -> None:
     limit, needed = _limit(allowed), _least(workers)
     if needed > limit:
         raise Refused(
-            f"any image needs {needed / 2**30:.2f} GiB and more with {workers} workers, but {limit / 2**30:.2f} GiB may be used; "
-            "raise --max-memory, or lower --workers"
+            f"any image needs {needed / 2**30:.2f} GiB and more with {workers} workers, but"
+            f" {limit / 2**30:.2f} GiB may be used; raise --max-memory, or lower --workers"
         )
 
 
@@ -93,11 +105,16 @@ def _limit(allowed: int | None) -> int:
 def disk(plan: Plan) -> int:
     """Bytes of all pyramid levels before compression."""
     itemsize = np.dtype(plan.dtype).itemsize
-    return sum(plan.shape[0] * height * width * itemsize for height, width in level_sizes(plan.grid.hr_size))
+    return sum(
+        plan.shape[0] * height * width * itemsize
+        for height, width in level_sizes(plan.grid.hr_size)
+    )
 
 
 def check_disk(plan: Plan, output: str) -> None:
-    """Refuse an output that has no chance to fit: images shrink to a fifth at the best. What lies there now makes room."""
+    """Refuse an output that has no chance to fit: images shrink to a fifth at the best. What lies
+    there now makes room.
+    """
     if isinstance(place(output), ObjectPath):
         return
     folder = Path(output).resolve().parent
@@ -106,7 +123,8 @@ def check_disk(plan: Plan, output: str) -> None:
     free = shutil.disk_usage(folder).free + bytes_at(output)
     if free < disk(plan) / 5:
         raise Refused(
-            f"the output needs about {disk(plan) / 2**20:,.1f} MiB, and {folder} has {free / 2**20:,.1f} MiB free; choose another place"
+            f"the output needs about {disk(plan) / 2**20:,.1f} MiB, and {folder} has"
+            f" {free / 2**20:,.1f} MiB free; choose another place"
         )
 
 
@@ -117,7 +135,12 @@ def outlook(plan: Plan, found: Found, workers: int) -> dict[str, Any]:
     cost = planned_cost(plan, plan.routes)
     counts = np.bincount(plan.routes.ravel(), minlength=len(plan.tiers))
     dearest = dearest_cost(plan)
-    bare = float((np.array([tier.cost for tier in plan.tiers])[plan.routes.ravel()] * areas(plan)).sum()) * planes
+    bare = (
+        float(
+            (np.array([tier.cost for tier in plan.tiers])[plan.routes.ravel()] * areas(plan)).sum()
+        )
+        * planes
+    )
     return {
         "status": "done",
         "tiles": {tier.label: int(count) for tier, count in zip(plan.tiers, counts, strict=True)},
@@ -134,7 +157,9 @@ def outlook(plan: Plan, found: Found, workers: int) -> dict[str, Any]:
 
 
 def _speed() -> float:
-    """Multiply-adds a second of one worker, measured now with a convolution like the networks': half a second at most."""
+    """Multiply-adds a second of one worker, measured now with a convolution like the networks':
+    half a second at most.
+    """
     layer, window = torch.nn.Conv2d(64, 64, 3, padding=1), torch.zeros(1, 64, 128, 128)
     with torch.inference_mode():
         layer(window)

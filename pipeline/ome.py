@@ -1,4 +1,6 @@
-"""OME-NGFF 0.5 metadata of an output: where its levels lie in space, and the colours of its channels."""
+"""OME-NGFF 0.5 metadata of an output: where its levels lie in space, and the colours of its
+channels.
+"""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -6,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.facts import PhotoFacts
-from pipeline.store import level_sizes
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.store import level_sizes
 
 COLOURS = {
     "rgb": ("FF0000", "00FF00", "0000FF"),
@@ -15,12 +17,23 @@ COLOURS = {
     "grey": ("FFFFFF",),
     "greya": ("FFFFFF", "FFFFFF"),
 }
-CHANNEL_NAMES = {"rgb": ("red", "green", "blue"), "rgba": ("red", "green", "blue", "alpha"), "grey": ("grey",), "greya": ("grey", "alpha")}
+CHANNEL_NAMES = {
+    "rgb": ("red", "green", "blue"),
+    "rgba": ("red", "green", "blue", "alpha"),
+    "grey": ("grey",),
+    "greya": ("grey", "alpha"),
+}
 MICROSCOPE_COLOURS = ("0000FF", "00FF00", "FF0000", "00FFFF", "FF00FF", "FFFF00", "FFFFFF")
 
 
 def ome_attributes(
-    name: str, shape: Sequence[int], dtype: np.dtype, colour: str, facts: PhotoFacts, scale: Fraction, window: tuple[float, float]
+    name: str,
+    shape: Sequence[int],
+    dtype: np.dtype,
+    colour: str,
+    facts: PhotoFacts,
+    scale: Fraction,
+    window: tuple[float, float],
 ) -> dict[str, Any]:
     """OME-NGFF 0.5 metadata: multiscales with half-pixel translations, and display colours.
 
@@ -41,16 +54,37 @@ def ome_attributes(
                 ],
             }
         )
-    space = [{"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in ("y", "x")]
-    multiscale = {"name": name, "axes": [{"name": "c", "type": "channel"}, *space], "datasets": levels, "type": "mean"}
-    return {"ome": {"version": "0.5", "multiscales": [multiscale], "omero": _omero(shape[0], dtype, colour, facts, window)}}
+    space = [
+        {"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in ("y", "x")
+    ]
+    multiscale = {
+        "name": name,
+        "axes": [{"name": "c", "type": "channel"}, *space],
+        "datasets": levels,
+        "type": "mean",
+    }
+    return {
+        "ome": {
+            "version": "0.5",
+            "multiscales": [multiscale],
+            "omero": _omero(shape[0], dtype, colour, facts, window),
+        }
+    }
 
 
-def _omero(channels: int, dtype: np.dtype, colour: str, facts: PhotoFacts, window: tuple[float, float]) -> dict[str, Any]:
+def _omero(
+    channels: int, dtype: np.dtype, colour: str, facts: PhotoFacts, window: tuple[float, float]
+) -> dict[str, Any]:
     colours = (
-        facts.channel_colours or COLOURS.get(colour) or tuple(MICROSCOPE_COLOURS[c % len(MICROSCOPE_COLOURS)] for c in range(channels))
+        facts.channel_colours
+        or COLOURS.get(colour)
+        or tuple(MICROSCOPE_COLOURS[c % len(MICROSCOPE_COLOURS)] for c in range(channels))
     )
-    names = facts.channel_names or CHANNEL_NAMES.get(colour) or tuple(f"channel {c}" for c in range(channels))
+    names = (
+        facts.channel_names
+        or CHANNEL_NAMES.get(colour)
+        or tuple(f"channel {c}" for c in range(channels))
+    )
     low, high = window
     bottom, top = (0.0, float(np.iinfo(dtype).max)) if dtype.kind in "ui" else (low, high)
     entries = []

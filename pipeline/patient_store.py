@@ -1,4 +1,6 @@
-"""A zarr store in an object store whose requests are repeated when they fail for a passing reason."""
+"""A zarr store in an object store whose requests are repeated when they fail for a passing
+reason.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -8,7 +10,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore, WrapperStore
 
-from pipeline.object_store import pauses, store_at, worth_repeating
+from tierscale.pipeline.object_store import pauses, store_at, worth_repeating
 
 Answer = TypeVar("Answer")
 
@@ -19,7 +21,9 @@ def patient_store(uri: str) -> "PatientStore":
 
 
 class PatientStore(WrapperStore[Store]):
-    """obstore itself repeats most requests; those whose answer was cut in the middle are repeated here. All of them may be."""
+    """obstore itself repeats most requests; those whose answer was cut in the middle are repeated
+    here. All of them may be.
+    """
 
     async def _insist(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
         for pause in pauses():
@@ -31,7 +35,12 @@ class PatientStore(WrapperStore[Store]):
             await asyncio.sleep(pause)
         return await request()
 
-    async def get(self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None) -> Buffer | None:
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
         return await self._insist(lambda: self._store.get(key, prototype, byte_range))  # type: ignore[arg-type]
 
     async def get_partial_values(

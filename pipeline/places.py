@@ -1,7 +1,9 @@
-"""Places in object stores, used as pathlib.Path is used for local files, so that the rest need not know where a file lies.
+"""Places in object stores, used as pathlib.Path is used for local files, so that the rest need not
+know where a file lies.
 
-A single object is put whole or not at all: that is what the stores promise, and all that the rest relies on. Requests that fail for a
-passing reason (errors of the server, resets, no answer) are repeated with growing pauses; what lasts is raised as OSError.
+A single object is put whole or not at all: that is what the stores promise, and all that the rest
+relies on. Requests that fail for a passing reason (errors of the server, resets, no answer) are
+repeated with growing pauses; what lasts is raised as OSError.
 """
 
 import fnmatch
@@ -17,13 +19,15 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-from pipeline.bounds import check_secrets
-from pipeline.object_store import asked, store_at
+from tierscale.pipeline.bounds import check_secrets
+from tierscale.pipeline.object_store import asked, store_at
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An object as a listing shows it. key: below the listed place. modified: seconds since the epoch."""
+    """An object as a listing shows it. key: below the listed place. modified: seconds since the
+    epoch.
+    """
 
     key: str
     bytes: int
@@ -33,13 +37,18 @@ class Listed:
 
 @total_ordering
 class ObjectPath:
-    """The object with a URI, such as s3://bucket/a/b.json, or all those whose names begin with it and a slash."""
+    """The object with a URI, such as s3://bucket/a/b.json, or all those whose names begin with it
+    and a slash.
+    """
 
     def __init__(self, uri: str) -> None:
         check_secrets(uri)
         self.uri = uri.rstrip("/")
         parts = urlsplit(self.uri.replace("?", "%3F").replace("#", "%23"))
-        self.base, self.key = f"{parts.scheme}://{parts.netloc}", self.uri[len(parts.scheme) + 3 + len(parts.netloc) :].lstrip("/")
+        self.base, self.key = (
+            f"{parts.scheme}://{parts.netloc}",
+            self.uri[len(parts.scheme) + 3 + len(parts.netloc) :].lstrip("/"),
+        )
 
     def __truediv__(self, name: str) -> "ObjectPath":
         return ObjectPath(f"{self.uri}/{name}")
@@ -101,10 +110,22 @@ class ObjectPath:
     def listed(self) -> list[Listed]:
         """All objects below this place, by name."""
         prefix = f"{self.key}/" if self.key else ""
-        found = asked(self.uri, lambda: [meta for batch in obstore.list(store_at(self.base), prefix=prefix or None) for meta in batch])
+        found = asked(
+            self.uri,
+            lambda: [
+                meta
+                for batch in obstore.list(store_at(self.base), prefix=prefix or None)
+                for meta in batch
+            ],
+        )
         below = ((str(meta["path"]), meta) for meta in found)
         rows = [
-            Listed(path.removeprefix(prefix), meta["size"], str(meta["e_tag"]), meta["last_modified"].timestamp())
+            Listed(
+                path.removeprefix(prefix),
+                meta["size"],
+                str(meta["e_tag"]),
+                meta["last_modified"].timestamp(),
+            )
             for path, meta in below
             if path.startswith(prefix)
         ]
@@ -113,12 +134,16 @@ class ObjectPath:
     def stat(self) -> os.stat_result:
         """Size and time of last change of the object. FileNotFoundError: there is none."""
         found = self.head()
-        return os.stat_result((0, 0, 0, 0, 0, 0, found.bytes, found.modified, found.modified, found.modified))
+        return os.stat_result(
+            (0, 0, 0, 0, 0, 0, found.bytes, found.modified, found.modified, found.modified)
+        )
 
     def head(self) -> Listed:
         """The object as a listing shows it. FileNotFoundError: there is none."""
         meta = asked(self.uri, lambda: obstore.head(store_at(self.base), self.key))
-        return Listed(self.name, meta["size"], str(meta["e_tag"]), meta["last_modified"].timestamp())
+        return Listed(
+            self.name, meta["size"], str(meta["e_tag"]), meta["last_modified"].timestamp()
+        )
 
     def exists(self) -> bool:
         """Whether there is such an object, or one below."""
@@ -139,7 +164,9 @@ class ObjectPath:
     def iterdir(self) -> Iterator["ObjectPath"]:
         """What lies directly below, by name. What lies deeper is not listed: it may be millions."""
         prefix = f"{self.key}/" if self.key else None
-        found = asked(self.uri, lambda: obstore.list_with_delimiter(store_at(self.base), prefix=prefix))
+        found = asked(
+            self.uri, lambda: obstore.list_with_delimiter(store_at(self.base), prefix=prefix)
+        )
         paths = [*found["common_prefixes"], *(str(meta["path"]) for meta in found["objects"])]
         for name in sorted({path.rstrip("/").rsplit("/", 1)[-1] for path in paths}):
             yield self / name
@@ -161,7 +188,10 @@ class ObjectPath:
     def delete_all(self, last: str = "") -> None:
         """Delete all objects below; last: name of the one that goes last."""
         keys = [f"{self.key}/{row.key}" if self.key else row.key for row in self.listed()]
-        for some in ([key for key in keys if not key.endswith(f"/{last}")], [key for key in keys if key.endswith(f"/{last}")]):
+        for some in (
+            [key for key in keys if not key.endswith(f"/{last}")],
+            [key for key in keys if key.endswith(f"/{last}")],
+        ):
             if some:
                 asked(self.uri, lambda some=some: obstore.delete(store_at(self.base), some))  # type: ignore[misc]
 
@@ -183,7 +213,9 @@ def place(path: str) -> Place:
 
 
 def rooted(root: str) -> str:
-    """A folder or a URI as what lies below it is compared with it: a local one absolute and without file://, no slash at the end."""
+    """A folder or a URI as what lies below it is compared with it: a local one absolute and without
+    file://, no slash at the end.
+    """
     root = root.removeprefix("file://")
     return root.rstrip("/") if "://" in root else os.path.abspath(root)
 
@@ -199,8 +231,9 @@ def taken(where: Place) -> bool:
 
 
 def remove_tree(path: Place, last: str = "") -> None:
-    """Delete a file or a folder with all it holds, if it is there. last: name of what goes last in an object store, where half of the
-    rest may stay behind after an interruption."""
+    """Delete a file or a folder with all it holds, if it is there. last: name of what goes last in
+    an object store, where half of the rest may stay behind after an interruption.
+    """
     if isinstance(path, ObjectPath):
         path.delete_all(last)
     else:
@@ -212,6 +245,6 @@ def zarr_store(path: str) -> Any:
     where = place(path)
     if not isinstance(where, ObjectPath):
         return str(where)
-    from pipeline.patient_store import patient_store
+    from tierscale.pipeline.patient_store import patient_store
 
     return patient_store(where.uri)

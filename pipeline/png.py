@@ -1,4 +1,6 @@
-"""PNG read row by row in bounded memory (interlaced PNG whole), with every checksum verified and 16 bits kept."""
+"""PNG read row by row in bounded memory (interlaced PNG whole), with every checksum verified and 16
+bits kept.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +13,58 @@ from typing import IO
 
 import numpy as np
 
-from pipeline import samples as arithmetic
-from pipeline.errors import Damaged
-from pipeline.facts import PhotoFacts, clean_exif, exif_of, upright_xmp
-from pipeline.identity import file_identity
-from pipeline.png_stream import PIECE_BYTES, SIGNATURE, Inflated, checked_body, read_chunk, unfiltered
-from pipeline.source import Colour, Pixels, Selection, Source, check_decode, decoding, ingest_bytes
-from pipeline.turned import Turned, turned_bytes
+from tierscale.pipeline import samples as arithmetic
+from tierscale.pipeline.errors import Damaged
+from tierscale.pipeline.facts import PhotoFacts, clean_exif, exif_of, upright_xmp
+from tierscale.pipeline.identity import file_identity
+from tierscale.pipeline.png_stream import (
+    PIECE_BYTES,
+    SIGNATURE,
+    Inflated,
+    checked_body,
+    read_chunk,
+    unfiltered,
+)
+from tierscale.pipeline.source import (
+    Colour,
+    Pixels,
+    Selection,
+    Source,
+    check_decode,
+    decoding,
+    ingest_bytes,
+)
+from tierscale.pipeline.turned import Turned, turned_bytes
 
 BAND_BYTES = 8 << 20
-COLOURS: dict[int, tuple[Colour, int]] = {0: ("grey", 1), 2: ("rgb", 3), 3: ("rgb", 1), 4: ("greya", 2), 6: ("rgba", 4)}
+COLOURS: dict[int, tuple[Colour, int]] = {
+    0: ("grey", 1),
+    2: ("rgb", 3),
+    3: ("rgb", 1),
+    4: ("greya", 2),
+    6: ("rgba", 4),
+}
 WITH_ALPHA: dict[Colour, Colour] = {"grey": "greya", "rgb": "rgba"}
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # Adam7: first row, first column, row step, column step of each pass.
-PASSES = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
+PASSES = (
+    (0, 0, 8, 8),
+    (0, 4, 8, 8),
+    (4, 0, 8, 4),
+    (0, 2, 4, 4),
+    (2, 0, 4, 2),
+    (0, 1, 2, 2),
+    (1, 0, 2, 1),
+)
 TEXT_LIMIT = 64 << 20
 KEPT_CHUNKS = (b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"pHYs", b"acTL")
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """IHDR: size in pixels, bits of a sample, colour type, whether interlaced; start: byte of the first IDAT chunk."""
+    """IHDR: size in pixels, bits of a sample, colour type, whether interlaced; start: byte of the
+    first IDAT chunk.
+    """
 
     width: int
     height: int
@@ -51,14 +84,25 @@ class Header:
 
 
 def read_header(file: IO[bytes], uri: str) -> tuple[Header, dict[bytes, bytes]]:
-    """IHDR and the bodies of the chunks that matter; image data is passed over, but must be there to its end."""
+    """IHDR and the bodies of the chunks that matter; image data is passed over, but must be there
+    to its end.
+    """
     file.seek(len(SIGNATURE))
     kind, length = read_chunk(file, uri)
     if kind != b"IHDR" or length != 13:
         raise Damaged(f"{uri}: the PNG does not begin with a header; fetch it again")
-    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", checked_body(file, kind, length, uri))
-    if not (0 < width < 2**31 and 0 < height < 2**31) or depth not in DEPTHS.get(colour, ()) or interlaced > 1:
-        raise Damaged(f"{uri}: its PNG header is impossible ({width} x {height}, {depth} bits, colour type {colour}); fetch it again")
+    width, height, depth, colour, _, _, interlaced = struct.unpack(
+        ">IIBBBBB", checked_body(file, kind, length, uri)
+    )
+    if (
+        not (0 < width < 2**31 and 0 < height < 2**31)
+        or depth not in DEPTHS.get(colour, ())
+        or interlaced > 1
+    ):
+        raise Damaged(
+            f"{uri}: its PNG header is impossible ({width} x {height}, {depth} bits, colour type"
+            f" {colour}); fetch it again"
+        )
     start = 0
     found: dict[bytes, bytes] = {}
     while kind != b"IEND":
@@ -81,7 +125,9 @@ def read_header(file: IO[bytes], uri: str) -> tuple[Header, dict[bytes, bytes]]:
 
 @cache
 def unpacking(depth: int, spread: int) -> np.ndarray:
-    """For each byte its samples of 1, 2 or 4 bits times `spread`, one byte each, seen as one number so that a lookup is one copy."""
+    """For each byte its samples of 1, 2 or 4 bits times `spread`, one byte each, seen as one number
+    so that a lookup is one copy.
+    """
     shifts = np.arange(8 - depth, -1, -depth, dtype=np.uint8)
     samples = (np.arange(256, dtype=np.uint8)[:, None] >> shifts) & np.uint8(2**depth - 1)
     return np.ascontiguousarray(samples * np.uint8(spread)).view(f"u{8 // depth}")[:, 0]
@@ -115,14 +161,18 @@ class PngPixels:
             block = arithmetic.from_palette(block, self.table)
         elif self.key is not None:
             opaque = np.any(block != self.key * spread, axis=-1, keepdims=True)
-            block = np.concatenate([block, opaque * block.dtype.type(np.iinfo(block.dtype).max)], axis=-1)
+            block = np.concatenate(
+                [block, opaque * block.dtype.type(np.iinfo(block.dtype).max)], axis=-1
+            )
         return arithmetic.channels_first(block)
 
     def bands(self, data: Inflated, width: int, height: int) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, (channels, rows, width)) of one picture of the stream."""
         length = self.header.row_bytes(width)
         pixel = self.header.pixel_bytes
-        step = max(1, min(512, BAND_BYTES // max(1, length, width * self.shape[0] * self.dtype.itemsize)))
+        step = max(
+            1, min(512, BAND_BYTES // max(1, length, width * self.shape[0] * self.dtype.itemsize))
+        )
         before = bytes(length)
         for y in range(0, height, step):
             count = min(step, height - y)
@@ -173,7 +223,8 @@ def open_png(uri: str, selection: Selection, max_bytes: int | None) -> Source:
             notes.append("it was set upright")
         if orientation >= 5:
             facts = facts.turned()
-        # A band is held inflated, in the carrier, unfiltered and finished, each of them twice for a moment.
+        # A band is held inflated, in the carrier, unfiltered and finished, each of them twice for a
+        # moment.
         row = max(header.row_bytes(header.width), channels * header.width * dtype.itemsize)
         band = 8 * min(max(BAND_BYTES, row), row * header.height) + 2 * PIECE_BYTES
         whole = int(np.prod(shape)) * dtype.itemsize if header.interlaced else 0
@@ -181,11 +232,28 @@ def open_png(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         check_decode(uri, needed, max_bytes)
         alpha = "straight" if colour in ("greya", "rgba") else None
     identify = partial(file_identity, uri, "PNG", selection)
-    return Source(uri, pixels.shape, dtype, colour, alpha, None, False, needed, identify, facts, tuple(notes), pixels)  # type: ignore[arg-type]
+    return Source(
+        uri,
+        pixels.shape,
+        dtype,
+        colour,
+        alpha,
+        None,
+        False,
+        needed,
+        identify,
+        facts,
+        tuple(notes),
+        pixels,
+    )  # type: ignore[arg-type]
 
 
-def colour_table(header: Header, found: dict[bytes, bytes], uri: str) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """(palette (entries, 3 or 4) of a palette picture, samples of the one colour that is transparent); None where there is none."""
+def colour_table(
+    header: Header, found: dict[bytes, bytes], uri: str
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """(palette (entries, 3 or 4) of a palette picture, samples of the one colour that is
+    transparent); None where there is none.
+    """
     clear = found.get(b"tRNS")
     if header.kind == 3:
         listed = found.get(b"PLTE", b"")
@@ -223,7 +291,10 @@ def png_facts(found: dict[bytes, bytes]) -> tuple[PhotoFacts, list[str], int]:
         x, y, unit = struct.unpack(">IIB", found[b"pHYs"])
         resolution = (x / 100, y / 100) if unit == 1 and x and y else None
     if b"acTL" in found and len(found[b"acTL"]) == 8:
-        notes.append(f"took the still picture of an animation of {struct.unpack('>I', found[b'acTL'][:4])[0]} frames")
+        notes.append(
+            "took the still picture of an animation of"
+            f" {struct.unpack('>I', found[b'acTL'][:4])[0]} frames"
+        )
     xmp = found.get(b"iTXt")
     # keyword, two flag bytes, language, translated keyword; a compressed packet is left behind
     packet = xmp.split(b"\0", 5)[-1] if xmp and xmp[18:20] == b"\0\0" else None

@@ -9,7 +9,7 @@ from typing import IO
 import imagecodecs
 import numpy as np
 
-from pipeline.errors import Damaged
+from tierscale.pipeline.errors import Damaged
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PIECE_BYTES = 1 << 20
@@ -29,14 +29,22 @@ def checked_body(file: IO[bytes], kind: bytes, length: int, uri: str) -> bytes:
     """Body of a chunk after its checksum was verified."""
     body, check = file.read(length), file.read(4)
     if len(check) < 4:
-        raise Damaged(f"{uri}: the PNG ends inside its {kind.decode('latin-1')} chunk; it is cut short, fetch it again")
+        raise Damaged(
+            f"{uri}: the PNG ends inside its {kind.decode('latin-1')} chunk; it is cut short, fetch"
+            " it again"
+        )
     if struct.unpack(">I", check)[0] != zlib.crc32(body, zlib.crc32(kind)):
-        raise Damaged(f"{uri}: the checksum of its {kind.decode('latin-1')} chunk before byte {file.tell()} is wrong; fetch it again")
+        raise Damaged(
+            f"{uri}: the checksum of its {kind.decode('latin-1')} chunk before byte {file.tell()}"
+            " is wrong; fetch it again"
+        )
     return body
 
 
 class Inflated:
-    """The decompressed bytes of the IDAT chunks, taken from front to back in bounded memory; each chunk's checksum is verified."""
+    """The decompressed bytes of the IDAT chunks, taken from front to back in bounded memory; each
+    chunk's checksum is verified.
+    """
 
     def __init__(self, file: IO[bytes], start: int, uri: str) -> None:
         self.file, self.uri = file, uri
@@ -56,7 +64,9 @@ class Inflated:
                 self.close_chunk()
         self.waiting = self.file.read(min(self.left, PIECE_BYTES))
         if not self.waiting:
-            raise Damaged(f"{self.uri}: the PNG ends inside its image data; it is cut short, fetch it again")
+            raise Damaged(
+                f"{self.uri}: the PNG ends inside its image data; it is cut short, fetch it again"
+            )
         self.check = zlib.crc32(self.waiting, self.check)
         self.left -= len(self.waiting)
         if not self.left:
@@ -66,14 +76,20 @@ class Inflated:
     def close_chunk(self) -> None:
         """Compare the checksum that follows a chunk."""
         if self.file.read(4) != struct.pack(">I", self.check):
-            raise Damaged(f"{self.uri}: the checksum of the image data before byte {self.file.tell()} is wrong; fetch it again")
+            raise Damaged(
+                f"{self.uri}: the checksum of the image data before byte {self.file.tell()} is"
+                " wrong; fetch it again"
+            )
 
     def take(self, count: int) -> bytes:
         """The next `count` bytes; Damaged if the data ends before."""
         parts: list[bytes] = []
         while count:
             if self.engine.eof or (not self.waiting and not self.refill()):
-                raise Damaged(f"{self.uri}: the PNG's image data ends {count} bytes early; it is cut short, fetch it again")
+                raise Damaged(
+                    f"{self.uri}: the PNG's image data ends {count} bytes early; it is cut short,"
+                    " fetch it again"
+                )
             part = self.engine.decompress(self.waiting, count)
             self.waiting = self.engine.unconsumed_tail
             parts.append(part)
@@ -84,8 +100,9 @@ class Inflated:
 def unfiltered(rows: bytes, before: bytes, count: int, pixel_bytes: int) -> np.ndarray:
     """PNG rows with their filters undone: (count, row bytes), uint8.
 
-    rows: filtered, each with its filter byte. before: the unfiltered row above them (zeros at the top).
-    libpng does the work: the rows travel in a small PNG whose pixels are as many bytes wide, below an unfiltered copy of `before`.
+    rows: filtered, each with its filter byte. before: the unfiltered row above them (zeros at the
+    top). libpng does the work: the rows travel in a small PNG whose pixels are as many bytes wide,
+    below an unfiltered copy of `before`.
     """
     kind, depth = CARRIERS[pixel_bytes]
     width = len(before) // pixel_bytes
@@ -100,4 +117,9 @@ def unfiltered(rows: bytes, before: bytes, count: int, pixel_bytes: int) -> np.n
 
 def chunk(kind: bytes, body: bytes) -> bytes:
     """A PNG chunk with length and checksum."""
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
+    return (
+        struct.pack(">I", len(body))
+        + kind
+        + body
+        + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
+    )

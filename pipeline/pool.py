@@ -7,15 +7,16 @@ from typing import Any, Protocol
 
 import torch
 
-from pipeline.errors import Refused
-from pipeline.worker import Worker
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.worker import Worker
 
 
 class Pool(Protocol):
     """Workers that carry out Worker's methods.
 
-    width: calls worth having under way at a time. split: whether the dearest tier has workers of its own.
-    device: kind of device on which all of them enlarge, "cpu" or "cuda"; plans for them are made for it.
+    width: calls worth having under way at a time. split: whether the dearest tier has workers of
+    its own. device: kind of device on which all of them enlarge, "cpu" or "cuda"; plans for them
+    are made for it.
     """
 
     width: int
@@ -23,9 +24,10 @@ class Pool(Protocol):
     device: str
 
     def submit(self, method: str, *args: Any, kind: str = "light", keep: bool = False) -> Future:
-        """Call a Worker method somewhere. kind: "light", or "full" for work of the dearest tier. keep: for
-        methods that return (something small, something large): the large one may stay where it is, and the future gives a handle that
-        a later call takes in its place."""
+        """Call a Worker method somewhere. kind: "light", or "full" for work of the dearest tier.
+        keep: for methods that return (something small, something large): the large one may stay
+        where it is, and the future gives a handle that a later call takes in its place.
+        """
         ...
 
     def share(self, value: Any) -> Any:
@@ -36,7 +38,8 @@ class Pool(Protocol):
 
 
 class LocalPool:
-    """Worker threads in this process: the plain loop that every other pool must equal byte for byte.
+    """Worker threads in this process: the plain loop that every other pool must equal byte for
+    byte.
 
     device: "cpu" or "cuda". threads: torch's own threads, set for each worker thread by itself.
     """
@@ -67,12 +70,19 @@ class LocalPool:
     def __enter__(self) -> "LocalPool":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
 def device_here(asked: str) -> str:
-    """The kind of device that workers in this process use: "cpu" or "cuda". Refused: there is none of the kind that was asked for."""
+    """The kind of device that workers in this process use: "cpu" or "cuda". Refused: there is none
+    of the kind that was asked for.
+    """
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if asked == "cuda" and not torch.cuda.is_available():

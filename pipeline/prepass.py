@@ -1,4 +1,6 @@
-"""The looks that workers take at an image before its plan is frozen: its range, its tiles, its statistics."""
+"""The looks that workers take at an image before its plan is frozen: its range, its tiles, its
+statistics.
+"""
 
 import threading
 from dataclasses import dataclass, replace
@@ -6,20 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import automatic, prepare
-from pipeline.choosing import Clock, Time
-from pipeline.difficulty import SCOUT_ROWS, blocks
-from pipeline.errors import Refused
-from pipeline.flight import Progress, each
-from pipeline.found import Found
-from pipeline.grid import Rect, Span
-from pipeline.plan import Plan
-from pipeline.pool import Pool
+from tierscale.pipeline import automatic, prepare
+from tierscale.pipeline.choosing import Clock, Time
+from tierscale.pipeline.difficulty import SCOUT_ROWS, blocks
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.flight import Progress, each
+from tierscale.pipeline.found import Found
+from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.pool import Pool
 
 
 @dataclass(frozen=True, slots=True)
 class Prepass:
-    """The pre-pass of one image on a pool. What it finds depends on the draft and the pixels alone, but for speeds, which a deadline takes.
+    """The pre-pass of one image on a pool. What it finds depends on the draft and the pixels alone,
+    but for speeds, which a deadline takes.
 
     stop: raises Interrupted when set.
     """
@@ -28,21 +31,38 @@ class Prepass:
     progress: Progress
     stop: threading.Event
 
-    def look(self, draft: Plan, found: Found, asked: tuple[float, float] | None) -> tuple[Plan, np.ndarray]:
-        """The plan with levels and whole-image values, and the scores to route it by (tiles, tiers). asked: range of values, or None."""
+    def look(
+        self, draft: Plan, found: Found, asked: tuple[float, float] | None
+    ) -> tuple[Plan, np.ndarray]:
+        """The plan with levels and whole-image values, and the scores to route it by (tiles,
+        tiers). asked: range of values, or None.
+        """
         try:
-            levels = prepare.levels(draft, asked, found.nodata, lambda rows: self._measure(draft, rows, found))
+            levels = prepare.levels(
+                draft, asked, found.nodata, lambda rows: self._measure(draft, rows, found)
+            )
         except Refused as error:
             raise Refused(f"{found.uri}: {error}") from error
         scored = replace(draft, levels=levels)
         scores = self._score(scored)
-        return replace(scored, given=automatic.given(scored, lambda *asked: self._look(scored, *asked))), scores
+        return (
+            replace(
+                scored, given=automatic.given(scored, lambda *asked: self._look(scored, *asked))
+            ),
+            scores,
+        )
 
     def time(self, plan: Plan, clock: Clock) -> Time:
         """What a deadline is kept by: the speed of each tier when all workers are at work."""
         handle, width = self.pool.share(plan), self.pool.width
-        taken = self._each("speed", [("speed", handle, tier) for tier in range(len(plan.tiers)) for _ in range(width)])
-        return Time(clock, tuple(float(np.mean(taken[tier * width :][:width])) for tier in range(len(plan.tiers))))
+        taken = self._each(
+            "speed",
+            [("speed", handle, tier) for tier in range(len(plan.tiers)) for _ in range(width)],
+        )
+        return Time(
+            clock,
+            tuple(float(np.mean(taken[tier * width :][:width])) for tier in range(len(plan.tiers))),
+        )
 
     def _measure(self, draft: Plan, rows: list[Span], found: Found) -> list[tuple[float, float]]:
         """Smallest and largest value of some blocks of rows."""
@@ -51,7 +71,9 @@ class Prepass:
 
     def _each(self, stage: str, calls: list[tuple[Any, ...]]) -> list[Any]:
         """Results of many calls, in order."""
-        return each(self.pool, calls, lambda done, total: self.progress(stage, done, total), self.stop)
+        return each(
+            self.pool, calls, lambda done, total: self.progress(stage, done, total), self.stop
+        )
 
     def _look(self, plan: Plan, tier: int, places: list[list[Rect]]) -> list[automatic.Seen]:
         """What a tier sees of some lists of places."""

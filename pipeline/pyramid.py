@@ -8,12 +8,16 @@ import numpy as np
 ROWS = 64
 
 
-def half(size: tuple[int, int], shard: tuple[int, int], read: Callable[[tuple[int, int]], np.ndarray]) -> np.ndarray:
+def half(
+    size: tuple[int, int], shard: tuple[int, int], read: Callable[[tuple[int, int]], np.ndarray]
+) -> np.ndarray:
     """The pixels of a shard as means of 2x2 pixels of the level before; (c, H, W), its type.
 
     size: shards of the level before, rows and columns; read: the pixels of one of them.
     """
-    rows, columns = (range(2 * at, min(2 * at + 2, count)) for at, count in zip(shard, size, strict=True))
+    rows, columns = (
+        range(2 * at, min(2 * at + 2, count)) for at, count in zip(shard, size, strict=True)
+    )
     pixels = _joined([[read((y, x)) for x in columns] for y in rows])
     height, width = pixels.shape[1] // 2, pixels.shape[2] // 2
     total = np.float32 if pixels.dtype.itemsize <= 2 else np.float64
@@ -30,9 +34,11 @@ def half(size: tuple[int, int], shard: tuple[int, int], read: Callable[[tuple[in
 
 
 def _joined(parts: list[list[np.ndarray]]) -> np.ndarray:
-    """Arrays (c, h, w) by rows as one, of even height and width: an odd last row or column is repeated, so that its mean is itself.
+    """Arrays (c, h, w) by rows as one, of even height and width: an odd last row or column is
+    repeated, so that its mean is itself.
 
-    The arrays are taken out of `parts` one by one: all of them twice would be a worker's largest need of memory.
+    The arrays are taken out of `parts` one by one: all of them twice would be a worker's largest
+    need of memory.
     """
     height, width = sum(row[0].shape[1] for row in parts), sum(part.shape[2] for part in parts[0])
     first = parts[0][0]

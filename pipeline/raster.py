@@ -1,4 +1,6 @@
-"""Formats that are decoded whole: JPEG, MPO, WebP, AVIF, GIF, BMP, PNM through Pillow, JPEG 2000 through imagecodecs."""
+"""Formats that are decoded whole: JPEG, MPO, WebP, AVIF, GIF, BMP, PNM through Pillow, JPEG 2000
+through imagecodecs.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +16,43 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageFile
 
-from pipeline import samples as arithmetic
-from pipeline.errors import Damaged, Refused
-from pipeline.facts import PhotoFacts, clean_exif, upright_xmp
-from pipeline.identity import file_identity
-from pipeline.source import Colour, Selection, Source, check_decode, decoding, ingest_bytes, window_strips
-from pipeline.turned import Turned
+from tierscale.pipeline import samples as arithmetic
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.facts import PhotoFacts, clean_exif, upright_xmp
+from tierscale.pipeline.identity import file_identity
+from tierscale.pipeline.source import (
+    Colour,
+    Selection,
+    Source,
+    check_decode,
+    decoding,
+    ingest_bytes,
+    window_strips,
+)
+from tierscale.pipeline.turned import Turned
 
-# Pillow's own limit on pixels warns and then raises at fixed counts; check_decode refuses by bytes, before anything is decoded.
+# Pillow's own limit on pixels warns and then raises at fixed counts; check_decode refuses by bytes,
+# before anything is decoded.
 Image.MAX_IMAGE_PIXELS = None
 # Cut files are refused, never filled with grey.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 # MPO is opened as the JPEG that it begins with.
 FORMATS = ("JPEG", "WEBP", "AVIF", "GIF", "BMP", "PPM")
-# What a Pillow mode becomes: the mode it is converted to, the colour, and bytes that Pillow and our copy hold for a pixel.
+# What a Pillow mode becomes: the mode it is converted to, the colour, and bytes that Pillow and our
+# copy hold for a pixel.
 MODES: dict[str, tuple[str, Colour, int]] = {
     "1": ("L", "grey", 2), "L": ("L", "grey", 2), "I;16": ("I;16", "grey", 4), "I;16B": ("I;16B", "grey", 4), "I": ("I", "grey", 6),
     "LA": ("LA", "greya", 6), "P": ("RGB", "rgb", 4), "PA": ("RGBA", "rgba", 8), "RGB": ("RGB", "rgb", 7), "RGBX": ("RGB", "rgb", 7),
     "RGBA": ("RGBA", "rgba", 8), "CMYK": ("CMYK", "rgb", 7), "YCbCr": ("RGB", "rgb", 7),
 }  # fmt: skip
-# Bytes that the decoders of these formats hold for a pixel besides, measured: planes, canvases, the frame as bytes.
+# Bytes that the decoders of these formats hold for a pixel besides, measured: planes, canvases, the
+# frame as bytes.
 DECODER_BYTES = {"WEBP": 18, "AVIF": 10, "GIF": 6}
 # Rows that are converted at a time.
 BAND_ROWS = 64
-# Coefficients of a progressive JPEG, two bytes for each sample, beyond what our copy takes when they are gone.
+# Coefficients of a progressive JPEG, two bytes for each sample, beyond what our copy takes when
+# they are gone.
 PROGRESSIVE_BYTES = 5
 
 
@@ -79,14 +93,19 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
         with Image.open(uri, formats=FORMATS) as image:
             frames = getattr(image, "n_frames", 1)
             if not 0 <= frame < frames:
-                raise Refused(f"{uri}: there is no image {frame}; --series goes from 0 to {frames - 1}")
+                raise Refused(
+                    f"{uri}: there is no image {frame}; --series goes from 0 to {frames - 1}"
+                )
             image.seek(frame)
             form = str(image.format)
             facts, notes, orientation = raster_facts(image)
             if frames > 1:
                 notes.append(f"took image {frame} of {frames} in the file (--series chooses)")
             if image.mode not in MODES:
-                raise Refused(f"{uri}: {form} pixels of mode {image.mode} are not supported; convert the file to PNG or TIFF")
+                raise Refused(
+                    f"{uri}: {form} pixels of mode {image.mode} are not supported; convert the file"
+                    " to PNG or TIFF"
+                )
             mode, colour, held = wanted_mode(image)
             if image.mode == "CMYK":
                 notes.append("CMYK was turned to RGB by (1 - c)(1 - k), without its profile")
@@ -94,7 +113,9 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
             if image.mode == "P":
                 notes.append("its palette was expanded to RGB")
             width, height = image.size
-            held += DECODER_BYTES.get(form, 1) + PROGRESSIVE_BYTES * bool(image.info.get("progressive"))
+            held += DECODER_BYTES.get(form, 1) + PROGRESSIVE_BYTES * bool(
+                image.info.get("progressive")
+            )
         if not width or not height:
             raise Damaged(f"{uri}: it announces {width} x {height} pixels; fetch it again")
         dtype = np.dtype(np.uint16 if mode.startswith("I") else np.uint8)
@@ -108,11 +129,26 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
         alpha = "straight" if colour in ("greya", "rgba") else None
     facts = facts.turned() if orientation >= 5 else facts
     identify = partial(file_identity, uri, form, selection)
-    return Source(uri, pixels.shape, dtype, colour, alpha, None, False, needed, identify, facts, tuple(notes), pixels)  # type: ignore[arg-type]
+    return Source(
+        uri,
+        pixels.shape,
+        dtype,
+        colour,
+        alpha,
+        None,
+        False,
+        needed,
+        identify,
+        facts,
+        tuple(notes),
+        pixels,
+    )  # type: ignore[arg-type]
 
 
 def check_canvas(uri: str, frame: int, max_bytes: int | None) -> None:
-    """Refuse a GIF by what its frames up to `frame` announce: Pillow fills their backgrounds when it opens the file or goes to a frame."""
+    """Refuse a GIF by what its frames up to `frame` announce: Pillow fills their backgrounds when
+    it opens the file or goes to a frame.
+    """
     with open(uri, "rb") as file:
         if file.read(4) == b"GIF8":
             width, height = gif_canvas(file, frame)
@@ -121,9 +157,11 @@ def check_canvas(uri: str, frame: int, max_bytes: int | None) -> None:
 
 
 def gif_canvas(file: BinaryIO, frame: int) -> tuple[int, int]:
-    """Width and height that hold the screen of a GIF and its frames up to `frame`, as far as the file goes (GIF89a, sections 18 to 24).
+    """Width and height that hold the screen of a GIF and its frames up to `frame`, as far as the
+    file goes (GIF89a, sections 18 to 24).
 
-    ValueError: an extension is empty, behind which Pillow would go on at another place than is meant.
+    ValueError: an extension is empty, behind which Pillow would go on at another place than is
+    meant.
     """
 
     def pass_colours(flags: int) -> None:
@@ -165,7 +203,9 @@ def gif_canvas(file: BinaryIO, frame: int) -> tuple[int, int]:
 
 
 def wanted_mode(image: Image.Image) -> tuple[str, Colour, int]:
-    """The mode to convert to, its colour, bytes held for a pixel; a transparent palette entry becomes alpha."""
+    """The mode to convert to, its colour, bytes held for a pixel; a transparent palette entry
+    becomes alpha.
+    """
     if "transparency" in image.info and image.mode in ("P", "RGB"):
         return "RGBA", "rgba", 8
     if "transparency" in image.info and image.mode == "L":
@@ -174,7 +214,9 @@ def wanted_mode(image: Image.Image) -> tuple[str, Colour, int]:
 
 
 def decode_pillow(uri: str, frame: int, mode: str) -> np.ndarray:
-    """The picture as (channels, y, x), in the file's orientation; converted by bands, because Pillow's way to numpy copies twice."""
+    """The picture as (channels, y, x), in the file's orientation; converted by bands, because
+    Pillow's way to numpy copies twice.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(uri, formats=FORMATS) as image:
@@ -234,7 +276,10 @@ def open_jpeg2000(uri: str, selection: Selection, max_bytes: int | None) -> Sour
         sizes = {struct.unpack_from(">3B", start, at + 42 + 3 * i) for i in range(min(count, 5))}
         depths = {depth for depth, _, _ in sizes}
         if count not in (1, 2, 3, 4) or len(depths) != 1 or next(iter(depths)) > 15:
-            raise Refused(f"{uri}: JPEG 2000 of {count} components of depths {sorted(depths)} is not supported; convert it to TIFF")
+            raise Refused(
+                f"{uri}: JPEG 2000 of {count} components of depths {sorted(depths)} is not"
+                " supported; convert it to TIFF"
+            )
         bits = next(iter(depths)) + 1
         dtype = np.dtype(np.uint8 if bits <= 8 else np.uint16)
         shape = (count, bottom - top, right - left)
@@ -248,7 +293,9 @@ def open_jpeg2000(uri: str, selection: Selection, max_bytes: int | None) -> Sour
         stated = bits if bits not in (8, 16) else None
         alpha = "straight" if count in (2, 4) else None
     identify = partial(file_identity, uri, "JPEG2000", selection)
-    return Source(uri, shape, dtype, colour, alpha, stated, False, needed, identify, PhotoFacts(), (), pixels)  # type: ignore[arg-type]
+    return Source(
+        uri, shape, dtype, colour, alpha, stated, False, needed, identify, PhotoFacts(), (), pixels
+    )  # type: ignore[arg-type]
 
 
 def decode_jpeg2000(uri: str) -> np.ndarray:

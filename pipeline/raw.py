@@ -7,13 +7,13 @@ import re
 
 import numpy as np
 
-from pipeline.arrays import array_source, guessed_axes
-from pipeline.errors import Damaged, Refused
-from pipeline.facts import PhotoFacts
-from pipeline.flat import Finishing, Flat
-from pipeline.identity import file_identity
-from pipeline.raster import open_raster
-from pipeline.source import Colour, Selection, Source, decoding
+from tierscale.pipeline.arrays import array_source, guessed_axes
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.flat import Finishing, Flat
+from tierscale.pipeline.identity import file_identity
+from tierscale.pipeline.raster import open_raster
+from tierscale.pipeline.source import Colour, Selection, Source, decoding
 
 PNM_HEADER = re.compile(rb"P([56])" + rb"(?:\s+(?:#[^\n\r]*[\n\r]\s*)*)(\d{1,9})" * 3 + rb"\s")
 
@@ -25,10 +25,15 @@ def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
             array = np.load(uri, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
             if "object" in str(error).lower() or "pickle" in str(error).lower():
-                raise Refused(f"{uri}: it holds Python objects, not numbers; save a numeric array") from error
+                raise Refused(
+                    f"{uri}: it holds Python objects, not numbers; save a numeric array"
+                ) from error
             raise
         if array.ndim < 2 or 0 in array.shape:
-            raise Refused(f"{uri}: an array of shape {array.shape} is no image; save one of shape (y, x), (y, x, c) or (c, y, x)")
+            raise Refused(
+                f"{uri}: an array of shape {array.shape} is no image; save one of shape (y, x), (y,"
+                " x, c) or (c, y, x)"
+            )
         axes = guessed_axes(array.shape, uri)
         notes = () if array.ndim == 2 else (f"its axes were taken to be {axes}",)
         source = array_source(array, axes, uri, lambda: file_identity(uri, "NPY", selection), notes)
@@ -36,7 +41,9 @@ def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
 
 
 def open_pnm(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A binary PGM or PPM, read in place. Values stay as they are; the header's largest value tells the significant bits."""
+    """A binary PGM or PPM, read in place. Values stay as they are; the header's largest value tells
+    the significant bits.
+    """
     with decoding(uri):
         with open(uri, "rb") as file:
             head = PNM_HEADER.match(file.read(4096))
@@ -45,18 +52,42 @@ def open_pnm(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         samples = {b"5": 1, b"6": 3}[head[1]]
         width, height, top = (int(number) for number in head.groups()[1:])
         if not width or not height or not 0 < top < 65536:
-            raise Damaged(f"{uri}: its PNM header is impossible ({width} x {height}, largest value {top}); fetch it again")
+            raise Damaged(
+                f"{uri}: its PNM header is impossible ({width} x {height}, largest value {top});"
+                " fetch it again"
+            )
         if top < 255:
             return open_raster(uri, selection, max_bytes)
         stored = np.dtype(np.uint8) if top == 255 else np.dtype(">u2")
         short = head.end() + width * height * samples * stored.itemsize - os.stat(uri).st_size
         if short > 0:
-            raise Damaged(f"{uri}: {short} bytes of its pixels are missing; it is cut short, fetch it again")
+            raise Damaged(
+                f"{uri}: {short} bytes of its pixels are missing; it is cut short, fetch it again"
+            )
         dtype = stored.newbyteorder("=")
         handle = os.open(uri, os.O_RDONLY | os.O_CLOEXEC)
-        pixels = Flat(uri, handle, (head.end(),), samples, stored, Finishing((), dtype), (samples, height, width))
+        pixels = Flat(
+            uri,
+            handle,
+            (head.end(),),
+            samples,
+            stored,
+            Finishing((), dtype),
+            (samples, height, width),
+        )
         colour: Colour = "grey" if samples == 1 else "rgb"
         bits = top.bit_length() if top not in (255, 65535) else None
     return Source(
-        uri, pixels.shape, dtype, colour, None, bits, True, 0, lambda: file_identity(uri, "PNM", selection), PhotoFacts(), (), pixels
+        uri,
+        pixels.shape,
+        dtype,
+        colour,
+        None,
+        bits,
+        True,
+        0,
+        lambda: file_identity(uri, "PNM", selection),
+        PhotoFacts(),
+        (),
+        pixels,
     )

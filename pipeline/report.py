@@ -1,4 +1,6 @@
-"""What is left beside an output for people and programs: tile table, preview, routing map, report."""
+"""What is left beside an output for people and programs: tile table, preview, routing map,
+report.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,14 +12,14 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline import routing, store
-from pipeline.bounds import printable
-from pipeline.facts import PhotoFacts
-from pipeline.grid import Rect, Span
-from pipeline.ome import MICROSCOPE_COLOURS
-from pipeline.places import Place, place
-from pipeline.plan import Plan
-from pipeline.receipts import write_bytes, write_json
+from tierscale.pipeline import routing, store
+from tierscale.pipeline.bounds import printable
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.ome import MICROSCOPE_COLOURS
+from tierscale.pipeline.places import Place, place
+from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.receipts import write_bytes, write_json
 
 # Channels of a scientific image that the preview shows.
 SHOWN = 6
@@ -26,7 +28,9 @@ TINTS = ((59, 91, 165), (66, 168, 137), (240, 168, 48), (214, 66, 60), (140, 60,
 
 # Names come from strangers: what they hold of markup and of control characters is written out.
 PAGES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent), autoescape=True, finalize=lambda one: printable(one) if isinstance(one, str) else one
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=True,
+    finalize=lambda one: printable(one) if isinstance(one, str) else one,
 )
 
 TILES = pa.schema(
@@ -43,9 +47,12 @@ TILES = pa.schema(
 )
 
 
-def write_tiles(folder: Place, plan: Plan, scores: np.ndarray, spent: np.ndarray | None = None) -> None:
-    """The tile table, rows in reading order. scores: (tiles, tiers). spent: cost and milliseconds as receipts tell, (2, rows, columns); 0
-    until they do."""
+def write_tiles(
+    folder: Place, plan: Plan, scores: np.ndarray, spent: np.ndarray | None = None
+) -> None:
+    """The tile table, rows in reading order. scores: (tiles, tiers). spent: cost and milliseconds
+    as receipts tell, (2, rows, columns); 0 until they do.
+    """
     assert plan.routes is not None
     rows, columns = plan.grid.tiles
     row, column = (index.ravel() for index in np.indices((rows, columns)))
@@ -55,7 +62,9 @@ def write_tiles(folder: Place, plan: Plan, scores: np.ndarray, spent: np.ndarray
     labels = pa.array([tier.label for tier in plan.tiers])
     scores = np.ascontiguousarray(scores, np.float32)
     # No object for each tile: a million of them would take more than all else.
-    predicted = pa.ListArray.from_arrays(np.arange(len(scores) + 1, dtype=np.int32) * scores.shape[1], scores.ravel())
+    predicted = pa.ListArray.from_arrays(
+        np.arange(len(scores) + 1, dtype=np.int32) * scores.shape[1], scores.ravel()
+    )
     table = pa.table(
         {
             "row": row,
@@ -86,20 +95,33 @@ def read_scores(folder: Place, tiers: int) -> np.ndarray:
     return np.array(column.combine_chunks().flatten(), np.float32).reshape(-1, tiers)
 
 
-def close(output: str, plan: Plan, spent: np.ndarray, summary: Mapping[str, Any], facts: PhotoFacts, notes: Sequence[str]) -> None:
-    """Write what is left beside a finished output, but for the pictures. spent: as of write_tiles."""
+def close(
+    output: str,
+    plan: Plan,
+    spent: np.ndarray,
+    summary: Mapping[str, Any],
+    facts: PhotoFacts,
+    notes: Sequence[str],
+) -> None:
+    """Write what is left beside a finished output, but for the pictures. spent: as of
+    write_tiles.
+    """
     folder = store.sibling(output)
     write_tiles(folder, plan, read_scores(folder, len(plan.tiers)), spent)
     write_json(folder / "summary.json", dict(summary))
     write_json(folder / "facts.json", facts.to_json())
     if facts.icc:
         write_bytes(folder / "profile.icc", facts.icc)
-    html = PAGES.get_template("report.html").render(summary=summary, plan=plan, notes=notes, name=Path(output).name)
+    html = PAGES.get_template("report.html").render(
+        summary=summary, plan=plan, notes=notes, name=Path(output).name
+    )
     write_bytes(folder / "report.html", html.encode())
 
 
 def draw(output: str, plan: Plan) -> None:
-    """Write the preview and the routing map. This reads pixels, if few: it is work for a worker, not for the driver."""
+    """Write the preview and the routing map. This reads pixels, if few: it is work for a worker,
+    not for the driver.
+    """
     picture = preview(output, plan)
     save_picture(picture, store.sibling(output) / "preview.png")
     save_picture(routing_map(picture, plan), store.sibling(output) / "routing.png")
@@ -115,7 +137,9 @@ def save_picture(picture: Image.Image, path: str | Place) -> None:
 
 
 def preview(output: str, plan: Plan) -> Image.Image:
-    """The smallest pyramid level as an 8-bit picture; its longer side has at most store.SMALLEST_LEVEL pixels, whatever the output has."""
+    """The smallest pyramid level as an 8-bit picture; its longer side has at most
+    store.SMALLEST_LEVEL pixels, whatever the output has.
+    """
     array = store.open_level(output, len(store.level_sizes(plan.grid.hr_size)) - 1)
     whole = Rect(Span(0, array.shape[1]), Span(0, array.shape[2]))
     shown = slice(SHOWN) if plan.colour == "channels" else slice(None)
@@ -123,7 +147,9 @@ def preview(output: str, plan: Plan) -> Image.Image:
 
 
 def display(pixels: np.ndarray, plan: Plan) -> np.ndarray:
-    """Pixels (c, h, w) of any type as 8-bit (h, w) or (h, w, 3 or 4) for a screen; each channel of a scientific image is stretched."""
+    """Pixels (c, h, w) of any type as 8-bit (h, w) or (h, w, 3 or 4) for a screen; each channel of
+    a scientific image is stretched.
+    """
     assert plan.levels is not None
     if pixels.dtype == np.uint8 and plan.colour != "channels":
         eight = pixels
@@ -147,7 +173,9 @@ def display(pixels: np.ndarray, plan: Plan) -> np.ndarray:
 
 
 def _eight_bits(values: np.ndarray, plan: Plan) -> np.ndarray:
-    """Channels (c, h, w) for a screen: those of a colour image stretched together to keep its hue; alpha by its type; others apart."""
+    """Channels (c, h, w) for a screen: those of a colour image stretched together to keep its hue;
+    alpha by its type; others apart.
+    """
     if plan.colour == "channels":
         return np.stack([_stretched(channel) for channel in values])
     colours = values if plan.alpha is None else values[:-1]
@@ -159,7 +187,9 @@ def _eight_bits(values: np.ndarray, plan: Plan) -> np.ndarray:
 
 
 def _stretched(channel: np.ndarray) -> np.ndarray:
-    """Values with their 0.5th to 99.5th percentile brought to 0..255; black where there is no data."""
+    """Values with their 0.5th to 99.5th percentile brought to 0..255; black where there is no
+    data.
+    """
     known = channel[np.isfinite(channel)]
     if known.size == 0:
         return np.zeros(channel.shape, np.uint8)
@@ -169,19 +199,30 @@ def _stretched(channel: np.ndarray) -> np.ndarray:
 
 
 def laid_over(picture: Image.Image, plan: Plan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What maps of the tiles are drawn on: the picture in grey (h, w), at least 480 wide, and the row and column of tiles of its pixels."""
+    """What maps of the tiles are drawn on: the picture in grey (h, w), at least 480 wide, and the
+    row and column of tiles of its pixels.
+    """
     base = np.asarray(picture.convert("RGBA").convert("L"), np.float32)
     wide = max(480, picture.width)
     if picture.width < wide:
-        base = np.asarray(picture.convert("L").resize((wide, max(1, picture.height * wide // picture.width))), np.float32)
+        base = np.asarray(
+            picture.convert("L").resize((wide, max(1, picture.height * wide // picture.width))),
+            np.float32,
+        )
     height, width = base.shape
-    rows = np.minimum((np.arange(height) + 0.5) / height * plan.grid.size[0] // plan.tile, plan.grid.tiles[0] - 1).astype(int)
-    columns = np.minimum((np.arange(width) + 0.5) / width * plan.grid.size[1] // plan.tile, plan.grid.tiles[1] - 1).astype(int)
+    rows = np.minimum(
+        (np.arange(height) + 0.5) / height * plan.grid.size[0] // plan.tile, plan.grid.tiles[0] - 1
+    ).astype(int)
+    columns = np.minimum(
+        (np.arange(width) + 0.5) / width * plan.grid.size[1] // plan.tile, plan.grid.tiles[1] - 1
+    ).astype(int)
     return base, rows, columns
 
 
 def tinted(base: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """A grey picture (h, w), 0..255, as light and shade of colours (h, w, 3) that stay what a legend shows; (h, w, 3) uint8."""
+    """A grey picture (h, w), 0..255, as light and shade of colours (h, w, 3) that stay what a
+    legend shows; (h, w, 3) uint8.
+    """
     light = (base[..., None] / 255 - 0.5) * 0.7
     mixed = np.where(light > 0, colours + (255 - colours) * light, colours * (1 + light))
     return np.clip(mixed, 0, 255).astype(np.uint8)
@@ -217,5 +258,10 @@ def _with_legend(picture: Image.Image, plan: Plan, tints: np.ndarray) -> Image.I
         top = picture.height + 8 + line * index
         count = int((plan.routes == index).sum())
         draw.rectangle((10, top + 3, 28, top + 19), fill=tuple(int(c) for c in tints[index]))
-        draw.text((38, top), f"{tier.label}: {count} of {plan.routes.size} tiles ({count / plan.routes.size:.0%})", fill="black", font=font)
+        draw.text(
+            (38, top),
+            f"{tier.label}: {count} of {plan.routes.size} tiles ({count / plan.routes.size:.0%})",
+            fill="black",
+            font=font,
+        )
     return sheet

@@ -17,20 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import choosing, needs, prepare, report, scores, store
-from pipeline.costs import cost_share, dearest_cost
-from pipeline.errors import Damaged, Interrupted, Refused
-from pipeline.facts import PhotoFacts
-from pipeline.flight import Flight, Progress, silent
-from pipeline.found import Found, check_unchanged
-from pipeline.ingest import discard, rows_done
-from pipeline.lease import Lease
-from pipeline.ome import ome_attributes
-from pipeline.places import place, remove_tree
-from pipeline.plan import Options, Plan, differences, outdated
-from pipeline.pool import Pool
-from pipeline.prepass import Prepass
-from pipeline.receipts import Folder, Key, write_json
+from tierscale.pipeline import choosing, needs, prepare, report, scores, store
+from tierscale.pipeline.costs import cost_share, dearest_cost
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.flight import Flight, Progress, silent
+from tierscale.pipeline.found import Found, check_unchanged
+from tierscale.pipeline.ingest import discard, rows_done
+from tierscale.pipeline.lease import Lease
+from tierscale.pipeline.ome import ome_attributes
+from tierscale.pipeline.places import place, remove_tree
+from tierscale.pipeline.plan import Options, Plan, differences, outdated
+from tierscale.pipeline.pool import Pool
+from tierscale.pipeline.prepass import Prepass
+from tierscale.pipeline.receipts import Folder, Key, write_json
 
 # Budgets that a plan tells the quality of.
 SHARES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -40,8 +40,9 @@ SHARES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 class Request:
     """One image to enlarge: where it is, where the result goes, and how.
 
-    max_memory: bytes that all processes together may take, or None. overwrite: replace an output of ours that was planned otherwise.
-    renew: replace one of ours that was planned the same way, of what the source held before.
+    max_memory: bytes that all processes together may take, or None. overwrite: replace an output of
+    ours that was planned otherwise. renew: replace one of ours that was planned the same way, of
+    what the source held before.
     """
 
     source: str
@@ -62,7 +63,8 @@ class Request:
 class Run:
     """One request on its way; collects what the result table will say.
 
-    routes: of the tiles, where an archive has chosen them. clock: of a deadline that is an archive's. began: in perf_counter's seconds.
+    routes: of the tiles, where an archive has chosen them. clock: of a deadline that is an
+    archive's. began: in perf_counter's seconds.
     """
 
     request: Request
@@ -73,7 +75,9 @@ class Run:
     clock: choosing.Clock | None = None
     began: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("ingest", "score", "enlarge", "stitch", "pyramid", "total"), 0.0)
+        default_factory=lambda: dict.fromkeys(
+            ("ingest", "score", "enlarge", "stitch", "pyramid", "total"), 0.0
+        )
     )
     notes: list[str] = field(default_factory=list)
     plan: Plan | None = None
@@ -94,11 +98,20 @@ class Run:
             self.seconds[name] += time.perf_counter() - began
 
     def carry_out(self) -> dict[str, Any]:
-        """Everything from the source to the closed output; the summary. Raises Refused, Damaged, Interrupted."""
+        """Everything from the source to the closed output; the summary. Raises Refused, Damaged,
+        Interrupted.
+        """
         prepare.check_paths(self.request.source, self.request.output)
-        draft, facts = prepare.draft(self.request.source, self.request.options, self.request.max_memory, self.pool.device, self.pool.width)
+        draft, facts = prepare.draft(
+            self.request.source,
+            self.request.options,
+            self.request.max_memory,
+            self.pool.device,
+            self.pool.width,
+        )
         self.notes.extend(facts.notes)
-        # Whatever is decided from what lies there is decided under the lease: another run may have written it a moment ago.
+        # Whatever is decided from what lies there is decided under the lease: another run may have
+        # written it a moment ago.
         with Lease(self.folder):
             self.plan = self._planned(draft, facts)
             self._write_shards()
@@ -108,12 +121,17 @@ class Run:
         return self.summary("done")
 
     def stored(self, draft: Plan) -> Plan | None:
-        """The plan to go on with; None: there is none, or it will be overwritten. Refused: not our output, or planned otherwise."""
+        """The plan to go on with; None: there is none, or it will be overwritten. Refused: not our
+        output, or planned otherwise.
+        """
         output = self.request.output
         if not self.folder.exists():
             if place(output).exists():
                 if not self.request.overwrite:
-                    raise Refused(f"{output} exists and was not made by tierscale; choose another output, or move it away")
+                    raise Refused(
+                        f"{output} exists and was not made by tierscale; choose another output, or"
+                        " move it away"
+                    )
                 store.check_ours(output)
             return None
         try:
@@ -127,27 +145,38 @@ class Run:
                 return plan
             if not (self.request.overwrite or (self.request.renew and outdated(plan, draft))):
                 raise Refused(
-                    f"{output} was begun with another plan ({'; '.join(found)}); ask for the same as before to go on, "
-                    "choose another output, or give --overwrite to begin anew"
+                    f"{output} was begun with another plan ({'; '.join(found)}); ask for the same"
+                    " as before to go on, choose another output, or give --overwrite to begin anew"
                 )
         store.check_ours(output)
         return None
 
     def _planned(self, draft: Plan, facts: Found) -> Plan:
-        """The stored plan if there is one, else a new one with the pre-pass done; and the output made."""
+        """The stored plan if there is one, else a new one with the pre-pass done; and the output
+        made.
+        """
         stored = self.stored(draft)
         plan = stored or self._new_plan(draft, facts)
-        # First of all: where the output is gone, its receipts go too, and then its shards need the ingested copy again.
+        # First of all: where the output is gone, its receipts go too, and then its shards need the
+        # ingested copy again.
         self._make_output(plan, facts.facts)
         if stored is not None and facts.needs_ingest and not self._complete(plan):
             self._ingest(facts)
-        return replace(plan, source={**plan.source, "uri": self._pixels_uri(facts), "ingested": facts.needs_ingest})
+        return replace(
+            plan,
+            source={**plan.source, "uri": self._pixels_uri(facts), "ingested": facts.needs_ingest},
+        )
 
     def _new_plan(self, draft: Plan, facts: Found) -> Plan:
-        """A plan with the pre-pass done, stored; an output that it overwrites stays until nothing can refuse the plan any more."""
+        """A plan with the pre-pass done, stored; an output that it overwrites stays until nothing
+        can refuse the plan any more.
+        """
         needs.check_disk(draft, self.request.output)
         plan, found = self.prepass(draft, facts, self.folder.path)
-        store.remove(self.request.output, keep=("lease.json", "source.zarr") if facts.needs_ingest else ("lease.json",))
+        store.remove(
+            self.request.output,
+            keep=("lease.json", "source.zarr") if facts.needs_ingest else ("lease.json",),
+        )
         report.write_tiles(self.folder.path, plan, found)
         write_json(self.folder.path / "facts.json", facts.hr_facts.to_json())
         self.folder.write_plan(plan)
@@ -158,7 +187,9 @@ class Run:
         return str(self.folder.path / "source.zarr") if facts.needs_ingest else facts.uri
 
     def prepass(self, draft: Plan, facts: Found, folder: Path) -> tuple[Plan, np.ndarray]:
-        """Ingest if need be, measure the range, score all tiles, and choose their tiers: the plan and the scores (tiles, tiers)."""
+        """Ingest if need be, measure the range, score all tiles, and choose their tiers: the plan
+        and the scores (tiles, tiers).
+        """
         scored, found = self.look(draft, facts, folder)
         assert scored.levels is not None and scored.given is not None
         with self.stage("score"):
@@ -167,30 +198,42 @@ class Run:
         return plan, found
 
     def look(self, draft: Plan, facts: Found, folder: Path) -> tuple[Plan, np.ndarray]:
-        """Ingest if need be, and look at the image unless that was kept: the plan without routes, and scores (tiles, tiers)."""
+        """Ingest if need be, and look at the image unless that was kept: the plan without routes,
+        and scores (tiles, tiers).
+        """
         if facts.needs_ingest:
             self._ingest(facts, folder)
-            draft = replace(draft, source={**draft.source, "uri": str(folder / "source.zarr"), "ingested": True})
+            draft = replace(
+                draft, source={**draft.source, "uri": str(folder / "source.zarr"), "ingested": True}
+            )
         with self.stage("score"):
-            return scores.kept(folder, draft) or self._prepass.look(draft, facts, self.request.options.value_range)
+            return scores.kept(folder, draft) or self._prepass.look(
+                draft, facts, self.request.options.value_range
+            )
 
     @property
     def _prepass(self) -> Prepass:
         return Prepass(self.pool, self.progress, self.stop)
 
     def _route(self, plan: Plan, found: np.ndarray) -> np.ndarray:
-        """The tier of every tile, (rows, columns). plan: with levels; found: scores (tiles, tiers)."""
+        """The tier of every tile, (rows, columns). plan: with levels; found: scores (tiles,
+        tiers).
+        """
         if self.routes is not None:
             return self.routes
         if plan.policy["name"] != "deadline":
             return choosing.route(plan, found)
-        clock = self.clock or choosing.Clock(lambda: plan.policy["deadline"] - (time.perf_counter() - self.began), self.pool.width)
+        clock = self.clock or choosing.Clock(
+            lambda: plan.policy["deadline"] - (time.perf_counter() - self.began), self.pool.width
+        )
         return choosing.route(plan, found, self._prepass.time(plan, clock))
 
     def _ingest(self, facts: Found, folder: Path | None = None) -> None:
         target = (folder or self.folder.path) / "source.zarr"
         with self.stage("ingest"):
-            future = self.pool.submit("ingest", facts.uri, facts.selection, str(target), self.request.max_memory)
+            future = self.pool.submit(
+                "ingest", facts.uri, facts.selection, str(target), self.request.max_memory
+            )
             while not wait([future], timeout=1).done:
                 self.progress("ingest", *rows_done(str(target)))
             future.result()
@@ -198,18 +241,36 @@ class Run:
             self.progress("ingest", total, total)
 
     def _make_output(self, plan: Plan, facts: PhotoFacts) -> None:
-        """Make the empty arrays, unless an earlier run did. Refused: something that is not this plan's output is in their place."""
-        if not store.made(self.request.output, plan.digest, len(store.level_sizes(plan.grid.hr_size))):
-            # Receipts go first: an empty array must never stand beside receipts that say it is full.
+        """Make the empty arrays, unless an earlier run did. Refused: something that is not this
+        plan's output is in their place.
+        """
+        if not store.made(
+            self.request.output, plan.digest, len(store.level_sizes(plan.grid.hr_size))
+        ):
+            # Receipts go first: an empty array must never stand beside receipts that say it is
+            # full.
             remove_tree(self.folder.path / "receipts")
             dtype, grid = np.dtype(plan.dtype), plan.grid
             assert plan.levels is not None
             attributes = ome_attributes(
-                Path(self.request.source).name, plan.hr_shape, dtype, plan.colour, facts, plan.scale, (plan.levels.low, plan.levels.high)
+                Path(self.request.source).name,
+                plan.hr_shape,
+                dtype,
+                plan.colour,
+                facts,
+                plan.scale,
+                (plan.levels.low, plan.levels.high),
             )
-            chunk = store.chunk_shape(plan.shape, grid.hr_shard, grid.shard_tiles, dtype, plan.colour)
+            chunk = store.chunk_shape(
+                plan.shape, grid.hr_shard, grid.shard_tiles, dtype, plan.colour
+            )
             store.create(
-                self.request.output, plan.hr_shape, dtype, grid.hr_shard, chunk, {**attributes, "tierscale": {"plan": plan.digest}}
+                self.request.output,
+                plan.hr_shape,
+                dtype,
+                grid.hr_shard,
+                chunk,
+                {**attributes, "tierscale": {"plan": plan.digest}},
             )
 
     def _keys(self, plan: Plan, level: int) -> list[Key]:
@@ -228,7 +289,8 @@ class Run:
         began = time.perf_counter()
         taken = self._fill("enlarge", 0, lambda key: self._start(plan, handle, key))
         wall = time.perf_counter() - began
-        # Stages overlap between workers; their share of the wall time is that of the workers' own seconds.
+        # Stages overlap between workers; their share of the wall time is that of the workers' own
+        # seconds.
         enlarging = taken["enlarge"]
         stitching = sum(taken.values()) - enlarging
         if enlarging + stitching > 0:
@@ -239,10 +301,21 @@ class Run:
         """The calls that make one shard, each taking the result of the one before."""
         shard = (key[1], key[2])
         dearest = len(plan.tiers) - 1
-        # To lay out a shard takes milliseconds, which a driver with many workers has not: it is done where it must be.
+        # To lay out a shard takes milliseconds, which a driver with many workers has not: it is
+        # done where it must be.
         tiers = {work.tier for work in plan.works(shard)} if self.pool.split else set()
-        finish = ("full" if tiers == {dearest} else "light", "finish", handle, self.request.output, shard)
-        return [("full", "enlarge", handle, shard, (dearest,)), finish] if dearest in tiers and len(tiers) > 1 else [finish]
+        finish = (
+            "full" if tiers == {dearest} else "light",
+            "finish",
+            handle,
+            self.request.output,
+            shard,
+        )
+        return (
+            [("full", "enlarge", handle, shard, (dearest,)), finish]
+            if dearest in tiers and len(tiers) > 1
+            else [finish]
+        )
 
     def _write_pyramid(self) -> None:
         plan = self.plan
@@ -250,10 +323,20 @@ class Run:
         handle = self.pool.share(plan)
         with self.stage("pyramid"):
             for level in range(1, len(store.level_sizes(plan.grid.hr_size))):
-                self._fill("pyramid", level, lambda key: [("light", "pyramid", handle, self.request.output, key[0], key[1:])])
+                self._fill(
+                    "pyramid",
+                    level,
+                    lambda key: [
+                        ("light", "pyramid", handle, self.request.output, key[0], key[1:])
+                    ],
+                )
 
-    def _fill(self, stage: str, level: int, start: Callable[[Key], list[tuple[Any, ...]]]) -> Counter[str]:
-        """Get a receipt for every shard of a level that has none; the seconds of this run by stage. Damaged: a shard failed TRIES times."""
+    def _fill(
+        self, stage: str, level: int, start: Callable[[Key], list[tuple[Any, ...]]]
+    ) -> Counter[str]:
+        """Get a receipt for every shard of a level that has none; the seconds of this run by stage.
+        Damaged: a shard failed TRIES times.
+        """
         assert self.plan is not None
         keys = self._keys(self.plan, level)
         have = {receipt.key for receipt in self.folder.receipts(self.plan.digest, level)}
@@ -294,18 +377,25 @@ class Run:
         check_unchanged(plan, facts)
         if absent:
             raise Damaged(
-                f"{self.request.output} lacks {len(absent)} of {total} receipts, such as {min(absent)}; give the same command again"
+                f"{self.request.output} lacks {len(absent)} of {total} receipts, such as"
+                f" {min(absent)}; give the same command again"
             )
         if retreats:
             self.notes.append(
-                f"memory ran out for {', '.join(sorted(retreats))}: smaller batches were used, which may change values by 1 of 255"
+                f"memory ran out for {', '.join(sorted(retreats))}: smaller batches were used,"
+                " which may change values by 1 of 255"
             )
         self.pool.submit("draw", self.pool.share(plan), self.request.output).result()
         summary, budget = self.summary("done"), plan.policy["budget"]
-        if plan.policy["name"] == "budget" and not plan.policy["pooled"] and summary["cost_share"] > budget:
+        if (
+            plan.policy["name"] == "budget"
+            and not plan.policy["pooled"]
+            and summary["cost_share"] > budget
+        ):
             self.notes.append(
-                f"{summary['cost_share']:.1%} of the dearest cost were computed for a budget of {budget:.1%}: tiers that decide pixel by "
-                "pixel found more to do here than their tables of efforts expect"
+                f"{summary['cost_share']:.1%} of the dearest cost were computed for a budget of"
+                f" {budget:.1%}: tiers that decide pixel by pixel found more to do here than their"
+                " tables of efforts expect"
             )
         report.close(self.request.output, plan, spent, summary, facts.hr_facts, self.notes)
         if facts.needs_ingest and not self.request.keep_source:
@@ -323,10 +413,18 @@ class Run:
         share = None
         if plan is not None and cost:
             share = cost_share(plan, cost) if status == "done" else cost / dearest_cost(plan)
-        seconds = {**self.seconds, "total": self.seconds["total"] or time.perf_counter() - self.began}
+        seconds = {
+            **self.seconds,
+            "total": self.seconds["total"] or time.perf_counter() - self.began,
+        }
         folder = self.folder.path
         files = {
-            name: str(folder / file) for name, file in (("preview", "preview.png"), ("routing", "routing.png"), ("tiles", "tiles.parquet"))
+            name: str(folder / file)
+            for name, file in (
+                ("preview", "preview.png"),
+                ("routing", "routing.png"),
+                ("tiles", "tiles.parquet"),
+            )
         }
         return {
             "status": status,
@@ -351,15 +449,20 @@ def shard_keys(plan: Plan) -> list[Key]:
     return list(store.shard_keys(plan.grid.hr_size, plan.grid.hr_shard))
 
 
-def plan_only(request: Request, pool: Pool, progress: Progress = silent) -> tuple[Plan, dict[str, Any]]:
+def plan_only(
+    request: Request, pool: Pool, progress: Progress = silent
+) -> tuple[Plan, dict[str, Any]]:
     """The plan of a request and what it will take; nothing is written to the output.
 
-    Beside outlook(), where a scout knows the tiers: "lost", dB against the dearest tier everywhere that the plan is predicted to lose, and
-    "curve", the same for budgets: [share of the dearest cost, dB].
+    Beside outlook(), where a scout knows the tiers: "lost", dB against the dearest tier everywhere
+    that the plan is predicted to lose, and "curve", the same for budgets: [share of the dearest
+    cost, dB].
     """
     prepare.check_paths(request.source, request.output)
     run = Run(request, pool, progress)
-    draft, facts = prepare.draft(request.source, request.options, request.max_memory, pool.device, pool.width)
+    draft, facts = prepare.draft(
+        request.source, request.options, request.max_memory, pool.device, pool.width
+    )
     plan = run.stored(draft)
     if plan is None:
         with tempfile.TemporaryDirectory(prefix="tierscale-") as folder:

@@ -1,4 +1,5 @@
-"""Stored samples to final pixels: pure arithmetic on blocks, each pixel by itself, so that any block may be converted alone.
+"""Stored samples to final pixels: pure arithmetic on blocks, each pixel by itself, so that any
+block may be converted alone.
 
 Blocks come as (y, x, samples); `channels_first` makes them (channels, y, x).
 """
@@ -7,11 +8,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.errors import Refused
+from tierscale.pipeline.errors import Refused
 
-# CIE L*a*b* at D50 to linear sRGB: Bradford-adapted matrix from brucelindbloom.com, white of D50 from ICC.1:2010.
+# CIE L*a*b* at D50 to linear sRGB: Bradford-adapted matrix from brucelindbloom.com, white of D50
+# from ICC.1:2010.
 D50 = np.array([0.9642, 1.0, 0.8249])
-XYZ_D50_TO_SRGB = np.array([[3.1338561, -1.6168667, -0.4906146], [-0.9787684, 1.9161415, 0.0334540], [0.0719453, -0.2289914, 1.4052427]])
+XYZ_D50_TO_SRGB = np.array(
+    [
+        [3.1338561, -1.6168667, -0.4906146],
+        [-0.9787684, 1.9161415, 0.0334540],
+        [0.0719453, -0.2289914, 1.4052427],
+    ]
+)
 
 
 def channels_first(block: np.ndarray) -> np.ndarray:
@@ -32,7 +40,9 @@ def from_bits(block: np.ndarray, bits: int) -> np.ndarray:
 
 
 def from_cmyk(block: np.ndarray) -> np.ndarray:
-    """Ink (0 is none) to RGB by the plain formula (1 - c)(1 - k); further samples are dropped. (y, x, 4+) -> (y, x, 3)."""
+    """Ink (0 is none) to RGB by the plain formula (1 - c)(1 - k); further samples are dropped. (y,
+    x, 4+) -> (y, x, 3).
+    """
     top = full(block)
     ink = block[..., :4].astype(np.uint32)  # 65535 * 65535 + 32767 still fits
     return (((top - ink[..., :3]) * (top - ink[..., 3:4]) + top // 2) // top).astype(block.dtype)
@@ -41,7 +51,8 @@ def from_cmyk(block: np.ndarray) -> np.ndarray:
 def from_lab(block: np.ndarray, signed: bool) -> np.ndarray:
     """CIE L*a*b* (D50) of 8 or 16 bits to sRGB of the same depth, clipped to its gamut.
 
-    signed: a and b are two's complement (TIFF CIELAB); else they are shifted by half the range (ICCLab). (y, x, 3) -> (y, x, 3).
+    signed: a and b are two's complement (TIFF CIELAB); else they are shifted by half the range
+    (ICCLab). (y, x, 3) -> (y, x, 3).
     """
     top, unit = full(block), (full(block) + 1) // 256
     lightness = block[..., 0].astype(np.float32) * (100.0 / top)
@@ -57,7 +68,9 @@ def from_lab(block: np.ndarray, signed: bool) -> np.ndarray:
 
 
 def from_ycbcr(block: np.ndarray) -> np.ndarray:
-    """Full-range ITU-R BT.601 YCbCr to RGB of the same depth (JFIF 1.02). (y, x, 3) -> (y, x, 3)."""
+    """Full-range ITU-R BT.601 YCbCr to RGB of the same depth (JFIF 1.02). (y, x, 3) -> (y, x,
+    3).
+    """
     top = full(block)
     y, cb, cr = (block[..., i].astype(np.float32) for i in range(3))
     cb, cr = cb - (top + 1) / 2, cr - (top + 1) / 2
@@ -66,14 +79,17 @@ def from_ycbcr(block: np.ndarray) -> np.ndarray:
 
 
 def from_palette(block: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Indices (y, x, 1) looked up in a table (entries, channels) -> (y, x, channels). An index beyond the table is an error."""
+    """Indices (y, x, 1) looked up in a table (entries, channels) -> (y, x, channels). An index
+    beyond the table is an error.
+    """
     return table[block[..., 0]]
 
 
 def kept_type(dtype: np.dtype, uri: str) -> tuple[np.dtype, str | None]:
     """The type that pixels of `dtype` are handed out in, and a sentence where that is another type.
 
-    Values stay what they are, but for integers of 32 bits and float64, which are rounded to the 24 bits of a float32.
+    Values stay what they are, but for integers of 32 bits and float64, which are rounded to the 24
+    bits of a float32.
     """
     dtype = np.dtype(dtype).newbyteorder("=")
     if dtype in (np.uint8, np.uint16, np.float32):
@@ -83,12 +99,20 @@ def kept_type(dtype: np.dtype, uri: str) -> tuple[np.dtype, str | None]:
     if dtype in (np.int8, np.int16, np.float16):
         return np.dtype(np.float32), f"{dtype} samples are kept as float32, values unchanged"
     if dtype in (np.uint32, np.int32, np.float64):
-        return np.dtype(np.float32), f"{dtype} samples are kept as float32, rounded to its 24 significant bits"
-    raise Refused(f"{uri}: samples of type {dtype} cannot be enlarged; convert them to uint8, uint16 or float32")
+        return (
+            np.dtype(np.float32),
+            f"{dtype} samples are kept as float32, rounded to its 24 significant bits",
+        )
+    raise Refused(
+        f"{uri}: samples of type {dtype} cannot be enlarged; convert them to uint8, uint16 or"
+        " float32"
+    )
 
 
 def to_type(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`block` in the type that `kept_type` chose for it; a float64 beyond float32 becomes infinite, without a warning."""
+    """`block` in the type that `kept_type` chose for it; a float64 beyond float32 becomes infinite,
+    without a warning.
+    """
     if block.dtype == np.bool_:
         return block.astype(np.uint8) * np.uint8(255)
     with np.errstate(over="ignore"):

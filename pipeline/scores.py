@@ -1,4 +1,6 @@
-"""What the pre-pass found of an image, kept beside its output until the plan is frozen, so that no tile is scored twice."""
+"""What the pre-pass found of an image, kept beside its output until the plan is frozen, so that no
+tile is scored twice.
+"""
 
 import hashlib
 import json
@@ -9,25 +11,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.places import Place
-from pipeline.plan import Plan, plain_levels, read_levels
-from pipeline.receipts import write_bytes
+from tierscale.pipeline.places import Place
+from tierscale.pipeline.plan import Plan, plain_levels, read_levels
+from tierscale.pipeline.receipts import write_bytes
 
 NAME = "scores.parquet"
 MARK = b"tierscale"
 
 
 def basis(plan: Plan) -> str:
-    """Digest of all that scores depend on: what was asked, but for how tiles are then given their tiers."""
+    """Digest of all that scores depend on: what was asked, but for how tiles are then given their
+    tiers.
+    """
     asked = plan.asked()
     asked["policy"] = {name: asked["policy"][name] for name in ("scout", "statistics")}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def keep(folder: Place, plan: Plan, scores: np.ndarray) -> None:
-    """Store scores (tiles, tiers) with the levels and whole-image values of a plan that is not routed yet."""
+    """Store scores (tiles, tiers) with the levels and whole-image values of a plan that is not
+    routed yet.
+    """
     assert plan.levels is not None and plan.given is not None
-    about = {"basis": basis(plan), "levels": plain_levels(plan.levels), "given": [dict(names) for names in plan.given]}
+    about = {
+        "basis": basis(plan),
+        "levels": plain_levels(plan.levels),
+        "given": [dict(names) for names in plan.given],
+    }
     column = pa.array(list(scores.astype(np.float32)), pa.list_(pa.float32()))
     table = pa.table({"predicted_mse": column}).replace_schema_metadata({MARK: json.dumps(about)})
     sink = pa.BufferOutputStream()
@@ -45,4 +55,6 @@ def kept(folder: Place, draft: Plan) -> tuple[Plan, np.ndarray] | None:
     if about["basis"] != basis(draft):
         return None
     plan = replace(draft, levels=read_levels(about["levels"]), given=tuple(about["given"]))
-    return plan, np.array(table["predicted_mse"].to_pylist(), np.float32).reshape(-1, len(draft.tiers))
+    return plan, np.array(table["predicted_mse"].to_pylist(), np.float32).reshape(
+        -1, len(draft.tiers)
+    )

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import Damaged
-from pipeline.flat import Finishing
-from pipeline.source import STRIP_ROWS, one_line, window_strips
+from tierscale.pipeline.errors import Damaged
+from tierscale.pipeline.flat import Finishing
+from tierscale.pipeline.source import STRIP_ROWS, one_line, window_strips
 
 CACHE_BYTES = 8 << 20
 JPEG = 7
@@ -52,7 +52,11 @@ class Segments:
     def __post_init__(self) -> None:
         self.dtype = self.finish.dtype
         page = self.planes[0].keyframe
-        self.size = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+        self.size = (
+            (page.tilelength, page.tilewidth)
+            if page.is_tiled
+            else (page.rowsperstrip, page.imagewidth)
+        )
         self.grid = (-(-page.imagelength // self.size[0]), -(-page.imagewidth // self.size[1]))
         self.separate = page.samplesperpixel if page.planarconfig == 2 else 1
         self.together = page.samplesperpixel // self.separate
@@ -60,12 +64,19 @@ class Segments:
     @property
     def segment_bytes(self) -> int:
         """Decoded bytes of one segment."""
-        return self.size[0] * self.size[1] * self.together * np.dtype(self.planes[0].keyframe.dtype).itemsize
+        return (
+            self.size[0]
+            * self.size[1]
+            * self.together
+            * np.dtype(self.planes[0].keyframe.dtype).itemsize
+        )
 
     @property
     def strip_rows(self) -> int:
         """Rows of a strip that is handed out."""
-        return STRIP_ROWS if self.grid == (1, 1) else max(1, STRIP_ROWS // self.size[0]) * self.size[0]
+        return (
+            STRIP_ROWS if self.grid == (1, 1) else max(1, STRIP_ROWS // self.size[0]) * self.size[0]
+        )
 
     @property
     def kept_bytes(self) -> int:
@@ -98,7 +109,11 @@ class Segments:
                 raise Damaged(f"{self.uri}: {place} is empty; the file is damaged, fetch it again")
             return np.full((*self.size, self.together), self.missing, key.dtype)
         data = os.pread(self.handle, count, offset)
-        tables = {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader} if key.compression in (6, 7, 34892, 33007) else {}
+        tables = (
+            {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
+            if key.compression in (6, 7, 34892, 33007)
+            else {}
+        )
         try:
             if len(data) < count:
                 raise ValueError(f"{len(data)} of {count} bytes are there")
@@ -106,31 +121,45 @@ class Segments:
                 check_jpeg(data, 4 * self.size[0] * self.size[1] + 4096)
             block, _, _ = key.decode(data, number, _fullsize=key.is_tiled, **tables)
         except Exception as error:  # decoders of a dozen codecs raise what they like
-            why = f"{self.uri}: {place} cannot be decoded ({one_line(error)}); the file is damaged, fetch it again"
+            why = (
+                f"{self.uri}: {place} cannot be decoded ({one_line(error)}); the file is damaged,"
+                " fetch it again"
+            )
             raise Damaged(why) from error
         # CCITT decoders give numbers for bits.
         return block[0].astype(key.dtype, copy=False)
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
-        """A window; only the segments that it touches are decoded, and each is finished by itself."""
+        """A window; only the segments that it touches are decoded, and each is finished by
+        itself.
+        """
         high, wide = self.size
         out = np.empty((self.shape[0], y1 - y0, x1 - x0), self.dtype)
         for row in range(y0 // high, -(-y1 // high)):
             for column in range(x0 // wide, -(-x1 // wide)):
                 top, left = row * high, column * wide
                 ys, xs = (max(y0, top), min(y1, top + high)), (max(x0, left), min(x1, left + wide))
-                part = self.samples(row, column)[ys[0] - top : ys[1] - top, xs[0] - left : xs[1] - left]
+                part = self.samples(row, column)[
+                    ys[0] - top : ys[1] - top, xs[0] - left : xs[1] - left
+                ]
                 out[:, ys[0] - y0 : ys[1] - y0, xs[0] - x0 : xs[1] - x0] = self.finish(part)
         return out
 
     def samples(self, row: int, column: int) -> np.ndarray:
-        """All samples of a place in the grid side by side, (y, x, samples), from however many segments they lie in."""
+        """All samples of a place in the grid side by side, (y, x, samples), from however many
+        segments they lie in.
+        """
         groups = [divmod(group, self.separate) for group in range(len(self.planes) * self.separate)]
-        blocks = [self.decoded(plane, (sample * self.grid[0] + row) * self.grid[1] + column) for plane, sample in groups]
+        blocks = [
+            self.decoded(plane, (sample * self.grid[0] + row) * self.grid[1] + column)
+            for plane, sample in groups
+        ]
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=-1)
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Whole rows of segments, so that each segment is decoded once; a single strip stays decoded and is handed out in parts."""
+        """Whole rows of segments, so that each segment is decoded once; a single strip stays
+        decoded and is handed out in parts.
+        """
         yield from window_strips(self, self.strip_rows)
 
     def close(self) -> None:

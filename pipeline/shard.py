@@ -1,6 +1,7 @@
 """The heart: one shard's windows in, one shard's pixels out. No files and no cluster here.
 
-A shard is a pure function of the plan and its window of the input. It may be computed anywhere, again, in any order.
+A shard is a pure function of the plan and its window of the input. It may be computed anywhere,
+again, in any order.
 """
 
 import time
@@ -10,13 +11,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from models.resample import resample
-from models.upscaler import Placement, Upscaler
-from pipeline import colour
-from pipeline.colour import Levels
-from pipeline.grid import Rect, Span
-from pipeline.plan import Plan
-from pipeline.stitch import Piece, Tile, Work, stitch
+from tierscale.models.resample import resample
+from tierscale.models.upscaler import Placement, Upscaler
+from tierscale.pipeline import colour
+from tierscale.pipeline.colour import Levels
+from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.stitch import Piece, Tile, Work, stitch
 
 Read = Callable[[int, int, int, int], np.ndarray]
 
@@ -25,7 +26,8 @@ Read = Callable[[int, int, int, int], np.ndarray]
 class ShardInput:
     """What a shard needs of its image.
 
-    rect: input pixels held here. unit: (c, h, w) float32, 0..1. mask: where there is no data (h, w), or None.
+    rect: input pixels held here. unit: (c, h, w) float32, 0..1. mask: where there is no data (h,
+    w), or None.
     """
 
     rect: Rect
@@ -59,7 +61,11 @@ def read_input(plan: Plan, read: Read, shard: tuple[int, int], works: Sequence[W
     mask = colour.missing(pixels, plan.levels.nodata)
     unit = _unit(plan, pixels, mask)
     inner = needed.within(wide).slices
-    return ShardInput(needed, np.ascontiguousarray(unit[(slice(None), *inner)]), None if mask is None else mask[inner])
+    return ShardInput(
+        needed,
+        np.ascontiguousarray(unit[(slice(None), *inner)]),
+        None if mask is None else mask[inner],
+    )
 
 
 def _alpha_levels(plan: Plan) -> Levels:
@@ -73,12 +79,23 @@ def _unit(plan: Plan, pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray
     assert plan.levels is not None
     if plan.alpha is None:
         return colour.to_unit(pixels, plan.levels, mask)
-    parts = [colour.to_unit(pixels[:-1], plan.levels, mask), colour.to_unit(pixels[-1:], _alpha_levels(plan))]
+    parts = [
+        colour.to_unit(pixels[:-1], plan.levels, mask),
+        colour.to_unit(pixels[-1:], _alpha_levels(plan)),
+    ]
     return np.concatenate(parts)
 
 
-def enlarge(plan: Plan, given: ShardInput, works: Sequence[Work], upscalers: Mapping[int, Upscaler], device: Device) -> list[Piece]:
-    """Enlarge windows, each by its tier; upscalers: by tier index. Windows of one tier and shape share batches of fixed size."""
+def enlarge(
+    plan: Plan,
+    given: ShardInput,
+    works: Sequence[Work],
+    upscalers: Mapping[int, Upscaler],
+    device: Device,
+) -> list[Piece]:
+    """Enlarge windows, each by its tier; upscalers: by tier index. Windows of one tier and shape
+    share batches of fixed size.
+    """
     planes = colour.planes(given.unit, plan.colour, plan.alpha)
     groups: dict[tuple[int, tuple[int, int, int, int]], list[Work]] = {}
     for work in works:
@@ -87,14 +104,26 @@ def enlarge(plan: Plan, given: ShardInput, works: Sequence[Work], upscalers: Map
         groups.setdefault((work.tier, shape), []).append(work)
     pieces: list[Piece] = []
     for (tier, _), alike in groups.items():
-        pieces.extend(_enlarge_alike(plan, given.rect, planes, alike, upscalers[tier], plan.tiers[tier].label, device))
+        pieces.extend(
+            _enlarge_alike(
+                plan, given.rect, planes, alike, upscalers[tier], plan.tiers[tier].label, device
+            )
+        )
     return pieces
 
 
 def _enlarge_alike(
-    plan: Plan, held: Rect, planes: np.ndarray, works: Sequence[Work], upscaler: Upscaler, label: str, device: Device
+    plan: Plan,
+    held: Rect,
+    planes: np.ndarray,
+    works: Sequence[Work],
+    upscaler: Upscaler,
+    label: str,
+    device: Device,
 ) -> list[Piece]:
-    """Enlarge windows of one tier and one shape; each plane of each window is one entry of a batch."""
+    """Enlarge windows of one tier and one shape; each plane of each window is one entry of a
+    batch.
+    """
     tier = works[0].tier
     batch = device.batches.get(label, plan.batch[tier])
     entries = [(work, plane) for work in works for plane in range(len(planes))]
@@ -105,9 +134,13 @@ def _enlarge_alike(
     while entries:
         now, rest = entries[:batch], entries[batch:]
         began = time.perf_counter()
-        windows = [planes[(plane, slice(None), *work.window.within(held).slices)] for work, plane in now]
+        windows = [
+            planes[(plane, slice(None), *work.window.within(held).slices)] for work, plane in now
+        ]
         try:
-            pixels, costs = _call(plan, upscaler, windows, [work.window for work, _ in now], tier, batch, device.name)
+            pixels, costs = _call(
+                plan, upscaler, windows, [work.window for work, _ in now], tier, batch, device.name
+            )
         except torch.OutOfMemoryError:
             if batch > 1:
                 batch = batch // 2
@@ -121,7 +154,8 @@ def _enlarge_alike(
         for (work, _), enlarged, cost in zip(now, pixels, costs, strict=True):
             kept = plan.grid.hr(work.keep).within(plan.grid.hr(work.window))
             part = enlarged[(slice(None), *kept.slices)]
-            # What is not kept goes with the window, unless it would stay for the sake of one window of many.
+            # What is not kept goes with the window, unless it would stay for the sake of one window
+            # of many.
             results[id(work)].append(part if batch == 1 else np.ascontiguousarray(part))
             spent[id(work)] += cost
             taken[id(work)] += milliseconds
@@ -129,14 +163,24 @@ def _enlarge_alike(
     made = []
     for work in works:
         merged = colour.merge(results.pop(id(work)), plan.colour)
-        made.append(Piece(work, merged, spent[id(work)], taken[id(work)], 0 if id(work) in cut else batch))
+        made.append(
+            Piece(work, merged, spent[id(work)], taken[id(work)], 0 if id(work) in cut else batch)
+        )
     return made
 
 
 def _call(
-    plan: Plan, upscaler: Upscaler, windows: Sequence[np.ndarray], places: Sequence[Rect], tier: int, batch: int, device: str
+    plan: Plan,
+    upscaler: Upscaler,
+    windows: Sequence[np.ndarray],
+    places: Sequence[Rect],
+    tier: int,
+    batch: int,
+    device: str,
 ) -> tuple[list[np.ndarray], list[float]]:
-    """Run one batch, filled up with zeros to its fixed size: results do not depend on how many windows there are."""
+    """Run one batch, filled up with zeros to its fixed size: results do not depend on how many
+    windows there are.
+    """
     stack = np.zeros((batch, *windows[0].shape), np.float32)
     for index, window in enumerate(windows):
         stack[index] = window
@@ -145,24 +189,36 @@ def _call(
     place = Placement(plan.scale, plan.grid.size, origins)
     assert plan.given is not None
     with torch.inference_mode():
-        made = upscaler(torch.from_numpy(stack).to(device), place, plan.tiers[tier].effort, plan.given[tier])
+        made = upscaler(
+            torch.from_numpy(stack).to(device), place, plan.tiers[tier].effort, plan.given[tier]
+        )
         pixels = made.pixels.float().cpu().numpy()
     count = len(windows)
     return list(pixels[:count]), made.spent[:count].tolist()
 
 
-def _in_parts(plan: Plan, upscaler: Upscaler, window: np.ndarray, place: Rect, tier: int, device: str) -> tuple[np.ndarray, float]:
-    """One window in halves along its longer side, and those in halves again while memory does not suffice."""
+def _in_parts(
+    plan: Plan, upscaler: Upscaler, window: np.ndarray, place: Rect, tier: int, device: str
+) -> tuple[np.ndarray, float]:
+    """One window in halves along its longer side, and those in halves again while memory does not
+    suffice.
+    """
     axis = 0 if place.y.length >= place.x.length else 1
     span = place.y if axis == 0 else place.x
     margin = (upscaler.reach if upscaler.reach is not None else plan.halo) + 1
     step = plan.scale.denominator
     middle = span.start + span.length // 2 // step * step
     if span.length < 4 * margin or middle == span.start:
-        raise torch.OutOfMemoryError(f"a window of {place.y.length}x{place.x.length} pixels does not fit in the memory of {device}")
+        raise torch.OutOfMemoryError(
+            f"a window of {place.y.length}x{place.x.length} pixels does not fit in the memory of"
+            f" {device}"
+        )
     pixels, cost = [], 0.0
     for core in (Span(span.start, middle), Span(middle, span.stop)):
-        wide = Span(max(span.start, (core.start - margin) // step * step), min(span.stop, core.stop + margin))
+        wide = Span(
+            max(span.start, (core.start - margin) // step * step),
+            min(span.stop, core.stop + margin),
+        )
         part = Rect(wide, place.x) if axis == 0 else Rect(place.y, wide)
         cut = window[(slice(None), *part.within(place).slices)]
         try:
@@ -171,12 +227,16 @@ def _in_parts(plan: Plan, upscaler: Upscaler, window: np.ndarray, place: Rect, t
         except torch.OutOfMemoryError:
             enlarged, spent = _in_parts(plan, upscaler, cut, part, tier, device)
         kept = Rect(core, place.x) if axis == 0 else Rect(place.y, core)
-        pixels.append(enlarged[(slice(None), *plan.grid.hr(kept).within(plan.grid.hr(part)).slices)])
+        pixels.append(
+            enlarged[(slice(None), *plan.grid.hr(kept).within(plan.grid.hr(part)).slices)]
+        )
         cost += spent
     return np.concatenate(pixels, axis=1 + axis), cost
 
 
-def finish(plan: Plan, given: ShardInput, shard: tuple[int, int], pieces: Sequence[Piece]) -> np.ndarray:
+def finish(
+    plan: Plan, given: ShardInput, shard: tuple[int, int], pieces: Sequence[Piece]
+) -> np.ndarray:
     """Stitch the pieces and bring them to the output's type: (c, H, W)."""
     assert plan.levels is not None and plan.routes is not None
     dtype = np.dtype(plan.dtype)
@@ -205,15 +265,31 @@ def _alpha(plan: Plan, given: ShardInput, shard: tuple[int, int]) -> np.ndarray:
     return np.ascontiguousarray(enlarged[(slice(None), *inner.slices)])
 
 
-def _nearest(plan: Plan, given: ShardInput, shard: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column in `given` of the input pixel under each output row and column of the shard."""
-    hr, (height, width), scale = plan.grid.hr(plan.grid.shard_core(shard)), plan.grid.size, plan.scale
-    rows = colour.nearest(hr.y.start, hr.y.stop, scale.numerator, scale.denominator, height) - given.rect.y.start
-    columns = colour.nearest(hr.x.start, hr.x.stop, scale.numerator, scale.denominator, width) - given.rect.x.start
+def _nearest(
+    plan: Plan, given: ShardInput, shard: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column in `given` of the input pixel under each output row and column of the
+    shard.
+    """
+    hr, (height, width), scale = (
+        plan.grid.hr(plan.grid.shard_core(shard)),
+        plan.grid.size,
+        plan.scale,
+    )
+    rows = (
+        colour.nearest(hr.y.start, hr.y.stop, scale.numerator, scale.denominator, height)
+        - given.rect.y.start
+    )
+    columns = (
+        colour.nearest(hr.x.start, hr.x.stop, scale.numerator, scale.denominator, width)
+        - given.rect.x.start
+    )
     return rows, columns
 
 
-def _hold_ends(plan: Plan, given: ShardInput, shard: tuple[int, int], unit: np.ndarray, source: np.ndarray) -> None:
+def _hold_ends(
+    plan: Plan, given: ShardInput, shard: tuple[int, int], unit: np.ndarray, source: np.ndarray
+) -> None:
     """Keep areas that are flat at an end of the range exactly there."""
     for mask, value in colour.ends(source):
         rows, columns = _nearest(plan, given, shard)
@@ -222,12 +298,17 @@ def _hold_ends(plan: Plan, given: ShardInput, shard: tuple[int, int], unit: np.n
 
 
 def tile_costs(plan: Plan, pieces: Sequence[Piece]) -> dict[Tile, tuple[float, float]]:
-    """Multiply-adds and milliseconds of each tile: a window's are shared out among its tiles by their area."""
+    """Multiply-adds and milliseconds of each tile: a window's are shared out among its tiles by
+    their area.
+    """
     costs: dict[Tile, tuple[float, float]] = {}
     for piece in pieces:
         areas = {tile: plan.grid.core(*tile).area for tile in piece.work.owner}
         whole = sum(areas.values())
         for tile, area in areas.items():
             spent, milliseconds = costs.get(tile, (0.0, 0.0))
-            costs[tile] = (spent + piece.spent * area / whole, milliseconds + piece.milliseconds * area / whole)
+            costs[tile] = (
+                spent + piece.spent * area / whole,
+                milliseconds + piece.milliseconds * area / whole,
+            )
     return costs

@@ -1,4 +1,6 @@
-"""An opened image as the rest of tierscale sees it: (channels, y, x), upright, native byte order, by windows or from top to bottom."""
+"""An opened image as the rest of tierscale sees it: (channels, y, x), upright, native byte order,
+by windows or from top to bottom.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from pipeline.errors import Damaged, Refused
-from pipeline.facts import PhotoFacts
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.facts import PhotoFacts
 
 Colour = Literal["grey", "rgb", "rgba", "greya", "channels"]
 Alpha = Literal["straight", "premultiplied"]
@@ -66,17 +68,15 @@ class Pixels(Protocol):
 class Source:
     """An opened image; a context manager.
 
-    uri: where it was found.
-    shape: (channels, y, x), upright.
-    dtype: of the pixels, in native byte order.
-    colour: what the channels are; "channels" are greys that have nothing to do with each other, even if there are three.
-    alpha: kind of the last channel of "rgba" and "greya".
-    bits: significant bits of a sample where the file states fewer than the type has.
-    random_access: whether the cost of a window is in proportion to the window, so that no ingest is needed.
+    uri: where it was found. shape: (channels, y, x), upright. dtype: of the pixels, in native byte
+    order. colour: what the channels are; "channels" are greys that have nothing to do with each
+    other, even if there are three. alpha: kind of the last channel of "rgba" and "greya". bits:
+    significant bits of a sample where the file states fewer than the type has. random_access:
+    whether the cost of a window is in proportion to the window, so that no ingest is needed.
     decode_bytes: most memory that reading or ingesting takes beside the window that is asked for.
-    identify: computes `identity`, which tells whether this is the same image again; it may read the whole file, so only when asked.
-    facts: what the file says beside the pixels.
-    notes: what was chosen or converted, in sentences for a person.
+    identify: computes `identity`, which tells whether this is the same image again; it may read the
+    whole file, so only when asked. facts: what the file says beside the pixels. notes: what was
+    chosen or converted, in sentences for a person.
     """
 
     uri: str
@@ -102,10 +102,15 @@ class Source:
         return self.identified
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
-        """The window [y0, y1) x [x0, x1) as (channels, y1 - y0, x1 - x0), C-contiguous; windows beyond the image are refused."""
+        """The window [y0, y1) x [x0, x1) as (channels, y1 - y0, x1 - x0), C-contiguous; windows
+        beyond the image are refused.
+        """
         _, height, width = self.shape
         if not (0 <= y0 <= y1 <= height and 0 <= x0 <= x1 <= width):
-            raise Refused(f"{self.uri}: window y {y0}..{y1}, x {x0}..{x1} is not inside the image of {height} x {width} pixels")
+            raise Refused(
+                f"{self.uri}: window y {y0}..{y1}, x {x0}..{x1} is not inside the image of {height}"
+                f" x {width} pixels"
+            )
         with decoding(self.uri):
             if self.pixels.anywhere:
                 return native(self.pixels.read(y0, y1, x0, x1), self.dtype)
@@ -119,7 +124,9 @@ class Source:
             return out
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, (channels, rows, x)) from top to bottom, every row once, in bounded memory."""
+        """(first row, (channels, rows, x)) from top to bottom, every row once, in bounded
+        memory.
+        """
         with decoding(self.uri):
             for y, strip in self.pixels.strips():
                 yield y, native(strip, self.dtype)
@@ -131,7 +138,12 @@ class Source:
     def __enter__(self) -> Source:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -148,24 +160,37 @@ def one_line(error: object) -> str:
 
 @contextmanager
 def decoding(uri: str, what: str = "the image") -> Iterator[None]:
-    """Decoders fail in many ways; whatever they raise inside this block leaves it as one sentence about `uri`.
+    """Decoders fail in many ways; whatever they raise inside this block leaves it as one sentence
+    about `uri`.
 
-    Files come from strangers and decoders from a dozen authors, so this boundary takes any exception and keeps it as the cause.
+    Files come from strangers and decoders from a dozen authors, so this boundary takes any
+    exception and keeps it as the cause.
     """
     try:
         yield
     except (Refused, Damaged):
         raise
     except MemoryError as error:
-        raise Refused(f"{uri}: {what} does not fit in memory; choose a machine with more, or a tiled format such as TIFF") from error
+        raise Refused(
+            f"{uri}: {what} does not fit in memory; choose a machine with more, or a tiled format"
+            " such as TIFF"
+        ) from error
     except FileNotFoundError as error:
         raise Refused(f"{uri}: there is no such file; check the path") from error
     except ImportError as error:
-        raise Refused(f"{uri}: opening it takes another package ({one_line(error)}); install it, or copy it to a local disk") from error
+        raise Refused(
+            f"{uri}: opening it takes another package ({one_line(error)}); install it, or copy it"
+            " to a local disk"
+        ) from error
     except PermissionError as error:
-        raise Refused(f"{uri}: may not be read ({error.strerror}); check its permissions") from error
+        raise Refused(
+            f"{uri}: may not be read ({error.strerror}); check its permissions"
+        ) from error
     except Exception as error:
-        raise Damaged(f"{uri}: {what} cannot be decoded ({one_line(error)}); the file is damaged or cut short, fetch it again") from error
+        raise Damaged(
+            f"{uri}: {what} cannot be decoded ({one_line(error)}); the file is damaged or cut"
+            " short, fetch it again"
+        ) from error
 
 
 def window_strips(pixels: Pixels, rows: int = STRIP_ROWS) -> Iterator[tuple[int, np.ndarray]]:
@@ -177,20 +202,27 @@ def window_strips(pixels: Pixels, rows: int = STRIP_ROWS) -> Iterator[tuple[int,
 
 
 def ingest_bytes(shape: tuple[int, int, int], dtype: np.dtype) -> int:
-    """Memory that a band of STRIP_ROWS rows takes on its way into the ingested copy: once as read, once as written."""
+    """Memory that a band of STRIP_ROWS rows takes on its way into the ingested copy: once as read,
+    once as written.
+    """
     return 2 * shape[0] * min(STRIP_ROWS, shape[1]) * shape[2] * dtype.itemsize
 
 
 def half_of_memory() -> int:
-    """Half the memory of this machine, in bytes: what one decoder may take if nobody says otherwise."""
+    """Half the memory of this machine, in bytes: what one decoder may take if nobody says
+    otherwise.
+    """
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def check_decode(uri: str, needed: int, max_bytes: int | None) -> None:
-    """Refuse what takes more than `max_bytes` (None: half of this machine's memory) to decode; sizes in bytes. Call before decoding."""
+    """Refuse what takes more than `max_bytes` (None: half of this machine's memory) to decode;
+    sizes in bytes. Call before decoding.
+    """
     allowed = half_of_memory() if max_bytes is None else max_bytes
     if needed > allowed:
         raise Refused(
-            f"{uri}: decoding takes {needed} bytes ({needed / 2**30:.2f} GiB) but only {allowed} ({allowed / 2**30:.2f} GiB) are allowed; "
-            f"use --max-memory {needed} or more, or convert it to a tiled TIFF"
+            f"{uri}: decoding takes {needed} bytes ({needed / 2**30:.2f} GiB) but only {allowed}"
+            f" ({allowed / 2**30:.2f} GiB) are allowed; use --max-memory {needed} or more, or"
+            " convert it to a tiled TIFF"
         )

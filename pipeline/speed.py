@@ -1,22 +1,28 @@
-"""How fast tiers are on the workers at hand, measured on pixels of the image that is to be enlarged."""
+"""How fast tiers are on the workers at hand, measured on pixels of the image that is to be
+enlarged.
+"""
 
 import time
 
 import numpy as np
 
-from models.upscaler import Upscaler
-from pipeline import colour
-from pipeline.grid import Rect, Span
-from pipeline.plan import Plan
-from pipeline.shard import Device, Read, ShardInput, enlarge
-from pipeline.stitch import Use, Work
+from tierscale.models.upscaler import Upscaler
+from tierscale.pipeline import colour
+from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.shard import Device, Read, ShardInput, enlarge
+from tierscale.pipeline.stitch import Use, Work
 
 # Side in input pixels of the window that is timed.
 SIDE = 128
 
 
-def seconds_per_pixel(plan: Plan, read: Read, tier: int, upscaler: Upscaler, device: Device) -> float:
-    """Seconds of one worker for each input pixel of a window, halo included as in costs; the window is from the middle of the image."""
+def seconds_per_pixel(
+    plan: Plan, read: Read, tier: int, upscaler: Upscaler, device: Device
+) -> float:
+    """Seconds of one worker for each input pixel of a window, halo included as in costs; the window
+    is from the middle of the image.
+    """
     assert plan.levels is not None
     step = plan.scale.denominator
     spans = []

@@ -1,11 +1,13 @@
 """What a shard must compute, and how its pieces are put together without a seam.
 
-Where tiles of different tiers meet, the dearer tile fades from the cheaper tier at its border to its own tier `blend`
-input pixels inside. The fade lies in the dearer tile alone, so only the cheaper tier is ever computed twice: a dear strip
-would cost three per cent of a shard for each mixed edge, a cheap one next to nothing.
+Where tiles of different tiers meet, the dearer tile fades from the cheaper tier at its border to
+its own tier `blend` input pixels inside. The fade lies in the dearer tile alone, so only the
+cheaper tier is ever computed twice: a dear strip would cost three per cent of a shard for each
+mixed edge, a cheap one next to nothing.
 
-For a tile of tier u, let G(l) be the fade, 0..1, away from all neighbours cheaper than l: G(0) = 1, and G falls with l.
-Tier t < u then has the share G(t) - G(t + 1), and u has G(u). The sum telescopes to one: no count map, no division.
+For a tile of tier u, let G(l) be the fade, 0..1, away from all neighbours cheaper than l: G(0) = 1,
+and G falls with l. Tier t < u then has the share G(t) - G(t + 1), and u has G(u). The sum
+telescopes to one: no count map, no division.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.grid import Grid, Rect, Span, quadtree
+from tierscale.pipeline.grid import Grid, Rect, Span, quadtree
 
 Tile = tuple[int, int]
 
@@ -54,7 +56,8 @@ class Work:
 class Piece:
     """A result: pixels (c, H, W) float32 of the output of `work.keep`, and what it took.
 
-    spent: multiply-adds executed; milliseconds: of computing; batch: windows in the call that made it, 0 if it had to be cut for memory.
+    spent: multiply-adds executed; milliseconds: of computing; batch: windows in the call that made
+    it, 0 if it had to be cut for memory.
     """
 
     work: Work
@@ -68,10 +71,13 @@ class Piece:
         return replace(self, pixels=np.empty((0, 0, 0), np.float32))
 
 
-def lay_out(grid: Grid, routes: np.ndarray, shard: tuple[int, int], reaches: Sequence[int], blend: int) -> list[Work]:
+def lay_out(
+    grid: Grid, routes: np.ndarray, shard: tuple[int, int], reaches: Sequence[int], blend: int
+) -> list[Work]:
     """All windows that one shard needs.
 
-    routes: (rows, columns) of tier indices, whole image. reaches: input pixels, for each tier. blend: input pixels.
+    routes: (rows, columns) of tier indices, whole image. reaches: input pixels, for each tier.
+    blend: input pixels.
     """
     rows, columns = grid.shard_block(shard)
     uses: dict[tuple[int, Tile], list[Use]] = {}
@@ -83,7 +89,11 @@ def lay_out(grid: Grid, routes: np.ndarray, shard: tuple[int, int], reaches: Seq
                 uses.setdefault((tier, giver), []).append(Use(tile, rect))
     works = []
     for part_rows, part_columns in quadtree(routes, rows, columns):
-        tiles = tuple((r, c) for r in range(part_rows.start, part_rows.stop) for c in range(part_columns.start, part_columns.stop))
+        tiles = tuple(
+            (r, c)
+            for r in range(part_rows.start, part_rows.stop)
+            for c in range(part_columns.start, part_columns.stop)
+        )
         tier = int(routes[tiles[0]])
         need = grid.block(part_rows, part_columns)
         need = Rect(need.y.grown(blend, grid.size[0]), need.x.grown(blend, grid.size[1]))
@@ -98,7 +108,9 @@ def lay_out(grid: Grid, routes: np.ndarray, shard: tuple[int, int], reaches: Seq
 
 
 def bands(grid: Grid, routes: np.ndarray, tile: Tile, blend: int) -> list[tuple[int, Tile, Rect]]:
-    """The parts of a tile that fade: (tier, the neighbour of that tier that computes it, rectangle of the tile's core)."""
+    """The parts of a tile that fade: (tier, the neighbour of that tier that computes it, rectangle
+    of the tile's core).
+    """
     neighbours = _neighbours(routes, tile)
     own = int(routes[tile])
     cheaper = sorted({tier for tier in neighbours.values() if tier < own})
@@ -108,17 +120,24 @@ def bands(grid: Grid, routes: np.ndarray, tile: Tile, blend: int) -> list[tuple[
     parts = []
     for part_y, span_y in _thirds(core.y, blend):
         for part_x, span_x in _thirds(core.x, blend):
-            # Beside an edge only the neighbour there counts; in a corner three do, and any of one tier can serve.
-            near = [place for place in ((part_y, 0), (0, part_x), (part_y, part_x)) if place != (0, 0)]
+            # Beside an edge only the neighbour there counts; in a corner three do, and any of one
+            # tier can serve.
+            near = [
+                place for place in ((part_y, 0), (0, part_x), (part_y, part_x)) if place != (0, 0)
+            ]
             for tier in cheaper:
                 giver = next((place for place in near if neighbours.get(place) == tier), None)
                 if giver is not None:
-                    parts.append((tier, (tile[0] + giver[0], tile[1] + giver[1]), Rect(span_y, span_x)))
+                    parts.append(
+                        (tier, (tile[0] + giver[0], tile[1] + giver[1]), Rect(span_y, span_x))
+                    )
     return parts
 
 
 def share(grid: Grid, routes: np.ndarray, tile: Tile, tier: int, blend: int) -> np.ndarray:
-    """Share of `tier` in every output pixel of a tile's core: (H, W) float32, 0 to 1. Over all tiers they add up to one."""
+    """Share of `tier` in every output pixel of a tile's core: (H, W) float32, 0 to 1. Over all
+    tiers they add up to one.
+    """
     own = int(routes[tile])
     upper = fade(grid, routes, tile, tier, blend)
     if tier == own:
@@ -129,7 +148,9 @@ def share(grid: Grid, routes: np.ndarray, tile: Tile, tier: int, blend: int) -> 
 
 
 def fade(grid: Grid, routes: np.ndarray, tile: Tile, level: int, blend: int) -> np.ndarray:
-    """G(level): 0 at the border to any neighbour cheaper than `level`, 1 from `blend` input pixels on; (H, W) float32."""
+    """G(level): 0 at the border to any neighbour cheaper than `level`, 1 from `blend` input pixels
+    on; (H, W) float32.
+    """
     core = grid.core(*tile)
     hr = grid.hr(core)
     result = np.ones((hr.y.length, hr.x.length), np.float32)
@@ -141,8 +162,17 @@ def fade(grid: Grid, routes: np.ndarray, tile: Tile, level: int, blend: int) -> 
     return result
 
 
-def stitch(grid: Grid, routes: np.ndarray, shard: tuple[int, int], pieces: Sequence[Piece], channels: int, blend: int) -> np.ndarray:
-    """Put the pieces of a shard together: (channels, H, W) float32, not clipped. A single piece is taken as it is, if it may be written."""
+def stitch(
+    grid: Grid,
+    routes: np.ndarray,
+    shard: tuple[int, int],
+    pieces: Sequence[Piece],
+    channels: int,
+    blend: int,
+) -> np.ndarray:
+    """Put the pieces of a shard together: (channels, H, W) float32, not clipped. A single piece is
+    taken as it is, if it may be written.
+    """
     if len(pieces) == 1 and pieces[0].pixels.flags.writeable:
         return pieces[0].pixels
     origin = grid.hr(grid.shard_core(shard))
@@ -173,12 +203,16 @@ def _neighbours(routes: np.ndarray, tile: Tile) -> dict[Tile, int]:
 
 
 def _band(span: Span, blend: int) -> int:
-    """Width of the fade on one axis of a core: never more than half of it, so that fades from both sides do not meet."""
+    """Width of the fade on one axis of a core: never more than half of it, so that fades from both
+    sides do not meet.
+    """
     return min(blend, span.length // 2)
 
 
 def _thirds(span: Span, blend: int) -> list[tuple[int, Span]]:
-    """A core's first band, middle and last band on one axis, with the side (-1, 0, 1) that each lies on."""
+    """A core's first band, middle and last band on one axis, with the side (-1, 0, 1) that each
+    lies on.
+    """
     band = _band(span, blend)
     parts = [
         (-1, Span(span.start, span.start + band)),
@@ -189,7 +223,9 @@ def _thirds(span: Span, blend: int) -> list[tuple[int, Span]]:
 
 
 def _ramp(grid: Grid, core: Span, side: int, axis: int, blend: int) -> np.ndarray:
-    """Rise from a neighbour on `side` of a core over its band, at the centres of output pixels; zero for side 0."""
+    """Rise from a neighbour on `side` of a core over its band, at the centres of output pixels;
+    zero for side 0.
+    """
     band = _band(core, blend)
 
     def edge(position: int) -> int:

@@ -1,4 +1,6 @@
-"""The output: an OME-Zarr 0.5 group of sharded pyramid levels, written one whole shard at a time."""
+"""The output: an OME-Zarr 0.5 group of sharded pyramid levels, written one whole shard at a
+time.
+"""
 
 import errno
 import math
@@ -15,10 +17,10 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from pipeline.errors import Damaged, Full, Refused
-from pipeline.grid import Rect, Span
-from pipeline.object_store import as_os_error
-from pipeline.places import ObjectPath, Place, place, remove_tree, taken, zarr_store
+from tierscale.pipeline.errors import Damaged, Full, Refused
+from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.object_store import as_os_error
+from tierscale.pipeline.places import ObjectPath, Place, place, remove_tree, taken, zarr_store
 
 # What file systems say where nothing may be written.
 DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -29,7 +31,9 @@ CHUNK_BYTES = 1 << 19
 
 
 def level_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Height and width of every pyramid level, full resolution first; each half of the one before, rounded up."""
+    """Height and width of every pyramid level, full resolution first; each half of the one before,
+    rounded up.
+    """
     sizes = [size]
     while max(sizes[-1]) > SMALLEST_LEVEL:
         height, width = sizes[-1]
@@ -37,8 +41,16 @@ def level_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
     return sizes
 
 
-def chunk_shape(shape: Sequence[int], shard: tuple[int, int], tiles: tuple[int, int], dtype: np.dtype, colour: str) -> tuple[int, int, int]:
-    """Inner chunk (c, h, w) of a shard of `tiles` tiles: whole tiles, of CHUNK_BYTES or more where the shard allows."""
+def chunk_shape(
+    shape: Sequence[int],
+    shard: tuple[int, int],
+    tiles: tuple[int, int],
+    dtype: np.dtype,
+    colour: str,
+) -> tuple[int, int, int]:
+    """Inner chunk (c, h, w) of a shard of `tiles` tiles: whole tiles, of CHUNK_BYTES or more where
+    the shard allows.
+    """
     channels = 1 if colour == "channels" else shape[0]
     for part in sorted({math.gcd(tiles[0], n) for n in range(1, tiles[0] + 1)}, key=lambda n: n):
         for other in sorted({math.gcd(tiles[1], n) for n in range(1, tiles[1] + 1)}):
@@ -54,7 +66,12 @@ def quiet_threads() -> None:
 
 
 def create(
-    path: str, shape: Sequence[int], dtype: np.dtype, shard: tuple[int, int], chunk: tuple[int, int, int], attributes: dict[str, Any]
+    path: str,
+    shape: Sequence[int],
+    dtype: np.dtype,
+    shard: tuple[int, int],
+    chunk: tuple[int, int, int],
+    attributes: dict[str, Any],
 ) -> None:
     """Make the group and the arrays of all levels, still empty."""
     with _errors(path):
@@ -73,22 +90,34 @@ def create(
 
 
 def made(path: str, plan: str, levels: int) -> bool:
-    """Whether the arrays of a plan's output are there. Refused: something else is in their place; we never delete what is not ours."""
+    """Whether the arrays of a plan's output are there. Refused: something else is in their place;
+    we never delete what is not ours.
+    """
     if not place(path).exists():
         return False
     if _plan_of(path) != plan:
-        raise Refused(f"{path} is not the output that its plan in {sibling(path)} made; move it away, or choose another output")
+        raise Refused(
+            f"{path} is not the output that its plan in {sibling(path)} made; move it away, or"
+            " choose another output"
+        )
     return all((place(path) / str(level) / "zarr.json").exists() for level in range(levels))
 
 
 def check_plan(path: str, plan: str) -> None:
-    """Damaged: the output is not this plan's any more, because another run began it anew; whoever comes late must not write there."""
+    """Damaged: the output is not this plan's any more, because another run began it anew; whoever
+    comes late must not write there.
+    """
     if _plan_of(path) != plan:
-        raise Damaged(f"{path} was begun anew by another run while this one was at work; this one leaves it alone")
+        raise Damaged(
+            f"{path} was begun anew by another run while this one was at work; this one leaves it"
+            " alone"
+        )
 
 
 def _plan_of(path: str) -> str | None:
-    """Digest of the plan that a zarr group says it was made by; None where it says nothing or is no group."""
+    """Digest of the plan that a zarr group says it was made by; None where it says nothing or is no
+    group.
+    """
     try:
         ours = zarr.open_group(zarr_store(path), mode="r", zarr_format=3).attrs.get("tierscale")
     except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
@@ -104,12 +133,16 @@ def open_level(path: str, level: int, mode: str = "r") -> zarr.Array:
 
 
 def as_dask(path: str, level: int = 0) -> da.Array:
-    """One pyramid level as a dask array (c, y, x) for people's own analysis; its chunks are the inner chunks of the store."""
+    """One pyramid level as a dask array (c, y, x) for people's own analysis; its chunks are the
+    inner chunks of the store.
+    """
     return da.from_zarr(open_level(path, level))
 
 
 def shard_keys(size: tuple[int, int], shard: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
-    """Level, row and column of every shard of an output of `size`, full resolution first; sizes in output pixels."""
+    """Level, row and column of every shard of an output of `size`, full resolution first; sizes in
+    output pixels.
+    """
     for level, (height, width) in enumerate(level_sizes(size)):
         for y in range(-(-height // shard[0])):
             for x in range(-(-width // shard[1])):
@@ -120,20 +153,28 @@ def shard_rect(array: zarr.Array, shard: tuple[int, int]) -> Rect:
     """The pixels of one shard of a level, clipped to the image."""
     height, width = array.shards[1:] if array.shards else array.chunks[1:]
     (y, x), (_, rows, columns) = shard, array.shape
-    return Rect(Span(y * height, min((y + 1) * height, rows)), Span(x * width, min((x + 1) * width, columns)))
+    return Rect(
+        Span(y * height, min((y + 1) * height, rows)),
+        Span(x * width, min((x + 1) * width, columns)),
+    )
 
 
 def write_shard(path: str, level: int, shard: tuple[int, int], pixels: np.ndarray) -> None:
-    """Write one whole shard; pixels (c, H, W) are those of shard_rect. Damaged: the store cannot take them.
+    """Write one whole shard; pixels (c, H, W) are those of shard_rect. Damaged: the store cannot
+    take them.
 
-    The shard is encoded in memory, also where the image's edge cuts it, and put under its name in one piece. Writing the pixels through
-    the array would read the old shard first wherever an edge leaves it incomplete, and could not replace one that is damaged.
+    The shard is encoded in memory, also where the image's edge cuts it, and put under its name in
+    one piece. Writing the pixels through the array would read the old shard first wherever an edge
+    leaves it incomplete, and could not replace one that is damaged.
     """
     array = open_level(path, level, "r+")
     rect = shard_rect(array, shard)
     expected = (array.shape[0], rect.y.length, rect.x.length)
     if pixels.shape != expected:
-        raise ValueError(f"shard {shard} of level {level} has {expected} pixels, not {pixels.shape}; shards are written whole")
+        raise ValueError(
+            f"shard {shard} of level {level} has {expected} pixels, not {pixels.shape}; shards are"
+            " written whole"
+        )
     content = encode_shard(array, pixels)
     key = array.store_path / array.metadata.encode_chunk_key((0, *shard))
     with _errors(path):
@@ -174,28 +215,40 @@ def shards_of(path: str, level: int) -> tuple[int, int]:
 def read_shard(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
     """The pixels of one shard (c, H, W), clipped to the image. Damaged: they cannot be decoded."""
     array = open_level(path, level)
-    return read_rect(array, shard_rect(array, shard), f"{path} level {level} shard {shard[0]}.{shard[1]}")
+    return read_rect(
+        array, shard_rect(array, shard), f"{path} level {level} shard {shard[0]}.{shard[1]}"
+    )
 
 
-def read_rect(array: zarr.Array, rect: Rect, name: str, channels: slice = slice(None)) -> np.ndarray:
+def read_rect(
+    array: zarr.Array, rect: Rect, name: str, channels: slice = slice(None)
+) -> np.ndarray:
     """Pixels (c, h, w) of a level."""
     try:
         return np.asarray(array[(channels, *rect.slices)])
-    except Exception as error:  # codecs raise what they like on damaged bytes: RuntimeError, ValueError, zlib.error, struct.error
+    # codecs raise what they like on damaged bytes: RuntimeError, ValueError, zlib.error,
+    # struct.error
+    except Exception as error:
         raise Damaged(
-            f"{name} cannot be read back ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}); "
-            "tierscale verify --heal does it again"
+            f"{name} cannot be read back ({type(error).__name__}:"
+            f" {str(error).splitlines()[0] if str(error) else 'no reason given'}); tierscale verify"
+            " --heal does it again"
         ) from error
 
 
 def check_ours(path: str) -> None:
     """Refuse to replace what lies at `path` if it does not say that we made it."""
     if taken(place(path)) and _plan_of(path) is None:
-        raise Refused(f"{path} was not made by tierscale and is left alone; choose another output, or move it away")
+        raise Refused(
+            f"{path} was not made by tierscale and is left alone; choose another output, or move it"
+            " away"
+        )
 
 
 def remove(path: str, keep: Sequence[str]) -> None:
-    """Delete an output of ours and what lies in its sibling folder but the names in `keep`. Refused: it does not say that it is ours."""
+    """Delete an output of ours and what lies in its sibling folder but the names in `keep`.
+    Refused: it does not say that it is ours.
+    """
     check_ours(path)
     folder = sibling(path)
     with _errors(path):
@@ -244,7 +297,13 @@ class _errors:
 def storage_failure(path: str, error: OSError) -> Exception:
     """What a failed write means, as one sentence."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Full(f"the disk that holds {path} is full; free some space and give the same command again: what is done is kept")
+        return Full(
+            f"the disk that holds {path} is full; free some space and give the same command again:"
+            " what is done is kept"
+        )
     if error.errno in DENIED:
-        return Refused(f"{path} cannot be written ({error.strerror}); choose another output or change its rights")
+        return Refused(
+            f"{path} cannot be written ({error.strerror}); choose another output or change its"
+            " rights"
+        )
     return Damaged(f"{path} cannot be written or read ({error.strerror or error})")

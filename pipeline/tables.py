@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import Refused
+from tierscale.pipeline.errors import Refused
 
 # Rows of a Parquet file that are held at a time beside those that were read.
 BATCH = 16384
@@ -21,7 +21,8 @@ Check = Callable[..., None]
 
 
 def rows_of(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """Rows of a file by column name, one after the other, so that a long one takes no memory beside them.
+    """Rows of a file by column name, one after the other, so that a long one takes no memory beside
+    them.
 
     Refused: it is no table, lacks the first of the columns, or has one that is none of them.
     """
@@ -33,7 +34,9 @@ def rows_of(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     def check(names: Collection[str], whole: bool = True) -> None:
         for name in names:
             if name not in columns:
-                raise Refused(f"{path} has an unknown column {name!r}; columns are {', '.join(columns)}")
+                raise Refused(
+                    f"{path} has an unknown column {name!r}; columns are {', '.join(columns)}"
+                )
         if whole and columns[0] not in names:
             raise Refused(f"{path} has no column {columns[0]!r}")
 
@@ -51,7 +54,9 @@ def _parquet(path: Path, check: Check) -> Iterator[Row]:
 
 
 def _lines(path: Path) -> Iterator[str | None]:
-    """The lines of a text file, without empty ones; None where a line is no UTF-8. Only line feeds part them: JSON may hold U+2028."""
+    """The lines of a text file, without empty ones; None where a line is no UTF-8. Only line feeds
+    part them: JSON may hold U+2028.
+    """
     with open(path, "rb") as file:
         for number, line in enumerate(file):
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
@@ -77,7 +82,9 @@ def _json_lines(path: Path, check: Check) -> Iterator[Row]:
 
 
 def _separated(path: Path, check: Check) -> Iterator[Row]:
-    """Comma-separated values with a header. A field in quotes may hold line feeds; one that spoils its row spoils that line alone."""
+    """Comma-separated values with a header. A field in quotes may hold line feeds; one that spoils
+    its row spoils that line alone.
+    """
     lines, ahead, taken = _lines(path), deque[str | None](), list[str | None]()
 
     def following() -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""What the samples of a TIFF page mean, and the arithmetic that turns them into grey, RGB or channels."""
+"""What the samples of a TIFF page mean, and the arithmetic that turns them into grey, RGB or
+channels.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,22 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from pipeline import samples as arithmetic
-from pipeline.errors import Damaged, Refused
-from pipeline.flat import Step
-from pipeline.source import Alpha, Colour
+from tierscale.pipeline import samples as arithmetic
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.flat import Step
+from tierscale.pipeline.source import Alpha, Colour
 
-MINISWHITE, MINISBLACK, RGB, PALETTE, MASK, SEPARATED, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 4, 5, 6, 8, 9
+MINISWHITE, MINISBLACK, RGB, PALETTE, MASK, SEPARATED, YCBCR, CIELAB, ICCLAB = (
+    0,
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    9,
+)
 ALPHA_KINDS: dict[int, Alpha] = {1: "premultiplied", 2: "straight"}
 # Decoders that hand out RGB whatever the file stores: JPEG, lossy DNG JPEG, WebP, JPEG XL, PNG.
 RGB_DECODERS = (6, 7, 33007, 34892, 34927, 50001, 34933, 50002, 52546)
@@ -25,11 +37,9 @@ APERIO_YCBCR = 33003
 class Meaning:
     """What stored samples become.
 
-    colour, alpha: of the final channels.
-    steps: applied in turn to blocks (y, x, samples).
-    bits: significant bits where fewer than the type has.
-    notes: conversions, in sentences.
-    converted: whether colours changed their space, so that the file's ICC profile no longer describes them.
+    colour, alpha: of the final channels. steps: applied in turn to blocks (y, x, samples). bits:
+    significant bits where fewer than the type has. notes: conversions, in sentences. converted:
+    whether colours changed their space, so that the file's ICC profile no longer describes them.
     """
 
     colour: Colour
@@ -43,19 +53,27 @@ class Meaning:
 def meaning(page: Any, stacked: bool, composite: bool, uri: str) -> Meaning:
     """The meaning of a page's samples.
 
-    stacked: the page is one of several channels. composite: a file that says its samples are separate channels (ImageJ composite).
+    stacked: the page is one of several channels. composite: a file that says its samples are
+    separate channels (ImageJ composite).
     """
     photometric = int(page.photometric)
     bits = stated_bits(page, uri)
     if stacked or composite:
-        note = ("its samples are an ImageJ composite and were read as separate channels",) if composite and photometric == RGB else ()
+        note = (
+            ("its samples are an ImageJ composite and were read as separate channels",)
+            if composite and photometric == RGB
+            else ()
+        )
         return Meaning("channels", bits=bits, notes=note)
     if photometric in (MINISBLACK, MINISWHITE, MASK):
         return grey_meaning(page, bits)
     reading = COLOURS.get(photometric)
     if reading is None:
         named = getattr(tifffile.PHOTOMETRIC, "_value2member_map_", {}).get(photometric)
-        raise Refused(f"{uri}: TIFF colours of kind {named.name if named else photometric} are not supported; convert the file to RGB")
+        raise Refused(
+            f"{uri}: TIFF colours of kind {named.name if named else photometric} are not supported;"
+            " convert the file to RGB"
+        )
     return reading(page, bits, uri)
 
 
@@ -63,12 +81,17 @@ def stated_bits(page: Any, uri: str) -> int | None:
     """Bits of a sample where these are odd (10, 12, 14...), else None."""
     bits = page.bitspersample
     if isinstance(bits, tuple):
-        raise Refused(f"{uri}: samples of unequal sizes ({bits} bits) are not supported; convert the file to 8 or 16 bits")
+        raise Refused(
+            f"{uri}: samples of unequal sizes ({bits} bits) are not supported; convert the file to"
+            " 8 or 16 bits"
+        )
     return None if bits in (1, 2, 4, 8, 16, 24, 32, 64) else int(bits)
 
 
 def grey_meaning(page: Any, bits: int | None) -> Meaning:
-    """One grey, grey with alpha, or channels; white-is-zero is turned round and few bits are spread to 0..255."""
+    """One grey, grey with alpha, or channels; white-is-zero is turned round and few bits are spread
+    to 0..255.
+    """
     steps: list[Step] = []
     notes: list[str] = []
     stored = int(page.bitspersample)
@@ -77,8 +100,14 @@ def grey_meaning(page: Any, bits: int | None) -> Meaning:
         notes.append(f"{stored}-bit samples were spread to 0..255")
     if int(page.photometric) == MINISWHITE and np.dtype(page.dtype).kind in "bu":
         top = 1 if stored == 1 else 255 if stored in (2, 4) else 2**stored - 1
-        steps.append(lambda block: ~block if block.dtype == np.bool_ else (top - block).astype(block.dtype))
-    alpha = ALPHA_KINDS.get(int(page.extrasamples[0])) if page.samplesperpixel == 2 and len(page.extrasamples) == 1 else None
+        steps.append(
+            lambda block: ~block if block.dtype == np.bool_ else (top - block).astype(block.dtype)
+        )
+    alpha = (
+        ALPHA_KINDS.get(int(page.extrasamples[0]))
+        if page.samplesperpixel == 2 and len(page.extrasamples) == 1
+        else None
+    )
     colour: Colour = "greya" if alpha else "grey" if page.samplesperpixel == 1 else "channels"
     return Meaning(colour, alpha, tuple(steps), bits, tuple(notes))
 
@@ -89,13 +118,26 @@ def rgb_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
     if page.compression == APERIO_YCBCR:
         steps = (arithmetic.from_ycbcr,)
     if page.samplesperpixel < 3:
-        raise Damaged(f"{uri}: an RGB page has {page.samplesperpixel} samples; the file is damaged, fetch it again")
+        raise Damaged(
+            f"{uri}: an RGB page has {page.samplesperpixel} samples; the file is damaged, fetch it"
+            " again"
+        )
     if page.samplesperpixel == 3:
         return Meaning("rgb", steps=steps, bits=bits)
-    alpha = ALPHA_KINDS.get(int(page.extrasamples[0])) if page.samplesperpixel == 4 and len(page.extrasamples) else None
+    alpha = (
+        ALPHA_KINDS.get(int(page.extrasamples[0]))
+        if page.samplesperpixel == 4 and len(page.extrasamples)
+        else None
+    )
     if alpha:
         return Meaning("rgba", alpha, bits=bits)
-    return Meaning("channels", bits=bits, notes=(f"{page.samplesperpixel} samples of which not all are colours were read as channels",))
+    return Meaning(
+        "channels",
+        bits=bits,
+        notes=(
+            f"{page.samplesperpixel} samples of which not all are colours were read as channels",
+        ),
+    )
 
 
 def ycbcr_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
@@ -103,25 +145,42 @@ def ycbcr_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
     if page.compression in RGB_DECODERS:
         return Meaning("rgb", bits=bits)
     if page.samplesperpixel != 3 or page.dtype not in (np.uint8, np.uint16):
-        raise Refused(f"{uri}: YCbCr of {page.samplesperpixel} samples of type {page.dtype} is not supported; convert it to RGB")
-    return Meaning("rgb", steps=(arithmetic.from_ycbcr,), bits=bits, notes=("YCbCr was turned to RGB",))
+        raise Refused(
+            f"{uri}: YCbCr of {page.samplesperpixel} samples of type {page.dtype} is not supported;"
+            " convert it to RGB"
+        )
+    return Meaning(
+        "rgb", steps=(arithmetic.from_ycbcr,), bits=bits, notes=("YCbCr was turned to RGB",)
+    )
 
 
 def palette_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
     """RGB of 8 bits, looked up."""
     if page.colormap is None or page.samplesperpixel != 1:
-        raise Damaged(f"{uri}: a palette page without its palette; the file is damaged, fetch it again")
+        raise Damaged(
+            f"{uri}: a palette page without its palette; the file is damaged, fetch it again"
+        )
     table = np.asarray(page.colormap).T
     # The palette has 16 bits; old writers put 8-bit values into it.
     table = (table >> 8 if table.max() > 255 else table).astype(np.uint8)
-    look_up: Step = lambda block: arithmetic.from_palette(block.view(np.uint8) if block.dtype == np.bool_ else block, table)  # noqa: E731
+    look_up: Step = lambda block: arithmetic.from_palette(
+        block.view(np.uint8) if block.dtype == np.bool_ else block, table
+    )
     return Meaning("rgb", steps=(look_up,), notes=("its palette was expanded to RGB",))
 
 
 def cmyk_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
     """RGB from four inks."""
-    if page.samplesperpixel < 4 or page.tags.valueof(332, 1) != 1 or page.dtype not in (np.uint8, np.uint16) or bits:
-        raise Refused(f"{uri}: {page.samplesperpixel} separated inks of type {page.dtype} are not supported; convert the file to RGB")
+    if (
+        page.samplesperpixel < 4
+        or page.tags.valueof(332, 1) != 1
+        or page.dtype not in (np.uint8, np.uint16)
+        or bits
+    ):
+        raise Refused(
+            f"{uri}: {page.samplesperpixel} separated inks of type {page.dtype} are not supported;"
+            " convert the file to RGB"
+        )
     notes = ["CMYK was turned to RGB by (1 - c)(1 - k), without its profile"]
     if page.samplesperpixel > 4:
         notes.append("samples beyond the four inks were left out")
@@ -131,7 +190,10 @@ def cmyk_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
 def lab_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
     """sRGB from L*a*b*."""
     if page.samplesperpixel != 3 or page.bitspersample not in (8, 16):
-        raise Refused(f"{uri}: L*a*b* of {page.samplesperpixel} samples of {page.bitspersample} bits is not supported; convert it to RGB")
+        raise Refused(
+            f"{uri}: L*a*b* of {page.samplesperpixel} samples of {page.bitspersample} bits is not"
+            " supported; convert it to RGB"
+        )
     signed, unsigned = int(page.photometric) == CIELAB, np.dtype(f"u{page.bitspersample // 8}")
     step: Step = lambda block: arithmetic.from_lab(block.view(unsigned), signed)  # noqa: E731
     return Meaning("rgb", steps=(step,), notes=("CIE L*a*b* was turned to sRGB",), converted=True)

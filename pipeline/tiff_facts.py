@@ -1,4 +1,6 @@
-"""Photo facts of a TIFF page: profile, EXIF, resolution, GeoTIFF tags, and what OME-XML, ImageJ and Aperio say of size and channels."""
+"""Photo facts of a TIFF page: profile, EXIF, resolution, GeoTIFF tags, and what OME-XML, ImageJ and
+Aperio say of size and channels.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from pipeline.facts import PhotoFacts, clean_exif, tiff_exif, upright_xmp
-from pipeline.tiff_pages import PLAIN_KINDS, Picked
+from tierscale.pipeline.facts import PhotoFacts, clean_exif, tiff_exif, upright_xmp
+from tierscale.pipeline.tiff_pages import PLAIN_KINDS, Picked
 
 GEO_TAGS: Mapping[str, int] = {
     "ModelPixelScale": 33550,
@@ -31,8 +33,12 @@ UNITS: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def tiff_facts(tif: tifffile.TiffFile, picked: Picked, uri: str) -> tuple[PhotoFacts, tuple[str, ...]]:
-    """What the file says of the picked image, and a note for each part that is damaged and was left out."""
+def tiff_facts(
+    tif: tifffile.TiffFile, picked: Picked, uri: str
+) -> tuple[PhotoFacts, tuple[str, ...]]:
+    """What the file says of the picked image, and a note for each part that is damaged and was left
+    out.
+    """
     page, notes = picked.page, []
     try:
         exif = page_exif(tif, picked, uri)
@@ -61,11 +67,16 @@ def tiff_facts(tif: tifffile.TiffFile, picked: Picked, uri: str) -> tuple[PhotoF
 
 
 def page_exif(tif: tifffile.TiffFile, picked: Picked, uri: str) -> bytes | None:
-    """EXIF of the page. The image description of scientific formats is layout, not a caption, and stays behind."""
+    """EXIF of the page. The image description of scientific formats is layout, not a caption, and
+    stays behind.
+    """
     with open(uri, "rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exif = tiff_exif(file, picked.page.offset, tif.byteorder, tif.is_bigtiff)
-        if DESCRIPTION_TAG in exif and (picked.kind not in PLAIN_KINDS or str(exif[DESCRIPTION_TAG]).startswith(("<", "{", "ImageJ="))):
+        if DESCRIPTION_TAG in exif and (
+            picked.kind not in PLAIN_KINDS
+            or str(exif[DESCRIPTION_TAG]).startswith(("<", "{", "ImageJ="))
+        ):
             del exif[DESCRIPTION_TAG]
         return clean_exif(exif)[0]
 
@@ -81,7 +92,13 @@ def geo_tags(page: Any) -> dict[str, Any] | None:
     for name, code in GEO_TAGS.items():
         value = page.tags.valueof(code)
         if value is not None:
-            found[name] = value if isinstance(value, str) else list(value) if isinstance(value, tuple) else value
+            found[name] = (
+                value
+                if isinstance(value, str)
+                else list(value)
+                if isinstance(value, tuple)
+                else value
+            )
     return found or None
 
 
@@ -94,7 +111,9 @@ def as_number(text: Any) -> float | None:
 
 
 def page_resolution(page: Any) -> tuple[tuple[float, float] | None, str | None]:
-    """(pixels per unit, x then y), and the unit where the page names one; zero and missing resolutions are None."""
+    """(pixels per unit, x then y), and the unit where the page names one; zero and missing
+    resolutions are None.
+    """
     rationals = [page.tags.valueof(code) for code in (282, 283)]
     if any(not isinstance(r, tuple) or len(r) != 2 or not r[0] or not r[1] for r in rationals):
         return None, None
@@ -105,13 +124,23 @@ def page_resolution(page: Any) -> tuple[tuple[float, float] | None, str | None]:
 def stack_facts(
     tif: tifffile.TiffFile, picked: Picked, resolution: tuple[float, float] | None
 ) -> tuple[tuple[float, float, str] | None, tuple[str, ...], tuple[str, ...]]:
-    """((height, width, unit) of a pixel or None, channel names, channel colours) as far as the kind of file tells."""
+    """((height, width, unit) of a pixel or None, channel names, channel colours) as far as the kind
+    of file tells.
+    """
     if picked.kind == "ome" and tif.pages.first.description:
         return ome_facts(tif.pages.first.description, picked.number)
     if picked.kind == "svs":
         mpp = re.search(r"\|MPP = ([0-9.]+)", tif.pages.first.description or "")
         shrunk = tif.series[picked.number].keyframe.imagewidth / picked.page.imagewidth
-        return ((float(mpp[1]) * shrunk, float(mpp[1]) * shrunk, "micrometer") if mpp and float(mpp[1]) else None), (), ()
+        return (
+            (
+                (float(mpp[1]) * shrunk, float(mpp[1]) * shrunk, "micrometer")
+                if mpp and float(mpp[1])
+                else None
+            ),
+            (),
+            (),
+        )
     if picked.kind == "imagej" and tif.imagej_metadata:
         unit = UNITS.get(str(tif.imagej_metadata.get("unit", "")).lower())
         size = (1 / resolution[1], 1 / resolution[0], unit) if unit and resolution else None
@@ -119,10 +148,16 @@ def stack_facts(
     return None, (), ()
 
 
-def ome_facts(description: str, number: int) -> tuple[tuple[float, float, str] | None, tuple[str, ...], tuple[str, ...]]:
+def ome_facts(
+    description: str, number: int
+) -> tuple[tuple[float, float, str] | None, tuple[str, ...], tuple[str, ...]]:
     """Pixel size, channel names and colours of image `number` in an OME-XML text."""
     try:
-        images = [element for element in ElementTree.fromstring(description) if element.tag.endswith("}Image")]
+        images = [
+            element
+            for element in ElementTree.fromstring(description)
+            if element.tag.endswith("}Image")
+        ]
         pixels = next(element for element in images[number] if element.tag.endswith("}Pixels"))
     except (ElementTree.ParseError, IndexError, StopIteration):
         return None, (), ()
@@ -132,11 +167,19 @@ def ome_facts(description: str, number: int) -> tuple[tuple[float, float, str] |
     names = tuple(channel.get("Name", "") for channel in channels)
     colours = [channel.get("Color") for channel in channels]
     # OME stores RGBA as one signed 32-bit number.
-    shown = tuple(f"{(int(colour) & 0xFFFFFFFF) >> 8:06X}" for colour in colours if colour) if all(colours) else ()
+    shown = (
+        tuple(f"{(int(colour) & 0xFFFFFFFF) >> 8:06X}" for colour in colours if colour)
+        if all(colours)
+        else ()
+    )
     return ((y, x, unit) if x and y and unit else None), (names if any(names) else ()), shown
 
 
 def significant_bits(tif: tifffile.TiffFile) -> int | None:
     """The SignificantBits that OME-XML states, if any."""
-    found = re.search(r'SignificantBits="(\d+)"', tif.pages.first.description or "") if tif.is_ome else None
+    found = (
+        re.search(r'SignificantBits="(\d+)"', tif.pages.first.description or "")
+        if tif.is_ome
+        else None
+    )
     return int(found[1]) if found else None

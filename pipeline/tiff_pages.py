@@ -1,4 +1,6 @@
-"""Which pages of a TIFF make up the image that was asked for: series, pyramid level, plane of a stack, channels."""
+"""Which pages of a TIFF make up the image that was asked for: series, pyramid level, plane of a
+stack, channels.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,11 @@ from typing import Any
 
 import tifffile
 
-from pipeline.errors import Damaged, Refused
-from pipeline.source import Selection
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.source import Selection
 
-# Kinds of series in which tifffile knows no more than that pages have the same size: each page is an image of its own.
+# Kinds of series in which tifffile knows no more than that pages have the same size: each page is
+# an image of its own.
 PLAIN_KINDS = ("generic", "uniform")
 STACK_AXES: Mapping[str, str] = {"Z": "z", "T": "t"}
 
@@ -40,15 +43,26 @@ def pick(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Picked:
     """The pages of the selected image; Refused where the file has no such image."""
     images = list_images(tif)
     if not images:
-        raise Damaged(f"{uri}: the TIFF file holds no page directory; it is cut short, fetch it again")
+        raise Damaged(
+            f"{uri}: the TIFF file holds no page directory; it is cut short, fetch it again"
+        )
     number = selection.series or 0
     if not 0 <= number < len(images):
-        raise Refused(f"{uri}: there is no image {number}; --series goes from 0 to {len(images) - 1}")
+        raise Refused(
+            f"{uri}: there is no image {number}; --series goes from 0 to {len(images) - 1}"
+        )
     series, only_page = images[number]
-    notes = [] if len(images) == 1 else [f"took image {number} of {len(images)} in the file (--series chooses)"]
+    notes = (
+        []
+        if len(images) == 1
+        else [f"took image {number} of {len(images)} in the file (--series chooses)"]
+    )
     levels = series.levels
     if not 0 <= selection.level < len(levels):
-        raise Refused(f"{uri}: there is no pyramid level {selection.level}; --level goes from 0 to {len(levels) - 1}")
+        raise Refused(
+            f"{uri}: there is no pyramid level {selection.level}; --level goes from 0 to"
+            f" {len(levels) - 1}"
+        )
     if selection.level:
         notes.append(f"took pyramid level {selection.level} of {len(levels)}")
     level = levels[selection.level]
@@ -58,27 +72,53 @@ def pick(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Picked:
     else:
         planes = stack_planes(level, selection, uri, notes)
     if any(page is None for page, _ in planes):
-        raise Damaged(f"{uri}: the image lies partly in other files, which are not opened; join them into one file")
-    return Picked(level.keyframe if only_page is None else planes[0][0], tuple(planes), series.kind, number, tuple(notes))
+        raise Damaged(
+            f"{uri}: the image lies partly in other files, which are not opened; join them into one"
+            " file"
+        )
+    return Picked(
+        level.keyframe if only_page is None else planes[0][0],
+        tuple(planes),
+        series.kind,
+        number,
+        tuple(notes),
+    )
 
 
 def list_images(tif: tifffile.TiffFile) -> list[tuple[Any, int | None]]:
-    """Images in file order: a series, and the number of its page where each page of the series is an image of its own."""
+    """Images in file order: a series, and the number of its page where each page of the series is
+    an image of its own.
+    """
     images: list[tuple[Any, int | None]] = []
     for series in tif.series:
         loose = series.kind in PLAIN_KINDS and len(series.pages) > 1
-        images += [(series, page) for page in range(len(series.pages))] if loose else [(series, None)]
+        images += (
+            [(series, page) for page in range(len(series.pages))] if loose else [(series, None)]
+        )
     pictures = [image for image in images if not image[0].keyframe.is_mask]
     return pictures or images
 
 
-def stack_planes(level: Any, selection: Selection, uri: str, notes: list[str]) -> list[tuple[Any, int]]:
-    """The planes, one for each channel page, of a series with axes such as TZCYX; appends to `notes` what was taken."""
-    leading = [(axis, size) for axis, size in zip(level.axes, level.shape, strict=True) if axis not in "YXS"]
-    chosen = {axis: choose(axis, size, selection, uri, notes) for axis, size in leading if axis != "C"}
+def stack_planes(
+    level: Any, selection: Selection, uri: str, notes: list[str]
+) -> list[tuple[Any, int]]:
+    """The planes, one for each channel page, of a series with axes such as TZCYX; appends to
+    `notes` what was taken.
+    """
+    leading = [
+        (axis, size)
+        for axis, size in zip(level.axes, level.shape, strict=True)
+        if axis not in "YXS"
+    ]
+    chosen = {
+        axis: choose(axis, size, selection, uri, notes) for axis, size in leading if axis != "C"
+    }
     for axis, name in STACK_AXES.items():
         if getattr(selection, name) and axis not in chosen:
-            raise Refused(f"{uri}: --{name} {getattr(selection, name)} was asked for, but the image has no such axis; leave it out")
+            raise Refused(
+                f"{uri}: --{name} {getattr(selection, name)} was asked for, but the image has no"
+                " such axis; leave it out"
+            )
     indices = [0]
     for axis, size in leading:
         steps = range(size) if axis == "C" else (chosen[axis],)
@@ -89,7 +129,10 @@ def stack_planes(level: Any, selection: Selection, uri: str, notes: list[str]) -
         return [(pages[index], 0) for index in indices]
     if len(pages) == 1:
         return [(pages[0], index) for index in indices]
-    raise Damaged(f"{uri}: the file declares {count} planes but holds {len(pages)} pages; it is cut short, fetch it again")
+    raise Damaged(
+        f"{uri}: the file declares {count} planes but holds {len(pages)} pages; it is cut short,"
+        " fetch it again"
+    )
 
 
 def choose(axis: str, size: int, selection: Selection, uri: str, notes: list[str]) -> int:
@@ -99,5 +142,8 @@ def choose(axis: str, size: int, selection: Selection, uri: str, notes: list[str
     if not 0 <= wanted < size:
         raise Refused(f"{uri}: there is no {name}={wanted}; --{name} goes from 0 to {size - 1}")
     if size > 1:
-        notes.append(f"took plane {name or axis}={wanted} of {size}" + (f" (--{name} chooses)" if name else ""))
+        notes.append(
+            f"took plane {name or axis}={wanted} of {size}"
+            + (f" (--{name} chooses)" if name else "")
+        )
     return wanted

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipeline.source import Pixels, window_strips
+from tierscale.pipeline.source import Pixels, window_strips
 
 
 @dataclass(slots=True)
 class Turned:
-    """Pixels set upright from EXIF orientation 1 to 8 (how the stored rows and columns are to be shown).
+    """Pixels set upright from EXIF orientation 1 to 8 (how the stored rows and columns are to be
+    shown).
 
-    1 as stored, 2 mirrored, 3 half a turn, 4 upside down mirrored; 5 to 8 are the same with rows and columns exchanged:
-    5 transposed, 6 to be turned clockwise, 7 transposed along the other diagonal, 8 to be turned anticlockwise.
+    1 as stored, 2 mirrored, 3 half a turn, 4 upside down mirrored; 5 to 8 are the same with rows
+    and columns exchanged: 5 transposed, 6 to be turned clockwise, 7 transposed along the other
+    diagonal, 8 to be turned anticlockwise.
     """
 
     inner: Pixels
@@ -29,7 +31,8 @@ class Turned:
         channels, height, width = self.inner.shape
         self.shape = (channels, width, height) if self.swaps else (channels, height, width)
         self.dtype = self.inner.dtype
-        # Stored rows come from top to bottom; only a mirror image can be shown in that order. Any other is held whole.
+        # Stored rows come from top to bottom; only a mirror image can be shown in that order. Any
+        # other is held whole.
         self.anywhere = self.inner.anywhere or self.orientation > 2
 
     @property
@@ -77,5 +80,11 @@ class Turned:
 
 
 def turned_bytes(pixels: Pixels, orientation: int) -> int:
-    """Memory that turning upright takes: none, or the whole image where its rows come only from top to bottom."""
-    return 0 if pixels.anywhere or orientation <= 2 else int(np.prod(pixels.shape)) * pixels.dtype.itemsize
+    """Memory that turning upright takes: none, or the whole image where its rows come only from top
+    to bottom.
+    """
+    return (
+        0
+        if pixels.anywhere or orientation <= 2
+        else int(np.prod(pixels.shape)) * pixels.dtype.itemsize
+    )

@@ -10,24 +10,26 @@ from typing import Any
 import numpy as np
 import torch
 
-import models
-from models.upscaler import Upscaler
-from pipeline import automatic, choosing, difficulty, prepare
-from pipeline.errors import Refused
-from pipeline.grid import Rect, Span
-from pipeline.images import open_array
-from pipeline.manifest import parse_scale, parse_tiers
-from pipeline.plan import Options, Plan, policy_of
-from pipeline.pool import device_here
-from pipeline.shard import Device, Read, enlarge, finish, read_input
-from pipeline.speed import seconds_per_pixel
+from tierscale import models
+from tierscale.models.upscaler import Upscaler
+from tierscale.pipeline import automatic, choosing, difficulty, prepare
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.images import open_array
+from tierscale.pipeline.manifest import parse_scale, parse_tiers
+from tierscale.pipeline.plan import Options, Plan, policy_of
+from tierscale.pipeline.pool import device_here
+from tierscale.pipeline.shard import Device, Read, enlarge, finish, read_input
+from tierscale.pipeline.speed import seconds_per_pixel
 
 AXES = ("cyx", "yxc", "yx")
 
 
 @dataclass(frozen=True, slots=True)
 class Enlarged:
-    """What became of an array. pixels: (c, H, W). cost: multiply-adds executed. plan: with levels and routes."""
+    """What became of an array. pixels: (c, H, W). cost: multiply-adds executed. plan: with levels
+    and routes.
+    """
 
     pixels: np.ndarray
     cost: float
@@ -48,9 +50,10 @@ def upscale_array(
 ) -> np.ndarray:
     """Enlarge a numpy, dask or zarr array; the result is a numpy array of the same axes and type.
 
-    array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are always "yx". Three channels are taken
-    as RGB and four as RGBA. tiers: names from cheap to dear, or one text with commas. policy: as of the command; a budget or a
-    threshold alone implies its own. Refused (a ValueError): what cannot work.
+    array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are
+    always "yx". Three channels are taken as RGB and four as RGBA. tiers: names from cheap to dear,
+    or one text with commas. policy: as of the command; a budget or a threshold alone implies its
+    own. Refused (a ValueError): what cannot work.
     """
     if not hasattr(array, "shape"):
         array = np.asarray(array)
@@ -62,14 +65,20 @@ def upscale_array(
     options = Options(
         scale=parse_scale(scale),
         tiers=None if tiers is None else tuple(tiers),
-        policy=policy_of(None if policy == "adaptive" else policy, {"budget": budget, "threshold": threshold}),
+        policy=policy_of(
+            None if policy == "adaptive" else policy, {"budget": budget, "threshold": threshold}
+        ),
         budget=budget,
         threshold=threshold,
         tile=tile,
         blend=4 if blend is None else blend,
     )
     pixels = enlarge_array(array, options, axes).pixels
-    return {"yx": lambda: pixels[0], "yxc": lambda: np.ascontiguousarray(pixels.transpose(1, 2, 0)), "cyx": lambda: pixels}[axes]()
+    return {
+        "yx": lambda: pixels[0],
+        "yxc": lambda: np.ascontiguousarray(pixels.transpose(1, 2, 0)),
+        "cyx": lambda: pixels,
+    }[axes]()
 
 
 def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> Enlarged:
@@ -79,7 +88,10 @@ def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> Enlarged:
     read = cropped(source.read, options.region)
 
     def measure(rows: list[Span]) -> list[tuple[float, float]]:
-        return [difficulty.measure(read, span, draft.shape[2], found.nodata, draft.alpha) for span in rows]
+        return [
+            difficulty.measure(read, span, draft.shape[2], found.nodata, draft.alpha)
+            for span in rows
+        ]
 
     levels = prepare.levels(draft, options.value_range, found.nodata, measure)
     scored = replace(draft, levels=levels)
@@ -94,12 +106,17 @@ def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> Enlarged:
         works = plan.works(shard)
         given = read_input(plan, read, shard, works)
         pieces = enlarge(plan, given, works, upscalers, Device(plan.device))
-        out[(slice(None), *plan.grid.hr(plan.grid.shard_core(shard)).slices)] = finish(plan, given, shard, pieces)
+        out[(slice(None), *plan.grid.hr(plan.grid.shard_core(shard)).slices)] = finish(
+            plan, given, shard, pieces
+        )
         costs.append(sum(piece.spent for piece in pieces))
 
     try:
-        # As many torch threads in each of them as the plan says, so that they give the plan's bytes.
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(plan.threads,)) as executor:
+        # As many torch threads in each of them as the plan says, so that they give the plan's
+        # bytes.
+        with ThreadPoolExecutor(
+            workers, initializer=torch.set_num_threads, initargs=(plan.threads,)
+        ) as executor:
             list(executor.map(one, plan.grid.all_shards()))
     finally:
         torch.set_num_threads(before)
@@ -127,8 +144,14 @@ def _route(plan: Plan, read: Read, workers: int) -> np.ndarray:
     """The tier of every tile; the seconds of a deadline begin here."""
     time = None
     if plan.policy["name"] == "deadline":
-        clock, device = choosing.Clock(lambda: plan.policy["deadline"], workers), Device(plan.device)
-        speeds = [seconds_per_pixel(plan, read, tier, upscaler, device) for tier, upscaler in _upscalers(plan).items()]
+        clock, device = (
+            choosing.Clock(lambda: plan.policy["deadline"], workers),
+            Device(plan.device),
+        )
+        speeds = [
+            seconds_per_pixel(plan, read, tier, upscaler, device)
+            for tier, upscaler in _upscalers(plan).items()
+        ]
         time = choosing.Time(clock, tuple(speeds))
     return choosing.route(plan, _scores(plan, read), time)
 
@@ -138,5 +161,14 @@ def _scores(plan: Plan, read: Read) -> np.ndarray:
     if plan.scores == "none":
         return np.zeros((rows * columns, len(plan.tiers)), np.float32)
     assert plan.levels is not None
-    found = difficulty.score(read, plan.grid, Span(0, rows), plan.scout, len(plan.tiers), plan.levels, plan.colour, plan.alpha)
+    found = difficulty.score(
+        read,
+        plan.grid,
+        Span(0, rows),
+        plan.scout,
+        len(plan.tiers),
+        plan.levels,
+        plan.colour,
+        plan.alpha,
+    )
     return found.reshape(rows * columns, len(plan.tiers))

@@ -1,4 +1,6 @@
-"""What a worker does, wherever it runs: in a thread of a plain loop, or as a Ray actor. Loads, keeps, and calls one function."""
+"""What a worker does, wherever it runs: in a thread of a plain loop, or as a Ray actor. Loads,
+keeps, and calls one function.
+"""
 
 import time
 from collections import OrderedDict
@@ -8,19 +10,19 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-import models
-from models.upscaler import Upscaler
-from pipeline import allocator, automatic, difficulty, report, store
-from pipeline.errors import Damaged, Refused
-from pipeline.grid import Rect, Span
-from pipeline.images import Selection, Source, open_image
-from pipeline.ingest import ingest
-from pipeline.plan import Plan
-from pipeline.pyramid import half
-from pipeline.receipts import Folder, Key, Receipt, pixels_sha256
-from pipeline.shard import Device, Read, enlarge, finish, read_input, tile_costs
-from pipeline.speed import seconds_per_pixel
-from pipeline.stitch import Piece
+from tierscale import models
+from tierscale.models.upscaler import Upscaler
+from tierscale.pipeline import allocator, automatic, difficulty, report, store
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.images import Selection, Source, open_image
+from tierscale.pipeline.ingest import ingest
+from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.pyramid import half
+from tierscale.pipeline.receipts import Folder, Key, Receipt, pixels_sha256
+from tierscale.pipeline.shard import Device, Read, enlarge, finish, read_input, tile_costs
+from tierscale.pipeline.speed import seconds_per_pixel
+from tierscale.pipeline.stitch import Piece
 
 # Opened images that a worker keeps at hand.
 OPEN_SOURCES = 2
@@ -29,8 +31,8 @@ OPEN_SOURCES = 2
 class Worker:
     """Networks on one device, and the images they are at work on.
 
-    Nothing that is remembered between calls changes a pixel, so a restarted worker gives the same ones.
-    threads: torch threads, as the plans say. device: "cpu", "cuda".
+    Nothing that is remembered between calls changes a pixel, so a restarted worker gives the same
+    ones. threads: torch threads, as the plans say. device: "cpu", "cuda".
     """
 
     def __init__(self, device: str, threads: int) -> None:
@@ -42,13 +44,20 @@ class Worker:
         self.sources: OrderedDict[str, Source] = OrderedDict()
 
     def ready(self) -> bool:
-        """True once the worker is up. Refused: its torch cannot use the device that it was given."""
+        """True once the worker is up. Refused: its torch cannot use the device that it was
+        given.
+        """
         if self.device.name == "cuda" and not torch.cuda.is_available():
-            raise Refused(f"a worker has a GPU that its torch {torch.__version__} cannot use; install a CUDA build, or use --device cpu")
+            raise Refused(
+                f"a worker has a GPU that its torch {torch.__version__} cannot use; install a CUDA"
+                " build, or use --device cpu"
+            )
         return True
 
     def ingest(self, uri: str, selection: Selection, path: str, max_bytes: int | None) -> float:
-        """Bring a source that cannot be read by windows into a zarr array at `path`; seconds taken."""
+        """Bring a source that cannot be read by windows into a zarr array at `path`; seconds
+        taken.
+        """
         began = time.perf_counter()
         with open_image(uri, selection, max_bytes) as source:
             ingest(source, path, replaceable=True)
@@ -61,24 +70,43 @@ class Worker:
     def score(self, plan: Plan, rows: Span) -> np.ndarray:
         """Predicted errors of the tiles in some tile rows: (rows, columns, tiers)."""
         assert plan.levels is not None
-        return difficulty.score(self._read(plan), plan.grid, rows, plan.scout, len(plan.tiers), plan.levels, plan.colour, plan.alpha)
+        return difficulty.score(
+            self._read(plan),
+            plan.grid,
+            rows,
+            plan.scout,
+            len(plan.tiers),
+            plan.levels,
+            plan.colour,
+            plan.alpha,
+        )
 
     def look(self, plan: Plan, tier: int, places: Sequence[Rect]) -> automatic.Seen:
         """What a tier that decides by statistics sees of some places."""
-        return automatic.look_at(plan, self._read(plan), self._loaded(plan, {tier})[tier], places, self.device.name)
+        return automatic.look_at(
+            plan, self._read(plan), self._loaded(plan, {tier})[tier], places, self.device.name
+        )
 
     def speed(self, plan: Plan, tier: int) -> float:
         """Seconds that a tier takes for each input pixel."""
-        return seconds_per_pixel(plan, self._read(plan), tier, self._loaded(plan, {tier})[tier], self.device)
+        return seconds_per_pixel(
+            plan, self._read(plan), tier, self._loaded(plan, {tier})[tier], self.device
+        )
 
-    def enlarge(self, plan: Plan, shard: tuple[int, int], tiers: Sequence[int]) -> tuple[int, list[Piece]]:
+    def enlarge(
+        self, plan: Plan, shard: tuple[int, int], tiers: Sequence[int]
+    ) -> tuple[int, list[Piece]]:
         """How many pieces of a shard some of the tiers make, and the pieces."""
         works = [work for work in plan.works(shard) if work.tier in tiers]
         given = read_input(plan, self._read(plan), shard, works)
-        pieces = enlarge(plan, given, works, self._loaded(plan, {work.tier for work in works}), self.device)
+        pieces = enlarge(
+            plan, given, works, self._loaded(plan, {work.tier for work in works}), self.device
+        )
         return len(pieces), pieces
 
-    def finish(self, plan: Plan, output: str, shard: tuple[int, int], pieces: Sequence[Piece] = ()) -> Receipt:
+    def finish(
+        self, plan: Plan, output: str, shard: tuple[int, int], pieces: Sequence[Piece] = ()
+    ) -> Receipt:
         """Make what is missing of a shard, stitch, write it, and then its receipt."""
         began = time.perf_counter()
         works = plan.works(shard)
@@ -86,8 +114,18 @@ class Worker:
         missing = [work for work in works if work.tier not in made]
         given = read_input(plan, self._read(plan), shard, works)
         reading = time.perf_counter()
-        pieces = [*pieces, *enlarge(plan, given, missing, self._loaded(plan, {work.tier for work in missing}), self.device)]
-        # Overlapping parts of one tier agree to the last float only; a fixed order makes the bytes the same wherever pieces came from.
+        pieces = [
+            *pieces,
+            *enlarge(
+                plan,
+                given,
+                missing,
+                self._loaded(plan, {work.tier for work in missing}),
+                self.device,
+            ),
+        ]
+        # Overlapping parts of one tier agree to the last float only; a fixed order makes the bytes
+        # the same wherever pieces came from.
         pieces.sort(key=lambda piece: works.index(piece.work))
         enlarging = time.perf_counter()
         # The networks' maps are free by now, and the shard's own buffers come on top.
@@ -111,13 +149,21 @@ class Worker:
         return receipt
 
     def pyramid(self, plan: Plan, output: str, level: int, shard: tuple[int, int]) -> Receipt:
-        """Make one shard of a smaller level from the level before, and then its receipt. Damaged: a shard there is not as its receipt says;
-        made from it, this one would be wrong too, and no checksum would ever tell."""
+        """Make one shard of a smaller level from the level before, and then its receipt. Damaged: a
+        shard there is not as its receipt says; made from it, this one would be wrong too, and no
+        checksum would ever tell.
+        """
         began = time.perf_counter()
-        pixels = half(store.shards_of(output, level - 1), shard, lambda at: self._written(plan, output, (level - 1, *at)))
+        pixels = half(
+            store.shards_of(output, level - 1),
+            shard,
+            lambda at: self._written(plan, output, (level - 1, *at)),
+        )
         with writing(plan, output):
             store.write_shard(output, level, shard, pixels)
-            receipt = self._receipt(plan, level, shard, pixels, {"pyramid": time.perf_counter() - began}, ())
+            receipt = self._receipt(
+                plan, level, shard, pixels, {"pyramid": time.perf_counter() - began}, ()
+            )
             Folder(output).write(receipt)
         del pixels
         allocator.give_back()
@@ -140,7 +186,13 @@ class Worker:
         return verified(output, Folder(output).receipt(plan.digest, key))
 
     def _receipt(
-        self, plan: Plan, level: int, shard: tuple[int, int], pixels: np.ndarray, seconds: dict[str, float], pieces: Sequence[Piece]
+        self,
+        plan: Plan,
+        level: int,
+        shard: tuple[int, int],
+        pixels: np.ndarray,
+        seconds: dict[str, float],
+        pieces: Sequence[Piece],
     ) -> Receipt:
         costs = tile_costs(plan, pieces)
         tiles: dict[str, int] = {}
@@ -148,7 +200,9 @@ class Worker:
             assert plan.routes is not None
             rows, columns = plan.grid.shard_block(shard)
             block = plan.routes[rows.start : rows.stop, columns.start : columns.stop]
-            tiles = {tier.label: int((block == index).sum()) for index, tier in enumerate(plan.tiers)}
+            tiles = {
+                tier.label: int((block == index).sum()) for index, tier in enumerate(plan.tiers)
+            }
         return Receipt(
             plan=plan.digest,
             level=level,
@@ -162,21 +216,35 @@ class Worker:
             seconds=seconds,
             device=self.device.name,
             batch=min((piece.batch for piece in pieces), default=0),
-            retreats=tuple(sorted({plan.tiers[p.work.tier].label for p in pieces if p.batch < plan.batch[p.work.tier]})),
+            retreats=tuple(
+                sorted(
+                    {
+                        plan.tiers[p.work.tier].label
+                        for p in pieces
+                        if p.batch < plan.batch[p.work.tier]
+                    }
+                )
+            ),
             tile_costs=tuple((*tile, *cost) for tile, cost in sorted(costs.items())),
         )
 
     def _loaded(self, plan: Plan, tiers: set[int]) -> dict[int, Upscaler]:
-        """The plan's upscalers, by tier index. Refused: the device or the weights here are not those of the plan."""
+        """The plan's upscalers, by tier index. Refused: the device or the weights here are not
+        those of the plan.
+        """
         if plan.device != self.device.name:
-            raise Refused(f"the plan is for {plan.device} and this worker runs on {self.device.name}; use --device {plan.device}")
+            raise Refused(
+                f"the plan is for {plan.device} and this worker runs on {self.device.name}; use"
+                f" --device {plan.device}"
+            )
         for index in tiers:
             tier = plan.tiers[index]
             if tier.name not in self.upscalers:
                 found = models.digest(tier.name)
                 if found != tier.weights:
                     raise Refused(
-                        f"the weights of {tier.name} here have digest {found[:12]}, the plan has {tier.weights[:12]}; install the same ones"
+                        f"the weights of {tier.name} here have digest {found[:12]}, the plan has"
+                        f" {tier.weights[:12]}; install the same ones"
                     )
                 self.upscalers[tier.name] = models.load(tier.name, self.device.name)
         return {index: self.upscalers[plan.tiers[index].name] for index in tiers}
@@ -203,7 +271,9 @@ class Worker:
 
 
 def opened(plan: Plan) -> Source:
-    """The image that a plan reads, or the ingested copy of it. Damaged: the copy is not there any more."""
+    """The image that a plan reads, or the ingested copy of it. Damaged: the copy is not there any
+    more.
+    """
     uri = plan.source["uri"]
     if not plan.source.get("ingested"):
         return open_image(uri, Selection(**plan.source["selection"]))
@@ -211,8 +281,8 @@ def opened(plan: Plan) -> Source:
         return open_image(uri)  # a copy holds the chosen image alone
     except (Refused, Damaged) as error:
         raise Damaged(
-            f"{uri}: this copy of the source was taken away by another run, or this machine does not see it; give the same command again, "
-            "with an output that all machines see"
+            f"{uri}: this copy of the source was taken away by another run, or this machine does"
+            " not see it; give the same command again, with an output that all machines see"
         ) from error
 
 
@@ -222,15 +292,18 @@ def verified(output: str, receipt: Receipt) -> np.ndarray:
     found = pixels_sha256(pixels)
     if tuple(pixels.shape) != tuple(receipt.shape) or found != receipt.pixels_sha256:
         raise Damaged(
-            f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum {found[:12]}, its receipt says "
-            f"{receipt.pixels_sha256[:12]}; tierscale verify --heal does it again"
+            f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum"
+            f" {found[:12]}, its receipt says {receipt.pixels_sha256[:12]}; tierscale verify --heal"
+            " does it again"
         )
     return pixels
 
 
 @contextmanager
 def writing(plan: Plan, output: str) -> Iterator[None]:
-    """In it, a part of an output is written. Damaged: the output is another plan's by now, or cannot be written any more."""
+    """In it, a part of an output is written. Damaged: the output is another plan's by now, or
+    cannot be written any more.
+    """
     store.check_plan(output, plan.digest)
     try:
         yield

@@ -1,7 +1,9 @@
-"""Our networks against recorded outputs of the published ones: `python -m tests.check_reference DIR`.
+"""Our networks against recorded outputs of the published ones: `python -m tests.check_reference
+DIR`.
 
-Prints one line for each output tensor of each file, `FILE KEY max_error tolerance PASS|FAIL`, and ends with 1 when one failed, when a file
-holds an output that nothing checks, or when a file is of no known method; with 0 when all agree.
+Prints one line for each output tensor of each file, `FILE KEY max_error tolerance PASS|FAIL`, and
+ends with 1 when one failed, when a file holds an output that nothing checks, or when a file is of
+no known method; with 0 when all agree.
 """
 
 import sys
@@ -10,12 +12,20 @@ from pathlib import Path
 
 import torch
 
-from tests import reference_adadsr, reference_anysr, reference_ape, reference_classsr, reference_dense, reference_pcsr
+from tests import (
+    reference_adadsr,
+    reference_anysr,
+    reference_ape,
+    reference_classsr,
+    reference_dense,
+    reference_pcsr,
+)
 from tests.reference_file import Line, Reference, read_reference
 
 Check = Callable[[Reference], list[Line]]
 
-# Method, or for PCSR's dense baselines the network's name, as the metadata say -> what checks such a file.
+# Method, or for PCSR's dense baselines the network's name, as the metadata say -> what checks such
+# a file.
 CHECKS: dict[str, Check] = {
     "carn": reference_dense.check,
     "fsrcnn": reference_dense.check,
@@ -43,13 +53,19 @@ def check_file(path: Path) -> bool:
         reference = read_reference(path)
         lines = CHECKS[family(reference)](reference)
     except KeyError as error:
-        print(f"{path.name}: it lacks {error}, which files of the reference layout have", file=sys.stderr)
+        print(
+            f"{path.name}: it lacks {error}, which files of the reference layout have",
+            file=sys.stderr,
+        )
         return False
     except Exception as error:  # whatever one file does, the others are still to be checked
         print(f"{path.name}: {type(error).__name__}: {error}", file=sys.stderr)
         return False
     for line in lines:
-        print(f"{path.name} {line.key} {line.error:.3g} {line.tolerance:g} {'PASS' if line.passed else 'FAIL'}")
+        print(
+            f"{path.name} {line.key} {line.error:.3g} {line.tolerance:g}"
+            f" {'PASS' if line.passed else 'FAIL'}"
+        )
     unchecked = {f"out.{key}" for key in reference.outputs} - {line.key for line in lines}
     for key in sorted(unchecked):
         print(f"{path.name} {key} nan 0 FAIL")
@@ -64,7 +80,10 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     paths = sorted(Path(arguments[0]).glob("*.safetensors"))
     if not paths:
-        print(f"{arguments[0]} holds no .safetensors file; give the folder of the reference data", file=sys.stderr)
+        print(
+            f"{arguments[0]} holds no .safetensors file; give the folder of the reference data",
+            file=sys.stderr,
+        )
         return 1
     torch.set_num_threads(min(2, torch.get_num_threads()))
     passed = [check_file(path) for path in paths]

@@ -5,12 +5,14 @@ from fractions import Fraction
 import torch
 import torch.nn.functional as F
 
-from models.resample import resample
-from models.upscaler import Upscaled
+from tierscale.models.resample import resample
+from tierscale.models.upscaler import Upscaled
 
 
 class Smear:
-    """A fixed convolution of `reach` pixels and a bicubic enlargement; `most` windows' pixels fit in its memory."""
+    """A fixed convolution of `reach` pixels and a bicubic enlargement; `most` windows' pixels fit
+    in its memory.
+    """
 
     scales: frozenset[Fraction] | None = frozenset({Fraction(2), Fraction(4)})
     reach: int | None
@@ -36,6 +38,10 @@ class Smear:
         if self.most is not None and count * height * width > self.most:
             raise torch.OutOfMemoryError("the stand-in's memory is full")
         flat = windows.reshape(count * channels, 1, height, width)
-        smeared = windows + F.conv2d(flat, self.kernel, padding=self.reach - 2).reshape(windows.shape) + self.offset
+        smeared = (
+            windows
+            + F.conv2d(flat, self.kernel, padding=self.reach - 2).reshape(windows.shape)
+            + self.offset
+        )
         pixels = resample(smeared, place)
         return Upscaled(pixels, torch.full((count,), 1000.0 * height * width, dtype=torch.float64))

@@ -1,4 +1,6 @@
-"""A small S3 server for tests: objects in memory, conditional puts, multipart uploads, listings, and faults on demand."""
+"""A small S3 server for tests: objects in memory, conditional puts, multipart uploads, listings,
+and faults on demand.
+"""
 
 import hashlib
 import random
@@ -13,14 +15,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape, unescape
 
-# error: 500 without effect. slow: an answer after a while. reset: cut before anything is done. lost: done, but cut before the answer.
-# partial: cut in the middle of what is sent, either way.
+# error: 500 without effect. slow: an answer after a while. reset: cut before anything is done.
+# lost: done, but cut before the answer. partial: cut in the middle of what is sent, either way.
 FAULTS = ("error", "slow", "reset", "lost", "partial")
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 
 class Server(ThreadingHTTPServer):
-    """objects: content by /bucket/key. fault: what goes wrong with a request (method, path), or None. said: faults so far, by name."""
+    """objects: content by /bucket/key. fault: what goes wrong with a request (method, path), or
+    None. said: faults so far, by name.
+    """
 
     daemon_threads = True
 
@@ -77,7 +81,11 @@ class Handler(BaseHTTPRequestHandler):
             return self._cut()
         body = self.rfile.read(length)
         if fault == "error":
-            return self._answer(500, b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>")
+            return self._answer(
+                500,
+                b"<Error><Code>InternalError</Code><Message>We encountered an internal"
+                b" error.</Message></Error>",
+            )
         if fault == "slow":
             time.sleep(0.2)
         with self.server.lock:
@@ -126,9 +134,17 @@ class Handler(BaseHTTPRequestHandler):
             for key in keys:
                 self.server.objects.pop(f"{path.rstrip('/')}/{key}", None)
             told = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
-            return 200, f"<DeleteResult>{told}</DeleteResult>".encode(), {"Content-Type": "application/xml"}
+            return (
+                200,
+                f"<DeleteResult>{told}</DeleteResult>".encode(),
+                {"Content-Type": "application/xml"},
+            )
         if self.command == "DELETE":
-            self.server.uploads.pop(query.get("uploadId", [""])[0], None) if "uploadId" in query else self.server.objects.pop(path, None)
+            (
+                self.server.uploads.pop(query.get("uploadId", [""])[0], None)
+                if "uploadId" in query
+                else self.server.objects.pop(path, None)
+            )
             return 204, b"", {}
         if self.command == "PUT":
             return self._put(path, body)
@@ -146,25 +162,49 @@ class Handler(BaseHTTPRequestHandler):
 
     def _get(self, path):
         if path not in self.server.objects:
-            return 404, b"" if self.command == "HEAD" else b"<Error><Code>NoSuchKey</Code></Error>", {}
+            return (
+                404,
+                b"" if self.command == "HEAD" else b"<Error><Code>NoSuchKey</Code></Error>",
+                {},
+            )
         body, etag, modified = self.server.objects[path]
-        headers = {"ETag": etag, "Last-Modified": formatdate(modified, usegmt=True), "Accept-Ranges": "bytes"}
+        headers = {
+            "ETag": etag,
+            "Last-Modified": formatdate(modified, usegmt=True),
+            "Accept-Ranges": "bytes",
+        }
         if wanted := re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", "")):
             start, stop = wanted[1], wanted[2]
             first = int(start) if start else max(0, len(body) - int(stop))
             last = min(int(stop), len(body) - 1) if start and stop else len(body) - 1
             headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
             return 206, body[first : last + 1], headers
-        return 200, body, {**headers, "Content-Length": str(len(body))} if self.command == "HEAD" else headers
+        return (
+            200,
+            body,
+            {**headers, "Content-Length": str(len(body))} if self.command == "HEAD" else headers,
+        )
 
     def _list(self, bucket, query):
         prefix, delimiter = query.get("prefix", [""])[0], query.get("delimiter", [""])[0]
         after = query.get("continuation-token", query.get("start-after", [""]))[0]
-        keys = sorted(path.removeprefix(f"/{bucket}/") for path in self.server.objects if path.startswith(f"/{bucket}/{prefix}"))
-        folders = sorted(
-            {prefix + key[len(prefix) :].split(delimiter)[0] + delimiter for key in keys if delimiter and delimiter in key[len(prefix) :]}
+        keys = sorted(
+            path.removeprefix(f"/{bucket}/")
+            for path in self.server.objects
+            if path.startswith(f"/{bucket}/{prefix}")
         )
-        keys = [key for key in keys if not (delimiter and delimiter in key[len(prefix) :]) and key > after]
+        folders = sorted(
+            {
+                prefix + key[len(prefix) :].split(delimiter)[0] + delimiter
+                for key in keys
+                if delimiter and delimiter in key[len(prefix) :]
+            }
+        )
+        keys = [
+            key
+            for key in keys
+            if not (delimiter and delimiter in key[len(prefix) :]) and key > after
+        ]
         page, more = keys[:100], len(keys) > 100
         rows = []
         for key in page:
@@ -174,7 +214,10 @@ class Handler(BaseHTTPRequestHandler):
                 f"<Contents><Key>{escape(key)}</Key><LastModified>{stamp}</LastModified><ETag>{escape(etag)}</ETag>"
                 f"<Size>{len(body)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
             )
-        rows += [f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>" for folder in folders]
+        rows += [
+            f"<CommonPrefixes><Prefix>{escape(folder)}</Prefix></CommonPrefixes>"
+            for folder in folders
+        ]
         token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
         text = f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{''.join(rows)}</ListBucketResult>"
         return 200, text.encode(), {"Content-Type": "application/xml"}

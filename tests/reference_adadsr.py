@@ -5,33 +5,49 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from models.adadsr import build, published
-from models.upscaler import Placement
 from tests.reference_file import Line, Reference
+from tierscale.models.adadsr import build, published
+from tierscale.models.upscaler import Placement
 
 # On the range 0..255 of the recorded images; of depths, in blocks.
 IMAGE, DEPTH, TOP = 2e-3, 1e-4, 255.0
 
 
 def check(reference: Reference) -> list[Line]:
-    """One line for each output; an image's error is the larger one of skipping and of computing all blocks everywhere."""
-    upscaler = build(published(reference.weights, reference.config, reference.mean), reference.path.name)
+    """One line for each output; an image's error is the larger one of skipping and of computing all
+    blocks everywhere.
+    """
+    upscaler = build(
+        published(reference.weights, reference.config, reference.mean), reference.path.name
+    )
     lines = []
     for case, settings in reference.settings.items():
-        lr, budget = reference.inputs[f"{case.partition('.')[0]}.lr"] / TOP, settings["depth_budget"]
+        lr, budget = (
+            reference.inputs[f"{case.partition('.')[0]}.lr"] / TOP,
+            settings["depth_budget"],
+        )
         with torch.inference_mode():
-            place = Placement(Fraction(upscaler.method.scale), (lr.shape[2], lr.shape[3]), ((0, 0),) * len(lr))
+            place = Placement(
+                Fraction(upscaler.method.scale), (lr.shape[2], lr.shape[3]), ((0, 0),) * len(lr)
+            )
             made = upscaler(lr, place, given={"depth": budget})
-            image, depths = upscaler.method(lr - upscaler.plain.mean, torch.full((len(lr),), budget))
+            image, depths = upscaler.method(
+                lr - upscaler.plain.mean, torch.full((len(lr),), budget)
+            )
             dense = upscaler.plain.complete(image, lr)
-        found = {"depth_map": ((made.choice, depths), DEPTH), "sr": ((made.pixels * TOP, dense * TOP), IMAGE)}
+        found = {
+            "depth_map": ((made.choice, depths), DEPTH),
+            "sr": ((made.pixels * TOP, dense * TOP), IMAGE),
+        }
         for kind, (both, tolerance) in found.items():
             if f"{case}.{kind}" in reference.outputs:
                 lines.append(compare(reference, f"{case}.{kind}", both, tolerance))
     return lines
 
 
-def compare(reference: Reference, key: str, both: tuple[Tensor | None, Tensor], tolerance: float) -> Line:
+def compare(
+    reference: Reference, key: str, both: tuple[Tensor | None, Tensor], tolerance: float
+) -> Line:
     """The line of one output."""
     wanted = reference.outputs[key]
     if any(made is None or made.shape != wanted.shape for made in both):

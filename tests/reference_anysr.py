@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.anysr import AnySr, published, width_by_scale
-from models.nearest import Axis
-from models.weights import fill
 from tests.reference_dense import compare
 from tests.reference_file import Line, Reference
+from tierscale.models.anysr import AnySr, published, width_by_scale
+from tierscale.models.nearest import Axis
+from tierscale.models.weights import fill
 
 TOLERANCE = 2e-5
 
@@ -28,18 +28,38 @@ def check(reference: Reference) -> list[Line]:
         with torch.inference_mode():
             found = {"feat_mean_abs": network.encoder(centred, scale, width).abs().mean(dim=(2, 3))}
             rows, columns = (
-                Axis(Fraction(count, length), 0, count, 0, length) for count, length in zip(setting["out_hw"], lr.shape[-2:], strict=True)
+                Axis(Fraction(count, length), 0, count, 0, length)
+                for count, length in zip(setting["out_hw"], lr.shape[-2:], strict=True)
             )
-            found["sr"] = enlarged(network, lr, centred, rows, columns, scale, width, setting.get("cell_multiplier", 1))
+            found["sr"] = enlarged(
+                network, lr, centred, rows, columns, scale, width, setting.get("cell_multiplier", 1)
+            )
         for kind, made in found.items():
             if f"{name}.{kind}" in reference.outputs:
-                lines.append(compare(f"out.{name}.{kind}", made, reference.outputs[f"{name}.{kind}"], TOLERANCE, 1e-5))
+                lines.append(
+                    compare(
+                        f"out.{name}.{kind}",
+                        made,
+                        reference.outputs[f"{name}.{kind}"],
+                        TOLERANCE,
+                        1e-5,
+                    )
+                )
     return lines
 
 
 def enlarged(
-    network: AnySr, lr: Tensor, centred: Tensor, rows: Axis, columns: Axis, scale: Fraction, width: float, stretch: float
+    network: AnySr,
+    lr: Tensor,
+    centred: Tensor,
+    rows: Axis,
+    columns: Axis,
+    scale: Fraction,
+    width: float,
+    stretch: float,
 ) -> Tensor:
-    """The published grid: as many output pixels as the size was rounded to, over the whole image."""
+    """The published grid: as many output pixels as the size was rounded to, over the whole
+    image.
+    """
     base = F.interpolate(lr, size=(rows.count, columns.count), mode="bilinear", align_corners=False)
     return base + network(centred, rows, columns, scale, width, stretch)

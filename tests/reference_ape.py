@@ -1,4 +1,6 @@
-"""APE against recorded outputs of the published one: exits, what the regressor says, images, and a tiled image."""
+"""APE against recorded outputs of the published one: exits, what the regressor says, images, and a
+tiled image.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,28 +8,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.ape import Ape, ApeUpscaler, build, published
 from tests.reference_file import Line, Reference
+from tierscale.models.ape import Ape, ApeUpscaler, build, published
 
-# On the range 0..255 of the recorded images; of the regressor, a twenty-fifth of the margin that thresholds keep from it.
+# On the range 0..255 of the recorded images; of the regressor, a twenty-fifth of the margin that
+# thresholds keep from it.
 IMAGE, REGRESSOR = 2e-3, 1e-3
 
 
 def check(reference: Reference) -> list[Line]:
     """One line for each output."""
-    upscaler = build(published(reference.weights, reference.config, reference.mean), reference.path.name)
+    upscaler = build(
+        published(reference.weights, reference.config, reference.mean), reference.path.name
+    )
     top = float(reference.config.get("rgb_range", 255))
     with torch.inference_mode():
         lines = [
             line
             for case, settings in reference.settings.items()
-            for line in (check_tiled if "patch_size_lr" in settings else check_case)(upscaler, reference, case, settings, top)
+            for line in (check_tiled if "patch_size_lr" in settings else check_case)(
+                upscaler, reference, case, settings, top
+            )
         ]
         return lines + check_exits(upscaler, reference, top)
 
 
-def check_case(upscaler: ApeUpscaler, reference: Reference, case: str, settings: dict[str, Any], top: float) -> list[Line]:
-    """Images and exits of the patches at one threshold, and the regressor at the last exit on features frozen at each one's own."""
+def check_case(
+    upscaler: ApeUpscaler, reference: Reference, case: str, settings: dict[str, Any], top: float
+) -> list[Line]:
+    """Images and exits of the patches at one threshold, and the regressor at the last exit on
+    features frozen at each one's own.
+    """
     patches, threshold = reference.inputs["patches"] / top, settings["exit_threshold"]
     pixels, left = upscaler.patches(patches, threshold)
     found = {
@@ -35,11 +46,17 @@ def check_case(upscaler: ApeUpscaler, reference: Reference, case: str, settings:
         "exit_index": (left, 0.0),
         "decision_last": (frozen(upscaler, patches, left), REGRESSOR),
     }
-    return [compare(reference, f"{case}.{kind}", *value) for kind, value in found.items() if f"{case}.{kind}" in reference.outputs]
+    return [
+        compare(reference, f"{case}.{kind}", *value)
+        for kind, value in found.items()
+        if f"{case}.{kind}" in reference.outputs
+    ]
 
 
 def frozen(upscaler: ApeUpscaler, patches: Tensor, left: Tensor) -> Tensor:
-    """What the regressor says of the features that each patch stopped with, or else of those at the last exit: (N,)."""
+    """What the regressor says of the features that each patch stopped with, or else of those at the
+    last exit: (N,).
+    """
     told = exits(upscaler.method, patches - upscaler.plain.mean)
     return told[left, torch.arange(len(patches))]  # -1 is the last exit
 
@@ -54,7 +71,14 @@ def check_exits(upscaler: ApeUpscaler, reference: Reference, top: float) -> list
     lines = []
     patches = reference.inputs.get("patches")
     if "all_exits.ic" in reference.outputs and patches is not None:
-        lines.append(compare(reference, "all_exits.ic", exits(upscaler.method, patches / top - upscaler.plain.mean), REGRESSOR))
+        lines.append(
+            compare(
+                reference,
+                "all_exits.ic",
+                exits(upscaler.method, patches / top - upscaler.plain.mean),
+                REGRESSOR,
+            )
+        )
     if "all_exits.sr" in reference.outputs and patches is not None:
         count = reference.outputs["all_exits.sr"].shape[1]
         windows = patches[:count] / top
@@ -64,20 +88,34 @@ def check_exits(upscaler: ApeUpscaler, reference: Reference, top: float) -> list
     return lines
 
 
-def check_tiled(upscaler: ApeUpscaler, reference: Reference, case: str, settings: dict[str, Any], top: float) -> list[Line]:
-    """The tiled run: patches that step over the image while they fit, the rest dropped; overlaps summed, then halved seam by seam."""
-    image, size, step = reference.inputs[f"{case}.image"] / top, settings["patch_size_lr"], settings["step_lr"]
+def check_tiled(
+    upscaler: ApeUpscaler, reference: Reference, case: str, settings: dict[str, Any], top: float
+) -> list[Line]:
+    """The tiled run: patches that step over the image while they fit, the rest dropped; overlaps
+    summed, then halved seam by seam.
+    """
+    image, size, step = (
+        reference.inputs[f"{case}.image"] / top,
+        settings["patch_size_lr"],
+        settings["step_lr"],
+    )
     rows, columns = (range(0, length - size + 1, step) for length in image.shape[2:])
     patches = torch.cat([image[:, :, y : y + size, x : x + size] for y in rows for x in columns])
     pixels, left = upscaler.patches(patches, settings["exit_threshold"])
     scale = upscaler.method.scale
     joined = join(pixels * top, len(rows), len(columns), scale * step, scale * size)
     found = {"sr": (joined, IMAGE), "exit_index": (left.view(len(rows), len(columns)), 0.0)}
-    return [compare(reference, f"{case}.{kind}", *value) for kind, value in found.items() if f"{case}.{kind}" in reference.outputs]
+    return [
+        compare(reference, f"{case}.{kind}", *value)
+        for kind, value in found.items()
+        if f"{case}.{kind}" in reference.outputs
+    ]
 
 
 def join(patches: Tensor, rows: int, columns: int, step: int, size: int) -> Tensor:
-    """Patches (rows * columns, C, size, size) as one image (1, C, H, W): sums, with the overlap strip before each seam halved."""
+    """Patches (rows * columns, C, size, size) as one image (1, C, H, W): sums, with the overlap
+    strip before each seam halved.
+    """
     height, width = (step * (count - 1) + size for count in (rows, columns))
     joined = patches.new_zeros(1, patches.shape[1], height, width)
     for index, patch in enumerate(patches):

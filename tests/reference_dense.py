@@ -5,18 +5,20 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from models import UPSCALERS
-from models.convert import PUBLISHED
-from models.plain import PlainUpscaler
-from models.upscaler import Placement
 from tests.reference_file import Line, Reference
+from tierscale.models import UPSCALERS
+from tierscale.models.convert import PUBLISHED
+from tierscale.models.plain import PlainUpscaler
+from tierscale.models.upscaler import Placement
 
 ABSOLUTE, RELATIVE = 2e-5, 1e-5
 
 
 def check(reference: Reference) -> list[Line]:
     """One line for each out.CASE.sr."""
-    checkpoint = PUBLISHED[reference.config["name"]](reference.weights, reference.config, reference.mean)
+    checkpoint = PUBLISHED[reference.config["name"]](
+        reference.weights, reference.config, reference.mean
+    )
     upscaler = UPSCALERS[checkpoint.blueprint.network](checkpoint, reference.path.name)
     assert isinstance(upscaler, PlainUpscaler)
     lines = []
@@ -30,7 +32,9 @@ def check(reference: Reference) -> list[Line]:
 
 
 def enlarge(upscaler: PlainUpscaler, lr: Tensor, wanted: Tensor) -> Tensor:
-    """Enlarge as the published network does; it is one or two pixels too large for FSRCNN at scales other than 4."""
+    """Enlarge as the published network does; it is one or two pixels too large for FSRCNN at scales
+    other than 4.
+    """
     scale, (height, width) = upscaler.scale, (lr.shape[-2], lr.shape[-1])
     surplus = wanted.shape[-1] - scale * width
     with torch.inference_mode():
@@ -42,7 +46,9 @@ def enlarge(upscaler: PlainUpscaler, lr: Tensor, wanted: Tensor) -> Tensor:
 
 
 def compare(key: str, made: Tensor, wanted: Tensor, absolute: float, relative: float = 0.0) -> Line:
-    """The line of a tensor whose values may differ by `absolute` and by `relative` of their size."""
+    """The line of a tensor whose values may differ by `absolute` and by `relative` of their
+    size.
+    """
     if made.shape != wanted.shape:
         return Line(key, float("inf"), absolute, False)
     error = (made - wanted).abs()

@@ -1,4 +1,6 @@
-"""One file of recorded weights, inputs and outputs of a published network, and how a comparison with it is told."""
+"""One file of recorded weights, inputs and outputs of a published network, and how a comparison
+with it is told.
+"""
 
 import json
 from collections.abc import Mapping
@@ -10,20 +12,21 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-import models
-from models.convert import PUBLISHED
-from models.cut import STEP
-from models.efforts import Efforts, write_efforts
-from models.train import calibrate
-from models.weights import digest_file, write_checkpoint
+from tierscale import models
+from tierscale.models.convert import PUBLISHED
+from tierscale.models.cut import STEP
+from tierscale.models.efforts import Efforts, write_efforts
+from tierscale.models.train import calibrate
+from tierscale.models.weights import digest_file, write_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A reference file.
 
-    config: constructor arguments of the published network. settings: what was asked in each case, or a text.
-    weights: by published name. inputs, outputs: by key, without "in." and "out.". mean: of the normalisation, zeros where none is told.
+    config: constructor arguments of the published network. settings: what was asked in each case,
+    or a text. weights: by published name. inputs, outputs: by key, without "in." and "out.". mean:
+    of the normalisation, zeros where none is told.
     """
 
     path: Path
@@ -39,7 +42,9 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One checked output tensor. error: the largest that counts; passed: within all bounds that hold for the key."""
+    """One checked output tensor. error: the largest that counts; passed: within all bounds that
+    hold for the key.
+    """
 
     key: str
     error: float
@@ -54,7 +59,11 @@ def read_reference(path: Path) -> Reference:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
 
     def part(prefix: str) -> dict[str, Tensor]:
-        return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+        return {
+            key.removeprefix(prefix): tensor
+            for key, tensor in tensors.items()
+            if key.startswith(prefix)
+        }
 
     def maybe_json(text: str) -> Any:
         try:
@@ -63,7 +72,11 @@ def read_reference(path: Path) -> Reference:
             return text
 
     normalisation = maybe_json(metadata.get("normalisation", "{}"))
-    red, green, blue = normalisation.get("mean", (0.0, 0.0, 0.0)) if isinstance(normalisation, dict) else (0.0, 0.0, 0.0)
+    red, green, blue = (
+        normalisation.get("mean", (0.0, 0.0, 0.0))
+        if isinstance(normalisation, dict)
+        else (0.0, 0.0, 0.0)
+    )
     return Reference(
         path,
         metadata["method"],
@@ -78,13 +91,26 @@ def read_reference(path: Path) -> Reference:
 
 
 def calibrated(shared: Path, name: str, folder: Path, lower: Mapping[str, float]) -> str:
-    """The published network of a reference file as a tier file:PATH in `folder`, with a table of efforts from a few photos.
+    """The published network of a reference file as a tier file:PATH in `folder`, with a table of
+    efforts from a few photos.
 
-    lower: what is taken from some of its weights, where random ones decide alike for all that they see.
+    lower: what is taken from some of its weights, where random ones decide alike for all that they
+    see.
     """
-    recorded, file = read_reference(shared / "reference" / f"{name}.safetensors"), folder / f"{name}.safetensors"
-    checkpoint = PUBLISHED[recorded.method.lower()](recorded.weights, recorded.config, recorded.mean)
-    write_checkpoint(file, replace(checkpoint, tensors={key: t - lower.get(key, 0) for key, t in checkpoint.tensors.items()}))
+    recorded, file = (
+        read_reference(shared / "reference" / f"{name}.safetensors"),
+        folder / f"{name}.safetensors",
+    )
+    checkpoint = PUBLISHED[recorded.method.lower()](
+        recorded.weights, recorded.config, recorded.mean
+    )
+    write_checkpoint(
+        file,
+        replace(
+            checkpoint,
+            tensors={key: t - lower.get(key, 0) for key, t in checkpoint.tensors.items()},
+        ),
+    )
     tier = f"file:{file}"
     upscaler = models.load(tier)
     assert upscaler.knob is not None

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.nearest import Axis
-from models.pcsr import Pcsr, PcsrUpscaler, build, published
-from models.pixelwise import by_probability, by_threshold, difficulty, refine
-from models.upscaler import Placement, hr_length
-from models.weights import fill
-from pipeline.automatic import thresholds
 from tests.reference_file import Line, Reference
+from tierscale.models.nearest import Axis
+from tierscale.models.pcsr import Pcsr, PcsrUpscaler, build, published
+from tierscale.models.pixelwise import by_probability, by_threshold, difficulty, refine
+from tierscale.models.upscaler import Placement, hr_length
+from tierscale.models.weights import fill
+from tierscale.pipeline.automatic import thresholds
 
 SR, PROBABILITY, COST = 2e-5, 1e-5, 1e-6
 # Choices that may differ in an image, and how near the border between two samplers they must be.
@@ -25,7 +25,9 @@ FLIPS, MARGIN = 3, 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input and what our network makes of it, densely. scale: as told; logits: (samplers, H, W)."""
+    """One input and what our network makes of it, densely. scale: as told; logits: (samplers, H,
+    W).
+    """
 
     lr: Tensor
     scale: Fraction
@@ -35,14 +37,24 @@ class Case:
 
     @property
     def exact(self) -> bool:
-        """The output is scale times the input on both axes, so that the upscaler's grid is the published one."""
-        return all(length * self.scale == hr for length, hr in zip(self.lr.shape[2:], self.logits.shape[1:], strict=True))
+        """The output is scale times the input on both axes, so that the upscaler's grid is the
+        published one.
+        """
+        return all(
+            length * self.scale == hr
+            for length, hr in zip(self.lr.shape[2:], self.logits.shape[1:], strict=True)
+        )
 
 
 def check(reference: Reference) -> list[Line]:
-    """One line for each output: features, cost list, probabilities, and flags and image of each run."""
+    """One line for each output: features, cost list, probabilities, and flags and image of each
+    run.
+    """
     checkpoint = published(reference.weights, reference.config, reference.mean)
-    network, upscaler = Pcsr(**checkpoint.blueprint.arguments).eval(), build(checkpoint, reference.path.name)
+    network, upscaler = (
+        Pcsr(**checkpoint.blueprint.arguments).eval(),
+        build(checkpoint, reference.path.name),
+    )
     fill(network, checkpoint.tensors, reference.path.name)
     cases = {name.removesuffix(".lr"): name for name in reference.inputs if name.endswith(".lr")}
     lines = []
@@ -52,15 +64,20 @@ def check(reference: Reference) -> list[Line]:
             lines += [
                 line
                 for key, wanted in reference.outputs.items()
-                if key.startswith(f"{name}.") and (line := compare(case, upscaler, reference, key, wanted))
+                if key.startswith(f"{name}.")
+                and (line := compare(case, upscaler, reference, key, wanted))
             ]
     return lines
 
 
 def run(network: Pcsr, reference: Reference, name: str) -> Case:
-    """The network's dense form on one input. Its grid is what the recorded sizes say, also where they are no exact multiple."""
+    """The network's dense form on one input. Its grid is what the recorded sizes say, also where
+    they are no exact multiple.
+    """
     lr = reference.inputs[f"{name}.lr"]
-    told = next(setting["scale"] for key, setting in reference.settings.items() if key.split(".")[0] == name)
+    told = next(
+        setting["scale"] for key, setting in reference.settings.items() if key.split(".")[0] == name
+    )
     scale = Fraction(str(told)).limit_denominator(1000)
     found = [
         tensor.shape[-2:]
@@ -68,13 +85,18 @@ def run(network: Pcsr, reference: Reference, name: str) -> Case:
         if key.startswith(f"{name}.") and key.rpartition(".")[2] in ("sr", "prob_heavy")
     ]
     sizes = found[0] if found else [hr_length(length, scale) for length in lr.shape[2:]]
-    rows, columns = (Axis(Fraction(hr, length), 0, hr, 0, length) for hr, length in zip(sizes, lr.shape[2:], strict=True))
+    rows, columns = (
+        Axis(Fraction(hr, length), 0, hr, 0, length)
+        for hr, length in zip(sizes, lr.shape[2:], strict=True)
+    )
     features = network.encoder(lr - torch.tensor(reference.mean).view(3, 1, 1))
     samples = [sampler(features, rows, columns)[0] for sampler in network.samplers]
     return Case(lr, scale, features, network.classifier(features, rows, columns)[0], samples)
 
 
-def compare(case: Case, upscaler: PcsrUpscaler, reference: Reference, key: str, wanted: Tensor) -> Line | None:
+def compare(
+    case: Case, upscaler: PcsrUpscaler, reference: Reference, key: str, wanted: Tensor
+) -> Line | None:
     """The line of one output; None: of a kind that is not known here."""
     # A run's name may hold dots, as in "lr.k0.5.sr".
     run, _, kind = key.partition(".")[2].rpartition(".")
@@ -83,7 +105,9 @@ def compare(case: Case, upscaler: PcsrUpscaler, reference: Reference, key: str, 
     if not run and kind == "cost_list":
         return line(key, upscaler.cost_list(case.scale) - wanted, COST)
     if not run and kind == "prob_heavy":
-        return line(key, difficulty(case.logits.flatten(1)).view(wanted.shape) - wanted, PROBABILITY)
+        return line(
+            key, difficulty(case.logits.flatten(1)).view(wanted.shape) - wanted, PROBABILITY
+        )
     setting = reference.settings.get(key.rpartition(".")[0])
     if not run or setting is None or kind not in ("flag", "sr"):
         return None
@@ -95,20 +119,33 @@ def compare(case: Case, upscaler: PcsrUpscaler, reference: Reference, key: str, 
     excused = int(flipped.sum()) <= FLIPS and bool((margin[flipped] < MARGIN).all())
     if kind == "flag":
         return Line(f"out.{key}", float(flipped.sum()), FLIPS, excused)
-    touched = F.max_pool2d(flipped[None].float(), 3, 1, 1)[0] > 0 if setting.get("refinement", True) else flipped
+    touched = (
+        F.max_pool2d(flipped[None].float(), 3, 1, 1)[0] > 0
+        if setting.get("refinement", True)
+        else flipped
+    )
     found = line(key, (pixels - wanted[0]).masked_fill(touched, 0), SR)
     return Line(found.key, found.error, found.tolerance, found.passed and excused)
 
 
-def enlarge(case: Case, upscaler: PcsrUpscaler, setting: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """Image (3, H, W), samplers (H, W), and how far each pixel is from the border between two samplers, of one run."""
+def enlarge(
+    case: Case, upscaler: PcsrUpscaler, setting: Mapping[str, Any]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Image (3, H, W), samplers (H, W), and how far each pixel is from the border between two
+    samplers, of one run.
+    """
     refined, logits = bool(setting.get("refinement", True)), case.logits.flatten(1)
     if setting.get("adaptive_cluster"):
         values = difficulty(logits)
         found = thresholds(values.numpy(), len(logits))
-        given = {"threshold" if index == 0 else f"threshold{index + 1}": value for index, value in enumerate(found)}
+        given = {
+            "threshold" if index == 0 else f"threshold{index + 1}": value
+            for index, value in enumerate(found)
+        }
         decide = partial(by_threshold, torch.tensor(found, dtype=torch.float64))
-        margin = torch.stack([(values - value).abs() / (values.max() - values.min()) for value in found]).amin(0)
+        margin = torch.stack(
+            [(values - value).abs() / (values.max() - values.min()) for value in found]
+        ).amin(0)
     else:
         given = {"k": float(setting["k"])}
         handicaps = given["k"] * upscaler.cost_list(case.scale).double().log()

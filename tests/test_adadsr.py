@@ -1,4 +1,6 @@
-"""AdaDSR under the contract, on small networks with random weights: what it skips, how far it looks, and what published names become."""
+"""AdaDSR under the contract, on small networks with random weights: what it skips, how far it
+looks, and what published names become.
+"""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -11,31 +13,54 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import models
-from models import adadsr
-from models.adadsr import Adadsr, AdadsrUpscaler
-from models.cells import SIDE, Cells
-from models.cost import executed
-from models.efforts import Efforts, write_efforts
-from models.gated import spread
-from models.plain import PlainUpscaler
-from models.upscaler import Placement
-from models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
-from pipeline.plan import Options
-from pipeline.upscale import enlarge_array
+from tierscale import models
+from tierscale.models import adadsr
+from tierscale.models.adadsr import Adadsr, AdadsrUpscaler
+from tierscale.models.cells import SIDE, Cells
+from tierscale.models.cost import executed
+from tierscale.models.efforts import Efforts, write_efforts
+from tierscale.models.gated import spread
+from tierscale.models.plain import PlainUpscaler
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.upscale import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MEAN = (0.45, 0.44, 0.4)
 BACKBONES: dict[str, dict[str, Any]] = {
-    "edsr": {"backbone": "edsr", "blocks": 4, "features": 8, "res_scale": 0.5, "predictor_width": 4},
-    "edsr, cells": {"backbone": "edsr", "blocks": 4, "features": 8, "res_scale": 0.5, "predictor_width": 4, "cell": 8},
-    "rcan": {"backbone": "rcan", "groups": 2, "blocks": 3, "features": 8, "reduction": 4, "predictor_width": 4, "budget_place": 0},
+    "edsr": {
+        "backbone": "edsr",
+        "blocks": 4,
+        "features": 8,
+        "res_scale": 0.5,
+        "predictor_width": 4,
+    },
+    "edsr, cells": {
+        "backbone": "edsr",
+        "blocks": 4,
+        "features": 8,
+        "res_scale": 0.5,
+        "predictor_width": 4,
+        "cell": 8,
+    },
+    "rcan": {
+        "backbone": "rcan",
+        "groups": 2,
+        "blocks": 3,
+        "features": 8,
+        "reduction": 4,
+        "predictor_width": 4,
+        "budget_place": 0,
+    },
 }
 
 
 def make(kind: str, scale: int = 2, residual: str | None = None, **changed: Any) -> AdadsrUpscaler:
-    """A small network that gives three tenths of a picture as photo() makes it no depth, and a tenth more than the budget."""
+    """A small network that gives three tenths of a picture as photo() makes it no depth, and a
+    tenth more than the budget.
+    """
     torch.manual_seed(1)
     arguments = {**BACKBONES[kind], **changed}
     method = Adadsr(scale, **arguments)
@@ -58,7 +83,9 @@ def photo(count: int, height: int, width: int) -> Tensor:
     """Something like a photo: some of it flat, some of it fine."""
     torch.manual_seed(5)
     coarse = F.interpolate(torch.rand(count, 3, 5, 5), size=(height, width), mode="bicubic")
-    return (coarse + 0.3 * (torch.rand(count, 3, height, width) - 0.5) * (coarse > 0.6)).clamp(0.05, 0.95)
+    return (coarse + 0.3 * (torch.rand(count, 3, height, width) - 0.5) * (coarse > 0.6)).clamp(
+        0.05, 0.95
+    )
 
 
 def whole(x: Tensor, scale: int = 2) -> Placement:
@@ -66,9 +93,14 @@ def whole(x: Tensor, scale: int = 2) -> Placement:
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
-@pytest.mark.parametrize(("size", "residual"), [((1, 1), None), ((7, 5), None), ((30, 26), "bilinear"), ((75, 61), None), ((64, 64), None)])
+@pytest.mark.parametrize(
+    ("size", "residual"),
+    [((1, 1), None), ((7, 5), None), ((30, 26), "bilinear"), ((75, 61), None), ((64, 64), None)],
+)
 @pytest.mark.parametrize("depth", [0.0, 2.0, 9.0])
-def test_skipping_gives_what_the_trained_form_gives(kind: str, size: tuple[int, int], residual: str | None, depth: float) -> None:
+def test_skipping_gives_what_the_trained_form_gives(
+    kind: str, size: tuple[int, int], residual: str | None, depth: float
+) -> None:
     upscaler, x = make(kind, residual=residual), photo(2, *size)
     with torch.inference_mode():
         made = upscaler(x, whole(x), given={"depth": depth})
@@ -108,7 +140,10 @@ def test_a_window_gives_the_same_bits_alone_and_in_a_batch(kind: str) -> None:
 def test_full_effort_is_the_network_without_the_predictor(kind: str) -> None:
     upscaler, x = make(kind), photo(2, 30, 26)
     plain = PlainUpscaler(upscaler.method.network, upscaler.blueprint)
-    with torch.inference_mode(), mock.patch.object(upscaler.method.predictor, "forward", side_effect=AssertionError):
+    with (
+        torch.inference_mode(),
+        mock.patch.object(upscaler.method.predictor, "forward", side_effect=AssertionError),
+    ):
         made, expected = upscaler(x, whole(x)), plain(x, whole(x))
     assert torch.equal(made.pixels, expected.pixels) and torch.equal(made.spent, expected.spent)
     assert made.choice is not None and made.choice.shape == (2, len(upscaler.method.groups), 30, 26)
@@ -118,7 +153,10 @@ def test_full_effort_is_the_network_without_the_predictor(kind: str) -> None:
         every = upscaler(x, whole(x), given={"depth": 1e6})
     if kind == "edsr":  # a depth of exactly 0 stays 0
         predicted = (every.choice > 0).float().mean()  # type: ignore[operator]
-        assert every.spent[0] <= made.spent[0] + upscaler.method.predictor.cost * 30 * 26 and 0 < predicted < 1
+        assert (
+            every.spent[0] <= made.spent[0] + upscaler.method.predictor.cost * 30 * 26
+            and 0 < predicted < 1
+        )
 
 
 def test_cells_share_their_mean_depth_wherever_a_window_begins() -> None:
@@ -126,10 +164,17 @@ def test_cells_share_their_mean_depth_wherever_a_window_begins() -> None:
     alone = AdadsrUpscaler(Adadsr(2, **BACKBONES["edsr"]), cells.blueprint)
     alone.method.load_state_dict(cells.method.state_dict())
     with torch.inference_mode():
-        shared, own = cells(x, whole(x), given={"depth": 2.0}), alone(x, whole(x), given={"depth": 2.0})
-        window = cells(x[:, :, 3:, 5:], Placement(Fraction(2), (40, 48), ((3, 5),)), given={"depth": 2.0})
+        shared, own = (
+            cells(x, whole(x), given={"depth": 2.0}),
+            alone(x, whole(x), given={"depth": 2.0}),
+        )
+        window = cells(
+            x[:, :, 3:, 5:], Placement(Fraction(2), (40, 48), ((3, 5),)), given={"depth": 2.0}
+        )
     assert shared.choice is not None and own.choice is not None and window.choice is not None
-    torch.testing.assert_close(shared.choice[:, :, 8:16, 40:48], own.choice[:, :, 8:16, 40:48].mean().expand(1, 1, 8, 8))
+    torch.testing.assert_close(
+        shared.choice[:, :, 8:16, 40:48], own.choice[:, :, 8:16, 40:48].mean().expand(1, 1, 8, 8)
+    )
     assert len(shared.choice.unique()) <= 30 < len(own.choice.unique())
     torch.testing.assert_close(window.choice[:, :, 21:, 19:], shared.choice[:, :, 24:, 24:])
     assert shared.spent < own.spent
@@ -138,21 +183,31 @@ def test_cells_share_their_mean_depth_wherever_a_window_begins() -> None:
 @pytest.mark.parametrize("cell", [None, 8])
 @pytest.mark.parametrize("layers", [1, 5])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(layers: int, scale: int, cell: int | None) -> None:
-    upscaler, side = make("edsr", scale, "bilinear", blocks=2, predictor_layers=layers, cell=cell), 61
+def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(
+    layers: int, scale: int, cell: int | None
+) -> None:
+    upscaler, side = (
+        make("edsr", scale, "bilinear", blocks=2, predictor_layers=layers, cell=cell),
+        61,
+    )
     assert upscaler.reach is not None and make("rcan").reach is None
     x, middle, seen = photo(1, side, side), side // 2, []
     with torch.inference_mode():
         before = upscaler(x, whole(x, scale), given={"depth": 2.0}).pixels
         for far in (upscaler.reach, upscaler.reach + 1):
             changed = False
-            for dim, sign, step in [(dim, sign, step) for dim in (2, 3) for sign in (1, -1) for step in (-100, 100)]:
+            for dim, sign, step in [
+                (dim, sign, step) for dim in (2, 3) for sign in (1, -1) for step in (-100, 100)
+            ]:
                 y = x.clone()
                 y.select(dim, middle + sign * far).add_(step)
                 after = upscaler(y, whole(y, scale), given={"depth": 2.0}).pixels
-                changed = changed or bool(((after - before).narrow(dim, middle * scale, scale) != 0).any())
+                changed = changed or bool(
+                    ((after - before).narrow(dim, middle * scale, scale) != 0).any()
+                )
             seen.append(changed)
-    # How far a cell reaches depends on where in it a pixel lies; that nothing beyond matters is promised of all of them.
+    # How far a cell reaches depends on where in it a pixel lies; that nothing beyond matters is
+    # promised of all of them.
     assert not seen[1] and (seen[0] or cell is not None)
 
 
@@ -166,13 +221,21 @@ def test_tiled_equals_whole(tile: int, kind: str, tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = upscaler(image, whole(image), given={"depth": 2.5})
     assert expected.choice is not None and 0.2 < (expected.choice > 1).float().mean() < 0.8
-    options = Options(scale=Fraction(2), tiers=(f"file:{path}@0.6",), policy="dearest", tile=tile, value_range=(0.0, 1.0))
+    options = Options(
+        scale=Fraction(2),
+        tiers=(f"file:{path}@0.6",),
+        policy="dearest",
+        tile=tile,
+        value_range=(0.0, 1.0),
+    )
     found = enlarge_array(image[0].numpy(), options).pixels
     torch.testing.assert_close(torch.from_numpy(found), expected.pixels[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("before", [(0, 0), (3, 5), (7, 3)])
-def test_cells_hold_a_window_and_convolve_it_where_they_are_asked_to(before: tuple[int, int]) -> None:
+def test_cells_hold_a_window_and_convolve_it_where_they_are_asked_to(
+    before: tuple[int, int],
+) -> None:
     torch.manual_seed(0)
     cells, layer = Cells(21, 13, torch.device("cpu"), before), nn.Conv2d(5, 5, 3, padding=1)
     x = torch.randn(1, 5, 21, 13)
@@ -206,20 +269,33 @@ def test_the_published_counter_does_not_widen_where_the_first_convolution_is_nee
     residual = 3 * 4 * 9 * 256  # bilinear, 3x3 taps for each of four phases
     nothing = upscaler.published_cost(depths)
     depths[0, 5, 5] = 1.5
-    assert upscaler.published_cost(depths) - nothing == 2 * 2 * 9 * 8 * 8, "one place, two blocks, two convolutions each"
+    assert upscaler.published_cost(depths) - nothing == 2 * 2 * 9 * 8 * 8, (
+        "one place, two blocks, two convolutions each"
+    )
     full = upscaler.published_cost(torch.full((1, 16, 16), 9.0))
-    assert full + residual == upscaler.plain.count(16, 16, streamed=False) + upscaler.method.predictor.cost * 256
+    assert (
+        full + residual
+        == upscaler.plain.count(16, 16, streamed=False) + upscaler.method.predictor.cost * 256
+    )
 
 
 def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
     upscaler, x, path = make("rcan"), photo(1, 16, 16), tmp_path / "a.safetensors"
     write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.method.state_dict()))
-    with pytest.raises(ValueError, match=r"a.safetensors costs at an effort of 0.5 was not measured; run tierscale models calibrate"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"a.safetensors costs at an effort of 0.5 was not measured; run tierscale models"
+            r" calibrate"
+        ),
+    ):
         models.load(f"file:{path}")(x, whole(x), 0.5)
     write_efforts(path, Efforts("depth", (0.5, 4.0), (0.4, 1.0), digest_file(path), {}))
     again = models.load(f"file:{path}")
     with torch.inference_mode():
-        assert torch.equal(again(x, whole(x), 0.2).pixels, upscaler(x, whole(x), given={"depth": 0.5}).pixels)
+        assert torch.equal(
+            again(x, whole(x), 0.2).pixels, upscaler(x, whole(x), given={"depth": 0.5}).pixels
+        )
 
 
 def test_what_cannot_work_is_refused() -> None:
@@ -247,9 +323,17 @@ def test_published_names_of_scale_4_become_ours_and_what_does_not_fit_is_named()
     method = make("edsr", 4).method
     ours = {name: tensor.clone() for name, tensor in method.state_dict().items()}
     growing = ["up.0.0", "up.0.2"]
-    layers = ["head.1", *(f"block{block}.layer{place}" for block in range(4) for place in (0, 2)), "body_lastconv", *growing, "tail.0"]
+    layers = [
+        "head.1",
+        *(f"block{block}.layer{place}" for block in range(4) for place in (0, 2)),
+        "body_lastconv",
+        *growing,
+        "tail.0",
+    ]
     layers += ["predictor.layer0", *(f"predictor.layer{layer}.1" for layer in range(1, 5))]
-    names = [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")] + [f"predictor.layer{n}.0.weight" for n in range(1, 5)]
+    names = [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")] + [
+        f"predictor.layer{n}.0.weight" for n in range(1, 5)
+    ]
     tensors = {name: ours[str(adadsr.own_name(name, growing))] for name in names}
     tensors["head.1.weight"], tensors["tail.0.weight"], tensors["tail.0.bias"] = (
         tensors["head.1.weight"] / 255,
@@ -257,19 +341,42 @@ def test_published_names_of_scale_4_become_ours_and_what_does_not_fit_is_named()
         tensors["tail.0.bias"] * 255,
     )
     for layer, sign in (("head.0", -1), ("tail.1", 1)):
-        tensors |= {f"{layer}.weight": torch.ones(3, 1, 1, 1), f"{layer}.bias": sign * 255 * torch.tensor(MEAN)}
-    config = {"model": "adaedsr_model", "n_resblocks": 4, "n_feats": 8, "scale": 4, "res_scale": 0.5, "adapter_layers": 5, "adapter_pos": 5}
+        tensors |= {
+            f"{layer}.weight": torch.ones(3, 1, 1, 1),
+            f"{layer}.bias": sign * 255 * torch.tensor(MEAN),
+        }
+    config = {
+        "model": "adaedsr_model",
+        "n_resblocks": 4,
+        "n_feats": 8,
+        "scale": 4,
+        "res_scale": 0.5,
+        "adapter_layers": 5,
+        "adapter_pos": 5,
+    }
     made = adadsr.published(tensors, config, (0.0, 0.0, 0.0))
     assert made.blueprint.mean == pytest.approx(MEAN)
     for name, tensor in ours.items():
         torch.testing.assert_close(made.tensors[name], tensor)
     cases: list[tuple[dict[str, Tensor], dict[str, Any], str]] = [
-        ({**tensors, "block2.layer0.bias": torch.zeros(3)}, config, r"'block2.layer0.bias' of shape \(3,\) where the network has \(8,\)"),
-        ({name: t for name, t in tensors.items() if name != "up.0.2.bias"}, config, r"'network.tail.grow.1.bias' of shape \(32,\)"),
+        (
+            {**tensors, "block2.layer0.bias": torch.zeros(3)},
+            config,
+            r"'block2.layer0.bias' of shape \(3,\) where the network has \(8,\)",
+        ),
+        (
+            {name: t for name, t in tensors.items() if name != "up.0.2.bias"},
+            config,
+            r"'network.tail.grow.1.bias' of shape \(32,\)",
+        ),
         ({**tensors, "side.weight": torch.zeros(2)}, config, r"'side.weight' of shape \(2,\)"),
         (tensors, {**config, "adapter_bound": 3}, "adapter_bound 3"),
         (tensors, {**config, "model": "adasan_model"}, "'adasan_model'"),
-        (tensors, {name: value for name, value in config.items() if name != "adapter_pos"}, "lacks 'adapter_pos'"),
+        (
+            tensors,
+            {name: value for name, value in config.items() if name != "adapter_pos"},
+            "lacks 'adapter_pos'",
+        ),
     ]
     for changed, given, message in cases:
         with pytest.raises(ValueError, match=message):

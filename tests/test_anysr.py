@@ -1,4 +1,6 @@
-"""AnySR under the contract, on small networks with random weights: narrow runs, any scale, windows on their own."""
+"""AnySR under the contract, on small networks with random weights: narrow runs, any scale, windows
+on their own.
+"""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -9,34 +11,46 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import models
-from models.anysr import AnySr, AnySrUpscaler, build, published, width_by_scale
-from models.cost import executed
-from models.nearest import axes
-from models.resample import multiply_adds, resample
-from models.slim import tap_sums, with_scale
-from models.train.calibrate import calibrate
-from models.upscaler import Placement
-from models.weights import Blueprint, Checkpoint, write_checkpoint
 from tests.reference_file import read_reference
+from tierscale import models
+from tierscale.models.anysr import AnySr, AnySrUpscaler, build, published, width_by_scale
+from tierscale.models.cost import executed
+from tierscale.models.nearest import axes
+from tierscale.models.resample import multiply_adds, resample
+from tierscale.models.slim import tap_sums, with_scale
+from tierscale.models.train.calibrate import calibrate
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import Blueprint, Checkpoint, write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MEAN = (0.7, 0.6, 0.5)
-ENCODERS: dict[str, dict[str, int]] = {"edsr": {"blocks": 3, "features": 24}, "rdn": {"blocks": 2, "features": 8, "growth": 16}}
+ENCODERS: dict[str, dict[str, int]] = {
+    "edsr": {"blocks": 3, "features": 24},
+    "rdn": {"blocks": 2, "features": 8, "growth": 16},
+}
 HEADS: dict[str, dict[str, Any]] = {"srno": {"width": 16, "heads": 4}, "liif": {"hidden": [16, 12]}}
 
 
 def make(encoder: str = "edsr", head: str = "srno") -> tuple[AnySr, AnySrUpscaler]:
-    """A small network whose random weights are large enough that every channel can be seen in the result."""
+    """A small network whose random weights are large enough that every channel can be seen in the
+    result.
+    """
     torch.manual_seed(2)
-    arguments = {"encoder": encoder, "encoder_arguments": ENCODERS[encoder], "head": head, "head_arguments": HEADS[head]}
+    arguments = {
+        "encoder": encoder,
+        "encoder_arguments": ENCODERS[encoder],
+        "head": head,
+        "head_arguments": HEADS[head],
+    }
     network = AnySr(**arguments).eval()  # type: ignore[arg-type]
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
             nn.init.normal_(module.bias, std=0.1)  # type: ignore[arg-type]
-    checkpoint = Checkpoint(Blueprint("anysr", 0, arguments, MEAN, "bilinear"), network.state_dict())
+    checkpoint = Checkpoint(
+        Blueprint("anysr", 0, arguments, MEAN, "bilinear"), network.state_dict()
+    )
     return network, build(checkpoint, "test")
 
 
@@ -45,7 +59,9 @@ def whole(x: Tensor, scale: Fraction) -> Placement:
 
 
 @pytest.mark.parametrize(("encoder", "head"), [("edsr", "srno"), ("edsr", "liif"), ("rdn", "srno")])
-@pytest.mark.parametrize(("size", "scale"), [((97, 60), Fraction(2)), ((1, 1), Fraction(4)), ((3, 40), Fraction(27, 10))])
+@pytest.mark.parametrize(
+    ("size", "scale"), [((97, 60), Fraction(2)), ((1, 1), Fraction(4)), ((3, 40), Fraction(27, 10))]
+)
 @pytest.mark.parametrize("width", [0.5, 0.83, 1.0])
 def test_the_trained_form_and_the_run_form_are_one_function(
     encoder: str, head: str, size: tuple[int, int], scale: Fraction, width: float
@@ -55,7 +71,9 @@ def test_the_trained_form_and_the_run_form_are_one_function(
     with torch.inference_mode():
         made = upscaler(x, whole(x, scale), given={"width": width})
         rows, columns = axes(whole(x, scale), 0, *size)
-        wanted = resample(x, whole(x, scale), "bilinear") + network(x - torch.tensor(MEAN).view(3, 1, 1), rows, columns, scale, width)
+        wanted = resample(x, whole(x, scale), "bilinear") + network(
+            x - torch.tensor(MEAN).view(3, 1, 1), rows, columns, scale, width
+        )
         counted = executed(lambda: upscaler(x, whole(x, scale), given={"width": width}))
     torch.testing.assert_close(made.pixels, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=0)
     residual = multiply_adds(3, *size, *made.pixels.shape[2:], "bilinear")
@@ -80,11 +98,18 @@ def test_channels_that_are_left_out_are_not_read(encoder: str) -> None:
 
 def test_a_window_gives_the_same_bits_alone_and_in_a_batch() -> None:
     _, upscaler = make()
-    x, place = torch.rand(3, 3, 20, 30), Placement(Fraction(5, 2), (100, 100), ((0, 0), (21, 40), (50, 69)))
+    x, place = (
+        torch.rand(3, 3, 20, 30),
+        Placement(Fraction(5, 2), (100, 100), ((0, 0), (21, 40), (50, 69))),
+    )
     with torch.inference_mode():
         together = upscaler(x, place, given={"width": 0.7}).pixels
         for index, origin in enumerate(place.origins):
-            alone = upscaler(x[index : index + 1], Placement(place.scale, place.size, (origin,)), given={"width": 0.7}).pixels
+            alone = upscaler(
+                x[index : index + 1],
+                Placement(place.scale, place.size, (origin,)),
+                given={"width": 0.7},
+            ).pixels
             assert torch.equal(alone[0], together[index])
 
 
@@ -98,7 +123,11 @@ def test_more_effort_never_costs_less_and_the_encoder_costs_what_was_asked() -> 
         spent.append(made.spent.item())
         assert made.choice is not None
         share = upscaler.encoder.cost(256, upscaler.width(effort)) / full
-        assert max(effort, upscaler.efforts.floor) - 0.10 <= share <= max(effort, upscaler.efforts.floor) + 0.05
+        assert (
+            max(effort, upscaler.efforts.floor) - 0.10
+            <= share
+            <= max(effort, upscaler.efforts.floor) + 0.05
+        )
     assert spent == sorted(spent)
     assert spent[-1] == upscaler(x, whole(x, scale), given={"width": 1.0}).spent.item()
     assert upscaler.cost(scale, 0.5) < upscaler.cost(scale)
@@ -107,12 +136,17 @@ def test_more_effort_never_costs_less_and_the_encoder_costs_what_was_asked() -> 
 def test_effort_one_is_the_full_network_at_every_scale() -> None:
     _, upscaler = make()
     x = torch.rand(1, 3, 9, 9)
-    assert torch.equal(upscaler(x, whole(x, Fraction(3, 2))).pixels, upscaler(x, whole(x, Fraction(3, 2)), given={"width": 1.0}).pixels)
+    assert torch.equal(
+        upscaler(x, whole(x, Fraction(3, 2))).pixels,
+        upscaler(x, whole(x, Fraction(3, 2)), given={"width": 1.0}).pixels,
+    )
 
 
 def test_the_papers_widths() -> None:
     scales = [Fraction(tenths, 10) for tenths in range(10, 45)]
-    assert [width_by_scale("edsr", scale) for scale in scales] == [1.0] + [0.5] * 7 + [0.7] * 8 + [0.9] * 7 + [1.0] * 12
+    assert [width_by_scale("edsr", scale) for scale in scales] == [1.0] + [0.5] * 7 + [0.7] * 8 + [
+        0.9
+    ] * 7 + [1.0] * 12
     assert width_by_scale("rdn", Fraction(2)) == 0.8
     assert width_by_scale("edsr", Fraction(3, 2) + Fraction(1, 100)) == 1.0
 
@@ -133,15 +167,26 @@ def test_the_scale_is_told_behind_each_full_run_and_turned_at_odd_tenths() -> No
 def test_what_taps_see_tells_the_mean_of_a_convolution(size: tuple[int, int]) -> None:
     layer, x = nn.Conv2d(4, 6, 3, padding=1), torch.randn(2, 4, *size)
     assert layer.bias is not None
-    mean = torch.einsum("ncij,kcij->nk", tap_sums(x, x.sum(dim=(2, 3))), layer.weight) / (size[0] * size[1]) + layer.bias
+    mean = (
+        torch.einsum("ncij,kcij->nk", tap_sums(x, x.sum(dim=(2, 3))), layer.weight)
+        / (size[0] * size[1])
+        + layer.bias
+    )
     torch.testing.assert_close(mean, layer(x).mean(dim=(2, 3)), atol=1e-5, rtol=1e-5)
 
 
 def test_a_file_comes_back_with_a_counted_table_and_no_measuring(tmp_path: Path) -> None:
     network, upscaler = make()
-    arguments = {"encoder": "edsr", "encoder_arguments": ENCODERS["edsr"], "head": "srno", "head_arguments": HEADS["srno"]}
+    arguments = {
+        "encoder": "edsr",
+        "encoder_arguments": ENCODERS["edsr"],
+        "head": "srno",
+        "head_arguments": HEADS["srno"],
+    }
     path = tmp_path / "any.safetensors"
-    write_checkpoint(path, Checkpoint(Blueprint("anysr", 0, arguments, MEAN, "bilinear"), network.state_dict()))
+    write_checkpoint(
+        path, Checkpoint(Blueprint("anysr", 0, arguments, MEAN, "bilinear"), network.state_dict())
+    )
     again, x = models.load(f"file:{path}"), torch.rand(1, 3, 9, 12)
     assert again.scales is None and again.reach is None and again.knob == "width"
     assert again.efforts == upscaler.efforts
@@ -180,5 +225,7 @@ def test_published_weights_run_as_published(shared: Path) -> None:
     with pytest.raises(ValueError, match=r"needs 'encoder.head.0.weight'"):
         published({"conv00.weight": torch.zeros(1)}, {}, (0, 0, 0))
     broken = {**reference.weights, "encoder.body.0.conv1.weight": torch.zeros(3, 64, 3, 3)}
-    with pytest.raises(ValueError, match=r"'body.0.conv1.weight' of shape \(3, 64, 3, 3\).*\(64, 64, 3, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"'body.0.conv1.weight' of shape \(3, 64, 3, 3\).*\(64, 64, 3, 3\)"
+    ):
         published(broken, reference.config, reference.mean)

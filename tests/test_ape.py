@@ -1,4 +1,6 @@
-"""APE under the contract, on small networks with random weights; RCAN and VDSR, which it stands on; what published names become."""
+"""APE under the contract, on small networks with random weights; RCAN and VDSR, which it stands on;
+what published names become.
+"""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -11,20 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import models
-from models import ape, edsr
-from models.ape import Ape, ApeUpscaler
-from models.cost import executed
-from models.cut import SIDE, STEP, Cut
-from models.efforts import Efforts, write_efforts
-from models.fused import settle
-from models.plain import PlainUpscaler
-from models.rcan import Rcan
-from models.stages import feed
-from models.train.plain import predict
-from models.upscaler import Placement
-from models.vdsr import Vdsr
-from models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
+from tierscale import models
+from tierscale.models import ape, edsr
+from tierscale.models.ape import Ape, ApeUpscaler
+from tierscale.models.cost import executed
+from tierscale.models.cut import SIDE, STEP, Cut
+from tierscale.models.efforts import Efforts, write_efforts
+from tierscale.models.fused import settle
+from tierscale.models.plain import PlainUpscaler
+from tierscale.models.rcan import Rcan
+from tierscale.models.stages import feed
+from tierscale.models.train.plain import predict
+from tierscale.models.upscaler import Placement
+from tierscale.models.vdsr import Vdsr
+from tierscale.models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,7 +35,14 @@ MEAN = (0.45, 0.44, 0.4)
 BACKBONES: dict[str, dict[str, Any]] = {
     "edsr": {"backbone": "edsr", "every": 2, "blocks": 6, "features": 8, "res_scale": 0.5},
     "edsr, odd": {"backbone": "edsr", "every": 2, "blocks": 5, "features": 8},
-    "rcan": {"backbone": "rcan", "every": 1, "groups": 3, "blocks": 2, "features": 8, "reduction": 4},
+    "rcan": {
+        "backbone": "rcan",
+        "every": 1,
+        "groups": 3,
+        "blocks": 2,
+        "features": 8,
+        "reduction": 4,
+    },
     "vdsr": {"backbone": "vdsr", "every": 2, "layers": 8, "features": 8},
 }
 
@@ -71,37 +80,59 @@ def middling(upscaler: ApeUpscaler, x: Tensor) -> float:
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
-@pytest.mark.parametrize(("size", "residual"), [((1, 1), None), ((16, 21), "bilinear"), ((32, 30), None)])
-def test_leaving_gives_what_the_trained_form_gives_at_that_exit(kind: str, size: tuple[int, int], residual: str | None) -> None:
+@pytest.mark.parametrize(
+    ("size", "residual"), [((1, 1), None), ((16, 21), "bilinear"), ((32, 30), None)]
+)
+def test_leaving_gives_what_the_trained_form_gives_at_that_exit(
+    kind: str, size: tuple[int, int], residual: str | None
+) -> None:
     upscaler, x = make(kind, residual=residual), windows(4, *size)
     with torch.inference_mode():
         told = upscaler.method(x - upscaler.plain.mean)
         threshold = middling(upscaler, x)
         made = upscaler(x, whole(x), given={"threshold": threshold})
         images = torch.stack([*told.images, told.full])
-        left = torch.cat([told.capacity >= threshold, torch.ones(1, len(x), dtype=torch.bool)]).int().argmax(dim=0)
+        left = (
+            torch.cat([told.capacity >= threshold, torch.ones(1, len(x), dtype=torch.bool)])
+            .int()
+            .argmax(dim=0)
+        )
         expected = upscaler.plain.complete(images[left, torch.arange(len(x))], x)
-    assert made.choice is not None and (made.choice == made.choice[:, :1, :1]).all(), "an image this small is one patch"
-    assert made.choice[:, 0, 0].tolist() == [-1 if index == upscaler.method.exits else index for index in left.tolist()]
+    assert made.choice is not None and (made.choice == made.choice[:, :1, :1]).all(), (
+        "an image this small is one patch"
+    )
+    assert made.choice[:, 0, 0].tolist() == [
+        -1 if index == upscaler.method.exits else index for index in left.tolist()
+    ]
     torch.testing.assert_close(made.pixels, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_patches_of_an_image_leave_one_by_one(kind: str) -> None:
     """As if each were an image of its own; where two overlap, one fades into the other."""
-    upscaler, x = make(kind, residual="bilinear"), torch.cat([windows(3, 40, 25)[i : i + 1] for i in range(3)], dim=3)
+    upscaler, x = (
+        make(kind, residual="bilinear"),
+        torch.cat([windows(3, 40, 25)[i : i + 1] for i in range(3)], dim=3),
+    )
     with torch.inference_mode():
         patches = {(y, x0): x[:, :, y : y + 32, x0 : x0 + 32] for y in (0, 8) for x0 in (0, 28, 43)}
         threshold = middling(upscaler, torch.cat(list(patches.values())))
         made = upscaler(x, whole(x), given={"threshold": threshold})
-        alone = {place: upscaler(patch, whole(patch), given={"threshold": threshold}) for place, patch in patches.items()}
+        alone = {
+            place: upscaler(patch, whole(patch), given={"threshold": threshold})
+            for place, patch in patches.items()
+        }
     exits = {place: one.choice[0, 0, 0].item() for place, one in alone.items()}  # type: ignore[index]
     assert made.choice is not None and len(set(exits.values())) > 1
     assert made.spent.item() == sum(one.spent.item() for one in alone.values())
     # Rows up to 19 are nearer to the first patches, columns 33 to 40 lie in the middle ones alone.
     assert made.choice[0, 4, 36] == exits[0, 28] and made.choice[0, 38, 36] == exits[8, 28]
-    torch.testing.assert_close(made.pixels[:, :, :24, 66:80], alone[0, 28].pixels[:, :, :24, 10:24], atol=1e-5, rtol=1e-5)
-    between = torch.stack([alone[0, 28].pixels[:, :, 39, 10:24], alone[8, 28].pixels[:, :, 23, 10:24]])
+    torch.testing.assert_close(
+        made.pixels[:, :, :24, 66:80], alone[0, 28].pixels[:, :, :24, 10:24], atol=1e-5, rtol=1e-5
+    )
+    between = torch.stack(
+        [alone[0, 28].pixels[:, :, 39, 10:24], alone[8, 28].pixels[:, :, 23, 10:24]]
+    )
     low, high = between.amin(dim=0) - 1e-4, between.amax(dim=0) + 1e-4
     assert ((made.pixels[:, :, 39, 66:80] >= low) & (made.pixels[:, :, 39, 66:80] <= high)).all()
 
@@ -119,7 +150,12 @@ def test_a_window_makes_of_its_middle_what_the_image_does(kind: str) -> None:
     assert (window.choice[0, :5, 0] == ApeUpscaler.NONE).any() and torch.equal(
         window.choice[0, 31:71, 31:78], image.choice[0, 40:80, 42:89]
     )
-    torch.testing.assert_close(window.pixels[:, :, 62:142, 62:156], image.pixels[:, :, 80:160, 84:178], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        window.pixels[:, :, 62:142, 62:156],
+        image.pixels[:, :, 80:160, 84:178],
+        atol=1e-5,
+        rtol=1e-5,
+    )
 
 
 def test_layers_run_by_rows_give_what_they_give_at_once() -> None:
@@ -129,7 +165,9 @@ def test_layers_run_by_rows_give_what_they_give_at_once() -> None:
     with torch.inference_mode():
         _, body = upscaler.network.enter(x.contiguous(memory_format=torch.channels_last))
         expected = nn.Sequential(*layers)(body)
-        torch.testing.assert_close(upscaler._advance(layers, body, body), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            upscaler._advance(layers, body, body), expected, atol=1e-4, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -152,7 +190,9 @@ def test_a_batch_that_shrinks_gives_what_each_patch_gives(kind: str) -> None:
             pixels, left = upscaler.patches(x, threshold)
             alone = [upscaler.patches(one, threshold) for one in x.split(1)]
             assert left.tolist() == [exits.item() for _, exits in alone]
-            torch.testing.assert_close(pixels, torch.cat([one for one, _ in alone]), atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                pixels, torch.cat([one for one, _ in alone]), atol=1e-4, rtol=1e-4
+            )
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -163,7 +203,9 @@ def test_spent_is_what_is_executed(kind: str, residual: str | None) -> None:
         given = {"threshold": middling(upscaler, x)}
     for window in x.split(1):
         spent = upscaler(window, whole(window, 3), given=given).spent.item()
-        assert spent == executed(lambda window=window: upscaler(window, whole(window, 3), given=given))  # type: ignore[misc]
+        assert spent == executed(
+            lambda window=window: upscaler(window, whole(window, 3), given=given)
+        )  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -185,17 +227,26 @@ def test_full_effort_is_the_network_and_a_higher_threshold_never_costs_less(kind
     plain = PlainUpscaler(upscaler.network, upscaler.blueprint)
     with torch.inference_mode():
         full, expected = upscaler(x, whole(x)), plain(x, whole(x))
-        spent = [upscaler(x, whole(x), given={"threshold": threshold}).spent for threshold in upscaler.ladder]
+        spent = [
+            upscaler(x, whole(x), given={"threshold": threshold}).spent
+            for threshold in upscaler.ladder
+        ]
     assert torch.equal(full.pixels, expected.pixels) and torch.equal(full.spent, expected.spent)
-    assert full.choice is not None and full.choice.shape == (4, 16, 21) and (full.choice == -1).all()
+    assert (
+        full.choice is not None and full.choice.shape == (4, 16, 21) and (full.choice == -1).all()
+    )
     for less, more in pairwise(spent):
         assert (less <= more).all()
-    assert (spent[0] < full.spent).all() and (spent[-1] > full.spent).all(), "at the end only the regressor's work is added"
+    assert (spent[0] < full.spent).all() and (spent[-1] > full.spent).all(), (
+        "at the end only the regressor's work is added"
+    )
     assert upscaler.cost(Fraction(2)) == pytest.approx(full.spent[0].item() / (16 * 21), rel=0.02)
 
 
 def test_the_tables_of_the_published_code_count_convolutions_up_to_the_exit() -> None:
-    """EDSR at scale 4, 32 blocks of 256 features, on 48x48 pixels: 31.54 to 115.83 billion from the first block to the last."""
+    """EDSR at scale 4, 32 blocks of 256 features, on 48x48 pixels: 31.54 to 115.83 billion from the
+    first block to the last.
+    """
     with torch.device("meta"):
         method = Ape(4, "edsr", 1, blocks=32, features=256)
     upscaler = ApeUpscaler(method, Blueprint("ape", 4, {}, MEAN))
@@ -207,11 +258,17 @@ def test_the_tables_of_the_published_code_count_convolutions_up_to_the_exit() ->
 @pytest.mark.parametrize(
     ("arguments", "least", "most"),
     [
-        ({"backbone": "rcan", "every": 1, "groups": 10, "blocks": 20, "features": 64}, 5.35e9, 36.77e9),
+        (
+            {"backbone": "rcan", "every": 1, "groups": 10, "blocks": 20, "features": 64},
+            5.35e9,
+            36.77e9,
+        ),
         ({"backbone": "vdsr", "every": 1, "layers": 20, "features": 64}, 1.50e9, 24.68e9),
     ],
 )
-def test_the_tables_of_other_backbones_are_a_little_higher(arguments: dict[str, Any], least: float, most: float) -> None:
+def test_the_tables_of_other_backbones_are_a_little_higher(
+    arguments: dict[str, Any], least: float, most: float
+) -> None:
     with torch.device("meta"):
         upscaler = ApeUpscaler(Ape(4, **arguments), Blueprint("ape", 4, {}, MEAN))
     for exit_, told in ((0, least), (-1, most)):
@@ -222,7 +279,13 @@ def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
     upscaler, x, path = make("edsr"), windows(2, 16, 16), tmp_path / "a.safetensors"
     write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.method.state_dict()))
     again = models.load(f"file:{path}")
-    with pytest.raises(ValueError, match=r"a.safetensors costs at an effort of 0.5 was not measured; run tierscale models calibrate"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"a.safetensors costs at an effort of 0.5 was not measured; run tierscale models"
+            r" calibrate"
+        ),
+    ):
         again(x, whole(x), 0.5)
     write_efforts(path, Efforts("threshold", (-1.0, 2.0), (0.6, 1.0), digest_file(path), {}))
     again = models.load(f"file:{path}")
@@ -251,18 +314,36 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be built"):
         ape.build(Checkpoint(Blueprint("ape", 2, {"groups": 3}), tensors), "a")
     with pytest.raises(ValueError, match=r"a lacks 'regressor.bias' of shape \(1,\)"):
-        ape.build(Checkpoint(upscaler.blueprint, {name: t for name, t in tensors.items() if name != "regressor.bias"}), "a")
-    for made, message in ((lambda: Rcan(5), "not 5"), (lambda: Rcan(2, reduction=0), "reduced 0 times"), (lambda: Vdsr(2, 1), "1 layers")):
+        ape.build(
+            Checkpoint(
+                upscaler.blueprint,
+                {name: t for name, t in tensors.items() if name != "regressor.bias"},
+            ),
+            "a",
+        )
+    for made, message in (
+        (lambda: Rcan(5), "not 5"),
+        (lambda: Rcan(2, reduction=0), "reduced 0 times"),
+        (lambda: Vdsr(2, 1), "1 layers"),
+    ):
         with pytest.raises(ValueError, match=message):
             made()
 
 
 def published_edsr(scale: int) -> tuple[dict[str, Tensor], dict[str, Any], Ape]:
-    """An APE on EDSR as the published code would store it, for values 0..255, and the same as ours."""
+    """An APE on EDSR as the published code would store it, for values 0..255, and the same as
+    ours.
+    """
     torch.manual_seed(4)
     method = Ape(scale, "edsr", 1, blocks=2, features=8, res_scale=0.1)
     growing = [f"tail.0.{2 * index}" for index in range(len(method.network.tail.steps))]  # type: ignore[arg-type, union-attr]
-    theirs = ["head.0", *(f"body.{block}.body.{place}" for block in (0, 1) for place in (0, 2)), "body.2", *growing, "tail.1"]
+    theirs = [
+        "head.0",
+        *(f"body.{block}.body.{place}" for block in (0, 1) for place in (0, 2)),
+        "body.2",
+        *growing,
+        "tail.1",
+    ]
     ours = {f"network.{name}": tensor for name, tensor in method.network.state_dict().items()}
     tensors = {}
     for name in (f"{layer}.{part}" for layer in theirs for part in ("weight", "bias")):
@@ -273,8 +354,19 @@ def published_edsr(scale: int) -> tuple[dict[str, Tensor], dict[str, Any], Ape]:
     mean = torch.tensor(MEAN) * 255
     for layer, sign in (("sub_mean", -1), ("add_mean", 1)):
         tensors |= {f"{layer}.weight": torch.eye(3).view(3, 3, 1, 1), f"{layer}.bias": sign * mean}
-    tensors |= {"regressor.2.weight": method.regressor.weight.detach(), "regressor.2.bias": method.regressor.bias.detach()}
-    config = {"model": "edsr_ape", "n_resblocks": 2, "n_feats": 8, "scale": [scale], "rgb_range": 255, "res_scale": 0.1, "exit_interval": 1}
+    tensors |= {
+        "regressor.2.weight": method.regressor.weight.detach(),
+        "regressor.2.bias": method.regressor.bias.detach(),
+    }
+    config = {
+        "model": "edsr_ape",
+        "n_resblocks": 2,
+        "n_feats": 8,
+        "scale": [scale],
+        "rgb_range": 255,
+        "res_scale": 0.1,
+        "exit_interval": 1,
+    }
     return tensors, config, method
 
 
@@ -285,7 +377,9 @@ def test_published_names_of_other_scales_become_ours(scale: int) -> None:
     assert made.blueprint.mean == pytest.approx(MEAN)
     for name, tensor in method.state_dict().items():
         torch.testing.assert_close(made.tensors[name], tensor)
-    plain = edsr.published({name: t for name, t in tensors.items() if "regressor" not in name}, config, (0.0, 0.0, 0.0))
+    plain = edsr.published(
+        {name: t for name, t in tensors.items() if "regressor" not in name}, config, (0.0, 0.0, 0.0)
+    )
     x = windows(1, 9, 9)
     with torch.inference_mode():
         found = models.UPSCALERS["edsr"](plain, "plain")(x, whole(x, scale)).pixels
@@ -295,14 +389,38 @@ def test_published_names_of_other_scales_become_ours(scale: int) -> None:
 def test_published_weights_that_do_not_fit_are_named_with_their_shapes() -> None:
     tensors, config, _ = published_edsr(2)
     cases: list[tuple[dict[str, Tensor], dict[str, Any], str]] = [
-        ({**tensors, "body.0.body.0.weight": torch.zeros(4, 8, 3, 3)}, config, r"'body.0.body.0.weight' of shape \(4, 8, 3, 3\)"),
-        ({**tensors, "body.7.body.0.weight": torch.zeros(8, 8, 3, 3)}, config, r"'body.7.body.0.weight' of shape \(8, 8, 3, 3\)"),
-        ({name: t for name, t in tensors.items() if name != "body.2.bias"}, config, r"lacks what becomes 'join.bias' of shape \(8,\)"),
-        ({**tensors, "regressor.2.bias": torch.zeros(2)}, config, r"'regressor.bias' of shape \(2,\)"),
-        ({**tensors, "sub_mean.weight": torch.ones(3, 3, 1, 1)}, config, r"'sub_mean.weight' of shape \(3, 3, 1, 1\) does more"),
+        (
+            {**tensors, "body.0.body.0.weight": torch.zeros(4, 8, 3, 3)},
+            config,
+            r"'body.0.body.0.weight' of shape \(4, 8, 3, 3\)",
+        ),
+        (
+            {**tensors, "body.7.body.0.weight": torch.zeros(8, 8, 3, 3)},
+            config,
+            r"'body.7.body.0.weight' of shape \(8, 8, 3, 3\)",
+        ),
+        (
+            {name: t for name, t in tensors.items() if name != "body.2.bias"},
+            config,
+            r"lacks what becomes 'join.bias' of shape \(8,\)",
+        ),
+        (
+            {**tensors, "regressor.2.bias": torch.zeros(2)},
+            config,
+            r"'regressor.bias' of shape \(2,\)",
+        ),
+        (
+            {**tensors, "sub_mean.weight": torch.ones(3, 3, 1, 1)},
+            config,
+            r"'sub_mean.weight' of shape \(3, 3, 1, 1\) does more",
+        ),
         (tensors, {**config, "scale": [2, 4]}, r"scales \[2, 4\]"),
         (tensors, {**config, "model": "swinir_ape"}, "'swinir_ape'"),
-        (tensors, {name: value for name, value in config.items() if name != "n_feats"}, "lacks 'n_feats'"),
+        (
+            tensors,
+            {name: value for name, value in config.items() if name != "n_feats"},
+            "lacks 'n_feats'",
+        ),
     ]
     for changed, given, message in cases:
         with pytest.raises(ValueError, match=message):
@@ -311,16 +429,25 @@ def test_published_weights_that_do_not_fit_are_named_with_their_shapes() -> None
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (2, 7), (75, 60)])
-def test_rcan_in_one_piece_gives_what_the_trained_form_gives(scale: int, size: tuple[int, int]) -> None:
+def test_rcan_in_one_piece_gives_what_the_trained_form_gives(
+    scale: int, size: tuple[int, int]
+) -> None:
     network = Rcan(scale, groups=2, blocks=2, features=8, reduction=4)
-    upscaler, x = PlainUpscaler(network, Blueprint("rcan", scale, {}, MEAN, "bilinear")), windows(2, *size)
+    upscaler, x = (
+        PlainUpscaler(network, Blueprint("rcan", scale, {}, MEAN, "bilinear")),
+        windows(2, *size),
+    )
     assert upscaler.reach is None
     with torch.inference_mode():
         made = upscaler(x, whole(x, scale))
-        torch.testing.assert_close(made.pixels, predict(network, x, upscaler.blueprint), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            made.pixels, predict(network, x, upscaler.blueprint), atol=1e-5, rtol=1e-5
+        )
         assert torch.equal(made.pixels[1:], upscaler(x[1:], whole(x[1:], scale)).pixels)
     assert made.spent[0].item() == executed(lambda: upscaler(x[:1], whole(x[:1], scale)))
-    assert upscaler.count(*size, streamed=False) == executed(lambda: upscaler._enlarge(x[:1], streamed=False))
+    assert upscaler.count(*size, streamed=False) == executed(
+        lambda: upscaler._enlarge(x[:1], streamed=False)
+    )
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -333,18 +460,26 @@ def test_a_composed_end_is_the_end_up_to_all_four_edges(scale: int, size: tuple[
             nn.init.normal_(module.bias)  # type: ignore[arg-type]
     settle(tail)
     with torch.inference_mode():
-        made = torch.cat(list(feed(tail.stream(), x.contiguous(memory_format=torch.channels_last), 3)), dim=2)
+        made = torch.cat(
+            list(feed(tail.stream(), x.contiguous(memory_format=torch.channels_last), 3)), dim=2
+        )
         torch.testing.assert_close(made, tail(x), atol=1e-5, rtol=1e-5)
         rows = tail.stream()  # a few rows at a time
-        pieces = [rows.push(piece, False) for piece in x.split(3, dim=2)[:-1]] if size[0] > 3 else []
+        pieces = (
+            [rows.push(piece, False) for piece in x.split(3, dim=2)[:-1]] if size[0] > 3 else []
+        )
         pieces.append(rows.push(x.split(3, dim=2)[-1], True))
         torch.testing.assert_close(torch.cat(pieces, dim=2), made, atol=1e-5, rtol=1e-5)
     assert tail.weights is not None and tail.weights.shape == (4, 4, 3 * scale**2, 8, 5, 5)
-    assert not [name for name in tail.state_dict() if "weights" in name], "what is composed is not stored"
+    assert not [name for name in tail.state_dict() if "weights" in name], (
+        "what is composed is not stored"
+    )
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_a_quick_end_is_the_end_but_for_the_outermost_pixels_and_so_are_its_gradients(scale: int) -> None:
+def test_a_quick_end_is_the_end_but_for_the_outermost_pixels_and_so_are_its_gradients(
+    scale: int,
+) -> None:
     torch.manual_seed(0)
     tail = edsr.Tail(scale, 8).double()
     for module in tail.modules():
@@ -390,12 +525,18 @@ def told_of_cells(upscaler: ApeUpscaler, x: Tensor) -> float:
     """What parts the cells of x at the first exit, far from what the regressor says of any."""
     with torch.inference_mode():
         told = upscaler.method(x - upscaler.plain.mean).capacity[0].flatten().sort().values
-    gap = int(told[len(told) // 4 : 3 * len(told) // 4 + 2].diff().argmax()) + len(told) // 4 if len(told) > 1 else 0
+    gap = (
+        int(told[len(told) // 4 : 3 * len(told) // 4 + 2].diff().argmax()) + len(told) // 4
+        if len(told) > 1
+        else 0
+    )
     return float((told[gap] + told[min(gap + 1, len(told) - 1)]) / 2) - 1e-3 * (len(told) == 1)
 
 
 def by_hand(upscaler: ApeUpscaler, x: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """One window, cell by cell, each block computed everywhere and kept where its cell stays: the image, and the exit of each pixel."""
+    """One window, cell by cell, each block computed everywhere and kept where its cell stays: the
+    image, and the exit of each pixel.
+    """
     method = upscaler.method
     kept, body = method.network.enter(x - upscaler.plain.mean)
     left = torch.full(x.shape[2:], -1)
@@ -405,7 +546,10 @@ def by_hand(upscaler: ApeUpscaler, x: Tensor, threshold: float) -> tuple[Tensor,
         for y in range(0, x.shape[2], 5):
             for column in range(0, x.shape[3], 5):
                 at = (slice(y, y + 5), slice(column, column + 5))
-                if left[at][0, 0] < 0 and method.tell(body[(..., *at)].mean(dim=(2, 3))) >= threshold:
+                if (
+                    left[at][0, 0] < 0
+                    and method.tell(body[(..., *at)].mean(dim=(2, 3))) >= threshold
+                ):
                     left[at] = index
     for block in method.interval(method.exits):
         body = torch.where(left < 0, block(body), body)
@@ -439,7 +583,9 @@ def test_one_cell_as_large_as_the_window_leaves_as_the_window_does() -> None:
 
 
 def test_cells_lie_in_the_grid_of_the_whole_image() -> None:
-    """A window that begins at row 3 and column 12 sees cells cut at rows 5, 10, … of the image; inside, it makes what the image makes."""
+    """A window that begins at row 3 and column 12 sees cells cut at rows 5, 10, … of the image;
+    inside, it makes what the image makes.
+    """
     upscaler, x = in_cells(), windows(1, 60, 70)
     threshold = told_of_cells(upscaler, x)
     with torch.inference_mode():
@@ -449,16 +595,23 @@ def test_cells_lie_in_the_grid_of_the_whole_image() -> None:
     assert image.choice is not None and window.choice is not None
     inside = (slice(0, 1), slice(22, 33), slice(22, 33))
     assert torch.equal(window.choice[inside], image.choice[:, 25:36, 34:45])
-    torch.testing.assert_close(window.pixels[:, :, 44:66, 44:66], image.pixels[:, :, 50:72, 68:90], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        window.pixels[:, :, 44:66, 44:66], image.pixels[:, :, 50:72, 68:90], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_work_of_cells_that_left_is_not_done() -> None:
     upscaler, x = in_cells(), windows(1, 40, 40)
     upscaler.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with torch.inference_mode():
-        spent = [upscaler(x, whole(x), given={"threshold": t}).spent.item() for t in (-1.0, told_of_cells(upscaler, x), 2.0)]
+        spent = [
+            upscaler(x, whole(x), given={"threshold": t}).spent.item()
+            for t in (-1.0, told_of_cells(upscaler, x), 2.0)
+        ]
         for threshold, found in zip((-1.0, 2.0), (spent[0], spent[2]), strict=True):
-            assert found == executed(lambda t=threshold: upscaler(x, whole(x), given={"threshold": t}))  # type: ignore[misc]
+            assert found == executed(
+                lambda t=threshold: upscaler(x, whole(x), given={"threshold": t})
+            )  # type: ignore[misc]
     assert spent[0] < spent[1] < spent[2]
 
 

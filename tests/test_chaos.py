@@ -11,7 +11,10 @@ from benchmarks.trial import Trial
 
 def test_a_seed_deals_the_same_runs_and_every_kind_in_turn():
     assert chaos.deal(100, 7, None) == chaos.deal(100, 7, None) != chaos.deal(100, 8, None)
-    assert set(chaos.deal(len(chaos.KINDS), 7, None)) == set(chaos.KINDS) and len(chaos.deal(100, 7, None)) == 100
+    assert (
+        set(chaos.deal(len(chaos.KINDS), 7, None)) == set(chaos.KINDS)
+        and len(chaos.deal(100, 7, None)) == 100
+    )
     assert chaos.deal(3, 7, "clock") == ["clock"] * 3
 
 

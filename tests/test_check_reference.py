@@ -26,7 +26,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118 - safe_open is no mapping
 
 
-def test_all_recorded_networks_are_ours(reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_recorded_networks_are_ours(
+    reference: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = main([str(reference)])
     told = capsys.readouterr()
     assert code == 0, told.err
@@ -35,7 +37,9 @@ def test_all_recorded_networks_are_ours(reference: Path, capsys: pytest.CaptureF
     assert all(len(line) == 5 and line[4] == "PASS" and float(line[2]) <= 1 for line in lines)
 
 
-def test_a_damaged_output_and_one_that_nothing_checks_fail(reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_output_and_one_that_nothing_checks_fail(
+    reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tensors, about = read(reference / "fsrcnn_d56_x4.safetensors")
     tensors["out.a.sr"][0, 0, 3, 4] += 1e-3
     tensors["out.a.colour"] = torch.zeros(1)
@@ -60,14 +64,20 @@ def test_files_of_unknown_methods_and_broken_ones_fail_and_the_others_are_still_
     save_file(tensors, tmp_path / "a.safetensors", {**about, "method": "waifu", "config": "{}"})
     save_file(tensors, tmp_path / "b.safetensors")
     (tmp_path / "c.safetensors").write_bytes(b"no")
-    save_file({key: t for key, t in tensors.items() if key != "sd.exit.bias"}, tmp_path / "d.safetensors", about)
+    save_file(
+        {key: t for key, t in tensors.items() if key != "sd.exit.bias"},
+        tmp_path / "d.safetensors",
+        about,
+    )
     save_file(tensors, tmp_path / "e.safetensors", about)
     assert main([str(tmp_path)]) == 1
     told = capsys.readouterr()
     assert "method 'waifu'; known are" in told.err
     assert "b.safetensors: it lacks 'method'" in told.err
     assert "c.safetensors: SafetensorError" in told.err
-    assert "d.safetensors: ValueError: the published CARN lacks what becomes 'exit.bias'" in told.err
+    assert (
+        "d.safetensors: ValueError: the published CARN lacks what becomes 'exit.bias'" in told.err
+    )
     assert told.out.split()[:2] == ["e.safetensors", "out.a.sr"] and told.out.split()[-1] == "PASS"
 
 
@@ -83,10 +93,16 @@ def test_fsrcnn_of_other_scales_is_one_or_two_pixels_larger_as_published(
 ) -> None:
     tensors, about = read(reference / "fsrcnn_d56_x4.safetensors")
     layer = torch.nn.ConvTranspose2d(56, 3, 9, stride=scale, padding=3, output_padding=1)
-    layer.weight, layer.bias = (torch.nn.Parameter(tensors[f"sd.tail_conv.{part}"]) for part in ("weight", "bias"))
+    layer.weight, layer.bias = (
+        torch.nn.Parameter(tensors[f"sd.tail_conv.{part}"]) for part in ("weight", "bias")
+    )
     for case in "ab":
         tensors[f"out.{case}.sr"] = layer(features(tensors, tensors[f"in.{case}.lr"])).detach()
-    save_file(tensors, tmp_path / "x.safetensors", {**about, "config": f'{{"name": "fsrcnn", "upscale": {scale}, "d": 56}}'})
+    save_file(
+        tensors,
+        tmp_path / "x.safetensors",
+        {**about, "config": f'{{"name": "fsrcnn", "upscale": {scale}, "d": 56}}'},
+    )
     assert main([str(tmp_path)]) == 0, capsys.readouterr().out
 
 
@@ -94,7 +110,9 @@ def features(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
     """What the published FSRCNN feeds its transposed convolution with."""
 
     def convolve(name: str, x: Tensor, padding: int) -> Tensor:
-        return torch.nn.functional.conv2d(x, tensors[f"sd.{name}.weight"], tensors[f"sd.{name}.bias"], padding=padding)
+        return torch.nn.functional.conv2d(
+            x, tensors[f"sd.{name}.weight"], tensors[f"sd.{name}.bias"], padding=padding
+        )
 
     def soften(name: str, x: Tensor) -> Tensor:
         return torch.nn.functional.prelu(x, tensors[f"sd.{name}.weight"])

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.options import TimeType
-from pipeline import choosing, prepare, scores
-from pipeline.choosing import Clock, Time
-from pipeline.colour import Levels
-from pipeline.costs import dearest_cost, planned_cost
-from pipeline.errors import Refused
-from pipeline.images import open_array
-from pipeline.plan import Options
-from pipeline.upscale import enlarge_array
 from tests.test_run import tierscale
+from tierscale.jobs.options import TimeType
+from tierscale.pipeline import choosing, prepare, scores
+from tierscale.pipeline.choosing import Clock, Time
+from tierscale.pipeline.colour import Levels
+from tierscale.pipeline.costs import dearest_cost, planned_cost
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.images import open_array
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.upscale import enlarge_array
 
 TIERS = ("bicubic", "fsrcnn-x4")
 
@@ -36,11 +36,17 @@ def scores_of(plan, seed=0):
 
 def test_areas_are_those_of_the_cores():
     plan = plan_of("dearest")
-    wanted = [plan.grid.core(row, column).area for row in range(plan.grid.tiles[0]) for column in range(plan.grid.tiles[1])]
+    wanted = [
+        plan.grid.core(row, column).area
+        for row in range(plan.grid.tiles[0])
+        for column in range(plan.grid.tiles[1])
+    ]
     assert choosing.areas(plan).tolist() == wanted and sum(wanted) == 200 * 330
 
 
-@pytest.mark.parametrize(("policy", "more"), [("budget", {"budget": 0.5}), ("quality", {"lose": 0.3}), ("adaptive", {})])
+@pytest.mark.parametrize(
+    ("policy", "more"), [("budget", {"budget": 0.5}), ("quality", {"lose": 0.3}), ("adaptive", {})]
+)
 def test_a_score_that_is_no_number_is_refused_and_names_the_tile(policy, more):
     plan = plan_of(policy, **more)
     found = scores_of(plan)
@@ -78,14 +84,20 @@ def test_a_deadline_is_met_by_the_speeds_that_were_measured(left):
 
 def test_a_deadline_that_is_over_is_refused_or_in_an_archive_met_as_far_as_can_be():
     plan, speeds = plan_of("deadline", deadline=60.0), (1e-7, 2e-5)
-    with pytest.raises(Refused, match="0 seconds are too few: the cheapest tier everywhere takes about"):
+    with pytest.raises(
+        Refused, match="0 seconds are too few: the cheapest tier everywhere takes about"
+    ):
         choosing.route(plan, scores_of(plan), Time(Clock(lambda: 0.0, 1), speeds))
-    assert not choosing.route(plan, scores_of(plan), Time(Clock(lambda: 0.0, 1, late=True), speeds)).any()
+    assert not choosing.route(
+        plan, scores_of(plan), Time(Clock(lambda: 0.0, 1, late=True), speeds)
+    ).any()
 
 
 def test_speeds_that_do_not_rise_do_no_harm():
     plan = plan_of("deadline", deadline=60.0)
-    assert (choosing.route(plan, scores_of(plan), Time(Clock(lambda: 50.0, 1), (2e-5, 1e-5))) == 1).all()
+    assert (
+        choosing.route(plan, scores_of(plan), Time(Clock(lambda: 50.0, 1), (2e-5, 1e-5))) == 1
+    ).all()
 
 
 def test_the_curve_falls_from_the_cheapest_to_nothing_lost():
@@ -102,7 +114,12 @@ def test_scores_are_kept_for_their_draft_and_for_any_budget(tmp_path):
     done = replace(plan, levels=Levels(0.0, 255.0, 0.0, 255.0, float("nan")), given=({}, {}))
     scores.keep(tmp_path, done, scores_of(plan))
     found = scores.kept(tmp_path, plan_of("budget", budget=0.3))
-    assert found is not None and found[0].levels.high == 255 and np.isnan(found[0].levels.nodata) and found[0].given == ({}, {})
+    assert (
+        found is not None
+        and found[0].levels.high == 255
+        and np.isnan(found[0].levels.nodata)
+        and found[0].given == ({}, {})
+    )
     np.testing.assert_array_equal(found[1], scores_of(plan))
     assert scores.kept(tmp_path, plan_of("budget", size=(200, 340), budget=0.5)) is None
     assert scores.kept(tmp_path / "nowhere", plan) is None
@@ -112,13 +129,20 @@ def test_scores_are_kept_for_their_draft_and_for_any_budget(tmp_path):
 
 def test_an_array_is_enlarged_within_a_deadline():
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
-    made = enlarge_array(pixels, Options(tiers=TIERS, policy="deadline", deadline=30.0, tile=16), "yxc")
+    made = enlarge_array(
+        pixels, Options(tiers=TIERS, policy="deadline", deadline=30.0, tile=16), "yxc"
+    )
     assert made.plan.routes is not None and made.pixels.shape == (3, 240, 320)
     with pytest.raises(Refused, match="too few"):
-        enlarge_array(pixels, Options(tiers=TIERS, policy="deadline", deadline=1e-5, tile=16), "yxc")
+        enlarge_array(
+            pixels, Options(tiers=TIERS, policy="deadline", deadline=1e-5, tile=16), "yxc"
+        )
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("6h", 21600), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("45", 45), ("0.5h", 1800)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("6h", 21600), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("45", 45), ("0.5h", 1800)],
+)
 def test_times_as_people_write_them(text, seconds):
     assert TimeType().convert(text, None, None) == seconds
 
@@ -135,25 +159,56 @@ def test_times_as_people_write_them(text, seconds):
 )
 def test_policies_that_lack_what_they_need(capsys, tmp_path, options, words):
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / "a.png")
-    code, _, err = tierscale(capsys, "plan", tmp_path / "a.png", tmp_path / "o.zarr", "--ray", "none", "--tiers", ",".join(TIERS), *options)
+    code, _, err = tierscale(
+        capsys,
+        "plan",
+        tmp_path / "a.png",
+        tmp_path / "o.zarr",
+        "--ray",
+        "none",
+        "--tiers",
+        ",".join(TIERS),
+        *options,
+    )
     assert code == 2 and len(err.strip().splitlines()) == 1
     for word in words:
         assert word in err
 
 
-@pytest.mark.parametrize(("options", "policy"), [(("--lose", "0.05"), "quality"), (("--deadline", "5m"), "deadline")])
+@pytest.mark.parametrize(
+    ("options", "policy"), [(("--lose", "0.05"), "quality"), (("--deadline", "5m"), "deadline")]
+)
 def test_the_command_takes_quality_and_time(capsys, tmp_path, options, policy):
     pixels = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    line = (tmp_path / "a.png", tmp_path / "o.zarr", "--ray", "none", "--workers", 1, "--tiers", ",".join(TIERS), "--tile", 16, "--json")
+    line = (
+        tmp_path / "a.png",
+        tmp_path / "o.zarr",
+        "--ray",
+        "none",
+        "--workers",
+        1,
+        "--tiers",
+        ",".join(TIERS),
+        "--tile",
+        16,
+        "--json",
+    )
     code, _, err = tierscale(capsys, "upscale", *line, *options)
     assert code == 0, err
-    assert json.loads((tmp_path / "o.zarr.tierscale" / "plan.json").read_text())["policy"]["name"] == policy
-    assert tierscale(capsys, "upscale", *line, *options)[0] == 0, "the same command goes on, whatever the time"
+    assert (
+        json.loads((tmp_path / "o.zarr.tierscale" / "plan.json").read_text())["policy"]["name"]
+        == policy
+    )
+    assert tierscale(capsys, "upscale", *line, *options)[0] == 0, (
+        "the same command goes on, whatever the time"
+    )
     assert re.search(r'"written": 0', tierscale(capsys, "upscale", *line, *options)[1])
 
 
 def test_the_scale_of_areas_is_exact_at_fractions():
     image = open_array(np.zeros((50, 61, 3), np.uint8), "yxc")
-    plan = prepare.draft_of(image, Options(scale=Fraction(5, 2), tiers=("bicubic",), policy="dearest", tile=15), "cpu")[0]
+    plan = prepare.draft_of(
+        image, Options(scale=Fraction(5, 2), tiers=("bicubic",), policy="dearest", tile=15), "cpu"
+    )[0]
     assert choosing.areas(plan).sum() == 50 * 61

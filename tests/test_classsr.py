@@ -1,4 +1,6 @@
-"""ClassSR under the contract, on small networks with random weights: tiles of the whole image's grid, each through its own branch."""
+"""ClassSR under the contract, on small networks with random weights: tiles of the whole image's
+grid, each through its own branch.
+"""
 
 from fractions import Fraction
 from pathlib import Path
@@ -12,19 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-import models
-from models import cut
-from models.classsr import ClassSr, ClassSrUpscaler, build, published
-from models.cost import executed
-from models.cut import SIDE, STEP, Cut, fades, starts
-from models.efforts import Efforts
-from models.plain import PlainUpscaler
-from models.resample import multiply_adds, resample
-from models.upscaler import Placement
-from models.weights import Blueprint, Checkpoint, write_checkpoint
-from pipeline.plan import Options
-from pipeline.upscale import enlarge_array
 from tests.reference_file import read_reference
+from tierscale import models
+from tierscale.models import cut
+from tierscale.models.classsr import ClassSr, ClassSrUpscaler, build, published
+from tierscale.models.cost import executed
+from tierscale.models.cut import SIDE, STEP, Cut, fades, starts
+from tierscale.models.efforts import Efforts
+from tierscale.models.plain import PlainUpscaler
+from tierscale.models.resample import multiply_adds, resample
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import Blueprint, Checkpoint, write_checkpoint
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.upscale import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,7 +39,9 @@ BRANCHES: dict[str, list[dict[str, Any]]] = {
 
 
 def make(branch: str = "fsrcnn", scale: int = 2, residual: str | None = None) -> ClassSrUpscaler:
-    """A small network with random weights whose classes all occur on noise of different strength."""
+    """A small network with random weights whose classes all occur on noise of different
+    strength.
+    """
     torch.manual_seed(4)
     arguments = {"branch": branch, "branches": BRANCHES[branch]}
     network = ClassSr(scale, branch, BRANCHES[branch])
@@ -45,16 +49,27 @@ def make(branch: str = "fsrcnn", scale: int = 2, residual: str | None = None) ->
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight)
     with torch.no_grad():
-        tiles = photo(320, 320).unfold(2, 32, 32).unfold(3, 32, 32)[0].permute(1, 2, 0, 3, 4).flatten(0, 1)
+        tiles = (
+            photo(320, 320)
+            .unfold(2, 32, 32)
+            .unfold(3, 32, 32)[0]
+            .permute(1, 2, 0, 3, 4)
+            .flatten(0, 1)
+        )
         logits = network.classifier(tiles)
         assert network.classifier.tell.bias is not None
         network.classifier.tell.bias -= logits.median(dim=0).values
-    return build(Checkpoint(Blueprint("classsr", scale, arguments, MEAN, residual), network.state_dict()), "test")
+    return build(
+        Checkpoint(Blueprint("classsr", scale, arguments, MEAN, residual), network.state_dict()),
+        "test",
+    )
 
 
 def photo(height: int, width: int) -> Tensor:
     """Noise that grows from left to right."""
-    return 0.5 + torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(7)) * torch.linspace(0.02, 0.3, width)
+    return 0.5 + torch.randn(
+        1, 3, height, width, generator=torch.Generator().manual_seed(7)
+    ) * torch.linspace(0.02, 0.3, width)
 
 
 def whole(x: Tensor, scale: int = 2) -> Placement:
@@ -63,14 +78,17 @@ def whole(x: Tensor, scale: int = 2) -> Placement:
 
 @settings(deadline=None)
 @given(whole=st.integers(1, 300), origin=st.integers(0, 299), length=st.integers(1, 300))
-def test_tiles_of_a_window_are_tiles_of_the_image_and_cover_all_but_its_context(whole: int, origin: int, length: int) -> None:
+def test_tiles_of_a_window_are_tiles_of_the_image_and_cover_all_but_its_context(
+    whole: int, origin: int, length: int
+) -> None:
     origin, stop = min(origin, whole - 1), min(whole, origin + length)
     here = {origin + start for start in starts(origin, stop - origin, whole, SIDE, STEP)}
     assert here <= set(starts(0, whole, whole, SIDE, STEP))
     seen = np.zeros(whole, bool)
     for start in here:
         seen[start : start + SIDE] = True
-    # What lies at least the reach inside the window, or at the image's own edge, is in all of its tiles.
+    # What lies at least the reach inside the window, or at the image's own edge, is in all of its
+    # tiles.
     first = 0 if origin == 0 else origin + SIDE - 1
     last = whole if stop == whole else max(0, stop - SIDE + 1)
     assert seen[first:last].all()
@@ -96,8 +114,12 @@ def test_sixty_pixels_are_two_tiles_and_the_last_one_slides_in() -> None:
     assert starts(0, 10, 10, 32, 28) == [0]
 
 
-@pytest.mark.parametrize(("branch", "residual"), [("fsrcnn", None), ("carn", "bilinear"), ("srresnet", "bilinear")])
-def test_each_tile_is_what_its_branch_makes_of_it_in_the_trained_form(branch: str, residual: str | None) -> None:
+@pytest.mark.parametrize(
+    ("branch", "residual"), [("fsrcnn", None), ("carn", "bilinear"), ("srresnet", "bilinear")]
+)
+def test_each_tile_is_what_its_branch_makes_of_it_in_the_trained_form(
+    branch: str, residual: str | None
+) -> None:
     upscaler, x = make(branch, residual=residual), photo(60, 88)
     with torch.inference_mode():
         made = upscaler(x, whole(x), given={"bias": 0.0})
@@ -108,7 +130,11 @@ def test_each_tile_is_what_its_branch_makes_of_it_in_the_trained_form(branch: st
         for index, tile in enumerate(tiles):
             plain = upscaler.branches[int(classes[index])]
             enlarged = plain.network(tile[None] - plain.mean)[0]
-            enlarged += plain.mean if residual is None else resample(tile[None], whole(tile[None]), residual)[0]
+            enlarged += (
+                plain.mean
+                if residual is None
+                else resample(tile[None], whole(tile[None]), residual)[0]
+            )
             window.add(wanted, index, enlarged)
     torch.testing.assert_close(made.pixels, wanted, atol=1e-4, rtol=1e-4)
     assert made.choice is not None and made.choice.shape == (1, 60, 88)
@@ -118,7 +144,9 @@ def test_each_tile_is_what_its_branch_makes_of_it_in_the_trained_form(branch: st
 def test_a_branch_that_no_tile_is_sent_through_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     upscaler, x, ran = make(), photo(88, 88), list[int]()
     enlarge = upscaler.enlarge
-    monkeypatch.setattr(upscaler, "enlarge", lambda tiles, branch: ran.append(branch) or enlarge(tiles, branch))
+    monkeypatch.setattr(
+        upscaler, "enlarge", lambda tiles, branch: ran.append(branch) or enlarge(tiles, branch)
+    )
     for bias, wanted in ((-1e6, {0}), (1e6, {2}), (float("inf"), {2})):
         ran.clear()
         upscaler(x, whole(x), given={"bias": bias})
@@ -145,7 +173,11 @@ def test_a_window_gives_the_same_bits_alone_and_in_a_batch() -> None:
     with torch.inference_mode():
         together = upscaler(x, place, given={"bias": 0.0})
         for index, origin in enumerate(place.origins):
-            alone = upscaler(x[index : index + 1], Placement(place.scale, place.size, (origin,)), given={"bias": 0.0})
+            alone = upscaler(
+                x[index : index + 1],
+                Placement(place.scale, place.size, (origin,)),
+                given={"bias": 0.0},
+            )
             assert torch.equal(alone.pixels[0], together.pixels[index])
             assert alone.spent[0] == together.spent[index]
 
@@ -155,21 +187,32 @@ def test_a_window_holds_what_the_whole_image_has_there(origin: tuple[int, int]) 
     """Nothing outside the reach matters, and the decisions are the same."""
     upscaler, x = make(), photo(200, 190)
     height, width = 90, 95
-    rows, columns = (slice(start, start + length) for start, length in zip(origin, (height, width), strict=True))
+    rows, columns = (
+        slice(start, start + length) for start, length in zip(origin, (height, width), strict=True)
+    )
     assert upscaler.reach == 31
     with torch.inference_mode():
         image = upscaler(x, whole(x), given={"bias": 0.0})
-        window = upscaler(x[:, :, rows, columns], Placement(Fraction(2), (200, 190), (origin,)), given={"bias": 0.0})
+        window = upscaler(
+            x[:, :, rows, columns],
+            Placement(Fraction(2), (200, 190), (origin,)),
+            given={"bias": 0.0},
+        )
     kept = [
         slice(0 if start == 0 else 31, length if start + length == all_of else length - 31)
         for start, length, all_of in zip(origin, (height, width), (200, 190), strict=True)
     ]
     hr = [slice(2 * part.start, 2 * part.stop) for part in kept]
     torch.testing.assert_close(
-        window.pixels[:, :, hr[0], hr[1]], image.pixels[:, :, 2 * rows.start :, 2 * columns.start :][:, :, hr[0], hr[1]], atol=1e-6, rtol=0
+        window.pixels[:, :, hr[0], hr[1]],
+        image.pixels[:, :, 2 * rows.start :, 2 * columns.start :][:, :, hr[0], hr[1]],
+        atol=1e-6,
+        rtol=0,
     )
     assert image.choice is not None and window.choice is not None
-    assert torch.equal(window.choice[:, kept[0], kept[1]], image.choice[:, rows, columns][:, kept[0], kept[1]])
+    assert torch.equal(
+        window.choice[:, kept[0], kept[1]], image.choice[:, rows, columns][:, kept[0], kept[1]]
+    )
 
 
 def test_a_window_without_a_whole_tile_is_context_only() -> None:
@@ -188,29 +231,59 @@ def test_tiled_equals_whole(tile: int, tmp_path: Path) -> None:
         own.load_state_dict(branch.network.state_dict())
     path, image = tmp_path / "c.safetensors", photo(171, 133)[0].numpy()
     arguments = {"branch": "fsrcnn", "branches": BRANCHES["fsrcnn"]}
-    write_checkpoint(path, Checkpoint(Blueprint("classsr", 2, arguments, MEAN), network.state_dict()))
-    options = Options(scale=Fraction(2), tiers=(f"file:{path}",), policy="dearest", tile=tile, value_range=(0.0, 1.0))
+    write_checkpoint(
+        path, Checkpoint(Blueprint("classsr", 2, arguments, MEAN), network.state_dict())
+    )
+    options = Options(
+        scale=Fraction(2),
+        tiers=(f"file:{path}",),
+        policy="dearest",
+        tile=tile,
+        value_range=(0.0, 1.0),
+    )
     found = enlarge_array(image, options).pixels
     with torch.inference_mode():
-        wanted = upscaler(torch.from_numpy(image[None]), whole(torch.from_numpy(image[None]))).pixels[0].numpy()
+        wanted = (
+            upscaler(torch.from_numpy(image[None]), whole(torch.from_numpy(image[None])))
+            .pixels[0]
+            .numpy()
+        )
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-def test_tiles_do_not_show_where_one_network_makes_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps in overlaps, over those one input pixel beside, are at most 1.05 times what the whole image has there anyway."""
+def test_tiles_do_not_show_where_one_network_makes_them_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Steps in overlaps, over those one input pixel beside, are at most 1.05 times what the whole
+    image has there anyway.
+    """
     plain = models.load("fsrcnn-x4")
     assert isinstance(plain, PlainUpscaler)
     network = ClassSr(4, "fsrcnn", [plain.blueprint.arguments] * 2)
     for branch in network.branches:
         branch.load_state_dict(plain.network.state_dict())
     upscaler = ClassSrUpscaler(network, plain.blueprint)
-    x = torch.from_numpy(skimage.data.coffee()[100:260, 150:360].copy()).permute(2, 0, 1)[None].float() / 255
+    x = (
+        torch.from_numpy(skimage.data.coffee()[100:260, 150:360].copy())
+        .permute(2, 0, 1)[None]
+        .float()
+        / 255
+    )
 
     def steps(pixels: Tensor) -> Tensor:
         """By place in the overlap, from its first line between input pixels to its last."""
-        places = [range(4 * start, 4 * (start + SIDE - STEP) + 1, 4) for start in starts(0, 210, 210, SIDE, STEP)[1:-1]]
+        places = [
+            range(4 * start, 4 * (start + SIDE - STEP) + 1, 4)
+            for start in starts(0, 210, 210, SIDE, STEP)[1:-1]
+        ]
         taken = torch.tensor(
-            [[pixels[0, :, :, at - 5 : at + 5].diff(dim=2).abs().mean(dim=(0, 1)).tolist() for at in one] for one in places]
+            [
+                [
+                    pixels[0, :, :, at - 5 : at + 5].diff(dim=2).abs().mean(dim=(0, 1)).tolist()
+                    for at in one
+                ]
+                for one in places
+            ]
         )
         return taken[..., 4].mean(dim=0) / taken[..., [0, 8]].mean(dim=(0, 2))
 
@@ -222,7 +295,9 @@ def test_tiles_do_not_show_where_one_network_makes_them_all(monkeypatch: pytest.
         there_anyway = steps(plain(x, whole(x, 4)).pixels)
         assert (steps(upscaler(x, whole(x, 4)).pixels) / there_anyway).max() <= 1.05
         monkeypatch.setattr(cut, "fades", averaged)
-        assert (steps(upscaler(x, whole(x, 4)).pixels) / there_anyway).max() > 1.05, "a plain average shows"
+        assert (steps(upscaler(x, whole(x, 4)).pixels) / there_anyway).max() > 1.05, (
+            "a plain average shows"
+        )
 
 
 def test_the_trained_form_mixes_branches_by_probability() -> None:
@@ -230,7 +305,10 @@ def test_the_trained_form_mixes_branches_by_probability() -> None:
     network, tiles = ClassSr(2, "fsrcnn", BRANCHES["fsrcnn"]), torch.rand(2, 3, 32, 32)
     logits, mixed = network(tiles, tiles - 0.5)
     shares = torch.softmax(logits, dim=1)
-    wanted = sum(shares[:, i, None, None, None] * branch(tiles - 0.5) for i, branch in enumerate(network.branches))
+    wanted = sum(
+        shares[:, i, None, None, None] * branch(tiles - 0.5)
+        for i, branch in enumerate(network.branches)
+    )
     torch.testing.assert_close(mixed, wanted)
     mixed.sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
@@ -239,21 +317,29 @@ def test_the_trained_form_mixes_branches_by_probability() -> None:
 def test_effort_turns_the_bias() -> None:
     upscaler, x = make(), photo(64, 64)
     upscaler.efforts = Efforts("bias", (-4.0, 0.0, 4.0), (0.3, 0.6, 1.0), "", {})
-    assert torch.equal(upscaler(x, whole(x), 0.6).pixels, upscaler(x, whole(x), given={"bias": 0.0}).pixels)
+    assert torch.equal(
+        upscaler(x, whole(x), 0.6).pixels, upscaler(x, whole(x), given={"bias": 0.0}).pixels
+    )
     assert upscaler.cost(Fraction(2), 0.5) == pytest.approx(0.5 * upscaler.cost(Fraction(2)))
     assert list(upscaler.ladder) == sorted(upscaler.ladder)
 
 
 def test_the_published_counter_and_its_errors() -> None:
-    """The paper's millions of operations for a tile: 141, 304 and 468 by FSRCNN, 7.4 by the classifier; 380, 770 and 1150 by CARN."""
+    """The paper's millions of operations for a tile: 141, 304 and 468 by FSRCNN, 7.4 by the
+    classifier; 380, 770 and 1150 by CARN.
+    """
     network = ClassSr(4, "fsrcnn", [{"features": d} for d in (16, 36, 56)])
     upscaler = ClassSrUpscaler(network, Blueprint("classsr", 4))
     counts = [upscaler.published_cost(torch.tensor([index])) / 1e6 for index in range(3)]
     assert counts == pytest.approx([141 + 7.4, 304 + 7.4, 468 + 7.4], abs=1)
-    assert upscaler.published_cost(torch.tensor([[0, 2]])) == pytest.approx((counts[0] + counts[2]) * 1e6)
+    assert upscaler.published_cost(torch.tensor([[0, 2]])) == pytest.approx(
+        (counts[0] + counts[2]) * 1e6
+    )
     network = ClassSr(4, "carn", [{"features": nf} for nf in (36, 52, 64)])
     upscaler = ClassSrUpscaler(network, Blueprint("classsr", 4))
-    assert [upscaler.published_cost(torch.tensor([index])) / 1e9 for index in range(3)] == pytest.approx([0.38, 0.77, 1.15], abs=0.01)
+    assert [
+        upscaler.published_cost(torch.tensor([index])) / 1e9 for index in range(3)
+    ] == pytest.approx([0.38, 0.77, 1.15], abs=0.01)
 
 
 def test_bad_requests_are_refused() -> None:
@@ -262,7 +348,9 @@ def test_bad_requests_are_refused() -> None:
         upscaler(x, whole(x, 4))
     with pytest.raises(ValueError, match=r"\(1, 1, 40, 40\).*three equal channels"):
         upscaler(x[:, :1], whole(x))
-    with pytest.raises(ValueError, match=r"effort of 0.5 needs a measured table.*tierscale models calibrate"):
+    with pytest.raises(
+        ValueError, match=r"effort of 0.5 needs a measured table.*tierscale models calibrate"
+    ):
         upscaler(x, whole(x), 0.5)
     with pytest.raises(ValueError, match="no branch 'vdsr'; known are carn, fsrcnn, srresnet"):
         ClassSr(2, "vdsr")
@@ -275,10 +363,19 @@ def test_bad_requests_are_refused() -> None:
 def test_published_weights_that_do_not_fit_are_refused(shared: Path) -> None:
     weights = read_reference(shared / "reference" / "classsr_fsrcnn_x4.safetensors").weights
     cases: list[tuple[dict[str, Tensor], str]] = [
-        ({name: t for name, t in weights.items() if not name.startswith("classifier")}, "holds 'classifier', 'net1'.*but this file net1"),
-        ({**weights, "classifier.lastOut.weight": torch.zeros(2, 32)}, r"'lastOut.weight' of shape \(2, 32\).*\(3, 32\)"),
+        (
+            {name: t for name, t in weights.items() if not name.startswith("classifier")},
+            "holds 'classifier', 'net1'.*but this file net1",
+        ),
+        (
+            {**weights, "classifier.lastOut.weight": torch.zeros(2, 32)},
+            r"'lastOut.weight' of shape \(2, 32\).*\(3, 32\)",
+        ),
         ({**weights, "net1.entry.weight": torch.zeros(2)}, "all CARN, FSRCNN or SRResNet"),
-        ({**weights, "net2.head_conv.0.weight": torch.zeros(9, 3, 5, 5)}, r"'head_conv.0.weight' of shape \(9, 3, 5, 5\)"),
+        (
+            {**weights, "net2.head_conv.0.weight": torch.zeros(9, 3, 5, 5)},
+            r"'head_conv.0.weight' of shape \(9, 3, 5, 5\)",
+        ),
     ]
     for broken, message in cases:
         with pytest.raises(ValueError, match=message):

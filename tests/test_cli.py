@@ -12,12 +12,12 @@ import tifffile
 import zarr
 from PIL import Image
 
-import models
-from pipeline.errors import Refused
-from pipeline.plan import Options
-from pipeline.receipts import Folder
-from pipeline.upscale import enlarge_array
 from tests.test_run import tierscale
+from tierscale import models
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.upscale import enlarge_array
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = ("--tiers", "bicubic", "--ray", "none")
@@ -83,7 +83,9 @@ def write(path, kind):
         Image.fromarray(rng.integers(0, 255, (200, 200, 3), np.uint8)).save(path, "JPEG")
         path.write_bytes(path.read_bytes()[:4000])
     elif kind == "truncated tiff":
-        tifffile.imwrite(path, rng.integers(0, 255, (200, 200, 3), np.uint8), tile=(64, 64), compression="zlib")
+        tifffile.imwrite(
+            path, rng.integers(0, 255, (200, 200, 3), np.uint8), tile=(64, 64), compression="zlib"
+        )
         path.write_bytes(path.read_bytes()[:9000])
     elif kind == "nan":
         tifffile.imwrite(path, np.full((60, 60), np.nan, np.float32))
@@ -123,14 +125,18 @@ def test_sources_that_cannot_be(capsys, tmp_path, kind, codes, word):
     assert word in err and len(err.strip().splitlines()) == 1
     found = json.loads(out)
     assert found["status"] == "failed" and found["error"] in err
-    assert tierscale(capsys, "status", output)[0] != 0, "an output of a bad source must not look begun"
+    assert tierscale(capsys, "status", output)[0] != 0, (
+        "an output of a bad source must not look begun"
+    )
 
 
 def test_nan_that_is_declared_stays(capsys, tmp_path):
     values = np.ones((30, 30), np.float32) * np.linspace(0, 1, 30, dtype=np.float32)
     values[10:20, 10:20] = np.nan
     tifffile.imwrite(tmp_path / "x.tif", values)
-    code, _, err = tierscale(capsys, "upscale", tmp_path / "x.tif", tmp_path / "out.zarr", *FAST, "--nodata", "nan")
+    code, _, err = tierscale(
+        capsys, "upscale", tmp_path / "x.tif", tmp_path / "out.zarr", *FAST, "--nodata", "nan"
+    )
     assert code == 0, err
     assert np.isnan(zarr.open_array(str(tmp_path / "out.zarr/0"), mode="r")[:]).sum() == 1600
 
@@ -140,14 +146,21 @@ def test_nan_is_refused_also_where_a_range_is_given(capsys, tmp_path):
     values[3, 4] = np.nan
     tifffile.imwrite(tmp_path / "x.tif", values)
     output = tmp_path / "out.zarr"
-    check(tierscale(capsys, "upscale", tmp_path / "x.tif", output, *FAST, "--range", "0,2"), 2, "row 3, column 4", "--nodata")
+    check(
+        tierscale(capsys, "upscale", tmp_path / "x.tif", output, *FAST, "--range", "0,2"),
+        2,
+        "row 3, column 4",
+        "--nodata",
+    )
     with pytest.raises(Refused, match="row 3, column 4"):
         enlarge_array(values, Options(tiers=("bicubic",), value_range=(0.0, 2.0)), "yx")
 
 
 def test_no_data_that_no_pixel_can_hold_marks_none(capsys, image, tmp_path):
     """-9999 in bytes would wrap to 241, which is a colour."""
-    code, out, err = tierscale(capsys, "upscale", image, tmp_path / "a.zarr", *FAST, "--nodata", "-9999", "--json")
+    code, out, err = tierscale(
+        capsys, "upscale", image, tmp_path / "a.zarr", *FAST, "--nodata", "-9999", "--json"
+    )
     assert code == 0 and "-9999 cannot occur in uint8" in json.loads(out)["notes"][0], err
     assert tierscale(capsys, "upscale", image, tmp_path / "b.zarr", *FAST)[0] == 0
     a, b = (zarr.open_array(str(tmp_path / f"{name}.zarr/0"), mode="r")[:] for name in "ab")
@@ -156,7 +169,9 @@ def test_no_data_that_no_pixel_can_hold_marks_none(capsys, image, tmp_path):
 
 def test_alpha_does_not_stretch_the_measured_range(capsys, tmp_path):
     rng = np.random.default_rng(0)
-    pixels = np.stack([*rng.integers(1000, 4000, (3, 40, 50)), np.full((40, 50), 65535)], axis=-1).astype(np.uint16)
+    pixels = np.stack(
+        [*rng.integers(1000, 4000, (3, 40, 50)), np.full((40, 50), 65535)], axis=-1
+    ).astype(np.uint16)
     tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
     assert tierscale(capsys, "upscale", tmp_path / "x.tif", tmp_path / "out.zarr", *FAST)[0] == 0
     plan = Folder(str(tmp_path / "out.zarr")).plan()
@@ -169,11 +184,25 @@ def test_outputs_that_are_not_ours_are_left_alone(capsys, image, tmp_path):
     foreign = tmp_path / "foreign.zarr"
     zarr.create_array(str(foreign), shape=(4, 4), dtype="u1")
     for extra in ((), ("--overwrite",)):
-        check(tierscale(capsys, "upscale", image, foreign, *FAST, *extra), 2, "was not made by tierscale")
+        check(
+            tierscale(capsys, "upscale", image, foreign, *FAST, *extra),
+            2,
+            "was not made by tierscale",
+        )
     assert zarr.open_array(str(foreign), mode="r").shape == (4, 4)
-    check(tierscale(capsys, "upscale", foreign, foreign / "inside.zarr", *FAST), 2, "inside the source")
+    check(
+        tierscale(capsys, "upscale", foreign, foreign / "inside.zarr", *FAST),
+        2,
+        "inside the source",
+    )
     check(tierscale(capsys, "upscale", foreign, foreign, *FAST), 2, "inside the source")
-    check(tierscale(capsys, "upscale", image, tmp_path / "foreign.tif", *FAST), 2, "foreign.tif", "foreign.zarr", "not made by tierscale")
+    check(
+        tierscale(capsys, "upscale", image, tmp_path / "foreign.tif", *FAST),
+        2,
+        "foreign.tif",
+        "foreign.zarr",
+        "not made by tierscale",
+    )
     check(tierscale(capsys, "upscale", image, tmp_path / "out.jpg", *FAST), 2, ".zarr, .tif, .png")
 
 
@@ -189,35 +218,59 @@ def test_an_output_that_is_the_source_or_beside_it_is_refused(capsys, image, tmp
         (kept, tmp_path / "a.zarr"),
     ):
         for extra in ((), ("--overwrite",)):
-            check(tierscale(capsys, "upscale", source, output, *FAST, *extra), 2, str(source), str(output), "choose a")
+            check(
+                tierscale(capsys, "upscale", source, output, *FAST, *extra),
+                2,
+                str(source),
+                str(output),
+                "choose a",
+            )
     assert kept.exists() and set(before) < {path for path in tmp_path.rglob("*") if path.is_file()}
 
 
 def test_a_source_may_be_called_source_zarr(capsys, image, tmp_path):
     assert tierscale(capsys, "ingest", image, tmp_path / "source.zarr")[0] == 0
-    assert tierscale(capsys, "upscale", tmp_path / "source.zarr", tmp_path / "out.zarr", *FAST)[0] == 0
+    assert (
+        tierscale(capsys, "upscale", tmp_path / "source.zarr", tmp_path / "out.zarr", *FAST)[0] == 0
+    )
     assert zarr.open_array(str(tmp_path / "source.zarr"), mode="r").shape == (3, 40, 50)
 
 
-def test_overwrite_keeps_the_finished_output_until_nothing_refuses_the_new_plan(capsys, image, tmp_path, monkeypatch):
+def test_overwrite_keeps_the_finished_output_until_nothing_refuses_the_new_plan(
+    capsys, image, tmp_path, monkeypatch
+):
     output = tmp_path / "out.zarr"
     assert tierscale(capsys, "upscale", image, output, *FAST)[0] == 0
     pixels = zarr.open_array(f"{output}/0", mode="r")[:]
     again = ("--ray", "none", "--tiers", "bicubic,fsrcnn-x4", "--overwrite")
-    check(tierscale(capsys, "upscale", image, output, *again, "--budget", "0.0001"), 2, "below the cheapest tier")
+    check(
+        tierscale(capsys, "upscale", image, output, *again, "--budget", "0.0001"),
+        2,
+        "below the cheapest tier",
+    )
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.needs.disk", lambda plan: 1 << 60)
-        check(tierscale(capsys, "upscale", image, output, *again, "--policy", "dearest"), 2, "free; choose another place")
-    assert tierscale(capsys, "plan", image, output, *again, "--policy", "dearest")[0] == 0, "a plan writes nothing"
+        patch.setattr("tierscale.pipeline.needs.disk", lambda plan: 1 << 60)
+        check(
+            tierscale(capsys, "upscale", image, output, *again, "--policy", "dearest"),
+            2,
+            "free; choose another place",
+        )
+    assert tierscale(capsys, "plan", image, output, *again, "--policy", "dearest")[0] == 0, (
+        "a plan writes nothing"
+    )
     assert tierscale(capsys, "verify", output)[0] == 0
     np.testing.assert_array_equal(zarr.open_array(f"{output}/0", mode="r")[:], pixels)
     assert tierscale(capsys, "upscale", image, output, *again, "--policy", "dearest")[0] == 0
-    assert (zarr.open_array(f"{output}/0", mode="r")[:] != pixels).any() and tierscale(capsys, "verify", output)[0] == 0
-    assert {path.name for path in Path(f"{output}.tierscale").iterdir()}.isdisjoint({"replaced", "lease.json", "source.zarr"})
+    assert (zarr.open_array(f"{output}/0", mode="r")[:] != pixels).any() and tierscale(
+        capsys, "verify", output
+    )[0] == 0
+    assert {path.name for path in Path(f"{output}.tierscale").iterdir()}.isdisjoint(
+        {"replaced", "lease.json", "source.zarr"}
+    )
 
 
 def test_a_plan_that_another_run_stored_meanwhile_is_seen(capsys, image, tmp_path, monkeypatch):
-    from pipeline import lease
+    from tierscale.pipeline import lease
 
     output = tmp_path / "out.zarr"
     enter = lease.Lease.__enter__
@@ -235,7 +288,7 @@ def test_a_plan_that_another_run_stored_meanwhile_is_seen(capsys, image, tmp_pat
 def test_a_full_disk_is_one_sentence_and_what_is_done_stays(capsys, image, tmp_path, monkeypatch):
     import errno
 
-    from pipeline import receipts, store
+    from tierscale.pipeline import receipts, store
 
     calls = []
 
@@ -263,13 +316,21 @@ def test_a_full_disk_is_one_sentence_and_what_is_done_stays(capsys, image, tmp_p
 def test_a_target_that_cannot_be_written(capsys, image, tmp_path):
     target = tmp_path / "mount"
     target.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(target)], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(target)], capture_output=True
+    ).returncode:
         target.rmdir()
-        target.write_text("")  # no mounts here: a file in the place of the folder cannot be written into either
-        check(tierscale(capsys, "upscale", image, target / "out.zarr", *FAST), 1, "cannot be written")
+        target.write_text(
+            ""
+        )  # no mounts here: a file in the place of the folder cannot be written into either
+        check(
+            tierscale(capsys, "upscale", image, target / "out.zarr", *FAST), 1, "cannot be written"
+        )
         return
     try:
-        check(tierscale(capsys, "upscale", image, target / "out.zarr", *FAST), 2, "cannot be written")
+        check(
+            tierscale(capsys, "upscale", image, target / "out.zarr", *FAST), 2, "cannot be written"
+        )
     finally:
         subprocess.run(["umount", str(target)], check=True)
 
@@ -277,11 +338,33 @@ def test_a_target_that_cannot_be_written(capsys, image, tmp_path):
 def test_json_is_one_object_on_success_and_failure(capsys, image, tmp_path):
     out = tierscale(capsys, "upscale", image, tmp_path / "out.zarr", *FAST, "--json")[1]
     found = json.loads(out)
-    keys = {"status", "output", "plan", "shape", "dtype", "scale", "tiles", "cost", "cost_share", "seconds", "shards", "files", "error"}
+    keys = {
+        "status",
+        "output",
+        "plan",
+        "shape",
+        "dtype",
+        "scale",
+        "tiles",
+        "cost",
+        "cost_share",
+        "seconds",
+        "shards",
+        "files",
+        "error",
+    }
     assert keys <= set(found)
     assert set(found["seconds"]) == {"ingest", "score", "enlarge", "stitch", "pyramid", "total"}
-    assert set(found["shards"]) == {"total", "done_before", "written"} and set(found["files"]) == {"preview", "routing", "tiles"}
-    failed = json.loads(tierscale(capsys, "upscale", image, tmp_path / "out.zarr", *FAST, "--tile", "9", "--json")[1])
+    assert set(found["shards"]) == {"total", "done_before", "written"} and set(found["files"]) == {
+        "preview",
+        "routing",
+        "tiles",
+    }
+    failed = json.loads(
+        tierscale(capsys, "upscale", image, tmp_path / "out.zarr", *FAST, "--tile", "9", "--json")[
+            1
+        ]
+    )
     assert failed["status"] == "failed" and "another plan" in failed["error"]
 
 
@@ -289,7 +372,9 @@ def test_models_lists_what_can_be_a_tier(capsys):
     code, out, _ = tierscale(capsys, "models", "--json")
     names = {entry["name"] for entry in json.loads(out)["models"]}
     assert code == 0 and {"bicubic", "fsrcnn-x4", "carn-x4"} <= names
-    assert {"name", "scales", "parameters", "reach", "cost_per_pixel", "psnr"} <= set(json.loads(out)["models"][0])
+    assert {"name", "scales", "parameters", "reach", "cost_per_pixel", "psnr"} <= set(
+        json.loads(out)["models"][0]
+    )
     assert "carn-x4" in tierscale(capsys, "models")[1]
 
 
@@ -306,12 +391,26 @@ def test_evaluate_measures_by_the_protocol(capsys, tmp_path):
 
     Image.fromarray(skimage.data.coffee()[:131, :123]).save(tmp_path / "colour.png")
     Image.fromarray(skimage.data.camera()[:100, :100]).save(tmp_path / "grey.png")
-    code, out, err = tierscale(capsys, "evaluate", "--hr", tmp_path, "--tiers", "bicubic,fsrcnn-x4", "--policy", "dearest", "--json")
+    code, out, err = tierscale(
+        capsys,
+        "evaluate",
+        "--hr",
+        tmp_path,
+        "--tiers",
+        "bicubic,fsrcnn-x4",
+        "--policy",
+        "dearest",
+        "--json",
+    )
     assert code == 0, err
     found = json.loads(out)
-    assert found["protocol"] == "rgb, shave=scale, float lr" and {image["name"] for image in found["images"]} == {"colour.png", "grey.png"}
+    assert found["protocol"] == "rgb, shave=scale, float lr" and {
+        image["name"] for image in found["images"]
+    } == {"colour.png", "grey.png"}
     coloured = next(image for image in found["images"] if image["name"] == "colour.png")
-    assert found["mean"]["psnr"] == coloured["psnr"] > 20 and coloured["cost_share"] == pytest.approx(1, rel=1e-3)
+    assert found["mean"]["psnr"] == coloured["psnr"] > 20 and coloured[
+        "cost_share"
+    ] == pytest.approx(1, rel=1e-3)
     check(tierscale(capsys, "evaluate", "--hr", tmp_path / "none"), 2, "there is no folder")
     (tmp_path / "empty").mkdir()
     check(tierscale(capsys, "evaluate", "--hr", tmp_path / "empty"), 2, "holds no images")
@@ -332,7 +431,12 @@ def test_evaluate_lists_what_fails_and_goes_on(capsys, image, tmp_path):
     assert (code, found["status"]) == (1, "failed") and "2 of 3 images failed" in found["error"]
     assert err == "tierscale: 2 of 3 images failed\n"
     broken, good, small = found["images"]
-    assert "a broken.png" in broken["error"] and broken["psnr"] is None and small["psnr"] is None and "0x0" in small["error"]
+    assert (
+        "a broken.png" in broken["error"]
+        and broken["psnr"] is None
+        and small["psnr"] is None
+        and "0x0" in small["error"]
+    )
     assert good["error"] is None and found["mean"]["psnr"] == good["psnr"] > 0
     code, out, _ = tierscale(capsys, *command)
     assert code == 1 and "a broken.png" in out and "failed: " in out
@@ -357,20 +461,54 @@ def test_no_file_of_the_users_is_replaced_by_an_export(capsys, image, tmp_path):
 def test_what_cannot_be_read_or_written_is_one_sentence_in_every_command(capsys, image, tmp_path):
     lost = tmp_path / "none" / "x.safetensors"
     weights = Path(models.__file__).parent / "zoo" / "fsrcnn-x4.safetensors"
-    check(tierscale(capsys, "plan", image, tmp_path / "b.zarr", "--curve", image / "c.png", "--ray", "none"), 2, "no folder", "a.png")
+    check(
+        tierscale(
+            capsys, "plan", image, tmp_path / "b.zarr", "--curve", image / "c.png", "--ray", "none"
+        ),
+        2,
+        "no folder",
+        "a.png",
+    )
     check(tierscale(capsys, "models", "convert", weights, "--method", "fsrcnn", "-o", lost), 2)
     (tmp_path / "empty.pth").touch()
     check(
-        tierscale(capsys, "models", "convert", tmp_path / "empty.pth", "--method", "edsr", "-o", tmp_path / "x.safetensors"), 2, "empty.pth"
+        tierscale(
+            capsys,
+            "models",
+            "convert",
+            tmp_path / "empty.pth",
+            "--method",
+            "edsr",
+            "-o",
+            tmp_path / "x.safetensors",
+        ),
+        2,
+        "empty.pth",
     )
 
 
 def test_values_that_no_network_takes_name_the_image_and_the_value(capsys, tmp_path):
     np.save(tmp_path / "i.npy", np.where(np.eye(20, dtype=bool), np.inf, 0.5).astype(np.float32))
-    check(tierscale(capsys, "upscale", tmp_path / "i.npy", tmp_path / "out.zarr", *FAST), 2, "i.npy", "--nodata inf")
-    assert tierscale(capsys, "upscale", tmp_path / "i.npy", tmp_path / "out.zarr", *FAST, "--nodata", "inf")[0] == 0
+    check(
+        tierscale(capsys, "upscale", tmp_path / "i.npy", tmp_path / "out.zarr", *FAST),
+        2,
+        "i.npy",
+        "--nodata inf",
+    )
+    assert (
+        tierscale(
+            capsys, "upscale", tmp_path / "i.npy", tmp_path / "out.zarr", *FAST, "--nodata", "inf"
+        )[0]
+        == 0
+    )
 
 
 def test_the_command_starts_quickly_and_knows_its_version():
-    done = subprocess.run([sys.executable, "-m", "jobs.cli", "--version"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "tierscale.jobs.cli", "--version"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0 and done.stdout.startswith("tierscale, version")

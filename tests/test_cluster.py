@@ -11,8 +11,8 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from pipeline.receipts import Folder
-from pipeline.worker import Worker
+from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.worker import Worker
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = ("--tiers", "bicubic,fsrcnn-x4,carn-x4", "--tile", "32")
@@ -20,7 +20,11 @@ OPTIONS = ("--tiers", "bicubic,fsrcnn-x4,carn-x4", "--tile", "32")
 
 def run(*arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "jobs.cli", *map(str, arguments), "--json"], cwd=ROOT, capture_output=True, text=True, timeout=240
+        [sys.executable, "-m", "tierscale.jobs.cli", *map(str, arguments), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -39,9 +43,16 @@ def plain(tmp_path_factory):
 def test_ray_gives_the_bytes_of_the_plain_loop(plain, tmp_path, layout):
     folder, summary = plain
     found = run("upscale", folder / "in.png", tmp_path / "out.zarr", *OPTIONS, "--layout", layout)
-    assert found["plan"] == summary["plan"] and found["tiles"] == summary["tiles"] and found["cost"] == summary["cost"]
+    assert (
+        found["plan"] == summary["plan"]
+        and found["tiles"] == summary["tiles"]
+        and found["cost"] == summary["cost"]
+    )
     for level in range(2):
-        a, b = (zarr.open_array(f"{output}/{level}", mode="r")[:] for output in (folder / "out.zarr", tmp_path / "out.zarr"))
+        a, b = (
+            zarr.open_array(f"{output}/{level}", mode="r")[:]
+            for output in (folder / "out.zarr", tmp_path / "out.zarr")
+        )
         np.testing.assert_array_equal(a, b)
 
 
@@ -57,8 +68,8 @@ def test_a_shard_alone_is_the_shard_of_the_run(plain):
     try:
         from dataclasses import replace
 
-        from pipeline.images import open_image
-        from pipeline.ingest import ingest
+        from tierscale.pipeline.images import open_image
+        from tierscale.pipeline.ingest import ingest
 
         with open_image(plan.source["uri"]) as source:
             ingest(source, str(folder / "source.zarr"))

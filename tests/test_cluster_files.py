@@ -1,4 +1,6 @@
-"""The files by which schedulers and clusters start us: accepted by their schemas, and by our own command line."""
+"""The files by which schedulers and clusters start us: accepted by their schemas, and by our own
+command line.
+"""
 
 import configparser
 import json
@@ -15,8 +17,8 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from cluster.session import marked
-from jobs.nightly import command
+from tierscale.cluster.session import marked
+from tierscale.jobs.nightly import command
 
 ROOT = Path(__file__).resolve().parent.parent
 KUBE = ROOT / "cluster/kuberay"
@@ -28,13 +30,22 @@ CLUSTER = {"upgradeStrategy", "authOptions", "suspend", "managedBy", "autoscaler
            "headGroupSpec", "rayVersion", "workerGroupSpecs"}  # fmt: skip
 GROUP = {"suspend", "groupName", "replicas", "minReplicas", "maxReplicas", "idleTimeoutSeconds", "priority", "resources", "labels",
          "rayStartParams", "template", "scaleStrategy", "numOfHosts"}  # fmt: skip
-HEAD = {"template", "headService", "enableIngress", "resources", "labels", "rayStartParams", "serviceType"}
+HEAD = {
+    "template",
+    "headService",
+    "enableIngress",
+    "resources",
+    "labels",
+    "rayStartParams",
+    "serviceType",
+}
 JOB = {"activeDeadlineSeconds", "backoffLimit", "rayClusterSpec", "submitterPodTemplate", "metadata", "clusterSelector",
        "submitterConfig", "managedBy", "deletionStrategy", "entrypoint", "runtimeEnvYAML", "jobId", "submissionMode",
        "entrypointResources", "entrypointNumCpus", "entrypointNumGpus", "ttlSecondsAfterFinished", "preRunningDeadlineSeconds",
        "shutdownAfterJobFinishes", "suspend"}  # fmt: skip
-# What our pods may hold, at every depth: names and types by V1PodSpec, V1Container and what they are made of in Kubernetes' own
-# Python client (kubernetes 37.0.2). It lists what we use, not all there is: a new field is looked up there and written down here.
+# What our pods may hold, at every depth: names and types by V1PodSpec, V1Container and what they
+# are made of in Kubernetes' own Python client (kubernetes 37.0.2). It lists what we use, not all
+# there is: a new field is looked up there and written down here.
 QUANTITY = (str, int)
 CONTAINER = {
     "name": str,
@@ -77,7 +88,9 @@ RAYJOB, RAYCLUSTER = documents("rayjob.yaml")[0], documents("raycluster.yaml")[0
 
 
 def fits(value, shape, at="spec"):
-    """Fail where a value has a name or a type that its shape has not; a stranger to Kubernetes is dropped there without a word."""
+    """Fail where a value has a name or a type that its shape has not; a stranger to Kubernetes is
+    dropped there without a word.
+    """
     if isinstance(shape, dict):
         assert isinstance(value, dict), f"{at} is {value!r}"
         for name, below in value.items():
@@ -89,7 +102,9 @@ def fits(value, shape, at="spec"):
             fits(below, shape[0], f"{at}[{number}]")
     else:
         # True is an int to Python, and none to Kubernetes.
-        assert type(value) in (shape if isinstance(shape, tuple) else (shape,)), f"{at} is {value!r}"
+        assert type(value) in (shape if isinstance(shape, tuple) else (shape,)), (
+            f"{at} is {value!r}"
+        )
 
 
 def pods(found):
@@ -105,9 +120,18 @@ def pods(found):
 
 
 def parsed(line):
-    """The options of a nightly command line, as our own parser takes them; None: the line is none."""
+    """The options of a nightly command line, as our own parser takes them; None: the line is
+    none.
+    """
     words = shlex.split(line.replace("\\\n", " "))
-    start = next((i for i, word in enumerate(words) if word == "nightly" or word.endswith("jobs/nightly.py")), None)
+    start = next(
+        (
+            i
+            for i, word in enumerate(words)
+            if word == "nightly" or word.endswith("jobs/nightly.py")
+        ),
+        None,
+    )
     if start is None:
         return None
     given = [word for word in words[start + 1 :] if word not in (">", "/dev/null", "…")]
@@ -119,29 +143,53 @@ def test_ray_accepts_the_cluster_file():
     validate_config(config)
     types = config["available_node_types"]
     assert types["head"]["resources"]["CPU"] == 0, "the head drives and computes nothing"
-    light, full = marked([dict(types[name]["resources"]) for name in ("head", "light", "light", "full")], "auto", "auto", None)
+    light, full = marked(
+        [dict(types[name]["resources"]) for name in ("head", "light", "light", "full")],
+        "auto",
+        "auto",
+        None,
+    )
     assert (light.size, full.size) == (6, 2) and light.device == full.device == "cuda"
     assert light.size * light.num_gpus <= 2 and full.size * full.num_gpus <= 1
-    assert all("RAY_AUTH_MODE=token" in config[f"{kind}_start_ray_commands"][-1] for kind in ("head", "worker"))
+    assert all(
+        "RAY_AUTH_MODE=token" in config[f"{kind}_start_ray_commands"][-1]
+        for kind in ("head", "worker")
+    )
 
 
 @pytest.mark.parametrize("kinds", [("light",), ("full",), ("light", "full")])
 def test_nodes_of_the_cluster_file_are_used_by_their_marks_whichever_are_up(kinds):
     types = yaml.safe_load((ROOT / "cluster/ray-cluster.yaml").read_text())["available_node_types"]
-    pools = marked([dict(types[name]["resources"]) for name in ("head", *kinds)], "auto", "auto", None)
+    pools = marked(
+        [dict(types[name]["resources"]) for name in ("head", *kinds)], "auto", "auto", None
+    )
     assert [pool.mark for pool in pools if pool] == list(kinds)
     for pool in filter(None, pools):
-        assert pool.grows and pool.device == "cuda" and pool.size == types[pool.mark]["resources"][pool.mark] and pool.num_cpus == 0
+        assert (
+            pool.grows
+            and pool.device == "cuda"
+            and pool.size == types[pool.mark]["resources"][pool.mark]
+            and pool.num_cpus == 0
+        )
 
 
 def test_the_custom_resources_have_known_fields_only():
-    assert RAYCLUSTER["apiVersion"] == RAYJOB["apiVersion"] == "ray.io/v1" and set(RAYJOB["spec"]) <= JOB
+    assert (
+        RAYCLUSTER["apiVersion"] == RAYJOB["apiVersion"] == "ray.io/v1"
+        and set(RAYJOB["spec"]) <= JOB
+    )
     for spec in (RAYCLUSTER["spec"], RAYJOB["spec"]["rayClusterSpec"]):
         assert set(spec) <= CLUSTER and set(spec["headGroupSpec"]) <= HEAD
         assert spec["authOptions"] == {"mode": "token", "secretName": "tierscale-token"}
         for group in spec["workerGroupSpecs"]:
-            assert set(group) <= GROUP and group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
-            assert json.loads(json.loads(group["rayStartParams"]["resources"]))[group["groupName"]] >= 1
+            assert (
+                set(group) <= GROUP
+                and group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+            )
+            assert (
+                json.loads(json.loads(group["rayStartParams"]["resources"]))[group["groupName"]]
+                >= 1
+            )
         for params in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
             assert all(isinstance(value, str) for value in params["rayStartParams"].values())
 
@@ -151,7 +199,11 @@ def test_a_job_brings_the_cluster_that_can_be_had_alone():
 
 
 def test_pods_are_whole_and_workers_can_be_taken_away():
-    everything = [document for name in ("rayjob.yaml", "raycluster.yaml", "cronjob.yaml") for document in documents(name)]
+    everything = [
+        document
+        for name in ("rayjob.yaml", "raycluster.yaml", "cronjob.yaml")
+        for document in documents(name)
+    ]
     found = list(pods(everything))
     assert len(found) == 8
     for pod in found:
@@ -162,27 +214,47 @@ def test_pods_are_whole_and_workers_can_be_taken_away():
             assert {mount["name"] for mount in container.get("volumeMounts", ())} == volumes
             assert not any("TOKEN" in env["name"] for env in container.get("env", ()))
             if "lifecycle" in container:
-                waited = int(re.findall(r"(?:sleep|seq) (\d+)", container["lifecycle"]["preStop"]["exec"]["command"][-1])[0])
+                waited = int(
+                    re.findall(
+                        r"(?:sleep|seq) (\d+)",
+                        container["lifecycle"]["preStop"]["exec"]["command"][-1],
+                    )[0]
+                )
                 assert 10 <= waited < pod["terminationGracePeriodSeconds"]
     for group in RAYCLUSTER["spec"]["workerGroupSpecs"]:
         pod = group["template"]["spec"]
-        assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1 and "preStop" in pod["containers"][0]["lifecycle"]
-        assert {"nvidia.com/gpu", "cloud.google.com/gke-spot"} <= {toleration["key"] for toleration in pod["tolerations"]}
+        assert (
+            pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+            and "preStop" in pod["containers"][0]["lifecycle"]
+        )
+        assert {"nvidia.com/gpu", "cloud.google.com/gke-spot"} <= {
+            toleration["key"] for toleration in pod["tolerations"]
+        }
 
 
-@pytest.mark.parametrize("document", [RAYCLUSTER["spec"], RAYJOB["spec"]["rayClusterSpec"]], ids=["cluster", "job"])
+@pytest.mark.parametrize(
+    "document", [RAYCLUSTER["spec"], RAYJOB["spec"]["rayClusterSpec"]], ids=["cluster", "job"]
+)
 def test_the_hook_of_the_head_lets_the_nightly_drain_and_ends_with_it(document):
     """The very text of the hook, with a name that no other process here has in place of "jobs"."""
     container = document["headGroupSpec"]["template"]["spec"]["containers"][0]
     *shell, text = container["lifecycle"]["preStop"]["exec"]["command"]
     assert text.count("obs/nightly.py") == 2
     name = f"o{uuid.uuid4().hex}"
-    draining = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.4), sys.exit(7))); print(flush=True)"
-    with subprocess.Popen([sys.executable, "-c", f"{draining}; time.sleep(60)", f"j{name}/nightly.py"], stdout=subprocess.PIPE) as nightly:
+    draining = (
+        "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.4),"
+        " sys.exit(7))); print(flush=True)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{draining}; time.sleep(60)", f"j{name}/nightly.py"],
+        stdout=subprocess.PIPE,
+    ) as nightly:
         try:
             nightly.stdout.readline()
             began = time.monotonic()
-            hook = subprocess.run([*shell, text.replace("obs/nightly.py", f"{name}/nightly.py")], timeout=20)
+            hook = subprocess.run(
+                [*shell, text.replace("obs/nightly.py", f"{name}/nightly.py")], timeout=20
+            )
             assert hook.returncode == 0 and 0.4 < time.monotonic() - began < 10
             assert nightly.poll() == 7, "the hook ended before the nightly, or never reached it"
         finally:
@@ -211,34 +283,63 @@ def test_claims_are_whole():
     for claim in claims:
         assert (claim["apiVersion"], claim["kind"]) == ("v1", "PersistentVolumeClaim")
         fits(claim["spec"], CLAIM)
-    volumes = [volume for pod in pods(RAYCLUSTER) for volume in pod["volumes"] if "persistentVolumeClaim" in volume]
-    assert {volume["persistentVolumeClaim"]["claimName"] for volume in volumes} == {claim["metadata"]["name"] for claim in claims}
+    volumes = [
+        volume
+        for pod in pods(RAYCLUSTER)
+        for volume in pod["volumes"]
+        if "persistentVolumeClaim" in volume
+    ]
+    assert {volume["persistentVolumeClaim"]["claimName"] for volume in volumes} == {
+        claim["metadata"]["name"] for claim in claims
+    }
 
 
 def test_the_cron_job_creates_the_ray_job():
     kinds = {document["kind"]: document for document in documents("cronjob.yaml")}
     cron = kinds["CronJob"]["spec"]
-    assert kinds["CronJob"]["apiVersion"] == "batch/v1" and set(cron) <= CRON and cron["concurrencyPolicy"] == "Forbid"
+    assert (
+        kinds["CronJob"]["apiVersion"] == "batch/v1"
+        and set(cron) <= CRON
+        and cron["concurrencyPolicy"] == "Forbid"
+    )
     pod = cron["jobTemplate"]["spec"]["template"]["spec"]
-    assert pod["serviceAccountName"] == kinds["ServiceAccount"]["metadata"]["name"] == kinds["RoleBinding"]["subjects"][0]["name"]
-    assert kinds["Role"]["rules"] == [{"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create"]}]
+    assert (
+        pod["serviceAccountName"]
+        == kinds["ServiceAccount"]["metadata"]["name"]
+        == kinds["RoleBinding"]["subjects"][0]["name"]
+    )
+    assert kinds["Role"]["rules"] == [
+        {"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create"]}
+    ]
     generator = documents("kustomization.yaml")[0]["configMapGenerator"][0]
     assert pod["volumes"][0]["configMap"]["name"] == generator["name"]
-    assert pod["containers"][0]["command"] == ["kubectl", "create", "-f", f"/job/{generator['files'][0]}"]
+    assert pod["containers"][0]["command"] == [
+        "kubectl",
+        "create",
+        "-f",
+        f"/job/{generator['files'][0]}",
+    ]
     assert "generateName" in RAYJOB["metadata"], "every night gets a job of its own"
 
 
 def test_the_night_fits_its_clocks():
-    """The window from the schedule to --until, and time to drain, lie within the job's deadline; both clocks are of one zone."""
+    """The window from the schedule to --until, and time to drain, lie within the job's deadline;
+    both clocks are of one zone.
+    """
     given = parsed(RAYJOB["spec"]["entrypoint"])
-    cron = next(document for document in documents("cronjob.yaml") if document["kind"] == "CronJob")["spec"]
+    cron = next(
+        document for document in documents("cronjob.yaml") if document["kind"] == "CronJob"
+    )["spec"]
     minute, hour = map(int, cron["schedule"].split()[:2])
     window = ((int(given["until"][:2]) - hour) % 24) * 3600 - minute * 60
     assert window < RAYJOB["spec"]["activeDeadlineSeconds"] < window + 2 * 3600
     head = RAYCLUSTER["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     assert {"name": "TZ", "value": cron["timeZone"]} in head["env"]
     mounts = {mount["mountPath"] for mount in head["volumeMounts"]}
-    assert all(any(given[name].startswith(path) for path in mounts) for name in ("archive", "output", "ledger"))
+    assert all(
+        any(given[name].startswith(path) for path in mounts)
+        for name in ("archive", "output", "ledger")
+    )
     assert yaml.safe_load(RAYJOB["spec"]["runtimeEnvYAML"]) == {"working_dir": "/opt/tierscale"}
     assert "WORKDIR /opt/tierscale" in (ROOT / "cluster/Containerfile").read_text()
 
@@ -248,17 +349,31 @@ def test_the_timer_starts_the_service():
     service.optionxform = timer.optionxform = str
     service.read(ROOT / "cluster/systemd/tierscale-nightly.service")
     timer.read(ROOT / "cluster/systemd/tierscale-nightly.timer")
-    assert parsed(service["Service"]["ExecStart"])["until"] == "06:00" and timer["Timer"]["OnCalendar"] == "*-*-* 22:00:00"
-    assert service["Service"]["SuccessExitStatus"] == "75 143" and service["Service"]["KillMode"] == "mixed"
-    # All of the file system is read-only to the service but what it names; Ray has to write its token into HOME.
+    assert (
+        parsed(service["Service"]["ExecStart"])["until"] == "06:00"
+        and timer["Timer"]["OnCalendar"] == "*-*-* 22:00:00"
+    )
+    assert (
+        service["Service"]["SuccessExitStatus"] == "75 143"
+        and service["Service"]["KillMode"] == "mixed"
+    )
+    # All of the file system is read-only to the service but what it names; Ray has to write its
+    # token into HOME.
     assert service["Service"]["ProtectSystem"] == "strict"
     home = f"HOME=/var/lib/{service['Service']['StateDirectory']}"
-    assert service["Service"]["Environment"] == home and f"\n{home}\n" in (ROOT / "cluster/systemd/crontab").read_text()
+    assert (
+        service["Service"]["Environment"] == home
+        and f"\n{home}\n" in (ROOT / "cluster/systemd/crontab").read_text()
+    )
 
 
 @pytest.mark.parametrize("name", ["docs/nightly.md", "docs/cluster.md", "cluster/systemd/crontab"])
 def test_every_command_that_is_shown_is_one(name):
-    lines = [line for line in (ROOT / name).read_text().replace("\\\n", " ").splitlines() if "--archive" in line]
+    lines = [
+        line
+        for line in (ROOT / name).read_text().replace("\\\n", " ").splitlines()
+        if "--archive" in line
+    ]
     assert lines and all(parsed(line) for line in lines)
 
 
@@ -267,10 +382,19 @@ def test_the_image_holds_what_is_installed():
     packages = re.search(r"packages = \[(.*)\]", (ROOT / "pyproject.toml").read_text())[1]
     for package in {name.split(".")[0] for name in re.findall(r'"([\w.]+)"', packages)}:
         assert f"COPY {package} {package}" in text
-    # The context of the build is what it copies; the code that a job uploads from the image is filtered there too.
+    # The context of the build is what it copies; the code that a job uploads from the image is
+    # filtered there too.
     copied = {name for line in re.findall(r"^COPY (.*) \S+$", text, re.M) for name in line.split()}
-    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
-    assert rules[0] == "*" and {rule[1:] for rule in rules if rule.startswith("!")} == copied and ".rayignore" in copied
+    rules = [
+        line
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if not line.startswith("#")
+    ]
+    assert (
+        rules[0] == "*"
+        and {rule[1:] for rule in rules if rule.startswith("!")} == copied
+        and ".rayignore" in copied
+    )
     assert all((ROOT / name).exists() for name in copied)
     assert "USER ray" in text and "RAY_AUTH_MODE=token" in text
     version = RAYCLUSTER["spec"]["rayVersion"]
@@ -282,4 +406,6 @@ def test_the_image_holds_what_is_installed():
 
 def test_every_target_of_the_makefile_is_made_each_time():
     text = (ROOT / "Makefile").read_text()
-    assert set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split()) == set(re.findall(r"^([a-z-]+):(?! *=)", text, re.M))
+    assert set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split()) == set(
+        re.findall(r"^([a-z-]+):(?! *=)", text, re.M)
+    )

@@ -5,18 +5,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import colour
-from pipeline.colour import Levels
+from tierscale.pipeline import colour
+from tierscale.pipeline.colour import Levels
 
 EIGHT = Levels(0, 255, 0, 255)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "levels"), [(np.uint8, EIGHT), (np.uint16, Levels.measured(37, 4011, None)), (np.uint16, Levels(0, 65535, 0, 65535))]
+    ("dtype", "levels"),
+    [
+        (np.uint8, EIGHT),
+        (np.uint16, Levels.measured(37, 4011, None)),
+        (np.uint16, Levels(0, 65535, 0, 65535)),
+    ],
 )
 def test_every_value_comes_back(dtype, levels):
     values = np.arange(int(levels.low), int(levels.high) + 1).astype(dtype)[None, None]
-    np.testing.assert_array_equal(colour.from_unit(colour.to_unit(values, levels), levels, np.dtype(dtype)), values)
+    np.testing.assert_array_equal(
+        colour.from_unit(colour.to_unit(values, levels), levels, np.dtype(dtype)), values
+    )
 
 
 @given(st.floats(-(2.0**99), 2.0**99, width=32), st.floats(-(2.0**99), 2.0**99, width=32))
@@ -67,8 +74,12 @@ def test_greys_are_fed_as_equal_planes_and_averaged():
 
 def test_premultiplied_colours_are_divided_by_alpha():
     unit = np.array([0.2, 0.1, 0.0, 0.5], np.float32).reshape(4, 1, 1)
-    np.testing.assert_allclose(colour.planes(unit, "rgba", "premultiplied")[0, :, 0, 0], [0.4, 0.2, 0.0], rtol=1e-6)
-    np.testing.assert_allclose(colour.planes(unit, "rgba", "straight")[0, :, 0, 0], [0.2, 0.1, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(
+        colour.planes(unit, "rgba", "premultiplied")[0, :, 0, 0], [0.4, 0.2, 0.0], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        colour.planes(unit, "rgba", "straight")[0, :, 0, 0], [0.2, 0.1, 0.0], rtol=1e-6
+    )
 
 
 def test_flat_areas_at_the_ends_are_found_away_from_their_edges():

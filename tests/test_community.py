@@ -1,4 +1,6 @@
-"""Networks that spandrel knows, built by it with random weights and saved, as tiers of their own scale, channels and size rules."""
+"""Networks that spandrel knows, built by it with random weights and saved, as tiers of their own
+scale, channels and size rules.
+"""
 
 import sys
 from fractions import Fraction
@@ -11,16 +13,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import models
-from models import community
-from models.cost import executed
-from models.upscaler import Placement
-from pipeline.plan import Options
-from pipeline.upscale import enlarge_array
+from tierscale import models
+from tierscale.models import community
+from tierscale.models.cost import executed
+from tierscale.models.upscaler import Placement
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.upscale import enlarge_array
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
-    pytest.mark.skipif(find_spec("spandrel") is None, reason='spandrel is not installed; pip install "tierscale[community]"'),
+    pytest.mark.skipif(
+        find_spec("spandrel") is None,
+        reason='spandrel is not installed; pip install "tierscale[community]"',
+    ),
 ]
 
 
@@ -53,15 +58,25 @@ def whole(x: torch.Tensor, scale: int) -> Placement:
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("scale", [2, 4])
-def test_a_network_of_spandrel_becomes_a_tier_of_its_own_scale_and_channels(channels: int, scale: int, tmp_path: Path) -> None:
+def test_a_network_of_spandrel_becomes_a_tier_of_its_own_scale_and_channels(
+    channels: int, scale: int, tmp_path: Path
+) -> None:
     network = compact(channels, scale)
     upscaler = models.load(f"file:{saved(network, tmp_path / 'n.safetensors')}")
-    assert (upscaler.scales, upscaler.reach, upscaler.knob) == (frozenset({Fraction(scale)}), None, None)
+    assert (upscaler.scales, upscaler.reach, upscaler.knob) == (
+        frozenset({Fraction(scale)}),
+        None,
+        None,
+    )
     assert upscaler.parameters == sum(parameter.numel() for parameter in network.parameters())
     x = torch.rand(2, 3, 9, 14)
     with torch.inference_mode():
         made = upscaler(x, whole(x, scale))
-        given = {1: x.reshape(6, 1, 9, 14), 3: x, 4: torch.cat([x, torch.ones(2, 1, 9, 14)], dim=1)}[channels]
+        given = {
+            1: x.reshape(6, 1, 9, 14),
+            3: x,
+            4: torch.cat([x, torch.ones(2, 1, 9, 14)], dim=1),
+        }[channels]
         wanted = network(given).reshape(2, -1, 9 * scale, 14 * scale)[:, :3].clamp(0, 1)
         alone = upscaler(x[1:], whole(x[1:], scale)).pixels
     torch.testing.assert_close(made.pixels, wanted, atol=1e-5, rtol=1e-5)
@@ -72,7 +87,9 @@ def test_a_network_of_spandrel_becomes_a_tier_of_its_own_scale_and_channels(chan
 
 
 @pytest.mark.parametrize("size", [(8, 12), (9, 13), (1, 2), (3, 30)])
-def test_size_rules_are_kept_by_filling_up_and_cutting_off(size: tuple[int, int], tmp_path: Path) -> None:
+def test_size_rules_are_kept_by_filling_up_and_cutting_off(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
     upscaler = models.load(f"file:{saved(in_eights(), tmp_path / 'n.safetensors')}")
     assert isinstance(upscaler, community.CommunityUpscaler)
     assert upscaler.descriptor.size_requirements.multiple_of == 8
@@ -89,7 +106,9 @@ def test_a_pickled_network_is_read_without_running_it(tmp_path: Path) -> None:
     with torch.inference_mode():
         made = models.load(f"file:{tmp_path / 'n.pth'}")(x, whole(x, 2)).pixels
         torch.testing.assert_close(made, network(x).clamp(0, 1))
-    torch.save({"params": network.state_dict(), "more": community.CommunityUpscaler}, tmp_path / "n.pth")
+    torch.save(
+        {"params": network.state_dict(), "more": community.CommunityUpscaler}, tmp_path / "n.pth"
+    )
     with pytest.raises(ValueError, match=r"cannot be read as plain tensors.*CommunityUpscaler"):
         models.load(f"file:{tmp_path / 'n.pth'}")
 
@@ -97,7 +116,9 @@ def test_a_pickled_network_is_read_without_running_it(tmp_path: Path) -> None:
 def test_the_pipeline_enlarges_with_it(tmp_path: Path) -> None:
     name = f"file:{saved(compact(), tmp_path / 'n.safetensors')}"
     image = np.random.default_rng(0).integers(0, 256, (3, 70, 90), dtype=np.uint8)
-    made = enlarge_array(image, Options(scale=Fraction(2), tiers=("bicubic", name), policy="dearest", tile=32))
+    made = enlarge_array(
+        image, Options(scale=Fraction(2), tiers=("bicubic", name), policy="dearest", tile=32)
+    )
     assert made.pixels.shape == (3, 140, 180)
     assert made.cost > 0
 
@@ -105,7 +126,10 @@ def test_the_pipeline_enlarges_with_it(tmp_path: Path) -> None:
 def test_what_spandrel_does_not_know_or_cannot_enlarge_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "n.safetensors"
     save_file({"a": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="has format None, not 'tierscale-1', and spandrel builds no network from it"):
+    with pytest.raises(
+        ValueError,
+        match="has format None, not 'tierscale-1', and spandrel builds no network from it",
+    ):
         models.load(f"file:{path}")
     upscaler = models.load(f"file:{saved(compact(), path)}")
     x = torch.rand(1, 3, 8, 8)
@@ -115,18 +139,26 @@ def test_what_spandrel_does_not_know_or_cannot_enlarge_is_refused(tmp_path: Path
         upscaler(x[:, :1], whole(x, 2))
 
 
-def test_without_spandrel_the_way_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_spandrel_the_way_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = saved(compact(), tmp_path / "n.safetensors")
     monkeypatch.setattr(community.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"install spandrel: pip install .tierscale\[community\]"):
         models.load(f"file:{path}")
 
 
-def test_a_broken_torchvision_is_no_hindrance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_broken_torchvision_is_no_hindrance(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """As one that was built for another torch, which breaks on import."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in ("spandrel", "torchvision")]:
+    for name in [
+        name for name in sys.modules if name.partition(".")[0] in ("spandrel", "torchvision")
+    ]:
         monkeypatch.delitem(sys.modules, name)
-    (tmp_path / "torchvision.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    (tmp_path / "torchvision.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     assert community.library().ModelLoader
     assert "torchvision" not in sys.modules

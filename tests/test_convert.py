@@ -1,4 +1,6 @@
-"""Official checkpoints become tiers: what is found in their files, what the result computes, and what is refused."""
+"""Official checkpoints become tiers: what is found in their files, what the result computes, and
+what is refused.
+"""
 
 import json
 import pickle
@@ -12,18 +14,19 @@ import pytest
 import torch
 from torch import Tensor
 
-import models
-from jobs.cli import main
-from models import rdn
-from models.convert import PUBLISHED, convert, weights_in
-from models.efforts import table_path
-from models.upscaler import Placement
-from models.weights import write_checkpoint
 from tests.reference_file import Reference, read_reference
+from tierscale import models
+from tierscale.jobs.cli import main
+from tierscale.models import rdn
+from tierscale.models.convert import PUBLISHED, convert, weights_in
+from tierscale.models.efforts import table_path
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Method -> a recorded file, an input of it, the output, and what makes a tier run as it was recorded.
+# Method -> a recorded file, an input of it, the output, and what makes a tier run as it was
+# recorded.
 RUNS: dict[str, tuple[str, str, str, dict[str, float]]] = {
     "carn": ("carn_nf64_x4", "a.lr", "a.sr", {}),
     "fsrcnn": ("fsrcnn_d56_x4", "a.lr", "a.sr", {}),
@@ -48,8 +51,15 @@ def test_an_official_checkpoint_becomes_a_tier_that_makes_the_published_image(
 ) -> None:
     name, lr, sr, given = RUNS[method]
     told = reference(name)
-    torch.save({"state_dict": OrderedDict((f"module.{key}", t) for key, t in told.weights.items())}, tmp_path / "official.pth")
-    made = convert(tmp_path / "official.pth", method, {**told.config, "mean": told.mean} if any(told.mean) else told.config)
+    torch.save(
+        {"state_dict": OrderedDict((f"module.{key}", t) for key, t in told.weights.items())},
+        tmp_path / "official.pth",
+    )
+    made = convert(
+        tmp_path / "official.pth",
+        method,
+        {**told.config, "mean": told.mean} if any(told.mean) else told.config,
+    )
     write_checkpoint(tmp_path / "ours.safetensors", made)
     upscaler = models.load(f"file:{tmp_path / 'ours.safetensors'}")
     x, wanted = told.inputs[lr], told.outputs[sr]
@@ -57,7 +67,8 @@ def test_an_official_checkpoint_becomes_a_tier_that_makes_the_published_image(
     place = Placement(scale, (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
     with torch.inference_mode():
         found = upscaler(x, place, given=given).pixels
-    # A pixel whose two samplers are equally probable may be given to either, and changes its neighbours: so few are looked over.
+    # A pixel whose two samplers are equally probable may be given to either, and changes its
+    # neighbours: so few are looked over.
     assert ((found - wanted).abs() > 3e-5).float().mean() <= 1e-3
     assert torch.isfinite(found).all()
 
@@ -67,12 +78,18 @@ def test_an_official_checkpoint_becomes_a_tier_that_makes_the_published_image(
     [
         lambda sd, spec: sd,
         lambda sd, spec: {"params": {}, "params_ema": sd},
-        lambda sd, spec: {"model": {**spec, "sd": sd}, "epoch": 3, "optimizer": {"name": "adam", "args": {"lr": 0.1}, "sd": {"state": {}}}},
+        lambda sd, spec: {
+            "model": {**spec, "sd": sd},
+            "epoch": 3,
+            "optimizer": {"name": "adam", "args": {"lr": 0.1}, "sd": {"state": {}}},
+        },
         lambda sd, spec: {"net": {f"module.{key}": t for key, t in sd.items()}, "iter": 7},
     ],
     ids=["bare", "basicsr", "liif", "parallel"],
 )
-def test_weights_are_found_where_official_codes_keep_them(wrap: Callable[[Any, Any], Any], tmp_path: Path) -> None:
+def test_weights_are_found_where_official_codes_keep_them(
+    wrap: Callable[[Any, Any], Any], tmp_path: Path
+) -> None:
     weights = {"a.weight": torch.ones(2, dtype=torch.float16), "a.bias": torch.zeros(2)}
     torch.save(wrap(weights, {"name": "x", "args": {"nf": 2}}), tmp_path / "x.pth")
     found, held = weights_in(torch.load(tmp_path / "x.pth", weights_only=True), tmp_path / "x.pth")
@@ -87,7 +104,9 @@ def test_constructor_arguments_come_from_the_file_then_the_caller_then_the_shape
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     told = reference("pcsr_fsrcnn_x4")
-    torch.save({"model": {"name": "pcsr", "args": told.config, "sd": told.weights}}, tmp_path / "p.pth")
+    torch.save(
+        {"model": {"name": "pcsr", "args": told.config, "sd": told.weights}}, tmp_path / "p.pth"
+    )
     assert convert(tmp_path / "p.pth", "pcsr").blueprint.arguments["encoder"] == "fsrcnn"
     told = reference("carn_nf24_x2")
     torch.save(told.weights, tmp_path / "c.pt")
@@ -97,13 +116,28 @@ def test_constructor_arguments_come_from_the_file_then_the_caller_then_the_shape
     assert convert(tmp_path / "c.pt", "carn", {"mean": [0, 0, 0]}).blueprint.mean == (0, 0, 0)
 
 
-def test_classsr_of_other_branches_is_told_by_its_shapes(reference: Callable[[str], Reference], tmp_path: Path) -> None:
-    classifier = {name: t for name, t in reference("classsr_fsrcnn_x4").weights.items() if name.startswith("classifier.")}
-    for file, branch, scale in (("carn_nf24_x2", "carn", 2), ("srresnet_nf16_nb5_x4", "srresnet", 4)):
+def test_classsr_of_other_branches_is_told_by_its_shapes(
+    reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
+    classifier = {
+        name: t
+        for name, t in reference("classsr_fsrcnn_x4").weights.items()
+        if name.startswith("classifier.")
+    }
+    for file, branch, scale in (
+        ("carn_nf24_x2", "carn", 2),
+        ("srresnet_nf16_nb5_x4", "srresnet", 4),
+    ):
         weights = reference(file).weights
-        nets = {f"net{index}.{name}": tensor for index in (1, 2, 3) for name, tensor in weights.items()}
+        nets = {
+            f"net{index}.{name}": tensor for index in (1, 2, 3) for name, tensor in weights.items()
+        }
         if branch == "carn":  # ClassSR's CARN takes a mean away by a layer of its own
-            nets |= {f"net{index}.{name}": torch.tensor([-0.4, -0.5, -0.6]) for index in (1, 2, 3) for name in ("sub_mean.bias",)}
+            nets |= {
+                f"net{index}.{name}": torch.tensor([-0.4, -0.5, -0.6])
+                for index in (1, 2, 3)
+                for name in ("sub_mean.bias",)
+            }
         torch.save({**classifier, **nets}, tmp_path / "c.pth")
         blueprint = convert(tmp_path / "c.pth", "classsr").blueprint
         assert (blueprint.arguments["branch"], blueprint.scale) == (branch, scale)
@@ -121,14 +155,20 @@ def test_rdn_comes_back_from_published_names(tmp_path: Path) -> None:
         elif stage == "blocks":
             published[f"RDBs.{rest[0]}.LFF.{rest[2]}"] = tensor
         elif stage == "tail":
-            published[f"UPNet.{ {'grow.0': 0, 'grow.1': 2}.get('.'.join(rest[:2]), 4) }.{rest[-1]}"] = tensor
+            published[
+                f"UPNet.{ {'grow.0': 0, 'grow.1': 2}.get('.'.join(rest[:2]), 4) }.{rest[-1]}"
+            ] = tensor
         else:
-            theirs = {"first": "SFENet1", "second": "SFENet2", "fuse": "GFF.0", "join": "GFF.1"}[stage]
+            theirs = {"first": "SFENet1", "second": "SFENet2", "fuse": "GFF.0", "join": "GFF.1"}[
+                stage
+            ]
             published[f"{theirs}.{rest[0]}"] = tensor
     torch.save(published, tmp_path / "r.pth")
     made = convert(tmp_path / "r.pth", "rdn", {"scale": 4})
     assert made.blueprint.arguments == {"features": 8, "growth": 8, "blocks": 2, "layers": 3}
-    assert all(torch.equal(made.tensors[name], tensor) for name, tensor in network.state_dict().items())
+    assert all(
+        torch.equal(made.tensors[name], tensor) for name, tensor in network.state_dict().items()
+    )
 
 
 class Anything:
@@ -139,7 +179,9 @@ def broken(weights: Mapping[str, Tensor], **changed: Tensor) -> dict[str, Tensor
     return {**weights, **{name.replace("__", "."): tensor for name, tensor in changed.items()}}
 
 
-def test_what_cannot_be_read_or_does_not_fit_is_refused_in_a_sentence(reference: Callable[[str], Reference], tmp_path: Path) -> None:
+def test_what_cannot_be_read_or_does_not_fit_is_refused_in_a_sentence(
+    reference: Callable[[str], Reference], tmp_path: Path
+) -> None:
     weights, path = reference("carn_nf24_x2").weights, tmp_path / "x.pth"
 
     def refused(message: str, method: str = "carn", config: dict[str, Any] | None = None) -> None:
@@ -160,10 +202,16 @@ def test_what_cannot_be_read_or_does_not_fit_is_refused_in_a_sentence(reference:
     refused("holds a list and no tensors")
     torch.save(weights, path)
     refused("no method 'waifu'; known are carn, ", "waifu")
-    refused(r"'b1.b1.body.0.bias' of shape \(24,\) where the network has \(32,\)", config={"nf": 32})
+    refused(
+        r"'b1.b1.body.0.bias' of shape \(24,\) where the network has \(32,\)", config={"nf": 32}
+    )
     refused("configuration's nf is None, which is no whole number above 0", config={"nf": None})
-    refused("configuration's nf is -3, which is no whole number above 0", config={"args": {"nf": -3}})
-    refused("configuration's res_scale is None, which is no number above 0", "edsr", {"res_scale": None})
+    refused(
+        "configuration's nf is -3, which is no whole number above 0", config={"args": {"nf": -3}}
+    )
+    refused(
+        "configuration's res_scale is None, which is no number above 0", "edsr", {"res_scale": None}
+    )
     refused("configuration's rgb_range is 0, which is no number above 0", "edsr", {"rgb_range": 0})
     refused(r"the mean 0.5 is not that of red, green and blue", config={"mean": 0.5})
     refused(r"the mean \[0.5\] is not that of red, green and blue", config={"mean": [0.5]})
@@ -179,7 +227,9 @@ def test_what_cannot_be_read_or_does_not_fit_is_refused_in_a_sentence(reference:
     refused(r"lacks what becomes 'exit.bias' of shape \(3,\)")
 
 
-def test_the_command_writes_a_tier(reference: Callable[[str], Reference], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_a_tier(
+    reference: Callable[[str], Reference], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     told, out = reference("srresnet_nf16_nb5_x4"), tmp_path / "o.safetensors"
     torch.save(told.weights, tmp_path / "s.pth")
 
@@ -191,18 +241,37 @@ def test_the_command_writes_a_tier(reference: Callable[[str], Reference], tmp_pa
     code, text, _ = run("--config", json.dumps(told.config), "-o", str(out), "--json")
     assert code == 0
     count = sum(tensor.numel() for tensor in told.weights.values())
-    assert json.loads(text) == {"status": "done", "output": str(out), "scales": ["4"], "parameters": count, "error": None}
+    assert json.loads(text) == {
+        "status": "done",
+        "output": str(out),
+        "scales": ["4"],
+        "parameters": count,
+        "error": None,
+    }
     (tmp_path / "c.json").write_text(json.dumps(told.config))
     table_path(out).write_text("of other weights")
     assert run("--config", str(tmp_path / "c.json"), "-o", str(out))[0] == 0
     assert not table_path(out).exists()
     code, text, error = run("--config", "[1]", "-o", str(out), "--json")
-    assert code == 2 and "neither JSON nor a file" in error and json.loads(text)["status"] == "failed"
+    assert (
+        code == 2 and "neither JSON nor a file" in error and json.loads(text)["status"] == "failed"
+    )
     code, _, error = run("-o", str(tmp_path / "o.zarr"))
     assert code == 2 and "does not end in .safetensors" in error
     code, _, error = run("--config", '{"nb": 6}', "-o", str(out))
-    assert code == 2 and "lacks what becomes 'blocks.5.first.weight' of shape (16, 16, 3, 3)" in error
+    assert (
+        code == 2 and "lacks what becomes 'blocks.5.first.weight' of shape (16, 16, 3, 3)" in error
+    )
 
 
 def test_every_recorded_family_has_a_reader() -> None:
-    assert {"carn", "fsrcnn", "srresnet", "pcsr", "ape", "adadsr", "anysr", "classsr"} <= PUBLISHED.keys()
+    assert {
+        "carn",
+        "fsrcnn",
+        "srresnet",
+        "pcsr",
+        "ape",
+        "adadsr",
+        "anysr",
+        "classsr",
+    } <= PUBLISHED.keys()

@@ -1,4 +1,6 @@
-"""The job over a manifest: one bad row never stops the others, a second run finishes the rest, on threads and on a running Ray head."""
+"""The job over a manifest: one bad row never stops the others, a second run finishes the rest, on
+threads and on a running Ray head.
+"""
 
 import json
 import os
@@ -15,11 +17,11 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from jobs.upscale_dataset import RESULT, JobOptions, _requests, upscale_dataset
-from pipeline.manifest import Manifest, Row
-from pipeline.plan import Options
-from pipeline.run import Request
-from pipeline.upscale import upscale_array
+from tierscale.jobs.upscale_dataset import RESULT, JobOptions, _requests, upscale_dataset
+from tierscale.pipeline.manifest import Manifest, Row
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.run import Request
+from tierscale.pipeline.upscale import upscale_array
 
 ROOT = Path(__file__).resolve().parent.parent
 BICUBIC = Options(tiers=("bicubic",), tile=32)
@@ -41,7 +43,11 @@ def job(root, **more):
 
 def test_every_row_gets_its_line_and_good_ones_their_output(images):
     manifest = Manifest(
-        (Row(str(images / "in/a.png")), Row(str(images / "in/broken.png")), Row(str(images / "in/deep/b.png"), None, "2", "bicubic")),
+        (
+            Row(str(images / "in/a.png")),
+            Row(str(images / "in/broken.png")),
+            Row(str(images / "in/deep/b.png"), None, "2", "bicubic"),
+        ),
         root=images / "in",
     )
     table = upscale_dataset(manifest, job(images))
@@ -49,9 +55,16 @@ def test_every_row_gets_its_line_and_good_ones_their_output(images):
     rows = table.to_pylist()
     assert [row["status"] for row in rows] == ["done", "failed", "done"]
     assert "broken.png" in rows[1]["error"] and rows[0]["error"] is None
-    assert rows[2]["output"] == str(images / "out/deep/b.png.zarr") and (rows[2]["height"], rows[2]["width"]) == (200, 140)
-    wanted = upscale_array(np.array(Image.open(images / "in/a.png")), 4, tiers=["bicubic"], tile=32, axes="yxc")
-    np.testing.assert_array_equal(zarr.open_array(f"{rows[0]['output']}/0", mode="r")[:].transpose(1, 2, 0), wanted)
+    assert rows[2]["output"] == str(images / "out/deep/b.png.zarr") and (
+        rows[2]["height"],
+        rows[2]["width"],
+    ) == (200, 140)
+    wanted = upscale_array(
+        np.array(Image.open(images / "in/a.png")), 4, tiers=["bicubic"], tile=32, axes="yxc"
+    )
+    np.testing.assert_array_equal(
+        zarr.open_array(f"{rows[0]['output']}/0", mode="r")[:].transpose(1, 2, 0), wanted
+    )
     again = upscale_dataset(manifest, job(images)).to_pylist()
     assert [row["status"] for row in again] == ["skipped", "failed", "skipped"]
 
@@ -70,12 +83,16 @@ def test_rows_that_cannot_be_name_their_number(images):
     )
     rows = upscale_dataset(Manifest.read(images / "m.jsonl"), job(images)).to_pylist()
     assert [row["status"] for row in rows] == ["done", "failed", "failed", "failed"]
-    assert rows[1]["error"].startswith("row 2, column scale") and rows[3]["error"].startswith("row 4, column tiers: there is no")
+    assert rows[1]["error"].startswith("row 2, column scale") and rows[3]["error"].startswith(
+        "row 4, column tiers: there is no"
+    )
 
 
 def test_lines_that_are_no_rows_are_listed_and_the_others_go_on(images):
     source = str(images / "in/a.png")
-    (images / "m.jsonl").write_text(f'{{"source": "{source}"\n{{"source": "{source}"}}\n{{"scale": 2}}\n{{"source": "\\ud800"}}')
+    (images / "m.jsonl").write_text(
+        f'{{"source": "{source}"\n{{"source": "{source}"}}\n{{"scale": 2}}\n{{"source": "\\ud800"}}'
+    )
     (images / "m.csv").write_text(f"source,scale\n{source},2,3\n{source},4\n")
     rows = upscale_dataset(Manifest.read(images / "m.jsonl"), job(images)).to_pylist()
     assert [(row["row"], row["source"], row["status"]) for row in rows] == [
@@ -86,27 +103,44 @@ def test_lines_that_are_no_rows_are_listed_and_the_others_go_on(images):
 
 
 def test_other_rows_never_move_an_output(images):
-    """Outputs lie as their sources lie below the manifest's folder; what lies elsewhere keeps its whole path."""
+    """Outputs lie as their sources lie below the manifest's folder; what lies elsewhere keeps its
+    whole path.
+    """
 
     def outputs(*sources):
-        (images / "in/m.jsonl").write_text("".join(json.dumps({"source": str(source)}) + "\n" for source in sources))
+        (images / "in/m.jsonl").write_text(
+            "".join(json.dumps({"source": str(source)}) + "\n" for source in sources)
+        )
         manifest = Manifest.read(images / "in/m.jsonl")
-        return [request.output.removeprefix(str(images / "out")) for _, request in _requests(manifest, job(images), {})]
+        return [
+            request.output.removeprefix(str(images / "out"))
+            for _, request in _requests(manifest, job(images), {})
+        ]
 
     assert outputs(images / "in/deep/b.png") == ["/deep/b.png.zarr"]
-    assert outputs(images / "in/deep/b.png", images / "in/a.png", "/elsewhere/a.png", "s3://store/../x/a.zarr/") == [
+    assert outputs(
+        images / "in/deep/b.png", images / "in/a.png", "/elsewhere/a.png", "s3://store/../x/a.zarr/"
+    ) == [
         "/deep/b.png.zarr",
         "/a.png.zarr",
         "/elsewhere/a.png.zarr",
         "/store/x/a.zarr.zarr",
     ]
-    assert Request("a.png", "x.zarr").output == os.path.abspath("x.zarr"), "workers on a cluster run in other folders"
+    assert Request("a.png", "x.zarr").output == os.path.abspath("x.zarr"), (
+        "workers on a cluster run in other folders"
+    )
 
 
 def test_two_rows_with_one_output_do_not_fight(images):
-    rows = (Row(str(images / "in/a.png"), "same.zarr"), Row(str(images / "in/deep/b.png"), "same.zarr"))
+    rows = (
+        Row(str(images / "in/a.png"), "same.zarr"),
+        Row(str(images / "in/deep/b.png"), "same.zarr"),
+    )
     found = upscale_dataset(Manifest(rows), job(images)).to_pylist()
-    assert [row["status"] for row in found] == ["done", "failed"] and "is the output of row 1 too" in found[1]["error"]
+    assert [row["status"] for row in found] == [
+        "done",
+        "failed",
+    ] and "is the output of row 1 too" in found[1]["error"]
 
 
 def test_the_file_runs_directly_and_writes_its_table(images):
@@ -121,11 +155,23 @@ def test_the_file_runs_directly_and_writes_its_table(images):
         "--tiers",
         "bicubic",
     ]
-    done = subprocess.run([*map(str, command), "--ray", "none", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*map(str, command), "--ray", "none", "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout)["done"] == 2 and "broken.png" in done.stderr
     assert pq.read_table(images / "out/results.parquet").num_rows == 3
-    missing = subprocess.run([*map(str, command[:3]), str(images / "no.csv")], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    missing = subprocess.run(
+        [*map(str, command[:3]), str(images / "no.csv")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert missing.returncode == 2 and len(missing.stderr.splitlines()) == 1
 
 
@@ -133,10 +179,25 @@ def test_the_file_runs_directly_and_writes_its_table(images):
 def test_a_submitted_job_is_killed_and_a_second_submit_finishes(images):
     """On a head that is already running, with Ray's token authentication on, as the README says."""
     binaries = Path(sys.executable).parent
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "PATH": f"{binaries}:{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "RAY_AUTH_MODE": "token",
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+    }
     Image.fromarray(skimage.data.hubble_deep_field()[:640, :640]).save(images / "in/big.png")
-    Manifest((Row(str(images / "in/big.png"), None, None, "bicubic,carn-x4", "dearest"),)).write(images / "m.parquet")
-    start = ["ray", "start", "--head", "--block", "--num-cpus=4", "--object-store-memory=200000000", "--port=6411", "--dashboard-port=8311"]
+    Manifest((Row(str(images / "in/big.png"), None, None, "bicubic,carn-x4", "dearest"),)).write(
+        images / "m.parquet"
+    )
+    start = [
+        "ray",
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=4",
+        "--object-store-memory=200000000",
+        "--port=6411",
+        "--dashboard-port=8311",
+    ]
     address = ["--address", "http://127.0.0.1:8311"]
     script = [
         "python",
@@ -148,17 +209,39 @@ def test_a_submitted_job_is_killed_and_a_second_submit_finishes(images):
         "--tile",
         "32",
     ]
-    head = subprocess.Popen([*start, "--node-ip-address=127.0.0.1"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    head = subprocess.Popen(
+        [*start, "--node-ip-address=127.0.0.1"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
     def ray(*arguments):
-        return subprocess.run(["ray", "job", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+        return subprocess.run(
+            ["ray", "job", *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
 
     try:
         until = time.monotonic() + 90
         while ray("list", *address).returncode:
             assert time.monotonic() < until, "the head did not come up"
             time.sleep(1)
-        done = ray("submit", *address, "--no-wait", "--submission-id", "first", "--working-dir", ".", "--", *script)
+        done = ray(
+            "submit",
+            *address,
+            "--no-wait",
+            "--submission-id",
+            "first",
+            "--working-dir",
+            ".",
+            "--",
+            *script,
+        )
         assert done.returncode == 0, done.stderr
         output = images / "out/in/big.png.zarr"
         receipts = Path(f"{output}.tierscale/receipts/0")
@@ -166,14 +249,21 @@ def test_a_submitted_job_is_killed_and_a_second_submit_finishes(images):
             assert time.monotonic() < until + 90, ray("logs", *address, "first").stdout
             time.sleep(0.1)
         ray("stop", *address, "first")
-        assert not Path(f"{output}.tierscale/summary.json").exists(), "the first job ended before it could be stopped"
+        assert not Path(f"{output}.tierscale/summary.json").exists(), (
+            "the first job ended before it could be stopped"
+        )
         done = ray("submit", *address, "--working-dir", ".", "--", *script)
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
         head.send_signal(signal.SIGTERM)
         head.wait(60)
     wanted = upscale_array(
-        skimage.data.hubble_deep_field()[:640, :640], 4, tiers=["bicubic", "carn-x4"], policy="dearest", tile=32, axes="yxc"
+        skimage.data.hubble_deep_field()[:640, :640],
+        4,
+        tiers=["bicubic", "carn-x4"],
+        policy="dearest",
+        tile=32,
+        axes="yxc",
     )
     found = zarr.open_array(f"{output}/0", mode="r")[:]
     np.testing.assert_array_equal(found.transpose(1, 2, 0), wanted)

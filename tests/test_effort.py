@@ -1,4 +1,6 @@
-"""Effort through the product: a measured table, tiers NAME@EFFORT and NAME@auto, and what the plan freezes of them."""
+"""Effort through the product: a measured table, tiers NAME@EFFORT and NAME@auto, and what the plan
+freezes of them.
+"""
 
 import json
 import shutil
@@ -13,25 +15,25 @@ import torch
 import zarr
 from PIL import Image
 
-import models
-from jobs.cli import main
-from models.anysr import AnySrUpscaler
-from models.efforts import Efforts, read_efforts, table_path, write_efforts
-from models.pcsr import Pcsr, PcsrUpscaler
-from models.pixelwise import difficulty
-from models.train import calibrate
-from models.upscaler import Placement
-from models.weights import Checkpoint, digest_file, write_checkpoint
-from pipeline import automatic, prepare
-from pipeline.colour import Levels
-from pipeline.errors import Refused
-from pipeline.images import open_array
-from pipeline.plan import Options, Plan
-from pipeline.pool import LocalPool
-from pipeline.run import Request, Run
-from pipeline.upscale import enlarge_array
 from tests.reference_file import calibrated
 from tests.test_pcsr import make, smooth
+from tierscale import models
+from tierscale.jobs.cli import main
+from tierscale.models.anysr import AnySrUpscaler
+from tierscale.models.efforts import Efforts, read_efforts, table_path, write_efforts
+from tierscale.models.pcsr import Pcsr, PcsrUpscaler
+from tierscale.models.pixelwise import difficulty
+from tierscale.models.train import calibrate
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import Checkpoint, digest_file, write_checkpoint
+from tierscale.pipeline import automatic, prepare
+from tierscale.pipeline.colour import Levels
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.images import open_array
+from tierscale.pipeline.plan import Options, Plan
+from tierscale.pipeline.pool import LocalPool
+from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.upscale import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -41,7 +43,11 @@ def stored(tmp_path: Path) -> str:
     """The name of a small PCSR with a table, stored as a file."""
     upscaler, path = make("fsrcnn", ((4,), (24, 24))), tmp_path / "pcsr.safetensors"
     network = Pcsr(**upscaler.blueprint.arguments)
-    parts = {"encoder": upscaler.encoder, "classifier": upscaler.classifier, "samplers": upscaler.samplers}
+    parts = {
+        "encoder": upscaler.encoder,
+        "classifier": upscaler.classifier,
+        "samplers": upscaler.samplers,
+    }
     for name, part in parts.items():
         getattr(network, name).load_state_dict(part.state_dict())  # type: ignore[union-attr]
     write_checkpoint(path, Checkpoint(upscaler.blueprint, network.state_dict()))
@@ -57,7 +63,10 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 def draft(
-    tiers: tuple[str, ...], size: tuple[int, int] = (60, 70), exact: bool = False, scale: Fraction = Fraction(4)
+    tiers: tuple[str, ...],
+    size: tuple[int, int] = (60, 70),
+    exact: bool = False,
+    scale: Fraction = Fraction(4),
 ) -> tuple[Plan, prepare.Found]:
     """A plan of a picture with its levels."""
     options = Options(scale=scale, tiers=tiers, policy="dearest", tile=24, exact_statistics=exact)
@@ -70,7 +79,12 @@ def given(plan: Plan, image: np.ndarray) -> tuple[dict[str, float], ...]:
 
     def look(tier: int, places: list[list[automatic.Rect]]) -> list[automatic.Seen]:
         upscaler = models.load(plan.tiers[tier].name)
-        return [automatic.look_at(plan, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1], upscaler, some, "cpu") for some in places]
+        return [
+            automatic.look_at(
+                plan, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1], upscaler, some, "cpu"
+            )
+            for some in places
+        ]
 
     return automatic.given(plan, look)
 
@@ -82,7 +96,9 @@ def test_a_tier_at_an_effort_costs_that_share_and_the_plan_freezes_its_knob(stor
     (tier,) = plan.tiers
     assert (tier.label, tier.effort) == (f"{stored}@0.8", 0.8)
     assert tier.cost == pytest.approx(0.8 * models.load(stored).cost(Fraction(4)))
-    made = enlarge_array(picture(60, 70), Options(tiers=(f"{stored}@0.8",), policy="dearest", tile=24))
+    made = enlarge_array(
+        picture(60, 70), Options(tiers=(f"{stored}@0.8",), policy="dearest", tile=24)
+    )
     assert made.plan.given == ({"k": efforts.setting(0.8)},)
     full = enlarge_array(picture(60, 70), Options(tiers=(stored,), policy="dearest", tile=24))
     assert full.plan.given == ({},)
@@ -98,8 +114,12 @@ def test_below_the_floor_it_runs_at_the_floor_and_says_so(stored: str) -> None:
     efforts = models.load(stored).efforts
     assert efforts is not None
     plan, found = draft((f"{stored}@0.01",))
-    assert [f"runs at {efforts.floor:.2f} of its full computation" in note for note in found.notes] == [True]
-    assert plan.tiers[0].cost == pytest.approx(efforts.floor * models.load(stored).cost(Fraction(4)))
+    assert [
+        f"runs at {efforts.floor:.2f} of its full computation" in note for note in found.notes
+    ] == [True]
+    assert plan.tiers[0].cost == pytest.approx(
+        efforts.floor * models.load(stored).cost(Fraction(4))
+    )
     assert given(plan, picture(60, 70)) == ({"k": efforts.settings[0]},)
 
 
@@ -121,7 +141,9 @@ def test_efforts_of_another_scale_are_told_of(stored: str) -> None:
     write_efforts(path, replace(efforts, measured={"scale": "4"}))
     assert not draft((f"{stored}@0.8",))[1].notes
     _, found = draft((f"{stored}@0.8",), scale=Fraction(2))
-    assert [f"{stored}@0.8 costs was measured at scale 4; at 2 it" in note for note in found.notes] == [True]
+    assert [
+        f"{stored}@0.8 costs was measured at scale 4; at 2 it" in note for note in found.notes
+    ] == [True]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +163,10 @@ def test_labels_that_cannot_be_are_refused(label: str, message: str) -> None:
 def test_an_effort_that_was_not_measured_is_refused_with_the_command(stored: str) -> None:
     path = Path(stored.removeprefix("file:"))
     table_path(path).unlink()
-    with pytest.raises(Refused, match=r"not measured; run tierscale models calibrate file:.*pcsr.safetensors --hr DIR"):
+    with pytest.raises(
+        Refused,
+        match=r"not measured; run tierscale models calibrate file:.*pcsr.safetensors --hr DIR",
+    ):
         draft((f"{stored}@0.5",))
 
 
@@ -151,14 +176,21 @@ def test_exact_statistics_are_those_of_the_whole_image(stored: str) -> None:
     image, upscaler = picture(60, 70), models.load(stored)
     assert isinstance(upscaler, PcsrUpscaler)
     with torch.inference_mode():
-        whole, _ = upscaler.difficulties(torch.from_numpy(image[None].astype(np.float32) / 255), Placement.whole((60, 70), Fraction(4)))
+        whole, _ = upscaler.difficulties(
+            torch.from_numpy(image[None].astype(np.float32) / 255),
+            Placement.whole((60, 70), Fraction(4)),
+        )
     (expected,) = automatic.thresholds(whole.numpy())
     assert given(plan, image)[0]["threshold"] == pytest.approx(expected, abs=1e-3)
-    made = enlarge_array(image, Options(tiers=(f"{stored}@auto",), policy="dearest", tile=24, exact_statistics=True))
+    made = enlarge_array(
+        image, Options(tiers=(f"{stored}@auto",), policy="dearest", tile=24, exact_statistics=True)
+    )
     assert made.plan.given is not None
     light = (whole <= made.plan.given[0]["threshold"]).float().mean().item()
     assert 0.02 < light < 0.98
-    assert made.cost < enlarge_array(image, Options(tiers=(stored,), policy="dearest", tile=24)).cost
+    assert (
+        made.cost < enlarge_array(image, Options(tiers=(stored,), policy="dearest", tile=24)).cost
+    )
 
 
 @pytest.mark.parametrize("scale", [Fraction(4), Fraction(5, 2)])
@@ -169,11 +201,17 @@ def test_a_sample_is_seeded_and_takes_its_share_of_the_cost(stored: str, scale: 
     places = automatic.pieces(plan, upscaler, plan.tiers[0].cost)
     assert places == automatic.pieces(plan, upscaler, plan.tiers[0].cost)
     assert len(set(places)) == len(places) > 3
-    seen = sum((place.y.length + 2 * upscaler.reach) * (place.x.length + 2 * upscaler.reach) for place in places)
+    seen = sum(
+        (place.y.length + 2 * upscaler.reach) * (place.x.length + 2 * upscaler.reach)
+        for place in places
+    )
     assert seen * upscaler.looking(scale) <= 0.03 * plan.tiers[0].cost * 300 * 280
     assert upscaler.looking(scale) < plan.tiers[0].cost
     image = picture(300, 280)
-    (sampled,), (exact,) = given(plan, image), given(replace(plan, policy={**plan.policy, "statistics": "exact"}), image)
+    (sampled,), (exact,) = (
+        given(plan, image),
+        given(replace(plan, policy={**plan.policy, "statistics": "exact"}), image),
+    )
     assert sampled["threshold"] == pytest.approx(exact["threshold"], abs=0.15)
 
 
@@ -183,14 +221,20 @@ def test_a_flat_image_is_all_light(stored: str) -> None:
     made = enlarge_array(flat, options)
     assert made.plan.given == ({"threshold": 1.0},)
     upscaler = models.load(stored)
-    light = upscaler(torch.full((1, 3, 40, 50), 77 / 255), Placement.whole((40, 50), Fraction(4)), given={"threshold": 1.0})
+    light = upscaler(
+        torch.full((1, 3, 40, 50), 77 / 255),
+        Placement.whole((40, 50), Fraction(4)),
+        given={"threshold": 1.0},
+    )
     assert light.choice is not None and not light.choice.any()
 
 
 def test_of_more_pixels_than_are_clustered_each_step_keeps_its_share() -> None:
     counts = np.zeros(automatic.STEPS, np.int64)
     counts[[1000, 2000, 50000]] = [3 * automatic.MOST_VALUES, 1, automatic.MOST_VALUES]
-    (threshold,) = automatic.of([automatic.Seen(counts, 0.0, 1.0), automatic.Seen(counts, 0.0, 1.0)], 2)
+    (threshold,) = automatic.of(
+        [automatic.Seen(counts, 0.0, 1.0), automatic.Seen(counts, 0.0, 1.0)], 2
+    )
     assert 2000 < threshold * automatic.STEPS < 50000
 
 
@@ -201,24 +245,45 @@ def test_difficulty_of_three_samplers_is_that_of_the_heaviest() -> None:
     torch.testing.assert_close(difficulty(logits[:3]), logits[:3].softmax(0)[2])
 
 
-def test_calibrating_measures_rising_shares_and_replaces_a_table_of_other_weights(stored: str, shared: Path) -> None:
+def test_calibrating_measures_rising_shares_and_replaces_a_table_of_other_weights(
+    stored: str, shared: Path
+) -> None:
     path = Path(stored.removeprefix("file:"))
-    table_path(path).write_text(table_path(path).read_text().replace('"weights": "', '"weights": "00'))
+    table_path(path).write_text(
+        table_path(path).read_text().replace('"weights": "', '"weights": "00')
+    )
     with pytest.raises(ValueError, match="measured with other weights"):
         models.load(stored)
     with pytest.raises(SystemExit, match="0"):
-        main(["models", "calibrate", stored, "--hr", str(shared / "data" / "eval" / "Set14"), "--side", "24", "--count", "3"])
+        main(
+            [
+                "models",
+                "calibrate",
+                stored,
+                "--hr",
+                str(shared / "data" / "eval" / "Set14"),
+                "--side",
+                "24",
+                "--count",
+                "3",
+            ]
+        )
     efforts = read_efforts(path, digest_file(path))
     assert efforts is not None and efforts.knob == "k"
     assert 0 < efforts.settings[0] <= 50, "of settings that cost the same, the last"
     assert list(efforts.settings) == sorted(efforts.settings, reverse=True)
     upscaler, x = models.load(stored), smooth(1, 40, 40)
     with torch.inference_mode():
-        spent = [upscaler(x, Placement.whole((40, 40), Fraction(4)), effort).spent.item() for effort in (0.0, 0.5, 0.9, 0.97, 0.999, 1.0)]
+        spent = [
+            upscaler(x, Placement.whole((40, 40), Fraction(4)), effort).spent.item()
+            for effort in (0.0, 0.5, 0.9, 0.97, 0.999, 1.0)
+        ]
     assert spent == sorted(spent)
 
 
-def test_what_cannot_be_calibrated_is_refused(stored: str, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_calibrated_is_refused(
+    stored: str, shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos = str(shared / "data" / "eval" / "Set5")
     for arguments, message in (
         (["fsrcnn-x4", "--hr", photos], "has no knob"),
@@ -237,11 +302,16 @@ def executed(upscaler: Any, window: torch.Tensor, scale: Fraction, effort: float
     if isinstance(upscaler, AnySrUpscaler):
         pixels, made = window.shape[2] * window.shape[3], upscaler(window, place, effort)
         assert made.choice is not None
-        return upscaler.encoder.cost(pixels, made.choice.item()) / upscaler.encoder.cost(pixels, 1.0)
+        return upscaler.encoder.cost(pixels, made.choice.item()) / upscaler.encoder.cost(
+            pixels, 1.0
+        )
     return (upscaler(window, place, effort).spent / upscaler(window, place).spent).item()
 
 
-@pytest.mark.parametrize("name", [name for name in models.names() if table_path(models.ZOO / f"{name}.safetensors").is_file()])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in models.names() if table_path(models.ZOO / f"{name}.safetensors").is_file()],
+)
 def test_executed_cost_on_other_photos_is_what_was_asked_for(name: str, shared: Path) -> None:
     upscaler = models.load(name)
     assert upscaler.efforts is not None
@@ -255,19 +325,25 @@ def test_executed_cost_on_other_photos_is_what_was_asked_for(name: str, shared: 
 
 
 @pytest.mark.parametrize("name", ["ape_edsr_b8f32_x2", "classsr_fsrcnn_x4"])
-def test_what_overlaps_of_tiles_cost_is_measured_as_in_a_large_window(name: str, shared: Path, tmp_path: Path) -> None:
+def test_what_overlaps_of_tiles_cost_is_measured_as_in_a_large_window(
+    name: str, shared: Path, tmp_path: Path
+) -> None:
     upscaler = models.load(calibrated(shared, name, tmp_path, {}))
     assert upscaler.efforts is not None and upscaler.scales is not None
     scale = min(upscaler.scales)
     window = calibrate.crops(shared / "data" / "eval" / "Urban100", scale, 140, 1, 0)[0]
     with torch.inference_mode():
-        assert executed(upscaler, window, scale, 0.0) == pytest.approx(upscaler.efforts.floor, rel=0.1)
+        assert executed(upscaler, window, scale, 0.0) == pytest.approx(
+            upscaler.efforts.floor, rel=0.1
+        )
 
 
 def test_a_run_freezes_what_an_array_in_memory_gets(stored: str, tmp_path: Path) -> None:
     image, output = picture(70, 60), str(tmp_path / "out.zarr")
     Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "photo.png")
-    options = Options(tiers=("bicubic", f"{stored}@0.7", f"{stored}@auto"), policy="budget", budget=0.8, tile=24)
+    options = Options(
+        tiers=("bicubic", f"{stored}@0.7", f"{stored}@auto"), policy="budget", budget=0.8, tile=24
+    )
     with LocalPool(1) as pool:
         run = Run(Request(str(tmp_path / "photo.png"), output, options), pool)
         summary = run.carry_out()

@@ -8,15 +8,15 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipeline import chart, explain
-from pipeline.chart import Line
-from pipeline.errors import Interrupted, Refused
-from pipeline.plan import Options
-from pipeline.pool import LocalPool
-from pipeline.receipts import Folder
-from pipeline.report import tinted
-from pipeline.run import Request, Run
 from tests.test_run import tierscale
+from tierscale.pipeline import chart, explain
+from tierscale.pipeline.chart import Line
+from tierscale.pipeline.errors import Interrupted, Refused
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.pool import LocalPool
+from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.report import tinted
+from tierscale.pipeline.run import Request, Run
 
 TIERS = "bicubic,fsrcnn-x4"
 
@@ -29,7 +29,18 @@ def made(tmp_path_factory):
 
 
 def upscaled(capsys, made, name, *options):
-    line = (made / "a.png", made / name, "--ray", "none", "--workers", 1, "--tile", 32, "--tiers", TIERS)
+    line = (
+        made / "a.png",
+        made / name,
+        "--ray",
+        "none",
+        "--workers",
+        1,
+        "--tile",
+        32,
+        "--tiers",
+        TIERS,
+    )
     code, _, err = tierscale(capsys, "upscale", *line, *options)
     assert code == 0, err
     return made / name
@@ -41,32 +52,60 @@ def test_what_each_tier_took_adds_up(capsys, made):
     assert code == 0, err
     told, table = json.loads(out), pq.read_table(Folder(str(output)).path / "tiles.parquet")
     assert sum(tier["tiles"] for tier in told["tiers"]) == table.num_rows == 5 * 7
-    assert sum(tier["cost"] for tier in told["tiers"]) == pytest.approx(told["cost"]) == pytest.approx(sum(table["cost"].to_pylist()))
-    assert 0 <= told["tiers"][0]["saved"] < told["tiers"][1]["saved"] < 1 and told["lost"] > 0 and told["halo"] > 0
+    assert (
+        sum(tier["cost"] for tier in told["tiers"])
+        == pytest.approx(told["cost"])
+        == pytest.approx(sum(table["cost"].to_pylist()))
+    )
+    assert (
+        0 <= told["tiers"][0]["saved"] < told["tiers"][1]["saved"] < 1
+        and told["lost"] > 0
+        and told["halo"] > 0
+    )
     with Image.open(told["files"]["explain"]) as picture:
-        assert picture.size[0] > 960 and len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 100
+        assert (
+            picture.size[0] > 960
+            and len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 100
+        )
     code, out, _ = tierscale(capsys, "explain", output, "--png", made / "own.png")
     assert code == 0 and "fsrcnn-x4" in out and "dB below" in out and (made / "own.png").exists()
 
 
 def test_one_tier_for_all_is_explained_too(capsys, made):
     told = explain.explain(str(upscaled(capsys, made, "dearest.zarr", "--policy", "dearest")))
-    assert told["scores"] == "none" and told["lost"] is None and {tier["saved"] for tier in told["tiers"]} == {None}
+    assert (
+        told["scores"] == "none"
+        and told["lost"] is None
+        and {tier["saved"] for tier in told["tiers"]} == {None}
+    )
     assert [tier["tiles"] for tier in told["tiers"]] == [0, 35]
     assert explain.draw(told["output"]).width > 0
 
 
 def test_an_unfinished_output_is_told_as_planned(capsys, made, tmp_path):
     output = tmp_path / "half.zarr"
-    request = Request(str(made / "a.png"), str(output), Options(tiers=("bicubic", "fsrcnn-x4"), tile=16, policy="budget", budget=0.5))
+    request = Request(
+        str(made / "a.png"),
+        str(output),
+        Options(tiers=("bicubic", "fsrcnn-x4"), tile=16, policy="budget", budget=0.5),
+    )
     with LocalPool(1) as pool:
         run = Run(request, pool)
-        run.progress = lambda stage, done, total: run.stop.set() if stage == "enlarge" and done else None
+        run.progress = lambda stage, done, total: (
+            run.stop.set() if stage == "enlarge" and done else None
+        )
         with pytest.raises(Interrupted):
             run.carry_out()
     code, out, _ = tierscale(capsys, "explain", output)
-    assert code == 0 and "unfinished" in out and "policy budget 0.5" in out and " 0 multiply-adds" not in out
-    assert np.asarray(explain.draw(str(output)).convert("L"))[:300, :300].mean() > 60, "the map of what is not there yet is not black"
+    assert (
+        code == 0
+        and "unfinished" in out
+        and "policy budget 0.5" in out
+        and " 0 multiply-adds" not in out
+    )
+    assert np.asarray(explain.draw(str(output)).convert("L"))[:300, :300].mean() > 60, (
+        "the map of what is not there yet is not black"
+    )
 
 
 def test_colours_of_the_maps_are_those_of_their_legends():
@@ -79,9 +118,26 @@ def test_colours_of_the_maps_are_those_of_their_legends():
 def test_an_image_that_is_easy_all_over_looks_easy(capsys, tmp_path):
     Image.new("RGB", (100, 100), (90, 90, 90)).save(tmp_path / "flat.png")
     output = tmp_path / "flat.zarr"
-    assert tierscale(capsys, "upscale", tmp_path / "flat.png", output, "--ray", "none", "--tile", 32, "--budget", "0.5")[0] == 0
+    assert (
+        tierscale(
+            capsys,
+            "upscale",
+            tmp_path / "flat.png",
+            output,
+            "--ray",
+            "none",
+            "--tile",
+            32,
+            "--budget",
+            "0.5",
+        )[0]
+        == 0
+    )
     told = explain.explain(str(output))
-    assert [tier["tiles"] for tier in told["tiers"]][1:] == [0, 0], "nothing is bought where nothing can be saved"
+    assert [tier["tiles"] for tier in told["tiers"]][1:] == [
+        0,
+        0,
+    ], "nothing is bought where nothing can be saved"
     colour = np.asarray(explain.draw(str(output)))[100, -100]
     assert np.abs(colour.astype(float) - explain.RAMP[0]).max() < 40
 
@@ -94,12 +150,28 @@ def test_what_is_no_output_of_ours_is_refused(capsys, made):
 
 
 def test_a_plan_draws_the_curve_of_its_image(capsys, made):
-    line = ("plan", made / "a.png", made / "o.zarr", "--ray", "none", "--tile", 32, "--tiers", TIERS)
-    code, out, err = tierscale(capsys, *line, "--budget", "0.4", "--curve", made / "curve.png", "--json")
+    line = (
+        "plan",
+        made / "a.png",
+        made / "o.zarr",
+        "--ray",
+        "none",
+        "--tile",
+        32,
+        "--tiers",
+        TIERS,
+    )
+    code, out, err = tierscale(
+        capsys, *line, "--budget", "0.4", "--curve", made / "curve.png", "--json"
+    )
     assert code == 0, err
     told = json.loads(out)
     shares, losses = zip(*told["curve"], strict=True)
-    assert list(shares) == sorted(shares) and list(losses) == sorted(losses, reverse=True) and losses[-1] == pytest.approx(0, abs=1e-4)
+    assert (
+        list(shares) == sorted(shares)
+        and list(losses) == sorted(losses, reverse=True)
+        and losses[-1] == pytest.approx(0, abs=1e-4)
+    )
     assert losses[-1] <= told["lost"] <= losses[0]
     with Image.open(told["files"]["curve"]) as picture:
         assert picture.size == chart.SIZE
@@ -130,7 +202,10 @@ def test_ticks_are_round_and_hold_all_values(values, wanted):
 
 
 def test_a_chart_of_one_point_can_be_drawn():
-    assert chart.chart("t", "x", "y", [Line("a", [(1.0, 2.0)], dots=True, names=["here"])]).size == chart.SIZE
+    assert (
+        chart.chart("t", "x", "y", [Line("a", [(1.0, 2.0)], dots=True, names=["here"])]).size
+        == chart.SIZE
+    )
 
 
 def test_an_output_without_its_array_is_refused(tmp_path, capsys, made):

@@ -22,7 +22,9 @@ for path in sys.argv[1:]:
 """
 
 
-@pytest.mark.parametrize("told, wanted", [("1000", "written"), ("40", str(errno.ENOSPC)), ("ro", str(errno.EROFS))])
+@pytest.mark.parametrize(
+    "told, wanted", [("1000", "written"), ("40", str(errno.ENOSPC)), ("ro", str(errno.EROFS))]
+)
 def test_a_disk_takes_what_it_is_told_to_and_other_folders_take_all(tmp_path, told, wanted):
     disk, beside = tmp_path / "disk", tmp_path / "beside"
     disk.mkdir()
@@ -30,6 +32,13 @@ def test_a_disk_takes_what_it_is_told_to_and_other_folders_take_all(tmp_path, to
     (disk / "old").write_bytes(bytes(60))
     (disk / ".disk").write_text(told)
     command = [sys.executable, "-c", WRITE, str(disk / "a"), str(beside / "a")]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(FAULTY)}, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(FAULTY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert done.stdout.split() == [wanted, "written"]
     assert (disk / "a").exists() == (wanted == "written") and (disk / "old").exists()

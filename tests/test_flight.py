@@ -4,8 +4,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from pipeline.errors import Damaged, Full
-from pipeline.flight import TRIES, Flight, Quarantined
+from tierscale.pipeline.errors import Damaged, Full
+from tierscale.pipeline.flight import TRIES, Flight, Quarantined
 
 
 class Scripted:
@@ -47,7 +47,10 @@ def test_a_chain_begins_anew_when_its_second_call_fails():
 def test_a_lasting_failure_is_one_sentence_with_image_shard_cause_and_advice():
     with pytest.raises(Quarantined) as error:
         flown([RuntimeError("the actor died\nwith a long story")] * TRIES)
-    wanted = "/out/a.zarr level 0 shard 1.2 failed 3 times (the last time RuntimeError: the actor died with a long story); give the same"
+    wanted = (
+        "/out/a.zarr level 0 shard 1.2 failed 3 times (the last time RuntimeError: the actor died"
+        " with a long story); give the same"
+    )
     assert str(error.value).startswith(wanted) and len(str(error.value).splitlines()) == 1
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.upscaler import hr_edge, hr_length
-from pipeline.grid import Grid, Rect, Span, cores, quadtree, shard_tiles, tile_length
+from tierscale.models.upscaler import hr_edge, hr_length
+from tierscale.pipeline.grid import Grid, Rect, Span, cores, quadtree, shard_tiles, tile_length
 
 SCALES = [Fraction(4), Fraction(3), Fraction(2), Fraction(3, 2), Fraction(27, 10), Fraction(1)]
 grids = st.builds(
@@ -73,7 +73,9 @@ def test_windows_slide_inwards_at_the_edge_and_come_in_few_shapes():
             core = grid.core(row, column)
             window = grid.window(Rect(core.y.grown(4, 1000), core.x.grown(4, 1000)), 21, 4)
             shapes.add((window.y.length, window.x.length))
-    assert shapes == {(tall, wide) for tall in (178, 146) for wide in (178, 146)}  # the ragged last tiles of 104 need less
+    assert shapes == {
+        (tall, wide) for tall in (178, 146) for wide in (178, 146)
+    }  # the ragged last tiles of 104 need less
     assert grid.window(grid.core(7, 7), 21, 4).y == Span(854, 1000)
 
 

@@ -1,4 +1,6 @@
-"""Groups of tiles: the choice is the best one there is, at the cost that the pipeline really pays."""
+"""Groups of tiles: the choice is the best one there is, at the cost that the pipeline really
+pays.
+"""
 
 import itertools
 from fractions import Fraction
@@ -6,19 +8,21 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pipeline import routing
-from pipeline.costs import cost_of_routes
-from pipeline.grid import Grid
-from pipeline.grouping import groups
-from pipeline.plan import Tier
-from pipeline.routing import Choice
+from tierscale.pipeline import routing
+from tierscale.pipeline.costs import cost_of_routes
+from tierscale.pipeline.grid import Grid
+from tierscale.pipeline.grouping import groups
+from tierscale.pipeline.plan import Tier
+from tierscale.pipeline.routing import Choice
 
 COSTS = (240.0, 24_000.0, 570_000.0)
 REACHES = (2, 8, 21)
 
 
 def tiers(count=3):
-    return tuple(Tier(f"t{i}", "", 1.0, COSTS[-count:][i], REACHES[-count:][i], 0.0) for i in range(count))
+    return tuple(
+        Tier(f"t{i}", "", 1.0, COSTS[-count:][i], REACHES[-count:][i], 0.0) for i in range(count)
+    )
 
 
 @pytest.mark.parametrize(("shape", "count"), [((2, 3), 3), ((3, 3), 2), ((1, 5), 3)])
@@ -61,6 +65,9 @@ def test_a_budget_buys_less_error_in_groups():
     for share in (0.25, 0.5, 0.75):
         alone = Choice(COSTS, cost_of, budget=share)
         together = Choice(COSTS, cost_of, budget=share, groups=groups(grid, tiers(), 4, 1))
-        left = [np.take_along_axis(errors, routing.budget(errors, c)[:, None], axis=1).sum() for c in (alone, together)]
+        left = [
+            np.take_along_axis(errors, routing.budget(errors, c)[:, None], axis=1).sum()
+            for c in (alone, together)
+        ]
         gain = errors[:, 0].sum() - errors[:, 2].sum()
         assert left[1] < left[0] - 0.01 * gain

@@ -1,6 +1,9 @@
-"""Imports go one way: jobs → cluster → pipeline → models. Ray is a detail of cluster, and of nothing else."""
+"""Imports go one way: jobs → cluster → pipeline → models. Ray is a detail of cluster, and of
+nothing else.
+"""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,37 +12,65 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = ("models", "pipeline", "cluster", "jobs")
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 # What training and inference may lean on, so that they run where nothing else is installed.
-MODELS_MAY = {"torch", "numpy", "safetensors", "PIL", "models"}
+MODELS_MAY = {"torch", "numpy", "safetensors", "PIL", "tierscale"}
 
 
 def imports(path: Path) -> set[str]:
-    """First names of all modules a file imports, also inside functions."""
+    """Full names of all modules, or of names in modules, that a file imports, also inside
+    functions.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and not node.level, (
+                f"{path.name} line {node.lineno} imports by a relative name"
+            )
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def first_names(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_imports_a_layer_above_its_own(path):
     own = LAYERS.index(path.relative_to(ROOT).parts[0])
-    above = imports(path) & set(LAYERS[own + 1 :])
+    layers = {name.split(".")[1] for name in imports(path) if name.startswith("tierscale.")}
+    above = layers & set(LAYERS[own + 1 :])
     assert not above, f"{path.name} imports {above}"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] in ("models", "pipeline")], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_everything_is_imported_through_the_one_name(path):
+    bare = first_names(path) & {*LAYERS, "tests", "benchmarks"}
+    assert not bare, f"{path.name} imports {bare} without tierscale. before it"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in FILES if p.relative_to(ROOT).parts[0] in ("models", "pipeline")],
+    ids=lambda p: p.name,
+)
 def test_ray_stays_out_of_models_and_pipeline(path):
-    assert "ray" not in imports(path)
+    assert "ray" not in first_names(path)
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "models"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "models"], ids=lambda p: p.name
+)
 def test_models_need_little(path):
-    import sys
-
-    foreign = {name for name in imports(path) if name not in sys.stdlib_module_names} - MODELS_MAY
+    foreign = {
+        name for name in first_names(path) if name not in sys.stdlib_module_names
+    } - MODELS_MAY
     # Imported when a network of that library is loaded; the library is an option.
-    allowed = {"matplotlib"} if "train" in path.parts else {"spandrel", "torchvision"} if path.name == "community.py" else set()
+    allowed = (
+        {"matplotlib"}
+        if "train" in path.parts
+        else {"spandrel", "torchvision"}
+        if path.name == "community.py"
+        else set()
+    )
     assert foreign <= allowed, f"{path.name} imports {foreign - allowed}"

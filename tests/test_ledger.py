@@ -1,4 +1,6 @@
-"""The ledger: what a listing changes, who may hold it, the order of work, and when a source is given up."""
+"""The ledger: what a listing changes, who may hold it, the order of work, and when a source is
+given up.
+"""
 
 import os
 import sqlite3
@@ -7,12 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archive import BLOCK, Seen, absent, content_sha256, output_of, scan
-from pipeline.errors import Damaged, Refused
-from pipeline.lease import LEASE_SECONDS
-from pipeline.ledger import NIGHTS, Busy, Late, Ledger
+from tierscale.pipeline.archive import BLOCK, Seen, absent, content_sha256, output_of, scan
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.lease import LEASE_SECONDS
+from tierscale.pipeline.ledger import NIGHTS, Busy, Late, Ledger
 
-SUMMARY = {"plan": "p1", "shape": [3, 8, 8], "tiles": {"bicubic": 1}, "cost": 5.0, "cost_share": 0.5, "seconds": {"total": 1.0}}
+SUMMARY = {
+    "plan": "p1",
+    "shape": [3, 8, 8],
+    "tiles": {"bicubic": 1},
+    "cost": 5.0,
+    "cost_share": 0.5,
+    "seconds": {"total": 1.0},
+}
 NOON = 1.8e9
 
 
@@ -70,7 +79,9 @@ def test_a_listing_tells_new_changed_untouched_and_gone(ledger):
     assert take(ledger) is None, "what is not there now is not worked on"
 
 
-@pytest.mark.parametrize(("content", "state"), [("s", "done"), ("other", "pending"), (None, "pending")])
+@pytest.mark.parametrize(
+    ("content", "state"), [("s", "done"), ("other", "pending"), (None, "pending")]
+)
 def test_the_content_decides_where_only_the_time_differs(ledger, content, state):
     ledger.note([seen("a")], never)
     finish(ledger)
@@ -98,7 +109,15 @@ def test_an_etag_stands_for_time_and_content(ledger):
 
 
 def test_failed_last_then_priority_then_size(ledger):
-    ledger.note([seen("bad", size=1), seen("large", size=30), seen("small", size=2), seen("urgent", size=99)], never)
+    ledger.note(
+        [
+            seen("bad", size=1),
+            seen("large", size=30),
+            seen("small", size=2),
+            seen("urgent", size=99),
+        ],
+        never,
+    )
     ledger.do("UPDATE sources SET priority = 5 WHERE source IN ('urgent', 'bad')")
     ledger.do("UPDATE sources SET attempts = 1 WHERE source = 'bad'")
     assert [take(ledger) for _ in range(5)] == ["urgent", "small", "large", "bad", None]
@@ -111,7 +130,9 @@ def test_the_next_one_is_given_without_sorting_all_that_wait(ledger):
     take(ledger)
     ledger.connection.set_trace_callback(None)
     chosen = next(statement for statement in said if statement.startswith("SELECT source"))
-    assert [row["detail"] for row in ledger.do(f"EXPLAIN QUERY PLAN {chosen}")] == ["SCAN sources USING INDEX waiting"]
+    assert [row["detail"] for row in ledger.do(f"EXPLAIN QUERY PLAN {chosen}")] == [
+        "SCAN sources USING INDEX waiting"
+    ]
 
 
 def test_three_nights_park_and_one_night_counts_once(ledger, clock):
@@ -124,7 +145,9 @@ def test_three_nights_park_and_one_night_counts_once(ledger, clock):
                 if take(ledger, night):
                     ledger.failed("a", f"reason {number}")
         assert states(ledger) == {"a": "parked" if number == NIGHTS else "failed"}
-        assert [(row["attempts"], row["error"]) for row in ledger.rows(night)] == [(number, f"reason {number}")]
+        assert [(row["attempts"], row["error"]) for row in ledger.rows(night)] == [
+            (number, f"reason {number}")
+        ]
     ledger.open_night("n9")
     assert take(ledger, "n9") is None
     ledger.open_night("n9", retry_parked=True)
@@ -143,15 +166,22 @@ def test_what_a_nightly_died_of_is_taken_apart_from_the_rest(ledger):
     assert [take(ledger) for _ in range(2)] == ["small", "killer"]
     with ledger.lease(lambda: None):
         ledger.open_night("n2")
-        assert take(ledger, "n2", suspects=True) == "small", "the one that was blamed less often goes first, then the smaller one"
+        assert take(ledger, "n2", suspects=True) == "small", (
+            "the one that was blamed less often goes first, then the smaller one"
+        )
         ledger.left("small")
         ledger.do("UPDATE sources SET attempts = 2 WHERE source = 'small'")
-        assert [take(ledger, "n2"), take(ledger, "n2")] == ["large", None], "the rest goes before, and no suspect with it"
+        assert [take(ledger, "n2"), take(ledger, "n2")] == [
+            "large",
+            None,
+        ], "the rest goes before, and no suspect with it"
         entry = ledger.take("n2", "{}", str, suspects=True)
         assert entry.source == "killer"
         ledger.failed("killer", "a reason")
         ledger.open_night("n3")
-        assert take(ledger, "n3") == "killer", "an image whose fault is known is like any other that failed"
+        assert take(ledger, "n3") == "killer", (
+            "an image whose fault is known is like any other that failed"
+        )
 
 
 def test_what_is_done_waits_again_where_its_output_is_gone_or_belongs_elsewhere(ledger):
@@ -165,7 +195,10 @@ def test_what_is_done_waits_again_where_its_output_is_gone_or_belongs_elsewhere(
         return ["out/b.zarr"]
 
     ledger.await_again(lambda source: f"{'new' if source == 'c' else 'out'}/{source}.zarr", absent)
-    assert states(ledger) == {"a": "done", "b": "pending", "c": "pending", "gone": "done"} and "out/gone.zarr" not in asked
+    assert (
+        states(ledger) == {"a": "done", "b": "pending", "c": "pending", "gone": "done"}
+        and "out/gone.zarr" not in asked
+    )
     entry = ledger.take("n2", "{}", lambda source: f"out/{source}.zarr")
     assert (entry.source, entry.plan) == ("b", "p1"), "what lies there is known as ours"
     entry = ledger.take("n2", "{}", lambda source: f"new/{source}.zarr")
@@ -184,9 +217,19 @@ def test_a_doubt_that_came_too_late_stays(ledger):
         return "s"
 
     found = ledger.note([seen(name, mtime=2) for name in "abcd"], until_the_window_closes)
-    assert (found.new, found.changed, found.untouched, found.gone, found.undecided) == (1, 0, 1, 0, 2) and looked == ["a"]
+    assert (found.new, found.changed, found.untouched, found.gone, found.undecided) == (
+        1,
+        0,
+        1,
+        0,
+        2,
+    ) and looked == ["a"]
     found = ledger.note([seen(name, mtime=2) for name in "abcd"], lambda source: "other")
-    assert (found.changed, found.untouched, found.undecided) == (2, 2, 0), "only what was left in doubt is looked at again"
+    assert (found.changed, found.untouched, found.undecided) == (
+        2,
+        2,
+        0,
+    ), "only what was left in doubt is looked at again"
 
 
 def test_what_was_left_or_held_does_not_count(ledger):
@@ -203,7 +246,10 @@ def test_a_second_nightly_is_refused_while_the_first_gives_signs(tmp_path, ledge
     ledger.note([seen("a")], never)
     with ledger.lease(lambda: None):
         assert take(ledger) == "a"
-        with pytest.raises(Busy, match=f"process {os.getpid()} on .* holds .*l.db since 0 s; wait"), other.lease(lambda: None):
+        with (
+            pytest.raises(Busy, match=f"process {os.getpid()} on .* holds .*l.db since 0 s; wait"),
+            other.lease(lambda: None),
+        ):
             pass
         clock.now += LEASE_SECONDS + 1
         with other.lease(lambda: None):
@@ -221,7 +267,9 @@ def test_the_stale_one_hears_that_it_was_taken_over(tmp_path, ledger, clock):
     with ledger.lease(lost.set, every=0.01):
         ledger.do("UPDATE lease SET token = 'another'")
         assert lost.wait(5)
-    assert ledger.do("SELECT token FROM lease").fetchone()[0] == "another", "its lease is left to it"
+    assert ledger.do("SELECT token FROM lease").fetchone()[0] == "another", (
+        "its lease is left to it"
+    )
 
 
 def test_signs_of_life_keep_a_lease(tmp_path, ledger, clock):
@@ -231,24 +279,40 @@ def test_signs_of_life_keep_a_lease(tmp_path, ledger, clock):
             if ledger.do("SELECT renewed FROM lease").fetchone()[0] == clock.now:
                 break
             threading.Event().wait(0.01)
-        with Ledger(str(tmp_path / "l.db"), clock) as other, pytest.raises(Busy), other.lease(lambda: None):
+        with (
+            Ledger(str(tmp_path / "l.db"), clock) as other,
+            pytest.raises(Busy),
+            other.lease(lambda: None),
+        ):
             pass
 
 
 def test_a_dead_process_on_this_host_holds_nothing(ledger):
     with ledger.lease(lambda: None):
         pass
-    ledger.do("REPLACE INTO lease SELECT 1, ?, ?, 'gone', ?, ?", ledger.owner["host"], 2**22 + 1, NOON, NOON)
+    ledger.do(
+        "REPLACE INTO lease SELECT 1, ?, ?, 'gone', ?, ?",
+        ledger.owner["host"],
+        2**22 + 1,
+        NOON,
+        NOON,
+    )
     with ledger.lease(lambda: None):
         pass
 
 
 def test_files_that_are_no_ledger_are_refused(tmp_path):
-    (tmp_path / "text.db").write_text("this is text, and a good deal longer than the header of a database file would be. " * 3)
+    (tmp_path / "text.db").write_text(
+        "this is text, and a good deal longer than the header of a database file would be. " * 3
+    )
     other = sqlite3.connect(tmp_path / "other.db")
     other.execute("CREATE TABLE theirs (a)")
     other.close()
-    for name, words in (("text.db", "is no database of ours"), ("other.db", "is a database of something else"), ("none/l.db", "no folder")):
+    for name, words in (
+        ("text.db", "is no database of ours"),
+        ("other.db", "is a database of something else"),
+        ("none/l.db", "no folder"),
+    ):
         with pytest.raises(Refused, match=words):
             Ledger(str(tmp_path / name))
     (tmp_path / "folder").mkdir()
@@ -266,14 +330,25 @@ def test_a_scan_finds_images_and_nothing_else(tmp_path):
     with open(os.fsencode(tmp_path) + b"/bad\xff.tif", "wb"):
         pass
     problems = []
-    found = {os.path.relpath(item.source, tmp_path): item.bytes for item in scan(str(tmp_path), problems.append)}
-    assert found == {"a.tif": 5, "deep/B.PNG": 5, "deep/dangling.png": 0, "elsewhere/c.jpg": 5, "x.zarr": 10}
+    found = {
+        os.path.relpath(item.source, tmp_path): item.bytes
+        for item in scan(str(tmp_path), problems.append)
+    }
+    assert found == {
+        "a.tif": 5,
+        "deep/B.PNG": 5,
+        "deep/dangling.png": 0,
+        "elsewhere/c.jpg": 5,
+        "x.zarr": 10,
+    }
     assert len(problems) == 1 and "bad?.tif is no UTF-8" in problems[0]
     with pytest.raises(Refused, match="no archive"):
         list(scan(str(tmp_path / "none"), problems.append))
     assert output_of(str(tmp_path / "deep/B.PNG"), str(tmp_path), "/out") == "/out/deep/B.PNG.zarr"
     assert content_sha256(str(tmp_path / "x.zarr")) is None
-    assert content_sha256(str(tmp_path / "a.tif")) == content_sha256(str(tmp_path / "elsewhere/c.jpg"))
+    assert content_sha256(str(tmp_path / "a.tif")) == content_sha256(
+        str(tmp_path / "elsewhere/c.jpg")
+    )
 
 
 def test_a_checksum_is_given_up_between_two_blocks(tmp_path):
@@ -291,18 +366,42 @@ def test_a_checksum_is_given_up_between_two_blocks(tmp_path):
 
 
 def test_outputs_are_looked_for_folder_by_folder(tmp_path, monkeypatch):
-    for name in ("a.zarr", "a.zarr.tierscale", "bare.zarr", "zarrless.zarr.tierscale", "deep/b.zarr", "deep/b.zarr.tierscale"):
+    for name in (
+        "a.zarr",
+        "a.zarr.tierscale",
+        "bare.zarr",
+        "zarrless.zarr.tierscale",
+        "deep/b.zarr",
+        "deep/b.zarr.tierscale",
+    ):
         (tmp_path / name).mkdir(parents=True)
-    names = ("a.zarr", "bare.zarr", "zarrless.zarr", "none.zarr", "deep/b.zarr", "nowhere/c.zarr", "nowhere/d.zarr")
+    names = (
+        "a.zarr",
+        "bare.zarr",
+        "zarrless.zarr",
+        "none.zarr",
+        "deep/b.zarr",
+        "nowhere/c.zarr",
+        "nowhere/d.zarr",
+    )
     listed, problems = [], []
     whole = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda self: (listed.append(self), whole(self))[1])
-    found = {os.path.relpath(output, tmp_path) for output in absent([str(tmp_path / name) for name in names], problems.append)}
-    assert found == {"bare.zarr", "zarrless.zarr", "none.zarr", "nowhere/c.zarr", "nowhere/d.zarr"} and not problems
+    found = {
+        os.path.relpath(output, tmp_path)
+        for output in absent([str(tmp_path / name) for name in names], problems.append)
+    }
+    assert (
+        found == {"bare.zarr", "zarrless.zarr", "none.zarr", "nowhere/c.zarr", "nowhere/d.zarr"}
+        and not problems
+    )
     assert len(listed) == 3, "a folder is listed once, however many outputs belong there"
 
     def denied(self):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", denied)
-    assert not list(absent([str(tmp_path / "a.zarr")], problems.append)) and "cannot be listed (Permission denied)" in problems[0]
+    assert (
+        not list(absent([str(tmp_path / "a.zarr")], problems.append))
+        and "cannot be listed (Permission denied)" in problems[0]
+    )

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import Refused
-from pipeline.manifest import Manifest, Row
-from pipeline.plan import Options
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.manifest import Manifest, Row
+from tierscale.pipeline.plan import Options
 
 ROWS = (
     Row("a.tif", "a.zarr", "5/2", "bicubic,carn-x4", "budget", 0.5, None, 2.0),
@@ -27,7 +27,12 @@ def test_what_is_written_is_read(tmp_path, suffix):
 
 def test_rows_have_their_own_options():
     options = ROWS[0].options(Options())
-    assert (options.scale, options.tiers, options.policy, options.budget) == (Fraction(5, 2), ("bicubic", "carn-x4"), "budget", 0.5)
+    assert (options.scale, options.tiers, options.policy, options.budget) == (
+        Fraction(5, 2),
+        ("bicubic", "carn-x4"),
+        "budget",
+        0.5,
+    )
     assert ROWS[1].options(Options(tile=64)) == Options(tile=64)
 
 
@@ -52,7 +57,20 @@ def test_a_line_that_is_no_json_is_one_bad_row(tmp_path):
     path = tmp_path / "m.jsonl"
     deep = b"[" * 100_000
     good = json.dumps({"source": "b\u2028c.tif"}, ensure_ascii=False).encode()
-    path.write_bytes(b"\n".join([b'{"source": "a.tif"', b"7", b'{"source": "\xff.tif"}', deep, good, b'{"source": "\\ud800"}', b"", b"{}"]))
+    path.write_bytes(
+        b"\n".join(
+            [
+                b'{"source": "a.tif"',
+                b"7",
+                b'{"source": "\xff.tif"}',
+                deep,
+                good,
+                b'{"source": "\\ud800"}',
+                b"",
+                b"{}",
+            ]
+        )
+    )
     manifest = Manifest.read(path)
     assert [row.source for row in manifest] == ["b\u2028c.tif"] and len(manifest) == 7
     assert list(manifest.bad) == [1, 2, 3, 4, 6, 7]
@@ -75,12 +93,21 @@ def test_a_line_that_is_no_row_of_the_table_is_one_bad_row(tmp_path):
     path.write_bytes(b"\n".join(lines))
     manifest = Manifest.read(path)
     assert tuple(manifest) == (Row("c\nd.tif", "c.zarr"), Row("f.tif"), Row('g"h.tif'))
-    assert manifest.bad[1] == "row 1: it has 3 fields for 2 columns" and sorted(manifest.bad) == [1, 2, 4, 5]
+    assert manifest.bad[1] == "row 1: it has 3 fields for 2 columns" and sorted(manifest.bad) == [
+        1,
+        2,
+        4,
+        5,
+    ]
 
 
 def test_a_scale_with_an_exponent_is_refused_at_once(tmp_path):
     path = tmp_path / "m.jsonl"
-    path.write_text('{"source": "a.tif", "scale": "1e999999999"}\n{"source": "b.tif", "budget": 1' + "0" * 400 + "}")
+    path.write_text(
+        '{"source": "a.tif", "scale": "1e999999999"}\n{"source": "b.tif", "budget": 1'
+        + "0" * 400
+        + "}"
+    )
     assert sorted(Manifest.read(path).bad) == [1, 2]
 
 
@@ -114,10 +141,22 @@ def test_what_is_no_manifest_is_refused(tmp_path, name):
 
 
 def test_a_scan_finds_images_and_mirrors_the_tree(tmp_path):
-    for name in ("in/a.tif", "in/deep/b.PNG", "in/notes.txt", "in/c.zarr/zarr.json", "in/c.zarr.tierscale/preview.png"):
+    for name in (
+        "in/a.tif",
+        "in/deep/b.PNG",
+        "in/notes.txt",
+        "in/c.zarr/zarr.json",
+        "in/c.zarr.tierscale/preview.png",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     found = Manifest.scan(tmp_path / "in", "*", output_root=tmp_path / "out")
     assert found.root == tmp_path / "in"
-    assert [row.output.removeprefix(str(tmp_path)) for row in found] == ["/out/a.tif.zarr", "/out/c.zarr.zarr", "/out/deep/b.PNG.zarr"]
-    assert [row.source for row in Manifest.scan(tmp_path / "in", "*.tif")] == [str(tmp_path / "in/a.tif")]
+    assert [row.output.removeprefix(str(tmp_path)) for row in found] == [
+        "/out/a.tif.zarr",
+        "/out/c.zarr.zarr",
+        "/out/deep/b.PNG.zarr",
+    ]
+    assert [row.source for row in Manifest.scan(tmp_path / "in", "*.tif")] == [
+        str(tmp_path / "in/a.tif")
+    ]

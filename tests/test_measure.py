@@ -7,10 +7,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
-import models
-from jobs.evaluate import evaluate_folder
-from models.train import measure
-from pipeline.plan import Options
+from tierscale import models
+from tierscale.jobs.evaluate import evaluate_folder
+from tierscale.models.train import measure
+from tierscale.pipeline.plan import Options
 
 
 @pytest.fixture
@@ -28,7 +28,9 @@ def photos(tmp_path: Path) -> Path:
 def test_a_card_counts_what_evaluate_counts(photos: Path) -> None:
     found = measure.quality(models.load("fsrcnn-x4"), photos, 4)
     mean = evaluate_folder(str(photos), Options(tiers=("fsrcnn-x4",), policy="dearest"))["mean"]
-    assert (found["coloured"].psnr, found["coloured"].ssim) == pytest.approx((mean["psnr"], mean["ssim"]), abs=1e-3)
+    assert (found["coloured"].psnr, found["coloured"].ssim) == pytest.approx(
+        (mean["psnr"], mean["ssim"]), abs=1e-3
+    )
     assert found["published"].psnr != pytest.approx(mean["psnr"], abs=1e-2)
     assert found["coloured"].cost == models.load("fsrcnn-x4").cost(Fraction(4))
 

@@ -1,4 +1,6 @@
-"""An embedded Ray tells Prometheus what its pool does, listens on this machine alone, and asks for its token."""
+"""An embedded Ray tells Prometheus what its pool does, listens on this machine alone, and asks for
+its token.
+"""
 
 import json
 import re
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.metrics import Meter
+from tierscale.cluster.metrics import Meter
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """
@@ -40,7 +42,13 @@ print(json.dumps({"summary": summary, "metrics": text, "listening": listening, "
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embedded")
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(folder)], cwd=ROOT, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -48,34 +56,60 @@ def embedded(tmp_path_factory):
 def value(text, name, **tags):
     """Sum of a metric's samples that have these tags."""
     lines = [line for line in text.splitlines() if re.match(rf"{name}[{{ ]", line)]
-    return sum(float(line.split()[-1]) for line in lines if all(f'{tag}="{kind}"' in line for tag, kind in tags.items()))
+    return sum(
+        float(line.split()[-1])
+        for line in lines
+        if all(f'{tag}="{kind}"' in line for tag, kind in tags.items())
+    )
 
 
 def test_prometheus_sees_tiles_shards_seconds_queue_and_bytes(embedded):
     text, summary = embedded["metrics"], embedded["summary"]
-    assert value(text, "ray_tierscale_tiles_total", tier="bicubic") == summary["tiles"]["bicubic"] == 81
+    assert (
+        value(text, "ray_tierscale_tiles_total", tier="bicubic")
+        == summary["tiles"]["bicubic"]
+        == 81
+    )
     assert value(text, "ray_tierscale_shards_total", level="0") == summary["shards"]["total"]
     assert value(text, "ray_tierscale_bytes_total") == 3 * 800 * 800
     for stage in ("read", "enlarge", "stitch", "write"):
-        assert value(text, "ray_tierscale_shard_seconds_count", stage=stage) == summary["shards"]["total"]
-        assert value(text, "ray_tierscale_shard_seconds_bucket", stage=stage, le="+Inf") == summary["shards"]["total"]
-    assert value(text, "ray_tierscale_workers", kind="light") == 1 and "ray_tierscale_queue_depth" in text
+        assert (
+            value(text, "ray_tierscale_shard_seconds_count", stage=stage)
+            == summary["shards"]["total"]
+        )
+        assert (
+            value(text, "ray_tierscale_shard_seconds_bucket", stage=stage, le="+Inf")
+            == summary["shards"]["total"]
+        )
+    assert (
+        value(text, "ray_tierscale_workers", kind="light") == 1
+        and "ray_tierscale_queue_depth" in text
+    )
     assert 0 <= value(text, "ray_tierscale_busy_share", device="cpu") <= 1
 
 
 def test_it_listens_on_this_machine_alone_and_asks_for_its_token(embedded):
     assert embedded["token"] == "token"
-    assert embedded["listening"] and all(place.endswith("127.0.0.1") for place in embedded["listening"]), set(embedded["listening"])
+    assert embedded["listening"] and all(
+        place.endswith("127.0.0.1") for place in embedded["listening"]
+    ), set(embedded["listening"])
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are(embedded):
     dashboard = json.loads((ROOT / "cluster/grafana.json").read_text())
-    asked = {name for panel in dashboard["panels"] for target in panel["targets"] for name in re.findall(r"ray_\w+", target["expr"])}
+    asked = {
+        name
+        for panel in dashboard["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"ray_\w+", target["expr"])
+    }
     ours = {name for name in asked if "tierscale" in name}
     assert ours and asked - ours == {"ray_node_gpus_utilization"}, "Ray's own, where there are GPUs"
     assert all(f"\n{name}{{" in embedded["metrics"] for name in ours)
     exported = set(re.findall(r"# HELP (ray_tierscale_\w+)", embedded["metrics"]))
-    assert {name.removesuffix("_bucket") for name in ours} == exported, "each of our metrics has a panel"
+    assert {name.removesuffix("_bucket") for name in ours} == exported, (
+        "each of our metrics has a panel"
+    )
 
 
 def test_busy_is_the_share_of_all_workers_time(monkeypatch):

@@ -9,23 +9,23 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-import models
-from models import resample
-from models.bicubic import Bicubic
-from models.carn import Carn
-from models.cost import executed
-from models.edsr import Edsr
-from models.efforts import table_path
-from models.fsrcnn import Fsrcnn
-from models.plain import PlainUpscaler
-from models.quality import psnr, ssim
-from models.rdn import Rdn
-from models.srresnet import Srresnet
-from models.stream import RowNetwork, bands
-from models.train.plain import predict
-from models.upscaler import Placement, Upscaler
-from models.vdsr import Vdsr
-from models.weights import Blueprint, Checkpoint, read_checkpoint, write_checkpoint
+from tierscale import models
+from tierscale.models import resample
+from tierscale.models.bicubic import Bicubic
+from tierscale.models.carn import Carn
+from tierscale.models.cost import executed
+from tierscale.models.edsr import Edsr
+from tierscale.models.efforts import table_path
+from tierscale.models.fsrcnn import Fsrcnn
+from tierscale.models.plain import PlainUpscaler
+from tierscale.models.quality import psnr, ssim
+from tierscale.models.rdn import Rdn
+from tierscale.models.srresnet import Srresnet
+from tierscale.models.stream import RowNetwork, bands
+from tierscale.models.train.plain import predict
+from tierscale.models.upscaler import Placement, Upscaler
+from tierscale.models.vdsr import Vdsr
+from tierscale.models.weights import Blueprint, Checkpoint, read_checkpoint, write_checkpoint
 
 MEAN = (0.45, 0.44, 0.4)
 NETWORKS: dict[str, tuple[type[RowNetwork], dict[str, int]]] = {
@@ -42,7 +42,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(kind: str, scale: int, residual: str | None = "bilinear") -> PlainUpscaler:
-    """A small network whose random weights are large enough that every pixel it reads can be seen in the result."""
+    """A small network whose random weights are large enough that every pixel it reads can be seen
+    in the result.
+    """
     torch.manual_seed(1)
     cls, arguments = NETWORKS[kind]
     network = cls(scale=scale, **arguments)  # type: ignore[arg-type]
@@ -51,7 +53,9 @@ def make(kind: str, scale: int, residual: str | None = "bilinear") -> PlainUpsca
             nn.init.kaiming_normal_(module.weight)
     if isinstance(network, Fsrcnn):
         nn.init.normal_(network.enlarge.weight, std=0.1)
-    if isinstance(network, Rdn):  # its dense blocks add up to results of 30, whose rounding is more than the tests allow
+    if isinstance(
+        network, Rdn
+    ):  # its dense blocks add up to results of 30, whose rounding is more than the tests allow
         nn.init.normal_(network.tail.exit.weight, std=0.01)
     return PlainUpscaler(network, Blueprint(kind, scale, dict(arguments), MEAN, residual))
 
@@ -65,7 +69,9 @@ ALL = [(kind, scale) for kind in NETWORKS for scale in (2, 3, 4)]
 
 @pytest.mark.parametrize(("kind", "scale"), ALL)
 @pytest.mark.parametrize("size", [(1, 1), (2, 7), (9, 5), (75, 110)])
-def test_fed_by_rows_a_network_gives_what_it_gives_at_once(kind: str, scale: int, size: tuple[int, int]) -> None:
+def test_fed_by_rows_a_network_gives_what_it_gives_at_once(
+    kind: str, scale: int, size: tuple[int, int]
+) -> None:
     upscaler, x = make(kind, scale), torch.rand(2, 3, *size)
     with torch.inference_mode():
         made = upscaler(x, whole(x, scale))
@@ -86,7 +92,9 @@ def test_a_window_gives_the_same_bits_alone_and_in_a_batch(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "scale"), ALL)
 @pytest.mark.parametrize("residual", [None, "bicubic"])
-def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(kind: str, scale: int, residual: str | None) -> None:
+def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(
+    kind: str, scale: int, residual: str | None
+) -> None:
     upscaler, side = make(kind, scale, residual), 61
     assert upscaler.reach is not None
     x, middle = torch.rand(1, 3, side, side), side // 2
@@ -117,9 +125,14 @@ def test_spent_is_what_is_executed(kind: str, scale: int) -> None:
 def test_a_batch_at_once_as_on_a_gpu_gives_the_same(kind: str) -> None:
     upscaler, x = make(kind, 4), torch.rand(2, 3, 30, 26)
     with torch.inference_mode():
-        at_once, streamed = upscaler._enlarge(x, streamed=False), upscaler._enlarge(x, streamed=True)
+        at_once, streamed = (
+            upscaler._enlarge(x, streamed=False),
+            upscaler._enlarge(x, streamed=True),
+        )
         torch.testing.assert_close(at_once, streamed, atol=1e-5, rtol=1e-5)
-        assert upscaler.count(30, 26, streamed=False) == executed(lambda: upscaler._enlarge(x[:1], streamed=False))
+        assert upscaler.count(30, 26, streamed=False) == executed(
+            lambda: upscaler._enlarge(x[:1], streamed=False)
+        )
 
 
 def test_the_residual_is_the_enlargement_that_resample_makes() -> None:
@@ -128,7 +141,9 @@ def test_the_residual_is_the_enlargement_that_resample_makes() -> None:
             upscaler, x = make("fsrcnn", scale, kernel), torch.rand(1, 3, 13, 9)
             nn.init.zeros_(upscaler.network.enlarge.weight)  # type: ignore[arg-type, union-attr]
             made = upscaler(x, whole(x, scale)).pixels
-            torch.testing.assert_close(made, resample.resample(x, whole(x, scale), kernel), atol=2e-6, rtol=0)
+            torch.testing.assert_close(
+                made, resample.resample(x, whole(x, scale), kernel), atol=2e-6, rtol=0
+            )
 
 
 def test_batch_norm_folds_away() -> None:
@@ -177,7 +192,10 @@ def test_damaged_weights_are_refused_by_name_and_shape(tmp_path: Path) -> None:
     tensors = dict(upscaler.network.state_dict())
     cases = [
         ({**tensors, "enlarge.bias": torch.zeros(4)}, r"'enlarge.bias' of shape \(4,\).*\(3,\)"),
-        ({name: t for name, t in tensors.items() if name != "enlarge.bias"}, "lacks 'enlarge.bias'"),
+        (
+            {name: t for name, t in tensors.items() if name != "enlarge.bias"},
+            "lacks 'enlarge.bias'",
+        ),
         ({**tensors, "extra": torch.zeros(2)}, r"'extra' of shape \(2,\)"),
     ]
     for changed, message in cases:
@@ -202,7 +220,11 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="has format None"):
         models.load(f"file:{path}")
-    save_file({"a": torch.zeros(1)}, path, {"format": "tierscale-1", "blueprint": json.dumps({"network": "carn"})})
+    save_file(
+        {"a": torch.zeros(1)},
+        path,
+        {"format": "tierscale-1", "blueprint": json.dumps({"network": "carn"})},
+    )
     with pytest.raises(ValueError, match="no usable blueprint"):
         models.load(f"file:{path}")
 
@@ -223,9 +245,15 @@ def test_the_zoo_loads_and_enlarges() -> None:
         assert made.pixels.shape == (1, 3, 24 * scale, 24 * scale)
         assert (made.pixels - 0.5).abs().max() < 0.05, "a flat grey stays about as it is"
         # ClassSR's is that of large windows, where its tiles overlap.
-        assert made.spent.item() / 24**2 == pytest.approx(row["cost_per_pixel"], rel=1e-3) or name.startswith("classsr")
+        assert made.spent.item() / 24**2 == pytest.approx(
+            row["cost_per_pixel"], rel=1e-3
+        ) or name.startswith("classsr")
         assert len(models.digest(name)) == 64
-    assert rows["bicubic"]["cost_per_pixel"] < rows["fsrcnn-x4"]["cost_per_pixel"] < rows["carn-x4"]["cost_per_pixel"]
+    assert (
+        rows["bicubic"]["cost_per_pixel"]
+        < rows["fsrcnn-x4"]["cost_per_pixel"]
+        < rows["carn-x4"]["cost_per_pixel"]
+    )
 
 
 def test_bicubic_keeps_the_contract() -> None:
@@ -235,7 +263,9 @@ def test_bicubic_keeps_the_contract() -> None:
         place = Placement(scale, (9, 14), ((0, 0), (0, 0)))
         made = upscaler(x, place)
         assert made.pixels.shape == (2, 3, *place.hr_shape(9, 14))
-        assert made.spent[0].item() == resample.multiply_adds(3, 9, 14, *made.pixels.shape[2:], "bicubic")
+        assert made.spent[0].item() == resample.multiply_adds(
+            3, 9, 14, *made.pixels.shape[2:], "bicubic"
+        )
 
 
 def test_psnr_and_ssim_of_plain_examples() -> None:
@@ -254,7 +284,13 @@ def test_ssim_agrees_with_scikit_image() -> None:
     b = (a + torch.randn(3, 40, 50) * 0.1).clamp(0, 1)
     mine = ssim(a, b, 0)
     counts = [(x * 255).round().numpy().astype("float64")[:, :, :] for x in (a, b)]
-    options = {"data_range": 255, "channel_axis": 0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    options = {
+        "data_range": 255,
+        "channel_axis": 0,
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+    }
     _, full = metrics.structural_similarity(*counts, full=True, **options)
     assert mine == pytest.approx(full[:, 5:-5, 5:-5].mean(), abs=1e-3)
 
@@ -263,7 +299,13 @@ def test_the_same_weights_are_built_once_and_never_mistaken_for_others(tmp_path:
     path = tmp_path / "mine.safetensors"
     for seed in (1, 2):
         torch.manual_seed(seed)
-        write_checkpoint(path, Checkpoint(Blueprint("fsrcnn", 4, {"features": 8}, MEAN, "bilinear"), Fsrcnn(4, features=8).state_dict()))
+        write_checkpoint(
+            path,
+            Checkpoint(
+                Blueprint("fsrcnn", 4, {"features": 8}, MEAN, "bilinear"),
+                Fsrcnn(4, features=8).state_dict(),
+            ),
+        )
         loaded = models.load(f"file:{path}")
         assert models.load(f"file:{path}") is loaded
         if seed == 1:

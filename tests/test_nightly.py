@@ -1,4 +1,6 @@
-"""Nights over an archive: new and changed images are enlarged, the rest untouched, failures parked, and the exit code is honest."""
+"""Nights over an archive: new and changed images are enlarged, the rest untouched, failures parked,
+and the exit code is honest.
+"""
 
 import json
 import os
@@ -15,19 +17,19 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from jobs import shift
-from jobs.check import verify_output
-from jobs.cli import main
-from jobs.ending import Draining
-from jobs.nightly import NightlyOptions, closing, nightly
-from pipeline import archive as archive_files
-from pipeline import identity
-from pipeline.errors import Full, Held, Interrupted, Refused
-from pipeline.ledger import Ledger
-from pipeline.plan import Options
-from pipeline.pool import LocalPool
-from pipeline.receipts import Folder
-from pipeline.run import Request, Run
+from tierscale.jobs import shift
+from tierscale.jobs.check import verify_output
+from tierscale.jobs.cli import main
+from tierscale.jobs.ending import Draining
+from tierscale.jobs.nightly import NightlyOptions, closing, nightly
+from tierscale.pipeline import archive as archive_files
+from tierscale.pipeline import identity
+from tierscale.pipeline.errors import Full, Held, Interrupted, Refused
+from tierscale.pipeline.ledger import Ledger
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.pool import LocalPool
+from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.run import Request, Run
 
 EVENING = datetime(2026, 11, 21, 22, 0).timestamp()
 DAY = 86400.0
@@ -48,9 +50,22 @@ def picture(path, side, at=0):
 
 
 def options(root, **more):
-    given = {"until": "06:00", "image": Options(tiers=("bicubic",), tile=32), "ray": "none", "workers": 1, "quiet": True, **more}
-    places = {name: given.pop(name, default) for name, default in (("archive", "archive"), ("output", "out"), ("ledger", "ledger.db"))}
-    return NightlyOptions(**{name: path if "://" in path else str(root / path) for name, path in places.items()}, **given)
+    given = {
+        "until": "06:00",
+        "image": Options(tiers=("bicubic",), tile=32),
+        "ray": "none",
+        "workers": 1,
+        "quiet": True,
+        **more,
+    }
+    places = {
+        name: given.pop(name, default)
+        for name, default in (("archive", "archive"), ("output", "out"), ("ledger", "ledger.db"))
+    }
+    return NightlyOptions(
+        **{name: path if "://" in path else str(root / path) for name, path in places.items()},
+        **given,
+    )
 
 
 def night(root, number=0, **more):
@@ -59,7 +74,11 @@ def night(root, number=0, **more):
 
 
 def numbers(found):
-    return {name: found[name] for name in ("new", "changed", "untouched", "gone", "done", "failed", "parked", "left") if found[name]}
+    return {
+        name: found[name]
+        for name in ("new", "changed", "untouched", "gone", "done", "failed", "parked", "left")
+        if found[name]
+    }
 
 
 def stamps(root):
@@ -68,7 +87,11 @@ def stamps(root):
 
 def test_only_what_is_new_or_changed_is_enlarged(archive):
     first = night(archive)
-    assert first["status"] == "done" and first["error"] is None and numbers(first) == {"new": 2, "done": 2}
+    assert (
+        first["status"] == "done"
+        and first["error"] is None
+        and numbers(first) == {"new": 2, "done": 2}
+    )
     before = stamps(archive)
     assert numbers(night(archive, 1)) == {"untouched": 2} and stamps(archive) == before
     picture(archive / "archive/a.png", 40, at=100)
@@ -83,7 +106,9 @@ def test_only_what_is_new_or_changed_is_enlarged(archive):
     assert [(Path(row["source"]).name, row["state"], row["night"]) for row in rows] == [
         ("a.png", "done", "2026-11-24"), ("c.png", "done", "2026-11-24"),
     ]  # fmt: skip
-    assert Folder(rows[0]["output"]).plan().digest == rows[0]["plan"] and dict(rows[0]["tiles"]) == {"bicubic": 4}
+    assert Folder(rows[0]["output"]).plan().digest == rows[0]["plan"] and dict(
+        rows[0]["tiles"]
+    ) == {"bicubic": 4}
 
 
 def test_poison_is_parked_after_three_nights_and_tried_when_asked(archive, capsys):
@@ -91,17 +116,32 @@ def test_poison_is_parked_after_three_nights_and_tried_when_asked(archive, capsy
     bad.write_bytes(b"II*\0 and no more")
     for number in range(3):
         found = night(archive, number)
-        assert found["status"] == "failed" and found["failed"] == 1 and found["parked"] == (number == 2)
-        assert numbers(night(archive, number))["failed"] == 1, "the same night again does not try it again, and does not forget it"
+        assert (
+            found["status"] == "failed"
+            and found["failed"] == 1
+            and found["parked"] == (number == 2)
+        )
+        assert numbers(night(archive, number))["failed"] == 1, (
+            "the same night again does not try it again, and does not forget it"
+        )
         assert capsys.readouterr().err.count("alert(1).tif") == 1
     page = Path(found["report"]["html"]).read_text()
-    assert "<script" not in page and "&lt;script&gt;alert(1).tif" in page and "Parked after three nights" in page
+    assert (
+        "<script" not in page
+        and "&lt;script&gt;alert(1).tif" in page
+        and "Parked after three nights" in page
+    )
     quiet = night(archive, 3)
     assert quiet["status"] == "done" and numbers(quiet) == {"untouched": 3, "parked": 1}
     assert numbers(night(archive, 4, retry_parked=True)) == {"untouched": 3, "failed": 1}
     picture(archive / "archive/good.png", 40)
     shutil.copy(archive / "archive/good.png", bad)
-    assert numbers(night(archive, 5)) == {"new": 1, "changed": 1, "untouched": 2, "done": 2}, "a mended image needs no asking"
+    assert numbers(night(archive, 5)) == {
+        "new": 1,
+        "changed": 1,
+        "untouched": 2,
+        "done": 2,
+    }, "a mended image needs no asking"
 
 
 def test_the_window_closes_with_work_left_and_the_next_night_goes_on(archive, monkeypatch):
@@ -109,13 +149,19 @@ def test_the_window_closes_with_work_left_and_the_next_night_goes_on(archive, mo
         picture(archive / f"archive/{number}.png", 70 + number)
     ended = []
     whole = Run.carry_out
-    monkeypatch.setattr(Run, "carry_out", lambda self: (whole(self), ended.append(self.request.source))[0])
+    monkeypatch.setattr(
+        Run, "carry_out", lambda self: (whole(self), ended.append(self.request.source))[0]
+    )
     found = nightly(options(archive), clock=lambda: EVENING + (DAY if ended else 0))
     assert found["status"] == "left" and "the window closed" in found["error"]
     assert found["done"] + found["left"] == 6
     assert {Path(source).name for source in ended} <= {"a.png", "b.png"}, "small ones go first"
     again = night(archive, 1)
-    assert again["status"] == "done" and again["done"] == found["left"] and night(archive, 2)["untouched"] == 6
+    assert (
+        again["status"] == "done"
+        and again["done"] == found["left"]
+        and night(archive, 2)["untouched"] == 6
+    )
 
 
 def test_other_options_leave_finished_images_alone_unless_told(archive):
@@ -132,7 +178,10 @@ def test_what_others_made_is_not_replaced(archive):
     theirs.mkdir(parents=True)
     (theirs / "zarr.json").write_text("theirs")
     found = night(archive)
-    assert numbers(found) == {"new": 2, "done": 1, "failed": 1} and (theirs / "zarr.json").read_text() == "theirs"
+    assert (
+        numbers(found) == {"new": 2, "done": 1, "failed": 1}
+        and (theirs / "zarr.json").read_text() == "theirs"
+    )
     picture(archive / "archive/a.png", 44)
     assert night(archive, 1)["failed"] == 1 and (theirs / "zarr.json").read_text() == "theirs"
 
@@ -140,9 +189,16 @@ def test_what_others_made_is_not_replaced(archive):
 def test_what_a_person_made_with_other_options_is_not_replaced(archive):
     with LocalPool(1) as pool:
         Run(
-            Request(str(archive / "archive/a.png"), str(archive / "out/a.png.zarr"), Options(tiers=("bicubic",), tile=64)), pool
+            Request(
+                str(archive / "archive/a.png"),
+                str(archive / "out/a.png.zarr"),
+                Options(tiers=("bicubic",), tile=64),
+            ),
+            pool,
         ).carry_out()
-    before = {path: stamp for path, stamp in stamps(archive).items() if "tierscale" not in path.name}
+    before = {
+        path: stamp for path, stamp in stamps(archive).items() if "tierscale" not in path.name
+    }
     for number in range(2):
         assert night(archive, number)["failed"] == 1
     assert all(stamps(archive)[path] == stamp for path, stamp in before.items())
@@ -151,12 +207,19 @@ def test_what_a_person_made_with_other_options_is_not_replaced(archive):
 
 def test_a_full_disk_ends_the_night_and_blames_no_image(archive, monkeypatch):
     def full(self):
-        raise Full("the disk that holds out is full; free some space and give the same command again: what is done is kept")
+        raise Full(
+            "the disk that holds out is full; free some space and give the same command again: what"
+            " is done is kept"
+        )
 
     with monkeypatch.context() as patched:
         patched.setattr(Run, "carry_out", full)
         found = night(archive)
-    assert found["status"] == "failed" and "is full" in found["error"] and numbers(found) == {"new": 2, "left": 2}
+    assert (
+        found["status"] == "failed"
+        and "is full" in found["error"]
+        and numbers(found) == {"new": 2, "left": 2}
+    )
     with Ledger(str(archive / "ledger.db")) as ledger:
         assert [row[0] for row in ledger.do("SELECT attempts FROM sources")] == [0, 0]
     assert numbers(night(archive)) == {"untouched": 2, "done": 2}
@@ -169,7 +232,12 @@ def test_workers_that_are_gone_blame_no_image(archive, monkeypatch):
 
     monkeypatch.setattr(Run, "carry_out", lost)
     found = night(archive)
-    assert found["status"] == "failed" and "the workers are gone" in found["error"] and found["left"] == 2 and not found["failed"]
+    assert (
+        found["status"] == "failed"
+        and "the workers are gone" in found["error"]
+        and found["left"] == 2
+        and not found["failed"]
+    )
 
 
 def test_an_output_that_another_run_writes_does_not_count(archive, monkeypatch):
@@ -185,11 +253,16 @@ def test_an_output_that_another_run_writes_does_not_count(archive, monkeypatch):
 def test_a_killed_night_counts_once_and_is_gone_on_with(archive):
     with Ledger(str(archive / "ledger.db"), lambda: EVENING) as ledger:
         night(archive)
-        ledger.do("UPDATE sources SET state = 'working', night = '2026-11-22', holder = 'dead' WHERE source LIKE '%a.png'")
+        ledger.do(
+            "UPDATE sources SET state = 'working', night = '2026-11-22', holder = 'dead' WHERE"
+            " source LIKE '%a.png'"
+        )
     found = night(archive)
     assert found["status"] == "done" and found["done"] == 2
     with sqlite3.connect(archive / "ledger.db") as database:
-        assert database.execute("SELECT attempts, counted FROM sources WHERE source LIKE '%a.png'").fetchone() == (0, None)
+        assert database.execute(
+            "SELECT attempts, counted FROM sources WHERE source LIKE '%a.png'"
+        ).fetchone() == (0, None)
     database.close()
 
 
@@ -200,7 +273,11 @@ def test_one_that_kills_the_process_is_at_work_alone(archive, monkeypatch):
     with Ledger(str(archive / "ledger.db"), lambda: EVENING) as ledger:
         night(archive)
         for name in blamed:
-            ledger.do("UPDATE sources SET state = 'working', night = '2026-11-22', holder = 'dead' WHERE source LIKE ?", f"%{name}")
+            ledger.do(
+                "UPDATE sources SET state = 'working', night = '2026-11-22', holder = 'dead' WHERE"
+                " source LIKE ?",
+                f"%{name}",
+            )
         ledger.do("UPDATE sources SET state = 'pending' WHERE state = 'done'")
     at_work, seen, whole = set(), [], Run.carry_out
 
@@ -217,11 +294,18 @@ def test_one_that_kills_the_process_is_at_work_alone(archive, monkeypatch):
 
     monkeypatch.setattr(Run, "carry_out", told)
     assert night(archive, 1, workers=2)["done"] == 6
-    assert [entry for entry in seen if entry[0] in blamed] == [("a.png", 1), ("0.png", 1), ("1.png", 1)] and seen[-3][0] == "a.png"
+    assert [entry for entry in seen if entry[0] in blamed] == [
+        ("a.png", 1),
+        ("0.png", 1),
+        ("1.png", 1),
+    ] and seen[-3][0] == "a.png"
     assert max(together for _, together in seen) > 1
 
 
-@pytest.mark.parametrize("lost", ["a.png.zarr", "a.png.zarr.tierscale", "a.png.zarr*", "c.jpg.zarr", "c.jpg.zarr.tierscale"])
+@pytest.mark.parametrize(
+    "lost",
+    ["a.png.zarr", "a.png.zarr.tierscale", "a.png.zarr*", "c.jpg.zarr", "c.jpg.zarr.tierscale"],
+)
 def test_an_output_that_is_gone_is_made_again(archive, lost):
     Image.fromarray(STARS[:50, :50]).save(archive / "archive/c.jpg")
     night(archive)
@@ -241,8 +325,13 @@ def test_another_output_is_filled_and_nothing_there_is_taken_for_ours(archive):
     theirs.mkdir(parents=True)
     (theirs / "zarr.json").write_text("theirs")
     found = night(archive, 1, output="second")
-    assert numbers(found) == {"untouched": 2, "done": 1, "failed": 1} and (theirs / "zarr.json").read_text() == "theirs"
-    assert (archive / "second/deep/b.png.zarr/zarr.json").exists() and (archive / "out/a.png.zarr").exists()
+    assert (
+        numbers(found) == {"untouched": 2, "done": 1, "failed": 1}
+        and (theirs / "zarr.json").read_text() == "theirs"
+    )
+    assert (archive / "second/deep/b.png.zarr/zarr.json").exists() and (
+        archive / "out/a.png.zarr"
+    ).exists()
 
 
 def test_an_archive_that_is_suddenly_empty_is_not_all_done(archive):
@@ -251,7 +340,11 @@ def test_an_archive_that_is_suddenly_empty_is_not_all_done(archive):
     (archive / "archive").mkdir()
     for number in (1, 2):
         found = night(archive, number)
-        assert found["status"] == "failed" and "none of the 2 images" in found["error"] and "mounted" in found["error"]
+        assert (
+            found["status"] == "failed"
+            and "none of the 2 images" in found["error"]
+            and "mounted" in found["error"]
+        )
         assert "none of the 2 images" in Path(found["report"]["html"]).read_text()
     (archive / "archive").rmdir()
     (archive / "unmounted").rename(archive / "archive")
@@ -284,7 +377,10 @@ def test_addresses_of_local_files_are_paths(archive):
     (archive / "elsewhere").mkdir()
     picture(archive / "elsewhere/c.png", 40)
     (archive / "archive/c.png").symlink_to(archive / "elsewhere/c.png")
-    assert numbers(night(archive, **roots, source_roots=(f"file://{archive}/elsewhere",))) == {"new": 3, "done": 3}
+    assert numbers(night(archive, **roots, source_roots=(f"file://{archive}/elsewhere",))) == {
+        "new": 3,
+        "done": 3,
+    }
     assert (archive / "out/deep/b.png.zarr/zarr.json").exists()
     assert numbers(night(archive, 1)) == {"untouched": 3}
     with pytest.raises(Refused, match="lies inside the archive"):
@@ -299,7 +395,10 @@ def test_no_output_lands_in_the_archive(archive):
     (archive / "archive/linked").mkdir()
     picture(archive / "archive/linked/d.png", 40)
     found = night(archive, output=".")
-    assert numbers(found) == {"new": 4, "done": 2, "failed": 2} and "lies inside the archive" in found["error"]
+    assert (
+        numbers(found) == {"new": 4, "done": 2, "failed": 2}
+        and "lies inside the archive" in found["error"]
+    )
     assert not list((archive / "archive").rglob("*.zarr*"))
     assert (archive / "a.png.zarr").exists()
 
@@ -324,7 +423,7 @@ def test_a_ledger_that_was_taken_over_in_the_listing_ends_the_night(archive, mon
                 time.sleep(0.5)
             yield seen
 
-    monkeypatch.setattr("jobs.nightly.scan", overtaken)
+    monkeypatch.setattr("tierscale.jobs.nightly.scan", overtaken)
     code, out, err = run(capsys, *line(archive))
     assert code == 75 and "took" in json.loads(out)["error"] and "took" in err
     with Ledger(str(archive / "ledger.db")) as ledger:
@@ -344,9 +443,13 @@ def test_a_checksum_of_hours_ends_with_the_window_or_a_signal(archive, monkeypat
         raise AssertionError("the window closed long ago")
 
     with monkeypatch.context() as patched:
-        patched.setattr("jobs.nightly.content_sha256", slow)
+        patched.setattr("tierscale.jobs.nightly.content_sha256", slow)
         found = nightly(options(archive), clock=lambda: now[0])
-        assert found["status"] == "left" and numbers(found) == {"left": 2} and "the window closed" in found["error"]
+        assert (
+            found["status"] == "left"
+            and numbers(found) == {"left": 2}
+            and "the window closed" in found["error"]
+        )
         now[0] = EVENING + 2 * DAY
 
         def signalled(source, check):
@@ -354,17 +457,26 @@ def test_a_checksum_of_hours_ends_with_the_window_or_a_signal(archive, monkeypat
             check()
             raise AssertionError("it goes on after the signal")
 
-        patched.setattr("jobs.nightly.content_sha256", signalled)
+        patched.setattr("tierscale.jobs.nightly.content_sha256", signalled)
         with pytest.raises(Interrupted):
             nightly(options(archive), draining, lambda: now[0])
-    assert numbers(night(archive, 3)) == {"untouched": 2}, "what was left in doubt is decided another night"
+    assert numbers(night(archive, 3)) == {"untouched": 2}, (
+        "what was left in doubt is decided another night"
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         ({"image": Options(tiers=("bicubic",), scout="/nope")}, "/nope"),
-        ({"image": Options(tiers=("bicubic", "fsrcnn-x4"), policy="quality", lose=1.0, scale=Fraction(3))}, "x4"),
+        (
+            {
+                "image": Options(
+                    tiers=("bicubic", "fsrcnn-x4"), policy="quality", lose=1.0, scale=Fraction(3)
+                )
+            },
+            "x4",
+        ),
         ({"max_memory": 1 << 20}, "--max-memory"),
         ({"max_memory": 2100 << 20, "workers": 3}, "lower --workers"),
         ({"ledger": "s3://AKIA:sEcReT@b/l.db"}, "holds a secret"),
@@ -383,31 +495,46 @@ def test_what_would_fail_for_every_image_is_refused_before_any(archive, change, 
     from dataclasses import replace
 
     paths = {
-        name: str(archive / value) if name in ("archive", "output", "ledger") and "://" not in value else value
+        name: (
+            str(archive / value)
+            if name in ("archive", "output", "ledger") and "://" not in value
+            else value
+        )
         for name, value in change.items()
     }
     with pytest.raises(Refused, match=words) as error:
         nightly(replace(options(archive), **paths), clock=lambda: EVENING)
     assert "sEcReT" not in str(error.value) and "ReT" not in str(error.value)
     assert not (archive / "ledger.db.reports").exists()
-    assert (archive / "ledger.db").exists() == ("there is no archive" in words), "only to find the archive missing is the ledger opened"
+    assert (archive / "ledger.db").exists() == ("there is no archive" in words), (
+        "only to find the archive missing is the ledger opened"
+    )
 
 
 def test_more_workers_than_the_memory_can_have_are_refused_before_any_image(archive, monkeypatch):
     """How many there are is known once they have started."""
-    monkeypatch.setattr("cluster.session.cores", lambda: 3)
+    monkeypatch.setattr("tierscale.cluster.session.cores", lambda: 3)
     with pytest.raises(Refused, match="3 workers"):
         night(archive, workers=None, max_memory=1500 << 20)
     with Ledger(str(archive / "ledger.db")) as ledger:
-        assert [tuple(row) for row in ledger.do("SELECT state, attempts FROM sources")] == [("pending", 0)] * 2
+        assert [tuple(row) for row in ledger.do("SELECT state, attempts FROM sources")] == [
+            ("pending", 0)
+        ] * 2
 
 
 def test_names_do_nothing_to_a_terminal_and_failures_are_told_with_a_cause(archive, capsys):
     (archive / "archive/a\nb\x1b[31m\u202e.tif").write_bytes(b"II*\0")
     code, out, err = run(capsys, *[part for part in line(archive) if part != "--json"])
-    assert code == 1 and "\x1b" not in out + err and "\u202e" not in err and len(err.splitlines()) == 2, err
+    assert (
+        code == 1 and "\x1b" not in out + err and "\u202e" not in err and len(err.splitlines()) == 2
+    ), err
     first, last = err.splitlines()
-    assert "a\\nb\\x1b[31m\\u202e.tif" in first and first in last and "ledger.db.reports" in last and "images that failed: 1, " in last
+    assert (
+        "a\\nb\\x1b[31m\\u202e.tif" in first
+        and first in last
+        and "ledger.db.reports" in last
+        and "images that failed: 1, " in last
+    )
     page = next((archive / "ledger.db.reports").glob("*.html")).read_text()
     assert "a\\nb\\x1b[31m" in page and "\x1b" not in page
     rows = pq.read_table(next((archive / "ledger.db.reports").glob("*.parquet"))).to_pylist()
@@ -422,7 +549,9 @@ def test_a_large_file_is_not_read_to_its_end_once_the_night_is_over(archive, mon
         patched.setattr(Run, "carry_out", lambda self: (whole(self), self.stop.set())[0])
         assert night(archive)["done"] >= 1
     with Ledger(str(archive / "ledger.db")) as ledger:
-        assert {row["sha256"] for row in ledger.do("SELECT sha256 FROM sources WHERE state = 'done'")} == {None}
+        assert {
+            row["sha256"] for row in ledger.do("SELECT sha256 FROM sources WHERE state = 'done'")
+        } == {None}
 
 
 def test_the_window_is_in_local_time():
@@ -466,7 +595,12 @@ def test_the_command_and_its_exit_codes(archive, capsys):
     assert code == 0 and json.loads(out)["done"] == 2, err
     with Ledger(str(archive / "ledger.db")) as ledger, ledger.lease(lambda: None):
         code, out, err = run(capsys, *command)
-    assert code == 75 and json.loads(out)["status"] == "left" and re.search(r"process \d+ on .* holds", err) and len(err.splitlines()) == 1
+    assert (
+        code == 75
+        and json.loads(out)["status"] == "left"
+        and re.search(r"process \d+ on .* holds", err)
+        and len(err.splitlines()) == 1
+    )
     (archive / "archive/x.tif").write_bytes(b"")
     code, out, err = run(capsys, *command)
     assert code == 1 and json.loads(out)["failed"] == 1 and "x.tif" in err

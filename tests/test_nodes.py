@@ -1,4 +1,6 @@
-"""Several nodes for real, on one machine: work goes where it belongs, and nodes may come and go in the middle of it."""
+"""Several nodes for real, on one machine: work goes where it belongs, and nodes may come and go in
+the middle of it.
+"""
 
 import logging
 import os
@@ -12,13 +14,13 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from cluster import calls
-from cluster.session import marked, session
-from pipeline.errors import Damaged, Refused
-from pipeline.images import Selection
-from pipeline.plan import Options
-from pipeline.pool import LocalPool
-from pipeline.run import Request, Run
+from tierscale.cluster import calls
+from tierscale.cluster.session import marked, session
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.images import Selection
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.pool import LocalPool
+from tierscale.pipeline.run import Request, Run
 
 OPTIONS = Options(tiers=("bicubic", "fsrcnn-x4"), policy="budget", budget=0.9, tile=24)
 LIGHT, FULL = {"CPU": 4.0, "light": 3.0}, {"CPU": 8.0, "full": 2.0}
@@ -30,13 +32,21 @@ def test_nodes_say_how_many_workers_of_each_kind_they_take():
     assert {light.device, full.device} == {"cpu"} and light.num_cpus == 0 and light.grows
     light, full = marked([LIGHT, FULL], "split", "cpu", 2)
     assert (light.size, full.size) == (1, 1) and not light.grows, "--workers is a limit"
-    assert marked([{"CPU": 4.0}], "auto", "auto", None) is None and marked([LIGHT, FULL], "together", "auto", None) is None
+    assert (
+        marked([{"CPU": 4.0}], "auto", "auto", None) is None
+        and marked([LIGHT, FULL], "together", "auto", None) is None
+    )
 
 
 @pytest.mark.parametrize(("kind", "node", "size"), [("light", LIGHT, 6), ("full", FULL, 4)])
 def test_one_kind_of_node_does_all_the_work_by_its_mark_and_grows(kind, node, size):
     only, none = marked([{"CPU": 0.0}, node, node], "split", "auto", None)
-    assert none is None and (only.mark, only.size, only.num_cpus, only.grows) == (kind, size, 0, True)
+    assert none is None and (only.mark, only.size, only.num_cpus, only.grows) == (
+        kind,
+        size,
+        0,
+        True,
+    )
     assert marked([node], "auto", "cpu", 1)[0].size == 1
 
 
@@ -62,8 +72,12 @@ def nodes():
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": 80 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small, "include_dashboard": False})
-    cluster.light = [cluster.add_node(num_cpus=1, resources={"light": 1}, **small) for _ in range(2)]
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, **small, "include_dashboard": False}
+    )
+    cluster.light = [
+        cluster.add_node(num_cpus=1, resources={"light": 1}, **small) for _ in range(2)
+    ]
     cluster.full = cluster.add_node(num_cpus=1, resources={"full": 1}, **small)
     ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
     try:
@@ -94,7 +108,12 @@ def homes():
     from ray._private.state import actors
 
     alive = [actor for actor in actors().values() if actor["State"] == "ALIVE"]
-    names = {node["NodeID"]: next((mark for mark in ("light", "full") if mark in node["Resources"]), None) for node in ray.nodes()}
+    names = {
+        node["NodeID"]: next(
+            (mark for mark in ("light", "full") if mark in node["Resources"]), None
+        )
+        for node in ray.nodes()
+    }
     return [(names[actor["Address"]["NodeID"]], actor["Address"]["NodeID"]) for actor in alive]
 
 
@@ -116,7 +135,10 @@ def run_with(nodes, source, output, at, meddle):
 def test_work_goes_to_the_nodes_that_ask_for_it(nodes, source, plain, tmp_path):
     seen = []
     pixels = run_with(nodes, source, tmp_path / "out.zarr", 4, lambda: seen.extend(homes()))
-    assert sorted(mark for mark, _ in seen) == ["full", "light", "light"] and len({node for _, node in seen}) == 3
+    assert (
+        sorted(mark for mark, _ in seen) == ["full", "light", "light"]
+        and len({node for _, node in seen}) == 3
+    )
     np.testing.assert_array_equal(pixels, plain)
 
 
@@ -131,20 +153,30 @@ def test_nodes_are_taken_away_and_added_in_the_middle(nodes, source, plain, tmp_
 
     np.testing.assert_array_equal(run_with(nodes, source, tmp_path / "out.zarr", 4, meddle), plain)
     assert sorted(seen) == ["full", "light", "light"], "each worker is at home where its mark is"
-    assert len(nodes.light) == 1, "the lost light node never came back, and its share was done by the other"
-    nodes.light.append(nodes.add_node(num_cpus=1, resources={"light": 1}, object_store_memory=80 << 20))
+    assert len(nodes.light) == 1, (
+        "the lost light node never came back, and its share was done by the other"
+    )
+    nodes.light.append(
+        nodes.add_node(num_cpus=1, resources={"light": 1}, object_store_memory=80 << 20)
+    )
 
 
 @pytest.mark.slow
 def test_a_worker_that_stands_still_holds_nothing_up(nodes, source, plain, tmp_path, monkeypatch):
-    """A stopped process is not dead; its shards are begun elsewhere, and what it writes when it wakes does no harm."""
+    """A stopped process is not dead; its shards are begun elsewhere, and what it writes when it
+    wakes does no harm.
+    """
     monkeypatch.setattr(calls, "LATE_SECONDS", 2.0)
     # Where it is stopped in its very first call, nobody knows yet how long that takes.
     monkeypatch.setattr(calls, "FIRST_SECONDS", 20.0)
     stopped = []
 
     def meddle():
-        workers = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] and "ray::Worker" in p.info["cmdline"][0] and ours(p)]
+        workers = [
+            p
+            for p in psutil.process_iter(["cmdline"])
+            if p.info["cmdline"] and "ray::Worker" in p.info["cmdline"][0] and ours(p)
+        ]
         stopped.append(workers[0])
         os.kill(workers[0].pid, signal.SIGSTOP)
 
@@ -166,7 +198,13 @@ def test_a_worker_that_stands_still_holds_nothing_up(nodes, source, plain, tmp_p
 def test_a_file_that_keeps_its_decoder_busy_is_given_up(nodes, source, tmp_path, monkeypatch):
     monkeypatch.setattr(calls, "DECODE_SECONDS", 0.001)
     with session(nodes.address, "auto", "cpu") as pool:
-        with pytest.raises(Damaged, match=r"stars\.png: decoding it took more than 0 s and was given up"):
-            pool.submit("ingest", str(source), Selection(), str(tmp_path / "copy.zarr"), None).result(timeout=60)
+        with pytest.raises(
+            Damaged, match=r"stars\.png: decoding it took more than 0 s and was given up"
+        ):
+            pool.submit(
+                "ingest", str(source), Selection(), str(tmp_path / "copy.zarr"), None
+            ).result(timeout=60)
         monkeypatch.setattr(calls, "DECODE_SECONDS", 100.0)
-        pool.submit("ingest", str(source), Selection(), str(tmp_path / "again.zarr"), None).result(timeout=100)
+        pool.submit("ingest", str(source), Selection(), str(tmp_path / "again.zarr"), None).result(
+            timeout=100
+        )

@@ -1,7 +1,9 @@
-"""Every odd and every bad file of the reference set, opened and read to its end under limits on memory and time.
+"""Every odd and every bad file of the reference set, opened and read to its end under limits on
+memory and time.
 
-The expectations below are those of the set's README, made definite. A worker process with a limit on its address space does the
-reading; it is shared by all files and replaced if one of them kills or hangs it.
+The expectations below are those of the set's README, made definite. A worker process with a limit
+on its address space does the reading; it is shared by all files and replaced if one of them kills
+or hangs it.
 """
 
 import json
@@ -20,11 +22,12 @@ import pytest
 import tifffile
 from PIL import Image
 
-from pipeline.images import open_image
+from tierscale.pipeline.images import open_image
 
 SECONDS = 20
 ADDRESS_SPACE = 4 << 30
-# What one file may take of memory beyond what the source announces and one strip: libraries that are loaded on first use.
+# What one file may take of memory beyond what the source announces and one strip: libraries that
+# are loaded on first use.
 SLACK = 64 << 20
 ALLOWED = 1 << 30
 
@@ -65,7 +68,9 @@ for line in sys.stdin:
 
 
 class Worker:
-    """The process that looks at files; one line for each question, one line of JSON for the answer, within `seconds`."""
+    """The process that looks at files; one line for each question, one line of JSON for the answer,
+    within `seconds`.
+    """
 
     seconds = SECONDS
 
@@ -80,7 +85,14 @@ class Worker:
         """The running process, started anew if there is none."""
         if self.process is None or self.process.poll() is not None:
             pipe = subprocess.PIPE
-            self.process = subprocess.Popen(self.command(), stdin=pipe, stdout=pipe, text=True, cwd=Path(__file__).parents[1], bufsize=1)
+            self.process = subprocess.Popen(
+                self.command(),
+                stdin=pipe,
+                stdout=pipe,
+                text=True,
+                cwd=Path(__file__).parents[1],
+                bufsize=1,
+            )
             assert self.answer(self.process, 60) == "ready\n"
         return self.process
 
@@ -88,7 +100,9 @@ class Worker:
     def answer(process: subprocess.Popen[str], seconds: float) -> str:
         """The next line, or nothing if none comes in time."""
         assert process.stdout is not None
-        return process.stdout.readline() if select.select([process.stdout], [], [], seconds)[0] else ""
+        return (
+            process.stdout.readline() if select.select([process.stdout], [], [], seconds)[0] else ""
+        )
 
     def look(self, question: object) -> dict[str, Any]:
         """What the worker says, such as of the file at a path."""
@@ -99,7 +113,10 @@ class Worker:
         line = self.answer(process, self.seconds)
         if not line:
             self.stop()
-            pytest.fail(f"{question}: the worker gave no answer after {time.monotonic() - started:.1f} s: it hung or was killed")
+            pytest.fail(
+                f"{question}: the worker gave no answer after {time.monotonic() - started:.1f} s:"
+                " it hung or was killed"
+            )
         return json.loads(line)
 
     def stop(self) -> None:
@@ -164,7 +181,8 @@ VALID = {
     "thin_20000x3.png": Valid((1, 3, 20000), "uint8", "grey"),
     "bad/ifd_loop.tif": Valid((1, 16, 16), "uint8", "grey"),
     "bad/ome_points_to_other_files.ome.tif": Valid((1, 16, 16), "uint8", "grey"),
-    # Valid and read in rows, so that neither its size nor its 450 MB of scan lines are ever in memory.
+    # Valid and read in rows, so that neither its size nor its 450 MB of scan lines are ever in
+    # memory.
     "bad/bomb_60000x60000_1bit.png": Valid((1, 60000, 60000), "uint8", "grey"),
 }
 # How a file is turned away, and a word of the reason.
@@ -192,7 +210,11 @@ BAD = {
 
 def test_no_file_of_the_set_is_left_out(shared):
     folder = shared / "data/odd"
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".md"}
+    found = {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix != ".md"
+    }
     assert found == VALID.keys() | BAD.keys()
 
 
@@ -200,13 +222,22 @@ def test_no_file_of_the_set_is_left_out(shared):
 def test_an_odd_file_is_read_as_what_it_is(shared, worker, name):
     told, wanted = worker.look(shared / "data/odd" / name), VALID[name]
     assert told["outcome"] == "read", told
-    assert (tuple(told["shape"]), told["dtype"], told["colour"], told["bits"]) == (wanted.shape, wanted.dtype, wanted.colour, wanted.bits)
-    assert told["rows"] == wanted.shape[1] and any(wanted.note in note for note in ["", *told["notes"]] if wanted.note or not note)
+    assert (tuple(told["shape"]), told["dtype"], told["colour"], told["bits"]) == (
+        wanted.shape,
+        wanted.dtype,
+        wanted.colour,
+        wanted.bits,
+    )
+    assert told["rows"] == wanted.shape[1] and any(
+        wanted.note in note for note in ["", *told["notes"]] if wanted.note or not note
+    )
     assert told["taken"] <= told["decode_bytes"] + 2 * told["strip_bytes"] + SLACK
     assert told["alpha"] == ("straight" if wanted.colour == "rgba" else None)
-    assert {path for path in told["opened"] if os.path.isabs(path) and "site-packages" not in path and "/lib/python" not in path} <= {
-        str(shared / "data/odd" / name)
-    }
+    assert {
+        path
+        for path in told["opened"]
+        if os.path.isabs(path) and "site-packages" not in path and "/lib/python" not in path
+    } <= {str(shared / "data/odd" / name)}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -234,11 +265,16 @@ def test_values_of_the_odd_files_are_right(shared):
     assert pixels(odd / "gray12_packed.tif").max() <= 4095
     with Image.open(odd / "gray12_packed.tif") as image:
         np.testing.assert_array_equal(pixels(odd / "gray12_packed.tif")[0], np.asarray(image))
-    np.testing.assert_array_equal(pixels(odd / "gray16_bigendian_deflate.tif"), pixels(odd / "gray16.jp2"))
-    np.testing.assert_array_equal(pixels(odd / "rgb16_planar_strips.tiff"), tifffile.imread(odd / "rgb16_planar_strips.tiff"))
+    np.testing.assert_array_equal(
+        pixels(odd / "gray16_bigendian_deflate.tif"), pixels(odd / "gray16.jp2")
+    )
+    np.testing.assert_array_equal(
+        pixels(odd / "rgb16_planar_strips.tiff"), tifffile.imread(odd / "rgb16_planar_strips.tiff")
+    )
     np.testing.assert_array_equal(pixels(odd / "rgba.png"), pixels(odd / "png_named_as.jpg"))
     np.testing.assert_array_equal(
-        pixels(odd / "multichannel_zstack_int8.ome.tif"), tifffile.imread(odd / "multichannel_zstack_int8.ome.tif")[:, 0]
+        pixels(odd / "multichannel_zstack_int8.ome.tif"),
+        tifffile.imread(odd / "multichannel_zstack_int8.ome.tif")[:, 0],
     )
 
 
@@ -253,4 +289,6 @@ def test_no_data_is_told_apart_from_heights(shared):
 def test_orientation_six_is_upright(shared):
     with Image.open(shared / "data/odd/exif_orientation_6_landscape.jpg") as image:
         expected = np.asarray(image.transpose(Image.Transpose.ROTATE_270)).transpose(2, 0, 1)
-    np.testing.assert_array_equal(pixels(shared / "data/odd/exif_orientation_6_landscape.jpg"), expected)
+    np.testing.assert_array_equal(
+        pixels(shared / "data/odd/exif_orientation_6_landscape.jpg"), expected
+    )

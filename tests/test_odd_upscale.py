@@ -1,6 +1,8 @@
-"""The whole `upscale` on every odd and bad file of the reference set, under limits on memory and time: it ends as the set's README says.
+"""The whole `upscale` on every odd and bad file of the reference set, under limits on memory and
+time: it ends as the set's README says.
 
-What a file must be read as, and why a bad one is turned away, is in test_odd.py; here it goes through to a verified output, or leaves none.
+What a file must be read as, and why a bad one is turned away, is in test_odd.py; here it goes
+through to a verified output, or leaves none.
 """
 
 import json
@@ -10,11 +12,12 @@ from collections.abc import Iterator
 import pytest
 import zarr
 
-from jobs.check import finished
-from pipeline.receipts import Folder
 from tests.test_odd import BAD, VALID, Worker
+from tierscale.jobs.check import finished
+from tierscale.pipeline.receipts import Folder
 
-# Streams, but its output would keep two cores busy for a day: it is turned away by the memory of its tile table.
+# Streams, but its output would keep two cores busy for a day: it is turned away by the memory of
+# its tile table.
 TOO_LARGE = "bad/bomb_60000x60000_1bit.png"
 ADDRESS_SPACE = 6 << 30
 # What one file may take beyond the process that is waiting for it.
@@ -66,8 +69,30 @@ def upscale() -> Iterator[Command]:
 
 
 def told(upscale, shared, tmp_path, name, *more):
-    options = ("--scale", "2", "--tiers", "bicubic", "--ray", "none", "--workers", "1", "--max-memory", LIMIT, "--json")
-    return upscale.look(json.dumps(["upscale", str(shared / "data/odd" / name), str(tmp_path / "out.zarr"), *options, *more]))
+    options = (
+        "--scale",
+        "2",
+        "--tiers",
+        "bicubic",
+        "--ray",
+        "none",
+        "--workers",
+        "1",
+        "--max-memory",
+        LIMIT,
+        "--json",
+    )
+    return upscale.look(
+        json.dumps(
+            [
+                "upscale",
+                str(shared / "data/odd" / name),
+                str(tmp_path / "out.zarr"),
+                *options,
+                *more,
+            ]
+        )
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in VALID if name != TOO_LARGE])
@@ -81,7 +106,9 @@ def test_an_odd_file_goes_through_to_its_output(shared, upscale, tmp_path, name)
     found = told(upscale, shared, tmp_path, name, *region)
     assert found["code"] == 0 and found["taken"] <= SLACK, found
     summary = json.loads(found["out"])
-    assert summary["status"] == "done" and any(wanted.note in note for note in [*summary["notes"], ""] if wanted.note or not note)
+    assert summary["status"] == "done" and any(
+        wanted.note in note for note in [*summary["notes"], ""] if wanted.note or not note
+    )
     array = zarr.open_array(str(tmp_path / "out.zarr/0"), mode="r")
     assert (array.shape, array.dtype.name) == ((channels, 2 * height, 2 * width), wanted.dtype)
     folder = Folder(str(tmp_path / "out.zarr"))
@@ -92,7 +119,16 @@ def test_an_odd_file_goes_through_to_its_output(shared, upscale, tmp_path, name)
 def test_a_bad_file_ends_in_one_sentence_and_leaves_nothing(shared, upscale, tmp_path, name):
     outcome, reason = BAD.get(name, ("Refused", "--max-memory"))
     found = told(upscale, shared, tmp_path, name)
-    assert found["code"] == {"Refused": 2, "Damaged": 1}[outcome] and found["taken"] <= SLACK and found["seconds"] < 10, found
+    assert (
+        found["code"] == {"Refused": 2, "Damaged": 1}[outcome]
+        and found["taken"] <= SLACK
+        and found["seconds"] < 10
+    ), found
     lines = found["err"].splitlines()
-    assert len(lines) == 1 and lines[0].startswith("tierscale: ") and name in lines[0] and reason in lines[0], lines
+    assert (
+        len(lines) == 1
+        and lines[0].startswith("tierscale: ")
+        and name in lines[0]
+        and reason in lines[0]
+    ), lines
     assert json.loads(found["out"])["status"] == "failed" and not list(tmp_path.iterdir())

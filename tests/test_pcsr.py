@@ -1,4 +1,6 @@
-"""PCSR under the contract, on small networks with random weights; what it skips, how it decides, and where it is refused."""
+"""PCSR under the contract, on small networks with random weights; what it skips, how it decides,
+and where it is refused.
+"""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -11,20 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import models
-from models import resample
-from models.cost import executed
-from models.efforts import Efforts, write_efforts
-from models.nearest import Axis, axes
-from models.pcsr import Pcsr, PcsrUpscaler, build, published
-from models.pixelwise import by_probability, by_threshold, difficulty, refine
-from models.srresnet import Srresnet
-from models.train.calibrate import measure
-from models.upscaler import Placement, hr_length
-from models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
-from pipeline.automatic import thresholds
 from tests.reference_file import read_reference
 from tests.reference_pcsr import check
+from tierscale import models
+from tierscale.models import resample
+from tierscale.models.cost import executed
+from tierscale.models.efforts import Efforts, write_efforts
+from tierscale.models.nearest import Axis, axes
+from tierscale.models.pcsr import Pcsr, PcsrUpscaler, build, published
+from tierscale.models.pixelwise import by_probability, by_threshold, difficulty, refine
+from tierscale.models.srresnet import Srresnet
+from tierscale.models.train.calibrate import measure
+from tierscale.models.upscaler import Placement, hr_length
+from tierscale.models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
+from tierscale.pipeline.automatic import thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,11 +39,20 @@ ENCODERS: dict[str, dict[str, Any]] = {
 
 
 def make(
-    encoder: str = "fsrcnn", samplers: tuple[tuple[int, ...], ...] = ((5,), (9, 9)), classifier: tuple[int, ...] = (6,)
+    encoder: str = "fsrcnn",
+    samplers: tuple[tuple[int, ...], ...] = ((5,), (9, 9)),
+    classifier: tuple[int, ...] = (6,),
 ) -> PcsrUpscaler:
-    """A small network whose random weights are large enough that every pixel it reads can be seen, and every sampler has its share."""
+    """A small network whose random weights are large enough that every pixel it reads can be seen,
+    and every sampler has its share.
+    """
     torch.manual_seed(3)
-    arguments = {"encoder": encoder, "encoder_arguments": ENCODERS[encoder], "samplers": samplers, "classifier": classifier}
+    arguments = {
+        "encoder": encoder,
+        "encoder_arguments": ENCODERS[encoder],
+        "samplers": samplers,
+        "classifier": classifier,
+    }
     network = Pcsr(**arguments)  # type: ignore[arg-type]
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -67,7 +78,9 @@ def smooth(*shape: int) -> Tensor:
 
 
 def dense(upscaler: PcsrUpscaler, x: Tensor, place: Placement, chosen: Tensor) -> Tensor:
-    """The image of given samplers (H, W) by the form that is trained, every sampler at every pixel, not refined."""
+    """The image of given samplers (H, W) by the form that is trained, every sampler at every pixel,
+    not refined.
+    """
     rows, columns = axes(place, 0, x.shape[2], x.shape[3])
     features = upscaler.encoder(x - upscaler.mean)
     made = resample.resample(x, place, "bilinear")
@@ -86,10 +99,20 @@ def test_skipping_gives_what_the_trained_form_gives(encoder: str, scale: Fractio
         assert made.choice is not None
         rows, columns = axes(place, 0, 37, 31)
         logits = upscaler.classifier(upscaler.encoder(x - upscaler.mean), rows, columns)
-        assert made.pixels.shape[2:] == (hr_length(37, scale), hr_length(31, scale)) == made.choice.shape[1:]
+        assert (
+            made.pixels.shape[2:]
+            == (hr_length(37, scale), hr_length(31, scale))
+            == made.choice.shape[1:]
+        )
         assert (made.choice != logits.argmax(1)).sum() <= 2
-        torch.testing.assert_close(made.pixels, dense(upscaler, x, place, made.choice), atol=1e-5, rtol=1e-5)
-        assert set(made.choice.unique().tolist()) == {0, 1, 2}, "the test is about three samplers at work"
+        torch.testing.assert_close(
+            made.pixels, dense(upscaler, x, place, made.choice), atol=1e-5, rtol=1e-5
+        )
+        assert set(made.choice.unique().tolist()) == {
+            0,
+            1,
+            2,
+        }, "the test is about three samplers at work"
 
 
 def test_the_place_in_the_nearest_pixel_is_exact() -> None:
@@ -127,11 +150,16 @@ def test_nothing_beyond_reach_matters_and_what_is_within_does(encoder: str, scal
             y = x.clone()
             y[:, :, middle + far].add_(100)
             after = upscaler(y, whole(y, scale), given={"k": 0}).pixels
-            seen.append(bool((after - before)[:, :, middle * scale : (middle + 1) * scale].abs().max() > 0))
+            seen.append(
+                bool((after - before)[:, :, middle * scale : (middle + 1) * scale].abs().max() > 0)
+            )
     assert seen == [True, False]
 
 
-@pytest.mark.parametrize(("encoder", "scale"), [("carn", Fraction(4)), ("fsrcnn", Fraction(5, 2)), ("srresnet", Fraction(3))])
+@pytest.mark.parametrize(
+    ("encoder", "scale"),
+    [("carn", Fraction(4)), ("fsrcnn", Fraction(5, 2)), ("srresnet", Fraction(3))],
+)
 @pytest.mark.parametrize("core", [16, 30])
 def test_tiled_equals_whole(encoder: str, scale: Fraction, core: int) -> None:
     upscaler, x = make(encoder), smooth(1, 60, 60)
@@ -142,17 +170,29 @@ def test_tiled_equals_whole(encoder: str, scale: Fraction, core: int) -> None:
         expected = upscaler(x, whole_image, given={"k": 0})
         for top in range(0, 60, core):
             for left in range(0, 60, core):
-                y0, x0, y1, x1 = max(0, top - halo), max(0, left - halo), min(60, top + core + halo), min(60, left + core + halo)
+                y0, x0, y1, x1 = (
+                    max(0, top - halo),
+                    max(0, left - halo),
+                    min(60, top + core + halo),
+                    min(60, left + core + halo),
+                )
                 place = Placement(scale, (60, 60), ((y0, x0),))
                 made = upscaler(x[:, :, y0:y1, x0:x1], place, given={"k": 0})
                 (hy, _), (hx, _) = place.hr_spans(0, y1 - y0, x1 - x0)
-                (ty, by), (tx, bx) = Placement(scale, (60, 60), ((top, left),)).hr_spans(0, min(core, 60 - top), min(core, 60 - left))
+                (ty, by), (tx, bx) = Placement(scale, (60, 60), ((top, left),)).hr_spans(
+                    0, min(core, 60 - top), min(core, 60 - left)
+                )
                 assert made.choice is not None and expected.choice is not None
-                flips = made.choice[0, ty - hy : by - hy, tx - hx : bx - hx] != expected.choice[0, ty:by, tx:bx]
+                flips = (
+                    made.choice[0, ty - hy : by - hy, tx - hx : bx - hx]
+                    != expected.choice[0, ty:by, tx:bx]
+                )
                 assert flips.sum() <= 1
                 if not flips.any():
                     part = made.pixels[:, :, ty - hy : by - hy, tx - hx : bx - hx]
-                    torch.testing.assert_close(part, expected.pixels[:, :, ty:by, tx:bx], atol=1e-5, rtol=0)
+                    torch.testing.assert_close(
+                        part, expected.pixels[:, :, ty:by, tx:bx], atol=1e-5, rtol=0
+                    )
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -160,7 +200,9 @@ def test_tiled_equals_whole(encoder: str, scale: Fraction, core: int) -> None:
 def test_spent_is_what_is_executed(encoder: str, given: Mapping[str, float]) -> None:
     upscaler, x = make(encoder, ((20,), (30, 30))), smooth(1, 75, 70)
     spent = upscaler(x, whole(x), given=given).spent
-    residual = resample.multiply_adds(3, 75, 70, 300, 280, "bilinear")  # sums of shifted slices, which the counter does not see
+    residual = resample.multiply_adds(
+        3, 75, 70, 300, 280, "bilinear"
+    )  # sums of shifted slices, which the counter does not see
     assert spent.tolist() == [executed(lambda: upscaler(x, whole(x), given=given)) + residual]
     if not given:
         assert spent.item() / (75 * 70) == pytest.approx(upscaler.cost(Fraction(4)))
@@ -171,7 +213,9 @@ def test_light_pixels_are_not_made_by_the_heavy_sampler_and_the_other_way_round(
     called: list[tuple[int, int]] = []
     for index, sampler in enumerate(upscaler.samplers):
         plain = sampler.at
-        sampler.at = lambda table, points, i=index, at=plain: called.append((i, len(points))) or at(table, points)  # type: ignore[method-assign]
+        sampler.at = lambda table, points, i=index, at=plain: (
+            called.append((i, len(points))) or at(table, points)
+        )  # type: ignore[method-assign]
     chosen = upscaler(x, whole(x), given={"k": 0}).choice
     assert chosen is not None
     counted = {index: sum(count for i, count in called if i == index) for index in (0, 1)}
@@ -188,10 +232,14 @@ def test_more_effort_never_costs_less_and_all_is_the_full_network() -> None:
         full = upscaler(x, whole(x))
         assert full.choice is not None
         assert (full.choice == 1).all()
-        torch.testing.assert_close(full.pixels, dense(upscaler, x, whole(x), full.choice), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            full.pixels, dense(upscaler, x, whole(x), full.choice), atol=1e-5, rtol=0
+        )
     assert spent == sorted(spent)
     assert spent[0] < 0.9 * spent[-1]
-    assert upscaler.cost(Fraction(4), 0.01) == pytest.approx(upscaler.cost(Fraction(4)) * upscaler.efforts.floor)
+    assert upscaler.cost(Fraction(4), 0.01) == pytest.approx(
+        upscaler.cost(Fraction(4)) * upscaler.efforts.floor
+    )
 
 
 def test_a_flat_image_is_all_light() -> None:
@@ -210,7 +258,7 @@ def test_thresholds_lie_between_groups_whatever_the_order_of_pixels() -> None:
     rng = np.random.default_rng(0)
     groups = [rng.normal(centre, 0.02, 400) for centre in (0.2, 0.5, 0.8)]
     values = np.concatenate(groups).astype(np.float32)
-    (low, high) = thresholds(values, 3)
+    low, high = thresholds(values, 3)
     assert groups[0].max() < low < groups[1].min() < groups[1].max() < high < groups[2].min()
     assert thresholds(rng.permutation(values), 3) == (low, high)
     assert len(thresholds(np.array([0.0, 0.0, 1.0], np.float32), 4)) == 3
@@ -242,7 +290,18 @@ def test_refinement_means_light_pixels_that_touch_heavy_ones() -> None:
     refine(after, chosen)
     means = F.avg_pool2d(before, 3, 1)
     expected = before.clone()
-    for row, column in [(3, 4), (3, 5), (3, 6), (4, 4), (4, 6), (5, 4), (5, 5), (5, 6), (1, 8), (1, 9)]:
+    for row, column in [
+        (3, 4),
+        (3, 5),
+        (3, 6),
+        (4, 4),
+        (4, 6),
+        (5, 4),
+        (5, 5),
+        (5, 6),
+        (1, 8),
+        (1, 9),
+    ]:
         expected[:, row, column] = means[:, row - 1, column - 1]
     torch.testing.assert_close(after, expected)
 
@@ -270,7 +329,13 @@ def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
     tensors = Pcsr(**upscaler.blueprint.arguments).state_dict()
     write_checkpoint(path, Checkpoint(upscaler.blueprint, tensors))
     again = models.load(f"file:{path}")
-    with pytest.raises(ValueError, match=r"a.safetensors costs at an effort of 0.5 was not measured; run tierscale models calibrate"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"a.safetensors costs at an effort of 0.5 was not measured; run tierscale models"
+            r" calibrate"
+        ),
+    ):
         again(x, whole(x), 0.5)
     write_efforts(path, Efforts("k", (5.0, 0.0, -5.0), (0.2, 0.5, 1.0), digest_file(path), {}))
     again = models.load(f"file:{path}")
@@ -281,7 +346,9 @@ def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
 def test_srresnet_features_are_those_before_it_grows() -> None:
     torch.manual_seed(0)
     full, part, x = Srresnet(3, 6, 2), Srresnet(4, 6, 2, features_only=True), torch.rand(1, 3, 9, 8)
-    part.load_state_dict({name: tensor for name, tensor in full.state_dict().items() if name in part.state_dict()})
+    part.load_state_dict(
+        {name: tensor for name, tensor in full.state_dict().items() if name in part.state_dict()}
+    )
     with torch.inference_mode():
         grown = F.leaky_relu(F.pixel_shuffle(full.grow[0](part(x)), 3), 0.1)  # type: ignore[index]
         torch.testing.assert_close(full.exit(F.leaky_relu(full.smooth(grown), 0.1)), full(x))
@@ -306,4 +373,8 @@ def test_what_cannot_work_is_refused(shared: Path) -> None:
     with pytest.raises(ValueError, match=rf"{key}.*\(9, 10\).*\(10, 10\)"):
         published({**reference.weights, key: torch.zeros(9, 10)}, reference.config, reference.mean)
     with pytest.raises(ValueError, match="lacks 'classifier_spec'"):
-        published(reference.weights, {name: spec for name, spec in reference.config.items() if name != "classifier_spec"}, reference.mean)
+        published(
+            reference.weights,
+            {name: spec for name, spec in reference.config.items() if name != "classifier_spec"},
+            reference.mean,
+        )

@@ -1,4 +1,6 @@
-"""Sources and outputs in an object store: the same bytes as on a disk, whatever goes wrong on the way."""
+"""Sources and outputs in an object store: the same bytes as on a disk, whatever goes wrong on the
+way.
+"""
 
 import json
 import os
@@ -12,20 +14,20 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from jobs.check import status_of, verify_output
-from jobs.nightly import NightlyOptions, nightly
-from jobs.upscale_dataset import JobOptions, upscale_dataset
-from pipeline import object_store, places
-from pipeline.errors import Damaged, Held, Interrupted, Refused
-from pipeline.images import open_image
-from pipeline.lease import LEASE_SECONDS, Lease
-from pipeline.manifest import Manifest, Row
-from pipeline.places import ObjectPath, joined, place, remove_tree, zarr_store
-from pipeline.plan import Options
-from pipeline.pool import LocalPool
-from pipeline.receipts import Folder
-from pipeline.run import Request, Run
 from tests.object_server import FAULTS, Server
+from tierscale.jobs.check import status_of, verify_output
+from tierscale.jobs.nightly import NightlyOptions, nightly
+from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
+from tierscale.pipeline import object_store, places
+from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
+from tierscale.pipeline.images import open_image
+from tierscale.pipeline.lease import LEASE_SECONDS, Lease
+from tierscale.pipeline.manifest import Manifest, Row
+from tierscale.pipeline.places import ObjectPath, joined, place, remove_tree, zarr_store
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.pool import LocalPool
+from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.run import Request, Run
 
 OPTIONS = Options(tiers=("bicubic",), tile=24)
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
@@ -33,7 +35,9 @@ SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 
 @pytest.fixture
 def server(monkeypatch):
-    """An S3 server of our own; TIERSCALE_S3_ENDPOINT names another one, without faults, in which a bucket `bucket` is."""
+    """An S3 server of our own; TIERSCALE_S3_ENDPOINT names another one, without faults, in which a
+    bucket `bucket` is.
+    """
     made = Server()
     thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -55,7 +59,9 @@ def server(monkeypatch):
     made.server_close()
 
 
-ours = pytest.mark.skipif("TIERSCALE_S3_ENDPOINT" in os.environ, reason="faults are those of our own server")
+ours = pytest.mark.skipif(
+    "TIERSCALE_S3_ENDPOINT" in os.environ, reason="faults are those of our own server"
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,9 @@ def plain(picture, tmp_path_factory):
 
 def upscale(source, output, stop=None, **more):
     with LocalPool(2) as pool:
-        run = Run(Request(str(source), str(output), OPTIONS, **more), pool, stop=stop or threading.Event())
+        run = Run(
+            Request(str(source), str(output), OPTIONS, **more), pool, stop=stop or threading.Event()
+        )
         return run.carry_out()
 
 
@@ -88,7 +96,9 @@ def uploaded(picture, key="in/a.png"):
 
 
 def check_whole(output, plain):
-    """The array is right, every shard is as its receipt says, and every object under its name can be read."""
+    """The array is right, every shard is as its receipt says, and every object under its name can
+    be read.
+    """
     np.testing.assert_array_equal(pixels(output), plain)
     with LocalPool(1) as pool:
         found = verify_output(output, pool, False)
@@ -113,12 +123,22 @@ def test_an_object_is_used_as_a_file_is(server):
     file.write_bytes(b"{}")
     (folder / "deep/y.json").write_bytes(b"[1]")
     (place("s3://bucket/a b/c?#%neighbour")).write_bytes(b"")
-    assert file.exists() and folder.is_dir() and not file.is_dir() and file.read_text() == "{}" and file.stat().st_size == 2
+    assert (
+        file.exists()
+        and folder.is_dir()
+        and not file.is_dir()
+        and file.read_text() == "{}"
+        and file.stat().st_size == 2
+    )
     assert [entry.name for entry in folder.iterdir()] == ["deep", "x.json"]
     assert [str(found) for found in folder.glob("*/*.json")] == ["s3://bucket/a b/c?#%/deep/y.json"]
     remove_tree(folder)
     assert not folder.exists() and place("s3://bucket/a b/c?#%neighbour").exists()
-    assert joined("s3://b/c/", "d", "e") == "s3://b/c/d/e" and joined("/b", "d/e") == "/b/d/e" and place("file:///b").name == "b"
+    assert (
+        joined("s3://b/c/", "d", "e") == "s3://b/c/d/e"
+        and joined("/b", "d/e") == "/b/d/e"
+        and place("file:///b").name == "b"
+    )
 
 
 def test_puts_can_depend_on_what_is_there(server):
@@ -136,7 +156,10 @@ def test_a_lease_in_an_object_store(server):
     folder = Folder("s3://bucket/out.zarr")
     with Lease(folder, lambda: now[0]):
         with (
-            pytest.raises(Held, match=rf"process {os.getpid()} on .* is writing s3://bucket/out.zarr.tierscale"),
+            pytest.raises(
+                Held,
+                match=rf"process {os.getpid()} on .* is writing s3://bucket/out.zarr.tierscale",
+            ),
             Lease(folder, lambda: now[0]),
         ):
             pass
@@ -149,10 +172,20 @@ def test_a_lease_in_an_object_store(server):
 def test_a_file_in_a_bucket_becomes_an_output_in_a_bucket(server, picture, plain, tmp_path):
     source, output = uploaded(picture), "s3://bucket/out/a.zarr"
     found = upscale(source, output)
-    assert found["shards"]["done_before"] == 0 and found["files"]["preview"] == f"{output}.tierscale/preview.png"
+    assert (
+        found["shards"]["done_before"] == 0
+        and found["files"]["preview"] == f"{output}.tierscale/preview.png"
+    )
     check_whole(output, plain)
     names = {entry.key.split("/")[0] for entry in Folder(output).path.listed()}
-    assert {"plan.json", "tiles.parquet", "receipts", "preview.png", "routing.png", "report.html"} <= names and "source.zarr" not in names
+    assert {
+        "plan.json",
+        "tiles.parquet",
+        "receipts",
+        "preview.png",
+        "routing.png",
+        "report.html",
+    } <= names and "source.zarr" not in names
     assert upscale(source, output)["shards"]["written"] == 0
     assert status_of(output, 0.0)["status"] == "done"
     upscale(source, tmp_path / "local.zarr")
@@ -179,16 +212,26 @@ def test_a_run_that_was_stopped_goes_on(server, picture, plain):
 
 
 def test_what_lies_deeper_is_not_listed(server):
-    """A copy under way is looked at every second: listing all its chunks each time would grow with their square."""
+    """A copy under way is looked at every second: listing all its chunks each time would grow with
+    their square.
+    """
     for number in range(250):
         server.objects[f"/bucket/copy/c/0/{number // 50}/{number}"] = (b"", '"x"', 0.0)
     before = server.requests
-    assert [entry.name for entry in place("s3://bucket/copy/c/0").iterdir()] == ["0", "1", "2", "3", "4"]
+    assert [entry.name for entry in place("s3://bucket/copy/c/0").iterdir()] == [
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+    ]
     assert server.requests - before == 1
 
 
 def test_identity_of_a_zarr_in_a_bucket(server):
-    array = zarr.create_array(zarr_store("s3://bucket/a.zarr"), shape=(8, 8), chunks=(4, 4), dtype="u1")
+    array = zarr.create_array(
+        zarr_store("s3://bucket/a.zarr"), shape=(8, 8), chunks=(4, 4), dtype="u1"
+    )
     array[:] = 1
     with open_image("s3://bucket/a.zarr") as source:
         before = source.identity
@@ -267,16 +310,24 @@ def test_faults_of_all_kinds_are_survived(server, picture, plain):
 
 
 @ours
-def test_a_store_that_is_down_is_one_sentence_and_leaves_nothing_unreadable(server, picture, plain, monkeypatch):
+def test_a_store_that_is_down_is_one_sentence_and_leaves_nothing_unreadable(
+    server, picture, plain, monkeypatch
+):
     monkeypatch.setattr(object_store, "RETRIES", 2)
     object_store.store_at.cache_clear()
     source, output = uploaded(picture), "s3://bucket/out/a.zarr"
     server.fault = lambda method, path: "partial" if method == "PUT" and "/0/c/" in path else None
     with pytest.raises(Damaged) as error:
         upscale(source, output)
-    assert output in str(error.value) and len(str(error.value).splitlines()) == 1 and len(str(error.value)) < 600
+    assert (
+        output in str(error.value)
+        and len(str(error.value).splitlines()) == 1
+        and len(str(error.value)) < 600
+    )
     server.fault = lambda method, path: None
-    assert not [path for path in server.objects if "/0/c/" in path] and not list(Folder(output).path.glob("receipts/*/*.json"))
+    assert not [path for path in server.objects if "/0/c/" in path] and not list(
+        Folder(output).path.glob("receipts/*/*.json")
+    )
     upscale(source, output)
     check_whole(output, plain)
 
@@ -302,29 +353,55 @@ def test_a_manifest_writes_below_its_prefix(server, picture):
     )
     found = upscale_dataset(Manifest(rows), job).to_pylist()
     assert [row["status"] for row in found] == ["done", "done", "failed", "failed"]
-    assert [row["output"] for row in found[:2]] == ["s3://bucket/out/bucket/in/a.png.zarr", "s3://bucket/out/named.zarr"]
+    assert [row["output"] for row in found[:2]] == [
+        "s3://bucket/out/bucket/in/a.png.zarr",
+        "s3://bucket/out/named.zarr",
+    ]
     assert not place("s3://bucket/outside").exists()
 
 
 def test_nights_over_a_bucket(server, picture, tmp_path):
     uploaded(picture)
-    zarr.create_array(places.zarr_store("s3://bucket/in/deep/b.zarr"), data=np.zeros((40, 40), np.uint8), chunks=(20, 20))
+    zarr.create_array(
+        places.zarr_store("s3://bucket/in/deep/b.zarr"),
+        data=np.zeros((40, 40), np.uint8),
+        chunks=(20, 20),
+    )
     place("s3://bucket/in/.hidden/c.png").write_bytes(b"")
     place("s3://bucket/in/notes.txt").write_bytes(b"")
     evening = datetime(2026, 11, 21, 22, 0).timestamp()
 
     def night(number):
-        job = NightlyOptions("s3://bucket/in", "s3://bucket/out", str(tmp_path / "l.db"), "06:00", OPTIONS, "none", workers=1, quiet=True)
+        job = NightlyOptions(
+            "s3://bucket/in",
+            "s3://bucket/out",
+            str(tmp_path / "l.db"),
+            "06:00",
+            OPTIONS,
+            "none",
+            workers=1,
+            quiet=True,
+        )
         found = nightly(job, clock=lambda: evening + 86400 * number)
-        return {name: found[name] for name in ("new", "changed", "untouched", "done", "failed", "left") if found[name]}
+        return {
+            name: found[name]
+            for name in ("new", "changed", "untouched", "done", "failed", "left")
+            if found[name]
+        }
 
     assert night(0) == {"new": 2, "done": 2}
-    assert place("s3://bucket/out/deep/b.zarr.zarr/0").is_dir() and place("s3://bucket/out/a.png.zarr/0").is_dir()
+    assert (
+        place("s3://bucket/out/deep/b.zarr.zarr/0").is_dir()
+        and place("s3://bucket/out/a.png.zarr/0").is_dir()
+    )
     assert not place("s3://bucket/out/.tierscale-probe").exists()
     uploaded(picture)
     assert night(1) == {"untouched": 2}, "the same bytes again are no change"
     remove_tree(place("s3://bucket/out/deep/b.zarr.zarr"))
-    assert night(1) == {"untouched": 2, "done": 1} and place("s3://bucket/out/deep/b.zarr.zarr/0").is_dir()
+    assert (
+        night(1) == {"untouched": 2, "done": 1}
+        and place("s3://bucket/out/deep/b.zarr.zarr/0").is_dir()
+    )
     zarr.open_array(places.zarr_store("s3://bucket/in/deep/b.zarr"), mode="r+")[:5] = 9
     place("s3://bucket/in/bad.tif").write_bytes(b"II*\0")
     assert night(2) == {"new": 1, "changed": 1, "untouched": 1, "done": 1, "failed": 1}

@@ -10,16 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from cluster import calls, pools
-from cluster.calls import Call, InHand
-from cluster.session import session, specs
-from pipeline.errors import Refused
-from pipeline.flight import Quarantined
-from pipeline.grid import Span
-from pipeline.plan import Options
-from pipeline.pool import LocalPool, device_here
-from pipeline.run import Request, plan_only
-from pipeline.worker import Worker
+from tierscale.cluster import calls, pools
+from tierscale.cluster.calls import Call, InHand
+from tierscale.cluster.session import session, specs
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.flight import Quarantined
+from tierscale.pipeline.grid import Span
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.pool import LocalPool, device_here
+from tierscale.pipeline.run import Request, plan_only
+from tierscale.pipeline.worker import Worker
 
 
 @pytest.fixture
@@ -27,13 +27,19 @@ def request_of(tmp_path):
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
 
     def made(device="auto"):
-        return Request(str(tmp_path / "a.png"), str(tmp_path / "out.zarr"), Options(tiers=("bicubic",), device=device))
+        return Request(
+            str(tmp_path / "a.png"),
+            str(tmp_path / "out.zarr"),
+            Options(tiers=("bicubic",), device=device),
+        )
 
     return made
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_plan_is_for_the_device_of_the_workers_whatever_the_driver_has(request_of, one_thread, monkeypatch, device):
+def test_a_plan_is_for_the_device_of_the_workers_whatever_the_driver_has(
+    request_of, one_thread, monkeypatch, device
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cpu")
     with LocalPool(1) as pool:
         pool.device = device
@@ -46,7 +52,9 @@ def test_a_worker_refuses_a_plan_of_another_device(request_of, one_thread):
     with LocalPool(1) as pool:
         plan, _ = plan_only(request_of(), pool)
     worker = Worker("cpu", 1)
-    with pytest.raises(Refused, match="the plan is for cuda and this worker runs on cpu; use --device cuda"):
+    with pytest.raises(
+        Refused, match="the plan is for cuda and this worker runs on cpu; use --device cuda"
+    ):
         worker.enlarge(replace(plan, device="cuda"), (0, 0), (0,))
 
 
@@ -64,30 +72,48 @@ def test_a_device_that_is_not_there_is_refused():
 @pytest.mark.parametrize("layout", ["auto", "split", "together"])
 @pytest.mark.parametrize("device", ["auto", "cuda", "cpu"])
 def test_all_workers_of_a_cluster_have_one_kind_of_device_and_find_a_place(gpus, layout, device):
-    light, full = specs({"CPU": 64.0, "GPU": float(gpus), "node:a": 1.0, "node:b": 1.0}, layout, device, None)
+    light, full = specs(
+        {"CPU": 64.0, "GPU": float(gpus), "node:a": 1.0, "node:b": 1.0}, layout, device, None
+    )
     pools = [pool for pool in (light, full) if pool]
     assert {pool.device for pool in pools} == {"cpu" if device == "cpu" else "cuda"}
     assert sum(pool.size * pool.num_gpus for pool in pools) <= (0 if device == "cpu" else gpus)
     assert sum(pool.size for pool in pools) <= 64 and all(pool.size > 0 for pool in pools)
 
 
-def test_an_actor_that_the_memory_monitor_ended_is_replaced_and_its_calls_done_elsewhere(monkeypatch):
-    """Ray tells of it by an error that is none of a dead actor; an actor that was kept would fail every call that it is given."""
+def test_an_actor_that_the_memory_monitor_ended_is_replaced_and_its_calls_done_elsewhere(
+    monkeypatch,
+):
+    """Ray tells of it by an error that is none of a dead actor; an actor that was kept would fail
+    every call that it is given.
+    """
     import ray
 
     dead = object()
     lost, held = [], [Call("finish", (number,), "light", False) for number in range(2)]
-    crew = SimpleNamespace(given=lambda actor, count: None, suspects=set(), lost=lambda actor, error: lost.append(actor) or True)
+    crew = SimpleNamespace(
+        given=lambda actor, count: None,
+        suspects=set(),
+        lost=lambda actor, error: lost.append(actor) or True,
+    )
     pool = pools.RayPool.__new__(pools.RayPool)
     pool._crews, pool._waiting = {"light": crew}, {"light": deque()}
-    pool._flying = {number: InHand(call, "light", dead, None, 0.0) for number, call in enumerate(held)}
+    pool._flying = {
+        number: InHand(call, "light", dead, None, 0.0) for number, call in enumerate(held)
+    }
 
     def killed(reference):
-        raise ray.exceptions.OutOfMemoryError("2 workers were killed due to the node running low on memory")
+        raise ray.exceptions.OutOfMemoryError(
+            "2 workers were killed due to the node running low on memory"
+        )
 
     monkeypatch.setattr(pools.ray, "get", killed)
     pool._collect(0)
-    assert lost == [dead] and not pool._flying and set(map(id, pool._waiting["light"])) == set(map(id, held))
+    assert (
+        lost == [dead]
+        and not pool._flying
+        and set(map(id, pool._waiting["light"])) == set(map(id, held))
+    )
     assert not any(call.future.done() for call in held)
 
 
@@ -99,7 +125,9 @@ def hurried(monkeypatch):
 
 
 def sleeper(seconds):
-    """A plan that keeps whoever asks it for anything for so long; cloudpickle takes a class in a function along by value."""
+    """A plan that keeps whoever asks it for anything for so long; cloudpickle takes a class in a
+    function along by value.
+    """
 
     class Sleeper:
         def __getattr__(self, name):
@@ -119,7 +147,11 @@ def test_a_call_that_hangs_wherever_it_is_begun_is_given_up_and_the_pool_goes_on
         hanging = pool.submit("score", sleeper(1e6), Span(3, 5))
         others = [pool.submit("ready") for _ in range(6)]
         with pytest.raises(
-            Quarantined, match=r"score\(Span\(start=3, stop=5\)\) was begun 4 times and did not end, .* within 2 s; look whether"
+            Quarantined,
+            match=(
+                r"score\(Span\(start=3, stop=5\)\) was begun 4 times and did not end, .* within 2"
+                r" s; look whether"
+            ),
         ):
             hanging.result(timeout=240)
         assert time.monotonic() - began >= (pools.TRIES if workers == 1 else pools.TRIES / 2) * 1.5
@@ -130,32 +162,55 @@ def test_a_slow_call_is_begun_twice_and_its_workers_live(hurried, caplog):
     with session("local", "together", "cpu", 2) as pool:
         with pytest.raises(AttributeError):
             pool.submit("score", sleeper(2.5), Span(0, 1)).result(timeout=60)
-        assert "begun elsewhere too" in caplog.text and "died" not in caplog.text and "hangs" not in caplog.text
+        assert (
+            "begun elsewhere too" in caplog.text
+            and "died" not in caplog.text
+            and "hangs" not in caplog.text
+        )
 
 
 def held_by(*seconds, tries=2):
-    """A pool without Ray in which as many actors have one call in hand, each for so long; and its actors that were ended."""
+    """A pool without Ray in which as many actors have one call in hand, each for so long; and its
+    actors that were ended.
+    """
     ended, call = [], Call("finish", ("out.zarr", (0, 1)), "light", False, tries=tries)
-    crew = SimpleNamespace(suspects=set(), answers=True, lost=lambda actor, error: ended.append(actor) or True)
+    crew = SimpleNamespace(
+        suspects=set(), answers=True, lost=lambda actor, error: ended.append(actor) or True
+    )
     pool = pools.RayPool.__new__(pools.RayPool)
-    pool._crews, pool._waiting, pool._patience = {"light": crew}, {"light": deque()}, calls.Patience()
+    pool._crews, pool._waiting, pool._patience = (
+        {"light": crew},
+        {"light": deque()},
+        calls.Patience(),
+    )
     pool._patience.ended("finish", 1.0)
     pool._flying = {
-        number: InHand(call, "light", number, None, None if so_far is None else 1000.0 - so_far) for number, so_far in enumerate(seconds)
+        number: InHand(call, "light", number, None, None if so_far is None else 1000.0 - so_far)
+        for number, so_far in enumerate(seconds)
     }
     return pool, call, ended
 
 
 @pytest.mark.parametrize("grows", [True, False])
-def test_actors_that_find_no_place_are_not_waited_for_where_nodes_come_and_go(monkeypatch, caplog, grows):
+def test_actors_that_find_no_place_are_not_waited_for_where_nodes_come_and_go(
+    monkeypatch, caplog, grows
+):
     monkeypatch.setattr(pools, "JOIN_SECONDS", 0.2)
     monkeypatch.setattr(pools, "START_SECONDS", 0.4)
-    monkeypatch.setattr(pools.ray, "wait", lambda references, num_returns, timeout: time.sleep(timeout) or ([], references))
+    monkeypatch.setattr(
+        pools.ray,
+        "wait",
+        lambda references, num_returns, timeout: time.sleep(timeout) or ([], references),
+    )
     monkeypatch.setattr(pools.ray, "available_resources", lambda: {"CPU": 1.0})
     ended, pool = [], pools.RayPool.__new__(pools.RayPool)
     pool.width = 2
     spec = SimpleNamespace(grows=grows)
-    pool._crews = {"light": SimpleNamespace(coming={"ready": "late"}, up={"early": 0}, spec=spec, kill=lambda: ended.append(True))}
+    pool._crews = {
+        "light": SimpleNamespace(
+            coming={"ready": "late"}, up={"early": 0}, spec=spec, kill=lambda: ended.append(True)
+        )
+    }
     if grows:
         pool._wait_ready()
         assert "1 of 2 workers are up" in caplog.text and not ended
@@ -172,13 +227,30 @@ def test_a_copy_has_more_time_than_the_call_had():
         assert not ended and not pool._waiting["light"] and not call.future.done()
     pool, call, ended = held_by(300.0, 121.0)
     pool._late(pool._flying[0], 1000.0)
-    assert ended == [0, 1] and list(pool._waiting["light"]) == [call] and not pool._flying and not call.future.done()
+    assert (
+        ended == [0, 1]
+        and list(pool._waiting["light"]) == [call]
+        and not pool._flying
+        and not call.future.done()
+    )
     pool, call, ended = held_by(900.0, 481.0, tries=pools.TRIES)
     pool._late(pool._flying[1], 1000.0)
     assert ended == [0, 1] and not pool._waiting["light"]
-    with pytest.raises(Quarantined, match=r"finish\('out.zarr', \(0, 1\)\) was begun 4 times .* within 480 s; .*TIERSCALE_LATE_SECONDS=60"):
+    with pytest.raises(
+        Quarantined,
+        match=(
+            r"finish\('out.zarr', \(0, 1\)\) was begun 4 times .* within 480 s;"
+            r" .*TIERSCALE_LATE_SECONDS=60"
+        ),
+    ):
         call.future.result()
-    assert [pool._patience.limit("finish", tries) for tries in (1, 2, 3, 4, 9)] == [60, 120, 240, 480, 900]
+    assert [pool._patience.limit("finish", tries) for tries in (1, 2, 3, 4, 9)] == [
+        60,
+        120,
+        240,
+        480,
+        900,
+    ]
 
 
 def test_a_call_that_ended_elsewhere_ends_no_worker_and_one_that_never_began_loses_no_try():

@@ -1,4 +1,6 @@
-"""One budget and one deadline for a whole manifest: never passed, better than a budget for each, the same after any interruption."""
+"""One budget and one deadline for a whole manifest: never passed, better than a budget for each,
+the same after any interruption.
+"""
 
 import json
 import threading
@@ -11,18 +13,18 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from jobs.sharing import Watch
-from jobs.upscale_dataset import JobOptions, upscale_dataset
-from pipeline import choosing, pooled, routing
-from pipeline.costs import dearest_cost, planned_cost
-from pipeline.errors import Refused
-from pipeline.manifest import Manifest, Row
-from pipeline.plan import Options
-from pipeline.pool import LocalPool
-from pipeline.pooled import Looked, share_out
-from pipeline.receipts import Folder
-from pipeline.run import Request, Run
 from tests.test_choosing import plan_of, scores_of
+from tierscale.jobs.sharing import Watch
+from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
+from tierscale.pipeline import choosing, pooled, routing
+from tierscale.pipeline.costs import dearest_cost, planned_cost
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.manifest import Manifest, Row
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.pool import LocalPool
+from tierscale.pipeline.pooled import Looked, share_out
+from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.run import Request, Run
 
 TIERS = ("bicubic", "fsrcnn-x4")
 
@@ -39,7 +41,12 @@ def total(images, routes):
 
 def left(images, routes):
     return sum(
-        float((choosing.areas(image.plan) * np.take_along_axis(image.found, own.reshape(-1, 1), axis=1)[:, 0]).sum())
+        float(
+            (
+                choosing.areas(image.plan)
+                * np.take_along_axis(image.found, own.reshape(-1, 1), axis=1)[:, 0]
+            ).sum()
+        )
         for image, own in zip(images, routes, strict=True)
     )
 
@@ -50,7 +57,12 @@ def test_a_shared_budget_is_kept_and_goes_where_it_pays(share):
     routes = share_out(images, share)
     assert total(images, routes) <= share
     assert total(images, routes) > share - max(0.01, 2 / sum(len(image.found) for image in images))
-    each = [choosing.route(replace(image.plan, policy={**image.plan.policy, "budget": share}), image.found) for image in images]
+    each = [
+        choosing.route(
+            replace(image.plan, policy={**image.plan.policy, "budget": share}), image.found
+        )
+        for image in images
+    ]
     assert left(images, routes) <= left(images, each) * (1 + 1e-9)
     if share == 0.3:
         assert routes[0].mean() < 0.2 < routes[1].mean(), "easy images leave theirs to hard ones"
@@ -60,7 +72,10 @@ def test_a_shared_budget_is_kept_and_goes_where_it_pays(share):
 def test_one_image_alone_has_the_routes_of_its_own_budget():
     image = looked(3)
     np.testing.assert_array_equal(
-        share_out([image], 0.4)[0], choosing.route(replace(image.plan, policy={**image.plan.policy, "budget": 0.4}), image.found)
+        share_out([image], 0.4)[0],
+        choosing.route(
+            replace(image.plan, policy={**image.plan.policy, "budget": 0.4}), image.found
+        ),
     )
 
 
@@ -70,14 +85,19 @@ def test_images_that_were_planned_keep_their_routes_and_nothing_else_changes():
     stored = [Looked(replace(images[0].plan, routes=routes[0]), images[0].found), *images[1:]]
     for first, again in zip(routes, share_out(stored, 0.4), strict=True):
         np.testing.assert_array_equal(again, first)
-    # An image that was planned when it was alone has more than its part now; the others have what is left.
-    greedy = Looked(replace(images[0].plan, routes=np.ones(images[0].plan.grid.tiles, int)), images[0].found)
+    # An image that was planned when it was alone has more than its part now; the others have what
+    # is left.
+    greedy = Looked(
+        replace(images[0].plan, routes=np.ones(images[0].plan.grid.tiles, int)), images[0].found
+    )
     made = share_out([greedy, *images[1:]], 0.4)
     assert (made[0] == 1).all() and total([greedy, *images[1:]], made) <= 0.4
 
 
 def test_a_budget_below_the_cheapest_tier_names_the_smallest():
-    with pytest.raises(Refused, match=r"budget of 0.001 for the archive is below .* ask for 0\.0\d+ or more"):
+    with pytest.raises(
+        Refused, match=r"budget of 0.001 for the archive is below .* ask for 0\.0\d+ or more"
+    ):
         share_out([looked(0), looked(1)], 0.001)
 
 
@@ -97,7 +117,13 @@ def archive(tmp_path):
 
 
 def job(tmp_path, **more):
-    return JobOptions(Options(tiers=TIERS, tile=16, **more), str(tmp_path / "out"), ray="none", workers=1, quiet=True)
+    return JobOptions(
+        Options(tiers=TIERS, tile=16, **more),
+        str(tmp_path / "out"),
+        ray="none",
+        workers=1,
+        quiet=True,
+    )
 
 
 def test_a_manifest_shares_its_budget(archive, tmp_path):
@@ -114,7 +140,9 @@ def test_a_manifest_shares_its_budget(archive, tmp_path):
 
 
 def test_a_second_look_reads_what_the_first_one_kept(archive, tmp_path, monkeypatch):
-    """Scores are kept in Parquet when the job is killed before any plan is stored; the array comes out as if it had not been."""
+    """Scores are kept in Parquet when the job is killed before any plan is stored; the array comes
+    out as if it had not been.
+    """
     options = job(tmp_path, policy="budget", budget=0.5)
     image = replace(options.image, pooled=True)
     request = Request(archive.rows[1].source, str(tmp_path / "out/b.jpg.zarr"), image)
@@ -123,7 +151,7 @@ def test_a_second_look_reads_what_the_first_one_kept(archive, tmp_path, monkeypa
         folder = Folder(request.output).path
         assert pq.read_table(folder / "scores.parquet").num_rows == len(first.found)
         assert not (folder / "source.zarr").exists(), "an archive must not lie on the disk twice"
-        monkeypatch.setattr("pipeline.prepass.Prepass.look", None)
+        monkeypatch.setattr("tierscale.pipeline.prepass.Prepass.look", None)
         np.testing.assert_array_equal(pooled.look(Run(request, pool)).found, first.found)
         rows = upscale_dataset(Manifest(archive.rows[1:2], root=archive.root), options).to_pylist()
     assert rows[0]["status"] == "done", rows[0]["error"]
@@ -131,7 +159,8 @@ def test_a_second_look_reads_what_the_first_one_kept(archive, tmp_path, monkeypa
     monkeypatch.undo()
     (tmp_path / "else").mkdir()
     other = upscale_dataset(
-        Manifest(archive.rows[1:2], root=archive.root), replace(options, output_root=str(tmp_path / "else"))
+        Manifest(archive.rows[1:2], root=archive.root),
+        replace(options, output_root=str(tmp_path / "else")),
     ).to_pylist()
     found = [zarr.open_array(f"{row['output']}/0", mode="r")[:] for row in (rows[0], other[0])]
     np.testing.assert_array_equal(*found)
@@ -144,7 +173,9 @@ def test_stopped_while_it_looks_the_job_lists_what_is_left(archive, tmp_path):
         def arm(self):
             self.stop.set()
 
-    rows = upscale_dataset(archive, job(tmp_path, policy="budget", budget=0.5), Stopped()).to_pylist()
+    rows = upscale_dataset(
+        archive, job(tmp_path, policy="budget", budget=0.5), Stopped()
+    ).to_pylist()
     assert all(row["status"] == "failed" for row in rows) and "interrupted" in rows[0]["error"]
 
 
@@ -152,11 +183,21 @@ def test_a_manifest_shares_its_time(archive, tmp_path):
     rows = upscale_dataset(archive, job(tmp_path, policy="deadline", deadline=600.0)).to_pylist()
     assert [row["status"] for row in rows] == ["done", "done", "failed", "done"]
     late = upscale_dataset(
-        archive, replace(job(tmp_path, policy="deadline", deadline=1e-3), output_root=str(tmp_path / "late"))
+        archive,
+        replace(
+            job(tmp_path, policy="deadline", deadline=1e-3), output_root=str(tmp_path / "late")
+        ),
     ).to_pylist()
     assert [row["status"] for row in late] == ["done", "done", "failed", "done"]
-    assert dict(late[0]["tiles"])["fsrcnn-x4"] == 0, "an archive that is late goes on with the cheapest tier"
-    assert json.loads((tmp_path / "late/a.png.zarr.tierscale/plan.json").read_text())["policy"]["deadline"] == 1e-3
+    assert dict(late[0]["tiles"])["fsrcnn-x4"] == 0, (
+        "an archive that is late goes on with the cheapest tier"
+    )
+    assert (
+        json.loads((tmp_path / "late/a.png.zarr.tierscale/plan.json").read_text())["policy"][
+            "deadline"
+        ]
+        == 1e-3
+    )
 
 
 def test_time_is_parted_by_pixels_and_again_after_each_image():
@@ -173,12 +214,16 @@ def test_time_is_parted_by_pixels_and_again_after_each_image():
 def test_the_groups_of_several_images_are_those_of_each():
     images = [looked(0), looked(1, 1.0, (90, 400))]
     choices = [choosing.choice_of(image.plan) for image in images]
-    joint = pooled.Joint(tuple(choice.groups for choice in choices), tuple(len(image.found) for image in images))
+    joint = pooled.Joint(
+        tuple(choice.groups for choice in choices), tuple(len(image.found) for image in images)
+    )
     errors = np.concatenate([image.found for image in images])
     routes = joint.cheapest(errors, 1e-9)
     for own, choice, image in zip(joint.split(routes), choices, images, strict=True):
         np.testing.assert_array_equal(own, choice.groups.cheapest(image.found, 1e-9))
-    assert joint.cost(routes) == sum(choice.groups.cost(own) for own, choice in zip(joint.split(routes), choices, strict=True))
+    assert joint.cost(routes) == sum(
+        choice.groups.cost(own) for own, choice in zip(joint.split(routes), choices, strict=True)
+    )
     tiles = np.arange(0, len(errors), 3)
     assert sorted(joint.together(tiles, errors[tiles, 0])) == tiles.tolist()
     assert routing.POLICIES["budget"] is routing.budget

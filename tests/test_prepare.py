@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline import needs, prepare
-from pipeline.errors import Refused
-from pipeline.images import open_image
-from pipeline.plan import Options
+from tierscale.pipeline import needs, prepare
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.images import open_image
+from tierscale.pipeline.plan import Options
 
 BICUBIC = Options(tiers=("bicubic",))
 GIB = 1 << 30
@@ -18,7 +18,9 @@ GIB = 1 << 30
 @pytest.fixture
 def photo(tmp_path):
     path = tmp_path / "a.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)).save(path, progressive=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)).save(
+        path, progressive=True
+    )
     return path
 
 
@@ -27,10 +29,16 @@ def test_what_a_decoder_takes_is_in_the_plans_memory(photo):
     with open_image(photo) as image:
         assert found.needs_ingest and found.decode_bytes == image.decode_bytes > 0
     bare = needs.memory(plan, replace(found, decode_bytes=0), 2)
-    assert needs.memory(plan, replace(found, decode_bytes=8 * GIB), 2) > 8 * GIB + needs.DRIVER_BYTES
-    assert needs.memory(plan, replace(found, decode_bytes=1), 2) == bare, "ingesting is over before enlarging begins"
+    assert (
+        needs.memory(plan, replace(found, decode_bytes=8 * GIB), 2) > 8 * GIB + needs.DRIVER_BYTES
+    )
+    assert needs.memory(plan, replace(found, decode_bytes=1), 2) == bare, (
+        "ingesting is over before enlarging begins"
+    )
     in_place = replace(found, needs_ingest=False, decode_bytes=GIB)
-    grown = needs.memory(plan, in_place, 2) - needs.memory(plan, replace(in_place, decode_bytes=0), 2)
+    grown = needs.memory(plan, in_place, 2) - needs.memory(
+        plan, replace(in_place, decode_bytes=0), 2
+    )
     assert grown == 2 * GIB, "every worker reads the source"
 
 
@@ -41,6 +49,8 @@ def test_a_source_that_cannot_be_decoded_beside_the_workers_is_refused(photo, mo
         return image
 
     monkeypatch.setattr(prepare, "open_image", opened)
-    with pytest.raises(Refused, match=r"needs 4\.\d+ GiB with 1 workers, but 4\.00 GiB .* --max-memory \d+"):
+    with pytest.raises(
+        Refused, match=r"needs 4\.\d+ GiB with 1 workers, but 4\.00 GiB .* --max-memory \d+"
+    ):
         prepare.draft(str(photo), BICUBIC, 4 * GIB, "cpu", 1)
     assert prepare.draft(str(photo), BICUBIC, 5 * GIB, "cpu", 1)[1].decode_bytes == 3 * GIB

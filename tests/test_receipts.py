@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from pipeline.errors import Refused
-from pipeline.lease import LEASE_SECONDS, Lease
-from pipeline.receipts import Folder, write_bytes
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.lease import LEASE_SECONDS, Lease
+from tierscale.pipeline.receipts import Folder, write_bytes
 
 
 class Clock:
@@ -23,7 +23,13 @@ class Clock:
 
 def held_by(folder, **owner):
     folder.path.mkdir(exist_ok=True)
-    lease = {"host": socket.gethostname(), "pid": os.getpid(), "started": 0.0, "renewed": 1000.0, "token": "other"}
+    lease = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": 0.0,
+        "renewed": 1000.0,
+        "token": "other",
+    }
     (folder.path / "lease.json").write_text(json.dumps({**lease, **owner}))
 
 
@@ -39,7 +45,12 @@ def test_a_lease_is_held_and_given_back(folder):
 
 
 @pytest.mark.parametrize(
-    "owner", [{"pid": 2**22 + 1}, {"host": "elsewhere", "renewed": 1000.0 - LEASE_SECONDS}, {"host": "elsewhere", "renewed": 0.0}]
+    "owner",
+    [
+        {"pid": 2**22 + 1},
+        {"host": "elsewhere", "renewed": 1000.0 - LEASE_SECONDS},
+        {"host": "elsewhere", "renewed": 0.0},
+    ],
 )
 def test_a_dead_or_silent_owner_is_replaced(folder, owner):
     held_by(folder, **owner)
@@ -50,7 +61,10 @@ def test_a_dead_or_silent_owner_is_replaced(folder, owner):
 @pytest.mark.parametrize("jump", [-1e6, 0, LEASE_SECONDS - 2])
 def test_a_living_owner_is_respected_whatever_the_clock_does(folder, jump):
     held_by(folder, host="elsewhere")
-    with pytest.raises(Refused, match=r"process \d+ on elsewhere"), Lease(folder, Clock(1000.0 + jump)):
+    with (
+        pytest.raises(Refused, match=r"process \d+ on elsewhere"),
+        Lease(folder, Clock(1000.0 + jump)),
+    ):
         pass
 
 
@@ -74,7 +88,7 @@ def test_a_lease_appears_whole(folder, monkeypatch):
         seen.append((place.exists(), json.loads(mine.read_text())["pid"]))
         os.rename(mine, place)
 
-    monkeypatch.setattr("pipeline.lease.os.link", link)
+    monkeypatch.setattr("tierscale.pipeline.lease.os.link", link)
     with Lease(folder):
         assert seen == [(False, os.getpid())]
 
@@ -101,7 +115,7 @@ def test_a_lease_works_where_there_are_no_hard_links(folder, monkeypatch):
     def link(mine, place):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("pipeline.lease.os.link", link)
+    monkeypatch.setattr("tierscale.pipeline.lease.os.link", link)
     with Lease(folder), pytest.raises(Refused, match="is writing"), Lease(folder):
         pass
     assert not folder.path.exists()

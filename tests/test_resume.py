@@ -1,4 +1,6 @@
-"""Stop and go on: whatever ends a run, the same command finishes it, and the array is byte for byte that of an undisturbed run."""
+"""Stop and go on: whatever ends a run, the same command finishes it, and the array is byte for byte
+that of an undisturbed run.
+"""
 
 import json
 import os
@@ -15,18 +17,33 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from pipeline.receipts import Folder
-from pipeline.upscale import upscale_array
+from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.upscale import upscale_array
 
 ROOT = Path(__file__).resolve().parent.parent
 # Many shards of a good part of a second each: enough to be caught at work.
-OPTIONS = ("--tiers", "bicubic,fsrcnn-x4", "--policy", "budget", "--budget", "0.9", "--tile", "24", "--workers", "2")
+OPTIONS = (
+    "--tiers",
+    "bicubic,fsrcnn-x4",
+    "--policy",
+    "budget",
+    "--budget",
+    "0.9",
+    "--tile",
+    "24",
+    "--workers",
+    "2",
+)
 SHARDS = 25
 
 
 def tierscale(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "jobs.cli", *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tierscale.jobs.cli", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -67,7 +84,9 @@ def wait_for_receipts(output, process, count=2):
 
 
 def check_whole(image, output, undisturbed, done_at_least=1):
-    """The same command without Ray finishes what is left; nothing that was receipted is done again."""
+    """The same command without Ray finishes what is left; nothing that was receipted is done
+    again.
+    """
     before = receipts(output)
     assert before >= done_at_least
     code, out, err = run("upscale", image, output, *OPTIONS, "--ray", "none", "--json")
@@ -130,9 +149,18 @@ def test_a_pool_of_one_goes_on_when_its_only_actor_dies(image, tmp_path):
     """With names relative to the driver's folder, which is not that of workers on a cluster."""
     pixels = np.array(Image.open(image))[:200, :150]
     Image.fromarray(pixels).save(tmp_path / "crop.png")
-    options = ("--tiers", "bicubic,fsrcnn-x4", "--policy", "dearest", "--tile", "24", "--workers", "1")
+    options = (
+        "--tiers",
+        "bicubic,fsrcnn-x4",
+        "--policy",
+        "dearest",
+        "--tile",
+        "24",
+        "--workers",
+        "1",
+    )
     process = subprocess.Popen(
-        [sys.executable, "-m", "jobs.cli", "upscale", "crop.png", "out.zarr", *options],
+        [sys.executable, "-m", "tierscale.jobs.cli", "upscale", "crop.png", "out.zarr", *options],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -145,8 +173,12 @@ def test_a_pool_of_one_goes_on_when_its_only_actor_dies(image, tmp_path):
     code, _, err = finish(process)
     assert code == 0 and "is replaced" in err, err
     assert Folder(str(tmp_path / "out.zarr")).plan().source["uri"] == str(tmp_path / "crop.png")
-    wanted = upscale_array(pixels, 4, tiers=["bicubic", "fsrcnn-x4"], policy="dearest", tile=24, axes="yxc")
-    np.testing.assert_array_equal(zarr.open_array(f"{tmp_path}/out.zarr/0", mode="r")[:].transpose(1, 2, 0), wanted)
+    wanted = upscale_array(
+        pixels, 4, tiers=["bicubic", "fsrcnn-x4"], policy="dearest", tile=24, axes="yxc"
+    )
+    np.testing.assert_array_equal(
+        zarr.open_array(f"{tmp_path}/out.zarr/0", mode="r")[:].transpose(1, 2, 0), wanted
+    )
 
 
 def test_a_killed_raylet_ends_the_run_and_the_next_one_finishes(image, undisturbed, tmp_path):
@@ -170,7 +202,11 @@ def test_another_plan_on_the_same_output_is_refused(image, tmp_path):
     assert "was begun with another plan (tile 128, now 64)" in err and len(err.splitlines()) == 1
     two = ("--tiers", "bicubic,fsrcnn-x4", "--ray", "none", "--budget", "0.5")
     code, _, err = run("upscale", image, output, *two)
-    assert "(tiers " in err and "; policy adaptive, now budget; budget none, now 0.5)" in err and "scout" not in err
+    assert (
+        "(tiers " in err
+        and "; policy adaptive, now budget; budget none, now 0.5)" in err
+        and "scout" not in err
+    )
     assert run("upscale", image, output, *options, "--tile", "64", "--overwrite")[0] == 0
 
 

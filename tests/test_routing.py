@@ -8,12 +8,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pipeline import routing
-from pipeline.costs import cost_of_routes
-from pipeline.grid import Grid
-from pipeline.grouping import groups
-from pipeline.plan import Tier
-from pipeline.routing import Choice
+from tierscale.pipeline import routing
+from tierscale.pipeline.costs import cost_of_routes
+from tierscale.pipeline.grid import Grid
+from tierscale.pipeline.grouping import groups
+from tierscale.pipeline.plan import Tier
+from tierscale.pipeline.routing import Choice
 
 COSTS = (240.0, 24_000.0, 570_000.0)
 
@@ -38,11 +38,18 @@ def scores(draw, most=80):
 
 
 @settings(deadline=None)
-@given(scores(), st.sampled_from(["adaptive", "threshold", "dearest", "cheapest"]), st.integers(0, 2**31))
+@given(
+    scores(),
+    st.sampled_from(["adaptive", "threshold", "dearest", "cheapest"]),
+    st.integers(0, 2**31),
+)
 def test_routes_do_not_change_when_tiles_are_shuffled(errors, policy, seed):
     order = np.random.default_rng(seed).permutation(len(errors))
     choice = Choice(COSTS, flat, threshold=1e-4)
-    np.testing.assert_array_equal(routing.POLICIES[policy](errors[order], choice), routing.POLICIES[policy](errors, choice)[order])
+    np.testing.assert_array_equal(
+        routing.POLICIES[policy](errors[order], choice),
+        routing.POLICIES[policy](errors, choice)[order],
+    )
 
 
 @given(scores(), st.floats(0.01, 1))
@@ -51,7 +58,9 @@ def test_the_budget_is_never_passed_and_used_up_to_one_step_where_that_gains(err
     most = flat(routing.dearest(errors, choice))
     routes = routing.budget(errors, choice)
     assert flat(routes) <= share * most
-    assert share * most - flat(routes) < max(0.01 * most, COSTS[2]) or not more_would_gain(errors, routes)
+    assert share * most - flat(routes) < max(0.01 * most, COSTS[2]) or not more_would_gain(
+        errors, routes
+    )
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
@@ -70,14 +79,20 @@ def test_the_budget_that_a_refusal_names_is_accepted():
     choice = Choice(costs, lambda r: float(np.take(costs, r).sum()), budget=0.001)
     with pytest.raises(ValueError, match=r"which costs 0\.00124; ask for that or more"):
         routing.budget(np.zeros((4, 2)), choice)
-    assert routing.budget(np.zeros((4, 2)), Choice(costs, choice.cost_of, budget=0.00124)).tolist() == [0] * 4
+    assert (
+        routing.budget(np.zeros((4, 2)), Choice(costs, choice.cost_of, budget=0.00124)).tolist()
+        == [0] * 4
+    )
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.02, 1))
 def test_the_budget_holds_with_halos_and_strips_counted(seed, share):
     grid = Grid((96 * 7 - 11, 96 * 6), Fraction(4), 96)
-    tiers = tuple(Tier(f"t{i}", "", 1.0, cost, reach, 0.0) for i, (cost, reach) in enumerate(zip(COSTS, (2, 8, 21), strict=True)))
+    tiers = tuple(
+        Tier(f"t{i}", "", 1.0, cost, reach, 0.0)
+        for i, (cost, reach) in enumerate(zip(COSTS, (2, 8, 21), strict=True))
+    )
     cost_of = cost_of_routes(grid, tiers, 4, 1)
     count = grid.tiles[0] * grid.tiles[1]
     rng = np.random.default_rng(seed)
@@ -92,9 +107,14 @@ def test_the_budget_holds_with_halos_and_strips_counted(seed, share):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0.05, 0.95), st.integers(1, 4), st.integers(1, 4))
-def test_no_single_tile_that_would_be_better_still_fits_a_budget_of_a_small_image(seed, share, down, across):
+def test_no_single_tile_that_would_be_better_still_fits_a_budget_of_a_small_image(
+    seed, share, down, across
+):
     grid = Grid((64 * down - 7, 64 * across - 30), Fraction(4), 64)
-    tiers = tuple(Tier(f"t{i}", "", 1.0, cost, reach, 0.0) for i, (cost, reach) in enumerate(zip(COSTS, (2, 8, 21), strict=True)))
+    tiers = tuple(
+        Tier(f"t{i}", "", 1.0, cost, reach, 0.0)
+        for i, (cost, reach) in enumerate(zip(COSTS, (2, 8, 21), strict=True))
+    )
     cost_of, rng = cost_of_routes(grid, tiers, 4, 1), np.random.default_rng(seed)
     errors = -np.sort(-np.exp(rng.normal(-7, 2, (down * across, 3))))
     choice = Choice(COSTS, cost_of, budget=share)
@@ -112,13 +132,20 @@ def test_no_single_tile_that_would_be_better_still_fits_a_budget_of_a_small_imag
 
 def test_a_budget_goes_where_it_saves_most():
     errors = np.array([[1.0, 0.9, 0.8], [1.0, 0.5, 0.1], [0.2, 0.1, 0.0]])
-    choice = Choice((1.0, 2.0, 4.0), lambda routes: float(np.take((1.0, 2.0, 4.0), routes).sum()), budget=0.5)
+    choice = Choice(
+        (1.0, 2.0, 4.0), lambda routes: float(np.take((1.0, 2.0, 4.0), routes).sum()), budget=0.5
+    )
     assert routing.budget(errors, choice).tolist() == [0, 2, 0]
 
 
 def test_a_budget_below_the_cheapest_tier_names_the_smallest_possible():
-    with pytest.raises(ValueError, match=r"below the cheapest tier everywhere, which costs 0\.25; ask"):
-        routing.budget(np.zeros((4, 2)), Choice((1.0, 4.0), lambda r: float(np.take((1.0, 4.0), r).sum()), budget=0.1))
+    with pytest.raises(
+        ValueError, match=r"below the cheapest tier everywhere, which costs 0\.25; ask"
+    ):
+        routing.budget(
+            np.zeros((4, 2)),
+            Choice((1.0, 4.0), lambda r: float(np.take((1.0, 4.0), r).sum()), budget=0.1),
+        )
 
 
 @settings(deadline=None)
@@ -138,11 +165,16 @@ def test_quality_loses_no_more_than_it_may_and_no_tile_is_dear_in_vain(errors, l
 @pytest.mark.parametrize("seed", range(6))
 def test_no_budget_has_the_same_quality_for_much_less(seed):
     grid = Grid((64 * 5, 64 * 6), Fraction(4), 64)
-    tiers = tuple(Tier(f"t{i}", "", 1.0, cost, reach, 0.0) for i, (cost, reach) in enumerate(zip(COSTS, (2, 8, 21), strict=True)))
+    tiers = tuple(
+        Tier(f"t{i}", "", 1.0, cost, reach, 0.0)
+        for i, (cost, reach) in enumerate(zip(COSTS, (2, 8, 21), strict=True))
+    )
     rng = np.random.default_rng(seed)
     base = np.exp(rng.normal(-7, 1.5, 30))
     errors = np.column_stack([base, base * 0.8, base * rng.uniform(0.4, 0.8, 30)])
-    choice = Choice(COSTS, cost_of_routes(grid, tiers, 4, 1), lose=0.15, groups=groups(grid, tiers, 4, 1))
+    choice = Choice(
+        COSTS, cost_of_routes(grid, tiers, 4, 1), lose=0.15, groups=groups(grid, tiers, 4, 1)
+    )
     routes = routing.quality(errors, choice)
 
     def left(of):
@@ -174,16 +206,26 @@ def test_large_tiles_weigh_more_in_quality():
 @settings(deadline=None)
 @given(scores(), st.floats(0, 1))
 def test_a_deadline_is_a_budget_in_seconds(errors, share):
-    least, most = flat(routing.cheapest(errors, Choice(COSTS, flat))), flat(routing.dearest(errors, Choice(COSTS, flat)))
+    least, most = (
+        flat(routing.cheapest(errors, Choice(COSTS, flat))),
+        flat(routing.dearest(errors, Choice(COSTS, flat))),
+    )
     seconds = least + share * (most - least)
     routes = routing.deadline(errors, Choice(COSTS, flat, seconds=seconds))
     assert flat(routes) <= seconds
-    assert seconds - flat(routes) <= max(0.01 * most, COSTS[2]) or not more_would_gain(errors, routes)
+    assert seconds - flat(routes) <= max(0.01 * most, COSTS[2]) or not more_would_gain(
+        errors, routes
+    )
 
 
 def test_a_deadline_that_is_too_short_names_the_shortest():
-    with pytest.raises(ValueError, match=r"5 seconds are too few: the cheapest tier everywhere takes about 12;"):
-        routing.deadline(np.zeros((3, 2)), Choice((4.0, 9.0), lambda r: float(np.take((4.0, 9.0), r).sum()), seconds=5.0))
+    with pytest.raises(
+        ValueError, match=r"5 seconds are too few: the cheapest tier everywhere takes about 12;"
+    ):
+        routing.deadline(
+            np.zeros((3, 2)),
+            Choice((4.0, 9.0), lambda r: float(np.take((4.0, 9.0), r).sum()), seconds=5.0),
+        )
 
 
 @given(st.integers(1, 3), st.floats(0.05, 1))
@@ -195,9 +237,14 @@ def test_equal_scores_are_broken_by_position(tiles, share):
 
 
 @pytest.mark.parametrize("policy", sorted(routing.POLICIES))
-@pytest.mark.parametrize("errors", [np.zeros((1, 3)), np.zeros((2, 3)), np.full((7, 3), 1e-4), np.array([[0.3, 0.2, 0.1]])])
+@pytest.mark.parametrize(
+    "errors",
+    [np.zeros((1, 3)), np.zeros((2, 3)), np.full((7, 3), 1e-4), np.array([[0.3, 0.2, 0.1]])],
+)
 def test_black_flat_and_tiny_images_get_routes(policy, errors):
-    choice = Choice(COSTS, flat, budget=0.4, threshold=1e-4, lose=0.02, seconds=0.5 * COSTS[2] * len(errors))
+    choice = Choice(
+        COSTS, flat, budget=0.4, threshold=1e-4, lose=0.02, seconds=0.5 * COSTS[2] * len(errors)
+    )
     routes = routing.POLICIES[policy](errors, choice)
     assert routes.shape == (len(errors),)
     assert set(routes.tolist()) <= {0, 1, 2}
@@ -208,10 +255,14 @@ def test_black_flat_and_tiny_images_get_routes(policy, errors):
 def test_scores_of_another_machine_change_at_most_a_tile_in_a_thousand(policy):
     rng = np.random.default_rng(0)
     base = np.exp(rng.normal(-7, 2, 4000))
-    errors = np.column_stack([base, base * rng.uniform(0.6, 1, 4000), base * rng.uniform(0.3, 0.6, 4000)])
+    errors = np.column_stack(
+        [base, base * rng.uniform(0.6, 1, 4000), base * rng.uniform(0.3, 0.6, 4000)]
+    )
     # What threads and instruction sets make of a float32 score is some parts in ten million.
     other = errors * (1 + rng.uniform(-1e-6, 1e-6, errors.shape))
-    choice = Choice(COSTS, flat, budget=0.4, threshold=1e-4, lose=0.3, seconds=0.5 * COSTS[2] * len(errors))
+    choice = Choice(
+        COSTS, flat, budget=0.4, threshold=1e-4, lose=0.3, seconds=0.5 * COSTS[2] * len(errors)
+    )
     routes = routing.POLICIES[policy](errors, choice)
     assert (routes != routing.POLICIES[policy](other, choice)).sum() <= 4
     assert policy in ("cheapest", "dearest") or len(set(routes.tolist())) > 1

@@ -8,11 +8,11 @@ import pytest
 import skimage.data
 import torch
 
-import models
-from models.upscaler import Placement
-from pipeline import choosing, costs, prepare
-from pipeline.plan import Options
-from pipeline.upscale import enlarge_array, upscale_array
+from tierscale import models
+from tierscale.models.upscaler import Placement
+from tierscale.pipeline import choosing, costs, prepare
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.upscale import enlarge_array, upscale_array
 
 COFFEE = skimage.data.coffee().transpose(2, 0, 1)
 
@@ -20,7 +20,11 @@ COFFEE = skimage.data.coffee().transpose(2, 0, 1)
 def whole(name, image, scale):
     """The network on the whole image in one piece: (c, H, W), float."""
     window = torch.from_numpy(image[None].astype(np.float32))
-    return models.load(name)(window, Placement.whole(image.shape[1:], Fraction(scale))).pixels[0].numpy()
+    return (
+        models.load(name)(window, Placement.whole(image.shape[1:], Fraction(scale)))
+        .pixels[0]
+        .numpy()
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +45,9 @@ def test_tiled_equals_whole(name, scale, tile, size):
     image = COFFEE[:, 60 : 60 + size[0], 90 : 90 + size[1]]
     unit = image.astype(np.float32) / 255
     wanted = whole(name, unit, scale)
-    options = Options(scale=Fraction(scale), tiers=(name,), policy="dearest", tile=tile, value_range=(0.0, 1.0))
+    options = Options(
+        scale=Fraction(scale), tiers=(name,), policy="dearest", tile=tile, value_range=(0.0, 1.0)
+    )
     found = enlarge_array(unit, options).pixels
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     eight = upscale_array(image, scale, tiers=[name], policy="dearest", tile=tile)
@@ -53,12 +59,20 @@ def test_tiled_equals_whole(name, scale, tile, size):
 def steps(image, blend):
     """Mean step across borders of tiers, and the mean step one input pixel beside them.
 
-    Within an input pixel the steps of any enlargement differ by phase: bicubic alone, untiled, has steps at the edges of input pixels
-    that are 1.15 times those one output pixel beside. So the pixel beside is an input pixel, where the phase is the same.
+    Within an input pixel the steps of any enlargement differ by phase: bicubic alone, untiled, has
+    steps at the edges of input pixels that are 1.15 times those one output pixel beside. So the
+    pixel beside is an input pixel, where the phase is the same.
     """
-    # Tiers in a pattern that pays no heed to the picture: the scout would put borders where they show least.
-    with mock.patch.object(choosing, "route", lambda plan, scores, time: np.add.outer(*map(np.arange, plan.grid.tiles)) % 3):
-        made = enlarge_array(image, Options(tiers=("bicubic", "fsrcnn-x4", "carn-x4"), tile=32, blend=blend))
+    # Tiers in a pattern that pays no heed to the picture: the scout would put borders where they
+    # show least.
+    with mock.patch.object(
+        choosing,
+        "route",
+        lambda plan, scores, time: np.add.outer(*map(np.arange, plan.grid.tiles)) % 3,
+    ):
+        made = enlarge_array(
+            image, Options(tiers=("bicubic", "fsrcnn-x4", "carn-x4"), tile=32, blend=blend)
+        )
     across, beside = [], []
     for pixels, routes in (
         (made.pixels.astype(float), made.plan.routes),
@@ -66,7 +80,9 @@ def steps(image, blend):
     ):
         for row, column in np.argwhere(routes[:, 1:] != routes[:, :-1]):
             edge = 128 * (column + 1)
-            step = np.abs(np.diff(pixels[:, row * 128 : row * 128 + 128, edge - 5 : edge + 5], axis=2)).mean(axis=(0, 1))
+            step = np.abs(
+                np.diff(pixels[:, row * 128 : row * 128 + 128, edge - 5 : edge + 5], axis=2)
+            ).mean(axis=(0, 1))
             across.append(step[4])
             beside.extend((step[0], step[8]))
     assert len(across) >= 20
@@ -80,7 +96,9 @@ def test_no_seam_where_tiers_meet():
     assert steps(image, 0) > 1.05
 
 
-@pytest.mark.parametrize("size", [(2048, 1024), (1293, 1293), (653, 653), (700, 900), (769, 807), (5000, 5000)])
+@pytest.mark.parametrize(
+    "size", [(2048, 1024), (1293, 1293), (653, 653), (700, 900), (769, 807), (5000, 5000)]
+)
 def test_windows_share_their_halos(size):
     """All-dearest CARN at the default tile costs at most 1.3 times the whole image in one piece."""
     tiers = prepare.load_tiers(("bicubic", "carn-x4"), Fraction(4))
@@ -94,7 +112,10 @@ def test_windows_share_their_halos(size):
 def test_executed_cost_is_planned_cost_and_within_the_budget():
     for budget in (0.2, 0.6):
         made = enlarge_array(
-            COFFEE[:, :200, :300], Options(tiers=("bicubic", "fsrcnn-x4", "carn-x4"), policy="budget", budget=budget, tile=32)
+            COFFEE[:, :200, :300],
+            Options(
+                tiers=("bicubic", "fsrcnn-x4", "carn-x4"), policy="budget", budget=budget, tile=32
+            ),
         )
         dearest = costs.dearest_cost(made.plan)
         assert made.cost == pytest.approx(costs.planned_cost(made.plan, made.plan.routes), rel=1e-6)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import models
-from jobs.upscale_dataset import JobOptions, _requests, upscale_dataset
-from pipeline.bounds import check_secrets, check_source, output_below, public
-from pipeline.errors import Damaged, Refused
-from pipeline.images import open_image
-from pipeline.manifest import Manifest, Row
-from pipeline.plan import Options
-from pipeline.receipts import Folder
 from tests.test_nightly import archive, night, numbers  # noqa: F401
+from tierscale import models
+from tierscale.jobs.upscale_dataset import JobOptions, _requests, upscale_dataset
+from tierscale.pipeline.bounds import check_secrets, check_source, output_below, public
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.images import open_image
+from tierscale.pipeline.manifest import Manifest, Row
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.receipts import Folder
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
@@ -41,16 +41,29 @@ def tree(tmp_path):
 def test_outputs_never_leave_their_root(tree, output):
     row = Row(str(tree / "in/a.png"), output.replace("{out}", str(tree / "out")))
     found = upscale_dataset(
-        Manifest((row,)), JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True)
+        Manifest((row,)),
+        JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True),
     ).to_pylist()
     assert found[0]["status"] == "failed" and str(tree / "out") in found[0]["error"], found
-    assert not list((tree / "elsewhere").iterdir()) and {path.name for path in tree.iterdir()} == {"out", "elsewhere", "in"}
+    assert not list((tree / "elsewhere").iterdir()) and {path.name for path in tree.iterdir()} == {
+        "out",
+        "elsewhere",
+        "in",
+    }
 
 
 def test_outputs_inside_their_root_are_taken(tree):
-    for output in ("x.zarr", "sub/new/x.zarr", "leads_in/x.zarr", str(tree / "out/x.zarr"), "..x.zarr"):
+    for output in (
+        "x.zarr",
+        "sub/new/x.zarr",
+        "leads_in/x.zarr",
+        str(tree / "out/x.zarr"),
+        "..x.zarr",
+    ):
         results = {}
-        requests = _requests(Manifest((Row("a.png", output),)), JobOptions(output_root=str(tree / "out")), results)
+        requests = _requests(
+            Manifest((Row("a.png", output),)), JobOptions(output_root=str(tree / "out")), results
+        )
         assert len(requests) == 1 and not results
     assert output_below("s3://bucket/out/x.zarr", "s3://bucket/out") == "s3://bucket/out/x.zarr"
     for escape in ("s3://bucket/outside/x.zarr", "s3://bucket/out/../x.zarr", "/local.zarr"):
@@ -59,13 +72,19 @@ def test_outputs_inside_their_root_are_taken(tree):
 
 
 def test_a_manifest_without_a_root_stays_in_the_folder_of_the_command(tree, capsys, monkeypatch):
-    from jobs.upscale_dataset import main
+    from tierscale.jobs.upscale_dataset import main
 
-    (tree / "m.jsonl").write_text(json.dumps({"source": str(tree / "in/a.png"), "output": str(tree / "elsewhere/x.zarr")}))
+    (tree / "m.jsonl").write_text(
+        json.dumps({"source": str(tree / "in/a.png"), "output": str(tree / "elsewhere/x.zarr")})
+    )
     monkeypatch.chdir(tree / "in")
     with pytest.raises(SystemExit) as ended:
         main(["--manifest", str(tree / "m.jsonl"), "--ray", "none", "--tiers", "bicubic"])
-    assert ended.value.code == 1 and "row 1: the output" in capsys.readouterr().err and not list((tree / "elsewhere").iterdir())
+    assert (
+        ended.value.code == 1
+        and "row 1: the output" in capsys.readouterr().err
+        and not list((tree / "elsewhere").iterdir())
+    )
 
 
 def test_sources_can_be_limited_to_roots(tree):
@@ -73,7 +92,12 @@ def test_sources_can_be_limited_to_roots(tree):
     (tree / "in/link.png").symlink_to(tree / "elsewhere/b.png")
     (tree / "in/near.png").symlink_to(tree / "in/a.png")
     roots = (str(tree / "in"), "s3://bucket/in")
-    for source in (str(tree / "in/a.png"), str(tree / "in/near.png"), f"file://{tree}/in/a.png", "s3://bucket/in/a.zarr"):
+    for source in (
+        str(tree / "in/a.png"),
+        str(tree / "in/near.png"),
+        f"file://{tree}/in/a.png",
+        "s3://bucket/in/a.zarr",
+    ):
         check_source(source, roots)
         check_source(source, ())
     for source in ("/etc/passwd", str(tree / "in/link.png"), str(tree / "in/../elsewhere/b.png"), "s3://bucket/inner/a.zarr", "s3://b/a.zarr",
@@ -84,8 +108,13 @@ def test_sources_can_be_limited_to_roots(tree):
     for limits in (roots, ()):
         with pytest.raises(Refused, match=r"is a link that leads nowhere \(to .*elsewhere/b.png\)"):
             check_source(str(tree / "in/link.png"), limits)
-    row, job = Row(str(tree / "in/a.png")), JobOptions(output_root=str(tree / "out"), source_roots=(f"file://{tree}/in/",))
-    assert len(_requests(Manifest((row,)), job, {})) == 1, "a root may be written as the address that it is"
+    row, job = (
+        Row(str(tree / "in/a.png")),
+        JobOptions(output_root=str(tree / "out"), source_roots=(f"file://{tree}/in/",)),
+    )
+    assert len(_requests(Manifest((row,)), job, {})) == 1, (
+        "a root may be written as the address that it is"
+    )
 
 
 def test_a_link_out_of_the_archive_is_followed_only_if_allowed(archive):  # noqa: F811
@@ -93,23 +122,38 @@ def test_a_link_out_of_the_archive_is_followed_only_if_allowed(archive):  # noqa
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(archive / "elsewhere/b.png")
     (archive / "archive/linked.png").symlink_to(archive / "elsewhere/b.png")
     assert numbers(night(archive)) == {"new": 3, "done": 2, "failed": 1}
-    assert numbers(night(archive, 1, source_roots=(str(archive / "elsewhere"),))) == {"untouched": 3, "done": 1}
+    assert numbers(night(archive, 1, source_roots=(str(archive / "elsewhere"),))) == {
+        "untouched": 3,
+        "done": 1,
+    }
 
 
 @pytest.mark.parametrize(
-    "uri", [f"s3://AKIAEXAMPLE:{SECRET}@bucket/a.zarr", f"https://host/a.zarr?sig={SECRET}", f"http://user:{SECRET}@host/a.zarr"]
+    "uri",
+    [
+        f"s3://AKIAEXAMPLE:{SECRET}@bucket/a.zarr",
+        f"https://host/a.zarr?sig={SECRET}",
+        f"http://user:{SECRET}@host/a.zarr",
+    ],
 )
 def test_secrets_in_addresses_are_refused_and_not_repeated(tree, uri):
     with pytest.raises(Refused) as error:
         check_secrets(uri)
-    assert SECRET not in str(error.value) and "through the environment" in str(error.value) and SECRET not in public(uri)
+    assert (
+        SECRET not in str(error.value)
+        and "through the environment" in str(error.value)
+        and SECRET not in public(uri)
+    )
     with pytest.raises(Refused) as error:
         open_image(uri)
     assert SECRET not in str(error.value)
     job = JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True)
     for row in (Row(uri), Row(str(tree / "in/a.png"), uri)):
         assert SECRET not in str(upscale_dataset(Manifest((row,)), job).to_pylist())
-    assert public("s3://bucket/a b?c.zarr") == "s3://bucket/a b?c.zarr" and public("/local/a@b") == "/local/a@b"
+    assert (
+        public("s3://bucket/a b?c.zarr") == "s3://bucket/a b?c.zarr"
+        and public("/local/a@b") == "/local/a@b"
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,7 +171,7 @@ def test_secrets_in_addresses_are_refused_and_not_repeated(tree, uri):
     ],
 )
 def test_secrets_in_options_are_not_repeated(tree, command, capsys, monkeypatch):
-    from jobs.cli import main
+    from tierscale.jobs.cli import main
 
     monkeypatch.chdir(tree / "in")
     where = ["--ray", "none"] if command.split()[0] in ("upscale", "plan", "nightly") else []
@@ -135,15 +179,24 @@ def test_secrets_in_options_are_not_repeated(tree, command, capsys, monkeypatch)
         with pytest.raises(SystemExit) as ended:
             main([*command.format(uri=uri).split(), *where, "--json"])
         out, err = capsys.readouterr()
-        assert ended.value.code == 2 and "through the environment" in err and SECRET not in out + err
+        assert (
+            ended.value.code == 2 and "through the environment" in err and SECRET not in out + err
+        )
 
 
 def test_secrets_of_the_environment_reach_no_file(tree, capfd):
-    environment = {**os.environ, "AWS_SECRET_ACCESS_KEY": SECRET, "RAY_AUTH_TOKEN": SECRET, "AWS_SESSION_TOKEN": SECRET}
-    command = [sys.executable, "-m", "jobs.cli", "nightly", "--archive", tree / "in", "--output", tree / "made", "--ledger", tree / "l.db",
+    environment = {
+        **os.environ,
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "RAY_AUTH_TOKEN": SECRET,
+        "AWS_SESSION_TOKEN": SECRET,
+    }
+    command = [sys.executable, "-m", "tierscale.jobs.cli", "nightly", "--archive", tree / "in", "--output", tree / "made", "--ledger", tree / "l.db",
                "--until", "06:00", "--tiers", "bicubic", "--ray", "none", "--json", "--debug"]  # fmt: skip
     (tree / "in/broken.tif").write_bytes(b"II*\0")
-    done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 1, done.stderr
     files = [path for path in tree.rglob("*") if path.is_file()]
     assert len(files) > 8 and SECRET not in done.stdout + done.stderr
@@ -155,7 +208,8 @@ def test_names_are_escaped_in_reports(tree):
     (tree / "in/a.png").rename(tree / "in" / name)
     row = Row(str(tree / "in" / name))
     found = upscale_dataset(
-        Manifest((row,), root=tree / "in"), JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True)
+        Manifest((row,), root=tree / "in"),
+        JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True),
     )
     output = found.to_pylist()[0]["output"]
     page = (Folder(output).path / "report.html").read_text()
@@ -183,6 +237,15 @@ def test_weights_are_safetensors_only(tmp_path):
     with pytest.raises((Refused, Damaged)), open_image(tmp_path / "a.npy") as image:
         image.read(0, 1, 0, 1)
     assert not (tmp_path / "went_off").exists()
-    sources = [path.read_text() for folder in ("models", "pipeline", "cluster", "jobs") for path in (ROOT / folder).rglob("*.py")]
+    sources = [
+        path.read_text()
+        for folder in ("models", "pipeline", "cluster", "jobs")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     assert not [text for text in sources if "pickle.load" in text]
-    assert all("weights_only=True" in line for text in sources for line in text.splitlines() if "torch.load(" in line)
+    assert all(
+        "weights_only=True" in line
+        for text in sources
+        for line in text.splitlines()
+        if "torch.load(" in line
+    )

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from cluster import session
-from pipeline.errors import Refused
+from tierscale.cluster import session
+from tierscale.pipeline.errors import Refused
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,11 +29,18 @@ def nobody():
 @pytest.mark.parametrize("where", ["silent", "closed", "unknown", "environment"])
 def test_an_address_where_no_cluster_answers_is_refused(nobody, monkeypatch, where):
     monkeypatch.setattr(session, "ANSWER_SECONDS", 1)
-    address = {"silent": nobody, "closed": "127.0.0.1:9", "unknown": "nowhere.invalid:6379", "environment": nobody}[where]
+    address = {
+        "silent": nobody,
+        "closed": "127.0.0.1:9",
+        "unknown": "nowhere.invalid:6379",
+        "environment": nobody,
+    }[where]
     if where == "environment":
         monkeypatch.setenv("RAY_ADDRESS", address)
     began = time.monotonic()
-    with pytest.raises(Refused, match=rf"no Ray cluster answers at {address} within 1 s; .*--ray local"):
+    with pytest.raises(
+        Refused, match=rf"no Ray cluster answers at {address} within 1 s; .*--ray local"
+    ):
         session.start("auto" if where == "environment" else address, None)
     assert time.monotonic() - began < 8
     assert session.ANSWER_SECONDS < 15
@@ -59,7 +66,7 @@ def test_a_home_that_cannot_hold_rays_token_is_refused_in_one_sentence(tmp_path)
     command = [
         sys.executable,
         "-m",
-        "jobs.cli",
+        "tierscale.jobs.cli",
         "upscale",
         tmp_path / "a.ppm",
         tmp_path / "out.zarr",
@@ -68,11 +75,19 @@ def test_a_home_that_cannot_hold_rays_token_is_refused_in_one_sentence(tmp_path)
         "--ray",
         "local",
     ]
-    done = subprocess.run(command, cwd=ROOT, env={**given, "HOME": "/proc/none"}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**given, "HOME": "/proc/none"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.strip().splitlines()[-1] == (
-        "tierscale: Ray cannot keep its token in /proc/none/.ray/auth_token (No such file or directory); "
-        "set HOME to a folder that can be written, or use --ray none"
+    assert (
+        done.stderr.strip().splitlines()[-1]
+        == "tierscale: Ray cannot keep its token in /proc/none/.ray/auth_token (No such file or"
+        " directory); set HOME to a folder that can be written, or use --ray none"
     )
 
 
@@ -85,7 +100,11 @@ def cluster_of(monkeypatch):
     import ray
 
     seconds = itertools.count()
-    monkeypatch.setattr(session, "time", SimpleNamespace(sleep=lambda _: None, monotonic=lambda: float(next(seconds))))
+    monkeypatch.setattr(
+        session,
+        "time",
+        SimpleNamespace(sleep=lambda _: None, monotonic=lambda: float(next(seconds))),
+    )
 
     def made(*looks):
         told = iter(looks)
@@ -106,14 +125,20 @@ def test_a_kind_of_node_that_is_missing_is_waited_for(cluster_of, caplog):
     assert caplog.messages == ["waiting up to 60 s for a node that takes full workers"]
     cluster_of([HEAD], [HEAD, FULL], [HEAD, FULL, LIGHT])
     assert session.nodes_of({"light", "full"}, "auto") == [HEAD, FULL, LIGHT]
-    assert caplog.messages[1:] == ["waiting up to 600 s for a node that takes light or full workers"]
+    assert caplog.messages[1:] == [
+        "waiting up to 600 s for a node that takes light or full workers"
+    ]
 
 
 def test_the_wait_for_nodes_is_limited(cluster_of, caplog):
     cluster_of([HEAD, LIGHT])
     assert session.nodes_of(set(), "auto") == [HEAD, LIGHT]
-    assert caplog.messages[1:] == ["no node that takes full workers came; those that are there do all the work"]
-    with pytest.raises(Refused, match="no node that takes light or full workers came within 600 s; see ray status"):
+    assert caplog.messages[1:] == [
+        "no node that takes full workers came; those that are there do all the work"
+    ]
+    with pytest.raises(
+        Refused, match="no node that takes light or full workers came within 600 s; see ray status"
+    ):
         cluster_of([HEAD])
         session.nodes_of({"light", "full"}, "auto")
 

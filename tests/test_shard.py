@@ -1,4 +1,6 @@
-"""One shard: out of memory, flat ends, alpha, no data; and that a shard alone is the shard in its image."""
+"""One shard: out of memory, flat ends, alpha, no data; and that a shard alone is the shard in its
+image.
+"""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -8,16 +10,16 @@ import pytest
 import torch
 import zarr
 
-import models
-from models.bicubic import Bicubic
-from models.upscaler import Placement
-from pipeline import shard as heart
-from pipeline import store
-from pipeline.plan import Options
-from pipeline.receipts import Folder
-from pipeline.upscale import enlarge_array, upscale_array
-from pipeline.worker import Worker
 from tests.fakes import Smear
+from tierscale import models
+from tierscale.models.bicubic import Bicubic
+from tierscale.models.upscaler import Placement
+from tierscale.pipeline import shard as heart
+from tierscale.pipeline import store
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.upscale import enlarge_array, upscale_array
+from tierscale.pipeline.worker import Worker
 
 
 @pytest.fixture
@@ -48,20 +50,35 @@ def test_out_of_memory_halves_batches_then_windows_and_is_remembered(smear):
 
 def test_the_smaller_batch_is_remembered_for_the_device(smear):
     image = noise(3, 200, 200)
-    plan = replace(enlarge_array(image, Options(tiers=("bicubic", "smear"), policy="budget", budget=0.6, tile=48)).plan, batch=(4, 4))
+    plan = replace(
+        enlarge_array(
+            image, Options(tiers=("bicubic", "smear"), policy="budget", budget=0.6, tile=48)
+        ).plan,
+        batch=(4, 4),
+    )
     smear["smear"] = Smear(most=2 * 80 * 80)
     device = heart.Device("cpu")
     read = lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1]  # noqa: E731
     works = plan.works((0, 0))
-    pieces = heart.enlarge(plan, heart.read_input(plan, read, (0, 0), works), works, {0: smear["bicubic"], 1: smear["smear"]}, device)
+    pieces = heart.enlarge(
+        plan,
+        heart.read_input(plan, read, (0, 0), works),
+        works,
+        {0: smear["bicubic"], 1: smear["smear"]},
+        device,
+    )
     assert device.batches.get("smear", 4) < 4
     assert {piece.batch for piece in pieces if piece.work.tier == 0} == {4}
 
 
-@pytest.mark.parametrize(("most", "batch", "retreats"), [(None, 4, ()), (10_000, 2, ("smear",)), (4000, 0, ("smear",))])
+@pytest.mark.parametrize(
+    ("most", "batch", "retreats"), [(None, 4, ()), (10_000, 2, ("smear",)), (4000, 0, ("smear",))]
+)
 def test_a_receipt_says_where_memory_ran_out(smear, tmp_path, one_thread, most, batch, retreats):
     pixels = noise(3, 100, 200)
-    plan = enlarge_array(pixels, Options(tiers=("bicubic", "smear"), policy="budget", budget=0.8, tile=48)).plan
+    plan = enlarge_array(
+        pixels, Options(tiers=("bicubic", "smear"), policy="budget", budget=0.8, tile=48)
+    ).plan
     zarr.create_array(str(tmp_path / "in.zarr"), data=pixels, chunks=(3, 64, 64))
     plan = replace(plan, batch=(4, 4), source={**plan.source, "uri": str(tmp_path / "in.zarr")})
     store.create(
@@ -88,7 +105,9 @@ def test_flat_black_and_white_come_out_exactly(smear, dtype, top):
     out = upscale_array(image, 4, tiers=["smear"], policy="dearest", tile=32)
     assert (out[:, 4 * 22 : 4 * 48, 4 * 22 : 4 * 48] == 0).all()
     assert (out[:, 4 * 62 : 4 * 88, 4 * 62 : 4 * 88] == dtype(top)).all()
-    flat = upscale_array(np.full((1, 40, 40), top, dtype), 4, tiers=["smear"], policy="dearest", tile=32)
+    flat = upscale_array(
+        np.full((1, 40, 40), top, dtype), 4, tiers=["smear"], policy="dearest", tile=32
+    )
     assert (flat == dtype(top)).all()
 
 
@@ -115,4 +134,7 @@ def test_pixels_without_data_stay_without_and_spoil_nothing(smear):
 def test_axes_come_back_as_they_were(smear, axes):
     image = noise(*{"cyx": (3, 40, 50), "yxc": (40, 50, 3), "yx": (40, 50)}[axes])
     out = upscale_array(image, 2, tiers=["smear"], axes=axes)
-    assert out.shape == {"cyx": (3, 80, 100), "yxc": (80, 100, 3), "yx": (80, 100)}[axes] and out.dtype == np.uint8
+    assert (
+        out.shape == {"cyx": (3, 80, 100), "yxc": (80, 100, 3), "yx": (80, 100)}[axes]
+        and out.dtype == np.uint8
+    )

@@ -1,4 +1,6 @@
-"""The heads of any scale: places, the four corners, attention in blocks, and the nearest feature."""
+"""The heads of any scale: places, the four corners, attention in blocks, and the nearest
+feature.
+"""
 
 from fractions import Fraction
 
@@ -8,15 +10,17 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import srno
-from models.cost import executed
-from models.liif import Liif
-from models.nearest import Axis
-from models.srno import Srno, centres, corners, places
+from tierscale.models import srno
+from tierscale.models.cost import executed
+from tierscale.models.liif import Liif
+from tierscale.models.nearest import Axis
+from tierscale.models.srno import Srno, centres, corners, places
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SCALES = st.sampled_from([Fraction(2), Fraction(3), Fraction(4), Fraction(27, 10), Fraction(11, 10), Fraction(7, 2)])
+SCALES = st.sampled_from(
+    [Fraction(2), Fraction(3), Fraction(4), Fraction(27, 10), Fraction(11, 10), Fraction(7, 2)]
+)
 
 
 def whole(length: int, count: int) -> Axis:
@@ -25,7 +29,9 @@ def whole(length: int, count: int) -> Axis:
 
 @settings(deadline=None, max_examples=40)
 @given(scale=SCALES, tiles=st.integers(1, 6), start=st.integers(0, 5))
-def test_places_of_a_window_are_those_of_the_whole_image(scale: Fraction, tiles: int, start: int) -> None:
+def test_places_of_a_window_are_those_of_the_whole_image(
+    scale: Fraction, tiles: int, start: int
+) -> None:
     tile = 10 * scale.denominator
     length, origin = tiles * tile, start * tile
     hr = 10 * scale.numerator
@@ -38,7 +44,9 @@ def test_places_of_a_window_are_those_of_the_whole_image(scale: Fraction, tiles:
 
 @settings(deadline=None, max_examples=40)
 @given(scale=SCALES, offset=st.integers(0, 9), length=st.integers(4, 40))
-def test_places_keep_the_phase_of_the_grid_where_a_window_begins_between_output_pixels(scale: Fraction, offset: int, length: int) -> None:
+def test_places_keep_the_phase_of_the_grid_where_a_window_begins_between_output_pixels(
+    scale: Fraction, offset: int, length: int
+) -> None:
     first = offset * scale.numerator // scale.denominator
     count = (offset + length) * scale.numerator // scale.denominator - first
     at = (places(Axis(scale, first, count, offset, length)).double() + 1) / 2 * length + offset
@@ -60,7 +68,9 @@ def test_corners_are_what_grid_sample_takes(length: int, count: int) -> None:
         grid = torch.stack([torch.zeros_like(at), at], dim=1).view(1, count, 1, 2)
         wanted = F.grid_sample(numbers, grid, mode="nearest", align_corners=False).flatten()
         assert torch.equal(rows[side].float(), wanted)
-        torch.testing.assert_close(off[side], (places(whole(length, count)) - centres(length)[rows[side]]) * length)
+        torch.testing.assert_close(
+            off[side], (places(whole(length, count)) - centres(length)[rows[side]]) * length
+        )
 
 
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,9 +96,14 @@ def test_attention_mixes_all_of_a_window_and_the_size_of_a_pixel_matters() -> No
 def test_the_nearest_feature_in_blocks_is_the_trained_form() -> None:
     torch.manual_seed(0)
     network, features = Liif(6, (16, 12)), torch.randn(1, 6, 9, 40)
-    for axes in ((whole(9, 27), whole(40, 120)), (Axis(Fraction(27, 10), 10, 25, 4, 9), Axis(Fraction(27, 10), 0, 108, 0, 40))):
+    for axes in (
+        (whole(9, 27), whole(40, 120)),
+        (Axis(Fraction(27, 10), 10, 25, 4, 9), Axis(Fraction(27, 10), 0, 108, 0, 40)),
+    ):
         with torch.inference_mode():
-            torch.testing.assert_close(network.run(features, *axes), network(features, *axes), atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                network.run(features, *axes), network(features, *axes), atol=1e-5, rtol=1e-5
+            )
 
 
 @pytest.mark.parametrize("head", [Srno(6, 16, 4), Liif(6, (16, 12))], ids=["srno", "liif"])

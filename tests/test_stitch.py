@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.grid import Grid, tile_length
-from pipeline.stitch import Piece, bands, lay_out, share, stitch
+from tierscale.pipeline.grid import Grid, tile_length
+from tierscale.pipeline.stitch import Piece, bands, lay_out, share, stitch
 
 SCALES = [Fraction(4), Fraction(2), Fraction(3, 2), Fraction(27, 10)]
 
@@ -33,22 +33,30 @@ def test_shares_are_never_negative_and_add_up_to_one(scene, data):
 @settings(max_examples=60)
 @given(scenes())
 def test_pieces_of_ones_stitch_to_ones_everywhere(scene):
-    """Whatever the routes, every output pixel gets shares that add up to one, from windows that reach far enough."""
+    """Whatever the routes, every output pixel gets shares that add up to one, from windows that
+    reach far enough.
+    """
     grid, routes, blend = scene
     reaches = (2, 5, 9, 11)
     for shard in grid.all_shards():
         pieces = []
         for work in lay_out(grid, routes, shard, reaches, blend):
-            assert work.window.y.start <= work.keep.y.start and work.window.x.stop >= work.keep.x.stop
+            assert (
+                work.window.y.start <= work.keep.y.start and work.window.x.stop >= work.keep.x.stop
+            )
             hr = grid.hr(work.keep)
-            pieces.append(Piece(work, np.ones((1, hr.y.length, hr.x.length), np.float32), 0.0, 0.0, 1))
+            pieces.append(
+                Piece(work, np.ones((1, hr.y.length, hr.x.length), np.float32), 0.0, 0.0, 1)
+            )
         np.testing.assert_allclose(stitch(grid, routes, shard, pieces, 1, blend), 1, atol=1e-6)
 
 
 @settings(max_examples=60)
 @given(scenes())
 def test_both_sides_of_every_border_agree_where_tiers_meet(scene):
-    """A tier's share just inside a dearer tile is nearly one at its border: no step is left to see."""
+    """A tier's share just inside a dearer tile is nearly one at its border: no step is left to
+    see.
+    """
     grid, routes, blend = scene
     if blend < 2 or grid.scale < 2:
         return
@@ -77,7 +85,15 @@ def test_extra_work_along_mixed_edges_is_small():
     reaches, costs = (2, 8, 21), (240.0, 24_000.0, 570_000.0)
     for _ in range(20):
         base = rng.integers(0, 3, (3, 3)).repeat(4, 0).repeat(4, 1)
-        works = [work for shard in grid.all_shards() for work in lay_out(grid, base, shard, reaches, 4)]
-        inside = sum(costs[w.tier] * w.window.area for w in works if all(base[t] == w.tier for t in w.owner))
-        strips = sum(costs[w.tier] * w.window.area for w in works if not all(base[t] == w.tier for t in w.owner))
+        works = [
+            work for shard in grid.all_shards() for work in lay_out(grid, base, shard, reaches, 4)
+        ]
+        inside = sum(
+            costs[w.tier] * w.window.area for w in works if all(base[t] == w.tier for t in w.owner)
+        )
+        strips = sum(
+            costs[w.tier] * w.window.area
+            for w in works
+            if not all(base[t] == w.tier for t in w.owner)
+        )
         assert strips <= 0.05 * inside

@@ -1,4 +1,6 @@
-"""Exports and ingests that are told to stop leave nothing under the final name; impossible places are refused; ingests tell how far."""
+"""Exports and ingests that are told to stop leave nothing under the final name; impossible places
+are refused; ingests tell how far.
+"""
 
 import json
 import os
@@ -10,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs import progress
-from pipeline import worker
-from pipeline.images import open_image
-from pipeline.ingest import ingest, rows_done
-from pipeline.plan import Options
-from pipeline.pool import LocalPool
-from pipeline.run import Request, Run
 from tests.test_run import tierscale
+from tierscale.jobs import progress
+from tierscale.pipeline import worker
+from tierscale.pipeline.images import open_image
+from tierscale.pipeline.ingest import ingest, rows_done
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.pool import LocalPool
+from tierscale.pipeline.run import Request, Run
 
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 FAST = ("--tiers", "bicubic", "--ray", "none")
@@ -34,13 +36,18 @@ def source(tmp_path_factory):
 def output(source, tmp_path_factory):
     made = tmp_path_factory.mktemp("made") / "out.zarr"
     with LocalPool(1) as pool:
-        Run(Request(str(source), str(made), Options(tiers=("bicubic",), region=(0, 0, 200, 200))), pool).carry_out()
+        Run(
+            Request(str(source), str(made), Options(tiers=("bicubic",), region=(0, 0, 200, 200))),
+            pool,
+        ).carry_out()
     return made
 
 
 @pytest.fixture
 def signalled(monkeypatch):
-    """A function after whose call the process gets a signal as soon as the stage has made some progress."""
+    """A function after whose call the process gets a signal as soon as the stage has made some
+    progress.
+    """
 
     def when(stage, number):
         sent = []
@@ -58,32 +65,54 @@ def signalled(monkeypatch):
 def check_stopped(found, code, file):
     got, out, err = found
     assert got == code, err
-    assert json.loads(out)["status"] == "interrupted" and "same command again" in err.splitlines()[-1]
-    assert not [path.name for path in Path(file).parent.iterdir() if path.name.startswith(Path(file).name)]
+    assert (
+        json.loads(out)["status"] == "interrupted" and "same command again" in err.splitlines()[-1]
+    )
+    assert not [
+        path.name for path in Path(file).parent.iterdir() if path.name.startswith(Path(file).name)
+    ]
 
 
 @pytest.mark.parametrize(("number", "code"), CODES)
 @pytest.mark.parametrize("name", ["x.tif", "x.png"])
-def test_an_export_that_is_stopped_leaves_no_file(output, tmp_path, capsys, signalled, number, code, name):
+def test_an_export_that_is_stopped_leaves_no_file(
+    output, tmp_path, capsys, signalled, number, code, name
+):
     signalled("export", number)
-    check_stopped(tierscale(capsys, "export", output, tmp_path / name, "--json"), code, tmp_path / name)
+    check_stopped(
+        tierscale(capsys, "export", output, tmp_path / name, "--json"), code, tmp_path / name
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), CODES)
-def test_an_ingest_that_is_stopped_leaves_no_copy(source, tmp_path, capsys, signalled, number, code):
+def test_an_ingest_that_is_stopped_leaves_no_copy(
+    source, tmp_path, capsys, signalled, number, code
+):
     signalled("ingest", number)
-    check_stopped(tierscale(capsys, "ingest", source, tmp_path / "x.zarr", "--json"), code, tmp_path / "x.zarr")
+    check_stopped(
+        tierscale(capsys, "ingest", source, tmp_path / "x.zarr", "--json"),
+        code,
+        tmp_path / "x.zarr",
+    )
 
 
-def test_an_upscaling_that_is_stopped_in_its_export_goes_on_there(source, tmp_path, capsys, signalled, monkeypatch):
+def test_an_upscaling_that_is_stopped_in_its_export_goes_on_there(
+    source, tmp_path, capsys, signalled, monkeypatch
+):
     command = ("upscale", source, tmp_path / "x.tif", *FAST, "--region", "0,0,200,200", "--json")
     with monkeypatch.context():
         signalled("export", signal.SIGTERM)
         code, out, err = tierscale(capsys, *command)
-    assert code == 143 and json.loads(out)["status"] == "interrupted" and not (tmp_path / "x.tif").exists(), err
+    assert (
+        code == 143
+        and json.loads(out)["status"] == "interrupted"
+        and not (tmp_path / "x.tif").exists()
+    ), err
     monkeypatch.undo()
     code, out, err = tierscale(capsys, *command)
-    assert code == 0 and json.loads(out)["shards"]["written"] == 0 and (tmp_path / "x.tif").exists(), err
+    assert (
+        code == 0 and json.loads(out)["shards"]["written"] == 0 and (tmp_path / "x.tif").exists()
+    ), err
 
 
 def test_a_place_that_cannot_be_is_refused(output, tmp_path, capsys):
@@ -98,9 +127,13 @@ def test_an_ingest_tells_how_far_it_is(source, tmp_path, monkeypatch):
     seen = []
     copy = str(tmp_path / "copy.zarr")
     with open_image(source) as image:
-        ingest(image, copy, progress=lambda done, total: seen.append((done, total, rows_done(copy))))
+        ingest(
+            image, copy, progress=lambda done, total: seen.append((done, total, rows_done(copy)))
+        )
     # The row that was begun last may not be whole yet.
-    assert seen == [(1, 3, (0, 3)), (2, 3, (1, 3)), (3, 3, (2, 3))] and rows_done(str(tmp_path / "none.zarr")) == (0, 1)
+    assert seen == [(1, 3, (0, 3)), (2, 3, (1, 3)), (3, 3, (2, 3))] and rows_done(
+        str(tmp_path / "none.zarr")
+    ) == (0, 1)
 
     def slow(self, uri, selection, path, max_bytes):
         with open_image(uri, selection) as image:
@@ -108,7 +141,11 @@ def test_an_ingest_tells_how_far_it_is(source, tmp_path, monkeypatch):
 
     monkeypatch.setattr(worker.Worker, "ingest", slow)
     told = []
-    request = Request(str(source), str(tmp_path / "x.zarr"), Options(tiers=("bicubic",), scale=Options().scale / 2))
+    request = Request(
+        str(source),
+        str(tmp_path / "x.zarr"),
+        Options(tiers=("bicubic",), scale=Options().scale / 2),
+    )
     with LocalPool(1) as pool:
         Run(request, pool, lambda stage, done, total: told.append((stage, done, total))).carry_out()
     rows = [(done, total) for stage, done, total in told if stage == "ingest"]

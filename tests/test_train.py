@@ -9,20 +9,32 @@ import numpy as np
 import pytest
 import torch
 
-from models.carn import Carn
-from models.edsr import Edsr
-from models.quality import psnr
-from models.resample import resample
-from models.train import adadsr, anysr
-from models.train.degrade import shrink
-from models.train.narrow import narrow
-from models.train.photos import Photo, draw, photo
-from models.train.plain import Schedule, Trainer, charbonnier, done_share, predict, rate_at, read_state, save_state, train
-from models.train.recipes import STAGES, build, recipe, warm_start
-from models.upscaler import Placement, hr_length
-from models.weights import Blueprint, Checkpoint
+from tierscale.models.carn import Carn
+from tierscale.models.edsr import Edsr
+from tierscale.models.quality import psnr
+from tierscale.models.resample import resample
+from tierscale.models.train import adadsr, anysr
+from tierscale.models.train.degrade import shrink
+from tierscale.models.train.narrow import narrow
+from tierscale.models.train.photos import Photo, draw, photo
+from tierscale.models.train.plain import (
+    Schedule,
+    Trainer,
+    charbonnier,
+    done_share,
+    predict,
+    rate_at,
+    read_state,
+    save_state,
+    train,
+)
+from tierscale.models.train.recipes import STAGES, build, recipe, warm_start
+from tierscale.models.upscaler import Placement, hr_length
+from tierscale.models.weights import Blueprint, Checkpoint
 
-SMALL = Blueprint("fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear")
+SMALL = Blueprint(
+    "fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear"
+)
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,7 +47,9 @@ def pictures(count: int = 3, side: int = 64) -> list[Photo]:
     found = []
     for index in range(count):
         waves = [np.sin(a * y + b * x + c) for a, b, c in rng.uniform(-0.8, 0.8, (3, 3))]
-        found.append(photo(str(index), torch.from_numpy((np.stack(waves) * 120 + 127).astype(np.uint8)), 2))
+        found.append(
+            photo(str(index), torch.from_numpy((np.stack(waves) * 120 + 127).astype(np.uint8)), 2)
+        )
     return found
 
 
@@ -49,7 +63,9 @@ def test_crops_follow_from_the_seed_and_fit_together() -> None:
     assert torch.equal(hr, again[1])
     assert not torch.equal(lr, draw(photos, 8, 5, (1, 3))[0])
     middle = slice(2, 6)
-    torch.testing.assert_close(shrink(hr, 2)[..., middle, middle], lr[..., middle, middle], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        shrink(hr, 2)[..., middle, middle], lr[..., middle, middle], atol=1e-4, rtol=0
+    )
 
 
 def test_the_rate_rises_then_falls_to_zero() -> None:
@@ -75,7 +91,9 @@ def test_charbonnier_is_l1_rounded_off_by_one_of_255() -> None:
     lr = torch.rand(2, 3, 8, 8)
     made = predict(network, lr, blueprint).detach()
     assert charbonnier(network, lr, made, blueprint).item() == pytest.approx(1 / 255)
-    assert charbonnier(network, lr, made + 0.5, blueprint).item() == pytest.approx((0.25 + 1 / 255**2) ** 0.5, rel=1e-5)
+    assert charbonnier(network, lr, made + 0.5, blueprint).item() == pytest.approx(
+        (0.25 + 1 / 255**2) ** 0.5, rel=1e-5
+    )
 
 
 def run(trainer: Trainer, photos: list[Photo]) -> list[float]:
@@ -93,7 +111,11 @@ def test_a_short_run_learns() -> None:
 
 
 def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
-    photos, schedule, device = pictures(), Schedule(steps=20, batch=2, crop=8, warmup=3), torch.device("cpu")
+    photos, schedule, device = (
+        pictures(),
+        Schedule(steps=20, batch=2, crop=8, warmup=3),
+        torch.device("cpu"),
+    )
     whole = Trainer(build(SMALL, 0), SMALL, schedule, device)
     run(whole, photos)
 
@@ -112,17 +134,31 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path) -> None:
     other = Trainer(build(SMALL, 0), SMALL, Schedule(steps=30, batch=2, crop=8, warmup=3), device)
     with pytest.raises(ValueError, match="steps 20, not 30"):
         other.restore(torch.load(tmp_path / "a.pt", weights_only=True))
-    for origin, said in (({"stage": "choice"}, "stage None, not 'choice'"), ({"photos": "3 images ab"}, "photos None, not '3 images ab'")):
+    for origin, said in (
+        ({"stage": "choice"}, "stage None, not 'choice'"),
+        ({"photos": "3 images ab"}, "photos None, not '3 images ab'"),
+    ):
         other = Trainer(build(SMALL, 0), SMALL, schedule, device, origin=origin)
         with pytest.raises(ValueError, match=said):
             other.restore(torch.load(tmp_path / "a.pt", weights_only=True))
 
 
 def test_a_run_in_seconds_ends_within_them_and_so_does_a_resumed_one(tmp_path: Path) -> None:
-    photos, schedule, device = pictures(), Schedule(seconds=1.5, batch=2, crop=8), torch.device("cpu")
+    photos, schedule, device = (
+        pictures(),
+        Schedule(seconds=1.5, batch=2, crop=8),
+        torch.device("cpu"),
+    )
     broken = Trainer(build(SMALL, 0), SMALL, schedule, device)
     until = time.monotonic() + 0.5
-    train(broken, photos, photos[:1], 1e9, lambda loss, quality: None, lambda: time.monotonic() > until)
+    train(
+        broken,
+        photos,
+        photos[:1],
+        1e9,
+        lambda loss, quality: None,
+        lambda: time.monotonic() > until,
+    )
     assert 0.4 < broken.elapsed < 1.5
     save_state(tmp_path / "a.pt", broken)
     resumed, began = Trainer(build(SMALL, 5), SMALL, schedule, device), time.monotonic()
@@ -149,7 +185,10 @@ def test_weights_that_cannot_be_stored_end_a_run(value: float) -> None:
 
 
 def test_what_is_watched_is_the_middle_or_all_of_it() -> None:
-    rng, trainer = np.random.default_rng(0), Trainer(build(SMALL, 0), SMALL, Schedule(steps=1), torch.device("cpu"))
+    rng, trainer = (
+        np.random.default_rng(0),
+        Trainer(build(SMALL, 0), SMALL, Schedule(steps=1), torch.device("cpu")),
+    )
     # A flat middle of 64 input pixels, and noise around it.
     pixels = rng.integers(0, 255, (3, 300, 260), np.uint8)
     pixels[:, 80:220, 60:200] = 100
@@ -157,7 +196,9 @@ def test_what_is_watched_is_the_middle_or_all_of_it() -> None:
     lr, hr = seen.lr[None], seen.hr / 255
     trainer.network.eval()
     with torch.inference_mode():
-        assert trainer.watch([seen], None) == pytest.approx(psnr(predict(trainer.network, lr, SMALL)[0], hr, 2))
+        assert trainer.watch([seen], None) == pytest.approx(
+            psnr(predict(trainer.network, lr, SMALL)[0], hr, 2)
+        )
     assert trainer.watch([seen]) > trainer.watch([seen], None) + 5
 
 
@@ -184,17 +225,33 @@ def test_the_regressor_and_the_budget_and_the_choice_learn() -> None:
         for stage, what in known.items():
             network = build(blueprint, 0)
             before = {key: value.clone() for key, value in network.state_dict().items()}
-            trainer = Trainer(network, blueprint, Schedule(steps=2, batch=2, crop=6, warmup=1, rate=1e-3), torch.device("cpu"), what)
+            trainer = Trainer(
+                network,
+                blueprint,
+                Schedule(steps=2, batch=2, crop=6, warmup=1, rate=1e-3),
+                torch.device("cpu"),
+                what,
+            )
             assert trainer.advance(pictures(side=48), 0.0).isfinite()
             trainer.advance(pictures(side=48), 0.0)
-            moved = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
+            moved = {
+                key
+                for key, value in network.state_dict().items()
+                if not torch.equal(value, before[key])
+            }
             assert moved, (name, stage)
-            assert all(key.startswith(what.trained) for key in moved if what.trained), (name, stage, moved)
+            assert all(key.startswith(what.trained) for key in moved if what.trained), (
+                name,
+                stage,
+                moved,
+            )
 
 
 @pytest.mark.parametrize(("features", "groups"), [(6, 3), (4, 2)])
 def test_a_narrower_network_keeps_the_channels_that_carry(features: int, groups: int) -> None:
-    """Of a network where only some channels carry anything, exactly those stay, and what it makes is the same."""
+    """Of a network where only some channels carry anything, exactly those stay, and what it makes
+    is the same.
+    """
     torch.manual_seed(0)
     wide = Carn(scale=2, features=9, groups=3)
     alive = torch.tensor([1, 2, 4, 5, 6, 8] if groups == 3 else [0, 2, 6, 7])
@@ -205,7 +262,12 @@ def test_a_narrower_network_keeps_the_channels_that_carry(features: int, groups:
             tensor[dead.repeat_interleave(len(tensor) // 9)] = 0
     wide.load_state_dict(tensors)
     photos = [torch.rand(3, 12, 12) - 0.5]
-    made = narrow(Checkpoint(Blueprint("carn", 2, {"features": 9, "groups": 3}), tensors), features, photos, groups)
+    made = narrow(
+        Checkpoint(Blueprint("carn", 2, {"features": 9, "groups": 3}), tensors),
+        features,
+        photos,
+        groups,
+    )
     slim = Carn(scale=2, **made.blueprint.arguments)
     slim.load_state_dict(made.tensors)
     torch.testing.assert_close(slim(photos[0][None]), wide(photos[0][None]), atol=1e-6, rtol=1e-5)
@@ -220,7 +282,13 @@ def test_what_cannot_be_narrowed_is_refused() -> None:
 
 def test_anysr_learns_from_each_crop_at_its_own_place() -> None:
     blueprint = Blueprint(
-        "anysr", 0, {"encoder_arguments": {"blocks": 1, "features": 8}, "head": "liif", "head_arguments": {"hidden": [8]}}
+        "anysr",
+        0,
+        {
+            "encoder_arguments": {"blocks": 1, "features": 8},
+            "head": "liif",
+            "head_arguments": {"hidden": [8]},
+        },
     )
     network, lr = build(blueprint, 0), torch.rand(3, 3, 12, 12)
     for scale in (Fraction(2), Fraction(27, 10)):
@@ -232,13 +300,19 @@ def test_anysr_learns_from_each_crop_at_its_own_place() -> None:
         resample(lr, Placement.whole((12, 12), Fraction(27, 10)))
 
 
-def test_anysr_learns_full_width_in_every_batch_and_the_least_in_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a third of the batches has the largest scale; the paper's way draws scales alike, and one width for each batch."""
+def test_anysr_learns_full_width_in_every_batch_and_the_least_in_half(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And a third of the batches has the largest scale; the paper's way draws scales alike, and one
+    width for each batch.
+    """
     asked: list[tuple[Fraction, float]] = []
 
     def enlarged(network: Any, lr: Any, blueprint: Blueprint, scale: Fraction, width: float) -> Any:
         asked.append((scale, width))
-        return torch.zeros(*lr.shape[:2], hr_length(lr.shape[2], scale), hr_length(lr.shape[3], scale))
+        return torch.zeros(
+            *lr.shape[:2], hr_length(lr.shape[2], scale), hr_length(lr.shape[3], scale)
+        )
 
     monkeypatch.setattr(anysr, "enlarged", enlarged)
     blueprint, _ = recipe("anysr-edsr")
@@ -247,7 +321,12 @@ def test_anysr_learns_full_width_in_every_batch_and_the_least_in_half(monkeypatc
     for stage in ("whole", "paper"):
         asked.clear()
         for lr in crops:
-            anysr.STAGES[stage].loss(torch.nn.Identity(), lr, lr.repeat_interleave(4, 2).repeat_interleave(4, 3), blueprint)
+            anysr.STAGES[stage].loss(
+                torch.nn.Identity(),
+                lr,
+                lr.repeat_interleave(4, 2).repeat_interleave(4, 3),
+                blueprint,
+            )
         scales, widths = (list(column) for column in zip(*asked, strict=True))
         assert min(scales) == Fraction(11, 10)
         if stage == "whole":
@@ -257,14 +336,20 @@ def test_anysr_learns_full_width_in_every_batch_and_the_least_in_half(monkeypatc
             assert 0.28 < np.mean(np.equal(scales, 4)) < 0.42
         else:
             assert len(asked) == len(crops)
-            assert 0.55 < np.mean(np.equal(widths, 1.0)) < 0.8  # scales beyond 3.2 have no smaller one
+            assert (
+                0.55 < np.mean(np.equal(widths, 1.0)) < 0.8
+            )  # scales beyond 3.2 have no smaller one
             assert np.mean(np.equal(scales, 4)) < 0.1
 
 
-def test_adadsr_by_the_paper_gives_each_crop_a_budget_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adadsr_by_the_paper_gives_each_crop_a_budget_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     budgets: list[Any] = []
     original = adadsr.enlarged
-    monkeypatch.setattr(adadsr, "enlarged", lambda *given: (budgets.append(given[-1]), original(*given))[1])
+    monkeypatch.setattr(
+        adadsr, "enlarged", lambda *given: (budgets.append(given[-1]), original(*given))[1]
+    )
     blueprint = Blueprint("adadsr", 2, {"blocks": 4, "features": 8}, (0.4, 0.4, 0.4), "bilinear")
     network, lr, hr = build(blueprint, 0), torch.rand(6, 3, 8, 8), torch.rand(6, 3, 16, 16)
     assert adadsr.STAGES["paper"].loss(network, lr, hr, blueprint).isfinite()

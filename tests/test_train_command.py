@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-import models
-from jobs import train as command
-from jobs.train import main
-from models.quality import psnr
-from models.train.photos import read_watched
-from models.upscaler import Placement
-from models.weights import read_checkpoint
+from tierscale import models
+from tierscale.jobs import train as command
+from tierscale.jobs.train import main
+from tierscale.models.quality import psnr
+from tierscale.models.train.photos import read_watched
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,9 @@ def save(folder: Path, *seeds: int, height: int = 140, width: int = 140) -> Path
     """Images of noise, each named after its seed."""
     folder.mkdir(exist_ok=True)
     for seed in seeds:
-        Image.fromarray(np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)).save(folder / f"{seed}.png")
+        Image.fromarray(
+            np.random.default_rng(seed).integers(0, 255, (height, width, 3), np.uint8)
+        ).save(folder / f"{seed}.png")
     return folder
 
 
@@ -77,7 +79,9 @@ def refused(said: Said, options: list[str], code: int = 2) -> str:
 def test_it_writes_weights_card_log_and_plot(trained: Path, capsys: Said) -> None:
     out = trained / "out"
     assert models.load(f"file:{out / 'fsrcnn-x4.safetensors'}").scales == frozenset({Fraction(4)})
-    assert sorted(files(out)) == ["fsrcnn-x4" + suffix for suffix in (".csv", ".json", ".png", ".pt", ".safetensors")]
+    assert sorted(files(out)) == [
+        "fsrcnn-x4" + suffix for suffix in (".csv", ".json", ".png", ".pt", ".safetensors")
+    ]
     card = json.loads((out / "fsrcnn-x4.json").read_text())
     assert (card["steps"], card["images"], card["schedule"]["bf16"]) == (2, 1, False)
     assert (out / "fsrcnn-x4.csv").read_text().startswith("step,seconds,loss,psnr\n2,")
@@ -85,7 +89,9 @@ def test_it_writes_weights_card_log_and_plot(trained: Path, capsys: Said) -> Non
         assert drawn.size == (960, 540)
     resume = ["--steps", "2", "--resume", str(out / "fsrcnn-x4.pt")]
     assert main(line(trained, *resume)) == 0
-    assert "the run to resume has network 'fsrcnn', not 'carn'" in refused(capsys, line(trained, *resume, name="carn-x4"))
+    assert "the run to resume has network 'fsrcnn', not 'carn'" in refused(
+        capsys, line(trained, *resume, name="carn-x4")
+    )
 
 
 def test_an_earlier_run_is_replaced_only_when_asked(trained: Path, capsys: Said) -> None:
@@ -96,7 +102,9 @@ def test_an_earlier_run_is_replaced_only_when_asked(trained: Path, capsys: Said)
     # A start that fails leaves the earlier log, too.
     save(trained / "hr", 2)
     (trained / "hr" / "2.png").write_bytes((trained / "hr" / "2.png").read_bytes()[:9000])
-    assert "2.png cannot be decoded" in refused(capsys, line(trained, "--steps", "3", "--overwrite"))
+    assert "2.png cannot be decoded" in refused(
+        capsys, line(trained, "--steps", "3", "--overwrite")
+    )
     assert files(trained / "out") == before
     (trained / "hr" / "2.png").unlink()
     assert main(line(trained, "--steps", "3", "--overwrite")) == 0
@@ -113,8 +121,19 @@ def test_a_run_that_diverges_stores_nothing(trained: Path, capsys: Said) -> None
 
 def test_a_finished_run_resumed_elsewhere_is_stored_there(trained: Path) -> None:
     out = trained / "out"
-    assert main([*line(trained, "--steps", "2", "--resume", str(out / "fsrcnn-x4.pt")), "--out", str(trained / "b")]) == 0
-    first, again = (read_checkpoint(folder / "fsrcnn-x4.safetensors") for folder in (out, trained / "b"))
+    assert (
+        main(
+            [
+                *line(trained, "--steps", "2", "--resume", str(out / "fsrcnn-x4.pt")),
+                "--out",
+                str(trained / "b"),
+            ]
+        )
+        == 0
+    )
+    first, again = (
+        read_checkpoint(folder / "fsrcnn-x4.safetensors") for folder in (out, trained / "b")
+    )
     assert again.blueprint == first.blueprint
     assert all(torch.equal(again.tensors[key], first.tensors[key]) for key in first.tensors)
     assert json.loads((trained / "b" / "fsrcnn-x4.json").read_text())["steps"] == 2
@@ -124,14 +143,25 @@ def test_a_run_resumed_elsewhere_begins_a_log(place: Path, monkeypatch: pytest.M
     monkeypatch.setattr(command, "Stopping", lambda: Counting(2))
     assert main(line(place, "--steps", "5")) == 143
     monkeypatch.setattr(command, "Stopping", lambda: Counting(math.inf))
-    assert main([*line(place, "--steps", "5", "--resume", str(place / "out" / "fsrcnn-x4.pt")), "--out", str(place / "b")]) == 0
+    assert (
+        main(
+            [
+                *line(place, "--steps", "5", "--resume", str(place / "out" / "fsrcnn-x4.pt")),
+                "--out",
+                str(place / "b"),
+            ]
+        )
+        == 0
+    )
     rows = (place / "b" / "fsrcnn-x4.csv").read_text().splitlines()
     assert rows[0] == "step,seconds,loss,psnr"
     assert [row.split(",")[0] for row in rows[1:]] == ["5"]
     assert (place / "b" / "fsrcnn-x4.png").is_file()
     # Where there is a log, it is gone on with.
     assert main(line(place, "--steps", "5", "--resume", str(place / "out" / "fsrcnn-x4.pt"))) == 0
-    assert [row.split(",")[0] for row in (place / "out" / "fsrcnn-x4.csv").read_text().splitlines()] == ["step", "2", "5"]
+    assert [
+        row.split(",")[0] for row in (place / "out" / "fsrcnn-x4.csv").read_text().splitlines()
+    ] == ["step", "2", "5"]
 
 
 class Counting:
@@ -147,7 +177,9 @@ class Counting:
         return self.left <= 0
 
 
-def test_a_resumed_run_has_the_stage_and_the_photos_of_the_first(trained: Path, capsys: Said) -> None:
+def test_a_resumed_run_has_the_stage_and_the_photos_of_the_first(
+    trained: Path, capsys: Said
+) -> None:
     resume = ["--steps", "2", "--resume", str(trained / "out" / "fsrcnn-x4.pt")]
     save(trained / "w", 7)
     assert "has watched" in refused(capsys, line(trained, *resume, "--watch", str(trained / "w")))
@@ -157,7 +189,9 @@ def test_a_resumed_run_has_the_stage_and_the_photos_of_the_first(trained: Path, 
     assert "not '3 images " in told
     assert main(line(trained, "--steps", "1", name="pcsr-fsrcnn-x4")) == 0
     resume = ["--steps", "1", "--resume", str(trained / "out" / "pcsr-fsrcnn-x4.pt")]
-    assert "has stage 'heaviest', not 'choice'" in refused(capsys, line(trained, *resume, "--stage", "choice", name="pcsr-fsrcnn-x4"))
+    assert "has stage 'heaviest', not 'choice'" in refused(
+        capsys, line(trained, *resume, "--stage", "choice", name="pcsr-fsrcnn-x4")
+    )
     assert main(line(trained, *resume, "--stage", "heaviest", name="pcsr-fsrcnn-x4")) == 0
 
 
@@ -173,12 +207,22 @@ def test_what_is_no_checkpoint_cannot_be_resumed(trained: Path, capsys: Said) ->
     del state["origin"]
     torch.save(state, trained / "before.pt")
     save_file({"a": torch.zeros(3)}, trained / "foreign.safetensors")
-    wrong = [*trained.glob("*.pt"), trained / "foreign.safetensors", trained / "out" / "fsrcnn-x4.safetensors"]
+    wrong = [
+        *trained.glob("*.pt"),
+        trained / "foreign.safetensors",
+        trained / "out" / "fsrcnn-x4.safetensors",
+    ]
     assert len(wrong) == 9
     for path in wrong:
-        assert f"{path} is no checkpoint of a training run" in refused(capsys, line(trained, "--steps", "2", "--resume", str(path)))
-    assert "lacks origin" in refused(capsys, line(trained, "--steps", "2", "--resume", str(trained / "before.pt")))
-    assert "there is no file" in refused(capsys, line(trained, "--steps", "2", "--resume", str(trained / "none.pt")))
+        assert f"{path} is no checkpoint of a training run" in refused(
+            capsys, line(trained, "--steps", "2", "--resume", str(path))
+        )
+    assert "lacks origin" in refused(
+        capsys, line(trained, "--steps", "2", "--resume", str(trained / "before.pt"))
+    )
+    assert "there is no file" in refused(
+        capsys, line(trained, "--steps", "2", "--resume", str(trained / "none.pt"))
+    )
 
 
 WRONG = {
@@ -195,15 +239,21 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize(("option", "value"), [(option, value) for option, values in WRONG.items() for value in values])
-def test_a_wrong_number_is_quoted_before_any_photo_is_looked_for(option: str, value: str, tmp_path: Path, capsys: Said) -> None:
+@pytest.mark.parametrize(
+    ("option", "value"), [(option, value) for option, values in WRONG.items() for value in values]
+)
+def test_a_wrong_number_is_quoted_before_any_photo_is_looked_for(
+    option: str, value: str, tmp_path: Path, capsys: Said
+) -> None:
     told = refused(capsys, line(tmp_path, "--steps", "1", option, value))
     assert option in told
     assert value in told
     assert not list(tmp_path.iterdir())
 
 
-def test_a_gpu_that_is_not_there_is_refused(tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_is_not_there_is_refused(
+    tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "--device cuda" in refused(capsys, line(tmp_path, "--steps", "1", "--device", "cuda"))
 
@@ -226,8 +276,13 @@ def test_other_mistakes_are_sentences_too(place: Path, capsys: Said) -> None:
     assert "c.jpg cannot be decoded" in said()
 
 
-@pytest.mark.parametrize(("name", "stage"), [("pcsr-fsrcnn-x4", "lighter"), ("pcsr-fsrcnn-x4", "choice"), ("classsr-carn-x4", "branches")])
-def test_a_stage_that_trains_a_part_alone_wants_the_rest(name: str, stage: str, place: Path, capsys: Said) -> None:
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [("pcsr-fsrcnn-x4", "lighter"), ("pcsr-fsrcnn-x4", "choice"), ("classsr-carn-x4", "branches")],
+)
+def test_a_stage_that_trains_a_part_alone_wants_the_rest(
+    name: str, stage: str, place: Path, capsys: Said
+) -> None:
     assert "--init" in refused(capsys, line(place, "--steps", "1", "--stage", stage, name=name))
 
 
@@ -237,16 +292,40 @@ def test_a_warm_start_says_what_fitted(place: Path, capsys: Said) -> None:
     shutil.copy(models.locate("fsrcnn-x4"), own)
     zoo = read_checkpoint(own).tensors
     for source in ("fsrcnn-x4", str(own)):
-        assert main(line(place, "--steps", "1", "--overwrite", "--rate", "1e-12", "--init", source)) == 0
+        assert (
+            main(line(place, "--steps", "1", "--overwrite", "--rate", "1e-12", "--init", source))
+            == 0
+        )
         assert f"from {source}: {len(zoo)} of {len(zoo)} tensors\n" in capsys.readouterr().out
         kept = read_checkpoint(place / "out" / "fsrcnn-x4.safetensors").tensors
         for key in zoo:
             torch.testing.assert_close(kept[key], zoo[key])
-    assert json.loads((place / "out" / "fsrcnn-x4.json").read_text())["init"] == ["my=own.safetensors"]
-    assert main(line(place, "--steps", "1", "--overwrite", "--init", "fsrcnn-x4", "--arguments", '{"mapping": 5}')) == 0
-    assert f"{len(zoo) - 1} of {len(zoo) + 2} tensors; not in it: map.4.bias" in capsys.readouterr().out
+    assert json.loads((place / "out" / "fsrcnn-x4.json").read_text())["init"] == [
+        "my=own.safetensors"
+    ]
+    assert (
+        main(
+            line(
+                place,
+                "--steps",
+                "1",
+                "--overwrite",
+                "--init",
+                "fsrcnn-x4",
+                "--arguments",
+                '{"mapping": 5}',
+            )
+        )
+        == 0
+    )
+    assert (
+        f"{len(zoo) - 1} of {len(zoo) + 2} tensors; not in it: map.4.bias"
+        in capsys.readouterr().out
+    )
     for init in ("carn-x4", "nopart=fsrcnn-x4"):
-        assert f"nothing of --init {init} fits" in refused(capsys, line(place, "--steps", "1", "--overwrite", "--init", init))
+        assert f"nothing of --init {init} fits" in refused(
+            capsys, line(place, "--steps", "1", "--overwrite", "--init", init)
+        )
 
 
 def test_the_psnr_of_watched_images_is_of_all_their_pixels(trained: Path, capsys: Said) -> None:
@@ -255,12 +334,21 @@ def test_the_psnr_of_watched_images_is_of_all_their_pixels(trained: Path, capsys
     (trained / "w").mkdir()
     Image.fromarray(pixels).save(trained / "w" / "7.png")
     capsys.readouterr()
-    assert main(line(trained, "--steps", "2", "--watch", str(trained / "w"), "--out", str(trained / "b"))) == 0
+    assert (
+        main(
+            line(
+                trained, "--steps", "2", "--watch", str(trained / "w"), "--out", str(trained / "b")
+            )
+        )
+        == 0
+    )
     shown = float((trained / "b" / "fsrcnn-x4.csv").read_text().splitlines()[-1].split(",")[-1])
     (seen,) = read_watched(trained / "w", 4)
     network = models.load(f"file:{trained / 'b' / 'fsrcnn-x4.safetensors'}")
     with torch.inference_mode():
-        made = network(seen.lr[None], Placement.whole((seen.lr.shape[-2], seen.lr.shape[-1]), Fraction(4)))
+        made = network(
+            seen.lr[None], Placement.whole((seen.lr.shape[-2], seen.lr.shape[-1]), Fraction(4))
+        )
     assert shown == pytest.approx(psnr(made.pixels[0], seen.hr / 255, 4), abs=0.01)
 
 
@@ -268,7 +356,10 @@ def test_watching_what_is_trained_on_is_said(place: Path, capsys: Said) -> None:
     save(place / "w", 7)
     shutil.copy(place / "hr" / "1.png", place / "w" / "other name.png")
     assert main(line(place, "--steps", "1", "--watch", str(place / "w"))) == 0
-    assert "1 of 2 watched images are trained on too, such as other name.png" in capsys.readouterr().err
+    assert (
+        "1 of 2 watched images are trained on too, such as other name.png"
+        in capsys.readouterr().err
+    )
     (place / "hr" / "0.png").unlink()
     assert main(line(place, "--steps", "1", "--overwrite")) == 0
     assert capsys.readouterr().err == ""
@@ -287,7 +378,9 @@ def test_an_out_that_cannot_be_written_to_is_found_first(
         assert "checkpoint" not in told
 
 
-def test_a_full_disk_leaves_the_last_good_checkpoint(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said) -> None:
+def test_a_full_disk_leaves_the_last_good_checkpoint(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: Said
+) -> None:
     before = files(trained / "out")
     synced = os.fsync
     calls = []
@@ -340,20 +433,42 @@ sys.meta_path.insert(0, Blocked())
 sys.argv = {argv}
 runpy.run_path("jobs/train.py", run_name="__main__")
 """
-OTHERS = {"ray", "zarr", "obstore", "dask", "tifffile", "imagecodecs", "pyarrow", "fast_pytorch_kmeans", "psutil", "click", "rich"}
+OTHERS = {
+    "ray",
+    "zarr",
+    "obstore",
+    "dask",
+    "tifffile",
+    "imagecodecs",
+    "pyarrow",
+    "fast_pytorch_kmeans",
+    "psutil",
+    "click",
+    "rich",
+}
 
 
-def test_it_runs_as_a_file_where_only_torch_numpy_safetensors_and_pillow_are_installed(place: Path) -> None:
+def test_it_runs_as_a_file_where_only_torch_numpy_safetensors_and_pillow_are_installed(
+    place: Path,
+) -> None:
     def run(*more: str) -> subprocess.CompletedProcess[str]:
-        code = BLOCKED.format(names=OTHERS | {"skimage", "spandrel", "matplotlib"}, argv=["jobs/train.py", *line(place, *more)])
-        return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        code = BLOCKED.format(
+            names=OTHERS | {"skimage", "spandrel", "matplotlib"},
+            argv=["jobs/train.py", *line(place, *more)],
+        )
+        return subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+        )
 
     made = run("--steps", "1")
     assert made.returncode == 0, made.stderr
     assert "install matplotlib" in made.stdout
     assert (place / "out" / "fsrcnn-x4.safetensors").is_file()
     made = run("--steps", "-1")
-    assert (made.returncode, made.stderr) == (2, "train: argument --steps: '-1' is not a whole number above 0; see --help\n")
-    cli = [sys.executable, "-m", "jobs.cli", "train", *line(place, "--steps", "-1")]
+    assert (made.returncode, made.stderr) == (
+        2,
+        "train: argument --steps: '-1' is not a whole number above 0; see --help\n",
+    )
+    cli = [sys.executable, "-m", "tierscale.jobs.cli", "train", *line(place, "--steps", "-1")]
     through = subprocess.run(cli, cwd=ROOT, capture_output=True, text=True)
     assert (through.returncode, through.stderr) == (2, made.stderr)

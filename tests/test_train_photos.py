@@ -1,4 +1,6 @@
-"""Photos to train on: what can be read, the shrink, what is watched, and the memory that they take."""
+"""Photos to train on: what can be read, the shrink, what is watched, and the memory that they
+take.
+"""
 
 import struct
 import subprocess
@@ -15,18 +17,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.train import degrade
-from models.train import photos as reading
-from models.train.degrade import band, bands, shrink, shrunk_length
-from models.train.photos import Photo, centre_crop, digest, hold_out, image_files, image_sizes, photo, read_image, read_photos, read_watched
-from pipeline.png_stream import SIGNATURE, chunk
+from tierscale.models.train import degrade
+from tierscale.models.train import photos as reading
+from tierscale.models.train.degrade import band, bands, shrink, shrunk_length
+from tierscale.models.train.photos import (
+    Photo,
+    centre_crop,
+    digest,
+    hold_out,
+    image_files,
+    image_sizes,
+    photo,
+    read_image,
+    read_photos,
+    read_watched,
+)
+from tierscale.pipeline.png_stream import SIGNATURE, chunk
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 
 
 def noise(height: int, width: int, samples: int = 3, dtype: type = np.uint8) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (height, width, samples), dtype)
+    return np.random.default_rng(0).integers(
+        0, np.iinfo(dtype).max, (height, width, samples), dtype
+    )
 
 
 @given(length=st.integers(1, 200), p=st.integers(1, 40), q=st.integers(1, 10))
@@ -49,14 +64,17 @@ def test_shrinking_keeps_flat_areas_and_is_symmetric() -> None:
 
 
 def test_halving_weighs_eight_pixels() -> None:
-    # The cubic of twice the width at distances 0.25, 0.75, 1.25, 1.75: the taps that imresize uses for a factor of 0.5.
+    # The cubic of twice the width at distances 0.25, 0.75, 1.25, 1.75: the taps that imresize uses
+    # for a factor of 0.5.
     start, weights = band(16, Fraction(2), 4, 5)
     near = [0.43359375, 0.11328125, -0.03515625, -0.01171875]
     assert weights[0, 5 - start : 13 - start].tolist() == pytest.approx([*near[::-1], *near])
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4, Fraction(27, 10), 100, Fraction(1300, 7)])
-def test_bands_shrink_as_one_matrix_does(scale: Fraction | int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bands_shrink_as_one_matrix_does(
+    scale: Fraction | int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = [torch.rand(shape) for shape in ((3, 7, 1301), (2, 1, 700, 530), (1, 513, 1))]
     made = [shrink(image, scale) for image in images]
     monkeypatch.setattr(degrade, "SMALL", 10**9)
@@ -65,14 +83,19 @@ def test_bands_shrink_as_one_matrix_does(scale: Fraction | int, monkeypatch: pyt
 
 
 def test_weights_of_a_long_side_take_memory_in_proportion_to_it() -> None:
-    sizes = [sum(weights.numel() for _, _, weights in bands(length, Fraction(4), CPU)) for length in (20_000, 40_000)]
+    sizes = [
+        sum(weights.numel() for _, _, weights in bands(length, Fraction(4), CPU))
+        for length in (20_000, 40_000)
+    ]
     assert sizes[1] < 2.1 * sizes[0] < 2.1 * 80 * 20_000
     assert band.cache_info().maxsize <= 64
 
 
 def test_centre_crop_leaves_multiples() -> None:
     x = torch.arange(5 * 7).view(1, 5, 7)
-    assert centre_crop(x, 4).tolist() == [[[1 + 7 * row + column for column in range(4)] for row in range(4)]]
+    assert centre_crop(x, 4).tolist() == [
+        [[1 + 7 * row + column for column in range(4)] for row in range(4)]
+    ]
 
 
 def test_a_photo_is_shrunk_as_its_floats_are() -> None:
@@ -89,10 +112,16 @@ def test_watched_photos_are_not_trained_on() -> None:
     assert len(trained) + len(watched) == 30
 
 
-@pytest.mark.parametrize(("height", "crop", "lower"), [(200, 10, 25), (64, 10, 10), (20, 10, 10), (16, 2, 4)])
+@pytest.mark.parametrize(
+    ("height", "crop", "lower"), [(200, 10, 25), (64, 10, 10), (20, 10, 10), (16, 2, 4)]
+)
 def test_of_a_single_photo_the_lower_part_is_watched(height: int, crop: int, lower: int) -> None:
-    whole = Photo("a", torch.arange(2 * height).expand(3, 6, -1).mT, torch.arange(float(height)).expand(3, 3, -1).mT)
-    ((upper,), (seen,)) = hold_out([whole], crop)
+    whole = Photo(
+        "a",
+        torch.arange(2 * height).expand(3, 6, -1).mT,
+        torch.arange(float(height)).expand(3, 3, -1).mT,
+    )
+    (upper,), (seen,) = hold_out([whole], crop)
     assert seen.lr.shape[-2] == lower
     assert seen.hr.shape[-2] == 2 * lower
     assert torch.equal(torch.cat([upper.lr, seen.lr], dim=-2), whole.lr)
@@ -109,7 +138,12 @@ def test_a_folder_that_gives_no_images_says_why(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_bytes(b"")
-    for name, said in (("none", "there is no folder"), ("file", "is a file"), ("empty", "is empty"), ("texts", "holds no image files")):
+    for name, said in (
+        ("none", "there is no folder"),
+        ("file", "is a file"),
+        ("empty", "is empty"),
+        ("texts", "holds no image files"),
+    ):
         with pytest.raises(ValueError, match=said) as told:
             image_files(tmp_path / name)
         assert str(tmp_path / name) in str(told.value)
@@ -127,7 +161,12 @@ def png16(path: Path, samples: int) -> None:
     pixels = noise(5, 6, samples, np.uint16)
     header = struct.pack(">IIBBBBB", 6, 5, 16, {1: 0, 2: 4, 3: 2, 4: 6}[samples], 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    path.write_bytes(SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    path.write_bytes(
+        SIGNATURE
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_more_than_8_bits_are_refused(tmp_path: Path) -> None:
@@ -135,7 +174,12 @@ def test_more_than_8_bits_are_refused(tmp_path: Path) -> None:
         png16(tmp_path / f"{samples}.png", samples)
     deep = noise(5, 6, 3, np.uint16)
     tifffile.imwrite(tmp_path / "rgb.tif", deep, photometric="rgb")
-    tifffile.imwrite(tmp_path / "planes.tif", deep.transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate")
+    tifffile.imwrite(
+        tmp_path / "planes.tif",
+        deep.transpose(2, 0, 1).copy(),
+        photometric="rgb",
+        planarconfig="separate",
+    )
     tifffile.imwrite(tmp_path / "grey.tif", deep[..., 0])
     tifffile.imwrite(tmp_path / "float.tif", deep[..., 0].astype(np.float32))
     Image.fromarray(deep[..., 0].astype(np.int32)).save(tmp_path / "int.tif")
@@ -173,8 +217,15 @@ def test_eight_bits_are_read_as_rgb_whatever_their_mode(tmp_path: Path) -> None:
     for name, image in stored.items():
         image.save(tmp_path / name)
     for name, image in wanted.items():
-        assert np.array_equal(read_image(tmp_path / name).permute(1, 2, 0).numpy(), np.array(image.convert("RGB"))), name
-    tifffile.imwrite(tmp_path / "planes.tif", pixels.transpose(2, 0, 1).copy(), photometric="rgb", planarconfig="separate")
+        assert np.array_equal(
+            read_image(tmp_path / name).permute(1, 2, 0).numpy(), np.array(image.convert("RGB"))
+        ), name
+    tifffile.imwrite(
+        tmp_path / "planes.tif",
+        pixels.transpose(2, 0, 1).copy(),
+        photometric="rgb",
+        planarconfig="separate",
+    )
     assert np.array_equal(read_image(tmp_path / "planes.tif").permute(1, 2, 0).numpy(), pixels)
 
 
@@ -188,14 +239,18 @@ def test_what_cannot_be_decoded_is_named(tmp_path: Path) -> None:
             read_image(tmp_path / name)
 
 
-def test_scans_above_pillows_limit_are_read_and_the_limit_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scans_above_pillows_limit_are_read_and_the_limit_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Image.fromarray(noise(40, 50)).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert read_image(tmp_path / "a.png").shape == (3, 40, 50)
     assert Image.MAX_IMAGE_PIXELS == 100
 
 
-def test_more_than_half_of_the_memory_is_refused_before_anything_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_half_of_the_memory_is_refused_before_anything_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in "abc":
         Image.fromarray(noise(200, 300)).save(tmp_path / f"{name}.png")
     # 3 bytes and 12/16 for each pixel of three photos, and for a while 11 for one.
@@ -210,7 +265,9 @@ def test_more_than_half_of_the_memory_is_refused_before_anything_is_decoded(tmp_
 
 
 def test_a_large_scan_is_shrunk_in_little_more_than_its_own_memory() -> None:
-    """In a process of its own, 48 megapixels take their 144 MB, 36 MB shrunk, and no more than a strip at a time."""
+    """In a process of its own, 48 megapixels take their 144 MB, 36 MB shrunk, and no more than a
+    strip at a time.
+    """
     code = (
         "import resource, torch; from models.train.photos import photo; torch.set_num_threads(1);"
         "photo('a', torch.zeros(3, 99, 99).byte(), 4);"
@@ -232,6 +289,10 @@ def test_a_digest_follows_names_sizes_and_their_order(tmp_path: Path) -> None:
         Image.fromarray(noise(side, 40)).save(tmp_path / f"{name}.png")
     sizes = image_sizes(tmp_path)
     assert sizes == {tmp_path / "a.png": (20, 40), tmp_path / "b.png": (30, 40)}
-    others = [dict(reversed(sizes.items())), {tmp_path / "a.png": (20, 40)}, {**sizes, tmp_path / "b.png": (40, 30)}]
+    others = [
+        dict(reversed(sizes.items())),
+        {tmp_path / "a.png": (20, 40)},
+        {**sizes, tmp_path / "b.png": (40, 30)},
+    ]
     assert len({digest(one) for one in (sizes, *others)}) == 4
     assert digest(sizes).startswith("2 images ")

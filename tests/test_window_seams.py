@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import skimage.data
 
-import models
-from pipeline import choosing
-from pipeline.grid import Grid
-from pipeline.plan import Options
-from pipeline.upscale import enlarge_array
 from tests.reference_file import calibrated
+from tierscale import models
+from tierscale.pipeline import choosing
+from tierscale.pipeline.grid import Grid
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.upscale import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -34,11 +34,15 @@ LOWER = {"predictor.layers.4.bias": 1.2}
 
 
 def seam(pixels: np.ndarray, grid: Grid, every: tuple[int, int]) -> float:
-    """Mean step across each `every`-th border of tiles (rows, columns), over that one input pixel beside it: docs/decisions/seams.md."""
+    """Mean step across each `every`-th border of tiles (rows, columns), over that one input pixel
+    beside it: docs/decisions/seams.md.
+    """
     across, beside, scale = [], [], int(grid.scale)
     for axis in (0, 1):
         step = np.abs(np.diff(pixels.astype(float), axis=1 + axis)).mean(axis=(0, 2 - axis))
-        for edge in range(every[axis] * TILE * scale, (grid.size[axis] - 4) * scale, every[axis] * TILE * scale):
+        for edge in range(
+            every[axis] * TILE * scale, (grid.size[axis] - 4) * scale, every[axis] * TILE * scale
+        ):
             across.append(step[edge - 1])
             beside += [step[edge - 1 - scale], step[edge - 1 + scale]]
     assert len(across) >= 5
@@ -47,7 +51,9 @@ def seam(pixels: np.ndarray, grid: Grid, every: tuple[int, int]) -> float:
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
 def test_no_seam(name: str, shared: Path, tmp_path: Path) -> None:
-    check_seams(calibrated(shared, name, tmp_path, LOWER if name.startswith("ada") else {}), RECORDED[name])
+    check_seams(
+        calibrated(shared, name, tmp_path, LOWER if name.startswith("ada") else {}), RECORDED[name]
+    )
 
 
 @pytest.mark.parametrize("name", ["anysr-edsr", "ape-edsr-x4", "classsr-carn-x4"])
@@ -56,22 +62,36 @@ def test_no_seam_of_the_zoo(name: str) -> None:
 
 
 def check_seams(name: str, scale: int) -> None:
-    """No seam of a network half way between its floor and full effort: in full most of them decide nothing."""
+    """No seam of a network half way between its floor and full effort: in full most of them decide
+    nothing.
+    """
     efforts = models.load(name).efforts
     assert efforts is not None
     tier = f"{name}@{(efforts.floor + 1) / 2:.2f}"
-    alone = enlarge_array(COFFEE, Options(scale=Fraction(scale), tiers=(tier,), policy="dearest", tile=TILE))
+    alone = enlarge_array(
+        COFFEE, Options(scale=Fraction(scale), tiers=(tier,), policy="dearest", tile=TILE)
+    )
     # Each shard is one window here.
     assert seam(alone.pixels, alone.plan.grid, alone.plan.grid.shard_tiles) <= 1.05
     # Beside bicubic in a chequerboard, as no picture would be routed.
-    with mock.patch.object(choosing, "route", lambda plan, scores, time: np.add.outer(*map(np.arange, plan.grid.tiles)) % 2):
-        mixed = enlarge_array(COFFEE[:, 60:156, 80:192], Options(scale=Fraction(scale), tiers=("bicubic", tier), tile=TILE))
+    with mock.patch.object(
+        choosing,
+        "route",
+        lambda plan, scores, time: np.add.outer(*map(np.arange, plan.grid.tiles)) % 2,
+    ):
+        mixed = enlarge_array(
+            COFFEE[:, 60:156, 80:192],
+            Options(scale=Fraction(scale), tiers=("bicubic", tier), tile=TILE),
+        )
     assert seam(mixed.pixels, mixed.plan.grid, (1, 1)) <= 1.05
 
 
 def test_a_seam_is_seen() -> None:
     made = enlarge_array(COFFEE, Options(tiers=("bicubic",), policy="dearest", tile=TILE))
     assert seam(made.pixels, made.plan.grid, (1, 1)) <= 1.05
-    darker = np.add.outer(*(np.arange(length) // (4 * TILE) for length in made.pixels.shape[1:])) % 2 == 1
+    darker = (
+        np.add.outer(*(np.arange(length) // (4 * TILE) for length in made.pixels.shape[1:])) % 2
+        == 1
+    )
     made.pixels[:, darker] -= np.minimum(made.pixels[:, darker], 2)
     assert seam(made.pixels, made.plan.grid, (1, 1)) > 1.05

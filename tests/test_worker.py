@@ -9,17 +9,17 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from jobs.check import verify_output
-from pipeline import store
-from pipeline.errors import Damaged
-from pipeline.images import open_image
-from pipeline.ingest import discard, ingest
-from pipeline.places import place
-from pipeline.plan import Options
-from pipeline.pool import LocalPool
-from pipeline.receipts import Folder
-from pipeline.run import Request, Run
-from pipeline.worker import Worker
+from tierscale.jobs.check import verify_output
+from tierscale.pipeline import store
+from tierscale.pipeline.errors import Damaged
+from tierscale.pipeline.images import open_image
+from tierscale.pipeline.ingest import discard, ingest
+from tierscale.pipeline.places import place
+from tierscale.pipeline.plan import Options
+from tierscale.pipeline.pool import LocalPool
+from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.worker import Worker
 
 OPTIONS = Options(tiers=("bicubic",), tile=24)
 
@@ -48,12 +48,20 @@ def test_a_copy_that_is_gone_or_another_is_damage_and_never_black(source, tmp_pa
     with open_image(copy) as opened, open_image(source) as image:
         assert opened.read(0, 288, 0, 300).any()
         discard(place(copy))
-        with pytest.raises(Damaged, match=r"copy\.zarr was taken away by another run while it was read; give the same command again"):
+        with pytest.raises(
+            Damaged,
+            match=(
+                r"copy\.zarr was taken away by another run while it was read; give the same command"
+                r" again"
+            ),
+        ):
             opened.read(0, 288, 0, 300)
         time.sleep(0.01)
         ingest(image, copy)
         assert opened.read(0, 288, 0, 300).any(), "the same copy made anew is as good"
-        zarr.open_array(copy, mode="r+").update_attributes({"tierscale_source": {"complete": False}})
+        zarr.open_array(copy, mode="r+").update_attributes(
+            {"tierscale_source": {"complete": False}}
+        )
         with pytest.raises(Damaged, match="taken away"):
             opened.read(0, 288, 0, 300)
 
@@ -82,7 +90,10 @@ def test_a_worker_that_wakes_after_the_close_writes_nothing(source, tmp_path):
     worker.finish(plan, str(output), (0, 0))
     discard(copy)
     before = content(tmp_path)
-    for late in (worker, Worker("cpu", 1)):  # one that has the copy open, and one that has yet to open it
+    for late in (
+        worker,
+        Worker("cpu", 1),
+    ):  # one that has the copy open, and one that has yet to open it
         with pytest.raises(Damaged, match="taken away by another run"):
             late.finish(plan, str(output), (0, 0))
     assert content(tmp_path) == before
@@ -96,7 +107,10 @@ def test_a_worker_of_an_earlier_plan_leaves_the_new_output_alone(source, tmp_pat
     first = upscale(copy, output)
     upscale(copy, output, replace(OPTIONS, tile=48), overwrite=True)
     before = content(tmp_path)
-    for late in (lambda worker: worker.finish(first, str(output), (0, 0)), lambda worker: worker.pyramid(first, str(output), 1, (0, 0))):
+    for late in (
+        lambda worker: worker.finish(first, str(output), (0, 0)),
+        lambda worker: worker.pyramid(first, str(output), 1, (0, 0)),
+    ):
         with pytest.raises(Damaged):
             late(Worker("cpu", 1))
     with pytest.raises(Damaged, match="was begun anew by another run"):
@@ -116,7 +130,9 @@ def test_a_pyramid_is_never_made_of_damage(source, tmp_path, way):
               "no receipt": receipt.unlink}  # fmt: skip
     spoilt[way]()
     before = content(tmp_path)
-    with pytest.raises(Damaged, match=r"level 0 shard 1\.1 .*(verify --heal|upscale command again)"):
+    with pytest.raises(
+        Damaged, match=r"level 0 shard 1\.1 .*(verify --heal|upscale command again)"
+    ):
         Worker("cpu", 1).pyramid(plan, str(output), 1, (0, 0))
     assert content(tmp_path) == before
 
@@ -126,7 +142,13 @@ def test_damage_before_the_pyramid_is_told_and_healed(source, tmp_path):
     upscale(source, whole)
     upscale(source, output)
     for file in [output / "0/c/0/0/0", *(output / "1/c").rglob("[0-9]")]:
-        file.unlink() if file.is_file() and file.parts[-5] == "1" else file.write_bytes(b"") if file.is_file() else None
+        (
+            file.unlink()
+            if file.is_file() and file.parts[-5] == "1"
+            else file.write_bytes(b"")
+            if file.is_file()
+            else None
+        )
     for receipt in Folder(str(output)).path.glob("receipts/1/*"):
         receipt.unlink()
     with LocalPool(1) as pool:
@@ -137,4 +159,6 @@ def test_damage_before_the_pyramid_is_told_and_healed(source, tmp_path):
         Run(Request(str(source), str(output), OPTIONS), pool).carry_out()
         assert verify_output(str(output), pool, False)["problems"] == []
     for level in (0, 1):
-        np.testing.assert_array_equal(store.open_level(str(output), level)[:], store.open_level(str(whole), level)[:])
+        np.testing.assert_array_equal(
+            store.open_level(str(output), level)[:], store.open_level(str(whole), level)[:]
+        )

@@ -1,8 +1,9 @@
-"""A disk that is full, or read-only, when told: for `make chaos` where no tmpfs may be mounted. Python imports this file by itself in every
-process that has its folder on the path.
+"""A disk that is full, or read-only, when told: for `make chaos` where no tmpfs may be mounted.
+Python imports this file by itself in every process that has its folder on the path.
 
-A folder with a file DISK in it is a disk: the file holds how many bytes fit, or "ro". Calls that would write there fail as the system's
-would, with two differences: a file fails when it is opened, not in the middle, and what goes past Python is not seen.
+A folder with a file DISK in it is a disk: the file holds how many bytes fit, or "ro". Calls that
+would write there fail as the system's would, with two differences: a file fails when it is opened,
+not in the middle, and what goes past Python is not seen.
 """
 
 import builtins
@@ -30,7 +31,9 @@ def used(disk: Path) -> int:
 
 
 def refuse(path: Any, frees: bool = False) -> None:
-    """OSError where the disk that a path lies on does not let it be written. frees: what is done takes no room."""
+    """OSError where the disk that a path lies on does not let it be written. frees: what is done
+    takes no room.
+    """
     if not isinstance(path, str | bytes | os.PathLike):
         return
     for parent in Path(os.fsdecode(path)).absolute().parents:
@@ -61,7 +64,9 @@ def opened(file: Any, mode: str = "r", *more: Any, **named: Any) -> Any:
     return _open(file, mode, *more, **named)
 
 
-def opened_low(path: Any, flags: int, *more: Any, _open: Callable[..., int] = os.open, **named: Any) -> int:
+def opened_low(
+    path: Any, flags: int, *more: Any, _open: Callable[..., int] = os.open, **named: Any
+) -> int:
     """os.open(), which refuses to write."""
     if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
         refuse(path)

@@ -1,8 +1,11 @@
-"""Training of AnySR (arXiv 2407.04241, section 3.4): a scale for each batch, and a share of the hidden channels.
+"""Training of AnySR (arXiv 2407.04241, section 3.4): a scale for each batch, and a share of the
+hidden channels.
 
-The paper draws all scales alike, and takes the width that goes with the scale or, half of the time, all channels: "paper" here. In "whole"
-a third of the batches has the largest scale, which is asked for most and learnt last; and every batch trains full width beside a smaller
-one, half of the time the least, so that any effort is known at any scale (Yu and Huang 2019, Universally Slimmable Networks, section 3.2).
+The paper draws all scales alike, and takes the width that goes with the scale or, half of the time,
+all channels: "paper" here. In "whole" a third of the batches has the largest scale, which is asked
+for most and learnt last; and every batch trains full width beside a smaller one, half of the time
+the least, so that any effort is known at any scale (Yu and Huang 2019, Universally Slimmable
+Networks, section 3.2).
 """
 
 from fractions import Fraction
@@ -11,21 +14,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.anysr import LEAST, AnySr, width_by_scale
-from models.nearest import axes
-from models.resample import resample
-from models.train.degrade import shrink
-from models.train.plain import LARGEST, Task
-from models.upscaler import Placement, hr_length
-from models.weights import Blueprint
+from tierscale.models.anysr import LEAST, AnySr, width_by_scale
+from tierscale.models.nearest import axes
+from tierscale.models.resample import resample
+from tierscale.models.train.degrade import shrink
+from tierscale.models.train.plain import LARGEST, Task
+from tierscale.models.upscaler import Placement, hr_length
+from tierscale.models.weights import Blueprint
 
 # Scales that are drawn, in tenths; crops are cut from those that were drawn for the largest.
 FIRST, MOST = int(10 * LEAST), 10 * LARGEST
-# Widths beside the full one, of which one is drawn; effort asks for any of them at any scale. The least comes as often as all others.
+# Widths beside the full one, of which one is drawn; effort asks for any of them at any scale. The
+# least comes as often as all others.
 WIDTHS = (0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
-def enlarged(network: nn.Module, lr: Tensor, blueprint: Blueprint, scale: Fraction, width: float) -> Tensor:
+def enlarged(
+    network: nn.Module, lr: Tensor, blueprint: Blueprint, scale: Fraction, width: float
+) -> Tensor:
     """lr (N, 3, h, w) at a scale and a share of the hidden channels."""
     assert isinstance(network, AnySr)
     height, width_lr = lr.shape[-2:]
@@ -54,7 +60,9 @@ def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Te
     scale = Fraction(min(FIRST + drawn(lr, 3 * scales // 2), MOST), 10)
     lr, hr = at_scale(lr, hr, scale)
     width = WIDTHS[drawn(lr, len(WIDTHS))]
-    full, slim = (F.l1_loss(enlarged(network, lr, blueprint, scale, one), hr) for one in (1.0, width))
+    full, slim = (
+        F.l1_loss(enlarged(network, lr, blueprint, scale, one), hr) for one in (1.0, width)
+    )
     return full + slim
 
 

@@ -1,8 +1,10 @@
-"""Training of APE (arXiv 2203.11589, section 3.3): all exits at once, and the regressor that says when to leave.
+"""Training of APE (arXiv 2203.11589, section 3.3): all exits at once, and the regressor that says
+when to leave.
 
-The paper cuts patches and decides for each as a whole; where the network has cells, those of a crop are decided for. The paper's
-regressor learns 1 - tanh(gain in dB over the exit before), so that a window leaves where the last step brought little. What matters is
-what the steps to come would bring: here it learns 1 - tanh(gain of the last exit over this one). "paper" is the paper's.
+The paper cuts patches and decides for each as a whole; where the network has cells, those of a crop
+are decided for. The paper's regressor learns 1 - tanh(gain in dB over the exit before), so that a
+window leaves where the last step brought little. What matters is what the steps to come would
+bring: here it learns 1 - tanh(gain of the last exit over this one). "paper" is the paper's.
 """
 
 from fractions import Fraction
@@ -12,23 +14,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.exits import Ape
-from models.leaving import cell_means
-from models.resample import resample
-from models.train.plain import Task
-from models.upscaler import Placement
-from models.weights import Blueprint
+from tierscale.models.exits import Ape
+from tierscale.models.leaving import cell_means
+from tierscale.models.resample import resample
+from tierscale.models.train.plain import Task
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import Blueprint
 
 # Share of the exits before the last in the error, and weight of the regressor's squared error.
 EARLY, CAPACITY = 1.0, 0.01
 
 
 def enlarged(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
-    """Images at all exits (exits, N, 3, H, W) and what the regressor says there, (exits, N) or (exits, N, rows, columns) of cells."""
+    """Images at all exits (exits, N, 3, H, W) and what the regressor says there, (exits, N) or
+    (exits, N, rows, columns) of cells.
+    """
     assert isinstance(network, Ape)
     place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(blueprint.scale))
     exits = network(lr - lr.new_tensor(blueprint.mean).view(3, 1, 1))
-    return torch.stack(exits.images).float() + resample(lr, place, "bilinear"), exits.capacity.float()
+    return (
+        torch.stack(exits.images).float() + resample(lr, place, "bilinear"),
+        exits.capacity.float(),
+    )
 
 
 def last(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
@@ -37,21 +44,34 @@ def last(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
 
 
 def decibels(images: Tensor, hr: Tensor, cell: int | None) -> Tensor:
-    """PSNR of images (exits, N, 3, H, W) in dB: (exits, N), or (exits, N, rows, columns) of cells of so many output pixels a side."""
+    """PSNR of images (exits, N, 3, H, W) in dB: (exits, N), or (exits, N, rows, columns) of cells
+    of so many output pixels a side.
+    """
     errors = (images - hr).square().mean(dim=2)
     means = errors.mean(dim=(2, 3)) if cell is None else cell_means(errors, cell)
     return -10 * means.clamp_min(1e-10).log10()
 
 
 def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint, paper: bool) -> Tensor:
-    """L1 of the last exit and, at the same weight, the mean of the others'; the regressor's squared distance from its target."""
+    """L1 of the last exit and, at the same weight, the mean of the others'; the regressor's squared
+    distance from its target.
+    """
     images, capacity = enlarged(network, lr, blueprint)
     errors = (images - hr).abs().mean(dim=(1, 2, 3, 4))
     with torch.no_grad():
         assert isinstance(network, Ape)
-        reached = decibels(images, hr, None if network.cell is None else network.cell * network.scale)
+        reached = decibels(
+            images, hr, None if network.cell is None else network.cell * network.scale
+        )
         gain = torch.cat([reached[:1], reached.diff(dim=0)]) if paper else reached[-1:] - reached
-    return errors[-1] + EARLY * errors[:-1].mean() + CAPACITY * F.mse_loss(capacity, 1 - torch.tanh(gain.clamp_min(0)))
+    return (
+        errors[-1]
+        + EARLY * errors[:-1].mean()
+        + CAPACITY * F.mse_loss(capacity, 1 - torch.tanh(gain.clamp_min(0)))
+    )
 
 
-STAGES = {"whole": Task(partial(loss, paper=False), last), "paper": Task(partial(loss, paper=True), last)}
+STAGES = {
+    "whole": Task(partial(loss, paper=False), last),
+    "paper": Task(partial(loss, paper=True), last),
+}

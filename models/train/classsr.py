@@ -1,8 +1,9 @@
 """Training of ClassSR (arXiv 2103.04039, section 3.4): the lighter branches, then the classifier.
 
-The paper trains classifier and branches together on the error of the probability-weighted image, with a loss that drives probabilities
-apart and one for an even use. A tile is never a mixture when it is used: here each branch learns from all tiles, and the classifier
-from the error that its choice would leave.
+The paper trains classifier and branches together on the error of the probability-weighted image,
+with a loss that drives probabilities apart and one for an even use. A tile is never a mixture when
+it is used: here each branch learns from all tiles, and the classifier from the error that its
+choice would leave.
 """
 
 from fractions import Fraction
@@ -11,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.classsr import ClassSr
-from models.resample import resample
-from models.train.choice import expected_error, uneven
-from models.train.plain import Task
-from models.upscaler import Placement
-from models.weights import Blueprint
+from tierscale.models.classsr import ClassSr
+from tierscale.models.resample import resample
+from tierscale.models.train.choice import expected_error, uneven
+from tierscale.models.train.plain import Task
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import Blueprint
 
 # Weights of the paper's losses: of the image, of the classes' distance, and of an even use.
 IMAGE, CLASSES, EVEN = 1000.0, 1.0, 6.0
@@ -29,11 +30,15 @@ def around_mean(lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
 
 
 def all_of(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
-    """Probabilities (N, branches) and every branch's image (N, branches, 3, H, W) of tiles lr (N, 3, t, t)."""
+    """Probabilities (N, branches) and every branch's image (N, branches, 3, H, W) of tiles lr (N,
+    3, t, t).
+    """
     assert isinstance(network, ClassSr)
     centred, residual = around_mean(lr, blueprint)
     shares = torch.softmax(network.classifier(lr).float(), dim=1)
-    return shares, torch.stack([residual + branch(centred).float() for branch in network.branches], dim=1)
+    return shares, torch.stack(
+        [residual + branch(centred).float() for branch in network.branches], dim=1
+    )
 
 
 def lightest(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
@@ -51,11 +56,15 @@ def branches_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Bluepri
     """Mean absolute error of each branch but the heaviest, at all tiles."""
     assert isinstance(network, ClassSr)
     centred, residual = around_mean(lr, blueprint)
-    return torch.stack([F.l1_loss(residual + branch(centred).float(), hr) for branch in network.branches[:-1]]).mean()
+    return torch.stack(
+        [F.l1_loss(residual + branch(centred).float(), hr) for branch in network.branches[:-1]]
+    ).mean()
 
 
 def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
-    """What choosing by these probabilities leaves. How evenly a few tiles use the branches is chance: asking for it hid all else."""
+    """What choosing by these probabilities leaves. How evenly a few tiles use the branches is
+    chance: asking for it hid all else.
+    """
     with torch.no_grad():
         errors = (all_of(network, lr, blueprint)[1] - hr[:, None]).square().mean(dim=(2, 3, 4))
     assert isinstance(network, ClassSr)
@@ -63,7 +72,9 @@ def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint
 
 
 def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
-    """The paper's: L1 of the mixture, the class loss (equation 3) and the average loss (equation 4)."""
+    """The paper's: L1 of the mixture, the class loss (equation 3) and the average loss (equation
+    4).
+    """
     shares, images = all_of(network, lr, blueprint)
     mixture = (shares[:, :, None, None, None] * images).sum(dim=1)
     pairs = torch.combinations(torch.arange(shares.shape[1]))
@@ -72,7 +83,9 @@ def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint)
 
 
 def stages(branches: int) -> dict[str, Task]:
-    """Tasks by name, in their order; the heaviest branch comes trained. "mixture" is the paper's way."""
+    """Tasks by name, in their order; the heaviest branch comes trained. "mixture" is the paper's
+    way.
+    """
     lighter = tuple(f"branches.{index}." for index in range(branches - 1))
     return {
         "branches": Task(branches_loss, lightest, lighter),

@@ -1,4 +1,6 @@
-"""What a model card says of quality and speed: `python -m models.train.measure fsrcnn-x4 --eval DIR`."""
+"""What a model card says of quality and speed: `python -m tierscale.models.train.measure fsrcnn-x4
+--eval DIR`.
+"""
 
 import argparse
 import json
@@ -14,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-import models
-from models.quality import psnr, ssim
-from models.train.degrade import shrink
-from models.train.photos import centre_crop, image_files, is_grey, read_image
-from models.upscaler import Placement, Upscaler
+from tierscale import models
+from tierscale.models.quality import psnr, ssim
+from tierscale.models.train.degrade import shrink
+from tierscale.models.train.photos import centre_crop, image_files, is_grey, read_image
+from tierscale.models.upscaler import Placement, Upscaler
 
 # Left out of means, as in the published measurements: the one image that is grey at its source.
 LEFT_OUT = frozenset({("Set14", "img_003")})
@@ -37,12 +39,16 @@ class Found:
 
 
 def quality(
-    upscaler: Upscaler, folder: Path, scale: Fraction | int, effort: float = 1.0, given: Mapping[str, float] = {}
+    upscaler: Upscaler,
+    folder: Path,
+    scale: Fraction | int,
+    effort: float = 1.0,
+    given: Mapping[str, float] = {},
 ) -> dict[str, Found]:
     """Means over images of a folder, enlarged whole; LR kept in float, shave = scale, rounded up.
 
-    "published": those that published measurements count. "coloured": those that `tierscale evaluate` counts, which leaves out every
-    file with a single channel.
+    "published": those that published measurements count. "coloured": those that `tierscale
+    evaluate` counts, which leaves out every file with a single channel.
     """
     published, coloured, exact = [], [], Fraction(scale)
     shave = math.ceil(exact)
@@ -50,18 +56,34 @@ def quality(
         hr = centre_crop(read_image(path), exact.numerator) / 255
         lr = shrink(hr, exact)
         with torch.inference_mode():
-            made = upscaler(lr[None], Placement.whole((lr.shape[-2], lr.shape[-1]), exact), effort, given)
-        found = (psnr(made.pixels[0], hr, shave), ssim(made.pixels[0], hr, shave), made.spent.item() / lr[0].numel())
+            made = upscaler(
+                lr[None], Placement.whole((lr.shape[-2], lr.shape[-1]), exact), effort, given
+            )
+        found = (
+            psnr(made.pixels[0], hr, shave),
+            ssim(made.pixels[0], hr, shave),
+            made.spent.item() / lr[0].numel(),
+        )
         if (folder.name, path.stem) not in LEFT_OUT:
             published.append(found)
         if not is_grey(path):
             coloured.append(found)
-    return {name: Found(*np.mean(rows, axis=0).tolist()) for name, rows in (("published", published), ("coloured", coloured)) if rows}
+    return {
+        name: Found(*np.mean(rows, axis=0).tolist())
+        for name, rows in (("published", published), ("coloured", coloured))
+        if rows
+    }
 
 
 def milliseconds(upscaler: Upscaler, scale: int, side: int, repeats: int = 3) -> float:
-    """Milliseconds of one thread's work for each million input pixels, on a square window; the best of some."""
-    window, place, best = torch.rand(1, 3, side, side), Placement.whole((side, side), Fraction(scale)), np.inf
+    """Milliseconds of one thread's work for each million input pixels, on a square window; the best
+    of some.
+    """
+    window, place, best = (
+        torch.rand(1, 3, side, side),
+        Placement.whole((side, side), Fraction(scale)),
+        np.inf,
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.inference_mode():
@@ -74,7 +96,9 @@ def milliseconds(upscaler: Upscaler, scale: int, side: int, repeats: int = 3) ->
 
 
 def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
-    """PSNR and SSIM on each sub-folder of `folder`, and cost, of an upscaler at a scale; of a method at some efforts too."""
+    """PSNR and SSIM on each sub-folder of `folder`, and cost, of an upscaler at a scale; of a
+    method at some efforts too.
+    """
     upscaler = models.load(name)
     folders = [sub for sub in sorted(folder.iterdir()) if sub.is_dir()]
     sets = {sub.name: quality(upscaler, sub, scale) for sub in folders}
@@ -92,30 +116,52 @@ def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
         settings[f"{upscaler.knob} = 0"] = (1.0, {upscaler.knob: 0.0})
     if upscaler.efforts is not None:
         floor = round(upscaler.efforts.floor, 3)  # what it runs at when it is asked for less
-        settings |= {f"effort {effort:g}": (effort, {}) for effort in sorted({max(effort, floor) for effort in EFFORTS})}
+        settings |= {
+            f"effort {effort:g}": (effort, {})
+            for effort in sorted({max(effort, floor) for effort in EFFORTS})
+        }
     for label, (effort, given) in settings.items():
-        some = {sub.name: quality(upscaler, sub, scale, effort, given)["published"] for sub in folders}
+        some = {
+            sub.name: quality(upscaler, sub, scale, effort, given)["published"] for sub in folders
+        }
         found[label] = {
             "psnr": {key: round(value.psnr, 3) for key, value in some.items()},
-            "share_of_full_cost": {key: round(value.cost / sets[key]["published"].cost, 3) for key, value in some.items()},
+            "share_of_full_cost": {
+                key: round(value.cost / sets[key]["published"].cost, 3)
+                for key, value in some.items()
+            },
         }
     return found
 
 
 def speed(name: str, scale: int) -> dict[str, Any]:
-    """Milliseconds for each million input pixels on square windows of three sizes, as pipelines cut them."""
+    """Milliseconds for each million input pixels on square windows of three sizes, as pipelines cut
+    them.
+    """
     upscaler = models.load(name)
-    return {"milliseconds_per_million_pixels": {str(side): round(milliseconds(upscaler, scale, side)) for side in (178, 306, 562)}}
+    return {
+        "milliseconds_per_million_pixels": {
+            str(side): round(milliseconds(upscaler, scale, side)) for side in (178, 306, 562)
+        }
+    }
 
 
 def main() -> int:
     """Measure and add to the card in the zoo."""
-    parser = argparse.ArgumentParser(prog="python -m models.train.measure", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m tierscale.models.train.measure", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("name")
     parser.add_argument("--scale", type=int, help="needed for bicubic only")
-    parser.add_argument("--eval", type=Path, required=True, metavar="DIR", help="folder of folders of images")
+    parser.add_argument(
+        "--eval", type=Path, required=True, metavar="DIR", help="folder of folders of images"
+    )
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", choices=("quality", "speed"), help="of the two; speed wants a machine that does nothing else")
+    parser.add_argument(
+        "--only",
+        choices=("quality", "speed"),
+        help="of the two; speed wants a machine that does nothing else",
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     try:

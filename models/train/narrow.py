@@ -1,6 +1,8 @@
-"""A narrower CARN from a trained one: the channels that carry most are kept, as first weights for training.
+"""A narrower CARN from a trained one: the channels that carry most are kept, as first weights for
+training.
 
-`python -m models.train.narrow carn-x4 --features 52 --hr DIR -o FILE`, or `--features 32 --groups 2` to give up whole groups.
+`python -m tierscale.models.train.narrow carn-x4 --features 52 --hr DIR -o FILE`, or `--features 32
+--groups 2` to give up whole groups.
 """
 
 import argparse
@@ -11,25 +13,31 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-import models
-from models.carn import Carn
-from models.train.degrade import shrink
-from models.train.photos import centre_crop, image_files, read_image
-from models.weights import Blueprint, Checkpoint, read_checkpoint, write_checkpoint
+from tierscale import models
+from tierscale.models.carn import Carn
+from tierscale.models.train.degrade import shrink
+from tierscale.models.train.photos import centre_crop, image_files, read_image
+from tierscale.models.weights import Blueprint, Checkpoint, read_checkpoint, write_checkpoint
 
 # Photos, and output pixels a side of each, that tell which channels carry most.
 PHOTOS, SIDE = 6, 384
 
 
 def carried(network: Carn, photos: list[Tensor]) -> Tensor:
-    """How much each channel carries between layers, as a mean over layers and photos: (features,)."""
+    """How much each channel carries between layers, as a mean over layers and photos:
+    (features,).
+    """
     total = torch.zeros(network.features)
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         mean = output.relu().mean(dim=(0, 2, 3))
         total.add_(mean / mean.mean())
 
-    watched = [network.entry, *network.merges, *(merge for block in network.blocks for merge in block.merges)]
+    watched = [
+        network.entry,
+        *network.merges,
+        *(merge for block in network.blocks for merge in block.merges),
+    ]
     hooks = [module.register_forward_hook(add) for module in watched]
     with torch.inference_mode():
         for photo in photos:
@@ -39,18 +47,27 @@ def carried(network: Carn, photos: list[Tensor]) -> Tensor:
     return total
 
 
-def narrow(checkpoint: Checkpoint, features: int, photos: list[Tensor], groups: int | None = None) -> Checkpoint:
-    """The network with `features` channels, as many from each of `groups` groups of its grouped convolutions (None: all it has).
+def narrow(
+    checkpoint: Checkpoint, features: int, photos: list[Tensor], groups: int | None = None
+) -> Checkpoint:
+    """The network with `features` channels, as many from each of `groups` groups of its grouped
+    convolutions (None: all it has).
 
     photos: (3, h, w), around the mean. ValueError: it is no CARN, or has no such groups.
     """
     blueprint = checkpoint.blueprint
     all_groups, wide = blueprint.arguments.get("groups", 4), blueprint.arguments.get("features", 64)
     groups, own = groups or all_groups, wide // all_groups
-    if blueprint.network != "carn" or not 0 < groups <= all_groups or features % groups or not 0 < features <= min(groups * own, wide - 1):
+    if (
+        blueprint.network != "carn"
+        or not 0 < groups <= all_groups
+        or features % groups
+        or not 0 < features <= min(groups * own, wide - 1)
+    ):
         raise ValueError(
-            f"a {blueprint.network} of {wide} channels in groups of {own} cannot be narrowed to {features} in {groups} groups; "
-            "give a CARN, fewer channels, and as many in each group"
+            f"a {blueprint.network} of {wide} channels in groups of {own} cannot be narrowed to"
+            f" {features} in {groups} groups; give a CARN, fewer channels, and as many in each"
+            " group"
         )
     network = Carn(scale=blueprint.scale, **blueprint.arguments)
     network.load_state_dict(checkpoint.tensors)
@@ -58,12 +75,21 @@ def narrow(checkpoint: Checkpoint, features: int, photos: list[Tensor], groups: 
     which = carry.sum(dim=1).topk(groups).indices.sort().values
     most = carry[which].topk(features // groups).indices.sort().values  # (groups, kept of each)
     kept = (most + own * which[:, None]).flatten()
-    tensors = {name: _cut(name, tensor, kept, most, wide) for name, tensor in checkpoint.tensors.items()}
-    return Checkpoint(replace(blueprint, arguments={**blueprint.arguments, "features": features, "groups": groups}), tensors)
+    tensors = {
+        name: _cut(name, tensor, kept, most, wide) for name, tensor in checkpoint.tensors.items()
+    }
+    return Checkpoint(
+        replace(
+            blueprint, arguments={**blueprint.arguments, "features": features, "groups": groups}
+        ),
+        tensors,
+    )
 
 
 def _cut(name: str, tensor: Tensor, kept: Tensor, most: Tensor, wide: int) -> Tensor:
-    """One weight of the narrower network. Growing convolutions give several channels for each; 3x3 convolutions see their group only."""
+    """One weight of the narrower network. Growing convolutions give several channels for each; 3x3
+    convolutions see their group only.
+    """
     if name == "exit.bias":
         return tensor
     if name == "exit.weight":
@@ -81,16 +107,25 @@ def _cut(name: str, tensor: Tensor, kept: Tensor, most: Tensor, wide: int) -> Te
 
 def main() -> int:
     """Write the narrower checkpoint; exit code 2 when the arguments cannot work."""
-    parser = argparse.ArgumentParser(prog="python -m models.train.narrow", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m tierscale.models.train.narrow", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("name", help="a CARN of the zoo, or file:PATH")
     parser.add_argument("--features", type=int, required=True)
-    parser.add_argument("--groups", type=int, help="of the grouped convolutions; all that there are")
+    parser.add_argument(
+        "--groups", type=int, help="of the grouped convolutions; all that there are"
+    )
     parser.add_argument("--hr", type=Path, required=True, metavar="DIR", help="folder of photos")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
     try:
         checkpoint = read_checkpoint(models.locate(options.name))
-        made = narrow(checkpoint, options.features, list(_seen(options.hr, checkpoint.blueprint)), options.groups)
+        made = narrow(
+            checkpoint,
+            options.features,
+            list(_seen(options.hr, checkpoint.blueprint)),
+            options.groups,
+        )
     except ValueError as error:
         print(f"narrow: {error}", file=sys.stderr)
         return 2
@@ -100,7 +135,10 @@ def main() -> int:
 
 def _seen(folder: Path, blueprint: Blueprint) -> list[Tensor]:
     mean, scale = torch.tensor(blueprint.mean).view(3, 1, 1), blueprint.scale
-    crops = [centre_crop(read_image(path), scale)[:, :SIDE, :SIDE] / 255 for path in image_files(folder)[:PHOTOS]]
+    crops = [
+        centre_crop(read_image(path), scale)[:, :SIDE, :SIDE] / 255
+        for path in image_files(folder)[:PHOTOS]
+    ]
     return [shrink(crop, scale) - mean for crop in crops]
 
 

@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from models.train.degrade import shrink
-from models.train.photos import centre_crop, image_files, read_image
-from models.upscaler import Placement, Upscaled
+from tierscale.models.train.degrade import shrink
+from tierscale.models.train.photos import centre_crop, image_files, read_image
+from tierscale.models.upscaler import Placement, Upscaled
 
-# Share of the difference between enlargements in what a scout is fitted to, see leave(): on photos held back as good as none, better than
-# all of it, on other content better than either. Figures in docs/decisions/scout.md.
+# Share of the difference between enlargements in what a scout is fitted to, see leave(): on photos
+# held back as good as none, better than all of it, on other content better than either. Figures in
+# docs/decisions/scout.md.
 TRUST = 0.5
 
 # What enlarges windows (N, 3, h, w) at one effort: an upscaler, or one with its effort bound.
@@ -30,8 +31,9 @@ Enlarge = Callable[[Tensor, Placement], Upscaled]
 class Sample:
     """One small image and what each tier leaves on it.
 
-    lr: (3, h, w), float32, 0..1. errors: squared error for each input pixel, mean over channels and its output pixels, (T, h, w).
-    expected: errors that are to be predicted, of the same shape. name: of the photo. variation: which one of it; 0 is the photo as it is.
+    lr: (3, h, w), float32, 0..1. errors: squared error for each input pixel, mean over channels and
+    its output pixels, (T, h, w). expected: errors that are to be predicted, of the same shape.
+    name: of the photo. variation: which one of it; 0 is the photo as it is.
     """
 
     lr: Tensor
@@ -42,22 +44,35 @@ class Sample:
 
 
 def leave(
-    upscalers: Sequence[Enlarge], lr: Tensor, hr: Tensor, scale: Fraction, name: str = "", variation: int = 0, trust: float = TRUST
+    upscalers: Sequence[Enlarge],
+    lr: Tensor,
+    hr: Tensor,
+    scale: Fraction,
+    name: str = "",
+    variation: int = 0,
+    trust: float = TRUST,
 ) -> Sample:
-    """Enlarge a whole image with every tier and keep where it errs; lr (3, h, w), hr (3, scale * h, scale * w), 0..1.
+    """Enlarge a whole image with every tier and keep where it errs; lr (3, h, w), hr (3, scale * h,
+    scale * w), 0..1.
 
     Where the scale is a fraction, an output pixel that lies in two input pixels counts in both.
 
-    What a tier errs more than the dearest is, on the average over all images that could be behind the small one, the squared difference of
-    the two enlargements, if the dearest gives the mean of those images. One image is one draw, full of chance; the difference has none, but
-    the dearest network is no such mean. `trust` is the share of the difference in what is expected.
+    What a tier errs more than the dearest is, on the average over all images that could be behind
+    the small one, the squared difference of the two enlargements, if the dearest gives the mean of
+    those images. One image is one draw, full of chance; the difference has none, but the dearest
+    network is no such mean. `trust` is the share of the difference in what is expected.
     """
     size = (lr.shape[-2], lr.shape[-1])
     place = Placement.whole(size, scale)
     with torch.inference_mode():
         made = [upscaler(lr[None], place).pixels[0].clamp(0, 1) for upscaler in upscalers]
         errors, apart = (
-            torch.stack([F.adaptive_avg_pool2d((one - other).square().mean(dim=0, keepdim=True), size)[0] for one in made])
+            torch.stack(
+                [
+                    F.adaptive_avg_pool2d((one - other).square().mean(dim=0, keepdim=True), size)[0]
+                    for one in made
+                ]
+            )
             for other in (hr, made[-1])
         )
     return Sample(lr, errors, (1 - trust) * errors + trust * (apart + errors[-1]), name, variation)
@@ -72,12 +87,17 @@ def _jpeg(image: Tensor, quality: int) -> Tensor:
 
 
 def vary(hr: Tensor, scale: Fraction, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
-    """Small and large version of an image (3, H, W), 0..1, made into other content, and whether the small one is a clean one of the large.
+    """Small and large version of an image (3, H, W), 0..1, made into other content, and whether the
+    small one is a clean one of the large.
 
-    Mostly finer (shrunk first), every other time turned too; sometimes grey, dark, low in contrast, smooth, noisy, or JPEG compressed, the
-    last two also of the small one alone. More of those would be learnt at the cost of the clean ones: noise looks like texture.
+    Mostly finer (shrunk first), every other time turned too; sometimes grey, dark, low in contrast,
+    smooth, noisy, or JPEG compressed, the last two also of the small one alone. More of those would
+    be learnt at the cost of the clean ones: noise looks like texture.
     """
-    kind = rng.choice(["finer", "turned", "grey", "dark", "pale", "smooth", "noise", "jpeg"], p=[0.45, 0.45, *[0.1 / 6] * 6])
+    kind = rng.choice(
+        ["finer", "turned", "grey", "dark", "pale", "smooth", "noise", "jpeg"],
+        p=[0.45, 0.45, *[0.1 / 6] * 6],
+    )
     if kind == "grey":
         hr = hr.mean(dim=0, keepdim=True).expand(3, -1, -1)
     elif kind == "dark":
@@ -90,7 +110,9 @@ def vary(hr: Tensor, scale: Fraction, rng: np.random.Generator) -> tuple[Tensor,
     elif kind in ("finer", "turned"):
         made = _turn(hr, float(rng.uniform(5, 85))) if kind == "turned" else hr
         made = centre_crop(shrink(made, Fraction(int(rng.integers(9, 21)), 8)), scale.numerator)
-        hr = made if made.numel() else hr  # of a small image nothing is left where the scale's numerator is large
+        hr = (
+            made if made.numel() else hr
+        )  # of a small image nothing is left where the scale's numerator is large
     elif kind == "jpeg":
         hr = _jpeg(hr, int(rng.integers(30, 95)))
     hr = hr.clamp(0, 1)
@@ -100,7 +122,9 @@ def vary(hr: Tensor, scale: Fraction, rng: np.random.Generator) -> tuple[Tensor,
     alone = rng.random() < 0.5
     if kind == "jpeg":
         return (_jpeg(lr, int(rng.integers(40, 98))) if alone else lr), hr, False
-    noise = torch.from_numpy(rng.standard_normal(hr.shape, np.float32)) * float(rng.uniform(0.005, 0.08))
+    noise = torch.from_numpy(rng.standard_normal(hr.shape, np.float32)) * float(
+        rng.uniform(0.005, 0.08)
+    )
     if alone:
         return (lr + noise[:, : lr.shape[1], : lr.shape[2]]).clamp(0, 1), hr, False
     hr = (hr + noise).clamp(0, 1)
@@ -108,11 +132,18 @@ def vary(hr: Tensor, scale: Fraction, rng: np.random.Generator) -> tuple[Tensor,
 
 
 def _turn(image: Tensor, degrees: float) -> Tensor:
-    """The middle of an image (3, H, W), 0..1, turned: a square that is within the image at any angle."""
-    turned = Image.fromarray((image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()).rotate(degrees, Image.Resampling.BICUBIC)
+    """The middle of an image (3, H, W), 0..1, turned: a square that is within the image at any
+    angle.
+    """
+    turned = Image.fromarray(
+        (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    ).rotate(degrees, Image.Resampling.BICUBIC)
     side = int(min(image.shape[-2:]) / 2**0.5)
     top, left = ((length - side) // 2 for length in image.shape[-2:])
-    return torch.from_numpy(np.array(turned))[top : top + side, left : left + side].permute(2, 0, 1) / 255
+    return (
+        torch.from_numpy(np.array(turned))[top : top + side, left : left + side].permute(2, 0, 1)
+        / 255
+    )
 
 
 def observe(
@@ -124,7 +155,8 @@ def observe(
     limit: float,
     told: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Sample]:
-    """Samples of all photos as they are and in `variants` variations; stops after `limit` seconds with what it has.
+    """Samples of all photos as they are and in `variants` variations; stops after `limit` seconds
+    with what it has.
 
     told: called with (photos done, all). ValueError: no photo is large enough.
     """
@@ -135,14 +167,30 @@ def observe(
         hr = centre_crop(read_image(files[index]), scale.numerator) / 255
         if min(hr.shape[-2:]) < 16 * scale:
             continue
-        versions = [(shrink(hr, scale).clamp(0, 1), hr, True), *(vary(hr, scale, rng) for _ in range(variants))]
+        versions = [
+            (shrink(hr, scale).clamp(0, 1), hr, True),
+            *(vary(hr, scale, rng) for _ in range(variants)),
+        ]
         for variation, (lr, large, clean) in enumerate(versions):
             if min(lr.shape[-2:]) >= 16:
-                samples.append(leave(upscalers, lr, large, scale, files[index].name, variation, TRUST if clean else 0.0))
+                samples.append(
+                    leave(
+                        upscalers,
+                        lr,
+                        large,
+                        scale,
+                        files[index].name,
+                        variation,
+                        TRUST if clean else 0.0,
+                    )
+                )
         told(done, len(files))
         if time.monotonic() - started > limit:
             break
     if not samples:
         least = scale.numerator * math.ceil(16 / scale.denominator)
-        raise ValueError(f"no image in {folder} has {least} pixels a side, the least to measure at scale {scale}; give larger ones")
+        raise ValueError(
+            f"no image in {folder} has {least} pixels a side, the least to measure at scale"
+            f" {scale}; give larger ones"
+        )
     return samples

@@ -1,9 +1,11 @@
-"""Training of PCSR (arXiv 2407.21448, section 3.4) in stages: encoder and heaviest sampler; the lighter samplers; the classifier.
+"""Training of PCSR (arXiv 2407.21448, section 3.4) in stages: encoder and heaviest sampler; the
+lighter samplers; the classifier.
 
-The paper trains each lighter sampler together with the classifier, on the error of the probability-weighted mixture of all samplers'
-pixels and with an even use of the samplers: "mixture" here, after the lighter samplers have learnt from all pixels. "choice" in its
-place trains the classifier alone, on the error that its choice would leave. It came out behind where the samplers differ much
-(docs/training.md).
+The paper trains each lighter sampler together with the classifier, on the error of the
+probability-weighted mixture of all samplers' pixels and with an even use of the samplers: "mixture"
+here, after the lighter samplers have learnt from all pixels. "choice" in its place trains the
+classifier alone, on the error that its choice would leave. It came out behind where the samplers
+differ much (docs/training.md).
 """
 
 from collections.abc import Callable
@@ -13,24 +15,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.nearest import Axis, axes
-from models.pcsr import Pcsr
-from models.resample import resample
-from models.train.choice import expected_error, uneven
-from models.train.plain import Task
-from models.upscaler import Placement
-from models.weights import Blueprint
+from tierscale.models.nearest import Axis, axes
+from tierscale.models.pcsr import Pcsr
+from tierscale.models.resample import resample
+from tierscale.models.train.choice import expected_error, uneven
+from tierscale.models.train.plain import Task
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import Blueprint
 
 # Weights of the paper's two losses.
 MIXTURE, EVEN = 1000.0, 3.0
 
 
 def grid(lr: Tensor, blueprint: Blueprint) -> tuple[Axis, Axis, Tensor, Tensor]:
-    """Of crops lr (N, 3, h, w): rows and columns, the crops around the mean, and the bilinear enlargement (N, 3, H, W)."""
+    """Of crops lr (N, 3, h, w): rows and columns, the crops around the mean, and the bilinear
+    enlargement (N, 3, H, W).
+    """
     height, width = lr.shape[-2:]
     place = Placement.whole((height, width), Fraction(blueprint.scale))
     rows, columns = axes(place, 0, height, width)
-    return rows, columns, lr - lr.new_tensor(blueprint.mean).view(3, 1, 1), resample(lr, place, "bilinear")
+    return (
+        rows,
+        columns,
+        lr - lr.new_tensor(blueprint.mean).view(3, 1, 1),
+        resample(lr, place, "bilinear"),
+    )
 
 
 def by(index: int) -> Callable[[nn.Module, Tensor, Blueprint], Tensor]:
@@ -49,7 +58,9 @@ def all_of(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> tuple[Tensor
     assert isinstance(network, Pcsr)
     rows, columns, centred, residual = grid(lr, blueprint)
     logits, made = network(centred, rows, columns)
-    return torch.softmax(logits.float(), dim=1), torch.stack([residual + one.float() for one in made], dim=1)
+    return torch.softmax(logits.float(), dim=1), torch.stack(
+        [residual + one.float() for one in made], dim=1
+    )
 
 
 def chosen(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
@@ -64,18 +75,25 @@ def lighter_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprin
     assert isinstance(network, Pcsr)
     rows, columns, centred, residual = grid(lr, blueprint)
     features = network.encoder(centred)
-    errors = [F.l1_loss(residual + sampler(features, rows, columns).float(), hr) for sampler in network.samplers[:-1]]
+    errors = [
+        F.l1_loss(residual + sampler(features, rows, columns).float(), hr)
+        for sampler in network.samplers[:-1]
+    ]
     return torch.stack(errors).mean()
 
 
 def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
     """What choosing by these probabilities leaves."""
     shares, images = all_of(network, lr, blueprint)
-    return expected_error(shares, (images - hr[:, None]).square().mean(dim=2).detach()) + EVEN * uneven(shares)
+    return expected_error(
+        shares, (images - hr[:, None]).square().mean(dim=2).detach()
+    ) + EVEN * uneven(shares)
 
 
 def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
-    """The paper's: L1 of the mixture, and the distance of the mean probabilities from an even use (section 3.4)."""
+    """The paper's: L1 of the mixture, and the distance of the mean probabilities from an even use
+    (section 3.4).
+    """
     shares, images = all_of(network, lr, blueprint)
     mixture = (shares[:, :, None] * images).sum(dim=1)
     return MIXTURE * F.l1_loss(mixture, hr) + EVEN * uneven(shares)
@@ -87,7 +105,9 @@ def heaviest_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Bluepri
 
 
 def stages(samplers: int) -> dict[str, Task]:
-    """Tasks by name, in their order; "mixture" is the paper's way and stands in the place of "choice", or of that and "lighter"."""
+    """Tasks by name, in their order; "mixture" is the paper's way and stands in the place of
+    "choice", or of that and "lighter".
+    """
     lighter = tuple(f"samplers.{index}." for index in range(samplers - 1))
     return {
         "heaviest": Task(heaviest_loss, by(-1), ("encoder.", f"samplers.{samplers - 1}.")),

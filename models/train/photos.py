@@ -16,10 +16,11 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from torch import Tensor
 
-from models.train.degrade import shrink
+from tierscale.models.train.degrade import shrink
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-# Shrunken pixels a side that an image must have to be watched: two go when its border is shaved, and ClassSR needs four.
+# Shrunken pixels a side that an image must have to be watched: two go when its border is shaved,
+# and ClassSR needs four.
 MEASURABLE = 4
 
 
@@ -37,29 +38,48 @@ class Photo:
     lr: Tensor
 
     def on(self, device: torch.device) -> "Photo":
-        """The same photo in a device's memory, so that crops need not be brought there step by step."""
+        """The same photo in a device's memory, so that crops need not be brought there step by
+        step.
+        """
         return Photo(self.name, self.hr.to(device), self.lr.to(device))
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files of `folder` in order of name, but for hidden ones; ValueError when there are none, or no such folder."""
+    """Image files of `folder` in order of name, but for hidden ones; ValueError when there are
+    none, or no such folder.
+    """
     if not folder.is_dir():
-        raise ValueError(f"{folder} is a file; give the folder it is in" if folder.exists() else f"there is no folder {folder}; give one")
+        raise ValueError(
+            f"{folder} is a file; give the folder it is in"
+            if folder.exists()
+            else f"there is no folder {folder}; give one"
+        )
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise ValueError(f"{folder} cannot be listed ({error}); give a folder that can be read") from error
-    files = [path for path in entries if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()]
+        raise ValueError(
+            f"{folder} cannot be listed ({error}); give a folder that can be read"
+        ) from error
+    files = [
+        path
+        for path in entries
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    ]
     if not files:
         what = "holds no image files" if entries else "is empty: it holds no image files"
-        raise ValueError(f"{folder} {what} ({', '.join(sorted(SUFFIXES))}); give a folder that does")
+        raise ValueError(
+            f"{folder} {what} ({', '.join(sorted(SUFFIXES))}); give a folder that does"
+        )
     return files
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """An image file of 8 bits whose pixels are not decoded yet; ValueError when it has more bits, or opening or decoding it fails."""
-    # Scans are larger than what Pillow takes for an attack; check_memory() says what this machine can hold.
+    """An image file of 8 bits whose pixels are not decoded yet; ValueError when it has more bits,
+    or opening or decoding it fails.
+    """
+    # Scans are larger than what Pillow takes for an attack; check_memory() says what this machine
+    # can hold.
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as image:
@@ -68,23 +88,35 @@ def opened(path: Path) -> Iterator[Image.Image]:
                 yield image
     # Pillow's readers raise these of damaged headers, and of colours that do not become RGB.
     except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise ValueError(f"{path} cannot be decoded ({error}); take it out of the folder or mend it") from error
+        raise ValueError(
+            f"{path} cannot be decoded ({error}); take it out of the folder or mend it"
+        ) from error
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     if deep:
-        raise ValueError(f"{path} holds more than 8 bits a channel, which training does not read; convert it to 8 bits")
+        raise ValueError(
+            f"{path} holds more than 8 bits a channel, which training does not read; convert it to"
+            " 8 bits"
+        )
 
 
 def has_deep_pixels(image: Image.Image) -> bool:
-    """Whether an opened image has more than 8 bits, which Pillow cuts to 8 without a word when there are three channels."""
+    """Whether an opened image has more than 8 bits, which Pillow cuts to 8 without a word when
+    there are three channels.
+    """
     if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8
-    # What the decoder is told about PNG ends like RGB;16B; in BMP a 16 counts the bits of all channels together.
-    return image.mode.startswith(("I", "F")) or (isinstance(image, PngImageFile) and any(";16" in str(tile.args) for tile in image.tile))
+    # What the decoder is told about PNG ends like RGB;16B; in BMP a 16 counts the bits of all
+    # channels together.
+    return image.mode.startswith(("I", "F")) or (
+        isinstance(image, PngImageFile) and any(";16" in str(tile.args) for tile in image.tile)
+    )
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image file, from its header alone; ValueError when it cannot be opened or has more than 8 bits."""
+    """Height and width of an image file, from its header alone; ValueError when it cannot be opened
+    or has more than 8 bits.
+    """
     with opened(path) as image:
         width, height = image.size
     return height, width
@@ -96,7 +128,9 @@ def image_sizes(folder: Path) -> dict[Path, tuple[int, int]]:
 
 
 def read_image(path: Path) -> Tensor:
-    """An image file as RGB, uint8, (3, H, W), as it is stored, whichever way up; ValueError when it cannot be decoded or has more bits."""
+    """An image file as RGB, uint8, (3, H, W), as it is stored, whichever way up; ValueError when it
+    cannot be decoded or has more bits.
+    """
     with opened(path) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
@@ -107,14 +141,21 @@ def machine_memory() -> int:
 
 
 def check_memory(folder: Path, sizes: Collection[tuple[int, int]], scale: int) -> None:
-    """Refuse, before any is decoded, images (heights, widths) that together would take more than half of this machine's memory."""
+    """Refuse, before any is decoded, images (heights, widths) that together would take more than
+    half of this machine's memory.
+    """
     pixels = [height * width for height, width in sizes]
-    # Kept: three values and their shrunken versions as floats. For a while, of one image: Pillow's copies and numpy's.
-    needed, allowed = sum(pixels) * (3 + 12 / scale**2) + 11 * max(pixels, default=0), machine_memory() / 2
+    # Kept: three values and their shrunken versions as floats. For a while, of one image: Pillow's
+    # copies and numpy's.
+    needed, allowed = (
+        sum(pixels) * (3 + 12 / scale**2) + 11 * max(pixels, default=0),
+        machine_memory() / 2,
+    )
     if needed > allowed:
         raise ValueError(
-            f"the images in {folder} would take {needed / 2**30:.1f} GiB of memory, more than half of this machine's, "
-            f"{allowed / 2**30:.1f} GiB; cut the scans into pieces and give fewer of them"
+            f"the images in {folder} would take {needed / 2**30:.1f} GiB of memory, more than half"
+            f" of this machine's, {allowed / 2**30:.1f} GiB; cut the scans into pieces and give"
+            " fewer of them"
         )
 
 
@@ -132,23 +173,34 @@ def centre_crop(image: Tensor, scale: int) -> Tensor:
 
 
 def photo(name: str, image: Tensor, scale: int) -> Photo:
-    """Pair an image (3, H, W), uint8, cropped to a multiple of `scale`, with its shrunken version."""
+    """Pair an image (3, H, W), uint8, cropped to a multiple of `scale`, with its shrunken
+    version.
+    """
     hr = centre_crop(image, scale)
     # Divided last, a large photo is never held in floats.
     return Photo(name, hr, shrink(hr, scale).div_(255))
 
 
 def decoded(folder: Path, sizes: Mapping[Path, tuple[int, int]], scale: int) -> list[Photo]:
-    """Photos of a folder whose heights and widths are known; ValueError when memory would run out."""
+    """Photos of a folder whose heights and widths are known; ValueError when memory would run
+    out.
+    """
     check_memory(folder, sizes.values(), scale)
     return [photo(path.name, read_image(path), scale) for path in sizes]
 
 
 def read_photos(folder: Path, scale: int, smallest: int) -> list[Photo]:
-    """All photos of `folder` of at least `smallest` shrunken pixels a side; ValueError when there are none or memory would run out."""
-    sizes = {path: size for path, size in image_sizes(folder).items() if min(size) // scale >= smallest}
+    """All photos of `folder` of at least `smallest` shrunken pixels a side; ValueError when there
+    are none or memory would run out.
+    """
+    sizes = {
+        path: size for path, size in image_sizes(folder).items() if min(size) // scale >= smallest
+    }
     if not sizes:
-        raise ValueError(f"no image in {folder} has {smallest * scale} pixels a side, which crops of {smallest} at scale {scale} need")
+        raise ValueError(
+            f"no image in {folder} has {smallest * scale} pixels a side, which crops of {smallest}"
+            f" at scale {scale} need"
+        )
     return decoded(folder, sizes, scale)
 
 
@@ -158,7 +210,8 @@ def read_watched(folder: Path, scale: int) -> list[Photo]:
     for path, size in sizes.items():
         if min(size) // scale < MEASURABLE:
             raise ValueError(
-                f"{path} of {size[1]}x{size[0]} pixels is too small to watch at scale {scale}; give {MEASURABLE * scale} a side or more"
+                f"{path} of {size[1]}x{size[0]} pixels is too small to watch at scale {scale}; give"
+                f" {MEASURABLE * scale} a side or more"
             )
     return decoded(folder, sizes, scale)
 
@@ -169,9 +222,12 @@ def digest(sizes: Mapping[Path, tuple[int, int]]) -> str:
     return f"{len(sizes)} images {hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
-def hold_out(photos: Sequence[Photo], crop: int, every: int = 23) -> tuple[list[Photo], list[Photo]]:
-    """Split into photos to train on and to watch progress on. Of a single one the lower eighth is watched, `crop` shrunken pixels at
-    least; where it is too small to be cut, it is both."""
+def hold_out(
+    photos: Sequence[Photo], crop: int, every: int = 23
+) -> tuple[list[Photo], list[Photo]]:
+    """Split into photos to train on and to watch progress on. Of a single one the lower eighth is
+    watched, `crop` shrunken pixels at least; where it is too small to be cut, it is both.
+    """
     if len(photos) > 1:
         return [p for index, p in enumerate(photos) if index % every], list(photos[::every])
     whole = photos[0]
@@ -188,16 +244,23 @@ def same(photos: Sequence[Photo], watched: Sequence[Photo]) -> list[str]:
 
     def equal(one: Tensor, other: Tensor) -> bool:
         # Photos of one camera have one size; their first rows tell them apart at once.
-        return one.shape == other.shape and torch.equal(one[:, 0], other[:, 0]) and torch.equal(one, other)
+        return (
+            one.shape == other.shape
+            and torch.equal(one[:, 0], other[:, 0])
+            and torch.equal(one, other)
+        )
 
     return [seen.name for seen in watched if any(equal(seen.hr, photo.hr) for photo in photos)]
 
 
-def draw(photos: Sequence[Photo], crop: int, batch: int, seed: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Random crops, flipped and transposed: (batch, 3, crop, crop) and (batch, 3, scale * crop, scale * crop), float32, 0..1.
+def draw(
+    photos: Sequence[Photo], crop: int, batch: int, seed: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Random crops, flipped and transposed: (batch, 3, crop, crop) and (batch, 3, scale * crop,
+    scale * crop), float32, 0..1.
 
-    Everything follows from `seed` (of the run, step), so that a resumed run draws what the unbroken one would have.
-    Larger photos are drawn more often, in proportion to their area.
+    Everything follows from `seed` (of the run, step), so that a resumed run draws what the unbroken
+    one would have. Larger photos are drawn more often, in proportion to their area.
     """
     rng = np.random.default_rng(seed)
     area = np.array([p.lr[0].numel() for p in photos], dtype=np.float64)
@@ -206,7 +269,10 @@ def draw(photos: Sequence[Photo], crop: int, batch: int, seed: tuple[int, int]) 
         lr, hr = photos[index].lr, photos[index].hr
         scale = hr.shape[-1] // lr.shape[-1]
         y, x = (int(rng.integers(size - crop + 1)) for size in lr.shape[-2:])
-        pair = [lr[:, y : y + crop, x : x + crop], hr[:, y * scale : (y + crop) * scale, x * scale : (x + crop) * scale]]
+        pair = [
+            lr[:, y : y + crop, x : x + crop],
+            hr[:, y * scale : (y + crop) * scale, x * scale : (x + crop) * scale],
+        ]
         flips = [dim for dim in (-2, -1) if rng.random() < 0.5]
         pair = [part.flip(flips) for part in pair]
         if rng.random() < 0.5:

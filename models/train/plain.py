@@ -1,4 +1,6 @@
-"""Training: Adam, warm-up, cosine decay, a running mean of the weights, and an exact resume; the task of plain networks is L1."""
+"""Training: Adam, warm-up, cosine decay, a running mean of the weights, and an exact resume; the
+task of plain networks is L1.
+"""
 
 import io
 import math
@@ -13,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.fused import Enlarging
-from models.quality import psnr
-from models.resample import resample
-from models.train.photos import Photo, draw
-from models.upscaler import Placement
-from models.weights import Blueprint, write_whole
+from tierscale.models.fused import Enlarging
+from tierscale.models.quality import psnr
+from tierscale.models.resample import resample
+from tierscale.models.train.photos import Photo, draw
+from tierscale.models.upscaler import Placement
+from tierscale.models.weights import Blueprint, write_whole
 
 # Scale of the crops for networks of any scale.
 LARGEST = 4
@@ -26,7 +28,8 @@ LARGEST = 4
 SHORT = 0.1
 # What weights are stored in.
 STORED = torch.finfo(torch.float16)
-# An enlarging part that can be composed is, but for one step of so many, which keeps it right at the edges.
+# An enlarging part that can be composed is, but for one step of so many, which keeps it right at
+# the edges.
 WHOLE = 4
 
 
@@ -34,10 +37,11 @@ WHOLE = 4
 class Schedule:
     """How a network is trained.
 
-    steps, seconds: where the learning rate reaches zero, whichever comes first; at least one of them.
-    batch: crops in a step. crop: input pixels a side. rate: peak learning rate. warmup: steps until the peak, if not a tenth of the run.
-    clip: largest gradient norm. ema: share of the running mean that a step keeps. seed: of crops and weights.
-    bf16: compute in bfloat16 where autocast does. loss: of plain networks, "l1" or "charbonnier".
+    steps, seconds: where the learning rate reaches zero, whichever comes first; at least one of
+    them. batch: crops in a step. crop: input pixels a side. rate: peak learning rate. warmup: steps
+    until the peak, if not a tenth of the run. clip: largest gradient norm. ema: share of the
+    running mean that a step keeps. seed: of crops and weights. bf16: compute in bfloat16 where
+    autocast does. loss: of plain networks, "l1" or "charbonnier".
     """
 
     steps: int | None = None
@@ -58,18 +62,24 @@ def done_share(schedule: Schedule, step: int, elapsed: float) -> float:
     shares = [step / schedule.steps] if schedule.steps else []
     shares += [elapsed / schedule.seconds] if schedule.seconds else []
     if not shares:
-        raise ValueError("a schedule without an end cannot decay its learning rate; give --steps or --seconds")
+        raise ValueError(
+            "a schedule without an end cannot decay its learning rate; give --steps or --seconds"
+        )
     return min(1.0, max(shares))
 
 
 def rate_at(schedule: Schedule, step: int, share: float) -> float:
-    """Learning rate: a straight warm-up, then half a cosine down to zero (Loshchilov and Hutter 2017, SGDR, equation 5)."""
+    """Learning rate: a straight warm-up, then half a cosine down to zero (Loshchilov and Hutter
+    2017, SGDR, equation 5).
+    """
     warm = max((step + 1) / max(1, schedule.warmup), share / SHORT)
     return schedule.rate * min(1.0, warm) * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def predict(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
-    """Enlarge lr (N, 3, h, w), 0..1, with mean subtraction and residual, in a form that gradients pass through."""
+    """Enlarge lr (N, 3, h, w), 0..1, with mean subtraction and residual, in a form that gradients
+    pass through.
+    """
     mean = lr.new_tensor(blueprint.mean).view(3, 1, 1)
     if blueprint.residual is None:
         return network(lr - mean).float() + mean
@@ -83,7 +93,9 @@ def l1(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tens
 
 
 def charbonnier(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
-    """L1 rounded off near zero (Lai, Huang, Ahuja and Yang 2017, LapSRN, equation 3), with 1/255 for epsilon."""
+    """L1 rounded off near zero (Lai, Huang, Ahuja and Yang 2017, LapSRN, equation 3), with 1/255
+    for epsilon.
+    """
     return ((predict(network, lr, blueprint) - hr).square() + 1 / 255**2).sqrt().mean()
 
 
@@ -94,8 +106,8 @@ LOSSES = {"l1": l1, "charbonnier": charbonnier}
 class Task:
     """What a stage of training minimises, watches and moves.
 
-    loss: of crops (N, 3, h, w) and (N, 3, H, W), 0..1. image: what is watched, lr to hr. trained: first names of the parameters that
-    move; all of them when empty.
+    loss: of crops (N, 3, h, w) and (N, 3, H, W), 0..1. image: what is watched, lr to hr. trained:
+    first names of the parameters that move; all of them when empty.
     """
 
     loss: Callable[[nn.Module, Tensor, Tensor, Blueprint], Tensor] = l1
@@ -104,7 +116,9 @@ class Task:
 
 
 # What state() holds.
-STATE = frozenset({"network", "ema", "optimiser", "step", "elapsed", "blueprint", "schedule", "origin"})
+STATE = frozenset(
+    {"network", "ema", "optimiser", "step", "elapsed", "blueprint", "schedule", "origin"}
+)
 
 
 class Trainer:
@@ -122,20 +136,28 @@ class Trainer:
         task: Task = Task(),
         origin: Mapping[str, str] = {},
     ) -> None:
-        # Measured on an EPYC with AVX512-bf16, two threads, CARN, microseconds for each input pixel: plain 54, channels last 33,
-        # bf16 25, both 15; torch.compile makes both slower.
+        # Measured on an EPYC with AVX512-bf16, two threads, CARN, microseconds for each input
+        # pixel: plain 54, channels last 33, bf16 25, both 15; torch.compile makes both slower.
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.blueprint, self.schedule, self.device, self.task = blueprint, schedule, device, task
         self.origin = dict(origin)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not task.trained or name.startswith(task.trained))
-        self.moving = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.Adam(self.moving, schedule.rate, betas=(0.9, 0.99), fused=device.type == "cuda")
-        self.ema = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.moving = [
+            parameter for parameter in self.network.parameters() if parameter.requires_grad
+        ]
+        self.optimiser = torch.optim.Adam(
+            self.moving, schedule.rate, betas=(0.9, 0.99), fused=device.type == "cuda"
+        )
+        self.ema = {
+            name: value.detach().clone() for name, value in self.network.state_dict().items()
+        }
         self.step, self.elapsed = 0, 0.0
 
     def advance(self, photos: Sequence[Photo], started: float) -> Tensor:
-        """One step; the loss, still on the device. `started`: clock at which `elapsed` was last brought up to date."""
+        """One step; the loss, still on the device. `started`: clock at which `elapsed` was last
+        brought up to date.
+        """
         schedule = self.schedule
         share = done_share(schedule, self.step, self.elapsed + time.monotonic() - started)
         for group in self.optimiser.param_groups:
@@ -154,7 +176,11 @@ class Trainer:
         self.step += 1
         keep = min(schedule.ema, self.step / (self.step + 10))
         for name, value in self.network.state_dict().items():
-            self.ema[name].lerp_(value, 1 - keep) if value.is_floating_point() else self.ema[name].copy_(value)
+            (
+                self.ema[name].lerp_(value, 1 - keep)
+                if value.is_floating_point()
+                else self.ema[name].copy_(value)
+            )
         return loss.detach()
 
     @property
@@ -176,28 +202,46 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from state(); ValueError when it belongs to another network, schedule, stage or other photos."""
-        for name, mine in (("blueprint", asdict(self.blueprint)), ("schedule", asdict(self.schedule)), ("origin", self.origin)):
+        """Go on from state(); ValueError when it belongs to another network, schedule, stage or
+        other photos.
+        """
+        for name, mine in (
+            ("blueprint", asdict(self.blueprint)),
+            ("schedule", asdict(self.schedule)),
+            ("origin", self.origin),
+        ):
             for key, value in mine.items():
                 was = state[name].get(key)
                 if was != value:
-                    raise ValueError(f"the run to resume has {key} {was!r}, not {value!r}; give the options and photos it was started with")
+                    raise ValueError(
+                        f"the run to resume has {key} {was!r}, not {value!r}; give the options and"
+                        " photos it was started with"
+                    )
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.ema = {name: value.to(self.device) for name, value in state["ema"].items()}
         self.step, self.elapsed = state["step"], state["elapsed"]
 
     def check(self, loss: float) -> None:
-        """FloatingPointError when a loss or the running mean's weights are not finite or beyond what they are stored in."""
-        kept = all(bool((value.abs() <= STORED.max).all()) for value in self.ema.values() if value.is_floating_point())
+        """FloatingPointError when a loss or the running mean's weights are not finite or beyond
+        what they are stored in.
+        """
+        kept = all(
+            bool((value.abs() <= STORED.max).all())
+            for value in self.ema.values()
+            if value.is_floating_point()
+        )
         if not (math.isfinite(loss) and kept):
             raise FloatingPointError(
-                f"training diverged by step {self.step} (loss {loss:.4g}), and nothing is stored of what came after the last report; "
-                f"try again with a --rate well below {self.schedule.rate:g}"
+                f"training diverged by step {self.step} (loss {loss:.4g}), and nothing is stored of"
+                " what came after the last report; try again with a --rate well below"
+                f" {self.schedule.rate:g}"
             )
 
     def watch(self, photos: Sequence[Photo], largest: int | None = 64) -> float:
-        """Mean PSNR in dB of the running mean's weights on some photos, of which the central `largest` input pixels a side; None: all."""
+        """Mean PSNR in dB of the running mean's weights on some photos, of which the central
+        `largest` input pixels a side; None: all.
+        """
         kept = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.network.load_state_dict(self.ema)
         self.network.eval()
@@ -207,7 +251,12 @@ class Trainer:
                 side = largest or max(photo.lr.shape[-2:])
                 y, x = (max(0, (size - side) // 2) for size in photo.lr.shape[-2:])
                 lr = photo.lr[None, :, y : y + side, x : x + side].to(self.device)
-                hr = photo.hr[:, y * scale : (y + side) * scale, x * scale : (x + side) * scale].to(self.device) / 255
+                hr = (
+                    photo.hr[:, y * scale : (y + side) * scale, x * scale : (x + side) * scale].to(
+                        self.device
+                    )
+                    / 255
+                )
                 total += psnr(self.task.image(self.network, lr, self.blueprint)[0], hr, scale)
         self.network.load_state_dict(kept)
         self.network.train()
@@ -223,8 +272,10 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     largest: int | None = 64,
 ) -> None:
-    """Run the schedule to its end, or until stop(); report(mean loss since the last report, PSNR in dB) about each `every` seconds and
-    at the end, unless training diverged: FloatingPointError. largest: of watched photos, see Trainer.watch."""
+    """Run the schedule to its end, or until stop(); report(mean loss since the last report, PSNR in
+    dB) about each `every` seconds and at the end, unless training diverged: FloatingPointError.
+    largest: of watched photos, see Trainer.watch.
+    """
     started = last = time.monotonic()
     losses: list[Tensor] = []
     while done_share(trainer.schedule, trainer.step, trainer.elapsed) < 1:
@@ -256,13 +307,21 @@ def first_line(error: Exception) -> str:
 def read_state(path: Path, device: str) -> dict[str, Any]:
     """What save_state() wrote; ValueError when the file is none of it."""
     if not path.is_file():
-        raise ValueError(f"there is no file {path} to resume from; give the .pt file of an earlier run")
+        raise ValueError(
+            f"there is no file {path} to resume from; give the .pt file of an earlier run"
+        )
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     # Of a file that is none of its own, torch's reader says so in a dozen ways.
     except Exception as error:
-        raise ValueError(f"{path} is no checkpoint of a training run ({first_line(error)}); give the .pt file of an earlier run") from error
+        raise ValueError(
+            f"{path} is no checkpoint of a training run ({first_line(error)}); give the .pt file of"
+            " an earlier run"
+        ) from error
     lacking = sorted(STATE - state.keys()) if isinstance(state, dict) else sorted(STATE)
     if lacking:
-        raise ValueError(f"{path} is no checkpoint of a training run as this version writes it: it lacks {', '.join(lacking)}; begin anew")
+        raise ValueError(
+            f"{path} is no checkpoint of a training run as this version writes it: it lacks"
+            f" {', '.join(lacking)}; begin anew"
+        )
     return state

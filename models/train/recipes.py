@@ -7,21 +7,21 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from models.adadsr import Adadsr
-from models.anysr import AnySr
-from models.branches import OURS
-from models.carn import Carn
-from models.classsr import ClassSr
-from models.edsr import Edsr
-from models.exits import Ape
-from models.fsrcnn import Fsrcnn
-from models.pcsr import Pcsr
-from models.rcan import Rcan
-from models.srresnet import Srresnet
-from models.train import adadsr, anysr, ape, classsr, pcsr
-from models.train.plain import LOSSES, Schedule, Task
-from models.vdsr import Vdsr
-from models.weights import Blueprint
+from tierscale.models.adadsr import Adadsr
+from tierscale.models.anysr import AnySr
+from tierscale.models.branches import OURS
+from tierscale.models.carn import Carn
+from tierscale.models.classsr import ClassSr
+from tierscale.models.edsr import Edsr
+from tierscale.models.exits import Ape
+from tierscale.models.fsrcnn import Fsrcnn
+from tierscale.models.pcsr import Pcsr
+from tierscale.models.rcan import Rcan
+from tierscale.models.srresnet import Srresnet
+from tierscale.models.train import adadsr, anysr, ape, classsr, pcsr
+from tierscale.models.train.plain import LOSSES, Schedule, Task
+from tierscale.models.vdsr import Vdsr
+from tierscale.models.weights import Blueprint
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as the published CARN and EDSR use it
 # Kind -> what builds the network of a blueprint: plain ones are made for a scale, PCSR for any.
@@ -44,32 +44,54 @@ PCSR_CARN = {
     "samplers": [[20, 20, 20], [74, 74, 74, 74]],
     "classifier": [10, 10],
 }
-PCSR_FSRCNN = {"encoder": "fsrcnn", "encoder_arguments": {"features": 48}, "samplers": [[10] * 3, [58] * 4], "classifier": []}
+PCSR_FSRCNN = {
+    "encoder": "fsrcnn",
+    "encoder_arguments": {"features": 48},
+    "samplers": [[10] * 3, [58] * 4],
+    "classifier": [],
+}
 CLASSSR_CARN = {"branch": "carn", "branches": list(OURS)}
-# The paper's attention head works on 256 channels at every output pixel; this one costs a hundredth of it.
-ANYSR_EDSR = {"encoder": "edsr", "encoder_arguments": {"blocks": 8, "features": 32}, "head": "liif", "head_arguments": {"hidden": [64] * 3}}
+# The paper's attention head works on 256 channels at every output pixel; this one costs a hundredth
+# of it.
+ANYSR_EDSR = {
+    "encoder": "edsr",
+    "encoder_arguments": {"blocks": 8, "features": 32},
+    "head": "liif",
+    "head_arguments": {"hidden": [64] * 3},
+}
 # What two CPU cores train in an hour or two.
 SMALL_EDSR = {"blocks": 8, "features": 32}
-# Of methods that leave early: entry and end take a third of the work of eight blocks, so that half of it would leave but three of them.
+# Of methods that leave early: entry and end take a third of the work of eight blocks, so that half
+# of it would leave but three of them.
 DEEP_EDSR = {"blocks": 16, "features": 32}
-# Name, but for the scale -> blueprint. Widths of the methods are those of their papers, but for ClassSR's (models/branches.py).
+# Name, but for the scale -> blueprint. Widths of the methods are those of their papers, but for
+# ClassSR's (models/branches.py).
 BLUEPRINTS = {
-    "fsrcnn": Blueprint("fsrcnn", 4, {"features": 56, "narrow": 12, "mapping": 4}, MEAN, "bilinear"),
+    "fsrcnn": Blueprint(
+        "fsrcnn", 4, {"features": 56, "narrow": 12, "mapping": 4}, MEAN, "bilinear"
+    ),
     "carn": Blueprint("carn", 4, {"features": 64, "groups": 4, "norm": False}, MEAN, "bilinear"),
     "edsr": Blueprint("edsr", 4, SMALL_EDSR, MEAN, "bilinear"),
     "edsr16": Blueprint("edsr", 4, DEEP_EDSR, MEAN, "bilinear"),
     "srresnet": Blueprint("srresnet", 4, {"features": 64, "blocks": 16}, MEAN, "bilinear"),
-    "rcan": Blueprint("rcan", 4, {"groups": 4, "blocks": 4, "features": 32, "reduction": 8}, MEAN, "bilinear"),
+    "rcan": Blueprint(
+        "rcan", 4, {"groups": 4, "blocks": 4, "features": 32, "reduction": 8}, MEAN, "bilinear"
+    ),
     # Its own bicubic enlargement is the residual.
     "vdsr": Blueprint("vdsr", 4, {"layers": 20, "features": 64}, MEAN, None),
     "pcsr-carn": Blueprint("pcsr", 4, PCSR_CARN, MEAN, "bilinear"),
     "pcsr-fsrcnn": Blueprint("pcsr", 4, PCSR_FSRCNN, MEAN, "bilinear"),
-    "ape-edsr": Blueprint("ape", 4, {"backbone": "edsr", "every": 4, "cell": 16, **DEEP_EDSR}, MEAN, "bilinear"),
-    "adaedsr": Blueprint("adadsr", 4, {"backbone": "edsr", "cell": 16, **DEEP_EDSR}, MEAN, "bilinear"),
+    "ape-edsr": Blueprint(
+        "ape", 4, {"backbone": "edsr", "every": 4, "cell": 16, **DEEP_EDSR}, MEAN, "bilinear"
+    ),
+    "adaedsr": Blueprint(
+        "adadsr", 4, {"backbone": "edsr", "cell": 16, **DEEP_EDSR}, MEAN, "bilinear"
+    ),
     "classsr-carn": Blueprint("classsr", 4, CLASSSR_CARN, MEAN, "bilinear"),
     "anysr-edsr": Blueprint("anysr", 0, ANYSR_EDSR, MEAN, "bilinear"),
 }
-# Kind -> stages of training, in their order, and other ways of a stage, such as "paper"; the first is the default. Plain networks have one.
+# Kind -> stages of training, in their order, and other ways of a stage, such as "paper"; the first
+# is the default. Plain networks have one.
 STAGES: dict[str, Callable[[Blueprint], dict[str, Task]]] = {
     "pcsr": lambda plan: pcsr.stages(len(plan.arguments["samplers"])),
     "ape": lambda plan: ape.STAGES,
@@ -98,11 +120,15 @@ SCHEDULES = {
 
 def known() -> str:
     """The names that recipe() takes, with commas between them."""
-    return ", ".join(f"{kind}-x{{2,3,4}}" if blueprint.scale else kind for kind, blueprint in BLUEPRINTS.items())
+    return ", ".join(
+        f"{kind}-x{{2,3,4}}" if blueprint.scale else kind for kind, blueprint in BLUEPRINTS.items()
+    )
 
 
 def recipe(name: str) -> tuple[Blueprint, Schedule]:
-    """Blueprint and schedule (without an end) of a name such as carn-x4; ValueError listing what there is."""
+    """Blueprint and schedule (without an end) of a name such as carn-x4; ValueError listing what
+    there is.
+    """
     kind, _, factor = name.partition("-x")
     scales = ("",) if kind in BLUEPRINTS and not BLUEPRINTS[kind].scale else ("2", "3", "4")
     if kind not in BLUEPRINTS or factor not in scales:
@@ -111,16 +137,23 @@ def recipe(name: str) -> tuple[Blueprint, Schedule]:
 
 
 def task(blueprint: Blueprint, stage: str | None, loss: str) -> tuple[str, Task]:
-    """A stage of training, the first one when none is named, and what it does; loss: of plain networks, which the others do not take.
+    """A stage of training, the first one when none is named, and what it does; loss: of plain
+    networks, which the others do not take.
 
     ValueError listing the stages, or naming the loss.
     """
     if blueprint.network in STAGES and loss != "l1":
-        raise ValueError(f"{blueprint.network} is trained by losses of its own, not by {loss!r}; leave --loss out")
+        raise ValueError(
+            f"{blueprint.network} is trained by losses of its own, not by {loss!r}; leave"
+            " --loss out"
+        )
     tasks = STAGES.get(blueprint.network, lambda plan: {"whole": Task(LOSSES[loss])})(blueprint)
     name = stage if stage is not None else next(iter(tasks))
     if name not in tasks:
-        raise ValueError(f"{blueprint.network} has no stage {name!r} of training; its stages are {', '.join(tasks)}")
+        raise ValueError(
+            f"{blueprint.network} has no stage {name!r} of training; its stages are"
+            f" {', '.join(tasks)}"
+        )
     return name, tasks[name]
 
 
@@ -130,11 +163,14 @@ def build(blueprint: Blueprint, seed: int) -> nn.Module:
     return NETWORKS[blueprint.network](blueprint)
 
 
-def warm_start(network: nn.Module, tensors: dict[str, Tensor], part: str | None = None) -> list[str]:
+def warm_start(
+    network: nn.Module, tensors: dict[str, Tensor], part: str | None = None
+) -> list[str]:
     """Take over the weights whose name and shape fit, in place; the names that did not fit.
 
-    part: of the network that the tensors are for, such as "branches.2"; None: all of it, or the network inside a method. Residual blocks
-    that a deeper network has beyond them begin by adding nothing, so that it starts as good as the other was.
+    part: of the network that the tensors are for, such as "branches.2"; None: all of it, or the
+    network inside a method. Residual blocks that a deeper network has beyond them begin by adding
+    nothing, so that it starts as good as the other was.
     """
     own = network.state_dict()
     prefixes = ("", "network.", "encoder.") if part is None else (f"{part}.",)
@@ -145,6 +181,10 @@ def warm_start(network: nn.Module, tensors: dict[str, Tensor], part: str | None 
                 fitting[inside] = tensor
                 break
     fresh = sorted(own.keys() - fitting.keys())
-    silent = {name: torch.zeros_like(own[name]) for name in fresh if re.search(r"blocks\.\d+\.second\.(weight|bias)$", name)}
+    silent = {
+        name: torch.zeros_like(own[name])
+        for name in fresh
+        if re.search(r"blocks\.\d+\.second\.(weight|bias)$", name)
+    }
     network.load_state_dict({**own, **fitting, **silent})
     return fresh

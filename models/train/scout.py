@@ -1,4 +1,6 @@
-"""Fitting the scout to what tiers left on photos. To be done again when their weights change: `tierscale scout fit`."""
+"""Fitting the scout to what tiers left on photos. To be done again when their weights change:
+`tierscale scout fit`.
+"""
 
 import math
 import time
@@ -10,21 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.scout import CELL, STATISTICS, Scout, statistics
-from models.train.observe import Sample
+from tierscale.models.scout import CELL, STATISTICS, Scout, statistics
+from tierscale.models.train.observe import Sample
 
 # Added to errors before they are compared: what is below (60 dB) is never worth a dearer tier.
 SMALL = 1e-6
-# Share of what was learnt that a fitted scout keeps. Measured by fitting to half of the photos and judging on the other half: all of it
-# captures less of a perfect router's gain, because few photos hold most of the error that can be saved.
+# Share of what was learnt that a fitted scout keeps. Measured by fitting to half of the photos and
+# judging on the other half: all of it captures less of a perfect router's gain, because few photos
+# hold most of the error that can be saved.
 KEEP = 0.7
-# Side in cells of the tiles that are fitted to, and of their parts that are too: predictions must hold for tiles of several sizes.
+# Side in cells of the tiles that are fitted to, and of their parts that are too: predictions must
+# hold for tiles of several sizes.
 SIDE, PARTS = 16, (16, 8)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When to stop: after `steps` or `seconds`, whichever comes first. batch: tiles in a step. rate: the peak of the learning rate."""
+    """When to stop: after `steps` or `seconds`, whichever comes first. batch: tiles in a step.
+    rate: the peak of the learning rate.
+    """
 
     steps: int = 450
     seconds: float = 300.0
@@ -34,15 +40,18 @@ class Schedule:
 
 
 def parts(errors: Tensor) -> Tensor:
-    """What each tier saves over the one before it, then what the last leaves, of errors (N, T, …)."""
+    """What each tier saves over the one before it, then what the last leaves, of errors (N, T,
+    …).
+    """
     return torch.cat([errors[:, :-1] - errors[:, 1:], errors[:, -1:]], dim=1)
 
 
 def material(samples: Sequence[Sample]) -> tuple[Tensor, np.ndarray]:
-    """Statistics and expected parts of tiles, (tiles, STATISTICS + T, side, side), and the chance that each is drawn, (tiles,).
+    """Statistics and expected parts of tiles, (tiles, STATISTICS + T, side, side), and the chance
+    that each is drawn, (tiles,).
 
-    Tiles have SIDE cells a side, fewer where no sample has so many. They lie side by side, and once more half a tile on. All photos as
-    they are have the same chance together as all variations.
+    Tiles have SIDE cells a side, fewer where no sample has so many. They lie side by side, and once
+    more half a tile on. All photos as they are have the same chance together as all variations.
     """
     side = min(SIDE, max(min(sample.lr.shape[-2:]) for sample in samples) // CELL)
     tiles, varied = [], []
@@ -50,7 +59,9 @@ def material(samples: Sequence[Sample]) -> tuple[Tensor, np.ndarray]:
         height, width = (length // CELL * CELL for length in sample.lr.shape[-2:])
         with torch.inference_mode():
             told = statistics(sample.lr[None, :, :height, :width])
-            both = torch.cat([told, parts(F.avg_pool2d(sample.expected[None, :, :height, :width], CELL))], dim=1)[0]
+            both = torch.cat(
+                [told, parts(F.avg_pool2d(sample.expected[None, :, :height, :width], CELL))], dim=1
+            )[0]
         for first in (0, side // 2):
             tiles.append(cut(both[:, first:, first:], side))
             varied.append(np.full(len(tiles[-1]), sample.variation > 0))
@@ -62,12 +73,16 @@ def material(samples: Sequence[Sample]) -> tuple[Tensor, np.ndarray]:
 def cut(values: Tensor, side: int) -> Tensor:
     """The whole tiles of a map (C, h, w) by rows: (tiles, C, side, side)."""
     rows, columns = (length // side for length in values.shape[-2:])
-    square = values[:, : rows * side, : columns * side].reshape(len(values), rows, side, columns, side)
+    square = values[:, : rows * side, : columns * side].reshape(
+        len(values), rows, side, columns, side
+    )
     return square.permute(1, 3, 0, 2, 4).flatten(0, 1)
 
 
 def hold_out(samples: Sequence[Sample], every: int = 8) -> tuple[list[Sample], list[Sample]]:
-    """Samples to fit to, and those of each `every`-th photo as it is to judge by; of one photo alone none."""
+    """Samples to fit to, and those of each `every`-th photo as it is to judge by; of one photo
+    alone none.
+    """
     names = sorted({sample.name for sample in samples})
     kept = set(names[::every]) if len(names) > 1 else set()
     trained = [sample for sample in samples if sample.name not in kept]
@@ -75,7 +90,9 @@ def hold_out(samples: Sequence[Sample], every: int = 8) -> tuple[list[Sample], l
 
 
 def tiles_of(sample: Sample, side: int) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
-    """The whole tiles of a sample by rows: pixels (n, 3, side, side), true errors (n, T), and rows and columns where they begin."""
+    """The whole tiles of a sample by rows: pixels (n, 3, side, side), true errors (n, T), and rows
+    and columns where they begin.
+    """
     tiles = cut(torch.cat([sample.lr, sample.errors]), side)
     rows, columns = (length // side for length in sample.lr.shape[-2:])
     places = [(row * side, column * side) for row in range(rows) for column in range(columns)]
@@ -83,22 +100,31 @@ def tiles_of(sample: Sample, side: int) -> tuple[Tensor, Tensor, list[tuple[int,
 
 
 def loss(predicted: Tensor, expected: Tensor, unit: Tensor) -> Tensor:
-    """How far predicted sizes of parts (N, T, h, w) are from expected ones, in a form whose best prediction is the mean of what may come.
+    """How far predicted sizes of parts (N, T, h, w) are from expected ones, in a form whose best
+    prediction is the mean of what may come.
 
-    That is the Poisson deviance: with squares a few extreme tiles would decide, with logarithms the many flat ones, where nothing is at
-    stake, and a median would be learnt, which is no price that work can be compared with. unit: that each part is measured in, (T,).
+    That is the Poisson deviance: with squares a few extreme tiles would decide, with logarithms the
+    many flat ones, where nothing is at stake, and a median would be learnt, which is no price that
+    work can be compared with. unit: that each part is measured in, (T,).
     """
     told = predicted + SMALL
     return ((told - expected * told.log()).mean(dim=(0, 2, 3)) / unit).sum()
 
 
-def fit(scout: Scout, samples: Sequence[Sample], schedule: Schedule, told: Callable[[int, int], None] = lambda done, total: None) -> float:
+def fit(
+    scout: Scout,
+    samples: Sequence[Sample],
+    schedule: Schedule,
+    told: Callable[[int, int], None] = lambda done, total: None,
+) -> float:
     """Train in place; the mean loss of the last tenth. told: called with (steps done, all)."""
     tiles, chances = material(samples)
     rng, started, losses = np.random.default_rng(schedule.seed), time.monotonic(), []
 
     def draw(count: int) -> tuple[Tensor, Tensor]:
-        """Statistics and expected parts of some tiles, all turned or mirrored in one of eight ways."""
+        """Statistics and expected parts of some tiles, all turned or mirrored in one of eight
+        ways.
+        """
         some = tiles[torch.from_numpy(rng.choice(len(tiles), count, p=chances))]
         some = some.flip([axis for axis in (2, 3) if rng.random() < 0.5])
         some = some.transpose(2, 3) if rng.random() < 0.5 else some
@@ -117,11 +143,15 @@ def fit(scout: Scout, samples: Sequence[Sample], schedule: Schedule, told: Calla
         if share >= 1:
             break
         for group in optimiser.param_groups:
-            group["lr"] = schedule.rate * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * share))
+            group["lr"] = (
+                schedule.rate * min(1, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * share))
+            )
         seen, wanted = draw(schedule.batch)
         made, wanted = scout.sized(scout.parts(seen)), scout.sized(wanted)
         sizes = [min(side, seen.shape[-1]) for side in PARTS]
-        value = torch.stack([loss(F.avg_pool2d(made, side), F.avg_pool2d(wanted, side), unit) for side in sizes]).sum()
+        value = torch.stack(
+            [loss(F.avg_pool2d(made, side), F.avg_pool2d(wanted, side), unit) for side in sizes]
+        ).sum()
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(scout.parameters(), 1.0)

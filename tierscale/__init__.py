@@ -1,0 +1,1 @@
+"""tierscale enlarges very large images and whole archives of them."""

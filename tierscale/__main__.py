@@ -1,0 +1,6 @@
+"""`python -m tierscale`: the same as the command `tierscale`."""
+
+from tierscale.jobs.cli import main
+
+if __name__ == "__main__":
+    main()
