@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.quality import psnr
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.measure import LEFT_OUT

@@ -18,7 +18,7 @@ import tifffile
 import torch
 
 from benchmarks.results import record
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.cluster.session import cores, session
 from tierscale.models.upscaler import Placement
 from tierscale.pipeline.plan import Options, Plan

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from benchmarks.scenes import SCALE, SHARED, Scene, sums
 from tests.reference_file import read_reference
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models import classsr, pcsr
 from tierscale.models.classsr import ClassSrUpscaler
 from tierscale.models.cut import SIDE, STEP, Cut

@@ -26,7 +26,7 @@ from PIL import Image
 from benchmarks.results import machine
 from benchmarks.routers import Router, routers, scored
 from benchmarks.scenes import SCALE, SETS, Scene, scenes
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.pipeline import routing
 from tierscale.pipeline.chart import Line, chart
 from tierscale.pipeline.costs import cost_of_routes

@@ -10,7 +10,7 @@ import csv
 from fractions import Fraction
 
 from benchmarks.curves import DOCS, SETS, SHARED
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.train.measure import quality
 
 SCALES = (Fraction(11, 10), *(Fraction(halves, 2) for halves in (3, 4, 5, 6, 7, 8, 12, 16, 32)))

@@ -26,7 +26,7 @@ def list_models(as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from tierscale.models import listing
+    from tierscale.models.registry import listing
 
     found = listing()
     if as_json:
@@ -78,7 +78,7 @@ def convert_model(
     """Make an official checkpoint FILE (.pth, .pt) one of ours, which is then a tier:
     file:OUTPUT.
     """
-    from tierscale.models import UPSCALERS
+    from tierscale.models.registry import UPSCALERS
     from tierscale.models.convert import convert
     from tierscale.models.efforts import table_path
     from tierscale.models.weights import write_checkpoint
@@ -165,7 +165,7 @@ def calibrate_model(
     """Measure what the settings of an adaptive network cost, so that NAME@EFFORT can be a tier;
     stored beside its weights.
     """
-    from tierscale.models import locate
+    from tierscale.models.registry import locate
     from tierscale.models.efforts import table_path
     from tierscale.models.train.calibrate import calibrate
 

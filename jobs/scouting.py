@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.jobs.options import ScaleType, answering
 from tierscale.jobs.progress import Bar
 from tierscale.models.scout import Scout, write_scout

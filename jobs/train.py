@@ -23,7 +23,7 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, Python puts jobs/ on the path instead of the project.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.train.photos import (
     Photo,
     digest,

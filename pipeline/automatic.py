@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement, Upscaler
 from tierscale.pipeline import colour
 from tierscale.pipeline.grid import Rect, Span, tile_length

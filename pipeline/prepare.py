@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.scout import Scout
 from tierscale.pipeline.automatic import Automatic
 from tierscale.pipeline.bounds import check_secrets

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.upscaler import Upscaler
 from tierscale.pipeline import automatic, choosing, difficulty, prepare
 from tierscale.pipeline.errors import Refused

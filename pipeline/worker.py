@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.upscaler import Upscaler
 from tierscale.pipeline import allocator, automatic, difficulty, report, store
 from tierscale.pipeline.errors import Damaged, Refused

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tests.reference_file import Line, Reference
-from tierscale.models import UPSCALERS
+from tierscale.models.registry import UPSCALERS
 from tierscale.models.convert import PUBLISHED
 from tierscale.models.plain import PlainUpscaler
 from tierscale.models.upscaler import Placement

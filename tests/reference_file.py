@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.convert import PUBLISHED
 from tierscale.models.cut import STEP
 from tierscale.models.efforts import Efforts, write_efforts

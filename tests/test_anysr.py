@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.reference_file import read_reference
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.anysr import AnySr, AnySrUpscaler, build, published, width_by_scale
 from tierscale.models.cost import executed
 from tierscale.models.nearest import axes

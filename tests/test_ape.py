@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models import ape, edsr
 from tierscale.models.ape import Ape, ApeUpscaler
 from tierscale.models.cost import executed

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.reference_file import read_reference
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models import cut
 from tierscale.models.classsr import ClassSr, ClassSrUpscaler, build, published
 from tierscale.models.cost import executed

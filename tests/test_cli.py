@@ -13,7 +13,7 @@ import zarr
 from PIL import Image
 
 from tests.test_run import tierscale
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan import Options
 from tierscale.pipeline.receipts import Folder

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models import community
 from tierscale.models.cost import executed
 from tierscale.models.upscaler import Placement

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models import resample
 from tierscale.models.bicubic import Bicubic
 from tierscale.models.carn import Carn

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tests.reference_file import read_reference
 from tests.reference_pcsr import check
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models import resample
 from tierscale.models.cost import executed
 from tierscale.models.efforts import Efforts, write_efforts

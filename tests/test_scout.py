@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.jobs import cli, scouting
 from tierscale.models.bicubic import Bicubic
 from tierscale.models.scout import STATISTICS, Scout, read_scout, statistics, write_scout

@@ -8,7 +8,7 @@ import pytest
 import skimage.data
 import torch
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement
 from tierscale.pipeline import choosing, costs, prepare
 from tierscale.pipeline.plan import Options

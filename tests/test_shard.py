@@ -11,7 +11,7 @@ import torch
 import zarr
 
 from tests.fakes import Smear
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.bicubic import Bicubic
 from tierscale.models.upscaler import Placement
 from tierscale.pipeline import shard as heart

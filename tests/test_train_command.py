@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.jobs import train as command
 from tierscale.jobs.train import main
 from tierscale.models.quality import psnr

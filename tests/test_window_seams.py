@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 
 from tests.reference_file import calibrated
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.pipeline import choosing
 from tierscale.pipeline.grid import Grid
 from tierscale.pipeline.plan import Options

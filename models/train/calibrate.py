@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models import cut
 from tierscale.models.efforts import Efforts, read_efforts, table_path, write_efforts
 from tierscale.models.train.degrade import shrink

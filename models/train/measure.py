@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.quality import psnr, ssim
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, image_files, is_grey, read_image

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tierscale import models
+from tierscale.models import registry as models
 from tierscale.models.carn import Carn
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, image_files, read_image

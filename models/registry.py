@@ -1,0 +1,221 @@
+"""Upscalers by name: what the zoo holds, how to load it, and what it costs."""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from tierscale.models import adadsr, anysr, ape, classsr, community, pcsr, plain
+from tierscale.models.bicubic import Bicubic
+from tierscale.models.carn import Carn
+from tierscale.models.edsr import Edsr
+from tierscale.models.efforts import Efforts, read_efforts
+from tierscale.models.fsrcnn import Fsrcnn
+from tierscale.models.rcan import Rcan
+from tierscale.models.rdn import Rdn
+from tierscale.models.scout import Scout, read_scout
+from tierscale.models.srresnet import Srresnet
+from tierscale.models.upscaler import Upscaler
+from tierscale.models.vdsr import Vdsr
+from tierscale.models.weights import Checkpoint, digest_file, read_checkpoint
+
+ZOO = Path(__file__).parent / "zoo"
+
+# A network is one file in this folder and one line here: name in a checkpoint's blueprint -> what
+# builds the upscaler from it.
+UPSCALERS: dict[str, Callable[[Checkpoint, str], Upscaler]] = {
+    "fsrcnn": partial(plain.build, Fsrcnn),
+    "carn": partial(plain.build, Carn),
+    "edsr": partial(plain.build, Edsr),
+    "srresnet": partial(plain.build, Srresnet),
+    "rcan": partial(plain.build, Rcan),
+    "vdsr": partial(plain.build, Vdsr),
+    "rdn": partial(plain.build, Rdn),
+    "pcsr": pcsr.build,
+    "anysr": anysr.build,
+    "classsr": classsr.build,
+    "ape": ape.build,
+    "adadsr": adadsr.build,
+}
+
+# Named in the digest of bicubic, which has no weights: another kernel, border or phase rule would
+# be another algorithm.
+BICUBIC = "bicubic: Keys a = -0.5, border repeated, version 1"
+
+
+def names() -> list[str]:
+    """What load() knows by name: bicubic and the files of the zoo, but for the scouts."""
+    return [
+        "bicubic",
+        *sorted(
+            path.stem for path in ZOO.glob("*.safetensors") if not path.stem.startswith("scout-")
+        ),
+    ]
+
+
+def locate(name: str) -> Path:
+    """The checkpoint of a zoo name or of file:PATH; ValueError listing the known names."""
+    if name.startswith("file:"):
+        path = Path(name.removeprefix("file:"))
+        if not path.is_file():
+            raise ValueError(
+                f"there is no file {path}; give the path of a checkpoint that jobs/train.py wrote"
+            )
+        return path
+    if name == "bicubic":
+        raise ValueError("bicubic has no weights and no knob; name a network")
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=2)
+        meant = f"; did you mean {' or '.join(near)}?" if near else "; or give file:PATH"
+        raise ValueError(f"there is no upscaler {name!r}; known are {', '.join(names())}{meant}")
+    return ZOO / f"{name}.safetensors"
+
+
+def load(name: str, device: str = "cpu") -> Upscaler:
+    """The upscaler of a zoo name, bicubic, or file:PATH, on a device.
+
+    It is shared with whoever else in this process loads the same weights, threads too: it may be
+    called, not changed.
+    """
+    if name == "bicubic":
+        return Bicubic()
+    path = locate(name)
+    if community.foreign(path):
+        return community.load(path).to(device)
+    weights = digest_file(path)
+    upscaler, counted = _built(path, weights, device)
+    if upscaler.knob:
+        # A method whose cost depends on nothing but the knob has counted its own.
+        upscaler.efforts = read_efforts(path, weights) or counted
+    return upscaler
+
+
+# To build one takes a tenth of a second, which planning many small images would spend several times
+# for each.
+@lru_cache(maxsize=16)
+def _built(path: Path, weights: str, device: str) -> tuple[Upscaler, Efforts | None]:
+    """The upscaler of a file with a certain SHA-256, and the efforts that it knows of itself."""
+    checkpoint = read_checkpoint(path)
+    kind = checkpoint.blueprint.network
+    if kind not in UPSCALERS:
+        raise ValueError(f"{path} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}")
+    upscaler = UPSCALERS[kind](checkpoint, path.name).to(device)
+    return upscaler, upscaler.efforts
+
+
+def digest(name: str) -> str:
+    """SHA-256, in hex, of the checkpoint that load() reads; for bicubic, of the algorithm's name
+    and version.
+    """
+    if name == "bicubic":
+        return hashlib.sha256(BICUBIC.encode()).hexdigest()
+    return digest_file(locate(name))
+
+
+def parted(tier: str) -> tuple[str, str]:
+    """The name of a tier and its effort as written, "auto" or a number; "" where the tier names
+    none. Paths may hold an @ too.
+    """
+    found = re.fullmatch(r"(.+?)(?:@(auto|\d+(?:\.\d*)?|\.\d+))?", tier.strip())
+    return (found[1], found[2] or "") if found else (tier, "")
+
+
+def scout_key(tier: str) -> str:
+    """What a scout knows a tier by, wherever it lies: the digest of its weights, and @EFFORT unless
+    it runs at full effort.
+    """
+    name, effort = parted(tier)
+    return digest(name) + (f"@{effort}" if effort else "")
+
+
+def scout_folders() -> tuple[Path, ...]:
+    """Where scouts are looked for: those fitted here ($TIERSCALE_SCOUTS, else a folder in the
+    user's home), then the zoo's.
+    """
+    own = os.environ.get("TIERSCALE_SCOUTS")
+    return (Path(own) if own else Path.home() / ".local" / "share" / "tierscale" / "scouts"), ZOO
+
+
+def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None) -> Scout | None:
+    """The scout that was fitted for these tiers with these very weights, or for these and fewest
+    others; None where there is none.
+
+    tiers: as written, cheap to dear; a tier at less than full effort is another one. place: a
+    folder to look in, not scout_folders().
+    """
+    keys = [scout_key(tier) for tier in tiers]
+    folders = scout_folders() if place is None else (place,)
+    scouts = [
+        read_scout(path)
+        for folder in folders
+        for path in sorted(folder.glob("scout-*.safetensors"))
+    ]
+    # Of those that know as many tiers, one that was fitted here comes before the zoo's.
+    for scout in sorted(scouts, key=lambda scout: len(scout.tiers)):
+        if scout.scale == scale and [key for key in scout.digests if key in keys] == keys:
+            return scout.only(keys)
+    return None
+
+
+def open_scout(path: Path, tiers: Sequence[str], scale: Fraction) -> Scout:
+    """The scout of a file. ValueError: it is none, or was fitted for other tiers, other weights, or
+    another scale.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"there is no scout {path}; tierscale scout fit -o {path} makes one, and upscale finds"
+            " the known ones without --scout"
+        )
+    scout = read_scout(path)
+    if scout.scale != scale:
+        raise ValueError(
+            f"{path} was fitted for scale {scout.scale}, not for {scale}; fit another with"
+            " tierscale scout fit"
+        )
+    known = ", ".join(scout.tiers)
+    for tier in tiers:
+        if scout_key(tier) not in scout.digests:
+            other = "with other weights of it" if tier in scout.tiers else f"for {known}"
+            raise ValueError(
+                f"{path} does not belong to {tier}: it was fitted {other}; fit another with"
+                " tierscale scout fit"
+            )
+    keys = [scout_key(tier) for tier in tiers]
+    if [key for key in scout.digests if key in keys] != keys:
+        raise ValueError(f"{path} was fitted for {known}, in this order; name the tiers in it too")
+    return scout.only(keys)
+
+
+def card(name: str) -> dict[str, Any]:
+    """What the model card in the zoo says; empty where there is none."""
+    path = ZOO / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def listing() -> list[dict[str, Any]]:
+    """One row for each name: scales (None: any), parameters, reach, cost_per_pixel (at scale 4 for
+    bicubic), psnr from the card.
+    """
+    rows = []
+    for name in names():
+        upscaler = load(name)
+        scales = None if upscaler.scales is None else sorted(upscaler.scales)
+        rows.append(
+            {
+                "name": name,
+                "scales": None if scales is None else [str(scale) for scale in scales],
+                "parameters": upscaler.parameters,
+                "reach": upscaler.reach,
+                "knob": upscaler.knob,
+                "floor": None if upscaler.efforts is None else upscaler.efforts.floor,
+                "cost_per_pixel": upscaler.cost(scales[0] if scales else Fraction(4)),
+                "psnr": card(name).get("psnr"),
+            }
+        )
+    return rows
