@@ -13,7 +13,7 @@ from tests.test_seamless import COFFEE, steps, whole
 from tierscale.jobs.evaluate import evaluate_folder
 from tierscale.pipeline import prepare
 from tierscale.pipeline.costs import cost_of_routes, dearest_cost
-from tierscale.pipeline.grid import Grid
+from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan import Options
 from tierscale.pipeline.upscale import enlarge_array, upscale_array
 

@@ -18,8 +18,8 @@ import tifffile
 import torch
 
 from benchmarks.results import record
-from tierscale.models import registry as models
 from tierscale.cluster.session import cores, session
+from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement
 from tierscale.pipeline.plan import Options, Plan
 from tierscale.pipeline.run import Request, Run

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 
 from benchmarks.scenes import SCALE, SHARED, Scene, sums
 from tests.reference_file import read_reference
-from tierscale.models import registry as models
 from tierscale.models import classsr, pcsr
+from tierscale.models import registry as models
 from tierscale.models.classsr import ClassSrUpscaler
 from tierscale.models.cut import SIDE, STEP, Cut
 from tierscale.models.pcsr import PcsrUpscaler
@@ -21,7 +21,7 @@ from tierscale.models.upscaler import Placement
 from tierscale.models.weights import Checkpoint
 from tierscale.pipeline import difficulty
 from tierscale.pipeline.colour import Levels
-from tierscale.pipeline.grid import Grid, Span
+from tierscale.pipeline.geometry.grid import Grid, Span
 
 # A router: predictions (tiles, T), or numbers (tiles,) that rank tiles, for tiles of some side of a
 # scene.

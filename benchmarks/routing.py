@@ -30,7 +30,7 @@ from tierscale.models import registry as models
 from tierscale.pipeline import routing
 from tierscale.pipeline.chart import Line, chart
 from tierscale.pipeline.costs import cost_of_routes
-from tierscale.pipeline.grid import Grid
+from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.grouping import groups
 from tierscale.pipeline.judging import judge, leave
 from tierscale.pipeline.plan import Tier

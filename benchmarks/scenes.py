@@ -14,8 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tierscale.models import registry as models
 from tierscale.jobs.scouting import runner
+from tierscale.models import registry as models
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.observe import Enlarge
 from tierscale.models.train.photos import centre_crop, image_files, read_image

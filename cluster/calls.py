@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tierscale.pipeline.flight import Quarantined
-from tierscale.pipeline.grid import Span
+from tierscale.pipeline.geometry.grid import Span
 
 # A call is late after so many times the longest one of its kind, and never before LATE_SECONDS.
 TIMES = 4

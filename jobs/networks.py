@@ -78,9 +78,9 @@ def convert_model(
     """Make an official checkpoint FILE (.pth, .pt) one of ours, which is then a tier:
     file:OUTPUT.
     """
-    from tierscale.models.registry import UPSCALERS
     from tierscale.models.convert import convert
     from tierscale.models.efforts import table_path
+    from tierscale.models.registry import UPSCALERS
     from tierscale.models.weights import write_checkpoint
 
     if output.suffix != ".safetensors":
@@ -165,8 +165,8 @@ def calibrate_model(
     """Measure what the settings of an adaptive network cost, so that NAME@EFFORT can be a tier;
     stored beside its weights.
     """
-    from tierscale.models.registry import locate
     from tierscale.models.efforts import table_path
+    from tierscale.models.registry import locate
     from tierscale.models.train.calibrate import calibrate
 
     check_secrets(name)

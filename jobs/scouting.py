@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tierscale.models import registry as models
 from tierscale.jobs.options import ScaleType, answering
 from tierscale.jobs.progress import Bar
+from tierscale.models import registry as models
 from tierscale.models.scout import Scout, write_scout
 from tierscale.models.train.observe import Enlarge, Sample, observe
 from tierscale.models.train.scout import Schedule, fit, hold_out, speed, tiles_of

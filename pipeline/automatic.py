@@ -14,7 +14,7 @@ from torch import Tensor
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement, Upscaler
 from tierscale.pipeline import colour
-from tierscale.pipeline.grid import Rect, Span, tile_length
+from tierscale.pipeline.geometry.grid import Rect, Span, tile_length
 from tierscale.pipeline.plan import Plan
 from tierscale.pipeline.shard import Read
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tierscale.pipeline.colour import plane_count
-from tierscale.pipeline.grid import Grid
+from tierscale.pipeline.geometry.grid import Grid
+from tierscale.pipeline.geometry.layout import lay_out
 from tierscale.pipeline.plan import Plan, Tier
-from tierscale.pipeline.stitch import lay_out
 
 
 def cost_of_routes(

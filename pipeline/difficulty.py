@@ -9,7 +9,7 @@ import torch
 
 from tierscale.pipeline.colour import Levels, missing, planes, to_unit
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.grid import Grid, Span
+from tierscale.pipeline.geometry.grid import Grid, Span
 
 # Tiles that the scout looks at in one call. Fixed, so that a tile's score does not depend on its
 # companions.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierscale.pipeline.grid import Grid, Rect, Span, halves
+from tierscale.pipeline.geometry.grid import Grid, Rect, Span, halves
 from tierscale.pipeline.plan import Tier
 
 

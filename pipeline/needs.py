@@ -18,7 +18,7 @@ from tierscale.pipeline.copied import AT_ONCE
 from tierscale.pipeline.costs import dearest_cost, planned_cost
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.found import Found
-from tierscale.pipeline.grid import tile_length
+from tierscale.pipeline.geometry.grid import tile_length
 from tierscale.pipeline.ingest import CHUNK
 from tierscale.pipeline.places import ObjectPath, place
 from tierscale.pipeline.plan import Plan

@@ -17,8 +17,8 @@ from tierscale.models import anysr
 from tierscale.models.scout import Scout
 from tierscale.pipeline.colour import Levels
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.grid import Grid
-from tierscale.pipeline.stitch import Work, lay_out
+from tierscale.pipeline.geometry.grid import Grid
+from tierscale.pipeline.geometry.layout import Work, lay_out
 
 # On CPU and GPU alike, after docs/choosing.md: EDSR is better than CARN at a third of its cost; the
 # adaptive methods are no better than it at the same cost, reach further beyond each tile, and

@@ -18,7 +18,7 @@ from tierscale.pipeline.colour import Levels, spanning
 from tierscale.pipeline.difficulty import blocks
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.found import Found, found_in, region_shape
-from tierscale.pipeline.grid import Span, tile_length
+from tierscale.pipeline.geometry.grid import Span, tile_length
 from tierscale.pipeline.images import Selection, Source, open_image
 from tierscale.pipeline.needs import check_memory
 from tierscale.pipeline.plan import ENDLESS_REACH, UNSCORED, Options, Plan, Tier

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tierscale.pipeline import routing, store
 from tierscale.pipeline.bounds import printable
 from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.ome import MICROSCOPE_COLOURS
 from tierscale.pipeline.places import Place, place
 from tierscale.pipeline.plan import Plan

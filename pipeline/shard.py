@@ -15,9 +15,9 @@ from tierscale.models.resample import resample
 from tierscale.models.upscaler import Placement, Upscaler
 from tierscale.pipeline import colour
 from tierscale.pipeline.colour import Levels
-from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.geometry.grid import Rect, Span
+from tierscale.pipeline.geometry.layout import Piece, Tile, Work, stitch
 from tierscale.pipeline.plan import Plan
-from tierscale.pipeline.stitch import Piece, Tile, Work, stitch
 
 Read = Callable[[int, int, int, int], np.ndarray]
 

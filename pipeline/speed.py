@@ -8,10 +8,10 @@ import numpy as np
 
 from tierscale.models.upscaler import Upscaler
 from tierscale.pipeline import colour
-from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.geometry.grid import Rect, Span
+from tierscale.pipeline.geometry.layout import Use, Work
 from tierscale.pipeline.plan import Plan
 from tierscale.pipeline.shard import Device, Read, ShardInput, enlarge
-from tierscale.pipeline.stitch import Use, Work
 
 # Side in input pixels of the window that is timed.
 SIDE = 128

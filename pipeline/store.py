@@ -18,7 +18,7 @@ from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from tierscale.pipeline.errors import Damaged, Full, Refused
-from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.object_store import as_os_error
 from tierscale.pipeline.places import ObjectPath, Place, place, remove_tree, taken, zarr_store
 

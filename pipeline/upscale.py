@@ -14,7 +14,7 @@ from tierscale.models import registry as models
 from tierscale.models.upscaler import Upscaler
 from tierscale.pipeline import automatic, choosing, difficulty, prepare
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.images import open_array
 from tierscale.pipeline.manifest import parse_scale, parse_tiers
 from tierscale.pipeline.plan import Options, Plan, policy_of

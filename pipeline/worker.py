@@ -14,7 +14,8 @@ from tierscale.models import registry as models
 from tierscale.models.upscaler import Upscaler
 from tierscale.pipeline import allocator, automatic, difficulty, report, store
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.grid import Rect, Span
+from tierscale.pipeline.geometry.grid import Rect, Span
+from tierscale.pipeline.geometry.layout import Piece
 from tierscale.pipeline.images import Selection, Source, open_image
 from tierscale.pipeline.ingest import ingest
 from tierscale.pipeline.plan import Plan
@@ -22,7 +23,6 @@ from tierscale.pipeline.pyramid import half
 from tierscale.pipeline.receipts import Folder, Key, Receipt, pixels_sha256
 from tierscale.pipeline.shard import Device, Read, enlarge, finish, read_input, tile_costs
 from tierscale.pipeline.speed import seconds_per_pixel
-from tierscale.pipeline.stitch import Piece
 
 # Opened images that a worker keeps at hand.
 OPEN_SOURCES = 2

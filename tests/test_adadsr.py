@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models import registry as models
 from tierscale.models import adadsr
+from tierscale.models import registry as models
 from tierscale.models.adadsr import Adadsr, AdadsrUpscaler
 from tierscale.models.cells import SIDE, Cells
 from tierscale.models.cost import executed

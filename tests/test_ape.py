@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models import registry as models
 from tierscale.models import ape, edsr
+from tierscale.models import registry as models
 from tierscale.models.ape import Ape, ApeUpscaler
 from tierscale.models.cost import executed
 from tierscale.models.cut import SIDE, STEP, Cut

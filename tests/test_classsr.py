@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.reference_file import read_reference
-from tierscale.models import registry as models
 from tierscale.models import cut
+from tierscale.models import registry as models
 from tierscale.models.classsr import ClassSr, ClassSrUpscaler, build, published
 from tierscale.models.cost import executed
 from tierscale.models.cut import SIDE, STEP, Cut, fades, starts

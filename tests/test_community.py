@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tierscale.models import registry as models
 from tierscale.models import community
+from tierscale.models import registry as models
 from tierscale.models.cost import executed
 from tierscale.models.upscaler import Placement
 from tierscale.pipeline.plan import Options

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from tests.reference_file import Reference, read_reference
-from tierscale.models import registry as models
 from tierscale.jobs.cli import main
 from tierscale.models import rdn
+from tierscale.models import registry as models
 from tierscale.models.convert import PUBLISHED, convert, weights_in
 from tierscale.models.efforts import table_path
 from tierscale.models.upscaler import Placement

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierscale.models.upscaler import hr_edge, hr_length
-from tierscale.pipeline.grid import Grid, Rect, Span, cores, quadtree, shard_tiles, tile_length
+from tierscale.pipeline.geometry.grid import (
+    Grid,
+    Rect,
+    Span,
+    cores,
+    quadtree,
+    shard_tiles,
+    tile_length,
+)
 
 SCALES = [Fraction(4), Fraction(3), Fraction(2), Fraction(3, 2), Fraction(27, 10), Fraction(1)]
 grids = st.builds(

@@ -10,7 +10,7 @@ import pytest
 
 from tierscale.pipeline import routing
 from tierscale.pipeline.costs import cost_of_routes
-from tierscale.pipeline.grid import Grid
+from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.grouping import groups
 from tierscale.pipeline.plan import Tier
 from tierscale.pipeline.routing import Choice

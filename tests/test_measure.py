@@ -7,8 +7,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tierscale.models import registry as models
 from tierscale.jobs.evaluate import evaluate_folder
+from tierscale.models import registry as models
 from tierscale.models.train import measure
 from tierscale.pipeline.plan import Options
 

@@ -15,7 +15,7 @@ from tierscale.cluster.calls import Call, InHand
 from tierscale.cluster.session import session, specs
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.flight import Quarantined
-from tierscale.pipeline.grid import Span
+from tierscale.pipeline.geometry.grid import Span
 from tierscale.pipeline.plan import Options
 from tierscale.pipeline.pool import LocalPool, device_here
 from tierscale.pipeline.run import Request, plan_only

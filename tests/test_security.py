@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.test_nightly import archive, night, numbers  # noqa: F401
-from tierscale.models import registry as models
 from tierscale.jobs.upscale_dataset import JobOptions, _requests, upscale_dataset
+from tierscale.models import registry as models
 from tierscale.pipeline.bounds import check_secrets, check_source, output_below, public
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.images import open_image

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierscale.pipeline.grid import Grid, tile_length
-from tierscale.pipeline.stitch import Piece, bands, lay_out, share, stitch
+from tierscale.pipeline.geometry.grid import Grid, tile_length
+from tierscale.pipeline.geometry.layout import Piece, bands, lay_out, share, stitch
 
 SCALES = [Fraction(4), Fraction(2), Fraction(3, 2), Fraction(27, 10)]
 

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from tierscale.models import registry as models
 from tierscale.jobs import train as command
 from tierscale.jobs.train import main
+from tierscale.models import registry as models
 from tierscale.models.quality import psnr
 from tierscale.models.train.photos import read_watched
 from tierscale.models.upscaler import Placement

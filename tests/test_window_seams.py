@@ -11,7 +11,7 @@ import skimage.data
 from tests.reference_file import calibrated
 from tierscale.models import registry as models
 from tierscale.pipeline import choosing
-from tierscale.pipeline.grid import Grid
+from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan import Options
 from tierscale.pipeline.upscale import enlarge_array
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tierscale.models import registry as models
 from tierscale.models import cut
+from tierscale.models import registry as models
 from tierscale.models.efforts import Efforts, read_efforts, table_path, write_efforts
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import image_files, read_image

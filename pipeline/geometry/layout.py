@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tierscale.pipeline.grid import Grid, Rect, Span, quadtree
+from tierscale.pipeline.geometry.grid import Grid, Rect, Span, quadtree
 
 Tile = tuple[int, int]
 
