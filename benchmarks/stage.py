@@ -55,7 +55,8 @@ def serve(pipe: Connection, address: str | None, shift: Any) -> None:
     """
     from tierscale.cluster import session
     from tierscale.jobs import cli
-    from tierscale.pipeline import lease, run
+    from tierscale.pipeline import run
+    from tierscale.pipeline.storage import lease
 
     lease.LEASE_SECONDS = LEASE
     run.Lease = partial(lease.Lease, clock=lambda: time.time() + shift.value)  # type: ignore[assignment, misc]

@@ -8,11 +8,11 @@ from typing import Any
 
 from tierscale.pipeline.found import reopen
 from tierscale.pipeline.ingest import discard
-from tierscale.pipeline.lease import Lease, living
 from tierscale.pipeline.plan import Plan
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.receipts import Folder, Receipt
 from tierscale.pipeline.run import shard_keys
+from tierscale.pipeline.storage.lease import Lease, living
 
 
 def finished(folder: Folder, plan: Plan) -> bool:

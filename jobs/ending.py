@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from tierscale.pipeline.bounds import printable
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.storage.path_policy import printable
 from tierscale.pipeline.store import storage_failure
 
 CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from tierscale.jobs.options import ScaleType, answering
-from tierscale.pipeline.bounds import check_secrets
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.storage.path_policy import check_secrets
 
 
 @click.group(invoke_without_command=True)

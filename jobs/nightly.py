@@ -26,11 +26,11 @@ from tierscale.jobs.progress import Bar
 from tierscale.jobs.shift import NightlyOptions, Shift, probe
 from tierscale.pipeline import morning
 from tierscale.pipeline.archive import absent, content_sha256, scan
-from tierscale.pipeline.bounds import check_secrets, output_outside
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.ledger import Busy, Changes, Late, Ledger
 from tierscale.pipeline.needs import check_least
 from tierscale.pipeline.prepare import check_options
+from tierscale.pipeline.storage.path_policy import check_secrets, output_outside
 
 # Exit code when the window closed with work left, or another run holds the ledger.
 LEFT = 75

@@ -24,16 +24,16 @@ from tierscale.jobs.ending import Draining, Ended, emit, run_command, say
 from tierscale.jobs.options import answering, shared, to_options
 from tierscale.jobs.progress import Bar
 from tierscale.jobs.sharing import Todo, over, pooled_routes, watch_of
-from tierscale.pipeline.bounds import check_secrets, check_source, output_below, public
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.flight import Quarantined
 from tierscale.pipeline.manifest import Manifest, Row
-from tierscale.pipeline.places import joined, place, rooted
 from tierscale.pipeline.plan import Options
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.prepare import load_tiers
 from tierscale.pipeline.receipts import write_bytes
 from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
+from tierscale.pipeline.storage.paths import joined, place, rooted
 from tierscale.pipeline.store import storage_failure
 
 RESULT = pa.schema(

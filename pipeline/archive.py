@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.images import SUFFIXES
-from tierscale.pipeline.places import Listed, ObjectPath, joined, place
+from tierscale.pipeline.storage.paths import Listed, ObjectPath, joined, place
 from tierscale.pipeline.store import sibling
 
 BLOCK = 1 << 20

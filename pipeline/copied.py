@@ -12,8 +12,8 @@ import numpy as np
 from tierscale.pipeline.arrays import ArrayPixels
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.places import Place, place
 from tierscale.pipeline.source import Source
+from tierscale.pipeline.storage.paths import Place, place
 
 # Attribute under which an ingested copy keeps what its source said.
 INGESTED = "tierscale_source"

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tierscale.pipeline.arrays import array_source
-from tierscale.pipeline.bounds import check_secrets
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.facts import PhotoFacts
 from tierscale.pipeline.identity import END, WHOLE_DIGEST, selected
@@ -19,6 +18,7 @@ from tierscale.pipeline.png import open_png
 from tierscale.pipeline.raster import open_jpeg2000, open_raster
 from tierscale.pipeline.raw import open_npy, open_pnm
 from tierscale.pipeline.source import Alpha, Colour, Identity, Selection, Source, decoding
+from tierscale.pipeline.storage.path_policy import check_secrets
 from tierscale.pipeline.tiff import open_tiff
 from tierscale.pipeline.zarrs import METADATA, open_zarr
 
@@ -203,7 +203,7 @@ def remote_image(uri: str, selection: Selection, max_bytes: int | None) -> Sourc
     suffix = os.path.splitext(uri.rstrip("/"))[1].lower()
     if not any(suffix in reader.suffixes for reader in READERS.values()):
         return open_zarr(uri, selection, max_bytes)
-    from tierscale.pipeline.fetched import fetched
+    from tierscale.pipeline.storage.download import fetched
 
     with decoding(uri, "the object"):
         local, listed = fetched(uri)

@@ -13,8 +13,8 @@ from zarr.codecs import ZstdCodec
 
 from tierscale.pipeline.copied import INGESTED
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.places import Place, place, remove_tree, taken, zarr_store
 from tierscale.pipeline.source import Source, one_line
+from tierscale.pipeline.storage.paths import Place, place, remove_tree, taken, zarr_store
 from tierscale.pipeline.store import DENIED, storage_failure
 
 Progress = Callable[[int, int], None]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tierscale.pipeline.archive import Seen
-from tierscale.pipeline.database import Busy, Database
+from tierscale.pipeline.storage.sqlite import Busy, Database
 
 __all__ = ["NIGHTS", "Busy", "Changes", "Entry", "Late", "Ledger"]
 

@@ -20,8 +20,8 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.found import Found
 from tierscale.pipeline.geometry.grid import tile_length
 from tierscale.pipeline.ingest import CHUNK
-from tierscale.pipeline.places import ObjectPath, place
 from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.storage.paths import ObjectPath, place
 from tierscale.pipeline.store import bytes_at, level_sizes
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and

@@ -10,11 +10,11 @@ import numpy as np
 from tierscale.pipeline import prepare, report, routing, scores
 from tierscale.pipeline.choosing import choice_of
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.lease import Lease
-from tierscale.pipeline.places import remove_tree
 from tierscale.pipeline.plan import Plan
 from tierscale.pipeline.routing import Choice, Grouped
 from tierscale.pipeline.run import Run
+from tierscale.pipeline.storage.lease import Lease
+from tierscale.pipeline.storage.paths import remove_tree
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import numpy as np
 from tierscale.models import registry as models
 from tierscale.models.scout import Scout
 from tierscale.pipeline.automatic import Automatic
-from tierscale.pipeline.bounds import check_secrets
 from tierscale.pipeline.colour import Levels, spanning
 from tierscale.pipeline.difficulty import blocks
 from tierscale.pipeline.errors import Refused
@@ -22,6 +21,7 @@ from tierscale.pipeline.geometry.grid import Span, tile_length
 from tierscale.pipeline.images import Selection, Source, open_image
 from tierscale.pipeline.needs import check_memory
 from tierscale.pipeline.plan import ENDLESS_REACH, UNSCORED, Options, Plan, Tier
+from tierscale.pipeline.storage.path_policy import check_secrets
 from tierscale.pipeline.store import sibling
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.places import ObjectPath, Place
 from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.storage.paths import ObjectPath, Place
 from tierscale.pipeline.store import sibling, storage_failure
 
 Key = tuple[int, int, int]

@@ -13,13 +13,13 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image, ImageDraw, ImageFont
 
 from tierscale.pipeline import routing, store
-from tierscale.pipeline.bounds import printable
 from tierscale.pipeline.facts import PhotoFacts
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.ome import MICROSCOPE_COLOURS
-from tierscale.pipeline.places import Place, place
 from tierscale.pipeline.plan import Plan
 from tierscale.pipeline.receipts import write_bytes, write_json
+from tierscale.pipeline.storage.path_policy import printable
+from tierscale.pipeline.storage.paths import Place, place
 
 # Channels of a scientific image that the preview shows.
 SHOWN = 6

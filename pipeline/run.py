@@ -24,13 +24,13 @@ from tierscale.pipeline.facts import PhotoFacts
 from tierscale.pipeline.flight import Flight, Progress, silent
 from tierscale.pipeline.found import Found, check_unchanged
 from tierscale.pipeline.ingest import discard, rows_done
-from tierscale.pipeline.lease import Lease
 from tierscale.pipeline.ome import ome_attributes
-from tierscale.pipeline.places import place, remove_tree
 from tierscale.pipeline.plan import Options, Plan, differences, outdated
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.prepass import Prepass
 from tierscale.pipeline.receipts import Folder, Key, write_json
+from tierscale.pipeline.storage.lease import Lease
+from tierscale.pipeline.storage.paths import place, remove_tree
 
 # Budgets that a plan tells the quality of.
 SHARES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)

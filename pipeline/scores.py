@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tierscale.pipeline.places import Place
 from tierscale.pipeline.plan import Plan, plain_levels, read_levels
 from tierscale.pipeline.receipts import write_bytes
+from tierscale.pipeline.storage.paths import Place
 
 NAME = "scores.parquet"
 MARK = b"tierscale"

@@ -19,8 +19,15 @@ from zarr.storage import MemoryStore
 
 from tierscale.pipeline.errors import Damaged, Full, Refused
 from tierscale.pipeline.geometry.grid import Rect, Span
-from tierscale.pipeline.object_store import as_os_error
-from tierscale.pipeline.places import ObjectPath, Place, place, remove_tree, taken, zarr_store
+from tierscale.pipeline.storage.object_store import as_os_error
+from tierscale.pipeline.storage.paths import (
+    ObjectPath,
+    Place,
+    place,
+    remove_tree,
+    taken,
+    zarr_store,
+)
 
 # What file systems say where nothing may be written.
 DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)

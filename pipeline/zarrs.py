@@ -19,7 +19,6 @@ from tierscale.pipeline.copied import AT_ONCE, INGESTED, reopened
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.facts import PhotoFacts
 from tierscale.pipeline.identity import folder_identity, selected
-from tierscale.pipeline.places import ObjectPath, place, zarr_store
 from tierscale.pipeline.source import (
     Alpha,
     Colour,
@@ -29,6 +28,7 @@ from tierscale.pipeline.source import (
     decoding,
     ingest_bytes,
 )
+from tierscale.pipeline.storage.paths import ObjectPath, place, zarr_store
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 # A chunk larger than this is a poor way to reach a window.

@@ -270,7 +270,7 @@ def test_overwrite_keeps_the_finished_output_until_nothing_refuses_the_new_plan(
 
 
 def test_a_plan_that_another_run_stored_meanwhile_is_seen(capsys, image, tmp_path, monkeypatch):
-    from tierscale.pipeline import lease
+    from tierscale.pipeline.storage import lease
 
     output = tmp_path / "out.zarr"
     enter = lease.Lease.__enter__

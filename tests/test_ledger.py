@@ -11,8 +11,8 @@ import pytest
 
 from tierscale.pipeline.archive import BLOCK, Seen, absent, content_sha256, output_of, scan
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.lease import LEASE_SECONDS
 from tierscale.pipeline.ledger import NIGHTS, Busy, Late, Ledger
+from tierscale.pipeline.storage.lease import LEASE_SECONDS
 
 SUMMARY = {
     "plan": "p1",

@@ -18,16 +18,17 @@ from tests.object_server import FAULTS, Server
 from tierscale.jobs.check import status_of, verify_output
 from tierscale.jobs.nightly import NightlyOptions, nightly
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
-from tierscale.pipeline import object_store, places
 from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
 from tierscale.pipeline.images import open_image
-from tierscale.pipeline.lease import LEASE_SECONDS, Lease
 from tierscale.pipeline.manifest import Manifest, Row
-from tierscale.pipeline.places import ObjectPath, joined, place, remove_tree, zarr_store
 from tierscale.pipeline.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.storage import object_store
+from tierscale.pipeline.storage import paths as places
+from tierscale.pipeline.storage.lease import LEASE_SECONDS, Lease
+from tierscale.pipeline.storage.paths import ObjectPath, joined, place, remove_tree, zarr_store
 
 OPTIONS = Options(tiers=("bicubic",), tile=24)
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"

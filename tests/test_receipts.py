@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.lease import LEASE_SECONDS, Lease
 from tierscale.pipeline.receipts import Folder, write_bytes
+from tierscale.pipeline.storage.lease import LEASE_SECONDS, Lease
 
 
 class Clock:
@@ -88,7 +88,7 @@ def test_a_lease_appears_whole(folder, monkeypatch):
         seen.append((place.exists(), json.loads(mine.read_text())["pid"]))
         os.rename(mine, place)
 
-    monkeypatch.setattr("tierscale.pipeline.lease.os.link", link)
+    monkeypatch.setattr("tierscale.pipeline.storage.lease.os.link", link)
     with Lease(folder):
         assert seen == [(False, os.getpid())]
 
@@ -115,7 +115,7 @@ def test_a_lease_works_where_there_are_no_hard_links(folder, monkeypatch):
     def link(mine, place):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("tierscale.pipeline.lease.os.link", link)
+    monkeypatch.setattr("tierscale.pipeline.storage.lease.os.link", link)
     with Lease(folder), pytest.raises(Refused, match="is writing"), Lease(folder):
         pass
     assert not folder.path.exists()

@@ -14,11 +14,11 @@ from tierscale.pipeline import store
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.images import open_image
 from tierscale.pipeline.ingest import discard, ingest
-from tierscale.pipeline.places import place
 from tierscale.pipeline.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.storage.paths import place
 from tierscale.pipeline.worker import Worker
 
 OPTIONS = Options(tiers=("bicubic",), tile=24)

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tierscale.pipeline.bounds import check_secrets
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.lease import LEASE_SECONDS, living
+from tierscale.pipeline.storage.lease import LEASE_SECONDS, living
+from tierscale.pipeline.storage.path_policy import check_secrets
 
 # Seconds to wait for another process that is writing.
 PATIENCE = 30

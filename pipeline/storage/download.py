@@ -10,8 +10,8 @@ from pathlib import Path
 import obstore
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.object_store import asked, store_at
-from tierscale.pipeline.places import Listed, ObjectPath
+from tierscale.pipeline.storage.object_store import asked, store_at
+from tierscale.pipeline.storage.paths import Listed, ObjectPath
 
 # Files that a process keeps: one that is described, ingested and checked at the end is fetched
 # once.

@@ -10,7 +10,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import ObjectStore, WrapperStore
 
-from tierscale.pipeline.object_store import pauses, store_at, worth_repeating
+from tierscale.pipeline.storage.object_store import pauses, store_at, worth_repeating
 
 Answer = TypeVar("Answer")
 

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-from tierscale.pipeline.bounds import check_secrets
-from tierscale.pipeline.object_store import asked, store_at
+from tierscale.pipeline.storage.object_store import asked, store_at
+from tierscale.pipeline.storage.path_policy import check_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +245,6 @@ def zarr_store(path: str) -> Any:
     where = place(path)
     if not isinstance(where, ObjectPath):
         return str(where)
-    from tierscale.pipeline.patient_store import patient_store
+    from tierscale.pipeline.storage.zarr_store import patient_store
 
     return patient_store(where.uri)
