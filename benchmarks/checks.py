@@ -14,7 +14,7 @@ from tierscale.jobs.evaluate import evaluate_folder
 from tierscale.pipeline import prepare
 from tierscale.pipeline.costs import cost_of_routes, dearest_cost
 from tierscale.pipeline.geometry.grid import Grid
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.upscale import enlarge_array, upscale_array
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")

@@ -21,7 +21,7 @@ from benchmarks.results import record
 from tierscale.cluster.session import cores, session
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement
-from tierscale.pipeline.plan import Options, Plan
+from tierscale.pipeline.plan.plan import Options, Plan
 from tierscale.pipeline.run import Request, Run
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")

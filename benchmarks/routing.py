@@ -33,7 +33,7 @@ from tierscale.pipeline.costs import cost_of_routes
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.grouping import groups
 from tierscale.pipeline.judging import judge, leave
-from tierscale.pipeline.plan import Tier
+from tierscale.pipeline.plan.plan import Tier
 from tierscale.pipeline.prepare import load_tiers
 from tierscale.pipeline.routing import Choice
 

@@ -29,7 +29,7 @@ import zarr
 from benchmarks.results import record
 from tierscale.pipeline.flight import Flight
 from tierscale.pipeline.manifest import Manifest
-from tierscale.pipeline.plan import Options, Plan
+from tierscale.pipeline.plan.plan import Options, Plan
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.receipts import Folder, Receipt
 from tierscale.pipeline.run import Request, Run

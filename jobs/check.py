@@ -8,7 +8,7 @@ from typing import Any
 
 from tierscale.pipeline.found import reopen
 from tierscale.pipeline.ingest import discard
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.receipts import Folder, Receipt
 from tierscale.pipeline.run import shard_keys

@@ -15,7 +15,7 @@ from tierscale.pipeline.costs import cost_share
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.images import open_image
 from tierscale.pipeline.manifest import Manifest
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.prepare import load_tiers
 from tierscale.pipeline.upscale import enlarge_array
 

@@ -9,7 +9,7 @@ import click
 
 from tierscale.jobs.options import answering
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan import UNSCORED, Options
+from tierscale.pipeline.plan.plan import UNSCORED, Options
 
 
 @click.command("explain")

@@ -8,7 +8,7 @@ from typing import Any
 from tierscale.jobs.check import finished
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.images import Selection, open_image
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.receipts import Folder, write_json
 from tierscale.pipeline.store import sibling
 

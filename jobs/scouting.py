@@ -29,7 +29,7 @@ from tierscale.pipeline import automatic
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.judging import judge
 from tierscale.pipeline.manifest import parse_tiers
-from tierscale.pipeline.plan import Tier
+from tierscale.pipeline.plan.plan import Tier
 from tierscale.pipeline.prepare import load_tiers
 
 # Side in input pixels of the tiles that the table holds and that a scout is judged on, and shares

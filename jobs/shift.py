@@ -14,7 +14,7 @@ from tierscale.jobs.progress import Bar
 from tierscale.pipeline.archive import content_sha256, output_of
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
 from tierscale.pipeline.ledger import Entry, Ledger
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.receipts import write_bytes
 from tierscale.pipeline.run import Request, Run

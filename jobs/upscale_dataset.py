@@ -27,7 +27,7 @@ from tierscale.jobs.sharing import Todo, over, pooled_routes, watch_of
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.flight import Quarantined
 from tierscale.pipeline.manifest import Manifest, Row
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.prepare import load_tiers
 from tierscale.pipeline.receipts import write_bytes

@@ -15,7 +15,7 @@ from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement, Upscaler
 from tierscale.pipeline import colour
 from tierscale.pipeline.geometry.grid import Rect, Span, tile_length
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.shard import Read
 
 # As published: iterations counting the one that brings the centroids to their start, and the

@@ -12,7 +12,7 @@ from tierscale.pipeline.colour import plane_count
 from tierscale.pipeline.costs import cost_of_routes, dearest_cost
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.grouping import groups
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 
 # Share of a plan's cost below which another plan is worth a remark.
 MUCH_LESS = 0.8

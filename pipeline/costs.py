@@ -7,7 +7,7 @@ import numpy as np
 from tierscale.pipeline.colour import plane_count
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.geometry.layout import lay_out
-from tierscale.pipeline.plan import Plan, Tier
+from tierscale.pipeline.plan.plan import Plan, Tier
 
 
 def cost_of_routes(

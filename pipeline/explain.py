@@ -14,7 +14,7 @@ from tierscale.pipeline.choosing import areas, lost
 from tierscale.pipeline.colour import plane_count
 from tierscale.pipeline.costs import cost_share
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan import IMPLIED, Plan
+from tierscale.pipeline.plan.plan import IMPLIED, Plan
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.storage.paths import Place
 

@@ -7,7 +7,7 @@ from tierscale.pipeline.colour import holds
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.facts import PhotoFacts
 from tierscale.pipeline.images import Selection, Source, open_image
-from tierscale.pipeline.plan import Options, Plan
+from tierscale.pipeline.plan.plan import Options, Plan
 
 
 @dataclass(frozen=True, slots=True)

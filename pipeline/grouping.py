@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tierscale.pipeline.geometry.grid import Grid, Rect, Span, halves
-from tierscale.pipeline.plan import Tier
+from tierscale.pipeline.plan.plan import Tier
 
 
 @dataclass(frozen=True, slots=True)

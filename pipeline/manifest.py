@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.images import SUFFIXES
-from tierscale.pipeline.plan import Options, policy_of
+from tierscale.pipeline.plan.plan import Options, policy_of
 from tierscale.pipeline.tables import rows_of
 
 

@@ -20,7 +20,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.found import Found
 from tierscale.pipeline.geometry.grid import tile_length
 from tierscale.pipeline.ingest import CHUNK
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.storage.paths import ObjectPath, place
 from tierscale.pipeline.store import bytes_at, level_sizes
 

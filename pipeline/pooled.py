@@ -10,7 +10,7 @@ import numpy as np
 from tierscale.pipeline import prepare, report, routing, scores
 from tierscale.pipeline.choosing import choice_of
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing import Choice, Grouped
 from tierscale.pipeline.run import Run
 from tierscale.pipeline.storage.lease import Lease

@@ -15,7 +15,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.flight import Progress, each
 from tierscale.pipeline.found import Found
 from tierscale.pipeline.geometry.grid import Rect, Span
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.pool import Pool
 
 

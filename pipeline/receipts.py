@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.storage.paths import ObjectPath, Place
 from tierscale.pipeline.store import sibling, storage_failure
 

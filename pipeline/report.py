@@ -16,7 +16,7 @@ from tierscale.pipeline import routing, store
 from tierscale.pipeline.facts import PhotoFacts
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.ome import MICROSCOPE_COLOURS
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.receipts import write_bytes, write_json
 from tierscale.pipeline.storage.path_policy import printable
 from tierscale.pipeline.storage.paths import Place, place

@@ -25,7 +25,7 @@ from tierscale.pipeline.flight import Flight, Progress, silent
 from tierscale.pipeline.found import Found, check_unchanged
 from tierscale.pipeline.ingest import discard, rows_done
 from tierscale.pipeline.ome import ome_attributes
-from tierscale.pipeline.plan import Options, Plan, differences, outdated
+from tierscale.pipeline.plan.plan import Options, Plan, differences, outdated
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.prepass import Prepass
 from tierscale.pipeline.receipts import Folder, Key, write_json

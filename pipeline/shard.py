@@ -17,7 +17,7 @@ from tierscale.pipeline import colour
 from tierscale.pipeline.colour import Levels
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Piece, Tile, Work, stitch
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 
 Read = Callable[[int, int, int, int], np.ndarray]
 

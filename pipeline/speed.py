@@ -10,7 +10,7 @@ from tierscale.models.upscaler import Upscaler
 from tierscale.pipeline import colour
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Use, Work
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.shard import Device, Read, ShardInput, enlarge
 
 # Side in input pixels of the window that is timed.

@@ -17,7 +17,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.images import open_array
 from tierscale.pipeline.manifest import parse_scale, parse_tiers
-from tierscale.pipeline.plan import Options, Plan, policy_of
+from tierscale.pipeline.plan.plan import Options, Plan, policy_of
 from tierscale.pipeline.pool import device_here
 from tierscale.pipeline.shard import Device, Read, enlarge, finish, read_input
 from tierscale.pipeline.speed import seconds_per_pixel

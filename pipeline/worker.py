@@ -18,7 +18,7 @@ from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Piece
 from tierscale.pipeline.images import Selection, Source, open_image
 from tierscale.pipeline.ingest import ingest
-from tierscale.pipeline.plan import Plan
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.pyramid import half
 from tierscale.pipeline.receipts import Folder, Key, Receipt, pixels_sha256
 from tierscale.pipeline.shard import Device, Read, enlarge, finish, read_input, tile_costs

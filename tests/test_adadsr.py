@@ -23,7 +23,7 @@ from tierscale.models.gated import spread
 from tierscale.models.plain import PlainUpscaler
 from tierscale.models.upscaler import Placement
 from tierscale.models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.upscale import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,7 +17,7 @@ from tierscale.pipeline.colour import Levels
 from tierscale.pipeline.costs import dearest_cost, planned_cost
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.images import open_array
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.upscale import enlarge_array
 
 TIERS = ("bicubic", "fsrcnn-x4")

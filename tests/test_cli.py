@@ -15,7 +15,7 @@ from PIL import Image
 from tests.test_run import tierscale
 from tierscale.models import registry as models
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.upscale import enlarge_array
 

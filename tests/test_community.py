@@ -17,7 +17,7 @@ from tierscale.models import community
 from tierscale.models import registry as models
 from tierscale.models.cost import executed
 from tierscale.models.upscaler import Placement
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.upscale import enlarge_array
 
 pytestmark = [

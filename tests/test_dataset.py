@@ -19,7 +19,7 @@ from PIL import Image
 
 from tierscale.jobs.upscale_dataset import RESULT, JobOptions, _requests, upscale_dataset
 from tierscale.pipeline.manifest import Manifest, Row
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run import Request
 from tierscale.pipeline.upscale import upscale_array
 

@@ -30,7 +30,7 @@ from tierscale.pipeline import automatic, prepare
 from tierscale.pipeline.colour import Levels
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.images import open_array
-from tierscale.pipeline.plan import Options, Plan
+from tierscale.pipeline.plan.plan import Options, Plan
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.run import Request, Run
 from tierscale.pipeline.upscale import enlarge_array

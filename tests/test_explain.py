@@ -12,7 +12,7 @@ from tests.test_run import tierscale
 from tierscale.pipeline import chart, explain
 from tierscale.pipeline.chart import Line
 from tierscale.pipeline.errors import Interrupted, Refused
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.report import tinted

@@ -12,7 +12,7 @@ from tierscale.pipeline import routing
 from tierscale.pipeline.costs import cost_of_routes
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.grouping import groups
-from tierscale.pipeline.plan import Tier
+from tierscale.pipeline.plan.plan import Tier
 from tierscale.pipeline.routing import Choice
 
 COSTS = (240.0, 24_000.0, 570_000.0)

@@ -26,7 +26,7 @@ from tierscale.pipeline import archive as archive_files
 from tierscale.pipeline import identity
 from tierscale.pipeline.errors import Full, Held, Interrupted, Refused
 from tierscale.pipeline.ledger import Ledger
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.run import Request, Run

@@ -21,7 +21,7 @@ from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
 from tierscale.pipeline.images import open_image
 from tierscale.pipeline.manifest import Manifest, Row
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.run import Request, Run

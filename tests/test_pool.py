@@ -16,7 +16,7 @@ from tierscale.cluster.session import session, specs
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.flight import Quarantined
 from tierscale.pipeline.geometry.grid import Span
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool, device_here
 from tierscale.pipeline.run import Request, plan_only
 from tierscale.pipeline.worker import Worker

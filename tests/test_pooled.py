@@ -20,7 +20,7 @@ from tierscale.pipeline import choosing, pooled, routing
 from tierscale.pipeline.costs import dearest_cost, planned_cost
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.manifest import Manifest, Row
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.pooled import Looked, share_out
 from tierscale.pipeline.receipts import Folder

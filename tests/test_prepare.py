@@ -9,7 +9,7 @@ from PIL import Image
 from tierscale.pipeline import needs, prepare
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.images import open_image
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 
 BICUBIC = Options(tiers=("bicubic",))
 GIB = 1 << 30

@@ -11,7 +11,7 @@ import torch
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement
 from tierscale.pipeline import choosing, costs, prepare
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.upscale import enlarge_array, upscale_array
 
 COFFEE = skimage.data.coffee().transpose(2, 0, 1)

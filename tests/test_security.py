@@ -16,7 +16,7 @@ from tierscale.models import registry as models
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.images import open_image
 from tierscale.pipeline.manifest import Manifest, Row
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
 

@@ -16,7 +16,7 @@ from tierscale.models.bicubic import Bicubic
 from tierscale.models.upscaler import Placement
 from tierscale.pipeline import shard as heart
 from tierscale.pipeline import store
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.upscale import enlarge_array, upscale_array
 from tierscale.pipeline.worker import Worker

@@ -17,7 +17,7 @@ from tierscale.jobs import progress
 from tierscale.pipeline import worker
 from tierscale.pipeline.images import open_image
 from tierscale.pipeline.ingest import ingest, rows_done
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.run import Request, Run
 

@@ -14,7 +14,7 @@ from tierscale.pipeline import store
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.images import open_image
 from tierscale.pipeline.ingest import discard, ingest
-from tierscale.pipeline.plan import Options
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.run import Request, Run
