@@ -20,7 +20,7 @@ from tierscale.cluster.calls import Call, InHand, Patience
 from tierscale.cluster.crew import LOST, Crew, PoolSpec
 from tierscale.cluster.metrics import Meter
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.source import one_line
+from tierscale.pipeline.formats.source import one_line
 
 __all__ = ["PoolSpec", "RayPool"]
 

@@ -6,8 +6,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 from typing import Any
 
+from tierscale.pipeline.formats.arrays.ingest import discard
 from tierscale.pipeline.found import reopen
-from tierscale.pipeline.ingest import discard
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.receipts import Folder, Receipt

@@ -15,7 +15,7 @@ from tierscale.jobs.networks import models
 from tierscale.jobs.options import BytesType, ScaleType, answering, shared, to_options
 from tierscale.jobs.scouting import scout
 from tierscale.pipeline.errors import Interrupted, Refused
-from tierscale.pipeline.images import Selection, open_image
+from tierscale.pipeline.formats.registry import Selection, open_image
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -284,7 +284,7 @@ def ingest(
 ) -> None:
     """Bring any image into a chunked zarr array, in bounded memory."""
     from tierscale.jobs.progress import Bar
-    from tierscale.pipeline.ingest import ingest as ingest_image
+    from tierscale.pipeline.formats.arrays.ingest import ingest as ingest_image
     from tierscale.pipeline.prepare import check_paths
 
     check_source(source)

@@ -13,7 +13,7 @@ from tierscale.models.quality import psnr, ssim
 from tierscale.models.train.degrade import shrink
 from tierscale.pipeline.costs import cost_share
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.images import open_image
+from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.manifest import Manifest
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.prepare import load_tiers

@@ -7,7 +7,7 @@ from typing import Any
 
 from tierscale.jobs.check import finished
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.images import Selection, open_image
+from tierscale.pipeline.formats.registry import Selection, open_image
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.receipts import Folder, write_json
 from tierscale.pipeline.store import sibling
@@ -105,7 +105,7 @@ def export_to(
 ) -> None:
     """Export a finished output by the suffix of `file`, and remember that the file is ours."""
     from tierscale.pipeline.export import export_png, export_tiff
-    from tierscale.pipeline.facts import PhotoFacts
+    from tierscale.pipeline.formats.metadata import PhotoFacts
 
     folder = Folder(output)
     made = folder.plan()

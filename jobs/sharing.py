@@ -11,7 +11,7 @@ import numpy as np
 from tierscale.jobs.progress import Bar
 from tierscale.pipeline.choosing import Clock
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.images import Selection, open_image
+from tierscale.pipeline.formats.registry import Selection, open_image
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.pooled import Looked, look, share_out
 from tierscale.pipeline.run import Request, Run

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.images import SUFFIXES
+from tierscale.pipeline.formats.registry import SUFFIXES
 from tierscale.pipeline.storage.paths import Listed, ObjectPath, joined, place
 from tierscale.pipeline.store import sibling
 

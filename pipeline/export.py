@@ -21,9 +21,9 @@ from tierscale.pipeline.exporting import (
     per_metre,
     read_part,
 )
-from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.tiff.metadata import GEO_TAGS
 from tierscale.pipeline.tiff_exif import directory_tags, write_directories
-from tierscale.pipeline.tiff_facts import GEO_TAGS
 
 __all__ = ["export_png", "export_tiff"]
 

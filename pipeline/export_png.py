@@ -18,8 +18,8 @@ from tierscale.pipeline.exporting import (
     per_metre,
     read_part,
 )
-from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.png_stream import SIGNATURE, chunk
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
 
 KINDS = {"grey": 0, "rgb": 2, "greya": 4, "rgba": 6}
 SAMPLES = {"grey": 1, "rgb": 3, "greya": 2, "rgba": 4}

@@ -11,8 +11,8 @@ import numpy as np
 import zarr
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.source import decoding, one_line
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.source import decoding, one_line
 from tierscale.pipeline.store import DENIED, storage_failure
 
 Progress = Callable[[int, int], None]

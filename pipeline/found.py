@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from tierscale.pipeline.colour import holds
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.images import Selection, Source, open_image
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.registry import Selection, Source, open_image
 from tierscale.pipeline.plan.plan import Options, Plan
 
 

@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.images import SUFFIXES
+from tierscale.pipeline.formats.registry import SUFFIXES
 from tierscale.pipeline.plan.plan import Options, policy_of
 from tierscale.pipeline.tables import rows_of
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoFacts
 from tierscale.pipeline.store import level_sizes
 
 COLOURS = {

@@ -16,9 +16,9 @@ from tierscale.pipeline.automatic import Automatic
 from tierscale.pipeline.colour import Levels, spanning
 from tierscale.pipeline.difficulty import blocks
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.formats.registry import Selection, Source, open_image
 from tierscale.pipeline.found import Found, found_in, region_shape
 from tierscale.pipeline.geometry.grid import Span, tile_length
-from tierscale.pipeline.images import Selection, Source, open_image
 from tierscale.pipeline.needs import check_memory
 from tierscale.pipeline.plan.plan import ENDLESS_REACH, UNSCORED, Options, Plan, Tier
 from tierscale.pipeline.storage.path_policy import check_secrets

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 from PIL import Image, ImageDraw, ImageFont
 
 from tierscale.pipeline import routing, store
-from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoFacts
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.ome import MICROSCOPE_COLOURS
 from tierscale.pipeline.plan.plan import Plan

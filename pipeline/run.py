@@ -20,10 +20,10 @@ import numpy as np
 from tierscale.pipeline import choosing, needs, prepare, report, scores, store
 from tierscale.pipeline.costs import cost_share, dearest_cost
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.facts import PhotoFacts
 from tierscale.pipeline.flight import Flight, Progress, silent
+from tierscale.pipeline.formats.arrays.ingest import discard, rows_done
+from tierscale.pipeline.formats.metadata import PhotoFacts
 from tierscale.pipeline.found import Found, check_unchanged
-from tierscale.pipeline.ingest import discard, rows_done
 from tierscale.pipeline.ome import ome_attributes
 from tierscale.pipeline.plan.plan import Options, Plan, differences, outdated
 from tierscale.pipeline.pool import Pool

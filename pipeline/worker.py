@@ -14,10 +14,10 @@ from tierscale.models import registry as models
 from tierscale.models.upscaler import Upscaler
 from tierscale.pipeline import allocator, automatic, difficulty, report, store
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.formats.arrays.ingest import ingest
+from tierscale.pipeline.formats.registry import Selection, Source, open_image
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Piece
-from tierscale.pipeline.images import Selection, Source, open_image
-from tierscale.pipeline.ingest import ingest
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.pyramid import half
 from tierscale.pipeline.receipts import Folder, Key, Receipt, pixels_sha256

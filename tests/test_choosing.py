@@ -16,7 +16,7 @@ from tierscale.pipeline.choosing import Clock, Time
 from tierscale.pipeline.colour import Levels
 from tierscale.pipeline.costs import dearest_cost, planned_cost
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.images import open_array
+from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.upscale import enlarge_array
 

@@ -68,8 +68,8 @@ def test_a_shard_alone_is_the_shard_of_the_run(plain):
     try:
         from dataclasses import replace
 
-        from tierscale.pipeline.images import open_image
-        from tierscale.pipeline.ingest import ingest
+        from tierscale.pipeline.formats.arrays.ingest import ingest
+        from tierscale.pipeline.formats.registry import open_image
 
         with open_image(plan.source["uri"]) as source:
             ingest(source, str(folder / "source.zarr"))

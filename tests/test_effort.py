@@ -29,7 +29,7 @@ from tierscale.models.weights import Checkpoint, digest_file, write_checkpoint
 from tierscale.pipeline import automatic, prepare
 from tierscale.pipeline.colour import Levels
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.images import open_array
+from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.plan.plan import Options, Plan
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.run import Request, Run

@@ -17,8 +17,8 @@ from PIL import Image, ImageCms
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.export import export_png, export_tiff
-from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.images import open_image
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.registry import open_image
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"></x:xmpmeta>'

@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.facts import PhotoFacts, scaled_geo
-from tierscale.pipeline.images import Selection, Source, open_array, open_image
-from tierscale.pipeline.ingest import bands, ingest
-from tierscale.pipeline.png import COLOURS, DEPTHS, PASSES
-from tierscale.pipeline.png_stream import SIGNATURE, chunk
+from tierscale.pipeline.formats.arrays.ingest import bands, ingest
+from tierscale.pipeline.formats.metadata import PhotoFacts, scaled_geo
+from tierscale.pipeline.formats.png.reader import COLOURS, DEPTHS, PASSES
+from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
+from tierscale.pipeline.formats.registry import Selection, Source, open_array, open_image
 
 AREA = [1, 1, 0, 1, 1025, 0, 1, 1]
 POINT = [1, 1, 0, 1, 1025, 0, 1, 2]
@@ -552,7 +552,7 @@ def write_png(
     ("kind", "depth"), [(kind, depth) for kind, depths in DEPTHS.items() for depth in depths]
 )
 def test_png_of_every_kind_comes_back(tmp_path, kind, depth, interlaced, monkeypatch):
-    monkeypatch.setattr("tierscale.pipeline.png.BAND_BYTES", 200)  # several bands
+    monkeypatch.setattr("tierscale.pipeline.formats.png.reader.BAND_BYTES", 200)  # several bands
     colour, count = COLOURS[kind]
     samples = np.random.default_rng(depth).integers(0, 2**depth, (23, 19, count)).astype(np.uint16)
     table = np.random.default_rng(1).integers(0, 256, (2**depth, 3), dtype=np.uint8)
@@ -947,8 +947,8 @@ def test_identity_follows_content_and_selection_not_name_or_time(tmp_path):
 
 
 def test_identity_of_large_files_is_told_by_their_ends_and_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("tierscale.pipeline.identity.WHOLE_DIGEST", 0)
-    monkeypatch.setattr("tierscale.pipeline.identity.END", 64)
+    monkeypatch.setattr("tierscale.pipeline.formats.fingerprint.WHOLE_DIGEST", 0)
+    monkeypatch.setattr("tierscale.pipeline.formats.fingerprint.END", 64)
     Image.fromarray(picture(30, 30)).save(tmp_path / "a.png")
     before = open_image(tmp_path / "a.png").identity
     assert before == open_image(tmp_path / "a.png").identity and "mtime_ns" in before

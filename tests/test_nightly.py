@@ -23,8 +23,8 @@ from tierscale.jobs.cli import main
 from tierscale.jobs.ending import Draining
 from tierscale.jobs.nightly import NightlyOptions, closing, nightly
 from tierscale.pipeline import archive as archive_files
-from tierscale.pipeline import identity
 from tierscale.pipeline.errors import Full, Held, Interrupted, Refused
+from tierscale.pipeline.formats import fingerprint as identity
 from tierscale.pipeline.ledger import Ledger
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool

@@ -17,7 +17,7 @@ from PIL import Image
 from tierscale.cluster import calls
 from tierscale.cluster.session import marked, session
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.images import Selection
+from tierscale.pipeline.formats.registry import Selection
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.run import Request, Run

@@ -22,7 +22,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tierscale.pipeline.images import open_image
+from tierscale.pipeline.formats.registry import open_image
 
 SECONDS = 20
 ADDRESS_SPACE = 4 << 30

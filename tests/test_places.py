@@ -19,7 +19,7 @@ from tierscale.jobs.check import status_of, verify_output
 from tierscale.jobs.nightly import NightlyOptions, nightly
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
-from tierscale.pipeline.images import open_image
+from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool

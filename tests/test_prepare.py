@@ -8,7 +8,7 @@ from PIL import Image
 
 from tierscale.pipeline import needs, prepare
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.images import open_image
+from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.plan.plan import Options
 
 BICUBIC = Options(tiers=("bicubic",))

@@ -14,7 +14,7 @@ from tests.test_nightly import archive, night, numbers  # noqa: F401
 from tierscale.jobs.upscale_dataset import JobOptions, _requests, upscale_dataset
 from tierscale.models import registry as models
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.images import open_image
+from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.receipts import Folder

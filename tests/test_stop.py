@@ -15,8 +15,8 @@ from PIL import Image
 from tests.test_run import tierscale
 from tierscale.jobs import progress
 from tierscale.pipeline import worker
-from tierscale.pipeline.images import open_image
-from tierscale.pipeline.ingest import ingest, rows_done
+from tierscale.pipeline.formats.arrays.ingest import ingest, rows_done
+from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.run import Request, Run

@@ -32,7 +32,7 @@ from tierscale.models.train.photos import (
     read_photos,
     read_watched,
 )
-from tierscale.pipeline.png_stream import SIGNATURE, chunk
+from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")

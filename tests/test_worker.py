@@ -12,8 +12,8 @@ from PIL import Image
 from tierscale.jobs.check import verify_output
 from tierscale.pipeline import store
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.images import open_image
-from tierscale.pipeline.ingest import discard, ingest
+from tierscale.pipeline.formats.arrays.ingest import discard, ingest
+from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.receipts import Folder

@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.facts import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoFacts
 
 Colour = Literal["grey", "rgb", "rgba", "greya", "channels"]
 Alpha = Literal["straight", "premultiplied"]

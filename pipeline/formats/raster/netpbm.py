@@ -7,13 +7,13 @@ import re
 
 import numpy as np
 
-from tierscale.pipeline.arrays import array_source, guessed_axes
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.flat import Finishing, Flat
-from tierscale.pipeline.identity import file_identity
-from tierscale.pipeline.raster import open_raster
-from tierscale.pipeline.source import Colour, Selection, Source, decoding
+from tierscale.pipeline.formats.arrays.array import array_source, guessed_axes
+from tierscale.pipeline.formats.fingerprint import file_identity
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.raster.pillow import open_raster
+from tierscale.pipeline.formats.source import Colour, Selection, Source, decoding
+from tierscale.pipeline.formats.uncompressed import Finishing, Flat
 
 PNM_HEADER = re.compile(rb"P([56])" + rb"(?:\s+(?:#[^\n\r]*[\n\r]\s*)*)(\d{1,9})" * 3 + rb"\s")
 

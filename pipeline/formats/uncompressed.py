@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tierscale.pipeline import samples as arithmetic
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.source import native, window_strips
+from tierscale.pipeline.formats import samples as arithmetic
+from tierscale.pipeline.formats.source import native, window_strips
 
 Step = Callable[[np.ndarray], np.ndarray]
 

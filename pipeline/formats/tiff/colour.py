@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from tierscale.pipeline import samples as arithmetic
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.flat import Step
-from tierscale.pipeline.source import Alpha, Colour
+from tierscale.pipeline.formats import samples as arithmetic
+from tierscale.pipeline.formats.source import Alpha, Colour
+from tierscale.pipeline.formats.uncompressed import Step
 
 MINISWHITE, MINISBLACK, RGB, PALETTE, MASK, SEPARATED, YCBCR, CIELAB, ICCLAB = (
     0,

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from tierscale.pipeline.facts import PhotoFacts, clean_exif, tiff_exif, upright_xmp
-from tierscale.pipeline.tiff_pages import PLAIN_KINDS, Picked
+from tierscale.pipeline.formats.metadata import PhotoFacts, clean_exif, tiff_exif, upright_xmp
+from tierscale.pipeline.formats.tiff.pages import PLAIN_KINDS, Picked
 
 GEO_TAGS: Mapping[str, int] = {
     "ModelPixelScale": 33550,

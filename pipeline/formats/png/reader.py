@@ -13,11 +13,12 @@ from typing import IO
 
 import numpy as np
 
-from tierscale.pipeline import samples as arithmetic
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.facts import PhotoFacts, clean_exif, exif_of, upright_xmp
-from tierscale.pipeline.identity import file_identity
-from tierscale.pipeline.png_stream import (
+from tierscale.pipeline.formats import samples as arithmetic
+from tierscale.pipeline.formats.fingerprint import file_identity
+from tierscale.pipeline.formats.metadata import PhotoFacts, clean_exif, exif_of, upright_xmp
+from tierscale.pipeline.formats.orientation import Turned, turned_bytes
+from tierscale.pipeline.formats.png.stream import (
     PIECE_BYTES,
     SIGNATURE,
     Inflated,
@@ -25,7 +26,7 @@ from tierscale.pipeline.png_stream import (
     read_chunk,
     unfiltered,
 )
-from tierscale.pipeline.source import (
+from tierscale.pipeline.formats.source import (
     Colour,
     Pixels,
     Selection,
@@ -34,7 +35,6 @@ from tierscale.pipeline.source import (
     decoding,
     ingest_bytes,
 )
-from tierscale.pipeline.turned import Turned, turned_bytes
 
 BAND_BYTES = 8 << 20
 COLOURS: dict[int, tuple[Colour, int]] = {

@@ -13,13 +13,18 @@ from typing import Any
 import numpy as np
 import zarr
 
-from tierscale.pipeline import samples as arithmetic
-from tierscale.pipeline.arrays import PLAIN_COLOURS, ArrayPixels, check_size, guessed_axes
-from tierscale.pipeline.copied import AT_ONCE, INGESTED, reopened
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.identity import folder_identity, selected
-from tierscale.pipeline.source import (
+from tierscale.pipeline.formats import samples as arithmetic
+from tierscale.pipeline.formats.arrays.array import (
+    PLAIN_COLOURS,
+    ArrayPixels,
+    check_size,
+    guessed_axes,
+)
+from tierscale.pipeline.formats.arrays.ingested import AT_ONCE, INGESTED, reopened
+from tierscale.pipeline.formats.fingerprint import folder_identity, selected
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.source import (
     Alpha,
     Colour,
     Selection,

@@ -11,9 +11,9 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from tierscale.pipeline.copied import INGESTED
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.source import Source, one_line
+from tierscale.pipeline.formats.arrays.ingested import INGESTED
+from tierscale.pipeline.formats.source import Source, one_line
 from tierscale.pipeline.storage.paths import Place, place, remove_tree, taken, zarr_store
 from tierscale.pipeline.store import DENIED, storage_failure
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tierscale.pipeline.arrays import ArrayPixels
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.source import Source
+from tierscale.pipeline.formats.arrays.array import ArrayPixels
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.storage.paths import Place, place
 
 # Attribute under which an ingested copy keeps what its source said.

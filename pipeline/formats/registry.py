@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from tierscale.pipeline.arrays import array_source
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.identity import END, WHOLE_DIGEST, selected
-from tierscale.pipeline.png import open_png
-from tierscale.pipeline.raster import open_jpeg2000, open_raster
-from tierscale.pipeline.raw import open_npy, open_pnm
-from tierscale.pipeline.source import Alpha, Colour, Identity, Selection, Source, decoding
+from tierscale.pipeline.formats.arrays.array import array_source
+from tierscale.pipeline.formats.arrays.zarr_array import METADATA, open_zarr
+from tierscale.pipeline.formats.fingerprint import END, WHOLE_DIGEST, selected
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.png.reader import open_png
+from tierscale.pipeline.formats.raster.netpbm import open_npy, open_pnm
+from tierscale.pipeline.formats.raster.pillow import open_jpeg2000, open_raster
+from tierscale.pipeline.formats.source import Alpha, Colour, Identity, Selection, Source, decoding
+from tierscale.pipeline.formats.tiff.reader import open_tiff
 from tierscale.pipeline.storage.path_policy import check_secrets
-from tierscale.pipeline.tiff import open_tiff
-from tierscale.pipeline.zarrs import METADATA, open_zarr
 
 __all__ = [
     "READERS",

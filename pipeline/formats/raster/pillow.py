@@ -16,11 +16,12 @@ import imagecodecs
 import numpy as np
 from PIL import Image, ImageFile
 
-from tierscale.pipeline import samples as arithmetic
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.facts import PhotoFacts, clean_exif, upright_xmp
-from tierscale.pipeline.identity import file_identity
-from tierscale.pipeline.source import (
+from tierscale.pipeline.formats import samples as arithmetic
+from tierscale.pipeline.formats.fingerprint import file_identity
+from tierscale.pipeline.formats.metadata import PhotoFacts, clean_exif, upright_xmp
+from tierscale.pipeline.formats.orientation import Turned
+from tierscale.pipeline.formats.source import (
     Colour,
     Selection,
     Source,
@@ -29,7 +30,6 @@ from tierscale.pipeline.source import (
     ingest_bytes,
     window_strips,
 )
-from tierscale.pipeline.turned import Turned
 
 # Pillow's own limit on pixels warns and then raises at fixed counts; check_decode refuses by bytes,
 # before anything is decoded.

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from tierscale.pipeline import samples as arithmetic
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.flat import Finishing, Flat, Step
-from tierscale.pipeline.identity import file_identity
-from tierscale.pipeline.segments import Segments
-from tierscale.pipeline.source import (
+from tierscale.pipeline.formats import samples as arithmetic
+from tierscale.pipeline.formats.fingerprint import file_identity
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.orientation import Turned, turned_bytes
+from tierscale.pipeline.formats.source import (
     Pixels,
     Selection,
     Source,
@@ -28,10 +27,11 @@ from tierscale.pipeline.source import (
     ingest_bytes,
     one_line,
 )
-from tierscale.pipeline.tiff_colour import Meaning, meaning
-from tierscale.pipeline.tiff_facts import significant_bits, tiff_facts
-from tierscale.pipeline.tiff_pages import Picked, pick
-from tierscale.pipeline.turned import Turned, turned_bytes
+from tierscale.pipeline.formats.tiff.colour import Meaning, meaning
+from tierscale.pipeline.formats.tiff.metadata import significant_bits, tiff_facts
+from tierscale.pipeline.formats.tiff.pages import Picked, pick
+from tierscale.pipeline.formats.tiff.segments import Segments
+from tierscale.pipeline.formats.uncompressed import Finishing, Flat, Step
 
 # tifffile logs what it mends; what it cannot mend we raise.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tierscale.pipeline.source import Pixels, window_strips
+from tierscale.pipeline.formats.source import Pixels, window_strips
 
 
 @dataclass(slots=True)

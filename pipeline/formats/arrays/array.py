@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tierscale.pipeline import samples as arithmetic
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.facts import PhotoFacts
-from tierscale.pipeline.source import Alpha, Colour, Identity, Source, window_strips
+from tierscale.pipeline.formats import samples as arithmetic
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.source import Alpha, Colour, Identity, Source, window_strips
 
 PLAIN_COLOURS: dict[int, tuple[Colour, Alpha | None]] = {
     1: ("grey", None),
