@@ -27,15 +27,15 @@ from benchmarks.results import machine
 from benchmarks.routers import Router, routers, scored
 from benchmarks.scenes import SCALE, SETS, Scene, scenes
 from tierscale.models import registry as models
-from tierscale.pipeline import routing
 from tierscale.pipeline.chart import Line, chart
-from tierscale.pipeline.costs import cost_of_routes
 from tierscale.pipeline.geometry.grid import Grid
-from tierscale.pipeline.grouping import groups
-from tierscale.pipeline.judging import judge, leave
 from tierscale.pipeline.plan.plan import Tier
 from tierscale.pipeline.prepare import load_tiers
-from tierscale.pipeline.routing import Choice
+from tierscale.pipeline.routing import policies as routing
+from tierscale.pipeline.routing.costs import cost_of_routes
+from tierscale.pipeline.routing.judging import judge, leave
+from tierscale.pipeline.routing.policies import Choice
+from tierscale.pipeline.routing.windows import groups
 
 # Sets of tiers that are compared; the first one is drawn. And all tiers of the last part, where a
 # method decides within tiles too.

@@ -11,12 +11,12 @@ import torch
 
 from tierscale.models.quality import psnr, ssim
 from tierscale.models.train.degrade import shrink
-from tierscale.pipeline.costs import cost_share
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.manifest import Manifest
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.prepare import load_tiers
+from tierscale.pipeline.routing.costs import cost_share
 from tierscale.pipeline.upscale import enlarge_array
 
 PROTOCOL = "rgb, shave=scale, float lr"

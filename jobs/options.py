@@ -10,7 +10,7 @@ import click
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.manifest import parse_scale, parse_tiers
 from tierscale.pipeline.plan.plan import Options, policy_of
-from tierscale.pipeline.routing import POLICIES
+from tierscale.pipeline.routing.policies import POLICIES
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 

@@ -27,10 +27,10 @@ from tierscale.models.train.scout import Schedule, fit, hold_out, speed, tiles_o
 from tierscale.models.upscaler import Placement, Upscaled
 from tierscale.pipeline import automatic
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.judging import judge
 from tierscale.pipeline.manifest import parse_tiers
 from tierscale.pipeline.plan.plan import Tier
 from tierscale.pipeline.prepare import load_tiers
+from tierscale.pipeline.routing.judging import judge
 
 # Side in input pixels of the tiles that the table holds and that a scout is judged on, and shares
 # of the dearest cost that it is judged at.

@@ -9,11 +9,11 @@ from typing import TypeVar
 import numpy as np
 
 from tierscale.jobs.progress import Bar
-from tierscale.pipeline.choosing import Clock
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.registry import Selection, open_image
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.pooled import Looked, look, share_out
+from tierscale.pipeline.routing.routes import Clock
 from tierscale.pipeline.run import Request, Run
 
 Todo = Sequence[tuple[int, Request]]

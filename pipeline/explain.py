@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
 from tierscale.pipeline import report, store
-from tierscale.pipeline.choosing import areas, lost
 from tierscale.pipeline.colour import plane_count
-from tierscale.pipeline.costs import cost_share
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.plan import IMPLIED, Plan
 from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.routing.costs import cost_share
+from tierscale.pipeline.routing.routes import areas, lost
 from tierscale.pipeline.storage.paths import Place
 
 # From easy to hard: dark blue, green, yellow, as in most maps of heights.

@@ -12,15 +12,15 @@ import numpy as np
 import psutil
 import torch
 
-from tierscale.pipeline.choosing import areas, beside
 from tierscale.pipeline.colour import plane_count
-from tierscale.pipeline.costs import dearest_cost, planned_cost
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import CHUNK
 from tierscale.pipeline.formats.arrays.ingested import AT_ONCE
 from tierscale.pipeline.found import Found
 from tierscale.pipeline.geometry.grid import tile_length
 from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.routing.costs import dearest_cost, planned_cost
+from tierscale.pipeline.routing.routes import areas, beside
 from tierscale.pipeline.storage.paths import ObjectPath, place
 from tierscale.pipeline.store import bytes_at, level_sizes
 

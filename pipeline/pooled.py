@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierscale.pipeline import prepare, report, routing, scores
-from tierscale.pipeline.choosing import choice_of
+from tierscale.pipeline import prepare, report, scores
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.routing import Choice, Grouped
+from tierscale.pipeline.routing import policies as routing
+from tierscale.pipeline.routing.policies import Choice, Grouped
+from tierscale.pipeline.routing.routes import choice_of
 from tierscale.pipeline.run import Run
 from tierscale.pipeline.storage.lease import Lease
 from tierscale.pipeline.storage.paths import remove_tree

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from tierscale.pipeline import automatic, prepare
-from tierscale.pipeline.choosing import Clock, Time
 from tierscale.pipeline.difficulty import SCOUT_ROWS, blocks
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.flight import Progress, each
@@ -17,6 +16,7 @@ from tierscale.pipeline.found import Found
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.pool import Pool
+from tierscale.pipeline.routing.routes import Clock, Time
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from tierscale.pipeline import choosing, needs, prepare, report, scores, store
-from tierscale.pipeline.costs import cost_share, dearest_cost
+from tierscale.pipeline import needs, prepare, report, scores, store
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.flight import Flight, Progress, silent
 from tierscale.pipeline.formats.arrays.ingest import discard, rows_done
@@ -29,6 +28,8 @@ from tierscale.pipeline.plan.plan import Options, Plan, differences, outdated
 from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.prepass import Prepass
 from tierscale.pipeline.receipts import Folder, Key, write_json
+from tierscale.pipeline.routing import routes as choosing
+from tierscale.pipeline.routing.costs import cost_share, dearest_cost
 from tierscale.pipeline.storage.lease import Lease
 from tierscale.pipeline.storage.paths import place, remove_tree
 

@@ -11,13 +11,14 @@ from PIL import Image
 
 from tests.test_run import tierscale
 from tierscale.jobs.options import TimeType
-from tierscale.pipeline import choosing, prepare, scores
-from tierscale.pipeline.choosing import Clock, Time
+from tierscale.pipeline import prepare, scores
 from tierscale.pipeline.colour import Levels
-from tierscale.pipeline.costs import dearest_cost, planned_cost
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.routing import routes as choosing
+from tierscale.pipeline.routing.costs import dearest_cost, planned_cost
+from tierscale.pipeline.routing.routes import Clock, Time
 from tierscale.pipeline.upscale import enlarge_array
 
 TIERS = ("bicubic", "fsrcnn-x4")

@@ -8,12 +8,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tierscale.pipeline import routing
-from tierscale.pipeline.costs import cost_of_routes
 from tierscale.pipeline.geometry.grid import Grid
-from tierscale.pipeline.grouping import groups
 from tierscale.pipeline.plan.plan import Tier
-from tierscale.pipeline.routing import Choice
+from tierscale.pipeline.routing import policies as routing
+from tierscale.pipeline.routing.costs import cost_of_routes
+from tierscale.pipeline.routing.policies import Choice
+from tierscale.pipeline.routing.windows import groups
 
 COSTS = (240.0, 24_000.0, 570_000.0)
 REACHES = (2, 8, 21)

@@ -16,14 +16,16 @@ from PIL import Image
 from tests.test_choosing import plan_of, scores_of
 from tierscale.jobs.sharing import Watch
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
-from tierscale.pipeline import choosing, pooled, routing
-from tierscale.pipeline.costs import dearest_cost, planned_cost
+from tierscale.pipeline import pooled
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.pooled import Looked, share_out
 from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.routing import policies as routing
+from tierscale.pipeline.routing import routes as choosing
+from tierscale.pipeline.routing.costs import dearest_cost, planned_cost
 from tierscale.pipeline.run import Request, Run
 
 TIERS = ("bicubic", "fsrcnn-x4")

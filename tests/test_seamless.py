@@ -10,8 +10,10 @@ import torch
 
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement
-from tierscale.pipeline import choosing, costs, prepare
+from tierscale.pipeline import prepare
 from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.routing import costs
+from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.upscale import enlarge_array, upscale_array
 
 COFFEE = skimage.data.coffee().transpose(2, 0, 1)

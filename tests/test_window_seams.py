@@ -10,9 +10,9 @@ import skimage.data
 
 from tests.reference_file import calibrated
 from tierscale.models import registry as models
-from tierscale.pipeline import choosing
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.upscale import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")

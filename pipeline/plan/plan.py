@@ -111,7 +111,7 @@ class Options:
     pooled: bool = False
 
     def __post_init__(self) -> None:
-        from tierscale.pipeline.routing import POLICIES
+        from tierscale.pipeline.routing.policies import POLICIES
 
         if not Fraction(1) <= self.scale <= 64:
             raise Refused(

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tierscale.pipeline import routing
 from tierscale.pipeline.colour import plane_count
-from tierscale.pipeline.costs import cost_of_routes, dearest_cost
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.grouping import groups
 from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.routing import policies as routing
+from tierscale.pipeline.routing.costs import cost_of_routes, dearest_cost
+from tierscale.pipeline.routing.windows import groups
 
 # Share of a plan's cost below which another plan is worth a remark.
 MUCH_LESS = 0.8

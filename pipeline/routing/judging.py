@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierscale.pipeline import routing
-from tierscale.pipeline.routing import Choice
+from tierscale.pipeline.routing import policies as routing
+from tierscale.pipeline.routing.policies import Choice
 
 
 @dataclass(frozen=True, slots=True)
