@@ -19,9 +19,9 @@ from tierscale.models.cut import SIDE, STEP, Cut
 from tierscale.models.pcsr import PcsrUpscaler
 from tierscale.models.upscaler import Placement
 from tierscale.models.weights import Checkpoint
-from tierscale.pipeline import difficulty
-from tierscale.pipeline.colour import Levels
 from tierscale.pipeline.geometry.grid import Grid, Span
+from tierscale.pipeline.inference import difficulty
+from tierscale.pipeline.inference.normalise import Levels
 
 # A router: predictions (tiles, T), or numbers (tiles,) that rank tiles, for tiles of some side of a
 # scene.

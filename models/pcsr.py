@@ -93,7 +93,7 @@ class PcsrUpscaler:
     then the largest wins; a larger k makes more pixels light. At effort 1 the heaviest sampler
     makes all pixels and the classifier rests. given: "k"; or "threshold", a probability above which
     a pixel is heavy (with more than two samplers "threshold", "threshold2" and so on, rising),
-    frozen from the whole image's probabilities by pipeline/automatic.py; "refine": 1 or 0.
+    frozen from the whole image's probabilities by pipeline/inference/statistics.py; "refine": 1 or 0.
     Upscaled.choice: the sampler of each pixel, uint8.
     """
 

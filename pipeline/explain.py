@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
 from tierscale.pipeline import report, store
-from tierscale.pipeline.colour import plane_count
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.inference.normalise import plane_count
 from tierscale.pipeline.plan.plan import IMPLIED, Plan
 from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.routing.costs import cost_share

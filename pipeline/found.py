@@ -3,10 +3,10 @@
 import os
 from dataclasses import dataclass
 
-from tierscale.pipeline.colour import holds
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.metadata import PhotoFacts
 from tierscale.pipeline.formats.registry import Selection, Source, open_image
+from tierscale.pipeline.inference.normalise import holds
 from tierscale.pipeline.plan.plan import Options, Plan
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import psutil
 import torch
 
-from tierscale.pipeline.colour import plane_count
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import CHUNK
 from tierscale.pipeline.formats.arrays.ingested import AT_ONCE
 from tierscale.pipeline.found import Found
 from tierscale.pipeline.geometry.grid import tile_length
+from tierscale.pipeline.inference.normalise import plane_count
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing.costs import dearest_cost, planned_cost
 from tierscale.pipeline.routing.routes import areas, beside

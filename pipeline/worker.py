@@ -12,17 +12,19 @@ import torch
 
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Upscaler
-from tierscale.pipeline import allocator, automatic, difficulty, report, store
+from tierscale.pipeline import allocator, report, store
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.ingest import ingest
 from tierscale.pipeline.formats.registry import Selection, Source, open_image
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Piece
+from tierscale.pipeline.inference import difficulty
+from tierscale.pipeline.inference import statistics as automatic
+from tierscale.pipeline.inference.pyramid import half
+from tierscale.pipeline.inference.shard import Device, Read, enlarge, finish, read_input, tile_costs
+from tierscale.pipeline.inference.timing import seconds_per_pixel
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.pyramid import half
 from tierscale.pipeline.receipts import Folder, Key, Receipt, pixels_sha256
-from tierscale.pipeline.shard import Device, Read, enlarge, finish, read_input, tile_costs
-from tierscale.pipeline.speed import seconds_per_pixel
 
 # Opened images that a worker keeps at hand.
 OPEN_SOURCES = 2

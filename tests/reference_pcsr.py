@@ -16,7 +16,7 @@ from tierscale.models.pcsr import Pcsr, PcsrUpscaler, build, published
 from tierscale.models.pixelwise import by_probability, by_threshold, difficulty, refine
 from tierscale.models.upscaler import Placement, hr_length
 from tierscale.models.weights import fill
-from tierscale.pipeline.automatic import thresholds
+from tierscale.pipeline.inference.statistics import thresholds
 
 SR, PROBABILITY, COST = 2e-5, 1e-5, 1e-6
 # Choices that may differ in an image, and how near the border between two samplers they must be.

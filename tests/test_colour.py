@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierscale.pipeline import colour
-from tierscale.pipeline.colour import Levels
+from tierscale.pipeline.inference import normalise as colour
+from tierscale.pipeline.inference.normalise import Levels
 
 EIGHT = Levels(0, 255, 0, 255)
 

@@ -26,7 +26,7 @@ from tierscale.models.srresnet import Srresnet
 from tierscale.models.train.calibrate import measure
 from tierscale.models.upscaler import Placement, hr_length
 from tierscale.models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
-from tierscale.pipeline.automatic import thresholds
+from tierscale.pipeline.inference.statistics import thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

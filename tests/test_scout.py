@@ -23,7 +23,7 @@ from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import read_image
 from tierscale.models.upscaler import Placement
 from tierscale.models.weights import digest_file, read_checkpoint, write_checkpoint
-from tierscale.pipeline import difficulty
+from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.prepare import load_tiers
 

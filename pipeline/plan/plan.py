@@ -15,10 +15,10 @@ import numpy as np
 
 from tierscale.models import anysr
 from tierscale.models.scout import Scout
-from tierscale.pipeline.colour import Levels
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.geometry.layout import Work, lay_out
+from tierscale.pipeline.inference.normalise import Levels
 
 # On CPU and GPU alike, after docs/choosing.md: EDSR is better than CARN at a third of its cost; the
 # adaptive methods are no better than it at the same cost, reach further beyond each tile, and

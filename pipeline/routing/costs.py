@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tierscale.pipeline.colour import plane_count
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.geometry.layout import lay_out
+from tierscale.pipeline.inference.normalise import plane_count
 from tierscale.pipeline.plan.plan import Plan, Tier
 
 

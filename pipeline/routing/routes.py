@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tierscale.pipeline.colour import plane_count
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.inference.normalise import plane_count
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.costs import cost_of_routes, dearest_cost

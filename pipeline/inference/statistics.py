@@ -13,10 +13,10 @@ from torch import Tensor
 
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement, Upscaler
-from tierscale.pipeline import colour
 from tierscale.pipeline.geometry.grid import Rect, Span, tile_length
+from tierscale.pipeline.inference import normalise as colour
+from tierscale.pipeline.inference.shard import Read
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.shard import Read
 
 # As published: iterations counting the one that brings the centroids to their start, and the
 # squared change that ends it.

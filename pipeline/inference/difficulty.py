@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from tierscale.pipeline.colour import Levels, missing, planes, to_unit
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Grid, Span
+from tierscale.pipeline.inference.normalise import Levels, missing, planes, to_unit
 
 # Tiles that the scout looks at in one call. Fixed, so that a tile's score does not depend on its
 # companions.

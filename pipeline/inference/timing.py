@@ -7,11 +7,11 @@ import time
 import numpy as np
 
 from tierscale.models.upscaler import Upscaler
-from tierscale.pipeline import colour
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Use, Work
+from tierscale.pipeline.inference import normalise as colour
+from tierscale.pipeline.inference.shard import Device, Read, ShardInput, enlarge
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.shard import Device, Read, ShardInput, enlarge
 
 # Side in input pixels of the window that is timed.
 SIDE = 128

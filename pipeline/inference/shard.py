@@ -13,10 +13,10 @@ import torch
 
 from tierscale.models.resample import resample
 from tierscale.models.upscaler import Placement, Upscaler
-from tierscale.pipeline import colour
-from tierscale.pipeline.colour import Levels
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Piece, Tile, Work, stitch
+from tierscale.pipeline.inference import normalise as colour
+from tierscale.pipeline.inference.normalise import Levels
 from tierscale.pipeline.plan.plan import Plan
 
 Read = Callable[[int, int, int, int], np.ndarray]
