@@ -27,8 +27,8 @@ from benchmarks.results import machine
 from benchmarks.routers import Router, routers, scored
 from benchmarks.scenes import SCALE, SETS, Scene, scenes
 from tierscale.models import registry as models
-from tierscale.pipeline.chart import Line, chart
 from tierscale.pipeline.geometry.grid import Grid
+from tierscale.pipeline.output.chart import Line, chart
 from tierscale.pipeline.plan.plan import Tier
 from tierscale.pipeline.prepare import load_tiers
 from tierscale.pipeline.routing import policies as routing

@@ -29,9 +29,9 @@ import zarr
 from benchmarks.results import record
 from tierscale.pipeline.flight import Flight
 from tierscale.pipeline.manifest import Manifest
+from tierscale.pipeline.output.receipts import Folder, Receipt
 from tierscale.pipeline.plan.plan import Options, Plan
 from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.receipts import Folder, Receipt
 from tierscale.pipeline.run import Request, Run
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")

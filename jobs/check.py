@@ -8,9 +8,9 @@ from typing import Any
 
 from tierscale.pipeline.formats.arrays.ingest import discard
 from tierscale.pipeline.found import reopen
+from tierscale.pipeline.output.receipts import Folder, Receipt
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.pool import Pool
-from tierscale.pipeline.receipts import Folder, Receipt
 from tierscale.pipeline.run import shard_keys
 from tierscale.pipeline.storage.lease import Lease, living
 

@@ -187,7 +187,7 @@ def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
     """Read every shard of OUTPUT.zarr back and compare it with its receipt."""
     from tierscale.cluster.session import session
     from tierscale.jobs.check import verify_output
-    from tierscale.pipeline.receipts import Folder
+    from tierscale.pipeline.output.receipts import Folder
 
     # Shards are done again on the kind of device that they were planned for; comparing them takes
     # none.

@@ -22,9 +22,9 @@ def explain_output(output: str, picture: str | None, as_json: bool, debug: bool)
     """Say where the compute of OUTPUT.zarr went, and draw the map of its tiers beside the
     difficulty of its tiles.
     """
-    from tierscale.pipeline import explain
-    from tierscale.pipeline.report import save_picture
-    from tierscale.pipeline.store import sibling
+    from tierscale.pipeline.output import explain
+    from tierscale.pipeline.output.report import save_picture
+    from tierscale.pipeline.output.store import sibling
 
     check_picture(picture)
     path = picture or str(sibling(output) / "explain.png")
@@ -39,7 +39,7 @@ def explain_output(output: str, picture: str | None, as_json: bool, debug: bool)
 
 def check_picture(path: str | None) -> None:
     """Refuse a picture of a kind that is not drawn, or in a folder that is not there."""
-    from tierscale.pipeline.exporting import check_folder
+    from tierscale.pipeline.output.export.common import check_folder
 
     if path is None:
         return
@@ -73,8 +73,8 @@ def draw_curve(summary: dict[str, Any], path: str, name: str) -> str:
     """Draw the curve of a plan's summary, and where the plan itself lies on it; the path of the
     picture. Refused: there is no curve.
     """
-    from tierscale.pipeline.chart import Line, chart
-    from tierscale.pipeline.report import save_picture
+    from tierscale.pipeline.output.chart import Line, chart
+    from tierscale.pipeline.output.report import save_picture
 
     curve = summary["curve"]
     if not curve:

@@ -8,9 +8,9 @@ from typing import Any
 from tierscale.jobs.check import finished
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import Selection, open_image
+from tierscale.pipeline.output.receipts import Folder, write_json
+from tierscale.pipeline.output.store import sibling
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.receipts import Folder, write_json
-from tierscale.pipeline.store import sibling
 
 # In the folder beside an output: the files exported from it, and how they were left.
 EXPORTS = "exports.json"
@@ -104,8 +104,8 @@ def export_to(
     overwrite: bool = False,
 ) -> None:
     """Export a finished output by the suffix of `file`, and remember that the file is ours."""
-    from tierscale.pipeline.export import export_png, export_tiff
     from tierscale.pipeline.formats.metadata import PhotoFacts
+    from tierscale.pipeline.output.export.tiff import export_png, export_tiff
 
     folder = Folder(output)
     made = folder.plan()

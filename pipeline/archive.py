@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import SUFFIXES
+from tierscale.pipeline.output.store import sibling
 from tierscale.pipeline.storage.paths import Listed, ObjectPath, joined, place
-from tierscale.pipeline.store import sibling
 
 BLOCK = 1 << 20
 # Folders of outputs that are listed at a time.

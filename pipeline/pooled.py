@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierscale.pipeline import prepare, report, scores
+from tierscale.pipeline import prepare
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.output import kept_scores as scores
+from tierscale.pipeline.output import report
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.policies import Choice, Grouped

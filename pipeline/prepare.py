@@ -20,9 +20,9 @@ from tierscale.pipeline.inference.difficulty import blocks
 from tierscale.pipeline.inference.normalise import Levels, spanning
 from tierscale.pipeline.inference.statistics import Automatic
 from tierscale.pipeline.needs import check_memory
+from tierscale.pipeline.output.store import sibling
 from tierscale.pipeline.plan.plan import ENDLESS_REACH, UNSCORED, Options, Plan, Tier
 from tierscale.pipeline.storage.path_policy import check_secrets
-from tierscale.pipeline.store import sibling
 
 
 def check_paths(source: str, output: str) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Upscaler
-from tierscale.pipeline import allocator, report, store
+from tierscale.pipeline import allocator
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.ingest import ingest
 from tierscale.pipeline.formats.registry import Selection, Source, open_image
@@ -23,8 +23,9 @@ from tierscale.pipeline.inference import statistics as automatic
 from tierscale.pipeline.inference.pyramid import half
 from tierscale.pipeline.inference.shard import Device, Read, enlarge, finish, read_input, tile_costs
 from tierscale.pipeline.inference.timing import seconds_per_pixel
+from tierscale.pipeline.output import report, store
+from tierscale.pipeline.output.receipts import Folder, Key, Receipt, pixels_sha256
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.receipts import Folder, Key, Receipt, pixels_sha256
 
 # Opened images that a worker keeps at hand.
 OPEN_SOURCES = 2

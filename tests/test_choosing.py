@@ -11,10 +11,11 @@ from PIL import Image
 
 from tests.test_run import tierscale
 from tierscale.jobs.options import TimeType
-from tierscale.pipeline import prepare, scores
+from tierscale.pipeline import prepare
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.inference.normalise import Levels
+from tierscale.pipeline.output import kept_scores as scores
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.routing.costs import dearest_cost, planned_cost

@@ -15,8 +15,8 @@ from PIL import Image
 from tests.test_run import tierscale
 from tierscale.models import registry as models
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.upscale import enlarge_array
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -288,7 +288,7 @@ def test_a_plan_that_another_run_stored_meanwhile_is_seen(capsys, image, tmp_pat
 def test_a_full_disk_is_one_sentence_and_what_is_done_stays(capsys, image, tmp_path, monkeypatch):
     import errno
 
-    from tierscale.pipeline import receipts, store
+    from tierscale.pipeline.output import receipts, store
 
     calls = []
 

@@ -11,7 +11,7 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.worker import Worker
 
 ROOT = Path(__file__).resolve().parent.parent

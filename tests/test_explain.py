@@ -9,13 +9,13 @@ import skimage.data
 from PIL import Image
 
 from tests.test_run import tierscale
-from tierscale.pipeline import chart, explain
-from tierscale.pipeline.chart import Line
 from tierscale.pipeline.errors import Interrupted, Refused
+from tierscale.pipeline.output import chart, explain
+from tierscale.pipeline.output.chart import Line
+from tierscale.pipeline.output.receipts import Folder
+from tierscale.pipeline.output.report import tinted
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.receipts import Folder
-from tierscale.pipeline.report import tinted
 from tierscale.pipeline.run import Request, Run
 
 TIERS = "bicubic,fsrcnn-x4"

@@ -16,9 +16,9 @@ import zarr
 from PIL import Image, ImageCms
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.export import export_png, export_tiff
 from tierscale.pipeline.formats.metadata import PhotoFacts
 from tierscale.pipeline.formats.registry import open_image
+from tierscale.pipeline.output.export.tiff import export_png, export_tiff
 
 ICC = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"></x:xmpmeta>'
@@ -176,7 +176,7 @@ def test_jpeg_is_close_and_only_for_what_it_can_hold(tmp_path):
 @pytest.mark.parametrize("big", [False, True])
 def test_photo_facts_are_in_the_tiff_for_any_reader(tmp_path, big, monkeypatch):
     if big:
-        monkeypatch.setattr("tierscale.pipeline.export.CLASSIC_BYTES", 0)
+        monkeypatch.setattr("tierscale.pipeline.output.export.tiff.CLASSIC_BYTES", 0)
     levels = made(tmp_path / "a.zarr", (3, 300, 400))
     facts = PhotoFacts(
         **{
@@ -282,7 +282,7 @@ def test_an_export_that_cannot_be_written_says_so_and_leaves_nothing(
         raise OSError(number, os.strerror(number))
 
     made(tmp_path / "a.zarr", (3, 20, 20))
-    monkeypatch.setattr("tierscale.pipeline.exporting.os.replace", replace)
+    monkeypatch.setattr("tierscale.pipeline.output.export.common.os.replace", replace)
     with pytest.raises(kind, match=r"a\.png:? .*cannot be written"):
         export_png(
             str(tmp_path / "a.zarr"),
@@ -307,7 +307,7 @@ def test_what_is_no_output_is_refused(tmp_path):
 
 
 def test_export_works_in_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("tierscale.pipeline.export.BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr("tierscale.pipeline.output.export.tiff.BLOCK_BYTES", 1 << 20)
     made(tmp_path / "a.zarr", (3, 6000, 1000), levels=1)
     allowed = 20 * 100 * 3000
     for kind in ("tif", "png"):

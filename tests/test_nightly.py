@@ -26,9 +26,9 @@ from tierscale.pipeline import archive as archive_files
 from tierscale.pipeline.errors import Full, Held, Interrupted, Refused
 from tierscale.pipeline.formats import fingerprint as identity
 from tierscale.pipeline.ledger import Ledger
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.run import Request, Run
 
 EVENING = datetime(2026, 11, 21, 22, 0).timestamp()

@@ -21,9 +21,9 @@ from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.manifest import Manifest, Row
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.run import Request, Run
 from tierscale.pipeline.storage import object_store
 from tierscale.pipeline.storage import paths as places

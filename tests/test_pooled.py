@@ -19,10 +19,10 @@ from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.pipeline import pooled
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.manifest import Manifest, Row
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.pooled import Looked, share_out
-from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.routing.costs import dearest_cost, planned_cost

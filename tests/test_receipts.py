@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.receipts import Folder, write_bytes
+from tierscale.pipeline.output.receipts import Folder, write_bytes
 from tierscale.pipeline.storage.lease import LEASE_SECONDS, Lease
 
 

@@ -17,7 +17,7 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tierscale.pipeline.receipts import Folder
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.upscale import upscale_array
 
 ROOT = Path(__file__).resolve().parent.parent

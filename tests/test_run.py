@@ -18,13 +18,13 @@ from PIL import Image
 
 from tierscale.jobs.check import status_of
 from tierscale.jobs.cli import main
-from tierscale.pipeline import store
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.source import Source
+from tierscale.pipeline.output import store
+from tierscale.pipeline.output.receipts import Folder, pixels_sha256
+from tierscale.pipeline.output.report import TILES
 from tierscale.pipeline.plan.plan import Options, Plan
 from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.receipts import Folder, pixels_sha256
-from tierscale.pipeline.report import TILES
 from tierscale.pipeline.run import Request, Run
 from tierscale.pipeline.upscale import upscale_array
 

@@ -14,10 +14,10 @@ from tests.fakes import Smear
 from tierscale.models import registry as models
 from tierscale.models.bicubic import Bicubic
 from tierscale.models.upscaler import Placement
-from tierscale.pipeline import store
 from tierscale.pipeline.inference import shard as heart
+from tierscale.pipeline.output import store
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.upscale import enlarge_array, upscale_array
 from tierscale.pipeline.worker import Worker
 

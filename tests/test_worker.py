@@ -10,13 +10,13 @@ import zarr
 from PIL import Image
 
 from tierscale.jobs.check import verify_output
-from tierscale.pipeline import store
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.formats.arrays.ingest import discard, ingest
 from tierscale.pipeline.formats.registry import open_image
+from tierscale.pipeline.output import store
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.run import Request, Run
 from tierscale.pipeline.storage.paths import place
 from tierscale.pipeline.worker import Worker

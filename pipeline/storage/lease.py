@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import Any
 
 from tierscale.pipeline.errors import Damaged, Held, Refused
-from tierscale.pipeline.receipts import Folder, write_json
+from tierscale.pipeline.output.receipts import Folder, write_json
+from tierscale.pipeline.output.store import storage_failure
 from tierscale.pipeline.storage.paths import ObjectPath, Place
-from tierscale.pipeline.store import storage_failure
 
 log = logging.getLogger(__name__)
 

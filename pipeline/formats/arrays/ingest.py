@@ -14,8 +14,8 @@ from zarr.codecs import ZstdCodec
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.ingested import INGESTED
 from tierscale.pipeline.formats.source import Source, one_line
+from tierscale.pipeline.output.store import DENIED, storage_failure
 from tierscale.pipeline.storage.paths import Place, place, remove_tree, taken, zarr_store
-from tierscale.pipeline.store import DENIED, storage_failure
 
 Progress = Callable[[int, int], None]
 # Side of a copy's chunks, in pixels.

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, FileSystemLoader
 from PIL import Image, ImageDraw, ImageFont
 
-from tierscale.pipeline import store
 from tierscale.pipeline.formats.metadata import PhotoFacts
 from tierscale.pipeline.geometry.grid import Rect, Span
-from tierscale.pipeline.ome import MICROSCOPE_COLOURS
+from tierscale.pipeline.output import store
+from tierscale.pipeline.output.ome import MICROSCOPE_COLOURS
+from tierscale.pipeline.output.receipts import write_bytes, write_json
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.receipts import write_bytes, write_json
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.storage.path_policy import printable
 from tierscale.pipeline.storage.paths import Place, place

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw, ImageFont
 
-from tierscale.pipeline import report, store
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference.normalise import plane_count
+from tierscale.pipeline.output import report, store
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import IMPLIED, Plan
-from tierscale.pipeline.receipts import Folder
 from tierscale.pipeline.routing.costs import cost_share
 from tierscale.pipeline.routing.routes import areas, lost
 from tierscale.pipeline.storage.paths import Place

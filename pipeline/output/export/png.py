@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.exporting import (
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
+from tierscale.pipeline.output.export.common import (
     Counter,
     Progress,
     finished,
@@ -18,8 +20,6 @@ from tierscale.pipeline.exporting import (
     per_metre,
     read_part,
 )
-from tierscale.pipeline.formats.metadata import PhotoFacts
-from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
 
 KINDS = {"grey": 0, "rgb": 2, "greya": 4, "rgba": 6}
 SAMPLES = {"grey": 1, "rgb": 3, "greya": 2, "rgba": 4}

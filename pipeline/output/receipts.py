@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.output.store import sibling, storage_failure
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.storage.paths import ObjectPath, Place
-from tierscale.pipeline.store import sibling, storage_failure
 
 Key = tuple[int, int, int]
 # Objects that are read at a time.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tierscale.pipeline.formats.metadata import PhotoFacts
-from tierscale.pipeline.store import level_sizes
+from tierscale.pipeline.output.store import level_sizes
 
 COLOURS = {
     "rgb": ("FF0000", "00FF00", "0000FF"),

@@ -12,8 +12,9 @@ import numpy as np
 import tifffile
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.export_png import export_png
-from tierscale.pipeline.exporting import (
+from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.tiff.metadata import GEO_TAGS
+from tierscale.pipeline.output.export.common import (
     Counter,
     Progress,
     finished,
@@ -21,9 +22,8 @@ from tierscale.pipeline.exporting import (
     per_metre,
     read_part,
 )
-from tierscale.pipeline.formats.metadata import PhotoFacts
-from tierscale.pipeline.formats.tiff.metadata import GEO_TAGS
-from tierscale.pipeline.tiff_exif import directory_tags, write_directories
+from tierscale.pipeline.output.export.png import export_png
+from tierscale.pipeline.output.export.tiff_exif import directory_tags, write_directories
 
 __all__ = ["export_png", "export_tiff"]
 

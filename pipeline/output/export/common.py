@@ -13,7 +13,7 @@ import zarr
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.metadata import PhotoFacts
 from tierscale.pipeline.formats.source import decoding, one_line
-from tierscale.pipeline.store import DENIED, storage_failure
+from tierscale.pipeline.output.store import DENIED, storage_failure
 
 Progress = Callable[[int, int], None]
 
