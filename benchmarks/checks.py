@@ -11,11 +11,11 @@ import numpy as np
 from benchmarks.results import record
 from tests.test_seamless import COFFEE, steps, whole
 from tierscale.jobs.evaluate import evaluate_folder
-from tierscale.pipeline import prepare
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.routing.costs import cost_of_routes, dearest_cost
-from tierscale.pipeline.upscale import enlarge_array, upscale_array
+from tierscale.pipeline.run import draft as prepare
+from tierscale.pipeline.run.array import enlarge_array, upscale_array
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 

@@ -24,7 +24,7 @@ from tierscale.models.train.degrade import shrink
 from tierscale.models.train.measure import LEFT_OUT
 from tierscale.models.train.photos import centre_crop, image_files, read_image
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.upscale import enlarge_array
+from tierscale.pipeline.run.array import enlarge_array
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
 SETS = ("Set14", "Urban100")

@@ -22,7 +22,7 @@ from tierscale.cluster.session import cores, session
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement
 from tierscale.pipeline.plan.plan import Options, Plan
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run.run import Request, Run
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 

@@ -30,12 +30,12 @@ from tierscale.models import registry as models
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.output.chart import Line, chart
 from tierscale.pipeline.plan.plan import Tier
-from tierscale.pipeline.prepare import load_tiers
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.costs import cost_of_routes
 from tierscale.pipeline.routing.judging import judge, leave
 from tierscale.pipeline.routing.policies import Choice
 from tierscale.pipeline.routing.windows import groups
+from tierscale.pipeline.run.draft import load_tiers
 
 # Sets of tiers that are compared; the first one is drawn. And all tiers of the last part, where a
 # method decides within tiles too.

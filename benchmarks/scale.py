@@ -27,12 +27,12 @@ import skimage.data
 import zarr
 
 from benchmarks.results import record
-from tierscale.pipeline.flight import Flight
 from tierscale.pipeline.manifest import Manifest
 from tierscale.pipeline.output.receipts import Folder, Receipt
 from tierscale.pipeline.plan.plan import Options, Plan
-from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run.pool import LocalPool
+from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.run.tasks import Flight
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 WIDTHS = (8, 32, 128, 200)
@@ -235,7 +235,7 @@ def driver(side: int) -> dict[str, float]:
     """Memory and time of the driver for a plan of side x side tiles, from the source to the
     report.
     """
-    from tierscale.pipeline import needs
+    from tierscale.pipeline.run import resources as needs
 
     needs.check_disk = lambda plan, output: None  # type: ignore[assignment]  # nothing is written but receipts
     with tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder:

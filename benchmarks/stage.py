@@ -55,7 +55,7 @@ def serve(pipe: Connection, address: str | None, shift: Any) -> None:
     """
     from tierscale.cluster import session
     from tierscale.jobs import cli
-    from tierscale.pipeline import run
+    from tierscale.pipeline.run import run
     from tierscale.pipeline.storage import lease
 
     lease.LEASE_SECONDS = LEASE
@@ -382,8 +382,8 @@ def stage(mounts: bool) -> Iterator[Stage]:
     context.set_forkserver_preload(
         [
             "tierscale.jobs.cli",
-            "tierscale.jobs.check",
-            "tierscale.pipeline.run",
+            "tierscale.pipeline.run.verify",
+            "tierscale.pipeline.run.run",
             "tierscale.cluster.pools",
         ]
     )

@@ -5,8 +5,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from tierscale.pipeline.flight import Quarantined
 from tierscale.pipeline.geometry.grid import Span
+from tierscale.pipeline.run.tasks import Quarantined
 
 # A call is late after so many times the longest one of its kind, and never before LATE_SECONDS.
 TIMES = 4

@@ -50,7 +50,7 @@ def upscale(
     """
     from tierscale.cluster.session import session
     from tierscale.jobs.progress import Bar
-    from tierscale.pipeline.run import Request, Run
+    from tierscale.pipeline.run.run import Request, Run
 
     target = zarr_beside(output)
     check_export(output, source, overwrite)
@@ -146,7 +146,7 @@ def plan(
     """
     from tierscale.cluster.session import session
     from tierscale.jobs.progress import Bar
-    from tierscale.pipeline.run import Request, plan_only
+    from tierscale.pipeline.run.run import Request, plan_only
 
     check_export(output, source, overwrite)
     request = Request(
@@ -186,8 +186,8 @@ def plan(
 def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
     """Read every shard of OUTPUT.zarr back and compare it with its receipt."""
     from tierscale.cluster.session import session
-    from tierscale.jobs.check import verify_output
     from tierscale.pipeline.output.receipts import Folder
+    from tierscale.pipeline.run.verify import verify_output
 
     # Shards are done again on the kind of device that they were planned for; comparing them takes
     # none.
@@ -213,7 +213,7 @@ def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
 @answering
 def status(output: str, as_json: bool, debug: bool) -> None:
     """How far an output is, who works on it, and how long it will still take."""
-    from tierscale.jobs.check import status_of
+    from tierscale.pipeline.run.verify import status_of
 
     found = status_of(output, time.time())
     emit(as_json, found, found["text"])
@@ -285,7 +285,7 @@ def ingest(
     """Bring any image into a chunked zarr array, in bounded memory."""
     from tierscale.jobs.progress import Bar
     from tierscale.pipeline.formats.arrays.ingest import ingest as ingest_image
-    from tierscale.pipeline.prepare import check_paths
+    from tierscale.pipeline.run.draft import check_paths
 
     check_source(source)
     check_paths(source, output)

@@ -15,9 +15,9 @@ from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.manifest import Manifest
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.prepare import load_tiers
 from tierscale.pipeline.routing.costs import cost_share
-from tierscale.pipeline.upscale import enlarge_array
+from tierscale.pipeline.run.array import enlarge_array
+from tierscale.pipeline.run.draft import load_tiers
 
 PROTOCOL = "rgb, shave=scale, float lr"
 SSIM_WINDOW = 11

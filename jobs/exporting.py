@@ -5,12 +5,12 @@ written from the zarr beside it.
 from pathlib import Path
 from typing import Any
 
-from tierscale.jobs.check import finished
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import Selection, open_image
 from tierscale.pipeline.output.receipts import Folder, write_json
 from tierscale.pipeline.output.store import sibling
 from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.run.verify import finished
 
 # In the folder beside an output: the files exported from it, and how they were left.
 EXPORTS = "exports.json"

@@ -29,8 +29,8 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference import statistics as automatic
 from tierscale.pipeline.manifest import parse_tiers
 from tierscale.pipeline.plan.plan import Tier
-from tierscale.pipeline.prepare import load_tiers
 from tierscale.pipeline.routing.judging import judge
+from tierscale.pipeline.run.draft import load_tiers
 
 # Side in input pixels of the tiles that the table holds and that a scout is judged on, and shares
 # of the dearest cost that it is judged at.

@@ -11,10 +11,10 @@ import numpy as np
 from tierscale.jobs.progress import Bar
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.registry import Selection, open_image
-from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.pooled import Looked, look, share_out
 from tierscale.pipeline.routing.routes import Clock
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run.pool import Pool
+from tierscale.pipeline.run.run import Request, Run
 
 Todo = Sequence[tuple[int, Request]]
 Result = TypeVar("Result")

@@ -16,8 +16,8 @@ from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
 from tierscale.pipeline.ledger import Entry, Ledger
 from tierscale.pipeline.output.receipts import write_bytes
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.pool import Pool
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run.pool import Pool
+from tierscale.pipeline.run.run import Request, Run
 from tierscale.pipeline.storage.path_policy import check_source, output_below, output_outside
 from tierscale.pipeline.storage.paths import place, rooted
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierscale.pipeline import prepare
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output import kept_scores as scores
 from tierscale.pipeline.output import report
@@ -15,7 +14,8 @@ from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.policies import Choice, Grouped
 from tierscale.pipeline.routing.routes import choice_of
-from tierscale.pipeline.run import Run
+from tierscale.pipeline.run import draft as prepare
+from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.storage.lease import Lease
 from tierscale.pipeline.storage.paths import remove_tree
 

@@ -11,7 +11,6 @@ from PIL import Image
 
 from tests.test_run import tierscale
 from tierscale.jobs.options import TimeType
-from tierscale.pipeline import prepare
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.inference.normalise import Levels
@@ -20,7 +19,8 @@ from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.routing.costs import dearest_cost, planned_cost
 from tierscale.pipeline.routing.routes import Clock, Time
-from tierscale.pipeline.upscale import enlarge_array
+from tierscale.pipeline.run import draft as prepare
+from tierscale.pipeline.run.array import enlarge_array
 
 TIERS = ("bicubic", "fsrcnn-x4")
 

@@ -17,7 +17,7 @@ from tierscale.models import registry as models
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.upscale import enlarge_array
+from tierscale.pipeline.run.array import enlarge_array
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = ("--tiers", "bicubic", "--ray", "none")
@@ -249,7 +249,7 @@ def test_overwrite_keeps_the_finished_output_until_nothing_refuses_the_new_plan(
         "below the cheapest tier",
     )
     with monkeypatch.context() as patch:
-        patch.setattr("tierscale.pipeline.needs.disk", lambda plan: 1 << 60)
+        patch.setattr("tierscale.pipeline.run.resources.disk", lambda plan: 1 << 60)
         check(
             tierscale(capsys, "upscale", image, output, *again, "--policy", "dearest"),
             2,

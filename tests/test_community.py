@@ -18,7 +18,7 @@ from tierscale.models import registry as models
 from tierscale.models.cost import executed
 from tierscale.models.upscaler import Placement
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.upscale import enlarge_array
+from tierscale.pipeline.run.array import enlarge_array
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),

@@ -20,8 +20,8 @@ from PIL import Image
 from tierscale.jobs.upscale_dataset import RESULT, JobOptions, _requests, upscale_dataset
 from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run import Request
-from tierscale.pipeline.upscale import upscale_array
+from tierscale.pipeline.run.array import upscale_array
+from tierscale.pipeline.run.run import Request
 
 ROOT = Path(__file__).resolve().parent.parent
 BICUBIC = Options(tiers=("bicubic",), tile=32)

@@ -26,15 +26,15 @@ from tierscale.models.pixelwise import difficulty
 from tierscale.models.train import calibrate
 from tierscale.models.upscaler import Placement
 from tierscale.models.weights import Checkpoint, digest_file, write_checkpoint
-from tierscale.pipeline import prepare
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.inference import statistics as automatic
 from tierscale.pipeline.inference.normalise import Levels
 from tierscale.pipeline.plan.plan import Options, Plan
-from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.run import Request, Run
-from tierscale.pipeline.upscale import enlarge_array
+from tierscale.pipeline.run import draft as prepare
+from tierscale.pipeline.run.array import enlarge_array
+from tierscale.pipeline.run.pool import LocalPool
+from tierscale.pipeline.run.run import Request, Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

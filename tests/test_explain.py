@@ -15,8 +15,8 @@ from tierscale.pipeline.output.chart import Line
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.output.report import tinted
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run.pool import LocalPool
+from tierscale.pipeline.run.run import Request, Run
 
 TIERS = "bicubic,fsrcnn-x4"
 

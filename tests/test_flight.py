@@ -5,7 +5,7 @@ from concurrent.futures import Future
 import pytest
 
 from tierscale.pipeline.errors import Damaged, Full
-from tierscale.pipeline.flight import TRIES, Flight, Quarantined
+from tierscale.pipeline.run.tasks import TRIES, Flight, Quarantined
 
 
 class Scripted:

@@ -18,7 +18,6 @@ import skimage.data
 from PIL import Image
 
 from tierscale.jobs import shift
-from tierscale.jobs.check import verify_output
 from tierscale.jobs.cli import main
 from tierscale.jobs.ending import Draining
 from tierscale.jobs.nightly import NightlyOptions, closing, nightly
@@ -28,8 +27,9 @@ from tierscale.pipeline.formats import fingerprint as identity
 from tierscale.pipeline.ledger import Ledger
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run.pool import LocalPool
+from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.run.verify import verify_output
 
 EVENING = datetime(2026, 11, 21, 22, 0).timestamp()
 DAY = 86400.0

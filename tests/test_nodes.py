@@ -19,8 +19,8 @@ from tierscale.cluster.session import marked, session
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import Selection
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run.pool import LocalPool
+from tierscale.pipeline.run.run import Request, Run
 
 OPTIONS = Options(tiers=("bicubic", "fsrcnn-x4"), policy="budget", budget=0.9, tile=24)
 LIGHT, FULL = {"CPU": 4.0, "light": 3.0}, {"CPU": 8.0, "full": 2.0}

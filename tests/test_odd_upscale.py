@@ -13,8 +13,8 @@ import pytest
 import zarr
 
 from tests.test_odd import BAD, VALID, Worker
-from tierscale.jobs.check import finished
 from tierscale.pipeline.output.receipts import Folder
+from tierscale.pipeline.run.verify import finished
 
 # Streams, but its output would keep two cores busy for a day: it is turned away by the memory of
 # its tile table.

@@ -15,7 +15,6 @@ import zarr
 from PIL import Image
 
 from tests.object_server import FAULTS, Server
-from tierscale.jobs.check import status_of, verify_output
 from tierscale.jobs.nightly import NightlyOptions, nightly
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
@@ -23,8 +22,9 @@ from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run.pool import LocalPool
+from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.run.verify import status_of, verify_output
 from tierscale.pipeline.storage import object_store
 from tierscale.pipeline.storage import paths as places
 from tierscale.pipeline.storage.lease import LEASE_SECONDS, Lease

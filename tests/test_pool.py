@@ -14,12 +14,12 @@ from tierscale.cluster import calls, pools
 from tierscale.cluster.calls import Call, InHand
 from tierscale.cluster.session import session, specs
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.flight import Quarantined
 from tierscale.pipeline.geometry.grid import Span
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.pool import LocalPool, device_here
-from tierscale.pipeline.run import Request, plan_only
-from tierscale.pipeline.worker import Worker
+from tierscale.pipeline.run.pool import LocalPool, device_here
+from tierscale.pipeline.run.run import Request, plan_only
+from tierscale.pipeline.run.tasks import Quarantined
+from tierscale.pipeline.run.worker import Worker
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.pool import LocalPool
 from tierscale.pipeline.pooled import Looked, share_out
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.routing.costs import dearest_cost, planned_cost
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run.pool import LocalPool
+from tierscale.pipeline.run.run import Request, Run
 
 TIERS = ("bicubic", "fsrcnn-x4")
 
@@ -153,7 +153,7 @@ def test_a_second_look_reads_what_the_first_one_kept(archive, tmp_path, monkeypa
         folder = Folder(request.output).path
         assert pq.read_table(folder / "scores.parquet").num_rows == len(first.found)
         assert not (folder / "source.zarr").exists(), "an archive must not lie on the disk twice"
-        monkeypatch.setattr("tierscale.pipeline.prepass.Prepass.look", None)
+        monkeypatch.setattr("tierscale.pipeline.run.prescan.Prepass.look", None)
         np.testing.assert_array_equal(pooled.look(Run(request, pool)).found, first.found)
         rows = upscale_dataset(Manifest(archive.rows[1:2], root=archive.root), options).to_pylist()
     assert rows[0]["status"] == "done", rows[0]["error"]

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tierscale.pipeline import needs, prepare
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.run import draft as prepare
+from tierscale.pipeline.run import resources as needs
 
 BICUBIC = Options(tiers=("bicubic",))
 GIB = 1 << 30

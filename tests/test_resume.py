@@ -18,7 +18,7 @@ import zarr
 from PIL import Image
 
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.upscale import upscale_array
+from tierscale.pipeline.run.array import upscale_array
 
 ROOT = Path(__file__).resolve().parent.parent
 # Many shards of a good part of a second each: enough to be caught at work.

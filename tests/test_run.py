@@ -16,7 +16,6 @@ import tifffile
 import zarr
 from PIL import Image
 
-from tierscale.jobs.check import status_of
 from tierscale.jobs.cli import main
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.source import Source
@@ -24,9 +23,10 @@ from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder, pixels_sha256
 from tierscale.pipeline.output.report import TILES
 from tierscale.pipeline.plan.plan import Options, Plan
-from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.run import Request, Run
-from tierscale.pipeline.upscale import upscale_array
+from tierscale.pipeline.run.array import upscale_array
+from tierscale.pipeline.run.pool import LocalPool
+from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.run.verify import status_of
 
 
 def tierscale(capsys, *arguments):

@@ -25,7 +25,7 @@ from tierscale.models.upscaler import Placement
 from tierscale.models.weights import digest_file, read_checkpoint, write_checkpoint
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.prepare import load_tiers
+from tierscale.pipeline.run.draft import load_tiers
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 

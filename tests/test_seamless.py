@@ -10,11 +10,11 @@ import torch
 
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Placement
-from tierscale.pipeline import prepare
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.routing import costs
 from tierscale.pipeline.routing import routes as choosing
-from tierscale.pipeline.upscale import enlarge_array, upscale_array
+from tierscale.pipeline.run import draft as prepare
+from tierscale.pipeline.run.array import enlarge_array, upscale_array
 
 COFFEE = skimage.data.coffee().transpose(2, 0, 1)
 

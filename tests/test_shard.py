@@ -18,8 +18,8 @@ from tierscale.pipeline.inference import shard as heart
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.upscale import enlarge_array, upscale_array
-from tierscale.pipeline.worker import Worker
+from tierscale.pipeline.run.array import enlarge_array, upscale_array
+from tierscale.pipeline.run.worker import Worker
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from PIL import Image
 
 from tests.test_run import tierscale
 from tierscale.jobs import progress
-from tierscale.pipeline import worker
 from tierscale.pipeline.formats.arrays.ingest import ingest, rows_done
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run import worker
+from tierscale.pipeline.run.pool import LocalPool
+from tierscale.pipeline.run.run import Request, Run
 
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 FAST = ("--tiers", "bicubic", "--ray", "none")

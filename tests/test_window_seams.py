@@ -13,7 +13,7 @@ from tierscale.models import registry as models
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.routing import routes as choosing
-from tierscale.pipeline.upscale import enlarge_array
+from tierscale.pipeline.run.array import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

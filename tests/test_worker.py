@@ -9,17 +9,17 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tierscale.jobs.check import verify_output
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.formats.arrays.ingest import discard, ingest
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.pool import LocalPool
-from tierscale.pipeline.run import Request, Run
+from tierscale.pipeline.run.pool import LocalPool
+from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.run.verify import verify_output
+from tierscale.pipeline.run.worker import Worker
 from tierscale.pipeline.storage.paths import place
-from tierscale.pipeline.worker import Worker
 
 OPTIONS = Options(tiers=("bicubic",), tile=24)
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.worker import Worker
+from tierscale.pipeline.run.worker import Worker
 
 
 class Pool(Protocol):

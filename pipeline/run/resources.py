@@ -15,13 +15,13 @@ import torch
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import CHUNK
 from tierscale.pipeline.formats.arrays.ingested import AT_ONCE
-from tierscale.pipeline.found import Found
 from tierscale.pipeline.geometry.grid import tile_length
 from tierscale.pipeline.inference.normalise import plane_count
 from tierscale.pipeline.output.store import bytes_at, level_sizes
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing.costs import dearest_cost, planned_cost
 from tierscale.pipeline.routing.routes import areas, beside
+from tierscale.pipeline.run.inspect import Found
 from tierscale.pipeline.storage.paths import ObjectPath, place
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and

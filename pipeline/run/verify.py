@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from tierscale.pipeline.formats.arrays.ingest import discard
-from tierscale.pipeline.found import reopen
 from tierscale.pipeline.output.receipts import Folder, Receipt
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.pool import Pool
-from tierscale.pipeline.run import shard_keys
+from tierscale.pipeline.run.inspect import reopen
+from tierscale.pipeline.run.pool import Pool
+from tierscale.pipeline.run.run import shard_keys
 from tierscale.pipeline.storage.lease import Lease, living
 
 

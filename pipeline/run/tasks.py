@@ -10,7 +10,7 @@ from typing import Any
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.source import one_line
 from tierscale.pipeline.output.receipts import Key, Receipt
-from tierscale.pipeline.pool import Pool
+from tierscale.pipeline.run.pool import Pool
 
 # Times that one shard is tried before its image is given up.
 TRIES = 3

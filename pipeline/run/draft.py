@@ -14,14 +14,14 @@ from tierscale.models import registry as models
 from tierscale.models.scout import Scout
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import Selection, Source, open_image
-from tierscale.pipeline.found import Found, found_in, region_shape
 from tierscale.pipeline.geometry.grid import Span, tile_length
 from tierscale.pipeline.inference.difficulty import blocks
 from tierscale.pipeline.inference.normalise import Levels, spanning
 from tierscale.pipeline.inference.statistics import Automatic
-from tierscale.pipeline.needs import check_memory
 from tierscale.pipeline.output.store import sibling
 from tierscale.pipeline.plan.plan import ENDLESS_REACH, UNSCORED, Options, Plan, Tier
+from tierscale.pipeline.run.inspect import Found, found_in, region_shape
+from tierscale.pipeline.run.resources import check_memory
 from tierscale.pipeline.storage.path_policy import check_secrets
 
 

@@ -17,21 +17,22 @@ from typing import Any
 
 import numpy as np
 
-from tierscale.pipeline import needs, prepare
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.flight import Flight, Progress, silent
 from tierscale.pipeline.formats.arrays.ingest import discard, rows_done
 from tierscale.pipeline.formats.metadata import PhotoFacts
-from tierscale.pipeline.found import Found, check_unchanged
 from tierscale.pipeline.output import kept_scores as scores
 from tierscale.pipeline.output import report, store
 from tierscale.pipeline.output.ome import ome_attributes
 from tierscale.pipeline.output.receipts import Folder, Key, write_json
 from tierscale.pipeline.plan.plan import Options, Plan, differences, outdated
-from tierscale.pipeline.pool import Pool
-from tierscale.pipeline.prepass import Prepass
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.routing.costs import cost_share, dearest_cost
+from tierscale.pipeline.run import draft as prepare
+from tierscale.pipeline.run import resources as needs
+from tierscale.pipeline.run.inspect import Found, check_unchanged
+from tierscale.pipeline.run.pool import Pool
+from tierscale.pipeline.run.prescan import Prepass
+from tierscale.pipeline.run.tasks import Flight, Progress, silent
 from tierscale.pipeline.storage.lease import Lease
 from tierscale.pipeline.storage.paths import place, remove_tree
 

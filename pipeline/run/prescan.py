@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from tierscale.pipeline import prepare
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.flight import Progress, each
-from tierscale.pipeline.found import Found
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.inference import statistics as automatic
 from tierscale.pipeline.inference.difficulty import SCOUT_ROWS, blocks
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.pool import Pool
 from tierscale.pipeline.routing.routes import Clock, Time
+from tierscale.pipeline.run import draft as prepare
+from tierscale.pipeline.run.inspect import Found
+from tierscale.pipeline.run.pool import Pool
+from tierscale.pipeline.run.tasks import Progress, each
 
 
 @dataclass(frozen=True, slots=True)

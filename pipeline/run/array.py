@@ -12,7 +12,6 @@ import torch
 
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Upscaler
-from tierscale.pipeline import prepare
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.geometry.grid import Rect, Span
@@ -22,8 +21,9 @@ from tierscale.pipeline.inference.shard import Device, Read, enlarge, finish, re
 from tierscale.pipeline.inference.timing import seconds_per_pixel
 from tierscale.pipeline.manifest import parse_scale, parse_tiers
 from tierscale.pipeline.plan.plan import Options, Plan, policy_of
-from tierscale.pipeline.pool import device_here
 from tierscale.pipeline.routing import routes as choosing
+from tierscale.pipeline.run import draft as prepare
+from tierscale.pipeline.run.pool import device_here
 
 AXES = ("cyx", "yxc", "yx")
 

@@ -12,7 +12,6 @@ import torch
 
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Upscaler
-from tierscale.pipeline import allocator
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.ingest import ingest
 from tierscale.pipeline.formats.registry import Selection, Source, open_image
@@ -26,6 +25,7 @@ from tierscale.pipeline.inference.timing import seconds_per_pixel
 from tierscale.pipeline.output import report, store
 from tierscale.pipeline.output.receipts import Folder, Key, Receipt, pixels_sha256
 from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.run import allocator
 
 # Opened images that a worker keeps at hand.
 OPEN_SOURCES = 2
