@@ -27,7 +27,7 @@ import skimage.data
 import zarr
 
 from benchmarks.results import record
-from tierscale.pipeline.manifest import Manifest
+from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.output.receipts import Folder, Receipt
 from tierscale.pipeline.plan.plan import Options, Plan
 from tierscale.pipeline.run.pool import LocalPool

@@ -11,9 +11,9 @@ import torch
 
 from tierscale.models.quality import psnr, ssim
 from tierscale.models.train.degrade import shrink
+from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.manifest import Manifest
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.routing.costs import cost_share
 from tierscale.pipeline.run.array import enlarge_array

@@ -24,10 +24,10 @@ from tierscale.jobs.ending import Draining, Ended, emit, run_command, say
 from tierscale.jobs.options import answering, shared, to_options
 from tierscale.jobs.progress import Bar
 from tierscale.jobs.shift import NightlyOptions, Shift, probe
-from tierscale.pipeline import morning
-from tierscale.pipeline.archive import absent, content_sha256, scan
+from tierscale.pipeline.dataset import night_report as morning
+from tierscale.pipeline.dataset.ledger import Busy, Changes, Late, Ledger
+from tierscale.pipeline.dataset.scan import absent, content_sha256, scan
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.ledger import Busy, Changes, Late, Ledger
 from tierscale.pipeline.run.draft import check_options
 from tierscale.pipeline.run.resources import check_least
 from tierscale.pipeline.storage.path_policy import check_secrets, output_outside

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from tierscale.pipeline.dataset.manifest import parse_scale, parse_tiers
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.manifest import parse_scale, parse_tiers
 from tierscale.pipeline.plan.plan import Options, policy_of
 from tierscale.pipeline.routing.policies import POLICIES
 

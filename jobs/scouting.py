@@ -25,9 +25,9 @@ from tierscale.models.scout import Scout, write_scout
 from tierscale.models.train.observe import Enlarge, Sample, observe
 from tierscale.models.train.scout import Schedule, fit, hold_out, speed, tiles_of
 from tierscale.models.upscaler import Placement, Upscaled
+from tierscale.pipeline.dataset.manifest import parse_tiers
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference import statistics as automatic
-from tierscale.pipeline.manifest import parse_tiers
 from tierscale.pipeline.plan.plan import Tier
 from tierscale.pipeline.routing.judging import judge
 from tierscale.pipeline.run.draft import load_tiers

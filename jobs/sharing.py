@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from tierscale.jobs.progress import Bar
+from tierscale.pipeline.dataset.shared_budget import Looked, look, share_out
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.registry import Selection, open_image
-from tierscale.pipeline.pooled import Looked, look, share_out
 from tierscale.pipeline.routing.routes import Clock
 from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.run import Request, Run

@@ -11,9 +11,9 @@ from typing import Any
 
 from tierscale.jobs.ending import say
 from tierscale.jobs.progress import Bar
-from tierscale.pipeline.archive import content_sha256, output_of
+from tierscale.pipeline.dataset.ledger import Entry, Ledger
+from tierscale.pipeline.dataset.scan import content_sha256, output_of
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
-from tierscale.pipeline.ledger import Entry, Ledger
 from tierscale.pipeline.output.receipts import write_bytes
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.pool import Pool

@@ -24,8 +24,8 @@ from tierscale.jobs.ending import Draining, Ended, emit, run_command, say
 from tierscale.jobs.options import answering, shared, to_options
 from tierscale.jobs.progress import Bar
 from tierscale.jobs.sharing import Todo, over, pooled_routes, watch_of
+from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.output.receipts import write_bytes
 from tierscale.pipeline.output.store import storage_failure
 from tierscale.pipeline.plan.plan import Options

@@ -18,7 +18,7 @@ import zarr
 from PIL import Image
 
 from tierscale.jobs.upscale_dataset import RESULT, JobOptions, _requests, upscale_dataset
-from tierscale.pipeline.manifest import Manifest, Row
+from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.run import Request

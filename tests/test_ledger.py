@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tierscale.pipeline.archive import BLOCK, Seen, absent, content_sha256, output_of, scan
+from tierscale.pipeline.dataset.ledger import NIGHTS, Busy, Late, Ledger
+from tierscale.pipeline.dataset.scan import BLOCK, Seen, absent, content_sha256, output_of, scan
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.ledger import NIGHTS, Busy, Late, Ledger
 from tierscale.pipeline.storage.lease import LEASE_SECONDS
 
 SUMMARY = {

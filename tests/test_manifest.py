@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.plan.plan import Options
 
 ROWS = (

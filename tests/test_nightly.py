@@ -21,10 +21,10 @@ from tierscale.jobs import shift
 from tierscale.jobs.cli import main
 from tierscale.jobs.ending import Draining
 from tierscale.jobs.nightly import NightlyOptions, closing, nightly
-from tierscale.pipeline import archive as archive_files
+from tierscale.pipeline.dataset import scan as archive_files
+from tierscale.pipeline.dataset.ledger import Ledger
 from tierscale.pipeline.errors import Full, Held, Interrupted, Refused
 from tierscale.pipeline.formats import fingerprint as identity
-from tierscale.pipeline.ledger import Ledger
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.pool import LocalPool

@@ -17,9 +17,9 @@ from PIL import Image
 from tests.object_server import FAULTS, Server
 from tierscale.jobs.nightly import NightlyOptions, nightly
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
+from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
 from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.pool import LocalPool

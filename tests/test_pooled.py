@@ -16,12 +16,12 @@ from PIL import Image
 from tests.test_choosing import plan_of, scores_of
 from tierscale.jobs.sharing import Watch
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
-from tierscale.pipeline import pooled
+from tierscale.pipeline.dataset import shared_budget as pooled
+from tierscale.pipeline.dataset.manifest import Manifest, Row
+from tierscale.pipeline.dataset.shared_budget import Looked, share_out
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.pooled import Looked, share_out
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.routing.costs import dearest_cost, planned_cost

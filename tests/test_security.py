@@ -13,9 +13,9 @@ from PIL import Image
 from tests.test_nightly import archive, night, numbers  # noqa: F401
 from tierscale.jobs.upscale_dataset import JobOptions, _requests, upscale_dataset
 from tierscale.models import registry as models
+from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.manifest import Manifest, Row
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public

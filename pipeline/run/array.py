@@ -12,6 +12,7 @@ import torch
 
 from tierscale.models import registry as models
 from tierscale.models.upscaler import Upscaler
+from tierscale.pipeline.dataset.manifest import parse_scale, parse_tiers
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.geometry.grid import Rect, Span
@@ -19,7 +20,6 @@ from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.inference import statistics as automatic
 from tierscale.pipeline.inference.shard import Device, Read, enlarge, finish, read_input
 from tierscale.pipeline.inference.timing import seconds_per_pixel
-from tierscale.pipeline.manifest import parse_scale, parse_tiers
 from tierscale.pipeline.plan.plan import Options, Plan, policy_of
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.run import draft as prepare

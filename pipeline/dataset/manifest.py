@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from tierscale.pipeline.dataset.tables import rows_of
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import SUFFIXES
 from tierscale.pipeline.plan.plan import Options, policy_of
-from tierscale.pipeline.tables import rows_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tierscale.pipeline.archive import Seen
+from tierscale.pipeline.dataset.scan import Seen
 from tierscale.pipeline.storage.sqlite import Busy, Database
 
 __all__ = ["NIGHTS", "Busy", "Changes", "Entry", "Late", "Ledger"]
