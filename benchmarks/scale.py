@@ -133,7 +133,8 @@ def workers(width: int, seconds: list[float]) -> dict[str, float]:
     """Shards per second and efficiency of `width` simulated workers."""
     import ray
 
-    from tierscale.cluster import crew, pools
+    from tierscale.cluster import actor_group as crew
+    from tierscale.cluster import pool as pools
     from tierscale.cluster.session import loopback
 
     with loopback():

@@ -384,7 +384,7 @@ def stage(mounts: bool) -> Iterator[Stage]:
             "tierscale.jobs.cli",
             "tierscale.pipeline.run.verify",
             "tierscale.pipeline.run.run",
-            "tierscale.cluster.pools",
+            "tierscale.cluster.pool",
         ]
     )
     made = Stage(context, mounts)

@@ -62,7 +62,7 @@ def _ray(where: str, layout: str, device: str, workers: int | None) -> Iterator[
     # Ray takes seconds to import, which commands that do not need it should not pay.
     import ray
 
-    from tierscale.cluster.pools import RayPool
+    from tierscale.cluster.pool import RayPool
 
     began_here = not ray.is_initialized()
     if began_here:
@@ -229,7 +229,7 @@ def marked(nodes: list[dict[str, float]], layout: str, device: str, workers: int
     all; or None where no kind is asked for or the layout leaves them be. Refused: they would not
     have one kind of device.
     """
-    from tierscale.cluster.pools import PoolSpec
+    from tierscale.cluster.pool import PoolSpec
 
     homes = {
         kind: found
@@ -284,7 +284,7 @@ def specs(resources: dict[str, float], layout: str, device: str, workers: int | 
     All workers that enlarge have one kind of device, so that a plan means the same bytes in every
     layout.
     """
-    from tierscale.cluster.pools import PoolSpec
+    from tierscale.cluster.pool import PoolSpec
 
     gpus = int(resources.get("GPU", 0))
     if device == "cuda" and not gpus:

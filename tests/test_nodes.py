@@ -14,7 +14,7 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tierscale.cluster import calls
+from tierscale.cluster import in_flight as calls
 from tierscale.cluster.session import marked, session
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import Selection

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
-from tierscale.cluster import calls, pools
-from tierscale.cluster.calls import Call, InHand
+from tierscale.cluster import in_flight as calls
+from tierscale.cluster import pool as pools
+from tierscale.cluster.in_flight import Call, InHand
 from tierscale.cluster.session import session, specs
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Span

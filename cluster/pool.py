@@ -16,8 +16,8 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayTaskError
 
-from tierscale.cluster.calls import Call, InHand, Patience
-from tierscale.cluster.crew import LOST, Crew, PoolSpec
+from tierscale.cluster.actor_group import LOST, Crew, PoolSpec
+from tierscale.cluster.in_flight import Call, InHand, Patience
 from tierscale.cluster.metrics import Meter
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.source import one_line
