@@ -122,7 +122,7 @@ def main(policies: Sequence[str]) -> None:
                 command = [
                     sys.executable,
                     "-m",
-                    "tierscale.jobs.cli",
+                    "tierscale.jobs.cli.main",
                     "upscale",
                     f"{folder}/{side}.tif",
                     f"{folder}/{policy}{side}.zarr",

@@ -31,7 +31,7 @@ def job(tiers: str) -> dict[str, Any]:
             command = [
                 sys.executable,
                 "-m",
-                "tierscale.jobs.cli",
+                "tierscale.jobs.cli.main",
                 "upscale",
                 str(source),
                 f"{folder}/out.zarr",

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tierscale.jobs.scouting import runner
+from tierscale.jobs.cli.scout import runner
 from tierscale.models import registry as models
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.observe import Enlarge

@@ -54,7 +54,7 @@ def serve(pipe: Connection, address: str | None, shift: Any) -> None:
     shift: shared number of seconds by which the clock of leases is wrong at this moment.
     """
     from tierscale.cluster import session
-    from tierscale.jobs import cli
+    from tierscale.jobs.cli import main as cli
     from tierscale.pipeline.run import run
     from tierscale.pipeline.storage import lease
 
@@ -381,7 +381,7 @@ def stage(mounts: bool) -> Iterator[Stage]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
-            "tierscale.jobs.cli",
+            "tierscale.jobs.cli.main",
             "tierscale.pipeline.run.verify",
             "tierscale.pipeline.run.run",
             "tierscale.cluster.pool",

@@ -14,7 +14,7 @@ def main(folder: str) -> None:
     """Enlarge the Hubble deep field four times into `folder`, through an embedded Ray."""
     import skimage.data
 
-    from tierscale.jobs.cli import main as tierscale
+    from tierscale.jobs.cli.main import main as tierscale
 
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)

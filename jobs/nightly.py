@@ -20,9 +20,9 @@ if __name__ == "__main__" and not __package__:
 import click
 
 from tierscale.cluster.session import session
-from tierscale.jobs.ending import Draining, Ended, emit, run_command, say
-from tierscale.jobs.options import answering, shared, to_options
-from tierscale.jobs.progress import Bar
+from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
+from tierscale.jobs.cli.options import answering, shared, to_options
+from tierscale.jobs.cli.progress import Bar
 from tierscale.jobs.shift import NightlyOptions, Shift, probe
 from tierscale.pipeline.dataset import night_report as morning
 from tierscale.pipeline.dataset.ledger import Busy, Changes, Late, Ledger

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from tierscale.jobs.progress import Bar
+from tierscale.jobs.cli.progress import Bar
 from tierscale.pipeline.dataset.shared_budget import Looked, look, share_out
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.registry import Selection, open_image

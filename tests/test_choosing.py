@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.test_run import tierscale
-from tierscale.jobs.options import TimeType
+from tierscale.jobs.cli.options import TimeType
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.inference.normalise import Levels

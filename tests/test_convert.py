@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.reference_file import Reference, read_reference
-from tierscale.jobs.cli import main
+from tierscale.jobs.cli.main import main
 from tierscale.models import rdn
 from tierscale.models import registry as models
 from tierscale.models.convert import PUBLISHED, convert, weights_in

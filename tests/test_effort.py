@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.reference_file import calibrated
 from tests.test_pcsr import make, smooth
-from tierscale.jobs.cli import main
+from tierscale.jobs.cli.main import main
 from tierscale.models import registry as models
 from tierscale.models.anysr import AnySrUpscaler
 from tierscale.models.efforts import Efforts, read_efforts, table_path, write_efforts

@@ -18,8 +18,8 @@ import skimage.data
 from PIL import Image
 
 from tierscale.jobs import shift
-from tierscale.jobs.cli import main
-from tierscale.jobs.ending import Draining
+from tierscale.jobs.cli.ending import Draining
+from tierscale.jobs.cli.main import main
 from tierscale.jobs.nightly import NightlyOptions, closing, nightly
 from tierscale.pipeline.dataset import scan as archive_files
 from tierscale.pipeline.dataset.ledger import Ledger

@@ -39,7 +39,7 @@ SHARDS = 25
 
 def tierscale(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "tierscale.jobs.cli", *map(str, arguments)],
+        [sys.executable, "-m", "tierscale.jobs.cli.main", *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -160,7 +160,15 @@ def test_a_pool_of_one_goes_on_when_its_only_actor_dies(image, tmp_path):
         "1",
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "tierscale.jobs.cli", "upscale", "crop.png", "out.zarr", *options],
+        [
+            sys.executable,
+            "-m",
+            "tierscale.jobs.cli.main",
+            "upscale",
+            "crop.png",
+            "out.zarr",
+            *options,
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from tierscale.jobs.cli import main
+from tierscale.jobs.cli.main import main
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.output import store

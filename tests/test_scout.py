@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from tierscale.jobs import cli, scouting
+from tierscale.jobs.cli import main as cli
+from tierscale.jobs.cli import scout as scouting
 from tierscale.models import registry as models
 from tierscale.models.bicubic import Bicubic
 from tierscale.models.scout import STATISTICS, Scout, read_scout, statistics, write_scout

@@ -171,7 +171,7 @@ def test_secrets_in_addresses_are_refused_and_not_repeated(tree, uri):
     ],
 )
 def test_secrets_in_options_are_not_repeated(tree, command, capsys, monkeypatch):
-    from tierscale.jobs.cli import main
+    from tierscale.jobs.cli.main import main
 
     monkeypatch.chdir(tree / "in")
     where = ["--ray", "none"] if command.split()[0] in ("upscale", "plan", "nightly") else []
@@ -191,7 +191,7 @@ def test_secrets_of_the_environment_reach_no_file(tree, capfd):
         "RAY_AUTH_TOKEN": SECRET,
         "AWS_SESSION_TOKEN": SECRET,
     }
-    command = [sys.executable, "-m", "tierscale.jobs.cli", "nightly", "--archive", tree / "in", "--output", tree / "made", "--ledger", tree / "l.db",
+    command = [sys.executable, "-m", "tierscale.jobs.cli.main", "nightly", "--archive", tree / "in", "--output", tree / "made", "--ledger", tree / "l.db",
                "--until", "06:00", "--tiers", "bicubic", "--ray", "none", "--json", "--debug"]  # fmt: skip
     (tree / "in/broken.tif").write_bytes(b"II*\0")
     done = subprocess.run(

@@ -66,7 +66,7 @@ def test_a_home_that_cannot_hold_rays_token_is_refused_in_one_sentence(tmp_path)
     command = [
         sys.executable,
         "-m",
-        "tierscale.jobs.cli",
+        "tierscale.jobs.cli.main",
         "upscale",
         tmp_path / "a.ppm",
         tmp_path / "out.zarr",

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.test_run import tierscale
-from tierscale.jobs import progress
+from tierscale.jobs.cli import progress
 from tierscale.pipeline.formats.arrays.ingest import ingest, rows_done
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.plan.plan import Options

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from tierscale.jobs.ending import Draining, Ended, emit, run_command, say
-from tierscale.jobs.explaining import check_curve, draw_curve, explain_output, tell_curve
-from tierscale.jobs.exporting import check_export, check_png, export_to, zarr_beside
-from tierscale.jobs.networks import models
-from tierscale.jobs.options import BytesType, ScaleType, answering, shared, to_options
-from tierscale.jobs.scouting import scout
+from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
+from tierscale.jobs.cli.explain import check_curve, draw_curve, explain_output, tell_curve
+from tierscale.jobs.cli.export import check_export, check_png, export_to, zarr_beside
+from tierscale.jobs.cli.models import models
+from tierscale.jobs.cli.options import BytesType, ScaleType, answering, shared, to_options
+from tierscale.jobs.cli.scout import scout
 from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.formats.registry import Selection, open_image
 
@@ -49,7 +49,7 @@ def upscale(
     The same command again goes on where it stopped.
     """
     from tierscale.cluster.session import session
-    from tierscale.jobs.progress import Bar
+    from tierscale.jobs.cli.progress import Bar
     from tierscale.pipeline.run.run import Request, Run
 
     target = zarr_beside(output)
@@ -145,7 +145,7 @@ def plan(
     OUTPUT.
     """
     from tierscale.cluster.session import session
-    from tierscale.jobs.progress import Bar
+    from tierscale.jobs.cli.progress import Bar
     from tierscale.pipeline.run.run import Request, plan_only
 
     check_export(output, source, overwrite)
@@ -243,7 +243,7 @@ def export(
     """Write OUTPUT.zarr as FILE.tif (tiled, pyramidal, BigTIFF when needed) or FILE.png, with all
     photo facts.
     """
-    from tierscale.jobs.progress import Bar
+    from tierscale.jobs.cli.progress import Bar
 
     with Draining() as draining, Bar() as bar:
         try:
@@ -283,7 +283,7 @@ def ingest(
     debug: bool,
 ) -> None:
     """Bring any image into a chunked zarr array, in bounded memory."""
-    from tierscale.jobs.progress import Bar
+    from tierscale.jobs.cli.progress import Bar
     from tierscale.pipeline.formats.arrays.ingest import ingest as ingest_image
     from tierscale.pipeline.run.draft import check_paths
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tierscale.jobs.options import answering
+from tierscale.jobs.cli.options import answering
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.plan import UNSCORED, Options
 

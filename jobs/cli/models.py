@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tierscale.jobs.options import ScaleType, answering
+from tierscale.jobs.cli.options import ScaleType, answering
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.storage.path_policy import check_secrets
 

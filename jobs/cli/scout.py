@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tierscale.jobs.options import ScaleType, answering
-from tierscale.jobs.progress import Bar
+from tierscale.jobs.cli.options import ScaleType, answering
+from tierscale.jobs.cli.progress import Bar
 from tierscale.models import registry as models
 from tierscale.models.scout import Scout, write_scout
 from tierscale.models.train.observe import Enlarge, Sample, observe
