@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from tierscale.models import registry as models
-from tierscale.models.quality import psnr
+from tierscale.models.contract.metrics import psnr
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.measure import LEFT_OUT
 from tierscale.models.train.photos import centre_crop, image_files, read_image

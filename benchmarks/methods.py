@@ -23,12 +23,12 @@ from benchmarks.results import record
 from tests.reference_file import read_reference
 from tierscale.models import adadsr, anysr, ape, carn, classsr, fsrcnn, pcsr
 from tierscale.models.branches import OURS
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
+from tierscale.models.contract.upscaler import Placement, Upscaled, Upscaler
 from tierscale.models.gated import spread
 from tierscale.models.plain import PlainUpscaler, build
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, read_image
-from tierscale.models.upscaler import Placement, Upscaled, Upscaler
-from tierscale.models.weights import Blueprint, Checkpoint
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
 THREADS = 2

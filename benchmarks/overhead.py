@@ -20,7 +20,7 @@ import torch
 from benchmarks.results import record
 from tierscale.cluster.session import cores, session
 from tierscale.models import registry as models
-from tierscale.models.upscaler import Placement
+from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.plan.plan import Options, Plan
 from tierscale.pipeline.run.run import Request, Run
 

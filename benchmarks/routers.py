@@ -15,10 +15,10 @@ from tests.reference_file import read_reference
 from tierscale.models import classsr, pcsr
 from tierscale.models import registry as models
 from tierscale.models.classsr import ClassSrUpscaler
+from tierscale.models.contract.checkpoints import Checkpoint
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.cut import SIDE, STEP, Cut
 from tierscale.models.pcsr import PcsrUpscaler
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import Checkpoint
 from tierscale.pipeline.geometry.grid import Grid, Span
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.inference.normalise import Levels

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tierscale.models.quality import psnr, ssim
+from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.train.degrade import shrink
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.errors import Damaged, Refused

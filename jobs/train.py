@@ -24,6 +24,12 @@ if __name__ == "__main__" and not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from tierscale.models import registry as models
+from tierscale.models.contract.checkpoints import (
+    Checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+    write_whole,
+)
 from tierscale.models.train.photos import (
     Photo,
     digest,
@@ -44,7 +50,6 @@ from tierscale.models.train.plain import (
     train,
 )
 from tierscale.models.train.recipes import FIRST, build, known, recipe, task, warm_start
-from tierscale.models.weights import Checkpoint, read_checkpoint, write_checkpoint, write_whole
 
 EXAMPLES = f"""
 networks: {known()}

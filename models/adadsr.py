@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill, told
+from tierscale.models.contract.efforts import Efforts, check_effort
+from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
 from tierscale.models.edsr import Edsr
-from tierscale.models.efforts import Efforts, check_effort
 from tierscale.models.gated import Block, Gated, cost
 from tierscale.models.leaving import Lattice, cell_means
 from tierscale.models.official import centre, numbered, one_scale, unit
@@ -21,8 +23,6 @@ from tierscale.models.plain import PlainUpscaler, check_windows
 from tierscale.models.predictor import Predictor
 from tierscale.models.rcan import Rcan
 from tierscale.models.stages import Staged
-from tierscale.models.upscaler import LARGE, Placement, Upscaled
-from tierscale.models.weights import Blueprint, Checkpoint, adopt, fill, told
 
 BACKBONES: dict[str, type[Staged]] = {"edsr": Edsr, "rcan": Rcan}
 

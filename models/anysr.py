@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from tierscale.models import rdn, srno
-from tierscale.models.efforts import Efforts, check_effort
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill, told
+from tierscale.models.contract.efforts import Efforts, check_effort
+from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
 from tierscale.models.liif import Liif
 from tierscale.models.nearest import Axis, axes
 from tierscale.models.resample import multiply_adds, resample
 from tierscale.models.slim import SlimEdsr, SlimRdn
 from tierscale.models.srno import Srno
-from tierscale.models.upscaler import LARGE, Placement, Upscaled, hr_length
-from tierscale.models.weights import Blueprint, Checkpoint, adopt, fill, told
 
 ENCODERS: dict[str, type[SlimEdsr | SlimRdn]] = {"edsr": SlimEdsr, "rdn": SlimRdn}
 HEADS: dict[str, type[Srno | Liif]] = {"srno": Srno, "liif": Liif}

@@ -6,9 +6,9 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from tierscale.models.efforts import Efforts, check_effort
+from tierscale.models.contract.efforts import Efforts, check_effort
+from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
 from tierscale.models.resample import multiply_adds, reach, resample
-from tierscale.models.upscaler import LARGE, Placement, Upscaled, hr_length
 
 
 class Bicubic:

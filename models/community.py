@@ -18,12 +18,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from tierscale.models.contract.checkpoints import FORMAT
+from tierscale.models.contract.efforts import Efforts
+from tierscale.models.contract.upscaler import Placement, Upscaled
 from tierscale.models.convert import read_official
 from tierscale.models.cost import executed
-from tierscale.models.efforts import Efforts
 from tierscale.models.plain import check_windows
-from tierscale.models.upscaler import Placement, Upscaled
-from tierscale.models.weights import FORMAT
 
 # Side of the window that costs are quoted for: large enough for all size rules but those of
 # networks for faces.

@@ -28,7 +28,7 @@ from tierscale.models import (
     srresnet,
     vdsr,
 )
-from tierscale.models.weights import Checkpoint
+from tierscale.models.contract.checkpoints import Checkpoint
 
 Mean = tuple[float, float, float]
 Reader = Callable[[Mapping[str, Tensor], Mapping[str, Any], Mean], Checkpoint]

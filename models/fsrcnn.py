@@ -11,8 +11,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.stream import Chain, Convolve, RowNetwork, Stream, check_scale, shuffle
-from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
 
 def _padding(scale: int) -> tuple[int, int]:

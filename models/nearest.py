@@ -11,7 +11,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from tierscale.models.upscaler import Placement
+from tierscale.models.contract.upscaler import Placement
 
 
 @dataclass(frozen=True, slots=True)

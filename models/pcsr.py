@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from tierscale.models import carn, fsrcnn, resample, srresnet
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill
+from tierscale.models.contract.efforts import Efforts, check_effort
+from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
 from tierscale.models.cost import blank, executed, published_operations
-from tierscale.models.efforts import Efforts, check_effort
 from tierscale.models.mlp import Mlp
 from tierscale.models.nearest import Axis, axes
 from tierscale.models.pixelwise import (
@@ -30,8 +32,6 @@ from tierscale.models.pixelwise import (
     refine,
 )
 from tierscale.models.stream import BAND, bands
-from tierscale.models.upscaler import LARGE, Placement, Upscaled, hr_length
-from tierscale.models.weights import Blueprint, Checkpoint, adopt, fill
 
 Encoder = carn.Carn | fsrcnn.Fsrcnn | srresnet.Srresnet
 ENCODERS: dict[str, type[Encoder]] = {

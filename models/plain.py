@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tierscale.models import resample
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, fill
+from tierscale.models.contract.efforts import Efforts, check_effort
+from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
 from tierscale.models.cost import blank, executed
-from tierscale.models.efforts import Efforts, check_effort
 from tierscale.models.fused import settle
 from tierscale.models.stages import Staged
 from tierscale.models.stream import RowNetwork, bands, run
-from tierscale.models.upscaler import LARGE, Placement, Upscaled
-from tierscale.models.weights import Blueprint, Checkpoint, fill
 
 
 def residual_weight(kernel: str, scale: int) -> Tensor:

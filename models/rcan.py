@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from tierscale.models import edsr
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.edsr import Tail
 from tierscale.models.initial import he
 from tierscale.models.official import centre, numbered, one_scale, unit
 from tierscale.models.stages import Rejoin, Staged
 from tierscale.models.stream import Convolve, Stream, check_scale
-from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
 
 class Attention(nn.Module):

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.edsr import Tail
 from tierscale.models.initial import he
 from tierscale.models.stream import Chain, Convolve, Delay, RowNetwork, Skip, Stream, check_scale
-from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
 
 class Block(nn.Module):

@@ -14,16 +14,16 @@ from typing import Any
 from tierscale.models import adadsr, anysr, ape, classsr, community, pcsr, plain
 from tierscale.models.bicubic import Bicubic
 from tierscale.models.carn import Carn
+from tierscale.models.contract.checkpoints import Checkpoint, digest_file, read_checkpoint
+from tierscale.models.contract.efforts import Efforts, read_efforts
+from tierscale.models.contract.upscaler import Upscaler
 from tierscale.models.edsr import Edsr
-from tierscale.models.efforts import Efforts, read_efforts
 from tierscale.models.fsrcnn import Fsrcnn
 from tierscale.models.rcan import Rcan
 from tierscale.models.rdn import Rdn
 from tierscale.models.scout import Scout, read_scout
 from tierscale.models.srresnet import Srresnet
-from tierscale.models.upscaler import Upscaler
 from tierscale.models.vdsr import Vdsr
-from tierscale.models.weights import Checkpoint, digest_file, read_checkpoint
 
 ZOO = Path(__file__).parent / "zoo"
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tierscale.models.upscaler import Placement
+from tierscale.models.contract.upscaler import Placement
 
 Kernel = Callable[[Tensor], Tensor]
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.weights import digest_file, fill, read_tensors, write_tensors
+from tierscale.models.contract.checkpoints import digest_file, fill, read_tensors, write_tensors
 
 # No tier is predicted to leave less than this, 120 dB.
 LEAST = 1e-12

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.initial import he
 from tierscale.models.stream import (
     Chain,
@@ -22,7 +23,6 @@ from tierscale.models.stream import (
     check_scale,
     shuffle,
 )
-from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
 # Input pixels that the enlarging part takes at a time: at scale 4 its maps are sixteen times as
 # large as the body's.

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.initial import he
 from tierscale.models.official import centre, one_scale, unit
 from tierscale.models.stages import Rejoin, Staged
 from tierscale.models.stream import BAND, Chain, Convolve, Finely, Skip, Stream, check_scale
-from tierscale.models.weights import Blueprint, Checkpoint, adopt, told
 
 
 def cubic(distance: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ from fractions import Fraction
 import torch
 import torch.nn.functional as F
 
+from tierscale.models.contract.upscaler import Upscaled
 from tierscale.models.resample import resample
-from tierscale.models.upscaler import Upscaled
 
 
 class Smear:

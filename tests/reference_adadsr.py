@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.reference_file import Line, Reference
 from tierscale.models.adadsr import build, published
-from tierscale.models.upscaler import Placement
+from tierscale.models.contract.upscaler import Placement
 
 # On the range 0..255 of the recorded images; of depths, in blocks.
 IMAGE, DEPTH, TOP = 2e-3, 1e-4, 255.0

@@ -9,8 +9,8 @@ from torch import Tensor
 from tests.reference_dense import compare
 from tests.reference_file import Line, Reference
 from tierscale.models.anysr import AnySr, published, width_by_scale
+from tierscale.models.contract.checkpoints import fill
 from tierscale.models.nearest import Axis
-from tierscale.models.weights import fill
 
 TOLERANCE = 2e-5
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from tests.reference_file import Line, Reference
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.convert import PUBLISHED
 from tierscale.models.plain import PlainUpscaler
 from tierscale.models.registry import UPSCALERS
-from tierscale.models.upscaler import Placement
 
 ABSOLUTE, RELATIVE = 2e-5, 1e-5
 

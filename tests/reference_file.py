@@ -13,11 +13,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from tierscale.models import registry as models
+from tierscale.models.contract.checkpoints import digest_file, write_checkpoint
+from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.convert import PUBLISHED
 from tierscale.models.cut import STEP
-from tierscale.models.efforts import Efforts, write_efforts
 from tierscale.models.train import calibrate
-from tierscale.models.weights import digest_file, write_checkpoint
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,17 @@ from tierscale.models import adadsr
 from tierscale.models import registry as models
 from tierscale.models.adadsr import Adadsr, AdadsrUpscaler
 from tierscale.models.cells import SIDE, Cells
+from tierscale.models.contract.checkpoints import (
+    Blueprint,
+    Checkpoint,
+    digest_file,
+    write_checkpoint,
+)
+from tierscale.models.contract.efforts import Efforts, write_efforts
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.cost import executed
-from tierscale.models.efforts import Efforts, write_efforts
 from tierscale.models.gated import spread
 from tierscale.models.plain import PlainUpscaler
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.array import enlarge_array
 

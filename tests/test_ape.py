@@ -16,17 +16,22 @@ from torch import Tensor, nn
 from tierscale.models import ape, edsr
 from tierscale.models import registry as models
 from tierscale.models.ape import Ape, ApeUpscaler
+from tierscale.models.contract.checkpoints import (
+    Blueprint,
+    Checkpoint,
+    digest_file,
+    write_checkpoint,
+)
+from tierscale.models.contract.efforts import Efforts, write_efforts
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.cost import executed
 from tierscale.models.cut import SIDE, STEP, Cut
-from tierscale.models.efforts import Efforts, write_efforts
 from tierscale.models.fused import settle
 from tierscale.models.plain import PlainUpscaler
 from tierscale.models.rcan import Rcan
 from tierscale.models.stages import feed
 from tierscale.models.train.plain import predict
-from tierscale.models.upscaler import Placement
 from tierscale.models.vdsr import Vdsr
-from tierscale.models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,13 +18,13 @@ from tests.reference_file import read_reference
 from tierscale.models import cut
 from tierscale.models import registry as models
 from tierscale.models.classsr import ClassSr, ClassSrUpscaler, build, published
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, write_checkpoint
+from tierscale.models.contract.efforts import Efforts
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.cost import executed
 from tierscale.models.cut import SIDE, STEP, Cut, fades, starts
-from tierscale.models.efforts import Efforts
 from tierscale.models.plain import PlainUpscaler
 from tierscale.models.resample import multiply_adds, resample
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import Blueprint, Checkpoint, write_checkpoint
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.array import enlarge_array
 

@@ -18,10 +18,10 @@ from tests.reference_file import Reference, read_reference
 from tierscale.jobs.cli.main import main
 from tierscale.models import rdn
 from tierscale.models import registry as models
+from tierscale.models.contract.checkpoints import write_checkpoint
+from tierscale.models.contract.efforts import table_path
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.convert import PUBLISHED, convert, weights_in
-from tierscale.models.efforts import table_path
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -20,12 +20,12 @@ from tests.test_pcsr import make, smooth
 from tierscale.jobs.cli.main import main
 from tierscale.models import registry as models
 from tierscale.models.anysr import AnySrUpscaler
-from tierscale.models.efforts import Efforts, read_efforts, table_path, write_efforts
+from tierscale.models.contract.checkpoints import Checkpoint, digest_file, write_checkpoint
+from tierscale.models.contract.efforts import Efforts, read_efforts, table_path, write_efforts
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.pcsr import Pcsr, PcsrUpscaler
 from tierscale.models.pixelwise import difficulty
 from tierscale.models.train import calibrate
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import Checkpoint, digest_file, write_checkpoint
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.inference import statistics as automatic

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierscale.models.upscaler import hr_edge, hr_length
+from tierscale.models.contract.upscaler import hr_edge, hr_length
 from tierscale.pipeline.geometry.grid import (
     Grid,
     Rect,

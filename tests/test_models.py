@@ -13,19 +13,24 @@ from tierscale.models import registry as models
 from tierscale.models import resample
 from tierscale.models.bicubic import Bicubic
 from tierscale.models.carn import Carn
+from tierscale.models.contract.checkpoints import (
+    Blueprint,
+    Checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
+from tierscale.models.contract.efforts import table_path
+from tierscale.models.contract.metrics import psnr, ssim
+from tierscale.models.contract.upscaler import Placement, Upscaler
 from tierscale.models.cost import executed
 from tierscale.models.edsr import Edsr
-from tierscale.models.efforts import table_path
 from tierscale.models.fsrcnn import Fsrcnn
 from tierscale.models.plain import PlainUpscaler
-from tierscale.models.quality import psnr, ssim
 from tierscale.models.rdn import Rdn
 from tierscale.models.srresnet import Srresnet
 from tierscale.models.stream import RowNetwork, bands
 from tierscale.models.train.plain import predict
-from tierscale.models.upscaler import Placement, Upscaler
 from tierscale.models.vdsr import Vdsr
-from tierscale.models.weights import Blueprint, Checkpoint, read_checkpoint, write_checkpoint
 
 MEAN = (0.45, 0.44, 0.4)
 NETWORKS: dict[str, tuple[type[RowNetwork], dict[str, int]]] = {

@@ -17,15 +17,20 @@ from tests.reference_file import read_reference
 from tests.reference_pcsr import check
 from tierscale.models import registry as models
 from tierscale.models import resample
+from tierscale.models.contract.checkpoints import (
+    Blueprint,
+    Checkpoint,
+    digest_file,
+    write_checkpoint,
+)
+from tierscale.models.contract.efforts import Efforts, write_efforts
+from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.cost import executed
-from tierscale.models.efforts import Efforts, write_efforts
 from tierscale.models.nearest import Axis, axes
 from tierscale.models.pcsr import Pcsr, PcsrUpscaler, build, published
 from tierscale.models.pixelwise import by_probability, by_threshold, difficulty, refine
 from tierscale.models.srresnet import Srresnet
 from tierscale.models.train.calibrate import measure
-from tierscale.models.upscaler import Placement, hr_length
-from tierscale.models.weights import Blueprint, Checkpoint, digest_file, write_checkpoint
 from tierscale.pipeline.inference.statistics import thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tierscale.models.bicubic import Bicubic
-from tierscale.models.quality import psnr
+from tierscale.models.contract.metrics import psnr
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, image_files, read_image
-from tierscale.models.upscaler import Placement
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", Path(__file__).parents[2] / "shared"))
 EVAL = SHARED / "data" / "eval"

@@ -17,13 +17,13 @@ from tierscale.jobs.cli import main as cli
 from tierscale.jobs.cli import scout as scouting
 from tierscale.models import registry as models
 from tierscale.models.bicubic import Bicubic
+from tierscale.models.contract.checkpoints import digest_file, read_checkpoint, write_checkpoint
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.scout import STATISTICS, Scout, read_scout, statistics, write_scout
 from tierscale.models.train import observe
 from tierscale.models.train import scout as fitting
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import read_image
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import digest_file, read_checkpoint, write_checkpoint
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.draft import load_tiers

@@ -9,7 +9,7 @@ import skimage.data
 import torch
 
 from tierscale.models import registry as models
-from tierscale.models.upscaler import Placement
+from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.routing import costs
 from tierscale.pipeline.routing import routes as choosing

@@ -13,7 +13,7 @@ import zarr
 from tests.fakes import Smear
 from tierscale.models import registry as models
 from tierscale.models.bicubic import Bicubic
-from tierscale.models.upscaler import Placement
+from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.inference import shard as heart
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from tierscale.models.carn import Carn
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
+from tierscale.models.contract.metrics import psnr
+from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.edsr import Edsr
-from tierscale.models.quality import psnr
 from tierscale.models.resample import resample
 from tierscale.models.train import adadsr, anysr
 from tierscale.models.train.degrade import shrink
@@ -29,8 +31,6 @@ from tierscale.models.train.plain import (
     train,
 )
 from tierscale.models.train.recipes import STAGES, build, recipe, warm_start
-from tierscale.models.upscaler import Placement, hr_length
-from tierscale.models.weights import Blueprint, Checkpoint
 
 SMALL = Blueprint(
     "fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear"

@@ -20,10 +20,10 @@ from safetensors.torch import save_file
 from tierscale.jobs import train as command
 from tierscale.jobs.train import main
 from tierscale.models import registry as models
-from tierscale.models.quality import psnr
+from tierscale.models.contract.checkpoints import read_checkpoint
+from tierscale.models.contract.metrics import psnr
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.train.photos import read_watched
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[1]

@@ -78,10 +78,10 @@ def convert_model(
     """Make an official checkpoint FILE (.pth, .pt) one of ours, which is then a tier:
     file:OUTPUT.
     """
+    from tierscale.models.contract.checkpoints import write_checkpoint
+    from tierscale.models.contract.efforts import table_path
     from tierscale.models.convert import convert
-    from tierscale.models.efforts import table_path
     from tierscale.models.registry import UPSCALERS
-    from tierscale.models.weights import write_checkpoint
 
     if output.suffix != ".safetensors":
         raise Refused(
@@ -165,7 +165,7 @@ def calibrate_model(
     """Measure what the settings of an adaptive network cost, so that NAME@EFFORT can be a tier;
     stored beside its weights.
     """
-    from tierscale.models.efforts import table_path
+    from tierscale.models.contract.efforts import table_path
     from tierscale.models.registry import locate
     from tierscale.models.train.calibrate import calibrate
 

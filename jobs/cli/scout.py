@@ -21,10 +21,10 @@ from torch import Tensor
 from tierscale.jobs.cli.options import ScaleType, answering
 from tierscale.jobs.cli.progress import Bar
 from tierscale.models import registry as models
+from tierscale.models.contract.upscaler import Placement, Upscaled
 from tierscale.models.scout import Scout, write_scout
 from tierscale.models.train.observe import Enlarge, Sample, observe
 from tierscale.models.train.scout import Schedule, fit, hold_out, speed, tiles_of
-from tierscale.models.upscaler import Placement, Upscaled
 from tierscale.pipeline.dataset.manifest import parse_tiers
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference import statistics as automatic

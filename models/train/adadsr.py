@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.adadsr import Adadsr
+from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.resample import resample
 from tierscale.models.train.plain import Task
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import Blueprint
 
 # Weight of the depth loss, in blocks as a share of all.
 DEPTH = 0.05

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.anysr import LEAST, AnySr, width_by_scale
+from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.nearest import axes
 from tierscale.models.resample import resample
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.plain import LARGEST, Task
-from tierscale.models.upscaler import Placement, hr_length
-from tierscale.models.weights import Blueprint
 
 # Scales that are drawn, in tenths; crops are cut from those that were drawn for the largest.
 FIRST, MOST = int(10 * LEAST), 10 * LARGEST

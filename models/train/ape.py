@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.exits import Ape
 from tierscale.models.leaving import cell_means
 from tierscale.models.resample import resample
 from tierscale.models.train.plain import Task
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import Blueprint
 
 # Share of the exits before the last in the error, and weight of the regressor's squared error.
 EARLY, CAPACITY = 1.0, 0.01

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.classsr import ClassSr
+from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.resample import resample
 from tierscale.models.train.choice import expected_error, uneven
 from tierscale.models.train.plain import Task
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import Blueprint
 
 # Weights of the paper's losses: of the image, of the classes' distance, and of an even use.
 IMAGE, CLASSES, EVEN = 1000.0, 1.0, 6.0

@@ -15,9 +15,14 @@ from torch import Tensor, nn
 
 from tierscale.models import registry as models
 from tierscale.models.carn import Carn
+from tierscale.models.contract.checkpoints import (
+    Blueprint,
+    Checkpoint,
+    read_checkpoint,
+    write_checkpoint,
+)
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, image_files, read_image
-from tierscale.models.weights import Blueprint, Checkpoint, read_checkpoint, write_checkpoint
 
 # Photos, and output pixels a side of each, that tell which channels carry most.
 PHOTOS, SIDE = 6, 384

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.nearest import Axis, axes
 from tierscale.models.pcsr import Pcsr
 from tierscale.models.resample import resample
 from tierscale.models.train.choice import expected_error, uneven
 from tierscale.models.train.plain import Task
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import Blueprint
 
 # Weights of the paper's two losses.
 MIXTURE, EVEN = 1000.0, 3.0

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.checkpoints import Blueprint, write_whole
+from tierscale.models.contract.metrics import psnr
+from tierscale.models.contract.upscaler import Placement
 from tierscale.models.fused import Enlarging
-from tierscale.models.quality import psnr
 from tierscale.models.resample import resample
 from tierscale.models.train.photos import Photo, draw
-from tierscale.models.upscaler import Placement
-from tierscale.models.weights import Blueprint, write_whole
 
 # Scale of the crops for networks of any scale.
 LARGEST = 4

@@ -12,6 +12,7 @@ from tierscale.models.anysr import AnySr
 from tierscale.models.branches import OURS
 from tierscale.models.carn import Carn
 from tierscale.models.classsr import ClassSr
+from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.edsr import Edsr
 from tierscale.models.exits import Ape
 from tierscale.models.fsrcnn import Fsrcnn
@@ -21,7 +22,6 @@ from tierscale.models.srresnet import Srresnet
 from tierscale.models.train import adadsr, anysr, ape, classsr, pcsr
 from tierscale.models.train.plain import LOSSES, Schedule, Task
 from tierscale.models.vdsr import Vdsr
-from tierscale.models.weights import Blueprint
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as the published CARN and EDSR use it
 # Kind -> what builds the network of a blueprint: plain ones are made for a scale, PCSR for any.

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tierscale.models.upscaler import hr_edge, hr_length
+from tierscale.models.contract.upscaler import hr_edge, hr_length
 
 # Tiles along a side of a shard: the first of these that keeps the halo's work within bounds,
 # because memory grows with its square.

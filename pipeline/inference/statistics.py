@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tierscale.models import registry as models
-from tierscale.models.upscaler import Placement, Upscaler
+from tierscale.models.contract.upscaler import Placement, Upscaler
 from tierscale.pipeline.geometry.grid import Rect, Span, tile_length
 from tierscale.pipeline.inference import normalise as colour
 from tierscale.pipeline.inference.shard import Read

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from tierscale.models.upscaler import Upscaler
+from tierscale.models.contract.upscaler import Upscaler
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Use, Work
 from tierscale.pipeline.inference import normalise as colour

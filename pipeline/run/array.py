@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tierscale.models import registry as models
-from tierscale.models.upscaler import Upscaler
+from tierscale.models.contract.upscaler import Upscaler
 from tierscale.pipeline.dataset.manifest import parse_scale, parse_tiers
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from tierscale.models import registry as models
-from tierscale.models.upscaler import Upscaler
+from tierscale.models.contract.upscaler import Upscaler
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.ingest import ingest
 from tierscale.pipeline.formats.registry import Selection, Source, open_image

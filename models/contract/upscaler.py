@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from tierscale.models.efforts import Efforts
+from tierscale.models.contract.efforts import Efforts
 
 # Input pixels a side of the window that costs are quoted for.
 LARGE = 512
