@@ -26,7 +26,7 @@ from tierscale.models.branches import OURS
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
 from tierscale.models.contract.upscaler import Placement, Upscaled, Upscaler
 from tierscale.models.gated import spread
-from tierscale.models.plain import PlainUpscaler, build
+from tierscale.models.runtime.plain import PlainUpscaler, build
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, read_image
 

@@ -17,8 +17,8 @@ from tierscale.models import registry as models
 from tierscale.models.classsr import ClassSrUpscaler
 from tierscale.models.contract.checkpoints import Checkpoint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.cut import SIDE, STEP, Cut
 from tierscale.models.pcsr import PcsrUpscaler
+from tierscale.models.runtime.patches import SIDE, STEP, Cut
 from tierscale.pipeline.geometry.grid import Grid, Span
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.inference.normalise import Levels

@@ -19,10 +19,10 @@ from tierscale.models.edsr import Edsr
 from tierscale.models.gated import Block, Gated, cost
 from tierscale.models.leaving import Lattice, cell_means
 from tierscale.models.official import centre, numbered, one_scale, unit
-from tierscale.models.plain import PlainUpscaler, check_windows
 from tierscale.models.predictor import Predictor
 from tierscale.models.rcan import Rcan
-from tierscale.models.stages import Staged
+from tierscale.models.runtime.plain import PlainUpscaler, check_windows
+from tierscale.models.runtime.stages import Staged
 
 BACKBONES: dict[str, type[Staged]] = {"edsr": Edsr, "rcan": Rcan}
 

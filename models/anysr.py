@@ -17,8 +17,8 @@ from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, 
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
 from tierscale.models.liif import Liif
-from tierscale.models.nearest import Axis, axes
-from tierscale.models.resample import multiply_adds, resample
+from tierscale.models.runtime.nearest import Axis, axes
+from tierscale.models.runtime.resample import multiply_adds, resample
 from tierscale.models.slim import SlimEdsr, SlimRdn
 from tierscale.models.srno import Srno
 

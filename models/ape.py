@@ -16,14 +16,14 @@ from tierscale.models import edsr, rcan, vdsr
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, fill, told
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
-from tierscale.models.cost import blank, executed
-from tierscale.models.cut import SIDE, STEP, Cut
 from tierscale.models.exits import Ape
 from tierscale.models.gated import cost
 from tierscale.models.leaving import Lattice, leave
-from tierscale.models.plain import PlainUpscaler, check_windows
-from tierscale.models.stages import feed
-from tierscale.models.stream import BAND, Chain
+from tierscale.models.runtime.counting import blank, executed
+from tierscale.models.runtime.patches import SIDE, STEP, Cut
+from tierscale.models.runtime.plain import PlainUpscaler, check_windows
+from tierscale.models.runtime.stages import feed
+from tierscale.models.runtime.stream import BAND, Chain
 
 # Patches that each thread of a CPU takes at a time: few, so that their maps stay in cache.
 TOGETHER = 8

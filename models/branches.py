@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models import carn, fsrcnn, srresnet
-from tierscale.models.stream import RowNetwork
+from tierscale.models.runtime.stream import RowNetwork
 
 BRANCHES: dict[str, type[RowNetwork]] = {
     "carn": carn.Carn,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
-from tierscale.models.stream import (
+from tierscale.models.runtime.stream import (
     Chain,
     Convolve,
     Delay,

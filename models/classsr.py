@@ -24,9 +24,9 @@ from tierscale.models.branches import CLASSIFIER, Classifier, ClassSr
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import Placement, Upscaled
-from tierscale.models.cost import blank, executed
-from tierscale.models.cut import SIDE, STEP, Cut
-from tierscale.models.plain import PlainUpscaler, check_windows
+from tierscale.models.runtime.counting import blank, executed
+from tierscale.models.runtime.patches import SIDE, STEP, Cut
+from tierscale.models.runtime.plain import PlainUpscaler, check_windows
 
 # Multiply-adds that a branch should do in one go on a CPU: few tiles, so that their maps stay in
 # cache, but enough to be worth a call.

@@ -22,8 +22,8 @@ from tierscale.models.contract.checkpoints import FORMAT
 from tierscale.models.contract.efforts import Efforts
 from tierscale.models.contract.upscaler import Placement, Upscaled
 from tierscale.models.convert import read_official
-from tierscale.models.cost import executed
-from tierscale.models.plain import check_windows
+from tierscale.models.runtime.counting import executed
+from tierscale.models.runtime.plain import check_windows
 
 # Side of the window that costs are quoted for: large enough for all size rules but those of
 # networks for faces.

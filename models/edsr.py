@@ -12,11 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
-from tierscale.models.fused import Enlarging, Fused, enlarge_within
 from tierscale.models.initial import he
 from tierscale.models.official import centre, numbered, one_scale, unit
-from tierscale.models.stages import Rejoin, Staged
-from tierscale.models.stream import Chain, Convolve, Finely, Skip, Stream, check_scale, shuffle
+from tierscale.models.runtime.linear_tail import Enlarging, Fused, enlarge_within
+from tierscale.models.runtime.stages import Rejoin, Staged
+from tierscale.models.runtime.stream import (
+    Chain,
+    Convolve,
+    Finely,
+    Skip,
+    Stream,
+    check_scale,
+    shuffle,
+)
 
 # Output pixels that the enlarging part makes at a time: its maps are larger than the body's.
 TAIL = 16384

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tierscale.models.edsr import Edsr
 from tierscale.models.leaving import cell_means
 from tierscale.models.rcan import Rcan
-from tierscale.models.stages import Staged
+from tierscale.models.runtime.stages import Staged
 from tierscale.models.vdsr import Vdsr
 
 BACKBONES: dict[str, type[Staged]] = {"edsr": Edsr, "rcan": Rcan, "vdsr": Vdsr}

@@ -12,7 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
-from tierscale.models.stream import Chain, Convolve, RowNetwork, Stream, check_scale, shuffle
+from tierscale.models.runtime.stream import (
+    Chain,
+    Convolve,
+    RowNetwork,
+    Stream,
+    check_scale,
+    shuffle,
+)
 
 
 def _padding(scale: int) -> tuple[int, int]:

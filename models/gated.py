@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tierscale.models import edsr, rcan
-from tierscale.models.cells import SIDE, Cells
+from tierscale.models.runtime.sparse_blocks import SIDE, Cells
 
 Block = edsr.Block | rcan.Block
 

@@ -9,8 +9,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from tierscale.models.mlp import Mlp
-from tierscale.models.nearest import Axis
+from tierscale.models.runtime.mlp import Mlp
+from tierscale.models.runtime.nearest import Axis
 
 # Output pixels made at a time on a CPU: 256 channels of them are 2 MiB.
 TOGETHER = 2048

@@ -16,13 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tierscale.models import carn, fsrcnn, resample, srresnet
+from tierscale.models import carn, fsrcnn, srresnet
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
-from tierscale.models.cost import blank, executed, published_operations
-from tierscale.models.mlp import Mlp
-from tierscale.models.nearest import Axis, axes
 from tierscale.models.pixelwise import (
     Decide,
     Sheet,
@@ -31,7 +28,11 @@ from tierscale.models.pixelwise import (
     difficulty,
     refine,
 )
-from tierscale.models.stream import BAND, bands
+from tierscale.models.runtime import resample
+from tierscale.models.runtime.counting import blank, executed, published_operations
+from tierscale.models.runtime.mlp import Mlp
+from tierscale.models.runtime.nearest import Axis, axes
+from tierscale.models.runtime.stream import BAND, bands
 
 Encoder = carn.Carn | fsrcnn.Fsrcnn | srresnet.Srresnet
 ENCODERS: dict[str, type[Encoder]] = {

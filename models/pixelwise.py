@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from tierscale.models.mlp import Mlp
-from tierscale.models.nearest import Axis
+from tierscale.models.runtime.mlp import Mlp
+from tierscale.models.runtime.nearest import Axis
 
 # Floats of a layer that a perceptron makes at a time with one thread: 1.2 MiB, about what a core's
 # own cache holds, or 4096 output pixels of 74 channels. A quarter and twice as many take the same

@@ -15,8 +15,8 @@ from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, 
 from tierscale.models.edsr import Tail
 from tierscale.models.initial import he
 from tierscale.models.official import centre, numbered, one_scale, unit
-from tierscale.models.stages import Rejoin, Staged
-from tierscale.models.stream import Convolve, Stream, check_scale
+from tierscale.models.runtime.stages import Rejoin, Staged
+from tierscale.models.runtime.stream import Convolve, Stream, check_scale
 
 
 class Attention(nn.Module):

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.edsr import Tail
 from tierscale.models.initial import he
-from tierscale.models.stream import Chain, Convolve, Delay, RowNetwork, Skip, Stream, check_scale
+from tierscale.models.runtime.stream import (
+    Chain,
+    Convolve,
+    Delay,
+    RowNetwork,
+    Skip,
+    Stream,
+    check_scale,
+)
 
 
 class Block(nn.Module):

@@ -11,8 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from tierscale.models import adadsr, anysr, ape, classsr, community, pcsr, plain
-from tierscale.models.bicubic import Bicubic
+from tierscale.models import adadsr, anysr, ape, classsr, community, pcsr
 from tierscale.models.carn import Carn
 from tierscale.models.contract.checkpoints import Checkpoint, digest_file, read_checkpoint
 from tierscale.models.contract.efforts import Efforts, read_efforts
@@ -21,6 +20,8 @@ from tierscale.models.edsr import Edsr
 from tierscale.models.fsrcnn import Fsrcnn
 from tierscale.models.rcan import Rcan
 from tierscale.models.rdn import Rdn
+from tierscale.models.runtime import plain
+from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.scout import Scout, read_scout
 from tierscale.models.srresnet import Srresnet
 from tierscale.models.vdsr import Vdsr

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.rdn import Dense
-from tierscale.models.stages import Rejoin, feed
-from tierscale.models.stream import BAND, Convolve, Stream, bands
+from tierscale.models.runtime.stages import Rejoin, feed
+from tierscale.models.runtime.stream import BAND, Convolve, Stream, bands
 
 # Pooled channels between two places where the scale is told.
 RUN = 16

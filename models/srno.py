@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.contract.checkpoints import adopt
-from tierscale.models.nearest import Axis
+from tierscale.models.runtime.nearest import Axis
 
 # Queries worked on at a time on a CPU: 256 channels of them are 2 MiB.
 QUERIES = 2048

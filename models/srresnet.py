@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.initial import he
-from tierscale.models.stream import (
+from tierscale.models.runtime.stream import (
     Chain,
     Convolve,
     Finely,

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.initial import he
 from tierscale.models.official import centre, one_scale, unit
-from tierscale.models.stages import Rejoin, Staged
-from tierscale.models.stream import BAND, Chain, Convolve, Finely, Skip, Stream, check_scale
+from tierscale.models.runtime.stages import Rejoin, Staged
+from tierscale.models.runtime.stream import BAND, Chain, Convolve, Finely, Skip, Stream, check_scale
 
 
 def cubic(distance: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from tierscale.models.contract.upscaler import Upscaled
-from tierscale.models.resample import resample
+from tierscale.models.runtime.resample import resample
 
 
 class Smear:

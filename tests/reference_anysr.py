@@ -10,7 +10,7 @@ from tests.reference_dense import compare
 from tests.reference_file import Line, Reference
 from tierscale.models.anysr import AnySr, published, width_by_scale
 from tierscale.models.contract.checkpoints import fill
-from tierscale.models.nearest import Axis
+from tierscale.models.runtime.nearest import Axis
 
 TOLERANCE = 2e-5
 

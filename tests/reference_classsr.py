@@ -6,7 +6,7 @@ from torch import Tensor
 from tests.reference_dense import compare
 from tests.reference_file import Line, Reference
 from tierscale.models.classsr import ClassSrUpscaler, build, published
-from tierscale.models.cut import SIDE, STEP
+from tierscale.models.runtime.patches import SIDE, STEP
 
 TOLERANCE = 2e-5
 # On the whole image, 0..255: a value on the border between two 8-bit ones may round the other way,

@@ -8,8 +8,8 @@ from torch import Tensor
 from tests.reference_file import Line, Reference
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.convert import PUBLISHED
-from tierscale.models.plain import PlainUpscaler
 from tierscale.models.registry import UPSCALERS
+from tierscale.models.runtime.plain import PlainUpscaler
 
 ABSOLUTE, RELATIVE = 2e-5, 1e-5
 

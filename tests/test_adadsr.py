@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from tierscale.models import adadsr
 from tierscale.models import registry as models
 from tierscale.models.adadsr import Adadsr, AdadsrUpscaler
-from tierscale.models.cells import SIDE, Cells
 from tierscale.models.contract.checkpoints import (
     Blueprint,
     Checkpoint,
@@ -25,9 +24,10 @@ from tierscale.models.contract.checkpoints import (
 )
 from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.cost import executed
 from tierscale.models.gated import spread
-from tierscale.models.plain import PlainUpscaler
+from tierscale.models.runtime.counting import executed
+from tierscale.models.runtime.plain import PlainUpscaler
+from tierscale.models.runtime.sparse_blocks import SIDE, Cells
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.array import enlarge_array
 

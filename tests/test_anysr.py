@@ -16,9 +16,9 @@ from tierscale.models import registry as models
 from tierscale.models.anysr import AnySr, AnySrUpscaler, build, published, width_by_scale
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.cost import executed
-from tierscale.models.nearest import axes
-from tierscale.models.resample import multiply_adds, resample
+from tierscale.models.runtime.counting import executed
+from tierscale.models.runtime.nearest import axes
+from tierscale.models.runtime.resample import multiply_adds, resample
 from tierscale.models.slim import tap_sums, with_scale
 from tierscale.models.train.calibrate import calibrate
 

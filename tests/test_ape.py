@@ -24,12 +24,12 @@ from tierscale.models.contract.checkpoints import (
 )
 from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.cost import executed
-from tierscale.models.cut import SIDE, STEP, Cut
-from tierscale.models.fused import settle
-from tierscale.models.plain import PlainUpscaler
 from tierscale.models.rcan import Rcan
-from tierscale.models.stages import feed
+from tierscale.models.runtime.counting import executed
+from tierscale.models.runtime.linear_tail import settle
+from tierscale.models.runtime.patches import SIDE, STEP, Cut
+from tierscale.models.runtime.plain import PlainUpscaler
+from tierscale.models.runtime.stages import feed
 from tierscale.models.train.plain import predict
 from tierscale.models.vdsr import Vdsr
 

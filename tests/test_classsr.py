@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.reference_file import read_reference
-from tierscale.models import cut
 from tierscale.models import registry as models
 from tierscale.models.classsr import ClassSr, ClassSrUpscaler, build, published
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, write_checkpoint
 from tierscale.models.contract.efforts import Efforts
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.cost import executed
-from tierscale.models.cut import SIDE, STEP, Cut, fades, starts
-from tierscale.models.plain import PlainUpscaler
-from tierscale.models.resample import multiply_adds, resample
+from tierscale.models.runtime import patches as cut
+from tierscale.models.runtime.counting import executed
+from tierscale.models.runtime.patches import SIDE, STEP, Cut, fades, starts
+from tierscale.models.runtime.plain import PlainUpscaler
+from tierscale.models.runtime.resample import multiply_adds, resample
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.array import enlarge_array
 

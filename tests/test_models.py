@@ -10,8 +10,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tierscale.models import registry as models
-from tierscale.models import resample
-from tierscale.models.bicubic import Bicubic
 from tierscale.models.carn import Carn
 from tierscale.models.contract.checkpoints import (
     Blueprint,
@@ -22,13 +20,15 @@ from tierscale.models.contract.checkpoints import (
 from tierscale.models.contract.efforts import table_path
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement, Upscaler
-from tierscale.models.cost import executed
 from tierscale.models.edsr import Edsr
 from tierscale.models.fsrcnn import Fsrcnn
-from tierscale.models.plain import PlainUpscaler
 from tierscale.models.rdn import Rdn
+from tierscale.models.runtime import resample
+from tierscale.models.runtime.bicubic import Bicubic
+from tierscale.models.runtime.counting import executed
+from tierscale.models.runtime.plain import PlainUpscaler
+from tierscale.models.runtime.stream import RowNetwork, bands
 from tierscale.models.srresnet import Srresnet
-from tierscale.models.stream import RowNetwork, bands
 from tierscale.models.train.plain import predict
 from tierscale.models.vdsr import Vdsr
 

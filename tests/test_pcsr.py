@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from tests.reference_file import read_reference
 from tests.reference_pcsr import check
 from tierscale.models import registry as models
-from tierscale.models import resample
 from tierscale.models.contract.checkpoints import (
     Blueprint,
     Checkpoint,
@@ -25,10 +24,11 @@ from tierscale.models.contract.checkpoints import (
 )
 from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.contract.upscaler import Placement, hr_length
-from tierscale.models.cost import executed
-from tierscale.models.nearest import Axis, axes
 from tierscale.models.pcsr import Pcsr, PcsrUpscaler, build, published
 from tierscale.models.pixelwise import by_probability, by_threshold, difficulty, refine
+from tierscale.models.runtime import resample
+from tierscale.models.runtime.counting import executed
+from tierscale.models.runtime.nearest import Axis, axes
 from tierscale.models.srresnet import Srresnet
 from tierscale.models.train.calibrate import measure
 from tierscale.pipeline.inference.statistics import thresholds

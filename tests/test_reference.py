@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tierscale.models.bicubic import Bicubic
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement
+from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, image_files, read_image
 

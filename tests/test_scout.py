@@ -16,9 +16,9 @@ from PIL import Image
 from tierscale.jobs.cli import main as cli
 from tierscale.jobs.cli import scout as scouting
 from tierscale.models import registry as models
-from tierscale.models.bicubic import Bicubic
 from tierscale.models.contract.checkpoints import digest_file, read_checkpoint, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
+from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.scout import STATISTICS, Scout, read_scout, statistics, write_scout
 from tierscale.models.train import observe
 from tierscale.models.train import scout as fitting

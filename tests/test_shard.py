@@ -12,8 +12,8 @@ import zarr
 
 from tests.fakes import Smear
 from tierscale.models import registry as models
-from tierscale.models.bicubic import Bicubic
 from tierscale.models.contract.upscaler import Placement
+from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.pipeline.inference import shard as heart
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder

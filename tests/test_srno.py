@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tierscale.models import srno
-from tierscale.models.cost import executed
 from tierscale.models.liif import Liif
-from tierscale.models.nearest import Axis
+from tierscale.models.runtime.counting import executed
+from tierscale.models.runtime.nearest import Axis
 from tierscale.models.srno import Srno, centres, corners, places
 
 pytestmark = pytest.mark.usefixtures("one_thread")

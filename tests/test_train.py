@@ -14,7 +14,7 @@ from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.edsr import Edsr
-from tierscale.models.resample import resample
+from tierscale.models.runtime.resample import resample
 from tierscale.models.train import adadsr, anysr
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.narrow import narrow

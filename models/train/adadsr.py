@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tierscale.models.adadsr import Adadsr
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.resample import resample
+from tierscale.models.runtime.resample import resample
 from tierscale.models.train.plain import Task
 
 # Weight of the depth loss, in blocks as a share of all.

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from tierscale.models.anysr import LEAST, AnySr, width_by_scale
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement, hr_length
-from tierscale.models.nearest import axes
-from tierscale.models.resample import resample
+from tierscale.models.runtime.nearest import axes
+from tierscale.models.runtime.resample import resample
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.plain import LARGEST, Task
 

@@ -18,7 +18,7 @@ from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.exits import Ape
 from tierscale.models.leaving import cell_means
-from tierscale.models.resample import resample
+from tierscale.models.runtime.resample import resample
 from tierscale.models.train.plain import Task
 
 # Share of the exits before the last in the error, and weight of the regressor's squared error.

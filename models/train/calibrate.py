@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tierscale.models import cut
 from tierscale.models import registry as models
 from tierscale.models.contract.checkpoints import digest_file
 from tierscale.models.contract.efforts import Efforts, read_efforts, table_path, write_efforts
 from tierscale.models.contract.upscaler import Placement, Upscaler
+from tierscale.models.runtime import patches as cut
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import image_files, read_image
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tierscale.models.classsr import ClassSr
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.resample import resample
+from tierscale.models.runtime.resample import resample
 from tierscale.models.train.choice import expected_error, uneven
 from tierscale.models.train.plain import Task
 

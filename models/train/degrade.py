@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from tierscale.models.resample import cubic
+from tierscale.models.runtime.resample import cubic
 
 # Up to so many pixels a side are shrunk by one matrix; larger images by bands of so many outputs,
 # in memory and work that grow with the number of pixels. One matrix for 10,000 pixels would take

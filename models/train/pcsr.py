@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.nearest import Axis, axes
 from tierscale.models.pcsr import Pcsr
-from tierscale.models.resample import resample
+from tierscale.models.runtime.nearest import Axis, axes
+from tierscale.models.runtime.resample import resample
 from tierscale.models.train.choice import expected_error, uneven
 from tierscale.models.train.plain import Task
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from tierscale.models.contract.checkpoints import Blueprint, write_whole
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.fused import Enlarging
-from tierscale.models.resample import resample
+from tierscale.models.runtime.linear_tail import Enlarging
+from tierscale.models.runtime.resample import resample
 from tierscale.models.train.photos import Photo, draw
 
 # Scale of the crops for networks of any scale.

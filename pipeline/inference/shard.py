@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tierscale.models.contract.upscaler import Placement, Upscaler
-from tierscale.models.resample import resample
+from tierscale.models.runtime.resample import resample
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Piece, Tile, Work, stitch
 from tierscale.pipeline.inference import normalise as colour

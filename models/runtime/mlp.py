@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.nearest import Axis
+from tierscale.models.runtime.nearest import Axis
 
 
 class Mlp(nn.Module):

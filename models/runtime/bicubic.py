@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
-from tierscale.models.resample import multiply_adds, reach, resample
+from tierscale.models.runtime.resample import multiply_adds, reach, resample
 
 
 class Bicubic:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from tierscale.models.stream import BAND, RowNetwork, Stream, bands
+from tierscale.models.runtime.stream import BAND, RowNetwork, Stream, bands
 
 
 class Staged(RowNetwork):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.resample import multiply_adds, resample
+from tierscale.models.runtime.resample import multiply_adds, resample
 
 # Side and step of the tiles of ClassSR (section 4.1), input pixels; APE's patches are cut so, too.
 # A window that has SIDE - 1 pixels of context around what is wanted holds every tile that has a

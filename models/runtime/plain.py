@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tierscale.models import resample
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
-from tierscale.models.cost import blank, executed
-from tierscale.models.fused import settle
-from tierscale.models.stages import Staged
-from tierscale.models.stream import RowNetwork, bands, run
+from tierscale.models.runtime import resample
+from tierscale.models.runtime.counting import blank, executed
+from tierscale.models.runtime.linear_tail import settle
+from tierscale.models.runtime.stages import Staged
+from tierscale.models.runtime.stream import RowNetwork, bands, run
 
 
 def residual_weight(kernel: str, scale: int) -> Tensor:
