@@ -21,7 +21,8 @@ from torch import Tensor
 
 from benchmarks.results import record
 from tests.reference_file import read_reference
-from tierscale.models import adadsr, anysr, ape, carn, classsr, fsrcnn, pcsr
+from tierscale.models import adadsr, anysr, ape, classsr, pcsr
+from tierscale.models.backbones import carn, fsrcnn
 from tierscale.models.branches import OURS
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
 from tierscale.models.contract.upscaler import Placement, Upscaled, Upscaler

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tierscale.models import rdn, srno
+from tierscale.models import srno
+from tierscale.models.backbones import rdn
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill, told
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length

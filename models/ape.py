@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tierscale.models import edsr, rcan, vdsr
+from tierscale.models.backbones import edsr, rcan, vdsr
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, fill, told
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models import carn, fsrcnn, srresnet
+from tierscale.models.backbones import carn, fsrcnn, srresnet
 from tierscale.models.runtime.stream import RowNetwork
 
 BRANCHES: dict[str, type[RowNetwork]] = {

@@ -14,20 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tierscale.models import (
-    adadsr,
-    anysr,
-    ape,
-    carn,
-    classsr,
-    edsr,
-    fsrcnn,
-    pcsr,
-    rcan,
-    rdn,
-    srresnet,
-    vdsr,
-)
+from tierscale.models import adadsr, anysr, ape, classsr, pcsr
+from tierscale.models.backbones import carn, edsr, fsrcnn, rcan, rdn, srresnet, vdsr
 from tierscale.models.contract.checkpoints import Checkpoint
 
 Mean = tuple[float, float, float]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tierscale.models import edsr, rcan
+from tierscale.models.backbones import edsr, rcan
 from tierscale.models.runtime.sparse_blocks import SIDE, Cells
 
 Block = edsr.Block | rcan.Block

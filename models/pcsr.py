@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tierscale.models import carn, fsrcnn, srresnet
+from tierscale.models.backbones import carn, fsrcnn, srresnet
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length

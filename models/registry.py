@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from tierscale.models import adadsr, anysr, ape, classsr, community, pcsr
-from tierscale.models.carn import Carn
+from tierscale.models.backbones.carn import Carn
+from tierscale.models.backbones.edsr import Edsr
+from tierscale.models.backbones.fsrcnn import Fsrcnn
+from tierscale.models.backbones.rcan import Rcan
+from tierscale.models.backbones.rdn import Rdn
+from tierscale.models.backbones.srresnet import Srresnet
+from tierscale.models.backbones.vdsr import Vdsr
 from tierscale.models.contract.checkpoints import Checkpoint, digest_file, read_checkpoint
 from tierscale.models.contract.efforts import Efforts, read_efforts
 from tierscale.models.contract.upscaler import Upscaler
-from tierscale.models.edsr import Edsr
-from tierscale.models.fsrcnn import Fsrcnn
-from tierscale.models.rcan import Rcan
-from tierscale.models.rdn import Rdn
 from tierscale.models.runtime import plain
 from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.scout import Scout, read_scout
-from tierscale.models.srresnet import Srresnet
-from tierscale.models.vdsr import Vdsr
 
 ZOO = Path(__file__).parent / "zoo"
 

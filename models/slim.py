@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.rdn import Dense
+from tierscale.models.backbones.rdn import Dense
 from tierscale.models.runtime.stages import Rejoin, feed
 from tierscale.models.runtime.stream import BAND, Convolve, Stream, bands
 

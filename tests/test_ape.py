@@ -13,9 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models import ape, edsr
+from tierscale.models import ape
 from tierscale.models import registry as models
 from tierscale.models.ape import Ape, ApeUpscaler
+from tierscale.models.backbones import edsr
+from tierscale.models.backbones.rcan import Rcan
+from tierscale.models.backbones.vdsr import Vdsr
 from tierscale.models.contract.checkpoints import (
     Blueprint,
     Checkpoint,
@@ -24,14 +27,12 @@ from tierscale.models.contract.checkpoints import (
 )
 from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.rcan import Rcan
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.linear_tail import settle
 from tierscale.models.runtime.patches import SIDE, STEP, Cut
 from tierscale.models.runtime.plain import PlainUpscaler
 from tierscale.models.runtime.stages import feed
 from tierscale.models.train.plain import predict
-from tierscale.models.vdsr import Vdsr
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

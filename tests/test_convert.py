@@ -16,8 +16,8 @@ from torch import Tensor
 
 from tests.reference_file import Reference, read_reference
 from tierscale.jobs.cli.main import main
-from tierscale.models import rdn
 from tierscale.models import registry as models
+from tierscale.models.backbones import rdn
 from tierscale.models.contract.checkpoints import write_checkpoint
 from tierscale.models.contract.efforts import table_path
 from tierscale.models.contract.upscaler import Placement

@@ -10,7 +10,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tierscale.models import registry as models
-from tierscale.models.carn import Carn
+from tierscale.models.backbones.carn import Carn
+from tierscale.models.backbones.edsr import Edsr
+from tierscale.models.backbones.fsrcnn import Fsrcnn
+from tierscale.models.backbones.rdn import Rdn
+from tierscale.models.backbones.srresnet import Srresnet
+from tierscale.models.backbones.vdsr import Vdsr
 from tierscale.models.contract.checkpoints import (
     Blueprint,
     Checkpoint,
@@ -20,17 +25,12 @@ from tierscale.models.contract.checkpoints import (
 from tierscale.models.contract.efforts import table_path
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement, Upscaler
-from tierscale.models.edsr import Edsr
-from tierscale.models.fsrcnn import Fsrcnn
-from tierscale.models.rdn import Rdn
 from tierscale.models.runtime import resample
 from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.plain import PlainUpscaler
 from tierscale.models.runtime.stream import RowNetwork, bands
-from tierscale.models.srresnet import Srresnet
 from tierscale.models.train.plain import predict
-from tierscale.models.vdsr import Vdsr
 
 MEAN = (0.45, 0.44, 0.4)
 NETWORKS: dict[str, tuple[type[RowNetwork], dict[str, int]]] = {

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tests.reference_file import read_reference
 from tests.reference_pcsr import check
 from tierscale.models import registry as models
+from tierscale.models.backbones.srresnet import Srresnet
 from tierscale.models.contract.checkpoints import (
     Blueprint,
     Checkpoint,
@@ -29,7 +30,6 @@ from tierscale.models.pixelwise import by_probability, by_threshold, difficulty,
 from tierscale.models.runtime import resample
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.nearest import Axis, axes
-from tierscale.models.srresnet import Srresnet
 from tierscale.models.train.calibrate import measure
 from tierscale.pipeline.inference.statistics import thresholds
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from tierscale.models.carn import Carn
+from tierscale.models.backbones.carn import Carn
+from tierscale.models.backbones.edsr import Edsr
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement, hr_length
-from tierscale.models.edsr import Edsr
 from tierscale.models.runtime.resample import resample
 from tierscale.models.train import adadsr, anysr
 from tierscale.models.train.degrade import shrink

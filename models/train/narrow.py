@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tierscale.models import registry as models
-from tierscale.models.carn import Carn
+from tierscale.models.backbones.carn import Carn
 from tierscale.models.contract.checkpoints import (
     Blueprint,
     Checkpoint,

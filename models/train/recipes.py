@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from tierscale.models.adadsr import Adadsr
 from tierscale.models.anysr import AnySr
+from tierscale.models.backbones.carn import Carn
+from tierscale.models.backbones.edsr import Edsr
+from tierscale.models.backbones.fsrcnn import Fsrcnn
+from tierscale.models.backbones.rcan import Rcan
+from tierscale.models.backbones.srresnet import Srresnet
+from tierscale.models.backbones.vdsr import Vdsr
 from tierscale.models.branches import OURS
-from tierscale.models.carn import Carn
 from tierscale.models.classsr import ClassSr
 from tierscale.models.contract.checkpoints import Blueprint
-from tierscale.models.edsr import Edsr
 from tierscale.models.exits import Ape
-from tierscale.models.fsrcnn import Fsrcnn
 from tierscale.models.pcsr import Pcsr
-from tierscale.models.rcan import Rcan
-from tierscale.models.srresnet import Srresnet
 from tierscale.models.train import adadsr, anysr, ape, classsr, pcsr
 from tierscale.models.train.plain import LOSSES, Schedule, Task
-from tierscale.models.vdsr import Vdsr
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as the published CARN and EDSR use it
 # Kind -> what builds the network of a blueprint: plain ones are made for a scale, PCSR for any.

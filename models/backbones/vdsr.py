@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.backbones.initial import he
+from tierscale.models.backbones.official import centre, one_scale, unit
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
-from tierscale.models.initial import he
-from tierscale.models.official import centre, one_scale, unit
 from tierscale.models.runtime.stages import Rejoin, Staged
 from tierscale.models.runtime.stream import BAND, Chain, Convolve, Finely, Skip, Stream, check_scale
 

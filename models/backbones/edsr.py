@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tierscale.models.backbones.initial import he
+from tierscale.models.backbones.official import centre, numbered, one_scale, unit
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
-from tierscale.models.initial import he
-from tierscale.models.official import centre, numbered, one_scale, unit
 from tierscale.models.runtime.linear_tail import Enlarging, Fused, enlarge_within
 from tierscale.models.runtime.stages import Rejoin, Staged
 from tierscale.models.runtime.stream import (
