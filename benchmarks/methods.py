@@ -21,12 +21,16 @@ from torch import Tensor
 
 from benchmarks.results import record
 from tests.reference_file import read_reference
-from tierscale.models import adadsr, anysr, ape, classsr, pcsr
+from tierscale.models.adaptive.adadsr import upscaler as adadsr
+from tierscale.models.adaptive.anysr import upscaler as anysr
+from tierscale.models.adaptive.ape import upscaler as ape
+from tierscale.models.adaptive.classsr import upscaler as classsr
+from tierscale.models.adaptive.classsr.network import OURS
+from tierscale.models.adaptive.gated import spread
+from tierscale.models.adaptive.pcsr import upscaler as pcsr
 from tierscale.models.backbones import carn, fsrcnn
-from tierscale.models.branches import OURS
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
 from tierscale.models.contract.upscaler import Placement, Upscaled, Upscaler
-from tierscale.models.gated import spread
 from tierscale.models.runtime.plain import PlainUpscaler, build
 from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, read_image

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 
 from benchmarks.scenes import SCALE, SHARED, Scene, sums
 from tests.reference_file import read_reference
-from tierscale.models import classsr, pcsr
 from tierscale.models import registry as models
-from tierscale.models.classsr import ClassSrUpscaler
+from tierscale.models.adaptive.classsr import upscaler as classsr
+from tierscale.models.adaptive.classsr.upscaler import ClassSrUpscaler
+from tierscale.models.adaptive.pcsr import upscaler as pcsr
+from tierscale.models.adaptive.pcsr.upscaler import PcsrUpscaler
 from tierscale.models.contract.checkpoints import Checkpoint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.pcsr import PcsrUpscaler
 from tierscale.models.runtime.patches import SIDE, STEP, Cut
 from tierscale.pipeline.geometry.grid import Grid, Span
 from tierscale.pipeline.inference import difficulty

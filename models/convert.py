@@ -14,7 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tierscale.models import adadsr, anysr, ape, classsr, pcsr
+from tierscale.models.adaptive.adadsr import upscaler as adadsr
+from tierscale.models.adaptive.anysr import upscaler as anysr
+from tierscale.models.adaptive.ape import upscaler as ape
+from tierscale.models.adaptive.classsr import upscaler as classsr
+from tierscale.models.adaptive.pcsr import upscaler as pcsr
 from tierscale.models.backbones import carn, edsr, fsrcnn, rcan, rdn, srresnet, vdsr
 from tierscale.models.contract.checkpoints import Checkpoint
 

@@ -11,7 +11,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from tierscale.models import adadsr, anysr, ape, classsr, community, pcsr
+from tierscale.models import community
+from tierscale.models.adaptive.adadsr import upscaler as adadsr
+from tierscale.models.adaptive.anysr import upscaler as anysr
+from tierscale.models.adaptive.ape import upscaler as ape
+from tierscale.models.adaptive.classsr import upscaler as classsr
+from tierscale.models.adaptive.pcsr import upscaler as pcsr
 from tierscale.models.backbones.carn import Carn
 from tierscale.models.backbones.edsr import Edsr
 from tierscale.models.backbones.fsrcnn import Fsrcnn

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tests.reference_file import Line, Reference
-from tierscale.models.adadsr import build, published
+from tierscale.models.adaptive.adadsr.upscaler import build, published
 from tierscale.models.contract.upscaler import Placement
 
 # On the range 0..255 of the recorded images; of depths, in blocks.

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.reference_dense import compare
 from tests.reference_file import Line, Reference
-from tierscale.models.anysr import AnySr, published, width_by_scale
+from tierscale.models.adaptive.anysr.upscaler import AnySr, published, width_by_scale
 from tierscale.models.contract.checkpoints import fill
 from tierscale.models.runtime.nearest import Axis
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.reference_file import Line, Reference
-from tierscale.models.ape import Ape, ApeUpscaler, build, published
+from tierscale.models.adaptive.ape.upscaler import Ape, ApeUpscaler, build, published
 
 # On the range 0..255 of the recorded images; of the regressor, a twenty-fifth of the margin that
 # thresholds keep from it.

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from tests.reference_dense import compare
 from tests.reference_file import Line, Reference
-from tierscale.models.classsr import ClassSrUpscaler, build, published
+from tierscale.models.adaptive.classsr.upscaler import ClassSrUpscaler, build, published
 from tierscale.models.runtime.patches import SIDE, STEP
 
 TOLERANCE = 2e-5

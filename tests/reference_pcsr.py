@@ -11,10 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.reference_file import Line, Reference
+from tierscale.models.adaptive.pcsr.pixelwise import (
+    by_probability,
+    by_threshold,
+    difficulty,
+    refine,
+)
+from tierscale.models.adaptive.pcsr.upscaler import Pcsr, PcsrUpscaler, build, published
 from tierscale.models.contract.checkpoints import fill
 from tierscale.models.contract.upscaler import Placement, hr_length
-from tierscale.models.pcsr import Pcsr, PcsrUpscaler, build, published
-from tierscale.models.pixelwise import by_probability, by_threshold, difficulty, refine
 from tierscale.models.runtime.nearest import Axis
 from tierscale.pipeline.inference.statistics import thresholds
 

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models import adadsr
 from tierscale.models import registry as models
-from tierscale.models.adadsr import Adadsr, AdadsrUpscaler
+from tierscale.models.adaptive.adadsr import upscaler as adadsr
+from tierscale.models.adaptive.adadsr.upscaler import Adadsr, AdadsrUpscaler
+from tierscale.models.adaptive.gated import spread
 from tierscale.models.contract.checkpoints import (
     Blueprint,
     Checkpoint,
@@ -24,7 +25,6 @@ from tierscale.models.contract.checkpoints import (
 )
 from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.gated import spread
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.plain import PlainUpscaler
 from tierscale.models.runtime.sparse_blocks import SIDE, Cells

@@ -13,13 +13,19 @@ from torch import Tensor, nn
 
 from tests.reference_file import read_reference
 from tierscale.models import registry as models
-from tierscale.models.anysr import AnySr, AnySrUpscaler, build, published, width_by_scale
+from tierscale.models.adaptive.anysr.slim_encoders import tap_sums, with_scale
+from tierscale.models.adaptive.anysr.upscaler import (
+    AnySr,
+    AnySrUpscaler,
+    build,
+    published,
+    width_by_scale,
+)
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.nearest import axes
 from tierscale.models.runtime.resample import multiply_adds, resample
-from tierscale.models.slim import tap_sums, with_scale
 from tierscale.models.train.calibrate import calibrate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models import ape
 from tierscale.models import registry as models
-from tierscale.models.ape import Ape, ApeUpscaler
+from tierscale.models.adaptive.ape import upscaler as ape
+from tierscale.models.adaptive.ape.upscaler import Ape, ApeUpscaler
 from tierscale.models.backbones import edsr
 from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.backbones.vdsr import Vdsr

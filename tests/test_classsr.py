@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tests.reference_file import read_reference
 from tierscale.models import registry as models
-from tierscale.models.classsr import ClassSr, ClassSrUpscaler, build, published
+from tierscale.models.adaptive.classsr.upscaler import ClassSr, ClassSrUpscaler, build, published
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, write_checkpoint
 from tierscale.models.contract.efforts import Efforts
 from tierscale.models.contract.upscaler import Placement

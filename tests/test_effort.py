@@ -19,12 +19,12 @@ from tests.reference_file import calibrated
 from tests.test_pcsr import make, smooth
 from tierscale.jobs.cli.main import main
 from tierscale.models import registry as models
-from tierscale.models.anysr import AnySrUpscaler
+from tierscale.models.adaptive.anysr.upscaler import AnySrUpscaler
+from tierscale.models.adaptive.pcsr.pixelwise import difficulty
+from tierscale.models.adaptive.pcsr.upscaler import Pcsr, PcsrUpscaler
 from tierscale.models.contract.checkpoints import Checkpoint, digest_file, write_checkpoint
 from tierscale.models.contract.efforts import Efforts, read_efforts, table_path, write_efforts
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.pcsr import Pcsr, PcsrUpscaler
-from tierscale.models.pixelwise import difficulty
 from tierscale.models.train import calibrate
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array

@@ -16,6 +16,13 @@ from torch import Tensor, nn
 from tests.reference_file import read_reference
 from tests.reference_pcsr import check
 from tierscale.models import registry as models
+from tierscale.models.adaptive.pcsr.pixelwise import (
+    by_probability,
+    by_threshold,
+    difficulty,
+    refine,
+)
+from tierscale.models.adaptive.pcsr.upscaler import Pcsr, PcsrUpscaler, build, published
 from tierscale.models.backbones.srresnet import Srresnet
 from tierscale.models.contract.checkpoints import (
     Blueprint,
@@ -25,8 +32,6 @@ from tierscale.models.contract.checkpoints import (
 )
 from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.contract.upscaler import Placement, hr_length
-from tierscale.models.pcsr import Pcsr, PcsrUpscaler, build, published
-from tierscale.models.pixelwise import by_probability, by_threshold, difficulty, refine
 from tierscale.models.runtime import resample
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.nearest import Axis, axes

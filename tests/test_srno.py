@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierscale.models import srno
-from tierscale.models.liif import Liif
+from tierscale.models.adaptive.anysr import srno
+from tierscale.models.adaptive.anysr.liif import Liif
+from tierscale.models.adaptive.anysr.srno import Srno, centres, corners, places
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.nearest import Axis
-from tierscale.models.srno import Srno, centres, corners, places
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

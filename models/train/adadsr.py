@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.adadsr import Adadsr
+from tierscale.models.adaptive.adadsr.upscaler import Adadsr
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.resample import resample

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.anysr import LEAST, AnySr, width_by_scale
+from tierscale.models.adaptive.anysr.upscaler import LEAST, AnySr, width_by_scale
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.runtime.nearest import axes

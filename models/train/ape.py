@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.adaptive.ape.network import Ape
+from tierscale.models.adaptive.ape.sparse_exits import cell_means
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.exits import Ape
-from tierscale.models.leaving import cell_means
 from tierscale.models.runtime.resample import resample
 from tierscale.models.train.plain import Task
 

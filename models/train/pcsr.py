@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.adaptive.pcsr.upscaler import Pcsr
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.pcsr import Pcsr
 from tierscale.models.runtime.nearest import Axis, axes
 from tierscale.models.runtime.resample import resample
 from tierscale.models.train.choice import expected_error, uneven

@@ -7,19 +7,19 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tierscale.models.adadsr import Adadsr
-from tierscale.models.anysr import AnySr
+from tierscale.models.adaptive.adadsr.upscaler import Adadsr
+from tierscale.models.adaptive.anysr.upscaler import AnySr
+from tierscale.models.adaptive.ape.network import Ape
+from tierscale.models.adaptive.classsr.network import OURS
+from tierscale.models.adaptive.classsr.upscaler import ClassSr
+from tierscale.models.adaptive.pcsr.upscaler import Pcsr
 from tierscale.models.backbones.carn import Carn
 from tierscale.models.backbones.edsr import Edsr
 from tierscale.models.backbones.fsrcnn import Fsrcnn
 from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.backbones.srresnet import Srresnet
 from tierscale.models.backbones.vdsr import Vdsr
-from tierscale.models.branches import OURS
-from tierscale.models.classsr import ClassSr
 from tierscale.models.contract.checkpoints import Blueprint
-from tierscale.models.exits import Ape
-from tierscale.models.pcsr import Pcsr
 from tierscale.models.train import adadsr, anysr, ape, classsr, pcsr
 from tierscale.models.train.plain import LOSSES, Schedule, Task
 
@@ -65,7 +65,7 @@ SMALL_EDSR = {"blocks": 8, "features": 32}
 # of it would leave but three of them.
 DEEP_EDSR = {"blocks": 16, "features": 32}
 # Name, but for the scale -> blueprint. Widths of the methods are those of their papers, but for
-# ClassSR's (models/branches.py).
+# ClassSR's (models/adaptive/classsr/network.py).
 BLUEPRINTS = {
     "fsrcnn": Blueprint(
         "fsrcnn", 4, {"features": 56, "narrow": 12, "mapping": 4}, MEAN, "bilinear"

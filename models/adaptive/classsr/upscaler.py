@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tierscale.models.adaptive.classsr.network import CLASSIFIER, Classifier, ClassSr
 from tierscale.models.backbones import carn, fsrcnn, srresnet
-from tierscale.models.branches import CLASSIFIER, Classifier, ClassSr
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import Placement, Upscaled

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tierscale.models.adaptive.ape.sparse_exits import cell_means
 from tierscale.models.backbones.edsr import Edsr
 from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.backbones.vdsr import Vdsr
-from tierscale.models.leaving import cell_means
 from tierscale.models.runtime.stages import Staged
 
 BACKBONES: dict[str, type[Staged]] = {"edsr": Edsr, "rcan": Rcan, "vdsr": Vdsr}

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tierscale.models.gated import Block, Gated, cost
+from tierscale.models.adaptive.gated import Block, Gated, cost
 
 
 def cell_means(maps: Tensor, side: int) -> Tensor:

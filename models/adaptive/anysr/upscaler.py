@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tierscale.models import srno
+from tierscale.models.adaptive.anysr import srno
+from tierscale.models.adaptive.anysr.liif import Liif
+from tierscale.models.adaptive.anysr.slim_encoders import SlimEdsr, SlimRdn
+from tierscale.models.adaptive.anysr.srno import Srno
 from tierscale.models.backbones import rdn
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill, told
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
-from tierscale.models.liif import Liif
 from tierscale.models.runtime.nearest import Axis, axes
 from tierscale.models.runtime.resample import multiply_adds, resample
-from tierscale.models.slim import SlimEdsr, SlimRdn
-from tierscale.models.srno import Srno
 
 ENCODERS: dict[str, type[SlimEdsr | SlimRdn]] = {"edsr": SlimEdsr, "rdn": SlimRdn}
 HEADS: dict[str, type[Srno | Liif]] = {"srno": Srno, "liif": Liif}

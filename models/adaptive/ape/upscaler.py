@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tierscale.models.adaptive.ape.network import Ape
+from tierscale.models.adaptive.ape.sparse_exits import Lattice, leave
+from tierscale.models.adaptive.gated import cost
 from tierscale.models.backbones import edsr, rcan, vdsr
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, fill, told
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
-from tierscale.models.exits import Ape
-from tierscale.models.gated import cost
-from tierscale.models.leaving import Lattice, leave
 from tierscale.models.runtime.counting import blank, executed
 from tierscale.models.runtime.patches import SIDE, STEP, Cut
 from tierscale.models.runtime.plain import PlainUpscaler, check_windows

@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.adaptive.adadsr.predictor import Predictor
+from tierscale.models.adaptive.ape.sparse_exits import Lattice, cell_means
+from tierscale.models.adaptive.gated import Block, Gated, cost
 from tierscale.models.backbones.edsr import Edsr
 from tierscale.models.backbones.official import centre, numbered, one_scale, unit
 from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill, told
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
-from tierscale.models.gated import Block, Gated, cost
-from tierscale.models.leaving import Lattice, cell_means
-from tierscale.models.predictor import Predictor
 from tierscale.models.runtime.plain import PlainUpscaler, check_windows
 from tierscale.models.runtime.stages import Staged
 

@@ -16,11 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tierscale.models.backbones import carn, fsrcnn, srresnet
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill
-from tierscale.models.contract.efforts import Efforts, check_effort
-from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
-from tierscale.models.pixelwise import (
+from tierscale.models.adaptive.pcsr.pixelwise import (
     Decide,
     Sheet,
     by_probability,
@@ -28,6 +24,10 @@ from tierscale.models.pixelwise import (
     difficulty,
     refine,
 )
+from tierscale.models.backbones import carn, fsrcnn, srresnet
+from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill
+from tierscale.models.contract.efforts import Efforts, check_effort
+from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
 from tierscale.models.runtime import resample
 from tierscale.models.runtime.counting import blank, executed, published_operations
 from tierscale.models.runtime.mlp import Mlp
