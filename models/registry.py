@@ -11,7 +11,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from tierscale.models import community
 from tierscale.models.adaptive.adadsr import upscaler as adadsr
 from tierscale.models.adaptive.anysr import upscaler as anysr
 from tierscale.models.adaptive.ape import upscaler as ape
@@ -27,6 +26,7 @@ from tierscale.models.backbones.vdsr import Vdsr
 from tierscale.models.contract.checkpoints import Checkpoint, digest_file, read_checkpoint
 from tierscale.models.contract.efforts import Efforts, read_efforts
 from tierscale.models.contract.upscaler import Upscaler
+from tierscale.models.convert import community
 from tierscale.models.runtime import plain
 from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.scout import Scout, read_scout

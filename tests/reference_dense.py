@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.reference_file import Line, Reference
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.convert import PUBLISHED
+from tierscale.models.convert.upstream import PUBLISHED
 from tierscale.models.registry import UPSCALERS
 from tierscale.models.runtime.plain import PlainUpscaler
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tierscale.models import registry as models
 from tierscale.models.contract.checkpoints import digest_file, write_checkpoint
 from tierscale.models.contract.efforts import Efforts, write_efforts
-from tierscale.models.convert import PUBLISHED
+from tierscale.models.convert.upstream import PUBLISHED
 from tierscale.models.runtime.patches import STEP
 from tierscale.models.train import calibrate
 

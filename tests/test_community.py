@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tierscale.models import community
 from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement
+from tierscale.models.convert import community
 from tierscale.models.runtime.counting import executed
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.array import enlarge_array

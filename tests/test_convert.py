@@ -21,7 +21,7 @@ from tierscale.models.backbones import rdn
 from tierscale.models.contract.checkpoints import write_checkpoint
 from tierscale.models.contract.efforts import table_path
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.convert import PUBLISHED, convert, weights_in
+from tierscale.models.convert.upstream import PUBLISHED, convert, weights_in
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -80,7 +80,7 @@ def convert_model(
     """
     from tierscale.models.contract.checkpoints import write_checkpoint
     from tierscale.models.contract.efforts import table_path
-    from tierscale.models.convert import convert
+    from tierscale.models.convert.upstream import convert
     from tierscale.models.registry import UPSCALERS
 
     if output.suffix != ".safetensors":

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tierscale.models.contract.checkpoints import FORMAT
 from tierscale.models.contract.efforts import Efforts
 from tierscale.models.contract.upscaler import Placement, Upscaled
-from tierscale.models.convert import read_official
+from tierscale.models.convert.upstream import read_official
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.plain import check_windows
 
