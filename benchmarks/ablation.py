@@ -17,8 +17,8 @@ import torch
 from benchmarks.curves import SHARED
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.train.photos import Photo, image_files, photo, read_image, read_photos
-from tierscale.models.train.plain import LOSSES, Schedule, Task, Trainer, done_share
 from tierscale.models.train.recipes import build, recipe
+from tierscale.models.train.trainer import LOSSES, Schedule, Task, Trainer, done_share
 
 STEPS = 2000
 TABLE = Path("docs/ablation.csv")

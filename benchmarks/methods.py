@@ -32,8 +32,8 @@ from tierscale.models.backbones import carn, fsrcnn
 from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
 from tierscale.models.contract.upscaler import Placement, Upscaled, Upscaler
 from tierscale.models.runtime.plain import PlainUpscaler, build
-from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, read_image
+from tierscale.models.train.shrink import shrink
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
 THREADS = 2

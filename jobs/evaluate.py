@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tierscale.models.contract.metrics import psnr, ssim
-from tierscale.models.train.degrade import shrink
+from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image

@@ -39,7 +39,8 @@ from tierscale.models.train.photos import (
     read_watched,
     same,
 )
-from tierscale.models.train.plain import (
+from tierscale.models.train.recipes import FIRST, build, known, recipe, task, warm_start
+from tierscale.models.train.trainer import (
     LOSSES,
     Schedule,
     Trainer,
@@ -49,7 +50,6 @@ from tierscale.models.train.plain import (
     save_state,
     train,
 )
-from tierscale.models.train.recipes import FIRST, build, known, recipe, task, warm_start
 
 EXAMPLES = f"""
 networks: {known()}

@@ -32,7 +32,7 @@ from tierscale.models.runtime.linear_tail import settle
 from tierscale.models.runtime.patches import SIDE, STEP, Cut
 from tierscale.models.runtime.plain import PlainUpscaler
 from tierscale.models.runtime.stages import feed
-from tierscale.models.train.plain import predict
+from tierscale.models.train.trainer import predict
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -30,7 +30,7 @@ from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.plain import PlainUpscaler
 from tierscale.models.runtime.stream import RowNetwork, bands
-from tierscale.models.train.plain import predict
+from tierscale.models.train.trainer import predict
 
 MEAN = (0.45, 0.44, 0.4)
 NETWORKS: dict[str, tuple[type[RowNetwork], dict[str, int]]] = {

@@ -9,8 +9,8 @@ import pytest
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.bicubic import Bicubic
-from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, image_files, read_image
+from tierscale.models.train.shrink import shrink
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", Path(__file__).parents[2] / "shared"))
 EVAL = SHARED / "data" / "eval"

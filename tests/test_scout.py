@@ -22,8 +22,8 @@ from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.scout import STATISTICS, Scout, read_scout, statistics, write_scout
 from tierscale.models.train import observe
 from tierscale.models.train import scout as fitting
-from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import read_image
+from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.draft import load_tiers

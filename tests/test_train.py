@@ -15,11 +15,12 @@ from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train import adadsr, anysr
-from tierscale.models.train.degrade import shrink
+from tierscale.models.train.methods import adadsr, anysr
 from tierscale.models.train.narrow import narrow
 from tierscale.models.train.photos import Photo, draw, photo
-from tierscale.models.train.plain import (
+from tierscale.models.train.recipes import STAGES, build, recipe, warm_start
+from tierscale.models.train.shrink import shrink
+from tierscale.models.train.trainer import (
     Schedule,
     Trainer,
     charbonnier,
@@ -30,7 +31,6 @@ from tierscale.models.train.plain import (
     save_state,
     train,
 )
-from tierscale.models.train.recipes import STAGES, build, recipe, warm_start
 
 SMALL = Blueprint(
     "fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear"

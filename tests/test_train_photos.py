@@ -17,9 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tierscale.models.train import degrade
 from tierscale.models.train import photos as reading
-from tierscale.models.train.degrade import band, bands, shrink, shrunk_length
+from tierscale.models.train import shrink as degrade
 from tierscale.models.train.photos import (
     Photo,
     centre_crop,
@@ -32,6 +31,7 @@ from tierscale.models.train.photos import (
     read_photos,
     read_watched,
 )
+from tierscale.models.train.shrink import band, bands, shrink, shrunk_length
 from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -19,8 +19,8 @@ import torch
 from tierscale.models import registry as models
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement, Upscaler
-from tierscale.models.train.degrade import shrink
 from tierscale.models.train.photos import centre_crop, image_files, is_grey, read_image
+from tierscale.models.train.shrink import shrink
 
 # Left out of means, as in the published measurements: the one image that is grey at its source.
 LEFT_OUT = frozenset({("Set14", "img_003")})

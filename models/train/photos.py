@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from torch import Tensor
 
-from tierscale.models.train.degrade import shrink
+from tierscale.models.train.shrink import shrink
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 # Shrunken pixels a side that an image must have to be watched: two go when its border is shaved,

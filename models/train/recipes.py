@@ -20,8 +20,8 @@ from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.backbones.srresnet import Srresnet
 from tierscale.models.backbones.vdsr import Vdsr
 from tierscale.models.contract.checkpoints import Blueprint
-from tierscale.models.train import adadsr, anysr, ape, classsr, pcsr
-from tierscale.models.train.plain import LOSSES, Schedule, Task
+from tierscale.models.train.methods import adadsr, anysr, ape, classsr, pcsr
+from tierscale.models.train.trainer import LOSSES, Schedule, Task
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as the published CARN and EDSR use it
 # Kind -> what builds the network of a blueprint: plain ones are made for a scale, PCSR for any.

@@ -16,8 +16,8 @@ from tierscale.models.adaptive.classsr.upscaler import ClassSr
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train.choice import expected_error, uneven
-from tierscale.models.train.plain import Task
+from tierscale.models.train.methods.choice import expected_error, uneven
+from tierscale.models.train.trainer import Task
 
 # Weights of the paper's losses: of the image, of the classes' distance, and of an even use.
 IMAGE, CLASSES, EVEN = 1000.0, 1.0, 6.0

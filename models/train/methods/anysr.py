@@ -19,8 +19,8 @@ from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.runtime.nearest import axes
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train.degrade import shrink
-from tierscale.models.train.plain import LARGEST, Task
+from tierscale.models.train.shrink import shrink
+from tierscale.models.train.trainer import LARGEST, Task
 
 # Scales that are drawn, in tenths; crops are cut from those that were drawn for the largest.
 FIRST, MOST = int(10 * LEAST), 10 * LARGEST

@@ -20,8 +20,8 @@ from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.nearest import Axis, axes
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train.choice import expected_error, uneven
-from tierscale.models.train.plain import Task
+from tierscale.models.train.methods.choice import expected_error, uneven
+from tierscale.models.train.trainer import Task
 
 # Weights of the paper's two losses.
 MIXTURE, EVEN = 1000.0, 3.0

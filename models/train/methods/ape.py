@@ -19,7 +19,7 @@ from tierscale.models.adaptive.ape.sparse_exits import cell_means
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train.plain import Task
+from tierscale.models.train.trainer import Task
 
 # Share of the exits before the last in the error, and weight of the regressor's squared error.
 EARLY, CAPACITY = 1.0, 0.01

@@ -16,7 +16,7 @@ from tierscale.models.adaptive.adadsr.upscaler import Adadsr
 from tierscale.models.contract.checkpoints import Blueprint
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train.plain import Task
+from tierscale.models.train.trainer import Task
 
 # Weight of the depth loss, in blocks as a share of all.
 DEPTH = 0.05
