@@ -122,7 +122,7 @@ def main(policies: Sequence[str]) -> None:
                 command = [
                     sys.executable,
                     "-m",
-                    "tierscale.jobs.cli.main",
+                    "tierscale",
                     "upscale",
                     f"{folder}/{side}.tif",
                     f"{folder}/{policy}{side}.zarr",

@@ -31,7 +31,7 @@ def job(tiers: str) -> dict[str, Any]:
             command = [
                 sys.executable,
                 "-m",
-                "tierscale.jobs.cli.main",
+                "tierscale",
                 "upscale",
                 str(source),
                 f"{folder}/out.zarr",

@@ -505,7 +505,7 @@ def test_values_that_no_network_takes_name_the_image_and_the_value(capsys, tmp_p
 
 def test_the_command_starts_quickly_and_knows_its_version():
     done = subprocess.run(
-        [sys.executable, "-m", "tierscale.jobs.cli.main", "--version"],
+        [sys.executable, "-m", "tierscale", "--version"],
         cwd=ROOT,
         capture_output=True,
         text=True,

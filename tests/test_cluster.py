@@ -20,7 +20,7 @@ OPTIONS = ("--tiers", "bicubic,fsrcnn-x4,carn-x4", "--tile", "32")
 
 def run(*arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "tierscale.jobs.cli.main", *map(str, arguments), "--json"],
+        [sys.executable, "-m", "tierscale", *map(str, arguments), "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,

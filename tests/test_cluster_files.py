@@ -21,7 +21,7 @@ from tierscale.cluster.session import marked
 from tierscale.jobs.nightly import command
 
 ROOT = Path(__file__).resolve().parent.parent
-KUBE = ROOT / "cluster/kuberay"
+KUBE = ROOT / "cluster/deploy/kuberay"
 # Any name.
 ANY = object()
 # Fields of KubeRay's custom resources by the API reference of KubeRay 1.7.0.
@@ -139,7 +139,7 @@ def parsed(line):
 
 
 def test_ray_accepts_the_cluster_file():
-    config = prepare_config(yaml.safe_load((ROOT / "cluster/ray-cluster.yaml").read_text()))
+    config = prepare_config(yaml.safe_load((ROOT / "cluster/deploy/ray-cluster.yaml").read_text()))
     validate_config(config)
     types = config["available_node_types"]
     assert types["head"]["resources"]["CPU"] == 0, "the head drives and computes nothing"
@@ -159,7 +159,9 @@ def test_ray_accepts_the_cluster_file():
 
 @pytest.mark.parametrize("kinds", [("light",), ("full",), ("light", "full")])
 def test_nodes_of_the_cluster_file_are_used_by_their_marks_whichever_are_up(kinds):
-    types = yaml.safe_load((ROOT / "cluster/ray-cluster.yaml").read_text())["available_node_types"]
+    types = yaml.safe_load((ROOT / "cluster/deploy/ray-cluster.yaml").read_text())[
+        "available_node_types"
+    ]
     pools = marked(
         [dict(types[name]["resources"]) for name in ("head", *kinds)], "auto", "auto", None
     )
@@ -341,14 +343,14 @@ def test_the_night_fits_its_clocks():
         for name in ("archive", "output", "ledger")
     )
     assert yaml.safe_load(RAYJOB["spec"]["runtimeEnvYAML"]) == {"working_dir": "/opt/tierscale"}
-    assert "WORKDIR /opt/tierscale" in (ROOT / "cluster/Containerfile").read_text()
+    assert "WORKDIR /opt/tierscale" in (ROOT / "cluster/deploy/Containerfile").read_text()
 
 
 def test_the_timer_starts_the_service():
     service, timer = (configparser.ConfigParser(strict=False, interpolation=None) for _ in range(2))
     service.optionxform = timer.optionxform = str
-    service.read(ROOT / "cluster/systemd/tierscale-nightly.service")
-    timer.read(ROOT / "cluster/systemd/tierscale-nightly.timer")
+    service.read(ROOT / "cluster/deploy/systemd/tierscale-nightly.service")
+    timer.read(ROOT / "cluster/deploy/systemd/tierscale-nightly.timer")
     assert (
         parsed(service["Service"]["ExecStart"])["until"] == "06:00"
         and timer["Timer"]["OnCalendar"] == "*-*-* 22:00:00"
@@ -363,11 +365,13 @@ def test_the_timer_starts_the_service():
     home = f"HOME=/var/lib/{service['Service']['StateDirectory']}"
     assert (
         service["Service"]["Environment"] == home
-        and f"\n{home}\n" in (ROOT / "cluster/systemd/crontab").read_text()
+        and f"\n{home}\n" in (ROOT / "cluster/deploy/systemd/crontab").read_text()
     )
 
 
-@pytest.mark.parametrize("name", ["docs/nightly.md", "docs/cluster.md", "cluster/systemd/crontab"])
+@pytest.mark.parametrize(
+    "name", ["docs/nightly.md", "docs/cluster.md", "cluster/deploy/systemd/crontab"]
+)
 def test_every_command_that_is_shown_is_one(name):
     lines = [
         line
@@ -378,7 +382,7 @@ def test_every_command_that_is_shown_is_one(name):
 
 
 def test_the_image_holds_what_is_installed():
-    text = (ROOT / "cluster/Containerfile").read_text()
+    text = (ROOT / "cluster/deploy/Containerfile").read_text()
     packages = re.search(r"packages = \[(.*)\]", (ROOT / "pyproject.toml").read_text())[1]
     for package in {name.split(".")[0] for name in re.findall(r'"([\w.]+)"', packages)}:
         assert f"COPY {package} {package}" in text
@@ -400,7 +404,7 @@ def test_the_image_holds_what_is_installed():
     version = RAYCLUSTER["spec"]["rayVersion"]
     assert (
         f"ray=={version}" in (ROOT / "constraints.txt").read_text()
-        and f"ray:{version}-py311" in (ROOT / "cluster/ray-cluster.yaml").read_text()
+        and f"ray:{version}-py311" in (ROOT / "cluster/deploy/ray-cluster.yaml").read_text()
     )
 
 

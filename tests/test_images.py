@@ -990,7 +990,7 @@ def test_too_large_for_the_allowance_is_refused_before_decoding_with_both_number
 
 PEAK = """
 import sys
-from pipeline.images import open_image
+from tierscale.pipeline.formats.registry import open_image
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 with open_image(sys.argv[2]) as source:  # opens the libraries

@@ -17,10 +17,10 @@ SCRIPT = """
 import json, os, sys, time, urllib.request
 import numpy as np, psutil, ray
 from PIL import Image
-from cluster import pools
-from cluster.session import session
-from pipeline.plan import Options
-from pipeline.run import Request, Run
+from tierscale.cluster import pool as pools
+from tierscale.cluster.session import session
+from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.run.run import Request, Run
 pools.TELL_SECONDS = 0.1
 folder = sys.argv[1]
 Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(folder + "/a.png")
@@ -96,7 +96,7 @@ def test_it_listens_on_this_machine_alone_and_asks_for_its_token(embedded):
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are(embedded):
-    dashboard = json.loads((ROOT / "cluster/grafana.json").read_text())
+    dashboard = json.loads((ROOT / "cluster/deploy/grafana.json").read_text())
     asked = {
         name
         for panel in dashboard["panels"]

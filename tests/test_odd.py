@@ -37,8 +37,8 @@ warnings.simplefilter("error")
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
-from pipeline.errors import Damaged, Refused
-from pipeline.images import open_image
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.formats.registry import open_image
 def peak():
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
 def look(path):

@@ -31,8 +31,8 @@ PROCESS = """
 import contextlib, io, json, pathlib, resource, sys, time, warnings
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 warnings.simplefilter("error")
-from jobs.cli import main
-from models import load
+from tierscale.jobs.cli.main import main
+from tierscale.models.registry import load
 load("bicubic")
 def peak():
     status = pathlib.Path("/proc/self/status").read_text()

@@ -39,7 +39,7 @@ SHARDS = 25
 
 def tierscale(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "tierscale.jobs.cli.main", *map(str, arguments)],
+        [sys.executable, "-m", "tierscale", *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -163,7 +163,7 @@ def test_a_pool_of_one_goes_on_when_its_only_actor_dies(image, tmp_path):
         [
             sys.executable,
             "-m",
-            "tierscale.jobs.cli.main",
+            "tierscale",
             "upscale",
             "crop.png",
             "out.zarr",

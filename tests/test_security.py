@@ -191,7 +191,7 @@ def test_secrets_of_the_environment_reach_no_file(tree, capfd):
         "RAY_AUTH_TOKEN": SECRET,
         "AWS_SESSION_TOKEN": SECRET,
     }
-    command = [sys.executable, "-m", "tierscale.jobs.cli.main", "nightly", "--archive", tree / "in", "--output", tree / "made", "--ledger", tree / "l.db",
+    command = [sys.executable, "-m", "tierscale", "nightly", "--archive", tree / "in", "--output", tree / "made", "--ledger", tree / "l.db",
                "--until", "06:00", "--tiers", "bicubic", "--ray", "none", "--json", "--debug"]  # fmt: skip
     (tree / "in/broken.tif").write_bytes(b"II*\0")
     done = subprocess.run(

@@ -66,7 +66,7 @@ def test_a_home_that_cannot_hold_rays_token_is_refused_in_one_sentence(tmp_path)
     command = [
         sys.executable,
         "-m",
-        "tierscale.jobs.cli.main",
+        "tierscale",
         "upscale",
         tmp_path / "a.ppm",
         tmp_path / "out.zarr",
@@ -151,7 +151,7 @@ def test_nothing_is_waited_for_where_nobody_speaks_of_kinds(cluster_of, caplog):
 
 
 def test_the_head_knows_which_nodes_the_autoscaler_is_to_start(monkeypatch, tmp_path):
-    monkeypatch.setattr(session, "BOOTSTRAP", ROOT / "cluster/ray-cluster.yaml")
+    monkeypatch.setattr(session, "BOOTSTRAP", ROOT / "cluster/deploy/ray-cluster.yaml")
     assert session.promised() == {"light", "full"}
     monkeypatch.setattr(session, "BOOTSTRAP", tmp_path / "none.yaml")
     assert session.promised() == set()

@@ -469,6 +469,6 @@ def test_it_runs_as_a_file_where_only_torch_numpy_safetensors_and_pillow_are_ins
         2,
         "train: argument --steps: '-1' is not a whole number above 0; see --help\n",
     )
-    cli = [sys.executable, "-m", "tierscale.jobs.cli.main", "train", *line(place, "--steps", "-1")]
+    cli = [sys.executable, "-m", "tierscale", "train", *line(place, "--steps", "-1")]
     through = subprocess.run(cli, cwd=ROOT, capture_output=True, text=True)
     assert (through.returncode, through.stderr) == (2, made.stderr)

@@ -269,7 +269,7 @@ def test_a_large_scan_is_shrunk_in_little_more_than_its_own_memory() -> None:
     strip at a time.
     """
     code = (
-        "import resource, torch; from models.train.photos import photo; torch.set_num_threads(1);"
+        "import resource, torch; from tierscale.models.train.photos import photo; torch.set_num_threads(1);"
         "photo('a', torch.zeros(3, 99, 99).byte(), 4);"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; before = peak();"
         "photo('a', torch.zeros(3, 6000, 8000, dtype=torch.uint8), 4); print(peak() - before)"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tierscale.pipeline.output.receipts import write_bytes
-from tierscale.pipeline.output.report import PAGES
+from tierscale.pipeline.output.report import page
 
 SOURCES = pa.schema(
     [
@@ -75,7 +75,7 @@ def write(folder: Path, night: Night, rows: Iterable[Mapping[str, Any]]) -> dict
         datetime.fromtimestamp(moment).isoformat(" ", "minutes")
         for moment in (night.began, night.ended)
     )
-    html = PAGES.get_template("morning.html").render(
+    html = page(Path(__file__).with_name("night_report.html")).render(
         night=night, shown=shown, totals=totals, began=began, ended=ended
     )
     files = {"html": folder / f"{night.name}.html", "table": folder / f"{night.name}.parquet"}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 from PIL import Image, ImageDraw, ImageFont
 
 from tierscale.pipeline.formats.metadata import PhotoFacts
@@ -27,12 +27,16 @@ SHOWN = 6
 # From calm to loud: cheap tiers are cold, dear ones warm.
 TINTS = ((59, 91, 165), (66, 168, 137), (240, 168, 48), (214, 66, 60), (140, 60, 160), (90, 90, 90))
 
-# Names come from strangers: what they hold of markup and of control characters is written out.
-PAGES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    finalize=lambda one: printable(one) if isinstance(one, str) else one,
-)
+
+def page(template: Path) -> Template:
+    """A page to fill in. Names come from strangers: their markup and control characters are escaped."""
+    pages = Environment(
+        loader=FileSystemLoader(template.parent),
+        autoescape=True,
+        finalize=lambda one: printable(one) if isinstance(one, str) else one,
+    )
+    return pages.get_template(template.name)
+
 
 TILES = pa.schema(
     [
@@ -113,7 +117,7 @@ def close(
     write_json(folder / "facts.json", facts.to_json())
     if facts.icc:
         write_bytes(folder / "profile.icc", facts.icc)
-    html = PAGES.get_template("report.html").render(
+    html = page(Path(__file__).with_name("report.html")).render(
         summary=summary, plan=plan, notes=notes, name=Path(output).name
     )
     write_bytes(folder / "report.html", html.encode())
