@@ -13,7 +13,7 @@ from tests.test_seamless import COFFEE, steps, whole
 from tierscale.jobs.evaluate import evaluate_folder
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.routing.costs import cost_of_routes, dearest_cost
+from tierscale.pipeline.routing.costs import cost_of_routes, full_cost
 from tierscale.pipeline.run import draft as prepare
 from tierscale.pipeline.run.array import enlarge_array, upscale_array
 
@@ -67,7 +67,7 @@ def budgets() -> dict[str, float]:
         made = enlarge_array(
             COFFEE[:, :256, :320], Options(tiers=TIERS, policy="budget", budget=asked, tile=32)
         )
-        found[f"asked {asked:g}"] = round(made.cost / dearest_cost(made.plan), 4)
+        found[f"asked {asked:g}"] = round(made.cost / full_cost(made.plan), 4)
     return found
 
 

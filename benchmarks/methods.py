@@ -74,7 +74,7 @@ def whole(lr: Tensor, scale: int = 4) -> Placement:
 
 def upscale(upscaler: Upscaler, lr: Tensor, **given: float) -> Run:
     """A method or a network as the pipeline runs it."""
-    return partial(upscaler, lr, whole(lr), given=given)
+    return partial(upscaler, lr, whole(lr), settings=given)
 
 
 def eager(upscaler: PlainUpscaler, lr: Tensor) -> Run:
@@ -155,7 +155,7 @@ def classsr_cases(lr: Tensor) -> list[Case]:
         thirds.decide = lambda tiles, bias, decide=decide: (
             decide(tiles, bias) * 0 + torch.arange(len(tiles)) % 3
         )  # type: ignore[method-assign, misc]
-        share = float(thirds(lr, whole(lr)).spent / heavy(lr, whole(lr)).spent)
+        share = float(thirds(lr, whole(lr)).macs / heavy(lr, whole(lr)).macs)
         cases.append(
             Case(
                 f"ClassSR-CARN equal thirds / all heavy, over cost{label}",
@@ -184,7 +184,7 @@ def setting(
         middle = (low + high) / 2
         low, high = (
             (low, middle)
-            if aim(upscaler(lr, place, given={upscaler.knob or "": middle}))
+            if aim(upscaler(lr, place, settings={upscaler.knob or "": middle}))
             else (middle, high)
         )
     return high
@@ -207,8 +207,8 @@ def ape_cases(lr: Tensor) -> list[Case]:
             return bool(torch.where(made.choice < 0, last, made.choice).float().mean() >= last / 2)
 
         given = {"threshold": setting(upscaler, lr, place, (-1.0, 1.01), half)}
-        leaving, full = partial(upscaler, lr, place, given=given), partial(upscaler, lr, place)
-        share = float(leaving().spent.sum() / full().spent.sum())
+        leaving, full = partial(upscaler, lr, place, settings=given), partial(upscaler, lr, place)
+        share = float(leaving().macs.sum() / full().macs.sum())
         cases.append(
             Case(
                 f"APE-EDSR, {what} leaving halfway / full, over cost",
@@ -261,8 +261,8 @@ def half_depth(upscaler: adadsr.AdadsrUpscaler, lr: Tensor, depths: str) -> Case
         )
 
     given = {"depth": setting(upscaler, lr, place, (0.0, 64.0), half)}
-    some, full = partial(upscaler, lr, place, given=given), partial(upscaler, lr, place)
-    share = float(some().spent / full().spent)
+    some, full = partial(upscaler, lr, place, settings=given), partial(upscaler, lr, place)
+    share = float(some().macs / full().macs)
     return Case(
         f"AdaDSR-EDSR, {depths}, half depth / full, over cost", some, full, 1.2, 1.05, share
     )

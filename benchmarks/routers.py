@@ -22,7 +22,7 @@ from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.patches import SIDE, STEP, Cut
 from tierscale.pipeline.geometry.grid import Grid, Span
 from tierscale.pipeline.inference import difficulty
-from tierscale.pipeline.inference.normalise import Levels
+from tierscale.pipeline.inference.normalise import ValueRange
 
 # A router: predictions (tiles, T), or numbers (tiles,) that rank tiles, for tiles of some side of a
 # scene.
@@ -45,7 +45,7 @@ def scored(scout: difficulty.Scout | None, tiers: int) -> Router:
 
     def route(scene: Scene, tile: int) -> np.ndarray:
         grid = Grid(scene.lr.shape[1:], Fraction(SCALE), tile)  # type: ignore[arg-type]
-        levels = Levels(0.0, 1.0, 0.0, 1.0, None)
+        levels = ValueRange(0.0, 1.0, 0.0, 1.0, None)
         found = difficulty.score(
             lambda y0, y1, x0, x1: scene.lr[:, y0:y1, x0:x1],
             grid,

@@ -33,7 +33,7 @@ from tierscale.pipeline.plan.plan import Tier
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.costs import cost_of_routes
 from tierscale.pipeline.routing.judging import judge, leave
-from tierscale.pipeline.routing.policies import Choice
+from tierscale.pipeline.routing.policies import RoutingProblem
 from tierscale.pipeline.routing.windows import groups
 from tierscale.pipeline.run.draft import load_tiers
 
@@ -195,7 +195,7 @@ def two_levels(sets: Sequence[str], count: int | None) -> dict[str, Any]:
     What the zoo does not hold is left out. The scout is one that was fitted for all of these, if
     there is one.
     """
-    there = [name for name in TWO_LEVELS if models.parted(name)[0] in models.names()]
+    there = [name for name in TWO_LEVELS if models.parse_tier(name)[0] in models.names()]
     tiers = sorted(
         (load_tiers((name,), Fraction(SCALE))[0] for name in there), key=lambda tier: tier.cost
     )
@@ -233,7 +233,7 @@ def grouped(given: Setting, router: Router) -> dict[str, Any]:
             replace(tier, cost=float(one)) for tier, one in zip(given.tiers, each, strict=True)
         )
         cost_of, seconds_of = (cost_of_routes(grid, tiers, 4, 1) for tiers in (given.tiers, timed))
-        alone = Choice(given.costs, cost_of, lose=LOSE, areas=areas)
+        alone = RoutingProblem(given.costs, cost_of, lose=LOSE, areas=areas)
         for index, choice in enumerate(
             (alone, replace(alone, groups=groups(grid, given.tiers, 4, 1)))
         ):

@@ -12,7 +12,7 @@ from tierscale.jobs.cli.progress import Bar
 from tierscale.pipeline.dataset.shared_budget import Looked, look, share_out
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.registry import Selection, open_image
-from tierscale.pipeline.routing.routes import Clock
+from tierscale.pipeline.routing.routes import TimeLimit
 from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.run import Request, Run
 
@@ -106,9 +106,9 @@ class Watch:
         self._left = dict(sizes)
         self._lock = threading.Lock()
 
-    def clock(self, number: int) -> Clock:
+    def clock(self, number: int) -> TimeLimit:
         """The clock of one image. An archive that is late goes on with the cheapest tier."""
-        return Clock(lambda: self.left(number), self.workers, late=True)
+        return TimeLimit(lambda: self.left(number), self.workers, late=True)
 
     def left(self, number: int) -> float:
         """Seconds of all workers that an image has: its part of those that are left for it and all

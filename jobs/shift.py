@@ -19,7 +19,7 @@ from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.run import Request, Run
 from tierscale.pipeline.storage.path_policy import check_source, output_below, output_outside
-from tierscale.pipeline.storage.paths import place, rooted
+from tierscale.pipeline.storage.paths import normalize_root, place
 
 # Bytes of the file that tells whether anything can be written at all.
 PROBE = 1 << 16
@@ -51,9 +51,9 @@ class NightlyOptions:
     source_roots: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "archive", rooted(self.archive))
-        object.__setattr__(self, "output", rooted(self.output))
-        object.__setattr__(self, "source_roots", tuple(map(rooted, self.source_roots)))
+        object.__setattr__(self, "archive", normalize_root(self.archive))
+        object.__setattr__(self, "output", normalize_root(self.output))
+        object.__setattr__(self, "source_roots", tuple(map(normalize_root, self.source_roots)))
 
     @property
     def wish(self) -> str:

@@ -34,7 +34,7 @@ from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.run import Request, Run
 from tierscale.pipeline.run.tasks import Quarantined
 from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
-from tierscale.pipeline.storage.paths import joined, place, rooted
+from tierscale.pipeline.storage.paths import join_path, normalize_root, place
 
 RESULT = pa.schema(
     [
@@ -77,7 +77,7 @@ class JobOptions:
     source_roots: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "source_roots", tuple(map(rooted, self.source_roots)))
+        object.__setattr__(self, "source_roots", tuple(map(normalize_root, self.source_roots)))
 
 
 def upscale_dataset(
@@ -173,7 +173,7 @@ def _output(row: Row, root: str | None, base: Path) -> str:
         return (
             row.output
             if root is None or "://" in row.output or Path(row.output).is_absolute()
-            else joined(root, row.output)
+            else join_path(root, row.output)
         )
     if root is None:
         raise Refused("column output is empty and there is no --output-root")
@@ -190,7 +190,7 @@ def _output(row: Row, root: str | None, base: Path) -> str:
         folder = name.parent.resolve()
         # A source outside the base keeps its whole path, so that it never meets another one.
         folder = folder.relative_to(base if folder.is_relative_to(base) else folder.anchor)
-    return joined(root, str(folder / f"{name.name}.zarr"))
+    return join_path(root, str(folder / f"{name.name}.zarr"))
 
 
 def _run_all(
@@ -333,7 +333,7 @@ def command(
         where = "auto"  # submitted to a running cluster: that is where the work belongs
     check_secrets(manifest_path)
     manifest = Manifest.read(manifest_path)
-    path = results or (joined(output_root, "results.parquet") if output_root else None)
+    path = results or (join_path(output_root, "results.parquet") if output_root else None)
     if path is not None:
         try:
             place(path).parent.mkdir(parents=True, exist_ok=True)

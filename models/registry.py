@@ -124,7 +124,7 @@ def digest(name: str) -> str:
     return digest_file(locate(name))
 
 
-def parted(tier: str) -> tuple[str, str]:
+def parse_tier(tier: str) -> tuple[str, str]:
     """The name of a tier and its effort as written, "auto" or a number; "" where the tier names
     none. Paths may hold an @ too.
     """
@@ -136,7 +136,7 @@ def scout_key(tier: str) -> str:
     """What a scout knows a tier by, wherever it lies: the digest of its weights, and @EFFORT unless
     it runs at full effort.
     """
-    name, effort = parted(tier)
+    name, effort = parse_tier(tier)
     return digest(name) + (f"@{effort}" if effort else "")
 
 

@@ -33,7 +33,7 @@ class Smear:
     def memory(self, scale):
         return 100.0
 
-    def __call__(self, windows, place, effort=1.0, given={}):
+    def __call__(self, windows, place, effort=1.0, settings={}):
         count, channels, height, width = windows.shape
         if self.most is not None and count * height * width > self.most:
             raise torch.OutOfMemoryError("the stand-in's memory is full")

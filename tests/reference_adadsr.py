@@ -30,7 +30,7 @@ def check(reference: Reference) -> list[Line]:
             place = Placement(
                 Fraction(upscaler.method.scale), (lr.shape[2], lr.shape[3]), ((0, 0),) * len(lr)
             )
-            made = upscaler(lr, place, given={"depth": budget})
+            made = upscaler(lr, place, settings={"depth": budget})
             image, depths = upscaler.method(
                 lr - upscaler.plain.mean, torch.full((len(lr),), budget)
             )

@@ -103,8 +103,8 @@ def check_tiled(
     patches = torch.cat([image[:, :, y : y + size, x : x + size] for y in rows for x in columns])
     pixels, left = upscaler.patches(patches, settings["exit_threshold"])
     scale = upscaler.method.scale
-    joined = join(pixels * top, len(rows), len(columns), scale * step, scale * size)
-    found = {"sr": (joined, IMAGE), "exit_index": (left.view(len(rows), len(columns)), 0.0)}
+    join_path = join(pixels * top, len(rows), len(columns), scale * step, scale * size)
+    found = {"sr": (join_path, IMAGE), "exit_index": (left.view(len(rows), len(columns)), 0.0)}
     return [
         compare(reference, f"{case}.{kind}", *value)
         for kind, value in found.items()
@@ -117,15 +117,15 @@ def join(patches: Tensor, rows: int, columns: int, step: int, size: int) -> Tens
     strip before each seam halved.
     """
     height, width = (step * (count - 1) + size for count in (rows, columns))
-    joined = patches.new_zeros(1, patches.shape[1], height, width)
+    join_path = patches.new_zeros(1, patches.shape[1], height, width)
     for index, patch in enumerate(patches):
         y, x = index // columns * step, index % columns * step
-        joined[0, :, y : y + size, x : x + size] += patch
+        join_path[0, :, y : y + size, x : x + size] += patch
     for x in seams(columns, step):
-        joined[:, :, :, x : x + size - step] /= 2
+        join_path[:, :, :, x : x + size - step] /= 2
     for y in seams(rows, step):
-        joined[:, :, y : y + size - step] /= 2
-    return joined
+        join_path[:, :, y : y + size - step] /= 2
+    return join_path
 
 
 def seams(count: int, step: int) -> Iterable[int]:

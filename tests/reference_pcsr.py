@@ -160,7 +160,7 @@ def enlarge(
     size = case.logits.shape[1:]
     if case.exact:
         place = Placement.whole((case.lr.shape[2], case.lr.shape[3]), case.scale)
-        made = upscaler(case.lr, place, given={**given, "refine": float(refined)})
+        made = upscaler(case.lr, place, settings={**given, "refine": float(refined)})
         assert made.choice is not None
         return made.pixels[0], made.choice[0], margin.view(size)
     chosen = decide(logits).view(size)

@@ -108,7 +108,7 @@ def test_skipping_gives_what_the_trained_form_gives(
 ) -> None:
     upscaler, x = make(kind, residual=residual), photo(2, *size)
     with torch.inference_mode():
-        made = upscaler(x, whole(x), given={"depth": depth})
+        made = upscaler(x, whole(x), settings={"depth": depth})
         image, depths = upscaler.method(x - upscaler.plain.mean, torch.full((2,), depth))
         expected = upscaler.plain.complete(image, x)
     assert made.choice is not None
@@ -120,25 +120,25 @@ def test_skipping_gives_what_the_trained_form_gives(
 def test_some_blocks_are_skipped_at_some_places_and_none_of_that_is_computed(kind: str) -> None:
     upscaler, x = make(kind, residual="bicubic"), photo(1, 64, 48)
     with torch.inference_mode():
-        full = upscaler(x, whole(x)).spent.item()
-    spent = []
+        full = upscaler(x, whole(x)).macs.item()
+    macs = []
     for depth in (0.0, 0.5, 1.0, 2.0, 4.0):
         given = {"depth": depth}
-        spent.append(upscaler(x, whole(x), given=given).spent.item())
-        assert spent[-1] == executed(lambda given=given: upscaler(x, whole(x), given=given))  # type: ignore[misc]
+        macs.append(upscaler(x, whole(x), settings=given).macs.item())
+        assert macs[-1] == executed(lambda given=given: upscaler(x, whole(x), settings=given))  # type: ignore[misc]
     if kind != "rcan":
-        assert all(less <= more for less, more in pairwise(spent))
-        assert len(set(spent)) == 5 and spent[0] < 0.6 * full
+        assert all(less <= more for less, more in pairwise(macs))
+        assert len(set(macs)) == 5 and macs[0] < 0.6 * full
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_a_window_gives_the_same_bits_alone_and_in_a_batch(kind: str) -> None:
     upscaler, x = make(kind), photo(3, 30, 26)
     with torch.inference_mode():
-        together = upscaler(x, whole(x), given={"depth": 2.0})
-        alone = [upscaler(one, whole(one), given={"depth": 2.0}) for one in x.split(1)]
+        together = upscaler(x, whole(x), settings={"depth": 2.0})
+        alone = [upscaler(one, whole(one), settings={"depth": 2.0}) for one in x.split(1)]
     assert torch.equal(together.pixels, torch.cat([made.pixels for made in alone]))
-    assert together.spent.tolist() == [made.spent.item() for made in alone]
+    assert together.macs.tolist() == [made.macs.item() for made in alone]
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -150,16 +150,16 @@ def test_full_effort_is_the_network_without_the_predictor(kind: str) -> None:
         mock.patch.object(upscaler.method.predictor, "forward", side_effect=AssertionError),
     ):
         made, expected = upscaler(x, whole(x)), plain(x, whole(x))
-    assert torch.equal(made.pixels, expected.pixels) and torch.equal(made.spent, expected.spent)
+    assert torch.equal(made.pixels, expected.pixels) and torch.equal(made.macs, expected.macs)
     assert made.choice is not None and made.choice.shape == (2, len(upscaler.method.groups), 30, 26)
     assert made.choice.unique().tolist() == [upscaler.method.depth]
-    assert upscaler.cost(Fraction(2)) == pytest.approx(made.spent[0].item() / (30 * 26), rel=0.02)
+    assert upscaler.cost(Fraction(2)) == pytest.approx(made.macs[0].item() / (30 * 26), rel=0.02)
     with torch.inference_mode():
-        every = upscaler(x, whole(x), given={"depth": 1e6})
+        every = upscaler(x, whole(x), settings={"depth": 1e6})
     if kind == "edsr":  # a depth of exactly 0 stays 0
         predicted = (every.choice > 0).float().mean()  # type: ignore[operator]
         assert (
-            every.spent[0] <= made.spent[0] + upscaler.method.predictor.cost * 30 * 26
+            every.macs[0] <= made.macs[0] + upscaler.method.predictor.cost * 30 * 26
             and 0 < predicted < 1
         )
 
@@ -170,11 +170,11 @@ def test_cells_share_their_mean_depth_wherever_a_window_begins() -> None:
     alone.method.load_state_dict(cells.method.state_dict())
     with torch.inference_mode():
         shared, own = (
-            cells(x, whole(x), given={"depth": 2.0}),
-            alone(x, whole(x), given={"depth": 2.0}),
+            cells(x, whole(x), settings={"depth": 2.0}),
+            alone(x, whole(x), settings={"depth": 2.0}),
         )
         window = cells(
-            x[:, :, 3:, 5:], Placement(Fraction(2), (40, 48), ((3, 5),)), given={"depth": 2.0}
+            x[:, :, 3:, 5:], Placement(Fraction(2), (40, 48), ((3, 5),)), settings={"depth": 2.0}
         )
     assert shared.choice is not None and own.choice is not None and window.choice is not None
     torch.testing.assert_close(
@@ -182,7 +182,7 @@ def test_cells_share_their_mean_depth_wherever_a_window_begins() -> None:
     )
     assert len(shared.choice.unique()) <= 30 < len(own.choice.unique())
     torch.testing.assert_close(window.choice[:, :, 21:, 19:], shared.choice[:, :, 24:, 24:])
-    assert shared.spent < own.spent
+    assert shared.macs < own.macs
 
 
 @pytest.mark.parametrize("cell", [None, 8])
@@ -198,7 +198,7 @@ def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(
     assert upscaler.reach is not None and make("rcan").reach is None
     x, middle, seen = photo(1, side, side), side // 2, []
     with torch.inference_mode():
-        before = upscaler(x, whole(x, scale), given={"depth": 2.0}).pixels
+        before = upscaler(x, whole(x, scale), settings={"depth": 2.0}).pixels
         for far in (upscaler.reach, upscaler.reach + 1):
             changed = False
             for dim, sign, step in [
@@ -206,7 +206,7 @@ def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(
             ]:
                 y = x.clone()
                 y.select(dim, middle + sign * far).add_(step)
-                after = upscaler(y, whole(y, scale), given={"depth": 2.0}).pixels
+                after = upscaler(y, whole(y, scale), settings={"depth": 2.0}).pixels
                 changed = changed or bool(
                     ((after - before).narrow(dim, middle * scale, scale) != 0).any()
                 )
@@ -224,7 +224,7 @@ def test_tiled_equals_whole(tile: int, kind: str, tmp_path: Path) -> None:
     write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.method.state_dict()))
     write_efforts(path, Efforts("depth", (1.0, 4.0), (0.2, 1.0), digest_file(path), {}))
     with torch.inference_mode():
-        expected = upscaler(image, whole(image), given={"depth": 2.5})
+        expected = upscaler(image, whole(image), settings={"depth": 2.5})
     assert expected.choice is not None and 0.2 < (expected.choice > 1).float().mean() < 0.8
     options = Options(
         scale=Fraction(2),
@@ -299,16 +299,16 @@ def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
     again = models.load(f"file:{path}")
     with torch.inference_mode():
         assert torch.equal(
-            again(x, whole(x), 0.2).pixels, upscaler(x, whole(x), given={"depth": 0.5}).pixels
+            again(x, whole(x), 0.2).pixels, upscaler(x, whole(x), settings={"depth": 0.5}).pixels
         )
 
 
 def test_what_cannot_work_is_refused() -> None:
     upscaler, x = make("edsr"), photo(1, 8, 8)
     with pytest.raises(ValueError, match="given k, but knows only depth"):
-        upscaler(x, whole(x), given={"k": 0})
+        upscaler(x, whole(x), settings={"k": 0})
     with pytest.raises(ValueError, match="a depth of -1 blocks"):
-        upscaler(x, whole(x), given={"depth": -1.0})
+        upscaler(x, whole(x), settings={"depth": -1.0})
     with pytest.raises(ValueError, match=r"effort of -0.5 is not a share"):
         upscaler(x, whole(x), -0.5)
     with pytest.raises(ValueError, match="enlarges by 2, not by 4"):

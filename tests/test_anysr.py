@@ -75,15 +75,15 @@ def test_the_trained_form_and_the_run_form_are_one_function(
     network, upscaler = make(encoder, head)
     x = torch.rand(1, 3, *size)
     with torch.inference_mode():
-        made = upscaler(x, whole(x, scale), given={"width": width})
+        made = upscaler(x, whole(x, scale), settings={"width": width})
         rows, columns = axes(whole(x, scale), 0, *size)
         wanted = resample(x, whole(x, scale), "bilinear") + network(
             x - torch.tensor(MEAN).view(3, 1, 1), rows, columns, scale, width
         )
-        counted = executed(lambda: upscaler(x, whole(x, scale), given={"width": width}))
+        counted = executed(lambda: upscaler(x, whole(x, scale), settings={"width": width}))
     torch.testing.assert_close(made.pixels, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=0)
     residual = multiply_adds(3, *size, *made.pixels.shape[2:], "bilinear")
-    assert made.spent.tolist() == [counted + residual]
+    assert made.macs.tolist() == [counted + residual]
     assert made.choice is not None and made.choice.tolist() == pytest.approx([width])
 
 
@@ -109,12 +109,12 @@ def test_a_window_gives_the_same_bits_alone_and_in_a_batch() -> None:
         Placement(Fraction(5, 2), (100, 100), ((0, 0), (21, 40), (50, 69))),
     )
     with torch.inference_mode():
-        together = upscaler(x, place, given={"width": 0.7}).pixels
+        together = upscaler(x, place, settings={"width": 0.7}).pixels
         for index, origin in enumerate(place.origins):
             alone = upscaler(
                 x[index : index + 1],
                 Placement(place.scale, place.size, (origin,)),
-                given={"width": 0.7},
+                settings={"width": 0.7},
             ).pixels
             assert torch.equal(alone[0], together[index])
 
@@ -123,10 +123,10 @@ def test_more_effort_never_costs_less_and_the_encoder_costs_what_was_asked() -> 
     _, upscaler = make()
     x, scale = torch.rand(1, 3, 16, 16), Fraction(4)
     assert upscaler.efforts is not None and upscaler.efforts.floor > 0.4
-    full, spent = upscaler.encoder.cost(256, 1.0), []
+    full, macs = upscaler.encoder.cost(256, 1.0), []
     for effort in (0.0, 0.3, 0.6, 0.8, 0.9, 1.0):
         made = upscaler(x, whole(x, scale), effort)
-        spent.append(made.spent.item())
+        macs.append(made.macs.item())
         assert made.choice is not None
         share = upscaler.encoder.cost(256, upscaler.width(effort)) / full
         assert (
@@ -134,8 +134,8 @@ def test_more_effort_never_costs_less_and_the_encoder_costs_what_was_asked() -> 
             <= share
             <= max(effort, upscaler.efforts.floor) + 0.05
         )
-    assert spent == sorted(spent)
-    assert spent[-1] == upscaler(x, whole(x, scale), given={"width": 1.0}).spent.item()
+    assert macs == sorted(macs)
+    assert macs[-1] == upscaler(x, whole(x, scale), settings={"width": 1.0}).macs.item()
     assert upscaler.cost(scale, 0.5) < upscaler.cost(scale)
 
 
@@ -144,7 +144,7 @@ def test_effort_one_is_the_full_network_at_every_scale() -> None:
     x = torch.rand(1, 3, 9, 9)
     assert torch.equal(
         upscaler(x, whole(x, Fraction(3, 2))).pixels,
-        upscaler(x, whole(x, Fraction(3, 2)), given={"width": 1.0}).pixels,
+        upscaler(x, whole(x, Fraction(3, 2)), settings={"width": 1.0}).pixels,
     )
 
 
@@ -211,7 +211,7 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(ValueError, match=r"effort of 1.5 is not a share"):
         upscaler(x, whole(x, Fraction(2)), 1.5)
     with pytest.raises(ValueError, match="width of 0 is no share"):
-        upscaler(x, whole(x, Fraction(2)), given={"width": 0.0})
+        upscaler(x, whole(x, Fraction(2)), settings={"width": 0.0})
     with pytest.raises(ValueError, match="no encoder 'vdsr'; known are edsr, rdn"):
         AnySr("vdsr")
     with pytest.raises(ValueError, match="no head 'mlp'"):
@@ -226,7 +226,7 @@ def test_published_weights_run_as_published(shared: Path) -> None:
     lr = reference.inputs["a.lr"]
     with torch.inference_mode():
         for name, scale, width in (("a.s2.e0", 2, 0.7), ("a.s2.e1", 2, 1.0), ("a.s4.e0", 4, 1.0)):
-            made = upscaler(lr, whole(lr, Fraction(scale)), given={"width": width}).pixels
+            made = upscaler(lr, whole(lr, Fraction(scale)), settings={"width": width}).pixels
             torch.testing.assert_close(made, reference.outputs[f"{name}.sr"], atol=2e-5, rtol=0)
     with pytest.raises(ValueError, match=r"needs 'encoder.head.0.weight'"):
         published({"conv00.weight": torch.zeros(1)}, {}, (0, 0, 0))

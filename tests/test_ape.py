@@ -96,7 +96,7 @@ def test_leaving_gives_what_the_trained_form_gives_at_that_exit(
     with torch.inference_mode():
         told = upscaler.method(x - upscaler.plain.mean)
         threshold = middling(upscaler, x)
-        made = upscaler(x, whole(x), given={"threshold": threshold})
+        made = upscaler(x, whole(x), settings={"threshold": threshold})
         images = torch.stack([*told.images, told.full])
         left = (
             torch.cat([told.capacity >= threshold, torch.ones(1, len(x), dtype=torch.bool)])
@@ -123,14 +123,14 @@ def test_patches_of_an_image_leave_one_by_one(kind: str) -> None:
     with torch.inference_mode():
         patches = {(y, x0): x[:, :, y : y + 32, x0 : x0 + 32] for y in (0, 8) for x0 in (0, 28, 43)}
         threshold = middling(upscaler, torch.cat(list(patches.values())))
-        made = upscaler(x, whole(x), given={"threshold": threshold})
+        made = upscaler(x, whole(x), settings={"threshold": threshold})
         alone = {
-            place: upscaler(patch, whole(patch), given={"threshold": threshold})
+            place: upscaler(patch, whole(patch), settings={"threshold": threshold})
             for place, patch in patches.items()
         }
     exits = {place: one.choice[0, 0, 0].item() for place, one in alone.items()}  # type: ignore[index]
     assert made.choice is not None and len(set(exits.values())) > 1
-    assert made.spent.item() == sum(one.spent.item() for one in alone.values())
+    assert made.macs.item() == sum(one.macs.item() for one in alone.values())
     # Rows up to 19 are nearer to the first patches, columns 33 to 40 lie in the middle ones alone.
     assert made.choice[0, 4, 36] == exits[0, 28] and made.choice[0, 38, 36] == exits[8, 28]
     torch.testing.assert_close(
@@ -149,9 +149,9 @@ def test_a_window_makes_of_its_middle_what_the_image_does(kind: str) -> None:
     assert upscaler.reach == 31
     with torch.inference_mode():
         given = {"threshold": middling(upscaler, Cut(whole(x), 130, 135, SIDE, STEP).tiles(x))}
-        image = upscaler(x, whole(x), given=given)
+        image = upscaler(x, whole(x), settings=given)
         place = Placement(Fraction(2), (130, 135), ((9, 11),))
-        window = upscaler(x[:, :, 9:111, 11:120], place, given=given)
+        window = upscaler(x[:, :, 9:111, 11:120], place, settings=given)
     assert image.choice is not None and window.choice is not None and len(image.choice.unique()) > 1
     assert (window.choice[0, :5, 0] == ApeUpscaler.NONE).any() and torch.equal(
         window.choice[0, 31:71, 31:78], image.choice[0, 40:80, 42:89]
@@ -181,11 +181,11 @@ def test_a_window_gives_the_same_bits_alone_and_in_a_batch(kind: str) -> None:
     upscaler, x = make(kind), windows(4, 16, 21)
     with torch.inference_mode():
         given = {"threshold": middling(upscaler, x)}
-        together = upscaler(x, whole(x), given=given)
-        alone = [upscaler(one, whole(one), given=given) for one in x.split(1)]
+        together = upscaler(x, whole(x), settings=given)
+        alone = [upscaler(one, whole(one), settings=given) for one in x.split(1)]
     assert torch.equal(together.pixels, torch.cat([made.pixels for made in alone]))
-    assert together.spent.tolist() == [made.spent.item() for made in alone]
-    assert len(set(together.spent.tolist())) > 1, "the windows leave at different exits"
+    assert together.macs.tolist() == [made.macs.item() for made in alone]
+    assert len(set(together.macs.tolist())) > 1, "the windows leave at different exits"
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -208,9 +208,9 @@ def test_spent_is_what_is_executed(kind: str, residual: str | None) -> None:
     with torch.inference_mode():
         given = {"threshold": middling(upscaler, x)}
     for window in x.split(1):
-        spent = upscaler(window, whole(window, 3), given=given).spent.item()
-        assert spent == executed(
-            lambda window=window: upscaler(window, whole(window, 3), given=given)
+        macs = upscaler(window, whole(window, 3), settings=given).macs.item()
+        assert macs == executed(
+            lambda window=window: upscaler(window, whole(window, 3), settings=given)
         )  # type: ignore[misc]
 
 
@@ -222,9 +222,9 @@ def test_layers_behind_the_exit_are_not_touched(kind: str) -> None:
     for layer in upscaler.method.layers[every:]:
         layer.forward = layer.stream = mock.Mock(side_effect=RuntimeError("touched"))
     with torch.inference_mode():
-        upscaler(x, whole(x), given={"threshold": -1.0})
+        upscaler(x, whole(x), settings={"threshold": -1.0})
         with pytest.raises(RuntimeError, match="touched"):
-            upscaler(x, whole(x), given={"threshold": 2.0})
+            upscaler(x, whole(x), settings={"threshold": 2.0})
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -233,20 +233,20 @@ def test_full_effort_is_the_network_and_a_higher_threshold_never_costs_less(kind
     plain = PlainUpscaler(upscaler.network, upscaler.blueprint)
     with torch.inference_mode():
         full, expected = upscaler(x, whole(x)), plain(x, whole(x))
-        spent = [
-            upscaler(x, whole(x), given={"threshold": threshold}).spent
+        macs = [
+            upscaler(x, whole(x), settings={"threshold": threshold}).macs
             for threshold in upscaler.ladder
         ]
-    assert torch.equal(full.pixels, expected.pixels) and torch.equal(full.spent, expected.spent)
+    assert torch.equal(full.pixels, expected.pixels) and torch.equal(full.macs, expected.macs)
     assert (
         full.choice is not None and full.choice.shape == (4, 16, 21) and (full.choice == -1).all()
     )
-    for less, more in pairwise(spent):
+    for less, more in pairwise(macs):
         assert (less <= more).all()
-    assert (spent[0] < full.spent).all() and (spent[-1] > full.spent).all(), (
+    assert (macs[0] < full.macs).all() and (macs[-1] > full.macs).all(), (
         "at the end only the regressor's work is added"
     )
-    assert upscaler.cost(Fraction(2)) == pytest.approx(full.spent[0].item() / (16 * 21), rel=0.02)
+    assert upscaler.cost(Fraction(2)) == pytest.approx(full.macs[0].item() / (16 * 21), rel=0.02)
 
 
 def test_the_tables_of_the_published_code_count_convolutions_up_to_the_exit() -> None:
@@ -258,7 +258,7 @@ def test_the_tables_of_the_published_code_count_convolutions_up_to_the_exit() ->
     upscaler = ApeUpscaler(method, Blueprint("ape", 4, {}, MEAN))
     assert upscaler.published_cost(48, 48, 0) == pytest.approx(31.54e9, rel=1e-3)
     assert upscaler.published_cost(48, 48, -1) == pytest.approx(115.83e9, rel=1e-3)
-    assert upscaler.spent(48, 48, 1, streamed=False) == upscaler.published_cost(48, 48, 1) + 2 * 256
+    assert upscaler.macs(48, 48, 1, streamed=False) == upscaler.published_cost(48, 48, 1) + 2 * 256
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
     again = models.load(f"file:{path}")
     with torch.inference_mode():
         made = again(x, whole(x), 0.3)
-        assert torch.equal(made.pixels, upscaler(x, whole(x), given={"threshold": -1.0}).pixels)
+        assert torch.equal(made.pixels, upscaler(x, whole(x), settings={"threshold": -1.0}).pixels)
     assert made.choice is not None and not made.choice.any()
     assert again.cost(Fraction(2), 0.3) == pytest.approx(0.6 * again.cost(Fraction(2)))
 
@@ -305,7 +305,7 @@ def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     upscaler, x = make("edsr"), windows(1, 8, 8)
     with pytest.raises(ValueError, match="given k, but knows only threshold"):
-        upscaler(x, whole(x), given={"k": 0})
+        upscaler(x, whole(x), settings={"k": 0})
     with pytest.raises(ValueError, match=r"effort of 1.5 is not a share"):
         upscaler(x, whole(x), 1.5)
     with pytest.raises(ValueError, match="enlarges by 2, not by 3"):
@@ -450,7 +450,7 @@ def test_rcan_in_one_piece_gives_what_the_trained_form_gives(
             made.pixels, predict(network, x, upscaler.blueprint), atol=1e-5, rtol=1e-5
         )
         assert torch.equal(made.pixels[1:], upscaler(x[1:], whole(x[1:], scale)).pixels)
-    assert made.spent[0].item() == executed(lambda: upscaler(x[:1], whole(x[:1], scale)))
+    assert made.macs[0].item() == executed(lambda: upscaler(x[:1], whole(x[:1], scale)))
     assert upscaler.count(*size, streamed=False) == executed(
         lambda: upscaler._enlarge(x[:1], streamed=False)
     )
@@ -568,7 +568,7 @@ def test_cells_leave_one_by_one_and_keep_their_features(size: tuple[int, int], e
     upscaler, x = in_cells(every=every), windows(1, *size)
     threshold = told_of_cells(upscaler, x)
     with torch.inference_mode():
-        made = upscaler(x, whole(x), given={"threshold": threshold})
+        made = upscaler(x, whole(x), settings={"threshold": threshold})
         expected, left = by_hand(upscaler, x, threshold)
     assert made.choice is not None and torch.equal(made.choice[0], left)
     assert size == (5, 5) or len(left.unique()) > 1, "cells leave at different exits"
@@ -582,9 +582,9 @@ def test_one_cell_as_large_as_the_window_leaves_as_the_window_does() -> None:
     celled = ApeUpscaler(method, plain.blueprint)
     given = {"threshold": middling(plain, x)}
     with torch.inference_mode():
-        expected, made = plain(x, whole(x), given=given), celled(x, whole(x), given=given)
+        expected, made = plain(x, whole(x), settings=given), celled(x, whole(x), settings=given)
     assert expected.choice is not None and made.choice is not None
-    assert torch.equal(made.choice, expected.choice) and torch.equal(made.spent, expected.spent)
+    assert torch.equal(made.choice, expected.choice) and torch.equal(made.macs, expected.macs)
     torch.testing.assert_close(made.pixels, expected.pixels, atol=1e-5, rtol=1e-5)
 
 
@@ -595,9 +595,9 @@ def test_cells_lie_in_the_grid_of_the_whole_image() -> None:
     upscaler, x = in_cells(), windows(1, 60, 70)
     threshold = told_of_cells(upscaler, x)
     with torch.inference_mode():
-        image = upscaler(x, whole(x), given={"threshold": threshold})
+        image = upscaler(x, whole(x), settings={"threshold": threshold})
         place = Placement(Fraction(2), (60, 70), ((3, 12),))
-        window = upscaler(x[:, :, 3:58, 12:67], place, given={"threshold": threshold})
+        window = upscaler(x[:, :, 3:58, 12:67], place, settings={"threshold": threshold})
     assert image.choice is not None and window.choice is not None
     inside = (slice(0, 1), slice(22, 33), slice(22, 33))
     assert torch.equal(window.choice[inside], image.choice[:, 25:36, 34:45])
@@ -610,15 +610,15 @@ def test_work_of_cells_that_left_is_not_done() -> None:
     upscaler, x = in_cells(), windows(1, 40, 40)
     upscaler.network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with torch.inference_mode():
-        spent = [
-            upscaler(x, whole(x), given={"threshold": t}).spent.item()
+        macs = [
+            upscaler(x, whole(x), settings={"threshold": t}).macs.item()
             for t in (-1.0, told_of_cells(upscaler, x), 2.0)
         ]
-        for threshold, found in zip((-1.0, 2.0), (spent[0], spent[2]), strict=True):
+        for threshold, found in zip((-1.0, 2.0), (macs[0], macs[2]), strict=True):
             assert found == executed(
-                lambda t=threshold: upscaler(x, whole(x), given={"threshold": t})
+                lambda t=threshold: upscaler(x, whole(x), settings={"threshold": t})
             )  # type: ignore[misc]
-    assert spent[0] < spent[1] < spent[2]
+    assert macs[0] < macs[1] < macs[2]
 
 
 def test_only_edsr_has_cells() -> None:

@@ -13,12 +13,12 @@ from tests.test_run import tierscale
 from tierscale.jobs.cli.options import TimeType
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
-from tierscale.pipeline.inference.normalise import Levels
+from tierscale.pipeline.inference.normalise import ValueRange
 from tierscale.pipeline.output import kept_scores as scores
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.routing import routes as choosing
-from tierscale.pipeline.routing.costs import dearest_cost, planned_cost
-from tierscale.pipeline.routing.routes import Clock, Time
+from tierscale.pipeline.routing.costs import full_cost, planned_cost
+from tierscale.pipeline.routing.routes import TierTimings, TimeLimit
 from tierscale.pipeline.run import draft as prepare
 from tierscale.pipeline.run.array import enlarge_array
 
@@ -62,7 +62,7 @@ def test_quality_stays_within_what_may_be_lost_and_saves():
     found = scores_of(plan)
     routes = choosing.route(plan, found)
     assert 0 < choosing.lost(plan, found, routes) <= 0.2 + 1e-6
-    assert planned_cost(plan, routes) < 0.9 * dearest_cost(plan)
+    assert planned_cost(plan, routes) < 0.9 * full_cost(plan)
 
 
 def test_a_quality_out_of_reach_is_said_to_be_all_dearest():
@@ -77,7 +77,7 @@ def test_a_quality_out_of_reach_is_said_to_be_all_dearest():
 def test_a_deadline_is_met_by_the_speeds_that_were_measured(left):
     plan = plan_of("deadline", deadline=60.0)
     found, speeds = scores_of(plan), (1e-7, 2e-5)
-    routes = choosing.route(plan, found, Time(Clock(lambda: left, workers=2), speeds))
+    routes = choosing.route(plan, found, TierTimings(TimeLimit(lambda: left, workers=2), speeds))
     timed = tuple(replace(tier, cost=speed) for tier, speed in zip(plan.tiers, speeds, strict=True))
     seconds = planned_cost(replace(plan, tiers=timed), routes) / 2
     step = 2e-5 * (32 + 2 * plan.halo) ** 2 / 2
@@ -89,16 +89,17 @@ def test_a_deadline_that_is_over_is_refused_or_in_an_archive_met_as_far_as_can_b
     with pytest.raises(
         Refused, match="0 seconds are too few: the cheapest tier everywhere takes about"
     ):
-        choosing.route(plan, scores_of(plan), Time(Clock(lambda: 0.0, 1), speeds))
+        choosing.route(plan, scores_of(plan), TierTimings(TimeLimit(lambda: 0.0, 1), speeds))
     assert not choosing.route(
-        plan, scores_of(plan), Time(Clock(lambda: 0.0, 1, late=True), speeds)
+        plan, scores_of(plan), TierTimings(TimeLimit(lambda: 0.0, 1, late=True), speeds)
     ).any()
 
 
 def test_speeds_that_do_not_rise_do_no_harm():
     plan = plan_of("deadline", deadline=60.0)
     assert (
-        choosing.route(plan, scores_of(plan), Time(Clock(lambda: 50.0, 1), (2e-5, 1e-5))) == 1
+        choosing.route(plan, scores_of(plan), TierTimings(TimeLimit(lambda: 50.0, 1), (2e-5, 1e-5)))
+        == 1
     ).all()
 
 
@@ -113,7 +114,7 @@ def test_the_curve_falls_from_the_cheapest_to_nothing_lost():
 
 def test_scores_are_kept_for_their_draft_and_for_any_budget(tmp_path):
     plan = plan_of("budget", budget=0.5)
-    done = replace(plan, levels=Levels(0.0, 255.0, 0.0, 255.0, float("nan")), given=({}, {}))
+    done = replace(plan, levels=ValueRange(0.0, 255.0, 0.0, 255.0, float("nan")), given=({}, {}))
     scores.keep(tmp_path, done, scores_of(plan))
     found = scores.kept(tmp_path, plan_of("budget", budget=0.3))
     assert (

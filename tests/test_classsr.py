@@ -122,7 +122,7 @@ def test_each_tile_is_what_its_branch_makes_of_it_in_the_trained_form(
 ) -> None:
     upscaler, x = make(branch, residual=residual), photo(60, 88)
     with torch.inference_mode():
-        made = upscaler(x, whole(x), given={"bias": 0.0})
+        made = upscaler(x, whole(x), settings={"bias": 0.0})
         window = Cut(whole(x), 60, 88, SIDE, STEP)
         wanted, tiles = torch.zeros_like(made.pixels), window.tiles(x)
         classes = upscaler.classifier(tiles).argmax(dim=1)
@@ -149,37 +149,39 @@ def test_a_branch_that_no_tile_is_sent_through_never_runs(monkeypatch: pytest.Mo
     )
     for bias, wanted in ((-1e6, {0}), (1e6, {2}), (float("inf"), {2})):
         ran.clear()
-        upscaler(x, whole(x), given={"bias": bias})
+        upscaler(x, whole(x), settings={"bias": bias})
         assert set(ran) == wanted
 
 
 def test_spent_is_what_is_executed_and_more_bias_never_costs_less() -> None:
     upscaler, x = make(), photo(150, 117)
-    spent = []
+    macs = []
     for bias in (-1e6, -1.0, 0.0, 1.0, 1e6):
-        made = upscaler(x, whole(x), given={"bias": bias})
-        spent.append(made.spent.item())
-        assert spent[-1] == executed(lambda bias=bias: upscaler(x, whole(x), given={"bias": bias}))  # type: ignore[misc]
-    assert spent == sorted(spent) and spent[0] < spent[2] < spent[-1]
-    assert upscaler(x, whole(x)).spent.item() == spent[-1]
+        made = upscaler(x, whole(x), settings={"bias": bias})
+        macs.append(made.macs.item())
+        assert macs[-1] == executed(
+            lambda bias=bias: upscaler(x, whole(x), settings={"bias": bias})
+        )  # type: ignore[misc]
+    assert macs == sorted(macs) and macs[0] < macs[2] < macs[-1]
+    assert upscaler(x, whole(x)).macs.item() == macs[-1]
     inner = Placement(Fraction(2), (500, 500), ((100, 100),))
     residual = multiply_adds(3, 150, 117, 300, 234, "bilinear")
-    assert upscaler(x, inner).spent.item() == executed(lambda: upscaler(x, inner)) + residual
+    assert upscaler(x, inner).macs.item() == executed(lambda: upscaler(x, inner)) + residual
 
 
 def test_a_window_gives_the_same_bits_alone_and_in_a_batch() -> None:
     upscaler, x = make(), torch.cat([photo(70, 90), 1 - photo(70, 90), photo(70, 90).flip(3)])
     place = Placement(Fraction(2), (300, 300), ((0, 0), (17, 110), (230, 210)))
     with torch.inference_mode():
-        together = upscaler(x, place, given={"bias": 0.0})
+        together = upscaler(x, place, settings={"bias": 0.0})
         for index, origin in enumerate(place.origins):
             alone = upscaler(
                 x[index : index + 1],
                 Placement(place.scale, place.size, (origin,)),
-                given={"bias": 0.0},
+                settings={"bias": 0.0},
             )
             assert torch.equal(alone.pixels[0], together.pixels[index])
-            assert alone.spent[0] == together.spent[index]
+            assert alone.macs[0] == together.macs[index]
 
 
 @pytest.mark.parametrize("origin", [(0, 0), (40, 33), (110, 60), (90, 95)])
@@ -192,11 +194,11 @@ def test_a_window_holds_what_the_whole_image_has_there(origin: tuple[int, int]) 
     )
     assert upscaler.reach == 31
     with torch.inference_mode():
-        image = upscaler(x, whole(x), given={"bias": 0.0})
+        image = upscaler(x, whole(x), settings={"bias": 0.0})
         window = upscaler(
             x[:, :, rows, columns],
             Placement(Fraction(2), (200, 190), (origin,)),
-            given={"bias": 0.0},
+            settings={"bias": 0.0},
         )
     kept = [
         slice(0 if start == 0 else 31, length if start + length == all_of else length - 31)
@@ -318,7 +320,7 @@ def test_effort_turns_the_bias() -> None:
     upscaler, x = make(), photo(64, 64)
     upscaler.efforts = Efforts("bias", (-4.0, 0.0, 4.0), (0.3, 0.6, 1.0), "", {})
     assert torch.equal(
-        upscaler(x, whole(x), 0.6).pixels, upscaler(x, whole(x), given={"bias": 0.0}).pixels
+        upscaler(x, whole(x), 0.6).pixels, upscaler(x, whole(x), settings={"bias": 0.0}).pixels
     )
     assert upscaler.cost(Fraction(2), 0.5) == pytest.approx(0.5 * upscaler.cost(Fraction(2)))
     assert list(upscaler.ladder) == sorted(upscaler.ladder)

@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierscale.pipeline.inference import normalise as colour
-from tierscale.pipeline.inference.normalise import Levels
+from tierscale.pipeline.inference.normalise import ValueRange
 
-EIGHT = Levels(0, 255, 0, 255)
+EIGHT = ValueRange(0, 255, 0, 255)
 
 
 @pytest.mark.parametrize(
     ("dtype", "levels"),
     [
         (np.uint8, EIGHT),
-        (np.uint16, Levels.measured(37, 4011, None)),
-        (np.uint16, Levels(0, 65535, 0, 65535)),
+        (np.uint16, ValueRange.measured(37, 4011, None)),
+        (np.uint16, ValueRange(0, 65535, 0, 65535)),
     ],
 )
 def test_every_value_comes_back(dtype, levels):
@@ -30,7 +30,7 @@ def test_every_value_comes_back(dtype, levels):
 def test_the_ends_of_a_float_range_come_back_exactly(low, high):
     low, high = min(low, high), max(low, high)
     pixels = np.array([[[low, high]]], np.float32)
-    levels = Levels.measured(low, high, None)
+    levels = ValueRange.measured(low, high, None)
     back = colour.from_unit(colour.to_unit(pixels, levels), levels, np.dtype(np.float32))
     if low == high:
         assert (back == low).all()

@@ -81,8 +81,8 @@ def test_a_network_of_spandrel_becomes_a_tier_of_its_own_scale_and_channels(
         alone = upscaler(x[1:], whole(x[1:], scale)).pixels
     torch.testing.assert_close(made.pixels, wanted, atol=1e-5, rtol=1e-5)
     assert torch.equal(alone[0], made.pixels[1])
-    assert made.spent.tolist() == [executed(lambda: network(given[: len(given) // 2]))] * 2
-    assert upscaler.cost(Fraction(scale)) == pytest.approx(made.spent[0].item() / (9 * 14))
+    assert made.macs.tolist() == [executed(lambda: network(given[: len(given) // 2]))] * 2
+    assert upscaler.cost(Fraction(scale)) == pytest.approx(made.macs[0].item() / (9 * 14))
     assert upscaler.memory(Fraction(scale)) > 24 * scale**2
 
 
@@ -97,7 +97,7 @@ def test_size_rules_are_kept_by_filling_up_and_cutting_off(
     with torch.inference_mode():
         made = upscaler(x, whole(x, 2))
     assert made.pixels.shape == (1, 3, 2 * size[0], 2 * size[1])
-    assert made.spent.item() == upscaler.count(-(-size[0] // 8) * 8, -(-size[1] // 8) * 8)
+    assert made.macs.item() == upscaler.count(-(-size[0] // 8) * 8, -(-size[1] // 8) * 8)
 
 
 def test_a_pickled_network_is_read_without_running_it(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_an_official_checkpoint_becomes_a_tier_that_makes_the_published_image(
     scale = Fraction(wanted.shape[-1], x.shape[-1])
     place = Placement(scale, (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
     with torch.inference_mode():
-        found = upscaler(x, place, given=given).pixels
+        found = upscaler(x, place, settings=given).pixels
     # A pixel whose two samplers are equally probable may be given to either, and changes its
     # neighbours: so few are looked over.
     assert ((found - wanted).abs() > 3e-5).float().mean() <= 1e-3

@@ -29,7 +29,7 @@ from tierscale.models.train import calibrate
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.inference import statistics as automatic
-from tierscale.pipeline.inference.normalise import Levels
+from tierscale.pipeline.inference.normalise import ValueRange
 from tierscale.pipeline.plan.plan import Options, Plan
 from tierscale.pipeline.run import draft as prepare
 from tierscale.pipeline.run.array import enlarge_array
@@ -68,11 +68,11 @@ def draft(
     size: tuple[int, int] = (60, 70),
     exact: bool = False,
     scale: Fraction = Fraction(4),
-) -> tuple[Plan, prepare.Found]:
+) -> tuple[Plan, prepare.SourceInfo]:
     """A plan of a picture with its levels."""
     options = Options(scale=scale, tiers=tiers, policy="dearest", tile=24, exact_statistics=exact)
     plan, found = prepare.draft_of(open_array(picture(*size), "cyx"), options, "cpu")
-    return replace(plan, levels=Levels(0.0, 255.0, 0.0, 255.0, None)), found
+    return replace(plan, levels=ValueRange(0.0, 255.0, 0.0, 255.0, None)), found
 
 
 def given(plan: Plan, image: np.ndarray) -> tuple[dict[str, float], ...]:
@@ -225,7 +225,7 @@ def test_a_flat_image_is_all_light(stored: str) -> None:
     light = upscaler(
         torch.full((1, 3, 40, 50), 77 / 255),
         Placement.whole((40, 50), Fraction(4)),
-        given={"threshold": 1.0},
+        settings={"threshold": 1.0},
     )
     assert light.choice is not None and not light.choice.any()
 
@@ -275,11 +275,11 @@ def test_calibrating_measures_rising_shares_and_replaces_a_table_of_other_weight
     assert list(efforts.settings) == sorted(efforts.settings, reverse=True)
     upscaler, x = models.load(stored), smooth(1, 40, 40)
     with torch.inference_mode():
-        spent = [
-            upscaler(x, Placement.whole((40, 40), Fraction(4)), effort).spent.item()
+        macs = [
+            upscaler(x, Placement.whole((40, 40), Fraction(4)), effort).macs.item()
             for effort in (0.0, 0.5, 0.9, 0.97, 0.999, 1.0)
         ]
-    assert spent == sorted(spent)
+    assert macs == sorted(macs)
 
 
 def test_what_cannot_be_calibrated_is_refused(
@@ -306,7 +306,7 @@ def executed(upscaler: Any, window: torch.Tensor, scale: Fraction, effort: float
         return upscaler.encoder.cost(pixels, made.choice.item()) / upscaler.encoder.cost(
             pixels, 1.0
         )
-    return (upscaler(window, place, effort).spent / upscaler(window, place).spent).item()
+    return (upscaler(window, place, effort).macs / upscaler(window, place).macs).item()
 
 
 @pytest.mark.parametrize(
@@ -321,8 +321,8 @@ def test_executed_cost_on_other_photos_is_what_was_asked_for(name: str, shared: 
     for part in (0.25, 0.5, 0.75):
         effort = upscaler.efforts.floor + part * (1 - upscaler.efforts.floor)
         with torch.inference_mode():
-            spent = np.mean([executed(upscaler, window, scale, effort) for window in others])
-        assert effort - 0.10 <= spent <= effort + 0.05, (effort, spent)
+            macs = np.mean([executed(upscaler, window, scale, effort) for window in others])
+        assert effort - 0.10 <= macs <= effort + 0.05, (effort, macs)
 
 
 @pytest.mark.parametrize("name", ["ape_edsr_b8f32_x2", "classsr_fsrcnn_x4"])

@@ -16,7 +16,7 @@ import zarr
 from PIL import Image, ImageCms
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.export.tiff import export_png, export_tiff
 
@@ -42,7 +42,7 @@ def exif_block() -> bytes:
     return exif.tobytes().removeprefix(b"Exif\0\0")
 
 
-FACTS = PhotoFacts(
+FACTS = PhotoMetadata(
     icc=ICC, exif=exif_block(), xmp=XMP, resolution=(1200.0, 600.0), resolution_unit="inch"
 )
 
@@ -103,7 +103,7 @@ def test_tiff_holds_all_levels_in_tiles(tmp_path, dtype, colour, compression):
     export_tiff(
         str(tmp_path / "a.zarr"),
         str(out),
-        PhotoFacts(),
+        PhotoMetadata(),
         colour=colour,
         alpha=alpha,
         compression=compression,
@@ -129,7 +129,7 @@ def test_alpha_kinds_are_told_apart(tmp_path):
         export_tiff(
             str(tmp_path / "a.zarr"),
             str(tmp_path / "a.tif"),
-            PhotoFacts(),
+            PhotoMetadata(),
             colour="rgba",
             alpha=alpha,
         )
@@ -142,7 +142,7 @@ def test_jpeg_is_close_and_only_for_what_it_can_hold(tmp_path):
     export_tiff(
         str(tmp_path / "a.zarr"),
         str(tmp_path / "a.tif"),
-        PhotoFacts(icc=ICC),
+        PhotoMetadata(icc=ICC),
         colour="rgb",
         alpha=None,
         compression="jpeg",
@@ -156,7 +156,7 @@ def test_jpeg_is_close_and_only_for_what_it_can_hold(tmp_path):
             export_tiff(
                 str(tmp_path / f"{name}.zarr"),
                 str(tmp_path / "b.tif"),
-                PhotoFacts(),
+                PhotoMetadata(),
                 colour=colour,
                 alpha=None,
                 compression="jpeg",
@@ -165,7 +165,7 @@ def test_jpeg_is_close_and_only_for_what_it_can_hold(tmp_path):
         export_tiff(
             str(tmp_path / "a.zarr"),
             str(tmp_path / "b.tif"),
-            PhotoFacts(),
+            PhotoMetadata(),
             colour="rgb",
             alpha=None,
             compression="brotli",
@@ -178,7 +178,7 @@ def test_photo_facts_are_in_the_tiff_for_any_reader(tmp_path, big, monkeypatch):
     if big:
         monkeypatch.setattr("tierscale.pipeline.output.export.tiff.CLASSIC_BYTES", 0)
     levels = made(tmp_path / "a.zarr", (3, 300, 400))
-    facts = PhotoFacts(
+    facts = PhotoMetadata(
         **{
             name: getattr(FACTS, name)
             for name in ("icc", "exif", "xmp", "resolution", "resolution_unit")
@@ -228,7 +228,7 @@ def test_photo_facts_are_in_the_tiff_for_any_reader(tmp_path, big, monkeypatch):
 
 def test_channels_keep_names_colours_and_pixel_size(tmp_path):
     made(tmp_path / "a.zarr", (3, 300, 400), np.uint16)
-    facts = PhotoFacts(
+    facts = PhotoMetadata(
         pixel_size=(0.5, 0.25),
         pixel_unit="micrometer",
         channel_names=("DAPI", "FITC", "Cy5"),
@@ -244,7 +244,7 @@ def test_channels_keep_names_colours_and_pixel_size(tmp_path):
 
 def test_a_slide_keeps_its_pixel_size_as_resolution(tmp_path):
     made(tmp_path / "a.zarr", (3, 30, 40))
-    facts = PhotoFacts(pixel_size=(0.5, 0.25), pixel_unit="micrometer")
+    facts = PhotoMetadata(pixel_size=(0.5, 0.25), pixel_unit="micrometer")
     export_tiff(str(tmp_path / "a.zarr"), str(tmp_path / "a.tif"), facts, colour="rgb", alpha=None)
     with open_image(tmp_path / "a.tif") as source:
         assert (
@@ -264,10 +264,12 @@ def test_a_failed_export_leaves_what_was_there(tmp_path, kind):
     out.write_text("before")
     with pytest.raises(Damaged, match=r"a\.zarr"):
         if kind == "tif":
-            export_tiff(str(tmp_path / "a.zarr"), str(out), PhotoFacts(), colour="rgb", alpha=None)
+            export_tiff(
+                str(tmp_path / "a.zarr"), str(out), PhotoMetadata(), colour="rgb", alpha=None
+            )
         else:
             export_png(
-                str(tmp_path / "a.zarr"), str(out), PhotoFacts(), colour="rgb", max_bytes=1 << 30
+                str(tmp_path / "a.zarr"), str(out), PhotoMetadata(), colour="rgb", max_bytes=1 << 30
             )
     assert out.read_text() == "before" and sorted(
         path.name for path in tmp_path.iterdir()
@@ -287,7 +289,7 @@ def test_an_export_that_cannot_be_written_says_so_and_leaves_nothing(
         export_png(
             str(tmp_path / "a.zarr"),
             str(tmp_path / "a.png"),
-            PhotoFacts(),
+            PhotoMetadata(),
             colour="rgb",
             max_bytes=1 << 30,
         )
@@ -299,7 +301,7 @@ def test_what_is_no_output_is_refused(tmp_path):
         export_tiff(
             str(tmp_path / "none.zarr"),
             str(tmp_path / "a.tif"),
-            PhotoFacts(),
+            PhotoMetadata(),
             colour="rgb",
             alpha=None,
         )
@@ -316,7 +318,7 @@ def test_export_works_in_bounded_memory(tmp_path, monkeypatch):
             export_tiff(
                 str(tmp_path / "a.zarr"),
                 str(tmp_path / "a.tif"),
-                PhotoFacts(),
+                PhotoMetadata(),
                 colour="rgb",
                 alpha=None,
             )
@@ -324,7 +326,7 @@ def test_export_works_in_bounded_memory(tmp_path, monkeypatch):
             export_png(
                 str(tmp_path / "a.zarr"),
                 str(tmp_path / "a.png"),
-                PhotoFacts(),
+                PhotoMetadata(),
                 colour="rgb",
                 max_bytes=allowed,
             )
@@ -380,7 +382,7 @@ def test_premultiplied_colours_are_divided_for_png(tmp_path):
     export_png(
         str(tmp_path / "a.zarr"),
         str(tmp_path / "a.png"),
-        PhotoFacts(),
+        PhotoMetadata(),
         colour="rgba",
         alpha="premultiplied",
         max_bytes=1 << 20,
@@ -407,7 +409,7 @@ def test_what_png_cannot_hold_is_refused_naming_tiff(tmp_path, shape, dtype, col
         export_png(
             str(tmp_path / "a.zarr"),
             str(tmp_path / "a.png"),
-            PhotoFacts(),
+            PhotoMetadata(),
             colour=colour,
             max_bytes=allowed,
         )
@@ -424,7 +426,7 @@ def test_png_of_one_pixel_by_hand(tmp_path):
     export_png(
         str(tmp_path / "a.zarr"),
         str(tmp_path / "a.png"),
-        PhotoFacts(),
+        PhotoMetadata(),
         colour="grey",
         max_bytes=1 << 20,
     )

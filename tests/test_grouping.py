@@ -12,7 +12,7 @@ from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.plan import Tier
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.costs import cost_of_routes
-from tierscale.pipeline.routing.policies import Choice
+from tierscale.pipeline.routing.policies import RoutingProblem
 from tierscale.pipeline.routing.windows import groups
 
 COSTS = (240.0, 24_000.0, 570_000.0)
@@ -63,8 +63,8 @@ def test_a_budget_buys_less_error_in_groups():
     errors = hard.reshape(-1, 1) * np.array([1.0, 0.8, 0.7])
     cost_of = cost_of_routes(grid, tiers(), 4, 1)
     for share in (0.25, 0.5, 0.75):
-        alone = Choice(COSTS, cost_of, budget=share)
-        together = Choice(COSTS, cost_of, budget=share, groups=groups(grid, tiers(), 4, 1))
+        alone = RoutingProblem(COSTS, cost_of, budget=share)
+        together = RoutingProblem(COSTS, cost_of, budget=share, groups=groups(grid, tiers(), 4, 1))
         left = [
             np.take_along_axis(errors, routing.budget(errors, c)[:, None], axis=1).sum()
             for c in (alone, together)

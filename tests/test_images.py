@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.ingest import bands, ingest
-from tierscale.pipeline.formats.metadata import PhotoFacts, scaled_geo
+from tierscale.pipeline.formats.metadata import PhotoMetadata, scaled_geo
 from tierscale.pipeline.formats.png.reader import COLOURS, DEPTHS, PASSES
 from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
 from tierscale.pipeline.formats.registry import Selection, Source, open_array, open_image
@@ -1118,7 +1118,7 @@ def test_a_point_raster_by_hand():
 @settings(deadline=None)
 @given(st.fractions(Fraction(1, 2), 10))
 def test_the_physical_size_of_the_picture_stays(scale):
-    facts = PhotoFacts(
+    facts = PhotoMetadata(
         resolution=(300.0, 150.0),
         resolution_unit="inch",
         pixel_size=(0.5, 0.25),
@@ -1133,18 +1133,18 @@ def test_the_physical_size_of_the_picture_stays(scale):
 
 
 def test_facts_go_through_json():
-    facts = PhotoFacts(
+    facts = PhotoMetadata(
         icc=b"\0\1", exif=b"\xff", xmp=b"x", resolution=(1.5, 2.0), resolution_unit="inch", pixel_size=(1.0, 2.0), pixel_unit="micrometer",
         geo={"ModelPixelScale": [1.0, 2.0, 0.0], "GDAL_NODATA": "nan"}, channel_names=("a", "b"), channel_colours=("FF0000", "00FF00"),
         nodata=-1.0,
     )  # fmt: skip
-    assert PhotoFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+    assert PhotoMetadata.from_json(json.loads(json.dumps(facts.to_json()))) == facts
     assert (
-        PhotoFacts.from_json(json.loads(json.dumps(PhotoFacts().to_json(), allow_nan=False)))
-        == PhotoFacts()
+        PhotoMetadata.from_json(json.loads(json.dumps(PhotoMetadata().to_json(), allow_nan=False)))
+        == PhotoMetadata()
     )
-    again = PhotoFacts.from_json(
-        json.loads(json.dumps(PhotoFacts(nodata=float("nan")).to_json(), allow_nan=False))
+    again = PhotoMetadata.from_json(
+        json.loads(json.dumps(PhotoMetadata(nodata=float("nan")).to_json(), allow_nan=False))
     )
     assert again.nodata is not None and np.isnan(again.nodata)
 

@@ -121,9 +121,9 @@ def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(
 @pytest.mark.parametrize(("kind", "scale"), ALL)
 def test_spent_is_what_is_executed(kind: str, scale: int) -> None:
     upscaler, x = make(kind, scale), torch.rand(1, 3, 90, 70)
-    spent = upscaler(x, whole(x, scale)).spent
-    assert spent.tolist() == [executed(lambda: upscaler(x, whole(x, scale)))]
-    assert spent.dtype == torch.float64
+    macs = upscaler(x, whole(x, scale)).macs
+    assert macs.tolist() == [executed(lambda: upscaler(x, whole(x, scale)))]
+    assert macs.dtype == torch.float64
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
@@ -250,7 +250,7 @@ def test_the_zoo_loads_and_enlarges() -> None:
         assert made.pixels.shape == (1, 3, 24 * scale, 24 * scale)
         assert (made.pixels - 0.5).abs().max() < 0.05, "a flat grey stays about as it is"
         # ClassSR's is that of large windows, where its tiles overlap.
-        assert made.spent.item() / 24**2 == pytest.approx(
+        assert made.macs.item() / 24**2 == pytest.approx(
             row["cost_per_pixel"], rel=1e-3
         ) or name.startswith("classsr")
         assert len(models.digest(name)) == 64
@@ -268,7 +268,7 @@ def test_bicubic_keeps_the_contract() -> None:
         place = Placement(scale, (9, 14), ((0, 0), (0, 0)))
         made = upscaler(x, place)
         assert made.pixels.shape == (2, 3, *place.hr_shape(9, 14))
-        assert made.spent[0].item() == resample.multiply_adds(
+        assert made.macs[0].item() == resample.multiply_adds(
             3, 9, 14, *made.pixels.shape[2:], "bicubic"
         )
 

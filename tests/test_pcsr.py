@@ -105,7 +105,7 @@ def test_skipping_gives_what_the_trained_form_gives(encoder: str, scale: Fractio
     upscaler, x = make(encoder, ((4,), (6, 6), (9, 9, 9))), smooth(1, 37, 31)
     place = whole(x, scale)
     with torch.inference_mode():
-        made = upscaler(x, place, given={"k": 0, "refine": 0})
+        made = upscaler(x, place, settings={"k": 0, "refine": 0})
         assert made.choice is not None
         rows, columns = axes(place, 0, 37, 31)
         logits = upscaler.classifier(upscaler.encoder(x - upscaler.mean), rows, columns)
@@ -140,11 +140,11 @@ def test_the_place_in_the_nearest_pixel_is_exact() -> None:
 def test_a_window_gives_the_same_bits_alone_and_in_a_batch(encoder: str) -> None:
     upscaler, x = make(encoder), smooth(3, 22, 17)
     with torch.inference_mode():
-        together = upscaler(x, whole(x), given={"k": 0.2})
-        alone = [upscaler(x[i : i + 1], whole(x[:1]), given={"k": 0.2}) for i in range(3)]
+        together = upscaler(x, whole(x), settings={"k": 0.2})
+        alone = [upscaler(x[i : i + 1], whole(x[:1]), settings={"k": 0.2}) for i in range(3)]
     assert together.choice is not None
     assert torch.equal(together.pixels, torch.cat([one.pixels for one in alone]))
-    assert together.spent.tolist() == [one.spent.item() for one in alone]
+    assert together.macs.tolist() == [one.macs.item() for one in alone]
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -155,11 +155,11 @@ def test_nothing_beyond_reach_matters_and_what_is_within_does(encoder: str, scal
     x, middle = smooth(1, side, side), side // 2
     seen = []
     with torch.inference_mode():
-        before = upscaler(x, whole(x, scale), given={"k": 0}).pixels
+        before = upscaler(x, whole(x, scale), settings={"k": 0}).pixels
         for far in (upscaler.reach - 1, upscaler.reach + 1):
             y = x.clone()
             y[:, :, middle + far].add_(100)
-            after = upscaler(y, whole(y, scale), given={"k": 0}).pixels
+            after = upscaler(y, whole(y, scale), settings={"k": 0}).pixels
             seen.append(
                 bool((after - before)[:, :, middle * scale : (middle + 1) * scale].abs().max() > 0)
             )
@@ -177,7 +177,7 @@ def test_tiled_equals_whole(encoder: str, scale: Fraction, core: int) -> None:
     assert upscaler.reach is not None
     halo = upscaler.reach
     with torch.inference_mode():
-        expected = upscaler(x, whole_image, given={"k": 0})
+        expected = upscaler(x, whole_image, settings={"k": 0})
         for top in range(0, 60, core):
             for left in range(0, 60, core):
                 y0, x0, y1, x1 = (
@@ -187,7 +187,7 @@ def test_tiled_equals_whole(encoder: str, scale: Fraction, core: int) -> None:
                     min(60, left + core + halo),
                 )
                 place = Placement(scale, (60, 60), ((y0, x0),))
-                made = upscaler(x[:, :, y0:y1, x0:x1], place, given={"k": 0})
+                made = upscaler(x[:, :, y0:y1, x0:x1], place, settings={"k": 0})
                 (hy, _), (hx, _) = place.hr_spans(0, y1 - y0, x1 - x0)
                 (ty, by), (tx, bx) = Placement(scale, (60, 60), ((top, left),)).hr_spans(
                     0, min(core, 60 - top), min(core, 60 - left)
@@ -209,13 +209,13 @@ def test_tiled_equals_whole(encoder: str, scale: Fraction, core: int) -> None:
 @pytest.mark.parametrize("given", [{}, {"k": 0.0}, {"k": 50.0}, {"k": -50.0}, {"threshold": 0.5}])
 def test_spent_is_what_is_executed(encoder: str, given: Mapping[str, float]) -> None:
     upscaler, x = make(encoder, ((20,), (30, 30))), smooth(1, 75, 70)
-    spent = upscaler(x, whole(x), given=given).spent
+    macs = upscaler(x, whole(x), settings=given).macs
     residual = resample.multiply_adds(
         3, 75, 70, 300, 280, "bilinear"
     )  # sums of shifted slices, which the counter does not see
-    assert spent.tolist() == [executed(lambda: upscaler(x, whole(x), given=given)) + residual]
+    assert macs.tolist() == [executed(lambda: upscaler(x, whole(x), settings=given)) + residual]
     if not given:
-        assert spent.item() / (75 * 70) == pytest.approx(upscaler.cost(Fraction(4)))
+        assert macs.item() / (75 * 70) == pytest.approx(upscaler.cost(Fraction(4)))
 
 
 def test_light_pixels_are_not_made_by_the_heavy_sampler_and_the_other_way_round() -> None:
@@ -226,7 +226,7 @@ def test_light_pixels_are_not_made_by_the_heavy_sampler_and_the_other_way_round(
         sampler.at = lambda table, points, i=index, at=plain: (
             called.append((i, len(points))) or at(table, points)
         )  # type: ignore[method-assign]
-    chosen = upscaler(x, whole(x), given={"k": 0}).choice
+    chosen = upscaler(x, whole(x), settings={"k": 0}).choice
     assert chosen is not None
     counted = {index: sum(count for i, count in called if i == index) for index in (0, 1)}
     assert counted == {0: (chosen == 0).sum().item(), 1: (chosen == 1).sum().item()}
@@ -238,15 +238,15 @@ def test_more_effort_never_costs_less_and_all_is_the_full_network() -> None:
     with torch.inference_mode():
         upscaler.ladder = (50.0, *(step / 20 for step in range(8, -9, -1)), -8.0)
         upscaler.efforts = Efforts("k", *measure(upscaler, [x], Fraction(4)), "", {})
-        spent = [upscaler(x, whole(x), effort).spent.item() for effort in np.linspace(0, 1, 21)]
+        macs = [upscaler(x, whole(x), effort).macs.item() for effort in np.linspace(0, 1, 21)]
         full = upscaler(x, whole(x))
         assert full.choice is not None
         assert (full.choice == 1).all()
         torch.testing.assert_close(
             full.pixels, dense(upscaler, x, whole(x), full.choice), atol=1e-5, rtol=0
         )
-    assert spent == sorted(spent)
-    assert spent[0] < 0.9 * spent[-1]
+    assert macs == sorted(macs)
+    assert macs[0] < 0.9 * macs[-1]
     assert upscaler.cost(Fraction(4), 0.01) == pytest.approx(
         upscaler.cost(Fraction(4)) * upscaler.efforts.floor
     )
@@ -277,13 +277,13 @@ def test_thresholds_lie_between_groups_whatever_the_order_of_pixels() -> None:
 def test_the_automatic_decision_splits_by_difficulty() -> None:
     upscaler, x = make("fsrcnn", ((4,), (6, 6), (9, 9, 9))), smooth(1, 30, 30)
     with torch.inference_mode():
-        found, spent = upscaler.difficulties(x, whole(x))
+        found, macs = upscaler.difficulties(x, whole(x))
         low, high = thresholds(found.numpy(), 3)
-        made = upscaler(x, whole(x), given={"threshold": low, "threshold2": high})
-        full = upscaler(x, whole(x), given={"k": 0})
+        made = upscaler(x, whole(x), settings={"threshold": low, "threshold2": high})
+        full = upscaler(x, whole(x), settings={"k": 0})
     assert made.choice is not None
     assert torch.equal(made.choice.long(), (found > low).long() + (found > high).long())
-    assert spent.item() < full.spent.item()
+    assert macs.item() < full.macs.item()
 
 
 def test_costs_decide_by_k_and_ties_go_to_the_lighter() -> None:
@@ -350,7 +350,7 @@ def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
     write_efforts(path, Efforts("k", (5.0, 0.0, -5.0), (0.2, 0.5, 1.0), digest_file(path), {}))
     again = models.load(f"file:{path}")
     assert again.efforts is not None
-    assert torch.equal(again(x, whole(x), 0.5).pixels, again(x, whole(x), given={"k": 0}).pixels)
+    assert torch.equal(again(x, whole(x), 0.5).pixels, again(x, whole(x), settings={"k": 0}).pixels)
 
 
 def test_srresnet_features_are_those_before_it_grows() -> None:
@@ -371,7 +371,7 @@ def test_what_cannot_work_is_refused(shared: Path) -> None:
     with pytest.raises(ValueError, match=r"effort of 1.5 is not a share"):
         upscaler(x, whole(x), 1.5)
     with pytest.raises(ValueError, match=r"given treshold, but knows only k, refine, threshold"):
-        upscaler(x, whole(x), given={"treshold": 0.5})
+        upscaler(x, whole(x), settings={"treshold": 0.5})
     with pytest.raises(ValueError, match="no encoder 'vgg'; known are carn, fsrcnn, srresnet"):
         Pcsr("vgg")
     with pytest.raises(ValueError, match="two or more samplers, not 1"):

@@ -28,7 +28,7 @@ from tierscale.pipeline.run.verify import status_of, verify_output
 from tierscale.pipeline.storage import object_store
 from tierscale.pipeline.storage import paths as places
 from tierscale.pipeline.storage.lease import LEASE_SECONDS, Lease
-from tierscale.pipeline.storage.paths import ObjectPath, joined, place, remove_tree, zarr_store
+from tierscale.pipeline.storage.paths import ObjectPath, join_path, place, remove_tree, zarr_store
 
 OPTIONS = Options(tiers=("bicubic",), tile=24)
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
@@ -136,8 +136,8 @@ def test_an_object_is_used_as_a_file_is(server):
     remove_tree(folder)
     assert not folder.exists() and place("s3://bucket/a b/c?#%neighbour").exists()
     assert (
-        joined("s3://b/c/", "d", "e") == "s3://b/c/d/e"
-        and joined("/b", "d/e") == "/b/d/e"
+        join_path("s3://b/c/", "d", "e") == "s3://b/c/d/e"
+        and join_path("/b", "d/e") == "/b/d/e"
         and place("file:///b").name == "b"
     )
 

@@ -24,7 +24,7 @@ from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing import routes as choosing
-from tierscale.pipeline.routing.costs import dearest_cost, planned_cost
+from tierscale.pipeline.routing.costs import full_cost, planned_cost
 from tierscale.pipeline.run.pool import LocalPool
 from tierscale.pipeline.run.run import Request, Run
 
@@ -38,7 +38,7 @@ def looked(seed, hard=1.0, size=(200, 330)):
 
 def total(images, routes):
     cost = sum(planned_cost(image.plan, own) for image, own in zip(images, routes, strict=True))
-    return cost / sum(dearest_cost(image.plan) for image in images)
+    return cost / sum(full_cost(image.plan) for image in images)
 
 
 def left(images, routes):
@@ -133,7 +133,7 @@ def test_a_manifest_shares_its_budget(archive, tmp_path):
     assert [row["status"] for row in rows] == ["done", "done", "failed", "done"]
     plans = [Folder(row["output"]).plan() for row in (rows[0], rows[1], rows[3])]
     assert [plan.policy["pooled"] for plan in plans] == [True, True, False]
-    cost, most = sum(row["cost"] for row in rows[:2]), sum(dearest_cost(plan) for plan in plans[:2])
+    cost, most = sum(row["cost"] for row in rows[:2]), sum(full_cost(plan) for plan in plans[:2])
     assert cost <= 0.5 * most * (1 + 1e-9)
     assert rows[0]["cost_share"] < 0.5 < rows[1]["cost_share"]
     assert 0.5 < rows[3]["cost_share"] <= 0.9
@@ -215,7 +215,7 @@ def test_time_is_parted_by_pixels_and_again_after_each_image():
 
 def test_the_groups_of_several_images_are_those_of_each():
     images = [looked(0), looked(1, 1.0, (90, 400))]
-    choices = [choosing.choice_of(image.plan) for image in images]
+    choices = [choosing.routing_problem(image.plan) for image in images]
     joint = pooled.Joint(
         tuple(choice.groups for choice in choices), tuple(len(image.found) for image in images)
     )

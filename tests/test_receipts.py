@@ -11,7 +11,7 @@ from tierscale.pipeline.output.receipts import Folder, write_bytes
 from tierscale.pipeline.storage.lease import LEASE_SECONDS, Lease
 
 
-class Clock:
+class TimeLimit:
     """A clock that tests set."""
 
     def __init__(self, now):
@@ -54,7 +54,7 @@ def test_a_lease_is_held_and_given_back(folder):
 )
 def test_a_dead_or_silent_owner_is_replaced(folder, owner):
     held_by(folder, **owner)
-    with Lease(folder, Clock(1001.0)):
+    with Lease(folder, TimeLimit(1001.0)):
         assert json.loads((folder.path / "lease.json").read_text())["pid"] == os.getpid()
 
 
@@ -63,7 +63,7 @@ def test_a_living_owner_is_respected_whatever_the_clock_does(folder, jump):
     held_by(folder, host="elsewhere")
     with (
         pytest.raises(Refused, match=r"process \d+ on elsewhere"),
-        Lease(folder, Clock(1000.0 + jump)),
+        Lease(folder, TimeLimit(1000.0 + jump)),
     ):
         pass
 
@@ -95,7 +95,7 @@ def test_a_lease_appears_whole(folder, monkeypatch):
 
 def test_two_runs_that_find_the_same_dead_lease_do_not_both_get_it(folder, monkeypatch):
     held_by(folder, pid=2**22 + 1)
-    first, second = Lease(folder, Clock(1001.0)), Lease(folder, Clock(1001.0))
+    first, second = Lease(folder, TimeLimit(1001.0)), Lease(folder, TimeLimit(1001.0))
     judge = Lease._refuse_living
 
     def judged_late(self, held):

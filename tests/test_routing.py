@@ -12,7 +12,7 @@ from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.plan import Tier
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.costs import cost_of_routes
-from tierscale.pipeline.routing.policies import Choice
+from tierscale.pipeline.routing.policies import RoutingProblem
 from tierscale.pipeline.routing.windows import groups
 
 COSTS = (240.0, 24_000.0, 570_000.0)
@@ -45,7 +45,7 @@ def scores(draw, most=80):
 )
 def test_routes_do_not_change_when_tiles_are_shuffled(errors, policy, seed):
     order = np.random.default_rng(seed).permutation(len(errors))
-    choice = Choice(COSTS, flat, threshold=1e-4)
+    choice = RoutingProblem(COSTS, flat, threshold=1e-4)
     np.testing.assert_array_equal(
         routing.POLICIES[policy](errors[order], choice),
         routing.POLICIES[policy](errors, choice)[order],
@@ -54,7 +54,7 @@ def test_routes_do_not_change_when_tiles_are_shuffled(errors, policy, seed):
 
 @given(scores(), st.floats(0.01, 1))
 def test_the_budget_is_never_passed_and_used_up_to_one_step_where_that_gains(errors, share):
-    choice = Choice(COSTS, flat, budget=share)
+    choice = RoutingProblem(COSTS, flat, budget=share)
     most = flat(routing.dearest(errors, choice))
     routes = routing.budget(errors, choice)
     assert flat(routes) <= share * most
@@ -66,7 +66,7 @@ def test_the_budget_is_never_passed_and_used_up_to_one_step_where_that_gains(err
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
 def test_nothing_is_spent_where_nothing_is_saved(share):
     errors = np.vstack([np.full((6, 3), 1e-5), [[0.03, 0.02, 0.01]]])
-    assert routing.budget(errors, Choice(COSTS, flat, budget=share))[:6].max() == 0
+    assert routing.budget(errors, RoutingProblem(COSTS, flat, budget=share))[:6].max() == 0
 
 
 @given(st.floats(1e-9, 1))
@@ -76,11 +76,13 @@ def test_a_share_that_is_named_is_no_less_than_it_is(share):
 
 def test_the_budget_that_a_refusal_names_is_accepted():
     costs = (1.0, 813.0)
-    choice = Choice(costs, lambda r: float(np.take(costs, r).sum()), budget=0.001)
+    choice = RoutingProblem(costs, lambda r: float(np.take(costs, r).sum()), budget=0.001)
     with pytest.raises(ValueError, match=r"which costs 0\.00124; ask for that or more"):
         routing.budget(np.zeros((4, 2)), choice)
     assert (
-        routing.budget(np.zeros((4, 2)), Choice(costs, choice.cost_of, budget=0.00124)).tolist()
+        routing.budget(
+            np.zeros((4, 2)), RoutingProblem(costs, choice.cost_of, budget=0.00124)
+        ).tolist()
         == [0] * 4
     )
 
@@ -98,7 +100,7 @@ def test_the_budget_holds_with_halos_and_strips_counted(seed, share):
     rng = np.random.default_rng(seed)
     base = np.exp(rng.normal(-7, 2, count))
     errors = np.column_stack([base, base * 0.8, base * rng.uniform(0.4, 0.8, count)])
-    choice = Choice(COSTS, cost_of, budget=share)
+    choice = RoutingProblem(COSTS, cost_of, budget=share)
     most, used = cost_of(routing.dearest(errors, choice)), cost_of(routing.budget(errors, choice))
     step = COSTS[2] * (96 + 50) ** 2
     assert used <= share * most
@@ -117,7 +119,7 @@ def test_no_single_tile_that_would_be_better_still_fits_a_budget_of_a_small_imag
     )
     cost_of, rng = cost_of_routes(grid, tiers, 4, 1), np.random.default_rng(seed)
     errors = -np.sort(-np.exp(rng.normal(-7, 2, (down * across, 3))))
-    choice = Choice(COSTS, cost_of, budget=share)
+    choice = RoutingProblem(COSTS, cost_of, budget=share)
     most = cost_of(routing.dearest(errors, choice))
     assume(share * most >= cost_of(routing.cheapest(errors, choice)))
     routes = routing.budget(errors, choice)
@@ -132,7 +134,7 @@ def test_no_single_tile_that_would_be_better_still_fits_a_budget_of_a_small_imag
 
 def test_a_budget_goes_where_it_saves_most():
     errors = np.array([[1.0, 0.9, 0.8], [1.0, 0.5, 0.1], [0.2, 0.1, 0.0]])
-    choice = Choice(
+    choice = RoutingProblem(
         (1.0, 2.0, 4.0), lambda routes: float(np.take((1.0, 2.0, 4.0), routes).sum()), budget=0.5
     )
     assert routing.budget(errors, choice).tolist() == [0, 2, 0]
@@ -144,7 +146,7 @@ def test_a_budget_below_the_cheapest_tier_names_the_smallest_possible():
     ):
         routing.budget(
             np.zeros((4, 2)),
-            Choice((1.0, 4.0), lambda r: float(np.take((1.0, 4.0), r).sum()), budget=0.1),
+            RoutingProblem((1.0, 4.0), lambda r: float(np.take((1.0, 4.0), r).sum()), budget=0.1),
         )
 
 
@@ -152,7 +154,7 @@ def test_a_budget_below_the_cheapest_tier_names_the_smallest_possible():
 @given(scores(), st.floats(0, 1))
 def test_quality_loses_no_more_than_it_may_and_no_tile_is_dear_in_vain(errors, lose):
     errors = errors[:, [0, 2]]
-    choice = Choice((COSTS[0], COSTS[2]), lambda routes: float(routes.sum()), lose=lose)
+    choice = RoutingProblem((COSTS[0], COSTS[2]), lambda routes: float(routes.sum()), lose=lose)
     routes = routing.quality(errors, choice)
     allowed = errors[:, 1].sum() * 10 ** (lose / 10) * (1 + 1e-9)
     gains = errors[:, 0] - errors[:, 1]
@@ -172,7 +174,7 @@ def test_no_budget_has_the_same_quality_for_much_less(seed):
     rng = np.random.default_rng(seed)
     base = np.exp(rng.normal(-7, 1.5, 30))
     errors = np.column_stack([base, base * 0.8, base * rng.uniform(0.4, 0.8, 30)])
-    choice = Choice(
+    choice = RoutingProblem(
         COSTS, cost_of_routes(grid, tiers, 4, 1), lose=0.15, groups=groups(grid, tiers, 4, 1)
     )
     routes = routing.quality(errors, choice)
@@ -187,10 +189,10 @@ def test_no_budget_has_the_same_quality_for_much_less(seed):
 
 def test_a_quality_that_only_the_dearest_has_takes_the_dearest():
     errors = np.array([[0.5, 0.4, 0.1]] * 5)
-    assert routing.quality(errors, Choice(COSTS, flat, lose=0.0)).tolist() == [2] * 5
-    assert routing.quality(errors, Choice(COSTS, flat, lose=20.0)).tolist() == [0] * 5
+    assert routing.quality(errors, RoutingProblem(COSTS, flat, lose=0.0)).tolist() == [2] * 5
+    assert routing.quality(errors, RoutingProblem(COSTS, flat, lose=20.0)).tolist() == [0] * 5
     with pytest.raises(ValueError, match="--lose"):
-        routing.quality(errors, Choice(COSTS, flat))
+        routing.quality(errors, RoutingProblem(COSTS, flat))
 
 
 def test_large_tiles_weigh_more_in_quality():
@@ -200,18 +202,20 @@ def test_large_tiles_weigh_more_in_quality():
     def cost_of(routes):
         return float((areas * np.take(COSTS, routes)).sum())
 
-    assert routing.quality(errors, Choice(COSTS, cost_of, lose=0.1, areas=areas)).tolist() == [1, 0]
+    assert routing.quality(
+        errors, RoutingProblem(COSTS, cost_of, lose=0.1, areas=areas)
+    ).tolist() == [1, 0]
 
 
 @settings(deadline=None)
 @given(scores(), st.floats(0, 1))
 def test_a_deadline_is_a_budget_in_seconds(errors, share):
     least, most = (
-        flat(routing.cheapest(errors, Choice(COSTS, flat))),
-        flat(routing.dearest(errors, Choice(COSTS, flat))),
+        flat(routing.cheapest(errors, RoutingProblem(COSTS, flat))),
+        flat(routing.dearest(errors, RoutingProblem(COSTS, flat))),
     )
     seconds = least + share * (most - least)
-    routes = routing.deadline(errors, Choice(COSTS, flat, seconds=seconds))
+    routes = routing.deadline(errors, RoutingProblem(COSTS, flat, seconds=seconds))
     assert flat(routes) <= seconds
     assert seconds - flat(routes) <= max(0.01 * most, COSTS[2]) or not more_would_gain(
         errors, routes
@@ -224,14 +228,14 @@ def test_a_deadline_that_is_too_short_names_the_shortest():
     ):
         routing.deadline(
             np.zeros((3, 2)),
-            Choice((4.0, 9.0), lambda r: float(np.take((4.0, 9.0), r).sum()), seconds=5.0),
+            RoutingProblem((4.0, 9.0), lambda r: float(np.take((4.0, 9.0), r).sum()), seconds=5.0),
         )
 
 
 @given(st.integers(1, 3), st.floats(0.05, 1))
 def test_equal_scores_are_broken_by_position(tiles, share):
     errors = np.tile([0.3, 0.2, 0.1], (tiles * 7, 1))
-    routes = routing.budget(errors, Choice(COSTS, flat, budget=share))
+    routes = routing.budget(errors, RoutingProblem(COSTS, flat, budget=share))
     assert (np.diff(routes) <= 0).all()
     assert flat(routes) <= share * COSTS[2] * len(errors)
 
@@ -242,7 +246,7 @@ def test_equal_scores_are_broken_by_position(tiles, share):
     [np.zeros((1, 3)), np.zeros((2, 3)), np.full((7, 3), 1e-4), np.array([[0.3, 0.2, 0.1]])],
 )
 def test_black_flat_and_tiny_images_get_routes(policy, errors):
-    choice = Choice(
+    choice = RoutingProblem(
         COSTS, flat, budget=0.4, threshold=1e-4, lose=0.02, seconds=0.5 * COSTS[2] * len(errors)
     )
     routes = routing.POLICIES[policy](errors, choice)
@@ -260,7 +264,7 @@ def test_scores_of_another_machine_change_at_most_a_tile_in_a_thousand(policy):
     )
     # What threads and instruction sets make of a float32 score is some parts in ten million.
     other = errors * (1 + rng.uniform(-1e-6, 1e-6, errors.shape))
-    choice = Choice(
+    choice = RoutingProblem(
         COSTS, flat, budget=0.4, threshold=1e-4, lose=0.3, seconds=0.5 * COSTS[2] * len(errors)
     )
     routes = routing.POLICIES[policy](errors, choice)
@@ -271,16 +275,20 @@ def test_scores_of_another_machine_change_at_most_a_tile_in_a_thousand(policy):
 def test_adaptive_puts_three_heaps_into_three_tiers():
     difficulty = np.array([1e-6, 0.04, 0.01, 2e-6, 0.0401, 0.0101])
     errors = np.column_stack([difficulty, difficulty / 2, np.zeros(6)])
-    assert routing.adaptive(errors, Choice(COSTS, flat)).tolist() == [0, 2, 1, 0, 2, 1]
+    assert routing.adaptive(errors, RoutingProblem(COSTS, flat)).tolist() == [0, 2, 1, 0, 2, 1]
 
 
 def test_a_flat_image_is_cheap_and_says_nothing():
-    assert routing.adaptive(np.full((5, 3), 1e-4), Choice(COSTS, flat)).tolist() == [0] * 5
+    assert routing.adaptive(np.full((5, 3), 1e-4), RoutingProblem(COSTS, flat)).tolist() == [0] * 5
 
 
 def test_threshold_takes_the_cheapest_tier_that_is_good_enough():
     errors = np.array([[0.5, 0.4, 0.39], [0.39, 0.39, 0.39], [0.9, 0.6, 0.1]])
-    assert routing.threshold(errors, Choice(COSTS, flat, threshold=0.02)).tolist() == [1, 0, 2]
+    assert routing.threshold(errors, RoutingProblem(COSTS, flat, threshold=0.02)).tolist() == [
+        1,
+        0,
+        2,
+    ]
 
 
 def test_a_score_that_is_no_number_names_its_tile():

@@ -145,7 +145,7 @@ def constant(error: float) -> Callable[..., object]:
 
     def enlarge(windows: torch.Tensor, place: object) -> object:
         made = Bicubic()(windows, place)  # type: ignore[arg-type]
-        return type(made)(made.pixels + error, made.spent)
+        return type(made)(made.pixels + error, made.macs)
 
     return enlarge
 

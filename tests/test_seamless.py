@@ -108,7 +108,7 @@ def test_windows_share_their_halos(size):
         source={"uri": ""}, shape=(3, *size), dtype="uint8", colour="rgb", alpha=None, scale=Fraction(4), tile=128, blend=4, tiers=tiers,
         policy={}, device="cpu", threads=1, batch=(1, 1), scores="scout",
     )  # fmt: skip
-    assert costs.dearest_cost(grid) <= 1.3 * tiers[-1].cost * size[0] * size[1]
+    assert costs.full_cost(grid) <= 1.3 * tiers[-1].cost * size[0] * size[1]
 
 
 def test_executed_cost_is_planned_cost_and_within_the_budget():
@@ -119,7 +119,7 @@ def test_executed_cost_is_planned_cost_and_within_the_budget():
                 tiers=("bicubic", "fsrcnn-x4", "carn-x4"), policy="budget", budget=budget, tile=32
             ),
         )
-        dearest = costs.dearest_cost(made.plan)
+        dearest = costs.full_cost(made.plan)
         assert made.cost == pytest.approx(costs.planned_cost(made.plan, made.plan.routes), rel=1e-6)
         assert made.cost <= budget * dearest
         step = made.plan.tiers[-1].cost * (32 + 50) ** 2

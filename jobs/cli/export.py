@@ -104,7 +104,7 @@ def export_to(
     overwrite: bool = False,
 ) -> None:
     """Export a finished output by the suffix of `file`, and remember that the file is ours."""
-    from tierscale.pipeline.formats.metadata import PhotoFacts
+    from tierscale.pipeline.formats.metadata import PhotoMetadata
     from tierscale.pipeline.output.export.tiff import export_png, export_tiff
 
     folder = Folder(output)
@@ -115,7 +115,7 @@ def export_to(
             " how far it is)"
         )
     check_place(output, file, overwrite)
-    facts = PhotoFacts.from_json(folder.read_json("facts.json"))
+    facts = PhotoMetadata.from_json(folder.read_json("facts.json"))
     suffix = Path(file).suffix.lower()
 
     def progress(done: int, total: int) -> None:

@@ -334,7 +334,8 @@ cli.add_command(explain_output)
 @click.option("--scale", type=ScaleType(), default="4", show_default=True)
 @click.option("--tiers", help="Networks from cheap to dear, with commas between them.")
 @click.option(
-    "--policy", type=click.Choice(["adaptive", "budget", "threshold", "dearest", "cheapest"])
+    "--policy",
+    type=click.Choice(["adaptive", "budget", "threshold", "dearest", "cheapest"]),
 )
 @click.option("--budget", type=float)
 @click.option("--threshold", type=float)

@@ -136,7 +136,10 @@ SHARED: list[Callable[[Any], Any]] = [
         help="local: a Ray of its own; none: threads; or a cluster's ADDRESS.",
     ),
     click.option(
-        "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
     ),
     click.option(
         "--workers",

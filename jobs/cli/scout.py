@@ -203,7 +203,7 @@ def runner(tier: Tier) -> Enlarge:
         found = automatic.thresholds(
             upscaler.difficulties(windows, place)[0].numpy(), len(upscaler.thresholds) + 1
         )
-        return upscaler(windows, place, given=dict(zip(upscaler.thresholds, found, strict=True)))  # type: ignore[operator]
+        return upscaler(windows, place, settings=dict(zip(upscaler.thresholds, found, strict=True)))  # type: ignore[operator]
 
     return run
 

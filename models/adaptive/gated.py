@@ -43,7 +43,7 @@ class Gated:
         """Run blocks, of which as many count at a place as depths (1, 1, h, w) say; the
         multiply-adds executed.
         """
-        cells, spent, number = self.cells, 0, 0
+        cells, macs, number = self.cells, 0, 0
         depth = cells.values(depths)
         deepest = depth.amax(dim=(1, 2, 3))
         while (
@@ -52,10 +52,10 @@ class Gated:
             and (deepest > number).float().mean() > DENSE
         ):
             self.whole = _dense(blocks[number], self.whole, (depths - number).clamp_(0, 1))
-            spent += cost(blocks[number], 2 * depths.numel())
+            macs += cost(blocks[number], 2 * depths.numel())
             number += 1
         if number == len(blocks) or not (deepest > number).any():
-            return spent
+            return macs
         if self.sheets is None:
             self.sheets = (
                 cells.sheet(self.whole.shape[1], self.whole),
@@ -72,9 +72,9 @@ class Gated:
                 cells.put(hidden, some, made.relu_())
             cells.bound(hidden)
             _second(cells, sheet, hidden, second, block, depth - number)
-            spent += cost(block, (len(first) + len(second)) * SIDE**2)
+            macs += cost(block, (len(first) + len(second)) * SIDE**2)
             number += 1
-        return spent
+        return macs
 
 
 def spread(depths: Tensor) -> Tensor:

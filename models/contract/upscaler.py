@@ -89,7 +89,7 @@ class Upscaled:
     """
 
     pixels: Tensor
-    spent: Tensor
+    macs: Tensor
     choice: Tensor | None = None
 
 
@@ -114,7 +114,7 @@ class Upscaler(Protocol):
         windows: Tensor,
         place: Placement,
         effort: float = 1.0,
-        given: Mapping[str, float] = {},
+        settings: Mapping[str, float] = {},
     ) -> Upscaled:
         """Enlarge windows (N, C, h, w), values 0..1.
 

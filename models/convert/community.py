@@ -150,12 +150,12 @@ class CommunityUpscaler:
         windows: Tensor,
         place: Placement,
         effort: float = 1.0,
-        given: Mapping[str, float] = {},
+        settings: Mapping[str, float] = {},
     ) -> Upscaled:
         check_windows(windows, place, self.scale)
         pixels = torch.cat([self._window(window[None]) for window in windows])
-        spent = float(self.count(windows.shape[2], windows.shape[3]))
-        return Upscaled(pixels, torch.full((len(windows),), spent, dtype=torch.float64))
+        macs = float(self.count(windows.shape[2], windows.shape[3]))
+        return Upscaled(pixels, torch.full((len(windows),), macs, dtype=torch.float64))
 
     def _window(self, window: Tensor) -> Tensor:
         """One window (1, 3, h, w) enlarged."""

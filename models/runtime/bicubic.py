@@ -27,13 +27,13 @@ class Bicubic:
         windows: Tensor,
         place: Placement,
         effort: float = 1.0,
-        given: Mapping[str, float] = {},
+        settings: Mapping[str, float] = {},
     ) -> Upscaled:
         check_effort(effort)
         pixels = resample(windows, place, "bicubic")
         channels, height, width = windows.shape[1:]
-        spent = multiply_adds(channels, height, width, pixels.shape[2], pixels.shape[3], "bicubic")
-        return Upscaled(pixels, torch.full((len(windows),), float(spent), dtype=torch.float64))
+        macs = multiply_adds(channels, height, width, pixels.shape[2], pixels.shape[3], "bicubic")
+        return Upscaled(pixels, torch.full((len(windows),), float(macs), dtype=torch.float64))
 
     def to(self, device: str) -> "Bicubic":
         """There are no weights to move."""

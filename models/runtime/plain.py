@@ -104,13 +104,13 @@ class PlainUpscaler:
         windows: Tensor,
         place: Placement,
         effort: float = 1.0,
-        given: Mapping[str, float] = {},
+        settings: Mapping[str, float] = {},
     ) -> Upscaled:
         check_windows(windows, place, self.scale)
         check_effort(effort)
         pixels = self._enlarge(windows, streamed=windows.device.type == "cpu")
-        spent = self.count(windows.shape[2], windows.shape[3], windows.device.type == "cpu")
-        return Upscaled(pixels, torch.full((len(windows),), float(spent), dtype=torch.float64))
+        macs = self.count(windows.shape[2], windows.shape[3], windows.device.type == "cpu")
+        return Upscaled(pixels, torch.full((len(windows),), float(macs), dtype=torch.float64))
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
         """Multiply-adds for each input pixel of a large window on a CPU; only a global pooling

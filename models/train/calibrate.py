@@ -76,7 +76,7 @@ def share(
     found = []
     for window, most in zip(windows, full, strict=True):
         place = Placement.whole((window.shape[2], window.shape[3]), scale)
-        found.append(upscaler(window, place, given={upscaler.knob: setting}).spent.item() / most)
+        found.append(upscaler(window, place, settings={upscaler.knob: setting}).macs.item() / most)
     harder = np.sort(found)[len(found) // 2 :]
     return float(min(np.mean(harder), np.mean(found) + getattr(upscaler, "caution", CAUTION)))
 
@@ -95,9 +95,7 @@ def measure(
     found: list[tuple[float, float]] = []
     with torch.inference_mode():
         full = [
-            upscaler(
-                window, Placement.whole((window.shape[2], window.shape[3]), scale)
-            ).spent.item()
+            upscaler(window, Placement.whole((window.shape[2], window.shape[3]), scale)).macs.item()
             for window in windows
         ]
         for setting in ladder:

@@ -30,7 +30,7 @@ EFFORTS = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceInfo:
     """Means over images: PSNR in dB, SSIM, and multiply-adds executed for each input pixel."""
 
     psnr: float
@@ -44,7 +44,7 @@ def quality(
     scale: Fraction | int,
     effort: float = 1.0,
     given: Mapping[str, float] = {},
-) -> dict[str, Found]:
+) -> dict[str, SourceInfo]:
     """Means over images of a folder, enlarged whole; LR kept in float, shave = scale, rounded up.
 
     "published": those that published measurements count. "coloured": those that `tierscale
@@ -62,14 +62,14 @@ def quality(
         found = (
             psnr(made.pixels[0], hr, shave),
             ssim(made.pixels[0], hr, shave),
-            made.spent.item() / lr[0].numel(),
+            made.macs.item() / lr[0].numel(),
         )
         if (folder.name, path.stem) not in LEFT_OUT:
             published.append(found)
         if not is_grey(path):
             coloured.append(found)
     return {
-        name: Found(*np.mean(rows, axis=0).tolist())
+        name: SourceInfo(*np.mean(rows, axis=0).tolist())
         for name, rows in (("published", published), ("coloured", coloured))
         if rows
     }

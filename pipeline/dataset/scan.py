@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import SUFFIXES
 from tierscale.pipeline.output.store import sibling
-from tierscale.pipeline.storage.paths import Listed, ObjectPath, joined, place
+from tierscale.pipeline.storage.paths import Listed, ObjectPath, join_path, place
 
 BLOCK = 1 << 20
 # Folders of outputs that are listed at a time.
@@ -166,7 +166,7 @@ def output_of(source: str, root: str, output_root: str) -> str:
     archive's.
     """
     base = root.rstrip("/") if "://" in root else os.path.abspath(root)
-    return joined(output_root, f"{source.removeprefix(base).lstrip('/')}.zarr")
+    return join_path(output_root, f"{source.removeprefix(base).lstrip('/')}.zarr")
 
 
 def absent(outputs: Iterable[str], problem: Callable[[str], None]) -> Iterator[str]:

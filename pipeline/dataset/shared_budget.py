@@ -12,8 +12,8 @@ from tierscale.pipeline.output import kept_scores as scores
 from tierscale.pipeline.output import report
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing import policies as routing
-from tierscale.pipeline.routing.policies import Choice, Grouped
-from tierscale.pipeline.routing.routes import choice_of
+from tierscale.pipeline.routing.policies import Grouped, RoutingProblem
+from tierscale.pipeline.routing.routes import routing_problem
 from tierscale.pipeline.run import draft as prepare
 from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.storage.lease import Lease
@@ -112,7 +112,7 @@ def share_out(images: Sequence[Looked], share: float) -> list[np.ndarray]:
     some plans were stored since, the routes are the same. Refused: the share is less than the
     cheapest tier everywhere takes.
     """
-    choices = [choice_of(image.plan) for image in images]
+    choices = [routing_problem(image.plan) for image in images]
     allowed = share * sum(
         choice.cost_of(routing.dearest(image.found, choice))
         for image, choice in zip(images, choices, strict=True)
@@ -126,7 +126,7 @@ def share_out(images: Sequence[Looked], share: float) -> list[np.ndarray]:
     # Other images were in the archive when the stored plans were made: the rest has what they
     # leave.
     rest = [index for index, own in enumerate(kept) if own is None]
-    spent = sum(
+    macs = sum(
         choice.cost_of(own.ravel())
         for choice, own in zip(choices, kept, strict=True)
         if own is not None
@@ -135,7 +135,7 @@ def share_out(images: Sequence[Looked], share: float) -> list[np.ndarray]:
         _solve(
             [images[index] for index in rest],
             [choices[index] for index in rest],
-            allowed - spent,
+            allowed - macs,
             share,
         )
         if rest
@@ -147,7 +147,7 @@ def share_out(images: Sequence[Looked], share: float) -> list[np.ndarray]:
 
 
 def _solve(
-    images: Sequence[Looked], choices: Sequence[Choice], allowed: float, share: float
+    images: Sequence[Looked], choices: Sequence[RoutingProblem], allowed: float, share: float
 ) -> list[np.ndarray]:
     """Routes of images with the least predicted error at a cost of `allowed`. Refused: it is too
     little.
@@ -162,7 +162,7 @@ def _solve(
 
     errors = np.concatenate([image.found.astype(np.float64) for image in images])
     areas = np.concatenate([choice.areas for choice in choices if choice.areas is not None])
-    choice = Choice(choices[0].costs, cost_of, areas=areas, groups=joint)
+    choice = RoutingProblem(choices[0].costs, cost_of, areas=areas, groups=joint)
     dearest, cheapest = routing.dearest(errors, choice), routing.cheapest(errors, choice)
     if share == 1:
         routes = dearest

@@ -46,7 +46,7 @@ DROPPED_EXIF_TAGS = (0xA002, 0xA003, 0xA005, 0x927C)
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoFacts:
+class PhotoMetadata:
     """What a source says of its picture, kept with the output.
 
     icc: ICC colour profile of the pixels as they are handed out; None too when the colours were converted.
@@ -74,7 +74,7 @@ class PhotoFacts:
     channel_colours: tuple[str, ...] = ()
     nodata: float | None = None
 
-    def scaled(self, scale: Fraction) -> PhotoFacts:
+    def scaled(self, scale: Fraction) -> PhotoMetadata:
         """The facts of the picture enlarged by `scale`: it covers the same ground, so lengths in
         pixels grow and pixels shrink.
         """
@@ -94,11 +94,11 @@ class PhotoFacts:
             geo=None if self.geo is None else scaled_geo(self.geo, s),
         )
 
-    def cropped(self, x: int, y: int) -> PhotoFacts:
+    def cropped(self, x: int, y: int) -> PhotoMetadata:
         """The facts of a crop whose first pixel is column `x`, row `y`."""
         return self if self.geo is None else replace(self, geo=cropped_geo(self.geo, x, y))
 
-    def turned(self) -> PhotoFacts:
+    def turned(self) -> PhotoMetadata:
         """The facts after x and y changed places."""
         return replace(
             self,
@@ -113,7 +113,7 @@ class PhotoFacts:
         return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
 
     @classmethod
-    def from_json(cls, d: Mapping[str, Any]) -> PhotoFacts:
+    def from_json(cls, d: Mapping[str, Any]) -> PhotoMetadata:
         """The inverse of `to_json`; keys that are absent take their defaults."""
         known = {
             field.name: d[field.name] for field in fields(cls) if d.get(field.name) is not None

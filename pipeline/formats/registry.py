@@ -14,7 +14,7 @@ from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.array import array_source
 from tierscale.pipeline.formats.arrays.zarr_array import METADATA, open_zarr
 from tierscale.pipeline.formats.fingerprint import END, WHOLE_DIGEST, selected
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.png.reader import open_png
 from tierscale.pipeline.formats.raster.netpbm import open_npy, open_pnm
 from tierscale.pipeline.formats.raster.pillow import open_jpeg2000, open_raster
@@ -27,7 +27,7 @@ __all__ = [
     "SUFFIXES",
     "Alpha",
     "Colour",
-    "PhotoFacts",
+    "PhotoMetadata",
     "Reader",
     "Selection",
     "Source",
@@ -119,9 +119,12 @@ UNSUPPORTED: dict[str, tuple[Mark, ...]] = {
 }
 LFS_MARK = b"version https://git-lfs.github.com/spec/"
 
+# Of a file that holds several images, the first.
+WHOLE = Selection()
+
 
 def open_image(
-    uri: str | os.PathLike[str], selection: Selection = Selection(), max_bytes: int | None = None
+    uri: str | os.PathLike[str], selection: Selection = WHOLE, max_bytes: int | None = None
 ) -> Source:
     """The image at `uri`.
 

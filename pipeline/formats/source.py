@@ -15,7 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 
 Colour = Literal["grey", "rgb", "rgba", "greya", "channels"]
 Alpha = Literal["straight", "premultiplied"]
@@ -88,7 +88,7 @@ class Source:
     random_access: bool
     decode_bytes: int
     identify: Callable[[], Identity] = field(repr=False)
-    facts: PhotoFacts
+    facts: PhotoMetadata
     notes: tuple[str, ...]
     pixels: Pixels = field(repr=False)
     identified: Identity | None = field(init=False, default=None, repr=False)

@@ -62,7 +62,7 @@ class Piece:
 
     work: Work
     pixels: np.ndarray
-    spent: float
+    macs: float
     milliseconds: float
     batch: int
 

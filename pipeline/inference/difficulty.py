@@ -9,7 +9,7 @@ import torch
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Grid, Span
-from tierscale.pipeline.inference.normalise import Levels, missing, planes, to_unit
+from tierscale.pipeline.inference.normalise import ValueRange, missing, planes, to_unit
 
 # Tiles that the scout looks at in one call. Fixed, so that a tile's score does not depend on its
 # companions.
@@ -66,7 +66,7 @@ def score(
     rows: Span,
     scout: Scout | None,
     tiers: int,
-    levels: Levels,
+    levels: ValueRange,
     colour: str,
     alpha: str | None,
 ) -> np.ndarray:

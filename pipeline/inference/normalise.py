@@ -21,7 +21,7 @@ ROWS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Levels:
+class ValueRange:
     """How values become 0..1 and back.
 
     low, high: the values that become 0 and 1. floor, ceiling: bounds of what may come out. nodata:
@@ -35,23 +35,27 @@ class Levels:
     nodata: float | None = None
 
     @staticmethod
-    def fixed(low: float, high: float, dtype: np.dtype, nodata: float | None) -> "Levels":
+    def fixed(low: float, high: float, dtype: np.dtype, nodata: float | None) -> "ValueRange":
         """Levels that a person asked for: what comes out is bounded by the data type alone."""
         floor, ceiling = limits(dtype)
-        return Levels(low, high, floor, ceiling, nodata)
+        return ValueRange(low, high, floor, ceiling, nodata)
 
     @staticmethod
-    def measured(low: float, high: float, nodata: float | None) -> "Levels":
+    def measured(low: float, high: float, nodata: float | None) -> "ValueRange":
         """Levels of an image's own smallest and largest value: nothing beyond them comes out."""
-        return Levels(low, high, low, high, nodata)
+        return ValueRange(low, high, low, high, nodata)
 
 
-def spanning(extremes: Sequence[tuple[float, float]], nodata: float | None) -> Levels:
+def spanning(extremes: Sequence[tuple[float, float]], nodata: float | None) -> ValueRange:
     """Levels of an image from the smallest and largest value of each of its parts; (inf, -inf)
     stands for a part without data.
     """
     low, high = min(pair[0] for pair in extremes), max(pair[1] for pair in extremes)
-    return Levels.measured(low, high, nodata) if low <= high else Levels.measured(0.0, 0.0, nodata)
+    return (
+        ValueRange.measured(low, high, nodata)
+        if low <= high
+        else ValueRange.measured(0.0, 0.0, nodata)
+    )
 
 
 def limits(dtype: np.dtype) -> tuple[float, float]:
@@ -87,7 +91,7 @@ def missing(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
     return mask if mask.any() else None
 
 
-def to_unit(pixels: np.ndarray, levels: Levels, mask: np.ndarray | None = None) -> np.ndarray:
+def to_unit(pixels: np.ndarray, levels: ValueRange, mask: np.ndarray | None = None) -> np.ndarray:
     """(c, h, w) of the source's type to float32, low..high to 0..1; masked pixels are filled from
     their neighbours.
     """
@@ -101,7 +105,7 @@ def to_unit(pixels: np.ndarray, levels: Levels, mask: np.ndarray | None = None) 
     return unit if mask is None else _fill(unit, mask)
 
 
-def from_unit(unit: np.ndarray, levels: Levels, dtype: np.dtype) -> np.ndarray:
+def from_unit(unit: np.ndarray, levels: ValueRange, dtype: np.dtype) -> np.ndarray:
     """float32 (c, h, w), 0..1, to the source's type: scaled, bounded, and rounded for integers."""
     wide = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
     result = np.empty(unit.shape, dtype)

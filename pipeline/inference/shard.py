@@ -16,7 +16,7 @@ from tierscale.models.runtime.resample import resample
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Piece, Tile, Work, stitch
 from tierscale.pipeline.inference import normalise as colour
-from tierscale.pipeline.inference.normalise import Levels
+from tierscale.pipeline.inference.normalise import ValueRange
 from tierscale.pipeline.plan.plan import Plan
 
 Read = Callable[[int, int, int, int], np.ndarray]
@@ -68,11 +68,11 @@ def read_input(plan: Plan, read: Read, shard: tuple[int, int], works: Sequence[W
     )
 
 
-def _alpha_levels(plan: Plan) -> Levels:
+def _alpha_levels(plan: Plan) -> ValueRange:
     """Alpha has its type's full range, whatever the colours' range is."""
     dtype = np.dtype(plan.dtype)
     high = 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
-    return Levels(0.0, high, 0.0, high)
+    return ValueRange(0.0, high, 0.0, high)
 
 
 def _unit(plan: Plan, pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
@@ -128,7 +128,7 @@ def _enlarge_alike(
     batch = device.batches.get(label, plan.batch[tier])
     entries = [(work, plane) for work in works for plane in range(len(planes))]
     results: dict[int, list[np.ndarray]] = {id(work): [] for work in works}
-    spent: dict[int, float] = {id(work): 0.0 for work in works}
+    macs: dict[int, float] = {id(work): 0.0 for work in works}
     taken: dict[int, float] = {id(work): 0.0 for work in works}
     cut: set[int] = set()
     while entries:
@@ -157,14 +157,14 @@ def _enlarge_alike(
             # What is not kept goes with the window, unless it would stay for the sake of one window
             # of many.
             results[id(work)].append(part if batch == 1 else np.ascontiguousarray(part))
-            spent[id(work)] += cost
+            macs[id(work)] += cost
             taken[id(work)] += milliseconds
         del pixels, enlarged, part
     made = []
     for work in works:
         merged = colour.merge(results.pop(id(work)), plan.colour)
         made.append(
-            Piece(work, merged, spent[id(work)], taken[id(work)], 0 if id(work) in cut else batch)
+            Piece(work, merged, macs[id(work)], taken[id(work)], 0 if id(work) in cut else batch)
         )
     return made
 
@@ -194,7 +194,7 @@ def _call(
         )
         pixels = made.pixels.float().cpu().numpy()
     count = len(windows)
-    return list(pixels[:count]), made.spent[:count].tolist()
+    return list(pixels[:count]), made.macs[:count].tolist()
 
 
 def _in_parts(
@@ -223,14 +223,14 @@ def _in_parts(
         cut = window[(slice(None), *part.within(place).slices)]
         try:
             made, costs = _call(plan, upscaler, [cut], [part], tier, 1, device)
-            enlarged, spent = made[0], costs[0]
+            enlarged, macs = made[0], costs[0]
         except torch.OutOfMemoryError:
-            enlarged, spent = _in_parts(plan, upscaler, cut, part, tier, device)
+            enlarged, macs = _in_parts(plan, upscaler, cut, part, tier, device)
         kept = Rect(core, place.x) if axis == 0 else Rect(place.y, core)
         pixels.append(
             enlarged[(slice(None), *plan.grid.hr(kept).within(plan.grid.hr(part)).slices)]
         )
-        cost += spent
+        cost += macs
     return np.concatenate(pixels, axis=1 + axis), cost
 
 
@@ -306,9 +306,9 @@ def tile_costs(plan: Plan, pieces: Sequence[Piece]) -> dict[Tile, tuple[float, f
         areas = {tile: plan.grid.core(*tile).area for tile in piece.work.owner}
         whole = sum(areas.values())
         for tile, area in areas.items():
-            spent, milliseconds = costs.get(tile, (0.0, 0.0))
+            macs, milliseconds = costs.get(tile, (0.0, 0.0))
             costs[tile] = (
-                spent + piece.spent * area / whole,
+                macs + piece.macs * area / whole,
                 milliseconds + piece.milliseconds * area / whole,
             )
     return costs

@@ -170,13 +170,13 @@ def tell(found: dict[str, Any]) -> str:
     """Where the compute went, for a person."""
     tiles, cost = sum(tier["tiles"] for tier in found["tiers"]), found["cost"]
     asked = "" if found["asked"] is None else f" {found['asked']:g}"
-    spent = (
+    macs = (
         ""
         if found["share"] is None
         else f", {cost:.3g} multiply-adds, {found['share']:.1%} of the dearest tier everywhere"
     )
     lines, shards = (
-        [f"{found['output']}: policy {found['policy']}{asked}, {tiles} tiles{spent}"],
+        [f"{found['output']}: policy {found['policy']}{asked}, {tiles} tiles{macs}"],
         found["shards"],
     )
     if shards["done"] < shards["total"]:

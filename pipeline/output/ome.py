@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output.store import level_sizes
 
 COLOURS = {
@@ -31,7 +31,7 @@ def ome_attributes(
     shape: Sequence[int],
     dtype: np.dtype,
     colour: str,
-    facts: PhotoFacts,
+    facts: PhotoMetadata,
     scale: Fraction,
     window: tuple[float, float],
 ) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def ome_attributes(
 
 
 def _omero(
-    channels: int, dtype: np.dtype, colour: str, facts: PhotoFacts, window: tuple[float, float]
+    channels: int, dtype: np.dtype, colour: str, facts: PhotoMetadata, window: tuple[float, float]
 ) -> dict[str, Any]:
     colours = (
         facts.channel_colours

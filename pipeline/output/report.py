@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, FileSystemLoader, Template
 from PIL import Image, ImageDraw, ImageFont
 
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.ome import MICROSCOPE_COLOURS
@@ -53,7 +53,7 @@ TILES = pa.schema(
 
 
 def write_tiles(
-    folder: Place, plan: Plan, scores: np.ndarray, spent: np.ndarray | None = None
+    folder: Place, plan: Plan, scores: np.ndarray, macs: np.ndarray | None = None
 ) -> None:
     """The tile table, rows in reading order. scores: (tiles, tiers). spent: cost and milliseconds
     as receipts tell, (2, rows, columns); 0 until they do.
@@ -63,7 +63,7 @@ def write_tiles(
     row, column = (index.ravel() for index in np.indices((rows, columns)))
     tile, (height, width) = plan.tile, plan.grid.size
     tall, wide = plan.grid.shard_tiles
-    cost, milliseconds = np.zeros((2, rows, columns)) if spent is None else spent
+    cost, milliseconds = np.zeros((2, rows, columns)) if macs is None else macs
     labels = pa.array([tier.label for tier in plan.tiers])
     scores = np.ascontiguousarray(scores, np.float32)
     # No object for each tile: a million of them would take more than all else.
@@ -103,16 +103,16 @@ def read_scores(folder: Place, tiers: int) -> np.ndarray:
 def close(
     output: str,
     plan: Plan,
-    spent: np.ndarray,
+    macs: np.ndarray,
     summary: Mapping[str, Any],
-    facts: PhotoFacts,
+    facts: PhotoMetadata,
     notes: Sequence[str],
 ) -> None:
     """Write what is left beside a finished output, but for the pictures. spent: as of
     write_tiles.
     """
     folder = store.sibling(output)
-    write_tiles(folder, plan, read_scores(folder, len(plan.tiers)), spent)
+    write_tiles(folder, plan, read_scores(folder, len(plan.tiers)), macs)
     write_json(folder / "summary.json", dict(summary))
     write_json(folder / "facts.json", facts.to_json())
     if facts.icc:

@@ -18,7 +18,7 @@ from tierscale.models.scout import Scout
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.geometry.layout import Work, lay_out
-from tierscale.pipeline.inference.normalise import Levels
+from tierscale.pipeline.inference.normalise import ValueRange
 
 # On CPU and GPU alike, after docs/choosing.md: EDSR is better than CARN at a third of its cost; the
 # adaptive methods are no better than it at the same cost, reach further beyond each tile, and
@@ -209,7 +209,7 @@ class Plan:
     threads: int
     batch: tuple[int, ...]
     scores: str
-    levels: Levels | None = None
+    levels: ValueRange | None = None
     routes: np.ndarray | None = field(default=None, repr=False)
     given: tuple[Mapping[str, float], ...] | None = None
     code: str = field(default_factory=code_version)
@@ -317,13 +317,13 @@ class Plan:
         return plan
 
     def frozen(
-        self, levels: Levels, routes: np.ndarray, given: Sequence[Mapping[str, float]]
+        self, levels: ValueRange, routes: np.ndarray, given: Sequence[Mapping[str, float]]
     ) -> "Plan":
         """This plan with what the pre-pass found."""
         return replace(self, levels=levels, routes=routes, given=tuple(given), scout=None)
 
 
-def plain_levels(levels: Levels) -> dict[str, Any]:
+def plain_levels(levels: ValueRange) -> dict[str, Any]:
     """Levels as JSON values, which know no infinities and no NaN: those are written as text."""
     return {
         name: one if one is None or np.isfinite(one) else str(one)
@@ -331,9 +331,9 @@ def plain_levels(levels: Levels) -> dict[str, Any]:
     }
 
 
-def read_levels(plain: Mapping[str, Any]) -> Levels:
+def read_levels(plain: Mapping[str, Any]) -> ValueRange:
     """The levels that plain_levels() wrote."""
-    return Levels(**{name: None if one is None else float(one) for name, one in plain.items()})  # type: ignore[arg-type]
+    return ValueRange(**{name: None if one is None else float(one) for name, one in plain.items()})  # type: ignore[arg-type]
 
 
 def pack(routes: np.ndarray) -> dict[str, Any]:

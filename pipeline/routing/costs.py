@@ -51,7 +51,7 @@ def planned_cost(plan: Plan, routes: np.ndarray) -> float:
     )
 
 
-def dearest_cost(plan: Plan) -> float:
+def full_cost(plan: Plan) -> float:
     """Multiply-adds of the dearest tier everywhere, halos included."""
     return planned_cost(plan, np.full(plan.grid.tiles, len(plan.tiers) - 1))
 
@@ -64,4 +64,4 @@ def cost_share(plan: Plan, cost: float) -> float:
     expects, and what was done was counted.
     """
     assert plan.routes is not None
-    return 1.0 if (plan.routes == len(plan.tiers) - 1).all() else cost / dearest_cost(plan)
+    return 1.0 if (plan.routes == len(plan.tiers) - 1).all() else cost / full_cost(plan)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tierscale.pipeline.routing import policies as routing
-from tierscale.pipeline.routing.policies import Choice
+from tierscale.pipeline.routing.policies import RoutingProblem
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ def leave(
         return float(np.take_along_axis(each, routes[:, None], axis=1).sum())
 
     routes = routing.budget(
-        predicted.astype(np.float64), Choice(tuple(costs), cost_of, budget=share, areas=areas)
+        predicted.astype(np.float64),
+        RoutingProblem(tuple(costs), cost_of, budget=share, areas=areas),
     )
     return float(areas @ np.take_along_axis(true, routes[:, None], axis=1)[:, 0] / areas.sum())
 

@@ -46,7 +46,7 @@ class Grouped(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RoutingProblem:
     """What a policy may need beside the scores.
 
     costs: of a pixel under each tier, rising; multiply-adds, or seconds where `seconds` is given.
@@ -85,17 +85,17 @@ def check(errors: np.ndarray, columns: int) -> None:
         )
 
 
-def dearest(errors: np.ndarray, choice: Choice) -> np.ndarray:
+def dearest(errors: np.ndarray, choice: RoutingProblem) -> np.ndarray:
     """Every tile to the dearest tier."""
     return np.full(len(errors), errors.shape[1] - 1, np.int64)
 
 
-def cheapest(errors: np.ndarray, choice: Choice) -> np.ndarray:
+def cheapest(errors: np.ndarray, choice: RoutingProblem) -> np.ndarray:
     """Every tile to the cheapest tier."""
     return np.zeros(len(errors), np.int64)
 
 
-def threshold(errors: np.ndarray, choice: Choice) -> np.ndarray:
+def threshold(errors: np.ndarray, choice: RoutingProblem) -> np.ndarray:
     """The cheapest tier whose predicted error is at most `threshold` above that of the dearest."""
     if choice.threshold is None or not choice.threshold >= 0:
         raise ValueError(
@@ -106,7 +106,7 @@ def threshold(errors: np.ndarray, choice: Choice) -> np.ndarray:
     return np.argmax(enough, axis=1).astype(np.int64)
 
 
-def adaptive(errors: np.ndarray, choice: Choice) -> np.ndarray:
+def adaptive(errors: np.ndarray, choice: RoutingProblem) -> np.ndarray:
     """As many groups of tiles as tiers, found by k-means on the root of the difficulty; the easiest
     group gets the cheapest tier.
 
@@ -147,7 +147,7 @@ def _kmeans(ordered: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     )
 
 
-def budget(errors: np.ndarray, choice: Choice) -> np.ndarray:
+def budget(errors: np.ndarray, choice: RoutingProblem) -> np.ndarray:
     """The least predicted error whose cost stays within `budget` times that of all-dearest; see
     within().
     """
@@ -168,7 +168,7 @@ def budget(errors: np.ndarray, choice: Choice) -> np.ndarray:
     return within(errors, choice, choice.budget * most)
 
 
-def deadline(errors: np.ndarray, choice: Choice) -> np.ndarray:
+def deadline(errors: np.ndarray, choice: RoutingProblem) -> np.ndarray:
     """The least predicted error that takes at most `seconds`; costs are seconds."""
     if choice.seconds is None:
         raise ValueError("policy deadline needs a time; give --deadline, such as 6h or 90m")
@@ -181,7 +181,7 @@ def deadline(errors: np.ndarray, choice: Choice) -> np.ndarray:
     return within(errors, choice, choice.seconds)
 
 
-def quality(errors: np.ndarray, choice: Choice) -> np.ndarray:
+def quality(errors: np.ndarray, choice: RoutingProblem) -> np.ndarray:
     """The least cost whose predicted error stays within `lose` dB of that of the dearest tier
     everywhere.
     """
@@ -223,14 +223,14 @@ def rounded_up(share: float) -> str:
     return f"{min(1.0, math.ceil(share / unit) * unit):.3g}"
 
 
-def _forms(choice: Choice) -> list[Choice]:
+def _forms(choice: RoutingProblem) -> list[RoutingProblem]:
     """Ways to look at the same tiles: in groups that share their halos, and each alone. In an image
     of few shards single tiles may fit where no whole group does.
     """
     return [choice] if choice.groups is None else [choice, replace(choice, groups=None)]
 
 
-def within(errors: np.ndarray, choice: Choice, allowed: float) -> np.ndarray:
+def within(errors: np.ndarray, choice: RoutingProblem, allowed: float) -> np.ndarray:
     """The least predicted error whose cost is at most `allowed`, which the cheapest tier everywhere
     must be.
 
@@ -262,16 +262,18 @@ def within(errors: np.ndarray, choice: Choice, allowed: float) -> np.ndarray:
     return top_up(errors, choice, best, allowed)
 
 
-def top_up(errors: np.ndarray, choice: Choice, routes: np.ndarray, allowed: float) -> np.ndarray:
+def top_up(
+    errors: np.ndarray, choice: RoutingProblem, routes: np.ndarray, allowed: float
+) -> np.ndarray:
     """Routes that leave more than a hundredth of the dearest cost unused, with single tiles made
     dearer as long as one fits.
 
     The price of work is the same for all tiles, so in an image of few tiles the next one at that
     price may be too dear where others fit.
     """
-    routes, spent = routes.copy(), choice.cost_of(routes)
+    routes, macs = routes.copy(), choice.cost_of(routes)
     enough = allowed - SLACK * choice.cost_of(dearest(errors, choice))
-    if spent > enough:
+    if macs > enough:
         return routes
     weighed, work, now = _weighed(errors, choice), _work(errors, choice), routes[:, None]
     saved = np.take_along_axis(weighed, now, axis=1) - weighed
@@ -289,17 +291,17 @@ def top_up(errors: np.ndarray, choice: Choice, routes: np.ndarray, allowed: floa
                 continue
             tries -= 1
             before, routes[tile] = routes[tile], tier
-            spent = choice.cost_of(routes)
-            if spent > allowed:
+            macs = choice.cost_of(routes)
+            if macs > allowed:
                 routes[tile] = before
                 continue
-            if spent > enough:
+            if macs > enough:
                 return routes
             again = True
     return routes
 
 
-def priced(errors: np.ndarray, choice: Choice, price: float) -> np.ndarray:
+def priced(errors: np.ndarray, choice: RoutingProblem, price: float) -> np.ndarray:
     """Each tile's tier with the least error + price * cost, in error for each unit of cost; of
     equal ones the cheaper.
     """
@@ -322,7 +324,7 @@ class Bracket:
 
 def bracket(
     errors: np.ndarray,
-    choice: Choice,
+    choice: RoutingProblem,
     fits: Callable[[np.ndarray], bool],
     guess: float | None = None,
 ) -> Bracket:
@@ -383,7 +385,9 @@ def fill(
     return changed(low)
 
 
-def _order(errors: np.ndarray, choice: Choice, under: np.ndarray, over: np.ndarray) -> np.ndarray:
+def _order(
+    errors: np.ndarray, choice: RoutingProblem, under: np.ndarray, over: np.ndarray
+) -> np.ndarray:
     """Tiles that differ, the most error saved for each unit of cost first, those of one group
     together, ties by position.
     """
@@ -398,7 +402,7 @@ def _order(errors: np.ndarray, choice: Choice, under: np.ndarray, over: np.ndarr
     )
 
 
-def _weighed(errors: np.ndarray, choice: Choice) -> np.ndarray:
+def _weighed(errors: np.ndarray, choice: RoutingProblem) -> np.ndarray:
     """Errors times the tiles' areas, which add up to the image's."""
     return errors if choice.areas is None else errors * choice.areas[:, None]
 
@@ -408,12 +412,12 @@ def _left(weighed: np.ndarray, routes: np.ndarray) -> float:
     return float(np.take_along_axis(weighed, routes[:, None], axis=1).sum())
 
 
-def _work(errors: np.ndarray, choice: Choice) -> np.ndarray:
+def _work(errors: np.ndarray, choice: RoutingProblem) -> np.ndarray:
     """What each tile costs by each tier, (tiles, tiers), halos apart: areas times costs."""
     return np.outer(np.ones(len(errors)) if choice.areas is None else choice.areas, choice.costs)
 
 
-POLICIES: dict[str, Callable[[np.ndarray, Choice], np.ndarray]] = {
+POLICIES: dict[str, Callable[[np.ndarray, RoutingProblem], np.ndarray]] = {
     "adaptive": adaptive,
     "budget": budget,
     "quality": quality,

@@ -11,7 +11,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference.normalise import plane_count
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing import policies as routing
-from tierscale.pipeline.routing.costs import cost_of_routes, dearest_cost
+from tierscale.pipeline.routing.costs import cost_of_routes, full_cost
 from tierscale.pipeline.routing.windows import groups
 
 # Share of a plan's cost below which another plan is worth a remark.
@@ -21,7 +21,7 @@ EACH = 6e-8
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class TimeLimit:
     """How long an image may take. left: asks for the seconds until its end. workers: that share its
     work.
 
@@ -35,12 +35,12 @@ class Clock:
 
 
 @dataclass(frozen=True, slots=True)
-class Time:
+class TierTimings:
     """A time that routes must keep to, and the seconds for each input pixel that each tier takes on
     one worker.
     """
 
-    clock: Clock
+    clock: TimeLimit
     speeds: tuple[float, ...]
 
 
@@ -55,7 +55,7 @@ def beside(plan: Plan) -> float:
     )
 
 
-def choice_of(plan: Plan, time: Time | None = None) -> routing.Choice:
+def routing_problem(plan: Plan, time: TierTimings | None = None) -> routing.RoutingProblem:
     """What the policies are told of an image; its costs are seconds where there is a time to keep
     to.
     """
@@ -71,7 +71,7 @@ def choice_of(plan: Plan, time: Time | None = None) -> routing.Choice:
             replace(tier, cost=float(each)) for tier, each in zip(tiers, rising, strict=True)
         )
         seconds = time.clock.left() - beside(plan)
-    return routing.Choice(
+    return routing.RoutingProblem(
         costs=tuple(tier.cost for tier in tiers),
         cost_of=cost_of_routes(plan.grid, tiers, plan.blend, planes),
         budget=plan.policy["budget"],
@@ -92,11 +92,11 @@ def areas(plan: Plan) -> np.ndarray:
     return np.outer(rows, columns).ravel().astype(np.float64)
 
 
-def route(plan: Plan, scores: np.ndarray, time: Time | None = None) -> np.ndarray:
+def route(plan: Plan, scores: np.ndarray, time: TierTimings | None = None) -> np.ndarray:
     """One tier for every tile, (rows, columns), by the plan's policy. scores: (tiles, tiers).
     Refused: what cannot be.
     """
-    choice, errors = choice_of(plan, time), scores.astype(np.float64)
+    choice, errors = routing_problem(plan, time), scores.astype(np.float64)
     try:
         routing.check(scores, plan.grid.tiles[1])
         if time is not None and time.clock.late:
@@ -169,7 +169,7 @@ def curve(plan: Plan, scores: np.ndarray, shares: Sequence[float]) -> list[tuple
     """What budgets are predicted to lose: share of the dearest cost, and dB below the dearest tier
     everywhere; cheapest tier first.
     """
-    choice, errors, most = choice_of(plan), scores.astype(np.float64), dearest_cost(plan)
+    choice, errors, most = routing_problem(plan), scores.astype(np.float64), full_cost(plan)
     cheapest = routing.cheapest(errors, choice)
     least = choice.cost_of(cheapest)
     found = [

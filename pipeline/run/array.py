@@ -112,7 +112,7 @@ def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> Enlarged:
         out[(slice(None), *plan.grid.hr(plan.grid.shard_core(shard)).slices)] = finish(
             plan, given, shard, pieces
         )
-        costs.append(sum(piece.spent for piece in pieces))
+        costs.append(sum(piece.macs for piece in pieces))
 
     try:
         # As many torch threads in each of them as the plan says, so that they give the plan's
@@ -148,14 +148,14 @@ def _route(plan: Plan, read: Read, workers: int) -> np.ndarray:
     time = None
     if plan.policy["name"] == "deadline":
         clock, device = (
-            choosing.Clock(lambda: plan.policy["deadline"], workers),
+            choosing.TimeLimit(lambda: plan.policy["deadline"], workers),
             Device(plan.device),
         )
         speeds = [
             seconds_per_pixel(plan, read, tier, upscaler, device)
             for tier, upscaler in _upscalers(plan).items()
         ]
-        time = choosing.Time(clock, tuple(speeds))
+        time = choosing.TierTimings(clock, tuple(speeds))
     return choosing.route(plan, _scores(plan, read), time)
 
 

@@ -16,11 +16,11 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import Selection, Source, open_image
 from tierscale.pipeline.geometry.grid import Span, tile_length
 from tierscale.pipeline.inference.difficulty import blocks
-from tierscale.pipeline.inference.normalise import Levels, spanning
+from tierscale.pipeline.inference.normalise import ValueRange, spanning
 from tierscale.pipeline.inference.statistics import Automatic
 from tierscale.pipeline.output.store import sibling
 from tierscale.pipeline.plan.plan import ENDLESS_REACH, UNSCORED, Options, Plan, Tier
-from tierscale.pipeline.run.inspect import Found, found_in, region_shape
+from tierscale.pipeline.run.inspect import SourceInfo, describe_source, region_shape
 from tierscale.pipeline.run.resources import check_memory
 from tierscale.pipeline.storage.path_policy import check_secrets
 
@@ -56,7 +56,7 @@ def check_options(options: Options) -> None:
 
 def draft(
     source: str, options: Options, max_memory: int | None, device: str, workers: int
-) -> tuple[Plan, Found]:
+) -> tuple[Plan, SourceInfo]:
     """Everything of a file's plan but the routes, and what was seen of the source. Refused: what
     cannot work.
 
@@ -70,7 +70,7 @@ def draft(
     return plan, found
 
 
-def draft_of(image: Source, options: Options, device: str) -> tuple[Plan, Found]:
+def draft_of(image: Source, options: Options, device: str) -> tuple[Plan, SourceInfo]:
     """As draft(), of an opened image and without a look at memory."""
     if options.device not in ("auto", device):
         raise Refused(
@@ -79,7 +79,7 @@ def draft_of(image: Source, options: Options, device: str) -> tuple[Plan, Found]
         )
     tiers = load_tiers(options.tier_labels, options.scale)
     scores, scout = _scores(tiers, options)
-    found = found_in(image, options)
+    found = describe_source(image, options)
     plan = Plan(
         source={
             "uri": found.uri,
@@ -195,7 +195,7 @@ def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
 
 
 def _tier(label: str, scale: Fraction) -> Tier:
-    name, asked = models.parted(label)
+    name, asked = models.parse_tier(label)
     auto = asked == "auto"
     effort = 1.0 if auto or not asked else float(asked)
     if not name or ("@" in name and not name.startswith("file:")) or effort > 1:
@@ -265,7 +265,7 @@ def levels(
     asked: tuple[float, float] | None,
     nodata: float | None,
     measure: Callable[[list[Span]], Sequence[tuple[float, float]]],
-) -> Levels:
+) -> ValueRange:
     """Values that become 0 and 1: as asked, by the type for uint8, or as measured over the whole
     image.
 
@@ -274,6 +274,6 @@ def levels(
     """
     dtype = np.dtype(plan.dtype)
     if asked is None and dtype == np.uint8:
-        return Levels(0.0, 255.0, 0.0, 255.0, nodata)
+        return ValueRange(0.0, 255.0, 0.0, 255.0, nodata)
     found = measure(blocks(plan.shape[1], 512)) if asked is None or dtype.kind == "f" else []
-    return spanning(found, nodata) if asked is None else Levels.fixed(*asked, dtype, nodata)
+    return spanning(found, nodata) if asked is None else ValueRange.fixed(*asked, dtype, nodata)

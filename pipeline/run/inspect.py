@@ -4,14 +4,14 @@ import os
 from dataclasses import dataclass
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.registry import Selection, Source, open_image
 from tierscale.pipeline.inference.normalise import holds
 from tierscale.pipeline.plan.plan import Options, Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceInfo:
     """What was seen of a source without reading its pixels. facts: of the source; hr_facts: of the
     enlarged image.
 
@@ -20,15 +20,15 @@ class Found:
 
     uri: str
     selection: Selection
-    facts: PhotoFacts
-    hr_facts: PhotoFacts
+    facts: PhotoMetadata
+    scaled_metadata: PhotoMetadata
     needs_ingest: bool
     decode_bytes: int
     nodata: float | None
     notes: tuple[str, ...]
 
 
-def found_in(image: Source, options: Options) -> Found:
+def describe_source(image: Source, options: Options) -> SourceInfo:
     """What is seen of an opened image."""
     facts = image.facts
     nodata = options.nodata if options.nodata is not None else facts.nodata
@@ -42,14 +42,14 @@ def found_in(image: Source, options: Options) -> Found:
             ),
         )
         nodata = None
-    hr_facts = (
+    scaled_metadata = (
         facts if options.region is None else facts.cropped(options.region[0], options.region[1])
     )
-    return Found(
+    return SourceInfo(
         uri=os.path.abspath(image.uri) if "://" not in image.uri else image.uri,
         selection=Selection(options.series, options.level, options.z, options.t),
         facts=facts,
-        hr_facts=hr_facts.scaled(options.scale),
+        scaled_metadata=scaled_metadata.scaled(options.scale),
         needs_ingest=not image.random_access,
         decode_bytes=image.decode_bytes,
         nodata=nodata,
@@ -74,7 +74,7 @@ def region_shape(image: Source, region: tuple[int, int, int, int] | None) -> tup
     return channels, tall, wide
 
 
-def reopen(plan: Plan) -> Found:
+def reopen(plan: Plan) -> SourceInfo:
     """The source of a stored plan. Refused: it is not the same image any more."""
     selection = Selection(**plan.source["selection"])
     with open_image(plan.source["uri"], selection) as image:
@@ -83,7 +83,7 @@ def reopen(plan: Plan) -> Found:
                 f"{plan.source['uri']} is not the image that was planned (its content changed);"
                 " restore it, or begin anew with --overwrite"
             )
-        return Found(
+        return SourceInfo(
             image.uri,
             selection,
             image.facts,
@@ -95,7 +95,7 @@ def reopen(plan: Plan) -> Found:
         )
 
 
-def check_unchanged(plan: Plan, found: Found) -> None:
+def check_unchanged(plan: Plan, found: SourceInfo) -> None:
     """Damaged: the source is not what it was when the run began, so that shards may be of two
     images.
     """

@@ -13,9 +13,9 @@ from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.inference import statistics as automatic
 from tierscale.pipeline.inference.difficulty import SCOUT_ROWS, blocks
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.routing.routes import Clock, Time
+from tierscale.pipeline.routing.routes import TierTimings, TimeLimit
 from tierscale.pipeline.run import draft as prepare
-from tierscale.pipeline.run.inspect import Found
+from tierscale.pipeline.run.inspect import SourceInfo
 from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.tasks import Progress, each
 
@@ -33,7 +33,7 @@ class Prepass:
     stop: threading.Event
 
     def look(
-        self, draft: Plan, found: Found, asked: tuple[float, float] | None
+        self, draft: Plan, found: SourceInfo, asked: tuple[float, float] | None
     ) -> tuple[Plan, np.ndarray]:
         """The plan with levels and whole-image values, and the scores to route it by (tiles,
         tiers). asked: range of values, or None.
@@ -53,19 +53,21 @@ class Prepass:
             scores,
         )
 
-    def time(self, plan: Plan, clock: Clock) -> Time:
+    def time(self, plan: Plan, clock: TimeLimit) -> TierTimings:
         """What a deadline is kept by: the speed of each tier when all workers are at work."""
         handle, width = self.pool.share(plan), self.pool.width
         taken = self._each(
             "speed",
             [("speed", handle, tier) for tier in range(len(plan.tiers)) for _ in range(width)],
         )
-        return Time(
+        return TierTimings(
             clock,
             tuple(float(np.mean(taken[tier * width :][:width])) for tier in range(len(plan.tiers))),
         )
 
-    def _measure(self, draft: Plan, rows: list[Span], found: Found) -> list[tuple[float, float]]:
+    def _measure(
+        self, draft: Plan, rows: list[Span], found: SourceInfo
+    ) -> list[tuple[float, float]]:
         """Smallest and largest value of some blocks of rows."""
         handle = self.pool.share(draft)
         return self._each("range", [("measure", handle, span, found.nodata) for span in rows])

@@ -19,9 +19,9 @@ from tierscale.pipeline.geometry.grid import tile_length
 from tierscale.pipeline.inference.normalise import plane_count
 from tierscale.pipeline.output.store import bytes_at, level_sizes
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.routing.costs import dearest_cost, planned_cost
+from tierscale.pipeline.routing.costs import full_cost, planned_cost
 from tierscale.pipeline.routing.routes import areas, beside
-from tierscale.pipeline.run.inspect import Found
+from tierscale.pipeline.run.inspect import SourceInfo
 from tierscale.pipeline.storage.paths import ObjectPath, place
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and
@@ -32,7 +32,7 @@ DRIVER_BYTES = 700 << 20
 TILE_BYTES = 1 << 10
 
 
-def memory(plan: Plan, found: Found, workers: int) -> int:
+def memory(plan: Plan, found: SourceInfo, workers: int) -> int:
     """Bytes that all processes together take at most: a sum of bounds.
 
     None grows with the image but the tile table, and what the decoder of a format takes that can
@@ -62,7 +62,7 @@ def memory(plan: Plan, found: Found, workers: int) -> int:
     return int(_least(workers) + tiles + max(ingesting, enlarging))
 
 
-def check_memory(plan: Plan, found: Found, allowed: int | None, workers: int) -> None:
+def check_memory(plan: Plan, found: SourceInfo, allowed: int | None, workers: int) -> None:
     """Refuse a plan that does not fit, with the numbers and what would fit."""
     limit = _limit(allowed)
     needed = memory(plan, found, workers)
@@ -128,13 +128,13 @@ def check_disk(plan: Plan, output: str) -> None:
         )
 
 
-def outlook(plan: Plan, found: Found, workers: int) -> dict[str, Any]:
+def outlook(plan: Plan, found: SourceInfo, workers: int) -> dict[str, Any]:
     """What carrying out a plan will take."""
     assert plan.routes is not None
     planes = plane_count(plan.shape[0], plan.colour)
     cost = planned_cost(plan, plan.routes)
     counts = np.bincount(plan.routes.ravel(), minlength=len(plan.tiers))
-    dearest = dearest_cost(plan)
+    dearest = full_cost(plan)
     bare = (
         float(
             (np.array([tier.cost for tier in plan.tiers])[plan.routes.ravel()] * areas(plan)).sum()

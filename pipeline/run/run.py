@@ -19,17 +19,17 @@ import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.arrays.ingest import discard, rows_done
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output import kept_scores as scores
 from tierscale.pipeline.output import report, store
 from tierscale.pipeline.output.ome import ome_attributes
 from tierscale.pipeline.output.receipts import Folder, Key, write_json
 from tierscale.pipeline.plan.plan import Options, Plan, differences, outdated
 from tierscale.pipeline.routing import routes as choosing
-from tierscale.pipeline.routing.costs import cost_share, dearest_cost
+from tierscale.pipeline.routing.costs import cost_share, full_cost
 from tierscale.pipeline.run import draft as prepare
 from tierscale.pipeline.run import resources as needs
-from tierscale.pipeline.run.inspect import Found, check_unchanged
+from tierscale.pipeline.run.inspect import SourceInfo, check_unchanged
 from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.prescan import Prepass
 from tierscale.pipeline.run.tasks import Flight, Progress, silent
@@ -76,7 +76,7 @@ class Run:
     progress: Progress = silent
     stop: threading.Event = field(default_factory=threading.Event)
     routes: np.ndarray | None = None
-    clock: choosing.Clock | None = None
+    clock: choosing.TimeLimit | None = None
     began: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(
@@ -155,7 +155,7 @@ class Run:
         store.check_ours(output)
         return None
 
-    def _planned(self, draft: Plan, facts: Found) -> Plan:
+    def _planned(self, draft: Plan, facts: SourceInfo) -> Plan:
         """The stored plan if there is one, else a new one with the pre-pass done; and the output
         made.
         """
@@ -171,7 +171,7 @@ class Run:
             source={**plan.source, "uri": self._pixels_uri(facts), "ingested": facts.needs_ingest},
         )
 
-    def _new_plan(self, draft: Plan, facts: Found) -> Plan:
+    def _new_plan(self, draft: Plan, facts: SourceInfo) -> Plan:
         """A plan with the pre-pass done, stored; an output that it overwrites stays until nothing
         can refuse the plan any more.
         """
@@ -182,15 +182,15 @@ class Run:
             keep=("lease.json", "source.zarr") if facts.needs_ingest else ("lease.json",),
         )
         report.write_tiles(self.folder.path, plan, found)
-        write_json(self.folder.path / "facts.json", facts.hr_facts.to_json())
+        write_json(self.folder.path / "facts.json", facts.scaled_metadata.to_json())
         self.folder.write_plan(plan)
         return plan
 
-    def _pixels_uri(self, facts: Found) -> str:
+    def _pixels_uri(self, facts: SourceInfo) -> str:
         """Where workers read pixels: the source itself, or its ingested copy."""
         return str(self.folder.path / "source.zarr") if facts.needs_ingest else facts.uri
 
-    def prepass(self, draft: Plan, facts: Found, folder: Path) -> tuple[Plan, np.ndarray]:
+    def prepass(self, draft: Plan, facts: SourceInfo, folder: Path) -> tuple[Plan, np.ndarray]:
         """Ingest if need be, measure the range, score all tiles, and choose their tiers: the plan
         and the scores (tiles, tiers).
         """
@@ -201,7 +201,7 @@ class Run:
         self.notes.extend(choosing.remarks(plan))
         return plan, found
 
-    def look(self, draft: Plan, facts: Found, folder: Path) -> tuple[Plan, np.ndarray]:
+    def look(self, draft: Plan, facts: SourceInfo, folder: Path) -> tuple[Plan, np.ndarray]:
         """Ingest if need be, and look at the image unless that was kept: the plan without routes,
         and scores (tiles, tiers).
         """
@@ -227,12 +227,12 @@ class Run:
             return self.routes
         if plan.policy["name"] != "deadline":
             return choosing.route(plan, found)
-        clock = self.clock or choosing.Clock(
+        clock = self.clock or choosing.TimeLimit(
             lambda: plan.policy["deadline"] - (time.perf_counter() - self.began), self.pool.width
         )
         return choosing.route(plan, found, self._prepass.time(plan, clock))
 
-    def _ingest(self, facts: Found, folder: Path | None = None) -> None:
+    def _ingest(self, facts: SourceInfo, folder: Path | None = None) -> None:
         target = (folder or self.folder.path) / "source.zarr"
         with self.stage("ingest"):
             future = self.pool.submit(
@@ -244,7 +244,7 @@ class Run:
             _, total = rows_done(str(target))
             self.progress("ingest", total, total)
 
-    def _make_output(self, plan: Plan, facts: PhotoFacts) -> None:
+    def _make_output(self, plan: Plan, facts: PhotoMetadata) -> None:
         """Make the empty arrays, unless an earlier run did. Refused: something that is not this
         plan's output is in their place.
         """
@@ -368,16 +368,16 @@ class Run:
             raise Interrupted
         return taken
 
-    def _close(self, facts: Found) -> None:
+    def _close(self, facts: SourceInfo) -> None:
         plan = self.plan
         assert plan is not None
         absent, retreats = set(shard_keys(plan)), set[str]()
-        total, spent = len(absent), np.zeros((2, *plan.grid.tiles))
+        total, macs = len(absent), np.zeros((2, *plan.grid.tiles))
         for receipt in self.folder.receipts(plan.digest):  # one after the other: they may be many
             absent.discard(receipt.key)
             retreats.update(receipt.retreats)
             for row, column, *tile in receipt.tile_costs:
-                spent[:, row, column] = tile
+                macs[:, row, column] = tile
         check_unchanged(plan, facts)
         if absent:
             raise Damaged(
@@ -401,7 +401,7 @@ class Run:
                 f" {budget:.1%}: tiers that decide pixel by pixel found more to do here than their"
                 " tables of efforts expect"
             )
-        report.close(self.request.output, plan, spent, summary, facts.hr_facts, self.notes)
+        report.close(self.request.output, plan, macs, summary, facts.scaled_metadata, self.notes)
         if facts.needs_ingest and not self.request.keep_source:
             discard(self.folder.path / "source.zarr")
 
@@ -416,7 +416,7 @@ class Run:
         total = len(shard_keys(plan)) if plan else 0
         share = None
         if plan is not None and cost:
-            share = cost_share(plan, cost) if status == "done" else cost / dearest_cost(plan)
+            share = cost_share(plan, cost) if status == "done" else cost / full_cost(plan)
         seconds = {
             **self.seconds,
             "total": self.seconds["total"] or time.perf_counter() - self.began,

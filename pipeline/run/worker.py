@@ -215,7 +215,7 @@ class Worker:
             pixels_sha256=pixels_sha256(pixels),
             bytes=pixels.nbytes,
             tiles=tiles,
-            cost=sum(piece.spent for piece in pieces),
+            cost=sum(piece.macs for piece in pieces),
             seconds=seconds,
             device=self.device.name,
             batch=min((piece.batch for piece in pieces), default=0),

@@ -212,7 +212,7 @@ def place(path: str) -> Place:
     return cast(Path, ObjectPath(path)) if "://" in path else Path(path)
 
 
-def rooted(root: str) -> str:
+def normalize_root(root: str) -> str:
     """A folder or a URI as what lies below it is compared with it: a local one absolute and without
     file://, no slash at the end.
     """
@@ -220,7 +220,7 @@ def rooted(root: str) -> str:
     return root.rstrip("/") if "://" in root else os.path.abspath(root)
 
 
-def joined(root: str, *parts: str) -> str:
+def join_path(root: str, *parts: str) -> str:
     """A place below a folder or a URI, as text."""
     return "/".join((root.rstrip("/"), *parts)) if "://" in root else str(Path(root, *parts))
 

@@ -170,16 +170,16 @@ class AdadsrUpscaler:
         windows: Tensor,
         place: Placement,
         effort: float = 1.0,
-        given: Mapping[str, float] = {},
+        settings: Mapping[str, float] = {},
     ) -> Upscaled:
         check_windows(windows, place, self.method.scale)
-        budget = self.budget(effort, given)
+        budget = self.budget(effort, settings)
         maps, (height, width) = len(self.method.groups), windows.shape[2:]
         if budget is None:
             made = self.plain(windows, place)
             return Upscaled(
                 made.pixels,
-                made.spent,
+                made.macs,
                 windows.new_full((len(windows), maps, height, width), self.method.depth),
             )
         centred = (windows - self.plain.mean).contiguous(memory_format=torch.channels_last)
@@ -188,31 +188,31 @@ class AdadsrUpscaler:
             self._one(window, origin, budget)
             for window, origin in zip(centred.split(1), place.origins, strict=True)
         ]
-        pixels, depths, spent = (list(column) for column in zip(*parts, strict=True))
+        pixels, depths, macs = (list(column) for column in zip(*parts, strict=True))
         result = self.plain.complete(torch.cat(pixels), windows)
         return Upscaled(
             result,
-            torch.tensor(spent, dtype=torch.float64) + self._always(height, width),
+            torch.tensor(macs, dtype=torch.float64) + self._always(height, width),
             torch.cat(depths),
         )
 
-    def budget(self, effort: float, given: Mapping[str, float]) -> float | None:
+    def budget(self, effort: float, settings: Mapping[str, float]) -> float | None:
         """What the predictor is told; None: it is not asked. ValueError: an unknown name, less than
         0, or not measured.
         """
-        if given.keys() - {"depth"}:
+        if settings.keys() - {"depth"}:
             raise ValueError(
-                f"AdaDSR is given {', '.join(sorted(given.keys() - {'depth'}))}, but knows only"
+                f"AdaDSR is settings {', '.join(sorted(settings.keys() - {'depth'}))}, but knows only"
                 " depth"
             )
         check_effort(effort)
-        if "depth" in given:
-            if not given["depth"] >= 0:
+        if "depth" in settings:
+            if not settings["depth"] >= 0:
                 raise ValueError(
-                    f"a depth of {given['depth']:g} blocks is no budget; give 0 or more, such as"
+                    f"a depth of {settings['depth']:g} blocks is no budget; give 0 or more, such as"
                     f" {self.method.depth}"
                 )
-            return float(given["depth"])
+            return float(settings["depth"])
         if effort == 1:
             return None
         if self.efforts is None:
@@ -234,16 +234,16 @@ class AdadsrUpscaler:
         if self.method.cell is not None:
             lattice = Lattice(origin, window.shape[2], window.shape[3], self.method.cell)
             depths = lattice.spread(lattice.means(depths)[:, 0])[None, None]
-        body, spent = kept, 0
+        body, macs = kept, 0
         for index, blocks in enumerate(self.method.groups):
             inner = Gated(body, origin)
-            spent += inner.run(blocks, depths[:, index : index + 1])
+            macs += inner.run(blocks, depths[:, index : index + 1])
             body = (
                 body + list(network.groups)[index].join(inner.features)
                 if isinstance(network, Rcan)
                 else inner.features
             )
-        return network.finish_by_rows(kept, body), depths, spent
+        return network.finish_by_rows(kept, body), depths, macs
 
     def _always(self, height: int, width: int, streamed: bool = True) -> int:
         """Multiply-adds of all but the blocks, for a window of `height` by `width`; streamed: the
@@ -401,8 +401,8 @@ def published(
     config: model (such as "adaedsr_model"), scale, n_resblocks, n_groups, n_feats, res_scale,
     adapter_layers and adapter_pos. ValueError naming what does not fit.
     """
-    given = told(config)
-    scale, made_of = one_scale(given.get("scale", 4)), arguments(tensors, given)
+    settings = told(config)
+    scale, made_of = one_scale(settings.get("scale", 4)), arguments(tensors, settings)
     growing = numbered((name for name in tensors if tensors[name].ndim == 4), "up.")
     weights = adopt(
         Adadsr(scale, **made_of),

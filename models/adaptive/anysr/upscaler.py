@@ -137,14 +137,14 @@ class AnySrUpscaler:
         windows: Tensor,
         place: Placement,
         effort: float = 1.0,
-        given: Mapping[str, float] = {},
+        settings: Mapping[str, float] = {},
     ) -> Upscaled:
         if windows.ndim != 4 or windows.shape[1] != 3:
             raise ValueError(
                 f"windows of shape {tuple(windows.shape)} are not (N, 3, h, w); feed a grey as"
                 " three equal channels"
             )
-        width = given["width"] if "width" in given else self.width(effort)
+        width = settings["width"] if "width" in settings else self.width(effort)
         if not 0 < width <= 1:
             raise ValueError(
                 f"a width of {width:g} is no share above 0 to 1 of the hidden channels"
@@ -158,12 +158,12 @@ class AnySrUpscaler:
             )[0]
         queries = pixels.shape[2] * pixels.shape[3]
         residual = multiply_adds(3, height, wide, pixels.shape[2], pixels.shape[3], "bilinear")
-        spent = float(
+        macs = float(
             self.encoder.cost(height * wide, width)
             + self.head.cost(height * wide, queries)
             + residual
         )
-        every = torch.full((len(windows),), spent, dtype=torch.float64)
+        every = torch.full((len(windows),), macs, dtype=torch.float64)
         return Upscaled(pixels, every, torch.full((len(windows),), width))
 
     def _window(

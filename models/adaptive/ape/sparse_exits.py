@@ -82,7 +82,7 @@ def leave(
     leave. whole: features behind blocks that all cells need. Exits count from 0; -1: a cell that
     never left.
     """
-    body, spent, asked = entered, 0, 0
+    body, macs, asked = entered, 0, 0
     some: Gated | None = None
     exits = torch.full((lattice.rows * lattice.columns,), -1, device=entered.device)
     for index, blocks in enumerate(intervals):
@@ -91,14 +91,14 @@ def leave(
             break
         if staying.all():
             body = whole(blocks, body)
-            spent += sum(cost(block, 2 * lattice.height * lattice.width) for block in blocks)
+            macs += sum(cost(block, 2 * lattice.height * lattice.width) for block in blocks)
         else:
             some = some or Gated(body, lattice.origin)
-            spent += some.run(
+            macs += some.run(
                 blocks, lattice.spread(staying.to(body.dtype) * len(blocks))[None, None]
             )
             body = some.features
         if index < len(intervals) - 1:
             asked += int(staying.sum())
             exits[staying] = torch.where(leaves(lattice.means(body)[staying]), index, -1)
-    return body, exits, spent, asked
+    return body, exits, macs, asked

@@ -92,14 +92,14 @@ class ApeUpscaler:
         windows: Tensor,
         place: Placement,
         effort: float = 1.0,
-        given: Mapping[str, float] = {},
+        settings: Mapping[str, float] = {},
     ) -> Upscaled:
         check_windows(windows, place, self.method.scale)
-        threshold = self.threshold(effort, given)
+        threshold = self.threshold(effort, settings)
         if threshold is None:
             made = self.plain(windows, place)
             return Upscaled(
-                made.pixels, made.spent, torch.full((len(windows), *windows.shape[2:]), -1)
+                made.pixels, made.macs, torch.full((len(windows), *windows.shape[2:]), -1)
             )
         one = self._by_patches if self.method.cell is None else self._by_cells
         found = [
@@ -108,23 +108,23 @@ class ApeUpscaler:
             )
             for index, origin in enumerate(place.origins)
         ]
-        pixels, exits, spent = (list(column) for column in zip(*found, strict=True))
+        pixels, exits, macs = (list(column) for column in zip(*found, strict=True))
         return Upscaled(
-            torch.cat(pixels), torch.tensor(spent, dtype=torch.float64), torch.stack(exits)
+            torch.cat(pixels), torch.tensor(macs, dtype=torch.float64), torch.stack(exits)
         )
 
-    def threshold(self, effort: float, given: Mapping[str, float]) -> float | None:
+    def threshold(self, effort: float, settings: Mapping[str, float]) -> float | None:
         """What the regressor must say for a patch or cell to leave; None: nothing asks it.
         ValueError: an unknown name, or not measured.
         """
-        if given.keys() - {"threshold"}:
+        if settings.keys() - {"threshold"}:
             raise ValueError(
-                f"APE is given {', '.join(sorted(given.keys() - {'threshold'}))}, but knows only"
+                f"APE is settings {', '.join(sorted(settings.keys() - {'threshold'}))}, but knows only"
                 " threshold"
             )
         check_effort(effort)
-        if "threshold" in given:
-            return float(given["threshold"])
+        if "threshold" in settings:
+            return float(settings["threshold"])
         if effort == 1:
             return None
         if self.efforts is None:
@@ -152,7 +152,7 @@ class ApeUpscaler:
                 blocks, features, torch.empty_like(features) if features is kept else features
             )
 
-        body, exits, spent, asked = leave(
+        body, exits, macs, asked = leave(
             [method.interval(index) for index in range(method.exits + 1)],  # type: ignore[misc]
             body,
             lattice,
@@ -163,7 +163,7 @@ class ApeUpscaler:
         blocks = sum(cost(block, 2 * height * width) for block in method.layers)  # type: ignore[misc, arg-type]
         always = self.plain.count(height, width, streamed) - blocks
         made = self.plain.complete(self._finish(kept, body), window)
-        return made, lattice.spread(exits), float(always + spent + asked * self.network.features)
+        return made, lattice.spread(exits), float(always + macs + asked * self.network.features)
 
     def _advance(self, layers: Sequence[nn.Module], body: Tensor, found: Tensor) -> Tensor:
         """The features (1, C, h, w) behind some layers, written into `found` where they go by
@@ -199,9 +199,9 @@ class ApeUpscaler:
     ) -> tuple[Tensor, Tensor, float]:
         """The same of a network whose patches leave one by one."""
         cut = Cut(place, window.shape[2], window.shape[3], SIDE, STEP)
-        result, spent = cut.begin(window, place)
+        result, macs = cut.begin(window, place)
         if not cut.count:
-            return result, torch.full(cut.size, self.NONE), spent
+            return result, torch.full(cut.size, self.NONE), macs
         tiles, streamed, left = cut.tiles(window), window.device.type == "cpu", []
         together = TOGETHER * torch.get_num_threads() if streamed else len(tiles)
         for some in torch.arange(len(tiles)).split(together):
@@ -210,8 +210,8 @@ class ApeUpscaler:
                 cut.add(result, index, made)
             left.append(exits)
         exits = torch.cat(left)
-        spent += sum(self.spent(*cut.sides, index, streamed) for index in exits.tolist())
-        return result, cut.spread(exits, self.NONE), spent
+        macs += sum(self.macs(*cut.sides, index, streamed) for index in exits.tolist())
+        return result, cut.spread(exits, self.NONE), macs
 
     def patches(self, patches: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
         """Patches (N, 3, h, w), 0..1, each of which leaves as a whole: (N, 3, s * h, s * w), and
@@ -246,7 +246,7 @@ class ApeUpscaler:
         ]
         return [sum(costs[(index + 1) * self.method.every :]) for index in range(self.method.exits)]
 
-    def spent(self, height: int, width: int, left: int, streamed: bool = True) -> int:
+    def macs(self, height: int, width: int, left: int, streamed: bool = True) -> int:
         """Multiply-adds for a patch of `height` by `width` that left by exit `left`, the
         regressor's included; -1: it never left.
 
@@ -269,7 +269,7 @@ class ApeUpscaler:
             0 if self.plain.weight is None else 3 * self.plain.weight.numel() * height * width
         )
         return (
-            self.spent(height, width, left, streamed=False)
+            self.macs(height, width, left, streamed=False)
             - asked * self.network.features
             - residual
         )
@@ -317,12 +317,12 @@ def published(
     config: model (such as "edsr_ape"), exit_interval, and those of the backbone. ValueError naming
     what does not fit.
     """
-    given = told(config)
-    backbone = str(given.get("model", "edsr")).partition("_")[0].lower()
-    if backbone not in PUBLISHED or "exit_interval" not in given:
+    settings = told(config)
+    backbone = str(settings.get("model", "edsr")).partition("_")[0].lower()
+    if backbone not in PUBLISHED or "exit_interval" not in settings:
         raise ValueError(
             "the configuration of a published APE needs exit_interval and a model on"
-            f" {', '.join(PUBLISHED)}, not {given.get('exit_interval')} and {given.get('model')!r}"
+            f" {', '.join(PUBLISHED)}, not {settings.get('exit_interval')} and {settings.get('model')!r}"
         )
     inner = PUBLISHED[backbone](
         {name: tensor for name, tensor in tensors.items() if not name.startswith("regressor.")},
@@ -330,7 +330,7 @@ def published(
         mean,
     )
     plan = inner.blueprint
-    arguments = {"backbone": backbone, "every": given["exit_interval"], **plan.arguments}
+    arguments = {"backbone": backbone, "every": settings["exit_interval"], **plan.arguments}
     weights = {f"network.{name}": tensor for name, tensor in inner.tensors.items()}
     # Pooling and flattening, which have no weights, come before the linear layer.
     weights |= {

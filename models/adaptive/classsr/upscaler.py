@@ -58,9 +58,8 @@ class ClassSrUpscaler:
         self.scale = blueprint.scale
         self.scales = frozenset({Fraction(blueprint.scale)})
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self.classifier = (
-            network.classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        )  # type: ignore[call-overload]
+        classifier = network.classifier.eval().requires_grad_(False)
+        self.classifier = classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.branches = [PlainUpscaler(branch, blueprint) for branch in network.branches]
 
     def to(self, device: str) -> "ClassSrUpscaler":
@@ -74,19 +73,19 @@ class ClassSrUpscaler:
         windows: Tensor,
         place: Placement,
         effort: float = 1.0,
-        given: Mapping[str, float] = {},
+        settings: Mapping[str, float] = {},
     ) -> Upscaled:
         check_windows(windows, place, self.scale)
-        bias = given["bias"] if "bias" in given else self._bias(effort)
+        bias = settings["bias"] if "bias" in settings else self._bias(effort)
         made = [
             self._window(
                 windows[i : i + 1], Placement(place.scale, place.size, (place.origins[i],)), bias
             )
             for i in range(len(windows))
         ]
-        pixels, spent, choice = zip(*made, strict=True)
+        pixels, macs, choice = zip(*made, strict=True)
         return Upscaled(
-            torch.cat(pixels), torch.tensor(spent, dtype=torch.float64), torch.stack(choice)
+            torch.cat(pixels), torch.tensor(macs, dtype=torch.float64), torch.stack(choice)
         )
 
     def _bias(self, effort: float) -> float:
@@ -162,18 +161,18 @@ class ClassSrUpscaler:
         own tiles and no others.
         """
         cut = Cut(place, window.shape[2], window.shape[3], SIDE, STEP)
-        result, spent = cut.begin(window, place)
+        result, macs = cut.begin(window, place)
         if not cut.count:
-            return result, spent, torch.full(cut.size, self.NONE, dtype=torch.uint8)
+            return result, macs, torch.full(cut.size, self.NONE, dtype=torch.uint8)
         tiles = cut.tiles(window)
         classes = self.decide(tiles, bias).cpu()
-        spent += cut.count * self.classifier.cost(*cut.sides)
+        macs += cut.count * self.classifier.cost(*cut.sides)
         for branch, plain in enumerate(self.branches):
             own = (classes == branch).nonzero()[:, 0]
             if not len(own):
                 continue
             cost = plain.count(*cut.sides)
-            spent += cost * len(own)
+            macs += cost * len(own)
             together = (
                 max(1, int(ENOUGH / cost)) * torch.get_num_threads()
             )  # each thread takes tiles of its own
@@ -182,7 +181,7 @@ class ClassSrUpscaler:
                     some.tolist(), self.enlarge(tiles[some], branch), strict=True
                 ):
                     cut.add(result, index, pixels)
-        return result, spent, cut.spread(classes.to(torch.uint8), self.NONE)
+        return result, macs, cut.spread(classes.to(torch.uint8), self.NONE)
 
 
 def build(checkpoint: Checkpoint, origin: str) -> ClassSrUpscaler:

@@ -128,7 +128,7 @@ class Sheet:
         """Add to the pixels whose features (P, C) are given what their samplers make, and no
         others; multiply-adds.
         """
-        covered, spent = self.covered(row, len(features) // self.columns.length), 0.0
+        covered, macs = self.covered(row, len(features) // self.columns.length), 0.0
         pixels, chosen = self.pixels[:, covered].flatten(1), self.chosen[covered].flatten()
         for index, sampler in enumerate(samplers):
             places = (chosen == index).nonzero().flatten()
@@ -137,5 +137,5 @@ class Sheet:
             table = sampler.table(features, self.rows, self.columns)
             for some in places.split(self.block(sampler)):
                 pixels.index_add_(1, some, sampler.at(table, points.index_select(0, some)))
-            spent += sampler.cost(len(features), len(places))
-        return spent
+            macs += sampler.cost(len(features), len(places))
+        return macs

@@ -140,7 +140,7 @@ class PcsrUpscaler:
         windows: Tensor,
         place: Placement,
         effort: float = 1.0,
-        given: Mapping[str, float] = {},
+        settings: Mapping[str, float] = {},
     ) -> Upscaled:
         if windows.ndim != 4 or windows.shape[1] != 3:
             raise ValueError(
@@ -148,8 +148,8 @@ class PcsrUpscaler:
                 " three equal channels"
             )
         decide, refined = (
-            self.decision(place.scale, effort, given),
-            bool(given.get("refine", self.refined)),
+            self.decision(place.scale, effort, settings),
+            bool(settings.get("refine", self.refined)),
         )
         pixels = resample.resample(windows, place, "bilinear")
         chosen = torch.full(
@@ -159,17 +159,17 @@ class PcsrUpscaler:
             device=windows.device,
         )
         # Each window for itself: its result does not depend on its batch, not even in the last bit.
-        spent = [0.0] * len(windows)
+        macs = [0.0] * len(windows)
         for i, sheet in enumerate(self._sheets(pixels, chosen, windows, place)):
             for row, features in self._features(windows[i : i + 1]):
                 points = sheet.points(row, len(features) // windows.shape[3])
                 if decide is not None:
-                    spent[i] += sheet.decide(features, points, row, self.classifier, decide)
-                spent[i] += sheet.make(features, points, row, self.samplers)
+                    macs[i] += sheet.decide(features, points, row, self.classifier, decide)
+                macs[i] += sheet.make(features, points, row, self.samplers)
             if refined and decide is not None:
                 refine(sheet.pixels, sheet.chosen)
         return Upscaled(
-            pixels, torch.tensor(spent, dtype=torch.float64) + self._fixed(windows, pixels), chosen
+            pixels, torch.tensor(macs, dtype=torch.float64) + self._fixed(windows, pixels), chosen
         )
 
     @property
@@ -190,14 +190,14 @@ class PcsrUpscaler:
         """
         height, width = windows.shape[2:]
         found = windows.new_empty(len(windows), *place.hr_shape(height, width))
-        spent = torch.full(
+        macs = torch.full(
             (len(windows),), float(self.encoder_cost * height * width), dtype=torch.float64
         )
         for i, sheet in enumerate(self._sheets(found[:, None], found, windows, place)):
             for row, features in self._features(windows[i : i + 1]):
                 points = sheet.points(row, len(features) // width)
-                spent[i] += sheet.decide(features, points, row, self.classifier, difficulty)
-        return found, spent
+                macs[i] += sheet.decide(features, points, row, self.classifier, difficulty)
+        return found, macs
 
     def _sheets(
         self, pixels: Tensor, chosen: Tensor, windows: Tensor, place: Placement
@@ -218,31 +218,31 @@ class PcsrUpscaler:
         )
 
     def decision(
-        self, scale: Fraction, effort: float = 1.0, given: Mapping[str, float] = {}
+        self, scale: Fraction, effort: float = 1.0, settings: Mapping[str, float] = {}
     ) -> Decide | None:
         """How pixels get their samplers; None: all get the heaviest. ValueError: an unknown name in
         `given`, or an effort not measured.
         """
-        unknown = given.keys() - {"k", "refine", *self.thresholds}
+        unknown = settings.keys() - {"k", "refine", *self.thresholds}
         if unknown:
             raise ValueError(
                 f"PCSR is given {', '.join(sorted(unknown))}, but knows only k, refine,"
                 f" {', '.join(self.thresholds)}"
             )
-        if "threshold" in given:
+        if "threshold" in settings:
             return partial(
                 by_threshold,
-                torch.tensor([given[name] for name in self.thresholds], dtype=torch.float64),
+                torch.tensor([settings[name] for name in self.thresholds], dtype=torch.float64),
             )
         check_effort(effort)
-        if "k" not in given and effort == 1:
+        if "k" not in settings and effort == 1:
             return None
-        if "k" not in given and self.efforts is None:
+        if "k" not in settings and self.efforts is None:
             raise ValueError(
                 f"what {self.origin} costs at an effort of {effort:g} was not measured; run"
                 " tierscale models calibrate NAME"
             )
-        k = given["k"] if "k" in given else self.efforts.setting(effort)  # type: ignore[union-attr]
+        k = settings["k"] if "k" in settings else self.efforts.setting(effort)  # type: ignore[union-attr]
         return partial(by_probability, k * self.cost_list(scale).double().log())
 
     def cost_list(self, scale: Fraction) -> Tensor:
@@ -346,7 +346,7 @@ def published(
     ValueError: naming key and shapes, or the argument, that do not fit.
     """
     try:
-        given = config["encoder_spec"].get("args", {})
+        settings = config["encoder_spec"].get("args", {})
         kind = config["encoder_spec"]["name"]
         hidden = [
             config[f"{part}_spec"]["args"]["imnet_spec"]["args"]["hidden_list"]
@@ -359,7 +359,9 @@ def published(
         ) from error
     if kind not in ENCODERS:
         raise ValueError(f"PCSR has no encoder {kind!r}; known are {', '.join(ENCODERS)}")
-    encoder = {ours: given[theirs] for theirs, ours in ARGUMENTS[kind].items() if theirs in given}
+    encoder = {
+        ours: settings[theirs] for theirs, ours in ARGUMENTS[kind].items() if theirs in settings
+    }
     if kind == "carn":
         encoder["norm"] = True
     arguments = {

@@ -12,7 +12,7 @@ import numpy as np
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats import samples as arithmetic
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import Alpha, Colour, Identity, Source, window_strips
 
 PLAIN_COLOURS: dict[int, tuple[Colour, Alpha | None]] = {
@@ -115,7 +115,7 @@ def array_source(
         True,
         0,
         identify,
-        PhotoFacts(),
+        PhotoMetadata(),
         notes,
         pixels,
     )

@@ -11,7 +11,7 @@ import numpy as np
 
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.formats.arrays.array import ArrayPixels
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.storage.paths import Place, place
 
@@ -37,7 +37,7 @@ def reopened(uri: str, array: Any, kept: Mapping[str, Any]) -> Source:
         random_access=True,
         decode_bytes=needed,
         identify=lambda: dict(kept["identity"]),
-        facts=PhotoFacts.from_json(kept["facts"]),
+        facts=PhotoMetadata.from_json(kept["facts"]),
         notes=tuple(kept["notes"]),
         pixels=pixels,
     )

@@ -23,7 +23,7 @@ from tierscale.pipeline.formats.arrays.array import (
 )
 from tierscale.pipeline.formats.arrays.ingested import AT_ONCE, INGESTED, reopened
 from tierscale.pipeline.formats.fingerprint import folder_identity, selected
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import (
     Alpha,
     Colour,
@@ -61,14 +61,14 @@ GENERIC_NAMES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SourceInfo:
     """An array in a zarr and what its metadata say: axes letters, facts, colour, and what was
     chosen.
     """
 
     array: Any
     axes: str
-    facts: PhotoFacts
+    facts: PhotoMetadata
     colour: tuple[Colour, Alpha | None]
     notes: tuple[str, ...]
 
@@ -118,7 +118,7 @@ def open_zarr(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     )
 
 
-def plain_array(array: Any, uri: str) -> Found:
+def plain_array(array: Any, uri: str) -> SourceInfo:
     """A zarr array without OME metadata; axes by its dimension names, else guessed from its
     shape.
     """
@@ -128,10 +128,12 @@ def plain_array(array: Any, uri: str) -> Found:
     axes = letters if known else guessed_axes(array.shape, uri)
     channels = dict(zip(axes, array.shape, strict=True)).get("c", 1)
     notes = () if known or array.ndim == 2 else (f"its axes were taken to be {axes}",)
-    return Found(array, axes, PhotoFacts(), PLAIN_COLOURS.get(channels, ("channels", None)), notes)
+    return SourceInfo(
+        array, axes, PhotoMetadata(), PLAIN_COLOURS.get(channels, ("channels", None)), notes
+    )
 
 
-def image_in_group(group: Any, uri: str, selection: Selection) -> Found:
+def image_in_group(group: Any, uri: str, selection: Selection) -> SourceInfo:
     """The selected image and level of an OME-Zarr group."""
     notes: list[str] = []
     attributes = ome_attributes(group)
@@ -167,7 +169,7 @@ def image_in_group(group: Any, uri: str, selection: Selection) -> Found:
         )
     channels = dict(zip(axes, array.shape, strict=True)).get("c", 1)
     facts = ome_facts(attributes, scales, datasets[selection.level], axes, listed)
-    return Found(array, axes, facts, ome_colour(facts, array.dtype, channels), tuple(notes))
+    return SourceInfo(array, axes, facts, ome_colour(facts, array.dtype, channels), tuple(notes))
 
 
 def ome_attributes(group: Any) -> dict[str, Any]:
@@ -211,7 +213,7 @@ def ome_facts(
     dataset: Mapping[str, Any],
     axes: str,
     listed: Sequence[Any],
-) -> PhotoFacts:
+) -> PhotoMetadata:
     """Pixel size, channel names and colours of an OME-Zarr image."""
     factors = [1.0] * len(axes)
     for holder in (dataset, scales):
@@ -224,7 +226,7 @@ def ome_facts(
     colours = tuple(str(channel.get("color", "")).upper() for channel in channels)
     names = tuple(str(channel.get("label", "")) for channel in channels)
     size = (factors[y], factors[x])
-    return PhotoFacts(
+    return PhotoMetadata(
         pixel_size=size if unit else None,
         pixel_unit=unit,
         channel_names=names if any(names) else (),
@@ -232,7 +234,7 @@ def ome_facts(
     )
 
 
-def ome_colour(facts: PhotoFacts, dtype: np.dtype, channels: int) -> tuple[Colour, Alpha | None]:
+def ome_colour(facts: PhotoMetadata, dtype: np.dtype, channels: int) -> tuple[Colour, Alpha | None]:
     """Colour of an OME-Zarr image.
 
     OME-Zarr cannot say "RGB": converters of slides write three channels coloured pure red, green
@@ -258,7 +260,7 @@ def ome_colour(facts: PhotoFacts, dtype: np.dtype, channels: int) -> tuple[Colou
 
 
 def chosen_planes(
-    found: Found, selection: Selection, uri: str
+    found: SourceInfo, selection: Selection, uri: str
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """(index on each axis that is not c, y, x; notes on what was taken)."""
     at: dict[str, int] = {}

@@ -16,7 +16,7 @@ import numpy as np
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.fingerprint import file_identity
-from tierscale.pipeline.formats.metadata import PhotoFacts, clean_exif, exif_of, upright_xmp
+from tierscale.pipeline.formats.metadata import PhotoMetadata, clean_exif, exif_of, upright_xmp
 from tierscale.pipeline.formats.orientation import Turned, turned_bytes
 from tierscale.pipeline.formats.png.stream import (
     PIECE_BYTES,
@@ -27,6 +27,7 @@ from tierscale.pipeline.formats.png.stream import (
     unfiltered,
 )
 from tierscale.pipeline.formats.source import (
+    Alpha,
     Colour,
     Pixels,
     Selection,
@@ -230,7 +231,7 @@ def open_png(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         whole = int(np.prod(shape)) * dtype.itemsize if header.interlaced else 0
         needed = band + whole + ingest_bytes(pixels.shape, dtype) + turned_bytes(inner, orientation)
         check_decode(uri, needed, max_bytes)
-        alpha = "straight" if colour in ("greya", "rgba") else None
+        alpha: Alpha | None = "straight" if colour in ("greya", "rgba") else None
     identify = partial(file_identity, uri, "PNG", selection)
     return Source(
         uri,
@@ -270,7 +271,7 @@ def colour_table(
     return None, None
 
 
-def png_facts(found: dict[bytes, bytes]) -> tuple[PhotoFacts, list[str], int]:
+def png_facts(found: dict[bytes, bytes]) -> tuple[PhotoMetadata, list[str], int]:
     """Facts, notes and EXIF orientation from the chunks of a PNG."""
     notes: list[str] = []
     exif, orientation = None, 1
@@ -298,7 +299,7 @@ def png_facts(found: dict[bytes, bytes]) -> tuple[PhotoFacts, list[str], int]:
     xmp = found.get(b"iTXt")
     # keyword, two flag bytes, language, translated keyword; a compressed packet is left behind
     packet = xmp.split(b"\0", 5)[-1] if xmp and xmp[18:20] == b"\0\0" else None
-    facts = PhotoFacts(
+    facts = PhotoMetadata(
         icc=icc, exif=exif, xmp=upright_xmp(packet), resolution=resolution, resolution_unit="centimetre" if resolution else None
     )  # fmt: skip
     return facts, notes, orientation

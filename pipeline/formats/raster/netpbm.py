@@ -10,7 +10,7 @@ import numpy as np
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.array import array_source, guessed_axes
 from tierscale.pipeline.formats.fingerprint import file_identity
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.raster.pillow import open_raster
 from tierscale.pipeline.formats.source import Colour, Selection, Source, decoding
 from tierscale.pipeline.formats.uncompressed import Finishing, Flat
@@ -87,7 +87,7 @@ def open_pnm(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         True,
         0,
         lambda: file_identity(uri, "PNM", selection),
-        PhotoFacts(),
+        PhotoMetadata(),
         (),
         pixels,
     )

@@ -19,9 +19,10 @@ from PIL import Image, ImageFile
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.fingerprint import file_identity
-from tierscale.pipeline.formats.metadata import PhotoFacts, clean_exif, upright_xmp
+from tierscale.pipeline.formats.metadata import PhotoMetadata, clean_exif, upright_xmp
 from tierscale.pipeline.formats.orientation import Turned
 from tierscale.pipeline.formats.source import (
+    Alpha,
     Colour,
     Selection,
     Source,
@@ -126,7 +127,7 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
             notes.append("it was set upright")
         needed = held * width * height + os.stat(uri).st_size + ingest_bytes(inner.shape, dtype)
         check_decode(uri, needed, max_bytes)
-        alpha = "straight" if colour in ("greya", "rgba") else None
+        alpha: Alpha | None = "straight" if colour in ("greya", "rgba") else None
     facts = facts.turned() if orientation >= 5 else facts
     identify = partial(file_identity, uri, form, selection)
     return Source(
@@ -241,7 +242,7 @@ def final_band(band: Image.Image, mode: str) -> np.ndarray:
     return arithmetic.channels_first(block) if block.ndim == 3 else block[None]
 
 
-def raster_facts(image: Image.Image) -> tuple[PhotoFacts, list[str], int]:
+def raster_facts(image: Image.Image) -> tuple[PhotoMetadata, list[str], int]:
     """Facts, notes and EXIF orientation of an opened picture."""
     notes: list[str] = []
     exif, orientation = None, 1
@@ -253,7 +254,7 @@ def raster_facts(image: Image.Image) -> tuple[PhotoFacts, list[str], int]:
     dpi = info.get("dpi")
     xmp = info.get("xmp")
     known = isinstance(dpi, tuple) and len(dpi) == 2 and all(dpi)
-    facts = PhotoFacts(
+    facts = PhotoMetadata(
         icc=info.get("icc_profile") or None,
         exif=exif,
         xmp=upright_xmp(xmp.encode() if isinstance(xmp, str) else xmp),
@@ -291,10 +292,21 @@ def open_jpeg2000(uri: str, selection: Selection, max_bytes: int | None) -> Sour
         needed = (8 + 2 * dtype.itemsize) * int(np.prod(shape)) + ingest_bytes(shape, dtype)
         check_decode(uri, needed, max_bytes)
         stated = bits if bits not in (8, 16) else None
-        alpha = "straight" if count in (2, 4) else None
+        alpha: Alpha | None = "straight" if count in (2, 4) else None
     identify = partial(file_identity, uri, "JPEG2000", selection)
     return Source(
-        uri, shape, dtype, colour, alpha, stated, False, needed, identify, PhotoFacts(), (), pixels
+        uri,
+        shape,
+        dtype,
+        colour,
+        alpha,
+        stated,
+        False,
+        needed,
+        identify,
+        PhotoMetadata(),
+        (),
+        pixels,
     )  # type: ignore[arg-type]
 
 

@@ -163,9 +163,11 @@ def palette_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
     table = np.asarray(page.colormap).T
     # The palette has 16 bits; old writers put 8-bit values into it.
     table = (table >> 8 if table.max() > 255 else table).astype(np.uint8)
-    look_up: Step = lambda block: arithmetic.from_palette(
-        block.view(np.uint8) if block.dtype == np.bool_ else block, table
-    )
+
+    def look_up(block: np.ndarray) -> np.ndarray:
+        indices = block.view(np.uint8) if block.dtype == np.bool_ else block
+        return arithmetic.from_palette(indices, table)
+
     return Meaning("rgb", steps=(look_up,), notes=("its palette was expanded to RGB",))
 
 

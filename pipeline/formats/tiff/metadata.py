@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from tierscale.pipeline.formats.metadata import PhotoFacts, clean_exif, tiff_exif, upright_xmp
+from tierscale.pipeline.formats.metadata import PhotoMetadata, clean_exif, tiff_exif, upright_xmp
 from tierscale.pipeline.formats.tiff.pages import PLAIN_KINDS, Picked
 
 GEO_TAGS: Mapping[str, int] = {
@@ -35,7 +35,7 @@ UNITS: Mapping[str, str] = {
 
 def tiff_facts(
     tif: tifffile.TiffFile, picked: Picked, uri: str
-) -> tuple[PhotoFacts, tuple[str, ...]]:
+) -> tuple[PhotoMetadata, tuple[str, ...]]:
     """What the file says of the picked image, and a note for each part that is damaged and was left
     out.
     """
@@ -50,7 +50,7 @@ def tiff_facts(
     geo = geo_tags(page)
     resolution, unit = page_resolution(page)
     size, names, colours = stack_facts(tif, picked, resolution)
-    facts = PhotoFacts(
+    facts = PhotoMetadata(
         icc=icc,
         exif=exif,
         xmp=upright_xmp(xmp) if isinstance(xmp, bytes) else None,

@@ -16,7 +16,7 @@ import tifffile
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.fingerprint import file_identity
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.orientation import Turned, turned_bytes
 from tierscale.pipeline.formats.source import (
     Pixels,
@@ -49,7 +49,7 @@ class Described:
     picked: Picked
     pixels: Segments | Flat
     meant: Meaning
-    facts: PhotoFacts
+    facts: PhotoMetadata
     bits: int | None
     orientation: int
     notes: tuple[str, ...]

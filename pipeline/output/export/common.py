@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import decoding, one_line
 from tierscale.pipeline.output.store import DENIED, storage_failure
 
@@ -81,7 +81,7 @@ class Counter:
             yield item
 
 
-def per_metre(facts: PhotoFacts) -> tuple[float, float] | None:
+def per_metre(facts: PhotoMetadata) -> tuple[float, float] | None:
     """Pixels per metre, x then y, from the resolution or else the physical size of a pixel."""
     if facts.resolution and facts.resolution_unit:
         length = 0.0254 if facts.resolution_unit == "inch" else 0.01

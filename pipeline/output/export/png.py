@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
 from tierscale.pipeline.output.export.common import (
     Counter,
@@ -33,7 +33,7 @@ BAND_ROWS = 512
 def export_png(
     zarr_path: str,
     out: str,
-    facts: PhotoFacts,
+    facts: PhotoMetadata,
     *,
     colour: str,
     max_bytes: int,
@@ -127,7 +127,7 @@ def compressed(source: Iterator[np.ndarray]) -> Iterator[bytes]:
     yield engine.flush()
 
 
-def fact_chunks(facts: PhotoFacts) -> bytes:
+def fact_chunks(facts: PhotoMetadata) -> bytes:
     """Profile, resolution, EXIF and XMP as PNG chunks."""
     parts = [chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(facts.icc))] if facts.icc else []
     density = per_metre(facts)

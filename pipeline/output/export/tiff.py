@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.formats.metadata import PhotoFacts
+from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.tiff.metadata import GEO_TAGS
 from tierscale.pipeline.output.export.common import (
     Counter,
@@ -48,7 +48,7 @@ SHORT_UNITS = {
 def export_tiff(
     zarr_path: str,
     out: str,
-    facts: PhotoFacts,
+    facts: PhotoMetadata,
     *,
     colour: str,
     alpha: str | None,
@@ -163,7 +163,7 @@ def layout(
     }
 
 
-def fact_options(facts: PhotoFacts, colour: str, big: bool) -> dict[str, Any]:
+def fact_options(facts: PhotoMetadata, colour: str, big: bool) -> dict[str, Any]:
     """The photo facts as options of the first page."""
     tags: list[tuple[Any, ...]] = []
     geo = dict(facts.geo or {})
@@ -207,7 +207,7 @@ def fact_options(facts: PhotoFacts, colour: str, big: bool) -> dict[str, Any]:
     return options
 
 
-def ome_metadata(facts: PhotoFacts) -> dict[str, Any]:
+def ome_metadata(facts: PhotoMetadata) -> dict[str, Any]:
     """Axes, channel names and colours, and pixel size for the OME-XML of a scientific image."""
     metadata: dict[str, Any] = {"axes": "CYX"}
     channel: dict[str, Any] = {}
