@@ -41,7 +41,7 @@ def picture(height: int, width: int, seed: int) -> np.ndarray:
 
 def tierscale(*arguments: str | Path, code: int = 0) -> dict[str, object]:
     """Run a command of this version, which must end with an exit code; its JSON object."""
-    from jobs.cli import main
+    from tierscale.jobs.cli.main import main
 
     out, err, ended = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -55,9 +55,9 @@ Found = dict[str, Any]
 
 def entry_points() -> dict[str, Callable[..., Any]]:
     """All that is called of the code under test: two commands, and the function for arrays."""
-    from jobs.cli import main as tierscale
-    from jobs.upscale_dataset import main as dataset
-    from pipeline.upscale import upscale_array
+    from tierscale.jobs.cli.main import main as tierscale
+    from tierscale.jobs.upscale_dataset import main as dataset
+    from tierscale.pipeline.run.array import upscale_array
 
     return {"tierscale": tierscale, "dataset": dataset, "upscale_array": upscale_array}
 
