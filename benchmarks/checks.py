@@ -12,7 +12,7 @@ from benchmarks.results import record
 from tests.test_seamless import COFFEE, steps, whole
 from tierscale.jobs.evaluate import evaluate_folder
 from tierscale.pipeline.geometry.grid import Grid
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.routing.costs import cost_of_routes, full_cost
 from tierscale.pipeline.run import draft as prepare
 from tierscale.pipeline.run.array import enlarge_array, upscale_array

@@ -23,7 +23,7 @@ from tierscale.models.contract.metrics import psnr
 from tierscale.models.train.measure import LEFT_OUT
 from tierscale.models.train.photos import centre_crop, image_files, read_image
 from tierscale.models.train.shrink import shrink
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import enlarge_array
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.curves import DOCS
 from benchmarks.scenes import SCALE, SETS, SQUARE, scenes
-from tierscale.pipeline.run.draft import load_tiers
+from tierscale.pipeline.run.tiers import load_tiers
 
 NETWORKS = (
     "bicubic",

@@ -21,8 +21,10 @@ from benchmarks.results import record
 from tierscale.cluster.session import cores, session
 from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement
-from tierscale.pipeline.plan.plan import Options, Plan
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
@@ -81,7 +83,7 @@ def main() -> None:
         source = Path(folder) / "photo.tif"
         tifffile.imwrite(source, image, tile=(256, 256), photometric="rgb", compression="zlib")
         for attempt in range(3):
-            run = Run(Request(str(source), f"{folder}/{attempt}.zarr", options), pool)
+            run = Run(ImageJob(str(source), f"{folder}/{attempt}.zarr", options), pool)
             began = time.perf_counter()
             run.carry_out()
             jobs.append(time.perf_counter() - began)

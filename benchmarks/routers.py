@@ -22,7 +22,7 @@ from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.patches import SIDE, STEP, Cut
 from tierscale.pipeline.geometry.grid import Grid, Span
 from tierscale.pipeline.inference import difficulty
-from tierscale.pipeline.inference.normalise import ValueRange
+from tierscale.pipeline.plan.value_range import ValueRange
 
 # A router: predictions (tiles, T), or numbers (tiles,) that rank tiles, for tiles of some side of a
 # scene.

@@ -29,13 +29,13 @@ from benchmarks.scenes import SCALE, SETS, Scene, scenes
 from tierscale.models import registry as models
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.output.chart import Line, chart
-from tierscale.pipeline.plan.plan import Tier
+from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.costs import cost_of_routes
 from tierscale.pipeline.routing.judging import judge, leave
 from tierscale.pipeline.routing.policies import RoutingProblem
 from tierscale.pipeline.routing.windows import groups
-from tierscale.pipeline.run.draft import load_tiers
+from tierscale.pipeline.run.tiers import load_tiers
 
 # Sets of tiers that are compared; the first one is drawn. And all tiers of the last part, where a
 # method decides within tiles too.

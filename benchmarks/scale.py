@@ -25,14 +25,16 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import skimage.data
 import zarr
+from tierscale.pipeline.run.tasks import Flight
 
 from benchmarks.results import record
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.output.receipts import Folder, Receipt
-from tierscale.pipeline.plan.plan import Options, Plan
-from tierscale.pipeline.run.pool import LocalPool
-from tierscale.pipeline.run.run import Request, Run
-from tierscale.pipeline.run.tasks import Flight
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.workers.pool import LocalPool
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 WIDTHS = (8, 32, 128, 200)
@@ -115,7 +117,7 @@ def measured(folder: Path) -> list[float]:
     with LocalPool(1) as pool:
         for name in ("cold", "warm"):
             run = Run(
-                Request(
+                ImageJob(
                     source, str(folder / f"{name}.zarr"), Options(tiers=TIERS[:2], policy="dearest")
                 ),
                 pool,
@@ -244,7 +246,7 @@ def driver(side: int) -> dict[str, float]:
         zarr.create_array(source, shape=(side * TILE, side * TILE), chunks=(1024, 1024), dtype="u1")
         before = memory()
         began, cpu = time.perf_counter(), time.process_time()
-        run = Run(Request(source, f"{folder}/out.zarr", Options(tiers=TIERS, tile=TILE)), Nobody())  # type: ignore[arg-type]
+        run = Run(ImageJob(source, f"{folder}/out.zarr", Options(tiers=TIERS, tile=TILE)), Nobody())  # type: ignore[arg-type]
         found = run.carry_out()
         return {
             "tiles": side * side,

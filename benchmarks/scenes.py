@@ -21,7 +21,7 @@ from tierscale.models.train.observe import Enlarge
 from tierscale.models.train.photos import centre_crop, image_files, read_image
 from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.run.draft import load_tiers
+from tierscale.pipeline.run.tiers import load_tiers
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
 KEPT = Path(".work/routing")

@@ -17,7 +17,7 @@ from ray.exceptions import (
 )
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.run.worker import Worker
+from tierscale.pipeline.run.workers.worker import Worker
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tierscale.pipeline.geometry.grid import Span
-from tierscale.pipeline.run.tasks import Quarantined
+from tierscale.pipeline.run.shards import Quarantined
 
 # A call is late after so many times the longest one of its kind, and never before LATE_SECONDS.
 TIMES = 4

@@ -14,10 +14,10 @@ from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.routing.costs import cost_share
 from tierscale.pipeline.run.array import enlarge_array
-from tierscale.pipeline.run.draft import load_tiers
+from tierscale.pipeline.run.tiers import load_tiers
 
 PROTOCOL = "rgb, shave=scale, float lr"
 SSIM_WINDOW = 11

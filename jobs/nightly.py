@@ -28,8 +28,8 @@ from tierscale.pipeline.dataset import night_report as morning
 from tierscale.pipeline.dataset.ledger import Busy, Changes, Late, Ledger
 from tierscale.pipeline.dataset.scan import absent, content_sha256, scan
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.run.draft import check_options
 from tierscale.pipeline.run.resources import check_least
+from tierscale.pipeline.run.tiers import check_options
 from tierscale.pipeline.storage.path_policy import check_secrets, output_outside
 
 # Exit code when the window closed with work left, or another run holds the ledger.

@@ -15,9 +15,10 @@ from tierscale.pipeline.dataset.ledger import Entry, Ledger
 from tierscale.pipeline.dataset.scan import content_sha256, output_of
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
 from tierscale.pipeline.output.receipts import write_bytes
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.pool import Pool
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.storage.path_policy import check_source, output_below, output_outside
 from tierscale.pipeline.storage.paths import normalize_root, place
 
@@ -152,10 +153,10 @@ class Shift:
         if self.stop.is_set():
             raise Interrupted
 
-    def _request(self, entry: Entry) -> Request:
+    def _request(self, entry: Entry) -> ImageJob:
         # Only what we are known to have made is made anew where the source changed.
         ours = self.job.overwrite or entry.plan is not None
-        return Request(
+        return ImageJob(
             entry.source,
             entry.output,
             self.job.image,

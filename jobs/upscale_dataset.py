@@ -28,11 +28,12 @@ from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.output.receipts import write_bytes
 from tierscale.pipeline.output.store import storage_failure
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.draft import load_tiers
-from tierscale.pipeline.run.pool import Pool
-from tierscale.pipeline.run.run import Request, Run
-from tierscale.pipeline.run.tasks import Quarantined
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.shards import Quarantined
+from tierscale.pipeline.run.tiers import load_tiers
+from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
 from tierscale.pipeline.storage.paths import join_path, normalize_root, place
 
@@ -122,7 +123,7 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
     """What there is to do, the highest priority first; rows that cannot be done are put into the
     results.
     """
-    found: list[tuple[float, int, Request]] = []
+    found: list[tuple[float, int, ImageJob]] = []
     taken: dict[str, int] = {}
     known: dict[str, str] = {}
     images: dict[tuple[Any, ...], Options] = {}  # rows of a manifest have few different ones
@@ -149,7 +150,7 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
                         pooled=job.image.policy == "budget" and asked[2:] == (None,) * 3,
                     ),
                 )
-            request = Request(row.source, output, images[asked], job.max_memory, job.overwrite)
+            request = ImageJob(row.source, output, images[asked], job.max_memory, job.overwrite)
             found.append((-(row.priority or 0.0), number, request))
         except (Refused, ValueError, OSError) as error:
             results[number] = _row(number, row.source, row.output, "failed", error=str(error))
@@ -198,7 +199,7 @@ def _run_all(
 ) -> None:
     """Enlarge all images, several at a time; those that share a budget are looked at first."""
 
-    def failed(number: int, request: Request, error: Exception) -> None:
+    def failed(number: int, request: ImageJob, error: Exception) -> None:
         results[number] = _failure(number, request, error)
 
     routes = pooled_routes(todo, pool, bar, stop, failed)
@@ -209,7 +210,7 @@ def _run_all(
     )
     watch = None if seconds is None else watch_of(left, seconds, pool.width)
 
-    def one(number: int, request: Request) -> dict[str, Any]:
+    def one(number: int, request: ImageJob) -> dict[str, Any]:
         clock = watch.clock(number) if watch and request.options.policy == "deadline" else None
         try:
             return _one(
@@ -228,7 +229,7 @@ def _run_all(
         bar("images", before + done, len(todo))
 
 
-def _one(number: int, request: Request, run: Run) -> dict[str, Any]:
+def _one(number: int, request: ImageJob, run: Run) -> dict[str, Any]:
     """One image from start to end; its row of the table."""
     try:
         summary = run.carry_out()
@@ -241,7 +242,7 @@ def _one(number: int, request: Request, run: Run) -> dict[str, Any]:
     )
 
 
-def _failure(number: int, request: Request, error: Exception) -> dict[str, Any]:
+def _failure(number: int, request: ImageJob, error: Exception) -> dict[str, Any]:
     """The row of an image that was not enlarged."""
     status, text = "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if isinstance(error, Interrupted):

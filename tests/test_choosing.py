@@ -13,9 +13,9 @@ from tests.test_run import tierscale
 from tierscale.jobs.cli.options import TimeType
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
-from tierscale.pipeline.inference.normalise import ValueRange
 from tierscale.pipeline.output import kept_scores as scores
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.routing.costs import full_cost, planned_cost
 from tierscale.pipeline.routing.routes import TierTimings, TimeLimit

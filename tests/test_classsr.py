@@ -25,7 +25,7 @@ from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.patches import SIDE, STEP, Cut, fades, starts
 from tierscale.models.runtime.plain import PlainUpscaler
 from tierscale.models.runtime.resample import multiply_adds, resample
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -16,7 +16,7 @@ from tests.test_run import tierscale
 from tierscale.models import registry as models
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import enlarge_array
 
 ROOT = Path(__file__).resolve().parent.parent

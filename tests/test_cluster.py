@@ -12,7 +12,7 @@ import zarr
 from PIL import Image
 
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.run.worker import Worker
+from tierscale.pipeline.run.workers.worker import Worker
 
 ROOT = Path(__file__).resolve().parent.parent
 OPTIONS = ("--tiers", "bicubic,fsrcnn-x4,carn-x4", "--tile", "32")

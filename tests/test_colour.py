@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierscale.pipeline.inference import normalise as colour
-from tierscale.pipeline.inference.normalise import ValueRange
+from tierscale.pipeline.plan.value_range import ValueRange
 
 EIGHT = ValueRange(0, 255, 0, 255)
 

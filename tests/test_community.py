@@ -17,7 +17,7 @@ from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.convert import community
 from tierscale.models.runtime.counting import executed
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import enlarge_array
 
 pytestmark = [

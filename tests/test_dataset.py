@@ -19,9 +19,9 @@ from PIL import Image
 
 from tierscale.jobs.upscale_dataset import RESULT, JobOptions, _requests, upscale_dataset
 from tierscale.pipeline.dataset.manifest import Manifest, Row
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import upscale_array
-from tierscale.pipeline.run.run import Request
+from tierscale.pipeline.run.job import ImageJob as ImageJob
 
 ROOT = Path(__file__).resolve().parent.parent
 BICUBIC = Options(tiers=("bicubic",), tile=32)
@@ -126,7 +126,7 @@ def test_other_rows_never_move_an_output(images):
         "/elsewhere/a.png.zarr",
         "/store/x/a.zarr.zarr",
     ]
-    assert Request("a.png", "x.zarr").output == os.path.abspath("x.zarr"), (
+    assert ImageJob("a.png", "x.zarr").output == os.path.abspath("x.zarr"), (
         "workers on a cluster run in other folders"
     )
 

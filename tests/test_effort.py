@@ -29,12 +29,14 @@ from tierscale.models.train import calibrate
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.inference import statistics as automatic
-from tierscale.pipeline.inference.normalise import ValueRange
-from tierscale.pipeline.plan.plan import Options, Plan
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.run import draft as prepare
 from tierscale.pipeline.run.array import enlarge_array
-from tierscale.pipeline.run.pool import LocalPool
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.workers.pool import LocalPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -346,7 +348,7 @@ def test_a_run_freezes_what_an_array_in_memory_gets(stored: str, tmp_path: Path)
         tiers=("bicubic", f"{stored}@0.7", f"{stored}@auto"), policy="budget", budget=0.8, tile=24
     )
     with LocalPool(1) as pool:
-        run = Run(Request(str(tmp_path / "photo.png"), output, options), pool)
+        run = Run(ImageJob(str(tmp_path / "photo.png"), output, options), pool)
         summary = run.carry_out()
     made = enlarge_array(image, options)
     assert run.plan is not None and run.plan.given == made.plan.given

@@ -14,9 +14,10 @@ from tierscale.pipeline.output import chart, explain
 from tierscale.pipeline.output.chart import Line
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.output.report import tinted
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.pool import LocalPool
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.workers.pool import LocalPool
 
 TIERS = "bicubic,fsrcnn-x4"
 
@@ -84,7 +85,7 @@ def test_one_tier_for_all_is_explained_too(capsys, made):
 
 def test_an_unfinished_output_is_told_as_planned(capsys, made, tmp_path):
     output = tmp_path / "half.zarr"
-    request = Request(
+    request = ImageJob(
         str(made / "a.png"),
         str(output),
         Options(tiers=("bicubic", "fsrcnn-x4"), tile=16, policy="budget", budget=0.5),

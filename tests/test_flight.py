@@ -3,9 +3,10 @@
 from concurrent.futures import Future
 
 import pytest
+from tierscale.pipeline.run.tasks import TRIES, Flight
 
 from tierscale.pipeline.errors import Damaged, Full
-from tierscale.pipeline.run.tasks import TRIES, Flight, Quarantined
+from tierscale.pipeline.run.shards import Quarantined
 
 
 class Scripted:

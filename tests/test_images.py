@@ -28,7 +28,8 @@ from tierscale.pipeline.formats.arrays.ingest import bands, ingest
 from tierscale.pipeline.formats.metadata import PhotoMetadata, scaled_geo
 from tierscale.pipeline.formats.png.reader import COLOURS, DEPTHS, PASSES
 from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
-from tierscale.pipeline.formats.registry import Selection, Source, open_array, open_image
+from tierscale.pipeline.formats.registry import Source, open_array, open_image
+from tierscale.pipeline.plan.options import Selection
 
 AREA = [1, 1, 0, 1, 1025, 0, 1, 1]
 POINT = [1, 1, 0, 1, 1025, 0, 1, 2]

@@ -9,7 +9,7 @@ import pytest
 
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 
 ROWS = (
     Row("a.tif", "a.zarr", "5/2", "bicubic,carn-x4", "budget", 0.5, None, 2.0),

@@ -10,7 +10,7 @@ from PIL import Image
 from tierscale.jobs.evaluate import evaluate_folder
 from tierscale.models import registry as models
 from tierscale.models.train import measure
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 
 
 @pytest.fixture

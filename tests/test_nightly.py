@@ -26,10 +26,11 @@ from tierscale.pipeline.dataset.ledger import Ledger
 from tierscale.pipeline.errors import Full, Held, Interrupted, Refused
 from tierscale.pipeline.formats import fingerprint as identity
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.pool import LocalPool
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.run.verify import verify_output
+from tierscale.pipeline.run.workers.pool import LocalPool
 
 EVENING = datetime(2026, 11, 21, 22, 0).timestamp()
 DAY = 86400.0
@@ -189,7 +190,7 @@ def test_what_others_made_is_not_replaced(archive):
 def test_what_a_person_made_with_other_options_is_not_replaced(archive):
     with LocalPool(1) as pool:
         Run(
-            Request(
+            ImageJob(
                 str(archive / "archive/a.png"),
                 str(archive / "out/a.png.zarr"),
                 Options(tiers=("bicubic",), tile=64),

@@ -17,10 +17,10 @@ from PIL import Image
 from tierscale.cluster import in_flight as calls
 from tierscale.cluster.session import marked, session
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.registry import Selection
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.pool import LocalPool
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.plan.options import Options, Selection
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.workers.pool import LocalPool
 
 OPTIONS = Options(tiers=("bicubic", "fsrcnn-x4"), policy="budget", budget=0.9, tile=24)
 LIGHT, FULL = {"CPU": 4.0, "light": 3.0}, {"CPU": 8.0, "full": 2.0}
@@ -98,7 +98,7 @@ def source(tmp_path_factory):
 def plain(source, tmp_path_factory):
     output = tmp_path_factory.mktemp("plain") / "out.zarr"
     with LocalPool(1) as pool:
-        Run(Request(str(source), str(output), OPTIONS), pool).carry_out()
+        Run(ImageJob(str(source), str(output), OPTIONS), pool).carry_out()
     return zarr.open_array(f"{output}/0", mode="r")[:]
 
 
@@ -126,7 +126,7 @@ def run_with(nodes, source, output, at, meddle):
             meddled.append(meddle())
 
     with session(nodes.address, "auto", "cpu") as pool:
-        found = Run(Request(str(source), str(output), OPTIONS), pool, told).carry_out()
+        found = Run(ImageJob(str(source), str(output), OPTIONS), pool, told).carry_out()
     assert meddled and found["shards"]["total"] > 16
     return zarr.open_array(f"{output}/0", mode="r")[:]
 

@@ -14,7 +14,7 @@ import zarr
 
 from tests.test_odd import BAD, VALID, Worker
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.run.verify import finished
+from tierscale.pipeline.run.verify import is_finished as finished
 
 # Streams, but its output would keep two cores busy for a day: it is turned away by the memory of
 # its tile table.

@@ -21,10 +21,11 @@ from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.pool import LocalPool
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.run.verify import status_of, verify_output
+from tierscale.pipeline.run.workers.pool import LocalPool
 from tierscale.pipeline.storage import object_store
 from tierscale.pipeline.storage import paths as places
 from tierscale.pipeline.storage.lease import LEASE_SECONDS, Lease
@@ -82,7 +83,7 @@ def plain(picture, tmp_path_factory):
 def upscale(source, output, stop=None, **more):
     with LocalPool(2) as pool:
         run = Run(
-            Request(str(source), str(output), OPTIONS, **more), pool, stop=stop or threading.Event()
+            ImageJob(str(source), str(output), OPTIONS, **more), pool, stop=stop or threading.Event()
         )
         return run.carry_out()
 
@@ -206,7 +207,7 @@ def test_a_run_that_was_stopped_goes_on(server, picture, plain):
             return super().submit(method, *args, **more)
 
     with Stopping(1) as pool, pytest.raises(Interrupted):
-        Run(Request(source, output, OPTIONS), pool, stop=stop).carry_out()
+        Run(ImageJob(source, output, OPTIONS), pool, stop=stop).carry_out()
     found = upscale(source, output)
     assert found["shards"]["done_before"] >= 1 and found["shards"]["written"] >= 1
     check_whole(output, plain)
@@ -259,7 +260,7 @@ def test_no_credentials_are_one_sentence_at_once(monkeypatch):
 def test_another_plan_is_refused_and_replaced_when_told(server, picture, plain):
     source, output = uploaded(picture), "s3://bucket/out/a.zarr"
     with LocalPool(1) as pool:
-        Run(Request(source, output, Options(tiers=("bicubic",), tile=48)), pool).carry_out()
+        Run(ImageJob(source, output, Options(tiers=("bicubic",), tile=48)), pool).carry_out()
     with pytest.raises(Refused, match="another plan"):
         upscale(source, output)
     upscale(source, output, overwrite=True)

@@ -16,11 +16,12 @@ from tierscale.cluster.in_flight import Call, InHand
 from tierscale.cluster.session import session, specs
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Span
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.pool import LocalPool, device_here
-from tierscale.pipeline.run.run import Request, plan_only
-from tierscale.pipeline.run.tasks import Quarantined
-from tierscale.pipeline.run.worker import Worker
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import plan_only
+from tierscale.pipeline.run.shards import Quarantined
+from tierscale.pipeline.run.workers.pool import LocalPool, device_here
+from tierscale.pipeline.run.workers.worker import Worker
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def request_of(tmp_path):
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
 
     def made(device="auto"):
-        return Request(
+        return ImageJob(
             str(tmp_path / "a.png"),
             str(tmp_path / "out.zarr"),
             Options(tiers=("bicubic",), device=device),

@@ -21,12 +21,13 @@ from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.dataset.shared_budget import Looked, share_out
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.routing.costs import full_cost, planned_cost
-from tierscale.pipeline.run.pool import LocalPool
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.workers.pool import LocalPool
 
 TIERS = ("bicubic", "fsrcnn-x4")
 
@@ -147,7 +148,7 @@ def test_a_second_look_reads_what_the_first_one_kept(archive, tmp_path, monkeypa
     """
     options = job(tmp_path, policy="budget", budget=0.5)
     image = replace(options.image, pooled=True)
-    request = Request(archive.rows[1].source, str(tmp_path / "out/b.jpg.zarr"), image)
+    request = ImageJob(archive.rows[1].source, str(tmp_path / "out/b.jpg.zarr"), image)
     with LocalPool(1) as pool:
         first = pooled.look(Run(request, pool))
         folder = Folder(request.output).path

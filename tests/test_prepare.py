@@ -8,7 +8,7 @@ from PIL import Image
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run import draft as prepare
 from tierscale.pipeline.run import resources as needs
 

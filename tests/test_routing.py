@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tierscale.pipeline.geometry.grid import Grid
-from tierscale.pipeline.plan.plan import Tier
+from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.costs import cost_of_routes
 from tierscale.pipeline.routing.policies import RoutingProblem

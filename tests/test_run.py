@@ -22,11 +22,13 @@ from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder, pixels_sha256
 from tierscale.pipeline.output.report import TILES
-from tierscale.pipeline.plan.plan import Options, Plan
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.array import upscale_array
-from tierscale.pipeline.run.pool import LocalPool
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.run.verify import status_of
+from tierscale.pipeline.run.workers.pool import LocalPool
 
 
 def tierscale(capsys, *arguments):
@@ -420,7 +422,7 @@ def test_pixels_never_pass_the_driver(tmp_path, monkeypatch):
         (store, "write_shard"),
     ):
         on_workers(owner, name)
-    request = Request(
+    request = ImageJob(
         str(tmp_path / "a.tif"),
         str(tmp_path / "out.zarr"),
         Options(tiers=("bicubic", "fsrcnn-x4"), budget=0.5, tile=64),

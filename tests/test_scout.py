@@ -25,8 +25,8 @@ from tierscale.models.train import scout as fitting
 from tierscale.models.train.photos import read_image
 from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.inference import difficulty
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.draft import load_tiers
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.tiers import load_tiers
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 

@@ -10,7 +10,7 @@ import torch
 
 from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.routing import costs
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.run import draft as prepare

@@ -17,7 +17,7 @@ from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
 
 ROOT = Path(__file__).resolve().parent.parent

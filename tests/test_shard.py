@@ -17,9 +17,9 @@ from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.pipeline.inference import shard as heart
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import enlarge_array, upscale_array
-from tierscale.pipeline.run.worker import Worker
+from tierscale.pipeline.run.workers.worker import Worker
 
 
 @pytest.fixture

@@ -16,10 +16,11 @@ from tests.test_run import tierscale
 from tierscale.jobs.cli import progress
 from tierscale.pipeline.formats.arrays.ingest import ingest, rows_done
 from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run import worker
-from tierscale.pipeline.run.pool import LocalPool
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.workers.pool import LocalPool
 
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 FAST = ("--tiers", "bicubic", "--ray", "none")
@@ -37,7 +38,7 @@ def output(source, tmp_path_factory):
     made = tmp_path_factory.mktemp("made") / "out.zarr"
     with LocalPool(1) as pool:
         Run(
-            Request(str(source), str(made), Options(tiers=("bicubic",), region=(0, 0, 200, 200))),
+            ImageJob(str(source), str(made), Options(tiers=("bicubic",), region=(0, 0, 200, 200))),
             pool,
         ).carry_out()
     return made
@@ -141,7 +142,7 @@ def test_an_ingest_tells_how_far_it_is(source, tmp_path, monkeypatch):
 
     monkeypatch.setattr(worker.Worker, "ingest", slow)
     told = []
-    request = Request(
+    request = ImageJob(
         str(source),
         str(tmp_path / "x.zarr"),
         Options(tiers=("bicubic",), scale=Options().scale / 2),

@@ -11,7 +11,7 @@ import skimage.data
 from tests.reference_file import calibrated
 from tierscale.models import registry as models
 from tierscale.pipeline.geometry.grid import Grid
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.run.array import enlarge_array
 

@@ -14,11 +14,12 @@ from tierscale.pipeline.formats.arrays.ingest import discard, ingest
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.pool import LocalPool
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.run.verify import verify_output
-from tierscale.pipeline.run.worker import Worker
+from tierscale.pipeline.run.workers.pool import LocalPool
+from tierscale.pipeline.run.workers.worker import Worker
 from tierscale.pipeline.storage.paths import place
 
 OPTIONS = Options(tiers=("bicubic",), tile=24)
@@ -33,7 +34,7 @@ def source(tmp_path):
 
 def upscale(source, output, options=OPTIONS, **more):
     with LocalPool(1) as pool:
-        Run(Request(str(source), str(output), options, **more), pool).carry_out()
+        Run(ImageJob(str(source), str(output), options, **more), pool).carry_out()
     return Folder(str(output)).plan()
 
 
@@ -153,10 +154,10 @@ def test_damage_before_the_pyramid_is_told_and_healed(source, tmp_path):
         receipt.unlink()
     with LocalPool(1) as pool:
         with pytest.raises(Damaged, match=r"shard 0\.0 .*verify --heal"):
-            Run(Request(str(source), str(output), OPTIONS), pool).carry_out()
+            Run(ImageJob(str(source), str(output), OPTIONS), pool).carry_out()
         found = verify_output(str(output), pool, True)
         assert found["healed"] == 1
-        Run(Request(str(source), str(output), OPTIONS), pool).carry_out()
+        Run(ImageJob(str(source), str(output), OPTIONS), pool).carry_out()
         assert verify_output(str(output), pool, False)["problems"] == []
     for level in (0, 1):
         np.testing.assert_array_equal(

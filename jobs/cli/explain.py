@@ -9,7 +9,8 @@ import click
 
 from tierscale.jobs.cli.options import answering
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan.plan import UNSCORED, Options
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.plan import UNSCORED
 
 
 @click.command("explain")

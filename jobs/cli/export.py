@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.formats.registry import Selection, open_image
+from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.receipts import Folder, write_json
 from tierscale.pipeline.output.store import sibling
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.verify import finished
+from tierscale.pipeline.plan.options import Options, Selection
+from tierscale.pipeline.run.verify import is_finished as finished
 
 # In the folder beside an output: the files exported from it, and how they were left.
 EXPORTS = "exports.json"

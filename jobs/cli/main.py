@@ -15,7 +15,8 @@ from tierscale.jobs.cli.models import models
 from tierscale.jobs.cli.options import BytesType, ScaleType, answering, shared, to_options
 from tierscale.jobs.cli.scout import scout
 from tierscale.pipeline.errors import Interrupted, Refused
-from tierscale.pipeline.formats.registry import Selection, open_image
+from tierscale.pipeline.formats.registry import open_image
+from tierscale.pipeline.plan.options import Selection
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,11 +51,12 @@ def upscale(
     """
     from tierscale.cluster.session import session
     from tierscale.jobs.cli.progress import Bar
-    from tierscale.pipeline.run.run import Request, Run
+    from tierscale.pipeline.run.job import ImageJob as ImageJob
+    from tierscale.pipeline.run.run import Run
 
     target = zarr_beside(output)
     check_export(output, source, overwrite)
-    request = Request(
+    request = ImageJob(
         source, target, to_options(given), given["max_memory"], overwrite, keep_source
     )
     check_source(source)
@@ -146,10 +148,11 @@ def plan(
     """
     from tierscale.cluster.session import session
     from tierscale.jobs.cli.progress import Bar
-    from tierscale.pipeline.run.run import Request, plan_only
+    from tierscale.pipeline.run.job import ImageJob as ImageJob
+    from tierscale.pipeline.run.run import plan_only
 
     check_export(output, source, overwrite)
-    request = Request(
+    request = ImageJob(
         source, zarr_beside(output), to_options(given), given["max_memory"], overwrite
     )
     check_curve(curve, request.options)

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from tierscale.pipeline.dataset.manifest import parse_scale, parse_tiers
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan.plan import Options, policy_of
+from tierscale.pipeline.plan.options import Options, parse_scale
+from tierscale.pipeline.plan.plan import policy_of
+from tierscale.pipeline.plan.tiers import parse_tiers
 from tierscale.pipeline.routing.policies import POLICIES
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}

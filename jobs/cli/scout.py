@@ -25,12 +25,11 @@ from tierscale.models.contract.upscaler import Placement, Upscaled
 from tierscale.models.scout import Scout, write_scout
 from tierscale.models.train.observe import Enlarge, Sample, observe
 from tierscale.models.train.scout import Schedule, fit, hold_out, speed, tiles_of
-from tierscale.pipeline.dataset.manifest import parse_tiers
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference import statistics as automatic
-from tierscale.pipeline.plan.plan import Tier
+from tierscale.pipeline.plan.tiers import Tier, parse_tiers
 from tierscale.pipeline.routing.judging import judge
-from tierscale.pipeline.run.draft import load_tiers
+from tierscale.pipeline.run.tiers import load_tiers
 
 # Side in input pixels of the tiles that the table holds and that a scout is judged on, and shares
 # of the dearest cost that it is judged at.

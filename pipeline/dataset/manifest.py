@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from tierscale.pipeline.dataset.tables import rows_of
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import SUFFIXES
-from tierscale.pipeline.plan.plan import Options, policy_of
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.plan import policy_of
 
 
 @dataclass(frozen=True, slots=True)

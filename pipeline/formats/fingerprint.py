@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
-from tierscale.pipeline.formats.source import Selection
+from tierscale.pipeline.plan.options import Selection
 
 WHOLE_DIGEST = 256 << 20
 END = 1 << 20

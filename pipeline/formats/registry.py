@@ -18,8 +18,9 @@ from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.png.reader import open_png
 from tierscale.pipeline.formats.raster.netpbm import open_npy, open_pnm
 from tierscale.pipeline.formats.raster.pillow import open_jpeg2000, open_raster
-from tierscale.pipeline.formats.source import Alpha, Colour, Identity, Selection, Source, decoding
+from tierscale.pipeline.formats.source import Alpha, Colour, Identity, Source, decoding
 from tierscale.pipeline.formats.tiff.reader import open_tiff
+from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.storage.path_policy import check_secrets
 
 __all__ = [

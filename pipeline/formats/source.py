@@ -25,21 +25,6 @@ Identity = dict[str, str | int]
 STRIP_ROWS = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which image of a file that holds several; what is None is taken as the first.
-
-    series: number of the image, page or frame.
-    level: pyramid level, 0 is the largest.
-    z, t: plane of a stack, time point.
-    """
-
-    series: int | None = None
-    level: int = 0
-    z: int | None = None
-    t: int | None = None
-
-
 class Pixels(Protocol):
     """Pixels in the place where they are stored: final in colour and type, not yet upright.
 

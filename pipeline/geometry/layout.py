@@ -1,4 +1,4 @@
-"""What a shard must compute, and how its pieces are put together without a seam.
+"""What a shard must compute so that its pieces meet without a seam.
 
 Where tiles of different tiers meet, the dearer tile fades from the cheaper tier at its border to
 its own tier `blend` input pixels inside. The fade lies in the dearer tile alone, so only the
@@ -6,12 +6,12 @@ cheaper tier is ever computed twice: a dear strip would cost three per cent of a
 mixed edge, a cheap one next to nothing.
 
 For a tile of tier u, let G(l) be the fade, 0..1, away from all neighbours cheaper than l: G(0) = 1,
-and G falls with l. Tier t < u then has the share G(t) - G(t + 1), and u has G(u). The sum
-telescopes to one: no count map, no division.
+and G falls with l. Tier t < u then has the weight G(t) - G(t + 1), and u has G(u). The sum
+telescopes to one: no count map, no division (`inference.blend`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,7 +34,7 @@ class Work:
 
     tier: index into the plan's tiers.
     window: input pixels to read.
-    uses: where the results go; every output pixel of a shard has its shares covered once.
+    uses: where the results go; the weights of every output pixel of a shard are covered once.
     owner: the tiles that its cost is counted for.
     """
 
@@ -50,25 +50,6 @@ class Work:
         for use in self.uses[1:]:
             kept = kept.around(use.rect)
         return kept
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A result: pixels (c, H, W) float32 of the output of `work.keep`, and what it took.
-
-    spent: multiply-adds executed; milliseconds: of computing; batch: windows in the call that made
-    it, 0 if it had to be cut for memory.
-    """
-
-    work: Work
-    pixels: np.ndarray
-    macs: float
-    milliseconds: float
-    batch: int
-
-    def told(self) -> "Piece":
-        """The same without its pixels: what the receipt needs of it, once they are stitched."""
-        return replace(self, pixels=np.empty((0, 0, 0), np.float32))
 
 
 def lay_out(
@@ -111,7 +92,7 @@ def bands(grid: Grid, routes: np.ndarray, tile: Tile, blend: int) -> list[tuple[
     """The parts of a tile that fade: (tier, the neighbour of that tier that computes it, rectangle
     of the tile's core).
     """
-    neighbours = _neighbours(routes, tile)
+    neighbours = neighbours_of(routes, tile)
     own = int(routes[tile])
     cheaper = sorted({tier for tier in neighbours.values() if tier < own})
     if not cheaper or blend == 0:
@@ -134,64 +115,7 @@ def bands(grid: Grid, routes: np.ndarray, tile: Tile, blend: int) -> list[tuple[
     return parts
 
 
-def share(grid: Grid, routes: np.ndarray, tile: Tile, tier: int, blend: int) -> np.ndarray:
-    """Share of `tier` in every output pixel of a tile's core: (H, W) float32, 0 to 1. Over all
-    tiers they add up to one.
-    """
-    own = int(routes[tile])
-    upper = fade(grid, routes, tile, tier, blend)
-    if tier == own:
-        return upper
-    if tier > own:
-        return np.zeros_like(upper)
-    return upper - fade(grid, routes, tile, tier + 1, blend)
-
-
-def fade(grid: Grid, routes: np.ndarray, tile: Tile, level: int, blend: int) -> np.ndarray:
-    """G(level): 0 at the border to any neighbour cheaper than `level`, 1 from `blend` input pixels
-    on; (H, W) float32.
-    """
-    core = grid.core(*tile)
-    hr = grid.hr(core)
-    result = np.ones((hr.y.length, hr.x.length), np.float32)
-    for (side_y, side_x), tier in _neighbours(routes, tile).items():
-        if tier < level and blend:
-            ramp_y = _ramp(grid, core.y, side_y, 0, blend)[:, None]
-            ramp_x = _ramp(grid, core.x, side_x, 1, blend)[None, :]
-            np.minimum(result, np.maximum(ramp_y, ramp_x), out=result)
-    return result
-
-
-def stitch(
-    grid: Grid,
-    routes: np.ndarray,
-    shard: tuple[int, int],
-    pieces: Sequence[Piece],
-    channels: int,
-    blend: int,
-) -> np.ndarray:
-    """Put the pieces of a shard together: (channels, H, W) float32, not clipped. A single piece is
-    taken as it is, if it may be written.
-    """
-    if len(pieces) == 1 and pieces[0].pixels.flags.writeable:
-        return pieces[0].pixels
-    origin = grid.hr(grid.shard_core(shard))
-    result = np.zeros((channels, origin.y.length, origin.x.length), np.float32)
-    for piece in pieces:
-        kept = grid.hr(piece.work.keep)
-        for use in piece.work.uses:
-            place = grid.hr(use.rect)
-            target = result[(slice(None), *place.within(origin).slices)]
-            pixels = piece.pixels[(slice(None), *place.within(kept).slices)]
-            if bands(grid, routes, use.tile, blend):
-                weights = share(grid, routes, use.tile, piece.work.tier, blend)
-                target += weights[place.within(grid.hr(grid.core(*use.tile))).slices] * pixels
-            else:
-                target[...] = pixels
-    return result
-
-
-def _neighbours(routes: np.ndarray, tile: Tile) -> dict[Tile, int]:
+def neighbours_of(routes: np.ndarray, tile: Tile) -> dict[Tile, int]:
     """Tier of each of the up to eight neighbours, by (row, column) offset."""
     rows, columns = routes.shape
     return {
@@ -202,7 +126,7 @@ def _neighbours(routes: np.ndarray, tile: Tile) -> dict[Tile, int]:
     }
 
 
-def _band(span: Span, blend: int) -> int:
+def fade_width(span: Span, blend: int) -> int:
     """Width of the fade on one axis of a core: never more than half of it, so that fades from both
     sides do not meet.
     """
@@ -213,30 +137,10 @@ def _thirds(span: Span, blend: int) -> list[tuple[int, Span]]:
     """A core's first band, middle and last band on one axis, with the side (-1, 0, 1) that each
     lies on.
     """
-    band = _band(span, blend)
+    band = fade_width(span, blend)
     parts = [
         (-1, Span(span.start, span.start + band)),
         (0, Span(span.start + band, span.stop - band)),
         (1, Span(span.stop - band, span.stop)),
     ]
     return [part for part in parts if part[1].length]
-
-
-def _ramp(grid: Grid, core: Span, side: int, axis: int, blend: int) -> np.ndarray:
-    """Rise from a neighbour on `side` of a core over its band, at the centres of output pixels;
-    zero for side 0.
-    """
-    band = _band(core, blend)
-
-    def edge(position: int) -> int:
-        rect = grid.hr(Rect(Span(position, position), Span(position, position)))
-        return (rect.y if axis == 0 else rect.x).start
-
-    start, stop = edge(core.start), edge(core.stop)
-    if side == 0:
-        return np.zeros(stop - start, np.float32)
-    wide = edge(core.start + band) - start if side < 0 else stop - edge(core.stop - band)
-    if wide == 0:
-        return np.ones(stop - start, np.float32)
-    rise = np.minimum((np.arange(stop - start) + 0.5) / wide, 1.0).astype(np.float32)
-    return rise if side < 0 else rise[::-1]

@@ -1,6 +1,4 @@
-"""The pre-pass: what each tier is predicted to leave wrong on every tile, from the tile's own
-pixels.
-"""
+"""The pre-pass: what each tier is predicted to leave wrong on a tile, from the tile's own pixels."""
 
 from collections.abc import Callable
 
@@ -9,16 +7,16 @@ import torch
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Grid, Span
-from tierscale.pipeline.inference.normalise import ValueRange, missing, planes, to_unit
+from tierscale.pipeline.inference.normalise import Read, missing, rgb_batch, to_unit
+from tierscale.pipeline.plan.plan import Draft
+from tierscale.pipeline.plan.value_range import ValueRange
 
-# Tiles that the scout looks at in one call. Fixed, so that a tile's score does not depend on its
-# companions.
+# Tiles in one call of the scout. Fixed, so that a tile's score does not depend on its companions.
 SCOUT_BATCH = 8
 
 # Rows of tiles that a worker scores in one call.
 SCOUT_ROWS = 4
 
-Read = Callable[[int, int, int, int], np.ndarray]
 Scout = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -30,10 +28,9 @@ def blocks(length: int, step: int) -> list[Span]:
 def measure(
     read: Read, rows: Span, width: int, nodata: float | None, alpha: str | None
 ) -> tuple[float, float]:
-    """Smallest and largest value of some pixel rows of an image, alpha left out; (inf, -inf) where
-    all is without data.
+    """Smallest and largest value of some pixel rows of an image, alpha left out.
 
-    Refused: NaN or infinite values that no no-data value accounts for.
+    (inf, -inf) where all is without data. Refused: NaN or infinite values that no no-data value accounts for.
     """
     low, high = np.inf, -np.inf
     for columns in blocks(width, 4096):
@@ -61,40 +58,29 @@ def _refuse_nonfinite(pixels: np.ndarray, mask: np.ndarray | None, top: int, lef
 
 
 def score(
-    read: Read,
-    grid: Grid,
-    rows: Span,
-    scout: Scout | None,
-    tiers: int,
-    levels: ValueRange,
-    colour: str,
-    alpha: str | None,
+    draft: Draft, value_range: ValueRange, read: Read, rows: Span, scout: Scout | None
 ) -> np.ndarray:
-    """Predicted mean squared error of each tier on the tiles of some tile rows: (rows, columns,
-    tiers) float32.
+    """Predicted mean squared error of each tier on the tiles of some tile rows.
+
+    (rows, columns, tiers), float32; values 0..1 squared.
     """
-    found = np.empty((rows.length, grid.tiles[1], tiers), np.float32)
+    grid, tiers = draft.grid, len(draft.tiers)
+    scores = np.empty((rows.length, grid.tiles[1], tiers), np.float32)
     for columns in blocks(grid.tiles[1], SCOUT_BATCH):
         top, left = tile_place(rows.start, grid, 0).start, tile_place(columns.start, grid, 1).start
-        bottom, right = (
-            tile_place(rows.stop - 1, grid, 0).stop,
-            tile_place(columns.stop - 1, grid, 1).stop,
-        )
+        bottom = tile_place(rows.stop - 1, grid, 0).stop
+        right = tile_place(columns.stop - 1, grid, 1).stop
         pixels = read(top, bottom, left, right)
-        unit = planes(to_unit(pixels, levels, missing(pixels, levels.nodata)), colour, alpha)
+        unit = to_unit(pixels, value_range, missing(pixels, value_range.nodata))
+        colours = rgb_batch(unit, draft.colour, draft.alpha)
         for row in range(rows.start, rows.stop):
             y = tile_place(row, grid, 0)
-            cut = [tile_place(column, grid, 1) for column in range(columns.start, columns.stop)]
-            tiles = np.stack(
-                [
-                    unit[:, :, y.start - top : y.stop - top, x.start - left : x.stop - left]
-                    for x in cut
-                ]
-            )
-            found[row - rows.start, columns.start : columns.stop] = _score_tiles(
-                tiles, scout, tiers
-            )
-    return found
+            line = colours[:, :, y.start - top : y.stop - top]
+            spans = [tile_place(column, grid, 1) for column in range(columns.start, columns.stop)]
+            tiles = np.stack([line[..., x.start - left : x.stop - left] for x in spans])
+            target = scores[row - rows.start, columns.start : columns.stop]
+            target[...] = _score_tiles(tiles, scout, tiers)
+    return scores
 
 
 def tile_place(index: int, grid: Grid, axis: int) -> Span:
@@ -107,39 +93,34 @@ def tile_place(index: int, grid: Grid, axis: int) -> Span:
 
 
 def _score_tiles(tiles: np.ndarray, scout: Scout | None, tiers: int) -> np.ndarray:
-    """Scores of up to SCOUT_BATCH tiles (tiles, planes, 3, h, w), averaged over planes: (tiles,
-    tiers).
+    """Scores of up to SCOUT_BATCH tiles (tiles, n, 3, h, w), averaged over their n RGB triples.
 
-    On a tile of one colour every tier is predicted to err alike: all make the same of it.
+    (tiles, tiers). On a tile of one colour every tier is predicted to err alike: all make the same
+    of it.
     """
     if scout is None:
         return detail(tiles, tiers)
-    count, plane_count = tiles.shape[:2]
+    count, triples = tiles.shape[:2]
     scores = np.zeros((count, tiers))
-    for plane in range(plane_count):
+    for triple in range(triples):
         batch = np.zeros((SCOUT_BATCH, *tiles.shape[2:]), np.float32)
-        batch[:count] = tiles[:, plane]
+        batch[:count] = tiles[:, triple]
         with torch.inference_mode():
             scores += scout(torch.from_numpy(batch)).double().cpu().numpy()[:count]
     flat = np.ptp(tiles, axis=(3, 4)).max(axis=(1, 2)) == 0
     scores[flat] = scores[flat, -1:]
-    return (scores / plane_count).astype(np.float32)
+    return (scores / triples).astype(np.float32)
 
 
 def detail(tiles: np.ndarray, tiers: int) -> np.ndarray:
-    """A stand-in where no scout was fitted: gradient energy, falling in equal steps from the
-    cheapest tier to the dearest.
+    """A stand-in where no scout was fitted: gradient energy, falling evenly from the first tier on.
 
-    tiles: (tiles, planes, 3, h, w), 0..1. It ranks tiles; its size is no measured error.
+    tiles: (tiles, n, 3, h, w), 0..1. It ranks tiles; its size is no measured error.
     """
-    down = np.diff(tiles, axis=-2)
-    across = np.diff(tiles, axis=-1)
-    energy = sum(
-        np.square(part).mean(axis=(1, 2, 3, 4)) if part.size else np.zeros(len(tiles))
-        for part in (down, across)
-    )
-    return (
-        (np.asarray(energy)[:, None] * np.linspace(1, 0, tiers)[None]).astype(np.float32)
-        if tiers > 1
-        else np.asarray(energy, np.float32)[:, None]
-    )
+    energy = np.zeros(len(tiles), tiles.dtype)
+    for axis in (-2, -1):
+        part = np.diff(tiles, axis=axis)
+        if part.size:
+            energy = energy + np.square(part).mean(axis=(1, 2, 3, 4))
+    steps = np.linspace(1, 0, tiers) if tiers > 1 else np.ones(1)
+    return (energy[:, None] * steps).astype(np.float32)

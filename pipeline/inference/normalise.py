@@ -1,15 +1,19 @@
-"""From a source's values to the 0..1 planes that networks take, and back.
+"""From a source's values to the 0..1 RGB triples that networks take, and back.
 
-A network takes three planes. A colour image is one such triple; a grey, or each channel of a
+A network takes three channels. A colour image is one such triple; a grey, or each channel of a
 scientific image, is fed as R = G = B and the three results are averaged. Alpha is enlarged by
 bicubic; colours that were multiplied by it are divided before and multiplied after. DESIGN section
 7 of the project's docs tells why.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from tierscale.pipeline.plan.value_range import ValueRange
+
+# Reads the window y0..y1, x0..x1 of an image: (c, y1 - y0, x1 - x0), the source's own type.
+Read = Callable[[int, int, int, int], np.ndarray]
 
 # Inside an area of this many pixels around, all at an end of the range, the output is held exactly
 # at that end.
@@ -20,68 +24,8 @@ FILL_REACH = 4
 ROWS = 32
 
 
-@dataclass(frozen=True, slots=True)
-class ValueRange:
-    """How values become 0..1 and back.
-
-    low, high: the values that become 0 and 1. floor, ceiling: bounds of what may come out. nodata:
-    the value that marks pixels without data (may be NaN), or None.
-    """
-
-    low: float
-    high: float
-    floor: float
-    ceiling: float
-    nodata: float | None = None
-
-    @staticmethod
-    def fixed(low: float, high: float, dtype: np.dtype, nodata: float | None) -> "ValueRange":
-        """Levels that a person asked for: what comes out is bounded by the data type alone."""
-        floor, ceiling = limits(dtype)
-        return ValueRange(low, high, floor, ceiling, nodata)
-
-    @staticmethod
-    def measured(low: float, high: float, nodata: float | None) -> "ValueRange":
-        """Levels of an image's own smallest and largest value: nothing beyond them comes out."""
-        return ValueRange(low, high, low, high, nodata)
-
-
-def spanning(extremes: Sequence[tuple[float, float]], nodata: float | None) -> ValueRange:
-    """Levels of an image from the smallest and largest value of each of its parts; (inf, -inf)
-    stands for a part without data.
-    """
-    low, high = min(pair[0] for pair in extremes), max(pair[1] for pair in extremes)
-    return (
-        ValueRange.measured(low, high, nodata)
-        if low <= high
-        else ValueRange.measured(0.0, 0.0, nodata)
-    )
-
-
-def limits(dtype: np.dtype) -> tuple[float, float]:
-    """Smallest and largest value of a data type; infinite for floats."""
-    if dtype.kind == "f":
-        return -np.inf, np.inf
-    if dtype.kind == "b":
-        return 0.0, 1.0
-    info = np.iinfo(dtype)
-    return float(info.min), float(info.max)
-
-
-def holds(value: float, dtype: np.dtype) -> bool:
-    """Whether a pixel of `dtype` can have this very value; -9999 in bytes would wrap to 241, which
-    is a colour.
-    """
-    if dtype.kind == "f":
-        return True
-    low, high = limits(dtype)
-    return low <= value <= high and value == int(value)
-
-
 def missing(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
-    """Where all channels of (c, h, w) hold the no-data value: (h, w) bool; None where nothing
-    does.
-    """
+    """Where all channels of (c, h, w) hold the no-data value: (h, w) bool; None: nowhere."""
     if nodata is None:
         return None
     marks = (
@@ -91,39 +35,45 @@ def missing(pixels: np.ndarray, nodata: float | None) -> np.ndarray | None:
     return mask if mask.any() else None
 
 
-def to_unit(pixels: np.ndarray, levels: ValueRange, mask: np.ndarray | None = None) -> np.ndarray:
-    """(c, h, w) of the source's type to float32, low..high to 0..1; masked pixels are filled from
-    their neighbours.
+def to_unit(
+    pixels: np.ndarray, value_range: ValueRange, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """(c, h, w) of the source's type to float32, low..high to 0..1.
+
+    Masked pixels are filled from their neighbours.
     """
-    span = levels.high - levels.low
+    span = value_range.high - value_range.low
     if span <= 0:
         unit = np.zeros(pixels.shape, np.float32)
-    elif levels.low == 0 and pixels.dtype.itemsize <= 2:
+    elif value_range.low == 0 and pixels.dtype.itemsize <= 2:
         unit = pixels.astype(np.float32) / np.float32(span)
     else:
-        unit = ((pixels.astype(np.float64) - levels.low) / span).astype(np.float32)
+        unit = ((pixels.astype(np.float64) - value_range.low) / span).astype(np.float32)
     return unit if mask is None else _fill(unit, mask)
 
 
-def from_unit(unit: np.ndarray, levels: ValueRange, dtype: np.dtype) -> np.ndarray:
+def from_unit(unit: np.ndarray, value_range: ValueRange, dtype: np.dtype) -> np.ndarray:
     """float32 (c, h, w), 0..1, to the source's type: scaled, bounded, and rounded for integers."""
     wide = np.dtype(np.float32 if dtype.itemsize <= 2 else np.float64)
     result = np.empty(unit.shape, dtype)
     for channel in range(len(unit)):
         for row in range(0, unit.shape[1], ROWS):  # in pieces that stay in cache
             values: np.ndarray = unit[channel, row : row + ROWS].astype(wide)
-            values *= wide.type(levels.high - levels.low)
-            values += wide.type(levels.low)
+            values *= wide.type(value_range.high - value_range.low)
+            values += wide.type(value_range.low)
             if dtype.kind != "f":
                 np.rint(values, out=values)
-            np.clip(values, wide.type(levels.floor), wide.type(levels.ceiling), out=values)
+            np.clip(
+                values, wide.type(value_range.floor), wide.type(value_range.ceiling), out=values
+            )
             result[channel, row : row + ROWS] = values
     return result
 
 
 def _fill(unit: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Fill masked pixels with the mean of known neighbours, ring by ring; depends on FILL_REACH
-    pixels around, never on the window.
+    """Fill masked pixels with the mean of known neighbours, ring by ring.
+
+    The result depends on FILL_REACH pixels around, never on the window.
     """
     filled = np.where(mask, np.float32(0), unit)
     known = (~mask).astype(np.float32)
@@ -142,9 +92,10 @@ def _sum3(values: np.ndarray) -> np.ndarray:
     return rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
 
 
-def planes(unit: np.ndarray, colour: str, alpha: str | None) -> np.ndarray:
-    """What the networks are given: (planes, 3, h, w). Alpha is left out, and divided out where it
-    was multiplied in.
+def rgb_batch(unit: np.ndarray, colour: str, alpha: str | None) -> np.ndarray:
+    """The RGB triples that networks take, (n, 3, h, w), of an image (c, h, w), 0..1.
+
+    Alpha is left out, and divided out where it was multiplied in.
     """
     if colour in ("rgba", "greya"):
         colours = unit[:-1]
@@ -156,23 +107,17 @@ def planes(unit: np.ndarray, colour: str, alpha: str | None) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(unit[:, None], (len(unit), 3, *unit.shape[1:])))
 
 
-def plane_count(channels: int, colour: str) -> int:
-    """How many triples planes() makes of an image."""
-    return {"rgb": 1, "rgba": 1, "greya": 1}.get(colour, channels)
-
-
 def merge(enlarged: Sequence[np.ndarray], colour: str) -> np.ndarray:
-    """Enlarged planes, each (3, H, W), back to the image's channels, without alpha: (c, H, W)."""
-    return (
-        enlarged[0]
-        if colour in ("rgb", "rgba")
-        else np.stack([plane.mean(axis=0, dtype=np.float32) for plane in enlarged])
-    )
+    """Enlarged triples, each (3, H, W), back to the image's channels without alpha: (c, H, W)."""
+    if colour in ("rgb", "rgba"):
+        return enlarged[0]
+    return np.stack([triple.mean(axis=0, dtype=np.float32) for triple in enlarged])
 
 
 def ends(unit: np.ndarray) -> list[tuple[np.ndarray, float]]:
-    """Where each channel is flat at an end of the range for FLAT_REACH pixels around: [(mask (c, h,
-    w), value)].
+    """Where each channel is flat at an end of the range for FLAT_REACH pixels around.
+
+    [(mask (c, h, w), value)], value 0 or 1.
 
     A network turns black into something slightly else; a person who sees black expects black.
     """
@@ -199,8 +144,9 @@ def _eroded(mask: np.ndarray, by: int) -> np.ndarray:
 
 
 def nearest(start: int, stop: int, numerator: int, denominator: int, length: int) -> np.ndarray:
-    """Input pixel that holds the centre of each output pixel start..stop on one axis of `length`
-    input pixels.
+    """Input pixel that holds the centre of each output pixel start..stop of one axis.
+
+    numerator, denominator: of the scale. length: input pixels of the axis.
     """
     positions = (2 * np.arange(start, stop) + 1) * denominator // (2 * numerator)
     return np.minimum(positions, length - 1)

@@ -1,5 +1,6 @@
-"""PCSR's automatic decision ("adaptive decision making", arXiv 2407.21448): thresholds of
-difficulty, found by k-means and frozen.
+"""PCSR's automatic decision: cutoffs of difficulty, found by k-means and frozen in the plan.
+
+"Adaptive decision making" of Jeong, Kim, Jo and Kim 2024, arXiv 2407.21448.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tierscale.models import registry as models
-from tierscale.models.contract.upscaler import Placement, Upscaler
+from tierscale.models import registry
+from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.geometry.grid import Rect, Span, tile_length
-from tierscale.pipeline.inference import normalise as colour
-from tierscale.pipeline.inference.shard import Read
-from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.inference.normalise import Read, missing, rgb_batch, to_unit
+from tierscale.pipeline.plan.plan import Draft, Settings
+from tierscale.pipeline.plan.tiers import ENDLESS_REACH
+from tierscale.pipeline.plan.value_range import ValueRange
 
-# As published: iterations counting the one that brings the centroids to their start, and the
+# As upstream: iterations counting the one that brings the centroids to their start, and the
 # squared change that ends it.
 ROUNDS = 20
 SETTLED = 1e-4
@@ -41,16 +43,14 @@ FLAT = 0.5 / 255
 class Automatic(Protocol):
     """What an upscaler offers, beside the contract, that can decide by the statistics of an image.
 
-    thresholds: names under which it is given thresholds of difficulty, rising.
+    thresholds: names of the settings that hold cutoffs of difficulty, rising.
     """
 
     reach: int | None
     thresholds: tuple[str, ...]
 
     def difficulties(self, windows: Tensor, place: Placement) -> tuple[Tensor, Tensor]:
-        """Difficulty of each output pixel (N, H, W), 0..1, and the multiply-adds that it took
-        (N,).
-        """
+        """Difficulty of each output pixel (N, H, W), 0..1, and its multiply-adds (N,)."""
         ...
 
     def looking(self, scale: Fraction) -> float:
@@ -59,9 +59,10 @@ class Automatic(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """Difficulties of some pixels. counts: (STEPS,), of values in equal steps from 0 to 1; low,
-    high: least and largest input value.
+class Histogram:
+    """Difficulties of some pixels.
+
+    counts: (STEPS,), values in equal steps from 0 to 1. low, high: least and largest input value.
     """
 
     counts: np.ndarray
@@ -69,56 +70,48 @@ class Seen:
     high: float
 
 
-Look = Callable[[int, list[list[Rect]]], Sequence[Seen]]
+# Reads the difficulties that the tier of an index finds at each of some lists of places.
+ReadDifficulty = Callable[[int, list[list[Rect]]], Sequence[Histogram]]
 
 
-def given(plan: Plan, look: Look) -> tuple[dict[str, float], ...]:
-    """What each tier of a plan with levels is given at every call, by name: its knob's setting, or
-    its thresholds.
+def tier_settings(draft: Draft, read_difficulty: ReadDifficulty) -> Settings:
+    """What each tier is told at every call, by name: the setting of its control, or its cutoffs."""
+    return tuple(
+        _settings_of(draft, index, read_difficulty) if tier.auto or tier.effort < 1 else {}
+        for index, tier in enumerate(draft.tiers)
+    )
 
-    look: what is seen of some lists of places by the tier of an index.
+
+def _settings_of(draft: Draft, index: int, read_difficulty: ReadDifficulty) -> dict[str, float]:
+    tier = draft.tiers[index]
+    upscaler = registry.load(tier.name)
+    if tier.auto and isinstance(upscaler, Automatic):
+        places = sample_places(draft, upscaler, tier.cost)
+        calls = [places[start : start + CALL] for start in range(0, len(places), CALL)]
+        histograms = read_difficulty(index, calls)
+        cutoffs = cutoffs_of(histograms, len(upscaler.thresholds) + 1)
+        return dict(zip(upscaler.thresholds, cutoffs, strict=True))
+    if upscaler.knob is None or upscaler.efforts is None:
+        raise ValueError(f"{tier.name} has no setting for {tier.label}; write {tier.name} alone")
+    return {upscaler.knob: upscaler.efforts.setting(tier.effort)}
+
+
+def sample_places(draft: Draft, upscaler: Automatic, cost: float) -> list[Rect]:
+    """The places to look at: all tiles for exact statistics, else a seeded sample of the image.
+
+    cost: multiply-adds of the tier for each input pixel. A sample takes at most SAMPLE of what the
+    image takes, but holds one place at least.
     """
-    found: list[dict[str, float]] = []
-    for index, tier in enumerate(plan.tiers):
-        upscaler = models.load(tier.name) if tier.auto or tier.effort < 1 else None
-        if upscaler is None:
-            found.append({})
-        elif tier.auto:
-            assert isinstance(upscaler, Automatic)
-            places = pieces(plan, upscaler, tier.cost)
-            seen = look(
-                index, [places[start : start + CALL] for start in range(0, len(places), CALL)]
-            )
-            found.append(
-                dict(zip(upscaler.thresholds, of(seen, len(upscaler.thresholds) + 1), strict=True))
-            )
-        else:
-            assert upscaler.efforts is not None and upscaler.knob is not None
-            found.append({upscaler.knob: upscaler.efforts.setting(tier.effort)})
-    return tuple(found)
-
-
-def pieces(plan: Plan, upscaler: Automatic, cost: float) -> list[Rect]:
-    """The places to look at: all tiles for exact statistics, else a sample, the same for the same
-    image and tiles.
-
-    cost: multiply-adds of the tier for each input pixel; a sample takes at most SAMPLE of what the
-    image takes, but one place at least.
-    """
-    exact = plan.policy["statistics"] == "exact"
-    side = plan.tile if exact else tile_length(PIECE, plan.scale)
-    height, width = plan.grid.size
+    exact = draft.statistics == "exact"
+    side = draft.tile if exact else tile_length(PIECE, draft.scale)
+    height, width = draft.grid.size
     rows, columns = -(-height // side), -(-width // side)
     chosen: Iterable[int] = range(rows * columns)
     if not exact:
-        assert upscaler.reach is not None
-        each = upscaler.looking(plan.scale) * (side + 2 * upscaler.reach) ** 2
+        each = upscaler.looking(draft.scale) * (side + 2 * _context(upscaler)) ** 2
         count = min(rows * columns, MOST_PIECES, max(1, int(SAMPLE * cost * height * width / each)))
-        chosen = sorted(
-            np.random.default_rng(0)
-            .choice(rows * columns, count, replace=False, shuffle=False)
-            .tolist()
-        )
+        random = np.random.default_rng(0)
+        chosen = sorted(random.choice(rows * columns, count, replace=False, shuffle=False).tolist())
 
     def span(index: int, length: int) -> Span:
         return Span(index * side, min((index + 1) * side, length))
@@ -126,67 +119,67 @@ def pieces(plan: Plan, upscaler: Automatic, cost: float) -> list[Rect]:
     return [Rect(span(place // columns, height), span(place % columns, width)) for place in chosen]
 
 
-def look_at(
-    plan: Plan, read: Read, upscaler: Upscaler, places: Sequence[Rect], device: str
-) -> Seen:
-    """What an upscaler sees of some places of an image, each with the context that its pixels
-    need.
-    """
-    assert (
-        plan.levels is not None and isinstance(upscaler, Automatic) and upscaler.reach is not None
-    )
-    counts, extremes = np.zeros(STEPS, np.int64), [(np.inf, -np.inf)]
-    (height, width), step = plan.grid.size, plan.scale.denominator
+def _context(upscaler: Automatic) -> int:
+    """Input pixels around a place that its difficulties depend on."""
+    return ENDLESS_REACH if upscaler.reach is None else upscaler.reach
+
+
+def measure_difficulty(
+    draft: Draft,
+    value_range: ValueRange,
+    read: Read,
+    upscaler: Automatic,
+    places: Sequence[Rect],
+    device: str = "cpu",
+) -> Histogram:
+    """Difficulties at some places, each looked at with the context that its pixels need."""
+    counts, lows, highs = np.zeros(STEPS, np.int64), [np.inf], [-np.inf]
+    (height, width), step, context = draft.grid.size, draft.scale.denominator, _context(upscaler)
     for place in places:
-        y, x = place.y.grown(upscaler.reach, height), place.x.grown(upscaler.reach, width)
+        y, x = place.y.grown(context, height), place.x.grown(context, width)
         window = Rect(Span(y.start // step * step, y.stop), Span(x.start // step * step, x.stop))
         pixels = read(window.y.start, window.y.stop, window.x.start, window.x.stop)
-        unit = colour.to_unit(pixels, plan.levels, colour.missing(pixels, plan.levels.nodata))
-        planes = np.ascontiguousarray(colour.planes(unit, plan.colour, plan.alpha))
-        where = Placement(
-            plan.scale, plan.grid.size, ((window.y.start, window.x.start),) * len(planes)
-        )
+        unit = to_unit(pixels, value_range, missing(pixels, value_range.nodata))
+        colours = np.ascontiguousarray(rgb_batch(unit, draft.colour, draft.alpha))
+        origins = ((window.y.start, window.x.start),) * len(colours)
+        placement = Placement(draft.scale, draft.grid.size, origins)
         with torch.inference_mode():
-            found, _ = upscaler.difficulties(torch.from_numpy(planes).to(device), where)
-        inner = plan.grid.hr(place).within(plan.grid.hr(window)).slices
-        steps = (found[(slice(None), *inner)].cpu().numpy() * STEPS).astype(np.int64)
+            values, _ = upscaler.difficulties(torch.from_numpy(colours).to(device), placement)
+        inner = draft.grid.hr(place).within(draft.grid.hr(window)).slices
+        steps = (values[(slice(None), *inner)].cpu().numpy() * STEPS).astype(np.int64)
         counts += np.bincount(np.clip(steps, 0, STEPS - 1).ravel(), minlength=STEPS)
-        extremes.append((float(planes.min()), float(planes.max())))
-    return Seen(counts, min(low for low, _ in extremes), max(high for _, high in extremes))
+        lows.append(float(colours.min()))
+        highs.append(float(colours.max()))
+    return Histogram(counts, min(lows), max(highs))
 
 
-def of(seen: Sequence[Seen], samplers: int) -> tuple[float, ...]:
-    """Thresholds of what was seen; of a flat image none is exceeded, so that all its pixels are
-    light.
-    """
-    if max(one.high for one in seen) - min(one.low for one in seen) < FLAT:
+def cutoffs_of(histograms: Sequence[Histogram], samplers: int) -> tuple[float, ...]:
+    """Cutoffs for the difficulties of an image; a flat image exceeds none, so all of it is light."""
+    if max(one.high for one in histograms) - min(one.low for one in histograms) < FLAT:
         return (1.0,) * (samplers - 1)
-    counts = np.sum([one.counts for one in seen], axis=0)
+    counts = np.sum([one.counts for one in histograms], axis=0)
     # Of more pixels than are clustered, each step keeps its share, and at least one.
     kept = -(-counts // max(1, -(-int(counts.sum()) // MOST_VALUES)))
-    return thresholds(np.repeat((np.arange(STEPS) + 0.5) / STEPS, kept), samplers)
+    return difficulty_cutoffs(np.repeat((np.arange(STEPS) + 0.5) / STEPS, kept), samplers)
 
 
-def thresholds(difficulties: np.ndarray, samplers: int = 2) -> tuple[float, ...]:
-    """Difficulties, rising, above which a pixel is given to the next heavier sampler: samplers - 1
-    of them.
+def difficulty_cutoffs(difficulties: np.ndarray, samplers: int = 2) -> tuple[float, ...]:
+    """Difficulties, rising, above which a pixel is given to the next heavier sampler.
 
-    difficulties: of all pixels, any shape, 0..1. They are rescaled to 0..1 by their smallest and
-    largest, and clustered; each threshold lies half way between two neighbouring groups. Where all
-    are equal there is nothing to tell apart, and none exceeds the thresholds.
+    (samplers - 1,). difficulties: of all pixels, any shape, 0..1. They are rescaled to 0..1 by
+    their smallest and largest, and clustered; each cutoff lies half way between two neighbouring
+    groups. Where all are equal there is nothing to tell apart, and none exceeds the cutoffs.
     """
     values = np.sort(difficulties.astype(np.float32), axis=None)
     low, high = float(values[0]), float(values[-1])
     if high <= low:
         return (high,) * (samplers - 1)
     scaled = (values - np.float32(low)) / np.float32(high - low)
-    # The published code's single centroid for two clusters ends up at the mean and at 0 after one
+    # The upstream code's single centroid for two clusters ends up at the mean and at 0 after one
     # round.
-    start = (
-        [float(scaled.mean(dtype=np.float64)), 0.0]
-        if samplers == 2
-        else np.linspace(0.0, 1.0, samplers).tolist()
-    )
+    start = np.linspace(0.0, 1.0, samplers).tolist()
+    if samplers == 2:
+        start = [float(scaled.mean(dtype=np.float64)), 0.0]
     ends = np.flatnonzero(np.diff(_cluster(scaled, start)))
     found = [float((values[end].astype(np.float64) + values[end + 1]) / 2) for end in ends]
     # An empty group leaves fewer borders than groups; the heaviest groups are then empty.
@@ -194,9 +187,7 @@ def thresholds(difficulties: np.ndarray, samplers: int = 2) -> tuple[float, ...]
 
 
 def _cluster(values: np.ndarray, centroids: Sequence[float]) -> np.ndarray:
-    """Group of each value by k-means from given centroids, as the labels were before the centroids'
-    last change: (n,).
-    """
+    """Group of each value by k-means from given centroids, before their last change: (n,)."""
     from fast_pytorch_kmeans import KMeans
 
     rounds = ROUNDS - 1 if len(centroids) == 2 else ROUNDS

@@ -1,60 +1,63 @@
-"""What the pre-pass found of an image, kept beside its output until the plan is frozen, so that no
-tile is scored twice.
+"""What the pre-pass found of an image, kept beside its output until its plan is stored.
+
+No tile is then scored twice when a job is interrupted between the two.
 """
 
 import hashlib
 import json
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tierscale.pipeline.output.receipts import write_bytes
-from tierscale.pipeline.plan.plan import Plan, plain_levels, read_levels
+from tierscale.pipeline.plan.plan import Draft, ScoredPlan
+from tierscale.pipeline.plan.stored import draft_document, draft_fields
+from tierscale.pipeline.plan.value_range import ValueRange
+from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.paths import Place
 
 NAME = "scores.parquet"
 MARK = b"tierscale"
+# What scores do not depend on: where the source lies, and how tiles are then given their tiers.
+APART = ("uri", "policy")
 
 
-def basis(plan: Plan) -> str:
-    """Digest of all that scores depend on: what was asked, but for how tiles are then given their
-    tiers.
-    """
-    asked = plan.asked()
-    asked["policy"] = {name: asked["policy"][name] for name in ("scout", "statistics")}
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+def basis(draft: Draft) -> str:
+    """Digest of all that scores depend on, hex."""
+    document = {key: value for key, value in draft_document(draft).items() if key not in APART}
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def keep(folder: Place, plan: Plan, scores: np.ndarray) -> None:
-    """Store scores (tiles, tiers) with the levels and whole-image values of a plan that is not
-    routed yet.
-    """
-    assert plan.levels is not None and plan.given is not None
+def keep(folder: Place | Path, scored: ScoredPlan) -> None:
+    """Store what the pre-pass found of an image whose tiers are not chosen yet."""
     about = {
-        "basis": basis(plan),
-        "levels": plain_levels(plan.levels),
-        "given": [dict(names) for names in plan.given],
+        "basis": basis(scored),
+        "value_range": scored.value_range.to_json(),
+        "settings": [dict(names) for names in scored.settings],
     }
-    column = pa.array(list(scores.astype(np.float32)), pa.list_(pa.float32()))
+    column = pa.array(list(scored.scores.astype(np.float32)), pa.list_(pa.float32()))
     table = pa.table({"predicted_mse": column}).replace_schema_metadata({MARK: json.dumps(about)})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     write_bytes(folder / NAME, sink.getvalue().to_pybytes())
 
 
-def kept(folder: Place, draft: Plan) -> tuple[Plan, np.ndarray] | None:
-    """The plan and scores that were kept of a draft; None: there are none, or of another draft."""
+def kept(folder: Place | Path, draft: Draft) -> ScoredPlan | None:
+    """What was kept of a draft; None: there is nothing, or it is of another draft."""
     try:
         table = pq.read_table(pa.BufferReader((folder / NAME).read_bytes()))
         about: dict[str, Any] = json.loads(table.schema.metadata[MARK])
+        if about["basis"] != basis(draft):
+            return None
+        value_range, settings = ValueRange.from_json(about["value_range"]), about["settings"]
     except (FileNotFoundError, KeyError, TypeError, ValueError, pa.ArrowException):
         return None
-    if about["basis"] != basis(draft):
-        return None
-    plan = replace(draft, levels=read_levels(about["levels"]), given=tuple(about["given"]))
-    return plan, np.array(table["predicted_mse"].to_pylist(), np.float32).reshape(
-        -1, len(draft.tiers)
+    scores = np.array(table["predicted_mse"].to_pylist(), np.float32)
+    return ScoredPlan(
+        **draft_fields(draft),
+        value_range=value_range,
+        settings=tuple(settings),
+        scores=scores.reshape(-1, len(draft.tiers)),
     )

@@ -18,6 +18,7 @@ import numpy as np
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.output.store import sibling, storage_failure
 from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json
 from tierscale.pipeline.storage.paths import ObjectPath, Place
 
 Key = tuple[int, int, int]
@@ -96,12 +97,12 @@ class Folder:
         return (self.path / "plan.json").exists()
 
     def write_plan(self, plan: Plan) -> None:
-        write_json(self.path / "plan.json", plan.to_json())
+        write_json(self.path / "plan.json", plan_to_json(plan))
 
     def plan(self) -> Plan:
         """The stored plan. Refused: there is none, or it was changed."""
         try:
-            return Plan.from_json(json.loads((self.path / "plan.json").read_text()))
+            return plan_from_json(json.loads((self.path / "plan.json").read_text()))
         except FileNotFoundError:
             raise Refused(
                 f"{self.output} has no plan in {self.path}; it was not made by tierscale, or not"
@@ -131,6 +132,14 @@ class Folder:
         ):
             if (receipt := _parsed(text, plan)) is not None:
                 yield receipt
+
+    def receipt_keys(self) -> set[Key]:
+        """The shards that have a file in the place of their receipt; its content is not read."""
+        keys = set()
+        for file in (self.path / "receipts").glob("*/*.json"):
+            y, x = file.name.removesuffix(".json").split(".")
+            keys.add((int(file.parent.name), int(y), int(x)))
+        return keys
 
     def receipt(self, plan: str, key: Key) -> Receipt:
         """The receipt of one shard. Damaged: there is none that can be used."""

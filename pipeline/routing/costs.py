@@ -6,15 +6,14 @@ import numpy as np
 
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.geometry.layout import lay_out
-from tierscale.pipeline.inference.normalise import plane_count
-from tierscale.pipeline.plan.plan import Plan, Tier
+from tierscale.pipeline.plan.plan import Draft, Plan
+from tierscale.pipeline.plan.tiers import Tier
 
 
 def cost_of_routes(
-    grid: Grid, tiers: Sequence[Tier], blend: int, planes: int
+    grid: Grid, tiers: Sequence[Tier], blend: int, rgb_count: int
 ) -> Callable[[np.ndarray], float]:
-    """A function from flat routes (tiles,) to the multiply-adds of the whole image, halos and
-    strips included.
+    """A function from routes (tiles,) to multiply-adds of the image, halos and strips included.
 
     Each shard's cost depends on its own tiles and the ring around them; it is remembered, because a
     search asks for routes that differ in few tiles.
@@ -33,8 +32,8 @@ def cost_of_routes(
             key = (shard, ring.astype(np.uint8).tobytes())
             if key not in known:
                 works = lay_out(grid, square, shard, reaches, blend)
-                known[key] = (
-                    sum(tiers[work.tier].cost * work.window.area for work in works) * planes
+                known[key] = rgb_count * sum(
+                    tiers[work.tier].cost * work.window.area for work in works
                 )
             total += known[key]
         return total
@@ -42,26 +41,21 @@ def cost_of_routes(
     return cost
 
 
-def planned_cost(plan: Plan, routes: np.ndarray) -> float:
+def planned_cost(draft: Draft, routes: np.ndarray) -> float:
     """Multiply-adds that routes will take, halos included."""
-    return float(
-        cost_of_routes(plan.grid, plan.tiers, plan.blend, plane_count(plan.shape[0], plan.colour))(
-            routes.ravel()
-        )
-    )
+    cost = cost_of_routes(draft.grid, draft.tiers, draft.blend, draft.rgb_count)
+    return float(cost(routes.ravel()))
 
 
-def full_cost(plan: Plan) -> float:
-    """Multiply-adds of the dearest tier everywhere, halos included."""
-    return planned_cost(plan, np.full(plan.grid.tiles, len(plan.tiers) - 1))
+def full_cost(draft: Draft) -> float:
+    """Multiply-adds of the full tier everywhere, halos included."""
+    return planned_cost(draft, np.full(draft.grid.tiles, draft.full))
 
 
 def cost_share(plan: Plan, cost: float) -> float:
-    """Multiply-adds of a plan that was carried out whole as a share of the dearest tier everywhere:
-    1 if that is what was done.
+    """Multiply-adds of a plan that was carried out whole as a share of the full tier everywhere.
 
-    Where a tier decides pixel by pixel, the dearest tier everywhere is what its table of efforts
-    expects, and what was done was counted.
+    1 if that is what was done. Where a tier decides pixel by pixel, the full tier everywhere is
+    what its table of efforts expects, and what was done was counted.
     """
-    assert plan.routes is not None
-    return 1.0 if (plan.routes == len(plan.tiers) - 1).all() else cost / full_cost(plan)
+    return 1.0 if (plan.routes == plan.full).all() else cost / full_cost(plan)

@@ -1,22 +1,20 @@
-"""How good a router is: what its routes really leave, against a perfect router that knows all
-errors and against chance.
-"""
+"""How good a router is: what its routes leave, against a perfect router and against chance."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from tierscale.pipeline.routing import policies as routing
-from tierscale.pipeline.routing.policies import RoutingProblem
+from tierscale.pipeline.routing.policies import budget
+from tierscale.pipeline.routing.problem import RoutingProblem
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A router at one budget. left: mean squared error that its routes leave; chance, oracle: what
-    the other two leave at the same cost.
+    """A router at one budget.
 
-    captured: share of the oracle's gain over chance; 1 where there is nothing to gain.
+    left: mean squared error that its routes leave; chance, oracle: what the other two leave at the
+    same cost. captured: share of the oracle's gain over chance; 1 where there is nothing to gain.
     """
 
     left: float
@@ -35,10 +33,9 @@ class Judged:
 def judge(
     predicted: np.ndarray, true: np.ndarray, areas: np.ndarray, costs: Sequence[float], share: float
 ) -> Judged:
-    """What a router's predictions are worth at a mean cost of `share` of all-dearest, each tile
-    paying for its own pixels.
+    """What a router's predictions are worth at a mean cost of `share` of the full cost.
 
-    predicted, true: errors (tiles, tiers). areas: pixels of the tiles (tiles,). costs: of a pixel
+    Each tile pays for its own pixels. predicted, true: errors (tiles, tiers). areas: pixels of the tiles (tiles,). costs: of a pixel
     under each tier, rising.
     """
     return Judged(
@@ -57,17 +54,13 @@ def leave(
     def cost_of(routes: np.ndarray) -> float:
         return float(np.take_along_axis(each, routes[:, None], axis=1).sum())
 
-    routes = routing.budget(
-        predicted.astype(np.float64),
-        RoutingProblem(tuple(costs), cost_of, budget=share, areas=areas),
-    )
+    problem = RoutingProblem(tuple(costs), cost_of, areas=areas)
+    routes = budget(predicted.astype(np.float64), problem, share)
     return float(areas @ np.take_along_axis(true, routes[:, None], axis=1)[:, 0] / areas.sum())
 
 
 def chance(true: np.ndarray, areas: np.ndarray, costs: Sequence[float], share: float) -> float:
-    """Expected error of the best mixture of two tiers, or one, on tiles drawn by lot: it knows the
-    tiers, but no tile from another.
-    """
+    """Expected error of the best mixture of two tiers, or one, on tiles drawn by lot."""
     means, parts = areas @ true / areas.sum(), np.asarray(costs) / costs[-1]
     best = means[parts <= share].min()
     for low in np.flatnonzero(parts <= share):

@@ -1,6 +1,4 @@
-"""The routes of one image: what its plan tells the policies of costs, areas and groups, and of time
-where there is a deadline.
-"""
+"""The routes of one image: what its draft tells the policies of costs, areas, groups and time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,25 +6,32 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.inference.normalise import plane_count
-from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.routing import policies as routing
+from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
+from tierscale.pipeline.plan.policies import Adaptive, Deadline, MaxLoss, Threshold
 from tierscale.pipeline.routing.costs import cost_of_routes, full_cost
+from tierscale.pipeline.routing.policies import choose
+from tierscale.pipeline.routing.problem import (
+    RoutingProblem,
+    all_full,
+    all_light,
+    check_scores,
+    round_up,
+)
+from tierscale.pipeline.routing.solver import least_error
 from tierscale.pipeline.routing.windows import groups
 
 # Share of a plan's cost below which another plan is worth a remark.
 MUCH_LESS = 0.8
 # Seconds that an output pixel takes beside its networks: to be read, stitched, written and halved.
-EACH = 6e-8
+PIXEL_SECONDS = 6e-8
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLimit:
-    """How long an image may take. left: asks for the seconds until its end. workers: that share its
-    work.
+    """How long an image may take.
 
-    late: what is past its end goes on with the cheapest tier, as an image in an archive does;
-    otherwise it is refused.
+    left: asks for the seconds until the end. workers: that share the work. late: past the end the
+    image goes on with the first tier, as one of an archive does; otherwise it is refused.
     """
 
     left: Callable[[], float]
@@ -36,145 +41,124 @@ class TimeLimit:
 
 @dataclass(frozen=True, slots=True)
 class TierTimings:
-    """A time that routes must keep to, and the seconds for each input pixel that each tier takes on
-    one worker.
-    """
+    """A time that routes must keep, and seconds for each input pixel of each tier on one worker."""
 
-    clock: TimeLimit
+    limit: TimeLimit
     speeds: tuple[float, ...]
 
 
-def beside(plan: Plan) -> float:
-    """Seconds that an image takes beside its networks."""
-    return (
-        EACH
-        * plane_count(plan.shape[0], plan.colour)
-        * plan.grid.size[0]
-        * plan.grid.size[1]
-        * float(plan.scale) ** 2
-    )
+def seconds_beside_networks(draft: Draft) -> float:
+    """Seconds of one worker that an image takes beside its networks."""
+    height, width = draft.grid.size
+    return PIXEL_SECONDS * draft.rgb_count * height * width * float(draft.scale) ** 2
 
 
-def routing_problem(plan: Plan, time: TierTimings | None = None) -> routing.RoutingProblem:
-    """What the policies are told of an image; its costs are seconds where there is a time to keep
-    to.
-    """
-    planes, tiers, seconds = plane_count(plan.shape[0], plan.colour), plan.tiers, None
-    if time is not None:
+def routing_problem(draft: Draft, timings: TierTimings | None = None) -> RoutingProblem:
+    """What the policies are told of an image; costs are seconds where there is a time to keep."""
+    tiers = draft.tiers
+    if timings is not None:
         # A dear tier that was measured to be no slower than a cheap one counts as hardly slower.
-        rising = (
-            np.maximum.accumulate(time.speeds)
-            * (1 + 1e-6 * np.arange(len(tiers)))
-            / time.clock.workers
-        )
+        rising = np.maximum.accumulate(timings.speeds) * (1 + 1e-6 * np.arange(len(tiers)))
+        each = rising / timings.limit.workers
         tiers = tuple(
-            replace(tier, cost=float(each)) for tier, each in zip(tiers, rising, strict=True)
+            replace(tier, cost=float(seconds)) for tier, seconds in zip(tiers, each, strict=True)
         )
-        seconds = time.clock.left() - beside(plan)
-    return routing.RoutingProblem(
+    return RoutingProblem(
         costs=tuple(tier.cost for tier in tiers),
-        cost_of=cost_of_routes(plan.grid, tiers, plan.blend, planes),
-        budget=plan.policy["budget"],
-        threshold=plan.policy["threshold"],
-        lose=plan.policy["lose"],
-        seconds=seconds,
-        areas=areas(plan),
-        groups=groups(plan.grid, tiers, plan.blend, planes),
+        cost_of=cost_of_routes(draft.grid, tiers, draft.blend, draft.rgb_count),
+        areas=areas(draft),
+        groups=groups(draft.grid, tiers, draft.blend, draft.rgb_count),
     )
 
 
-def areas(plan: Plan) -> np.ndarray:
+def areas(draft: Draft) -> np.ndarray:
     """Input pixels of each tile, (tiles,)."""
     rows, columns = (
-        np.minimum(plan.tile, length - plan.tile * np.arange(count))
-        for length, count in zip(plan.grid.size, plan.grid.tiles, strict=True)
+        np.minimum(draft.tile, length - draft.tile * np.arange(count))
+        for length, count in zip(draft.grid.size, draft.grid.tiles, strict=True)
     )
     return np.outer(rows, columns).ravel().astype(np.float64)
 
 
-def route(plan: Plan, scores: np.ndarray, time: TierTimings | None = None) -> np.ndarray:
-    """One tier for every tile, (rows, columns), by the plan's policy. scores: (tiles, tiers).
-    Refused: what cannot be.
-    """
-    choice, errors = routing_problem(plan, time), scores.astype(np.float64)
+def route(scored: ScoredPlan, timings: TierTimings | None = None) -> np.ndarray:
+    """One tier for every tile, (rows, columns), by the plan's policy. Refused: it cannot be."""
+    problem, errors = routing_problem(scored, timings), scored.scores.astype(np.float64)
     try:
-        routing.check(scores, plan.grid.tiles[1])
-        if time is not None and time.clock.late:
-            choice = replace(
-                choice,
-                seconds=max(
-                    choice.seconds or 0.0, choice.cost_of(routing.cheapest(errors, choice))
-                ),
-            )
-        routes = routing.POLICIES[plan.policy["name"]](errors, choice)
-        # Scattered dear tiles pay their halos one by one: where that costs more than the dearest
-        # tier everywhere, take that.
-        dearest = routing.dearest(errors, choice)
-        if choice.cost_of(routes) > choice.cost_of(dearest):
-            routes = dearest
+        check_scores(scored.scores, scored.grid.tiles[1])
+        seconds = None if timings is None else _seconds(scored, timings, problem)
+        routes = choose(scored.policy, errors, problem, seconds)
+        # Scattered tiles pay their halos one by one: where that costs more than the full tier
+        # everywhere, take that.
+        full = all_full(errors)
+        if problem.cost_of(routes) > problem.cost_of(full):
+            routes = full
     except ValueError as error:
         raise Refused(str(error)) from error
-    return routes.reshape(plan.grid.tiles)
+    return routes.reshape(scored.grid.tiles)
+
+
+def _seconds(scored: ScoredPlan, timings: TierTimings, problem: RoutingProblem) -> float:
+    """What the networks may take until the end; of an image that may be late, never too little."""
+    seconds = timings.limit.left() - seconds_beside_networks(scored)
+    return (
+        max(seconds, problem.cost_of(all_light(scored.scores))) if timings.limit.late else seconds
+    )
 
 
 def remarks(plan: Plan) -> list[str]:
     """What is to be said of a plan's routes."""
-    assert plan.routes is not None
     if len(plan.tiers) == 1:
         return []
-    cheapest, dearest = plan.tiers[0].label, plan.tiers[-1].label
-    if plan.policy["name"] == "quality" and (plan.routes == len(plan.tiers) - 1).all():
+    light, full = plan.tiers[0].label, plan.tiers[-1].label
+    if isinstance(plan.policy, MaxLoss) and (plan.routes == plan.full).all():
         return [
-            f"nothing that costs less stays within {plan.policy['lose']:g} dB of {dearest} by"
-            " prediction: it makes every tile"
+            f"nothing that costs less is predicted to stay within {plan.policy.db:g} dB of {full}:"
+            " it makes every tile"
         ]
-    if plan.policy["name"] == "deadline" and (plan.routes == 0).all():
-        return [f"the deadline leaves no time for more than {cheapest}: it makes every tile"]
+    if isinstance(plan.policy, Deadline) and (plan.routes == 0).all():
+        return [f"the deadline leaves no time for more than {light}: it makes every tile"]
     return []
 
 
-def better(
-    plan: Plan, found: Sequence[tuple[float, float]], share: float, loss: float
+def better_budget(
+    plan: Plan, alternatives: Sequence[tuple[float, float]], share: float, loss: float
 ) -> list[str]:
-    """A remark where a budget is predicted to do as well as a plan for much less: policies that
-    look at each tile by itself do not know that scattered tiles pay their halos. found: curve().
-    share, loss: of the plan, as of the curve.
+    """A remark where a budget is predicted to do as well as a plan for much less.
+
+    Policies that look at each tile by itself do not know that scattered tiles pay their halos.
+    alternatives: of curve(). share, loss: of the plan, in the same units.
     """
-    cheaper = min((one for one, other in found if other <= loss), default=share)
-    if plan.policy["name"] not in ("adaptive", "threshold") or cheaper > MUCH_LESS * share:
+    cheaper = min((one for one, other in alternatives if other <= loss), default=share)
+    if not isinstance(plan.policy, Adaptive | Threshold) or cheaper > MUCH_LESS * share:
         return []
     return [
-        f"--budget {routing.rounded_up(cheaper)} is predicted to lose no more than these"
-        f" {share:.0%} of the dearest cost: policy {plan.policy['name']} does not know that"
-        " scattered tiles pay for their surroundings"
+        f"--budget {round_up(cheaper)} is predicted to lose no more than these {share:.0%} of the"
+        f" full cost: policy {plan.policy.name} does not know that scattered tiles pay for their"
+        " surroundings"
     ]
 
 
-def lost(plan: Plan, scores: np.ndarray, routes: np.ndarray) -> float:
-    """dB that routes (tiles,) are predicted to lose against the dearest tier everywhere; scores
-    (tiles, tiers) of a scout.
+def predicted_loss(draft: Draft, scores: np.ndarray, routes: np.ndarray) -> float:
+    """dB that routes are predicted to lose against the full tier everywhere.
+
+    scores: of a scout, (tiles, tiers). routes: any shape with as many tiles.
     """
-    weights, errors = areas(plan), scores.astype(np.float64)
-    left, best = (
-        float((weights * found).sum())
-        for found in (
-            np.take_along_axis(errors, routes.reshape(-1, 1), axis=1)[:, 0],
-            errors[:, -1],
-        )
-    )
+    weights, errors = areas(draft), scores.astype(np.float64)
+    chosen = np.take_along_axis(errors, routes.reshape(-1, 1), axis=1)[:, 0]
+    left, best = float(weights @ chosen), float(weights @ errors[:, -1])
     return 10 * float(np.log10(max(left, 1e-12) / max(best, 1e-12)))
 
 
-def curve(plan: Plan, scores: np.ndarray, shares: Sequence[float]) -> list[tuple[float, float]]:
-    """What budgets are predicted to lose: share of the dearest cost, and dB below the dearest tier
-    everywhere; cheapest tier first.
-    """
-    choice, errors, most = routing_problem(plan), scores.astype(np.float64), full_cost(plan)
-    cheapest = routing.cheapest(errors, choice)
-    least = choice.cost_of(cheapest)
-    found = [
-        cheapest,
-        *(routing.within(errors, choice, share * most) for share in shares if share * most > least),
+def curve(draft: Draft, scores: np.ndarray, shares: Sequence[float]) -> list[tuple[float, float]]:
+    """What budgets are predicted to lose: [(share of the full cost, dB)], the first tier first."""
+    problem, errors, most = routing_problem(draft), scores.astype(np.float64), full_cost(draft)
+    light = all_light(errors)
+    least = problem.cost_of(light)
+    found = [light]
+    found += [
+        least_error(errors, problem, share * most) for share in shares if share * most > least
     ]
-    points = [(choice.cost_of(routes) / most, lost(plan, scores, routes)) for routes in found]
+    points = [
+        (problem.cost_of(routes) / most, predicted_loss(draft, scores, routes)) for routes in found
+    ]
     return list(dict.fromkeys(points))  # in an image of few tiles, several budgets buy the same

@@ -2,7 +2,7 @@
 image are chosen at once.
 
 Tiles of one tier in a block of the quadtree are enlarged as one window and pay its halo once
-(stitch.lay_out), so a lone dear tile costs more than one among its like. For a given price of work,
+(geometry.layout), so a lone tile of a dear tier costs more than one among its like. For a given price of work,
 the choice with the least error + price * cost is found exactly, from single tiles up to whole
 shards: a block is one window of the tier that is best for it, or whatever is best for its parts.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tierscale.pipeline.geometry.grid import Grid, Rect, Span, halves
-from tierscale.pipeline.plan.plan import Tier
+from tierscale.pipeline.plan.tiers import Tier
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Groups:
     shape: tuple[int, int]
     depths: tuple[Depth, ...]
 
-    def cheapest(self, errors: np.ndarray, price: float) -> np.ndarray:
+    def least(self, errors: np.ndarray, price: float) -> np.ndarray:
         """Routes (tiles,) with the least error + price * cost, strips along mixed edges of shards
         left out.
 
@@ -105,7 +105,7 @@ class Groups:
         return tiles[np.lexsort(keys[::-1])]
 
 
-def groups(grid: Grid, tiers: Sequence[Tier], blend: int, planes: int) -> Groups:
+def groups(grid: Grid, tiers: Sequence[Tier], blend: int, rgb_count: int) -> Groups:
     """The quadtrees of an image as the pipeline lays them out, with what their windows cost."""
     axes = [_depths(grid, axis) for axis in (0, 1)]
     deepest = max(map(len, axes))
@@ -118,7 +118,7 @@ def groups(grid: Grid, tiers: Sequence[Tier], blend: int, planes: int) -> Groups
                 _lengths(grid, spans, axis, tier.reach, blend)
                 for axis, spans in ((0, high), (1, wide))
             ]
-            cost[:, :, index] = tier.cost * planes * np.outer(*lengths)
+            cost[:, :, index] = tier.cost * rgb_count * np.outer(*lengths)
         depths.append(
             Depth(
                 np.array([span.start for span in high]),

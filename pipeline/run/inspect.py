@@ -1,66 +1,81 @@
 """What is seen of a source without reading its pixels, and whether it is the same one again."""
 
 import os
+import stat
 from dataclasses import dataclass
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.registry import Selection, Source, open_image
-from tierscale.pipeline.inference.normalise import holds
-from tierscale.pipeline.plan.plan import Options, Plan
+from tierscale.pipeline.formats.registry import open_image
+from tierscale.pipeline.formats.source import Source
+from tierscale.pipeline.plan.options import Options, Region, Selection
+from tierscale.pipeline.plan.plan import Draft
+from tierscale.pipeline.plan.value_range import holds
+
+# Size, time of the last change of content and of status, and inode of a file.
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """What was seen of a source without reading its pixels. facts: of the source; hr_facts: of the
-    enlarged image.
+    """What was seen of a source without reading its pixels.
 
-    decode_bytes: most memory that reading or ingesting takes beside the window that is asked for.
+    uri: absolute path or address. metadata: of the source; scaled_metadata: of the enlarged image.
+    needs_ingest: whether windows can be read from a copy only. decode_bytes: most memory that
+    reading or ingesting takes beside the window that is asked for. nodata: value that marks missing
+    pixels, or None. stamp: of a local file, taken before it was opened; None: of anything else.
     """
 
     uri: str
     selection: Selection
-    facts: PhotoMetadata
+    metadata: PhotoMetadata
     scaled_metadata: PhotoMetadata
     needs_ingest: bool
     decode_bytes: int
     nodata: float | None
     notes: tuple[str, ...]
+    stamp: Stamp | None
 
 
-def describe_source(image: Source, options: Options) -> SourceInfo:
+def stamp_of(uri: str) -> Stamp | None:
+    """What changes when a local file changes; None where there is no such file."""
+    try:
+        found = os.stat(uri)
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def describe_source(image: Source, options: Options, stamp: Stamp | None) -> SourceInfo:
     """What is seen of an opened image."""
-    facts = image.facts
-    nodata = options.nodata if options.nodata is not None else facts.nodata
+    metadata = image.facts
+    nodata = options.nodata if options.nodata is not None else metadata.nodata
     notes = tuple(image.notes)
     if nodata is not None and not holds(nodata, image.dtype):
-        notes = (
-            *notes,
-            (
-                f"the no-data value {nodata:g} cannot occur in {image.dtype.name} pixels and marks"
-                " none"
-            ),
+        note = (
+            f"the no-data value {nodata:g} cannot occur in {image.dtype.name} pixels; it marks none"
         )
-        nodata = None
-    scaled_metadata = (
-        facts if options.region is None else facts.cropped(options.region[0], options.region[1])
-    )
+        notes, nodata = (*notes, note), None
+    part = metadata
+    if options.region is not None:
+        part = metadata.cropped(options.region[0], options.region[1])
     return SourceInfo(
         uri=os.path.abspath(image.uri) if "://" not in image.uri else image.uri,
-        selection=Selection(options.series, options.level, options.z, options.t),
-        facts=facts,
-        scaled_metadata=scaled_metadata.scaled(options.scale),
+        selection=options.selection,
+        metadata=metadata,
+        scaled_metadata=part.scaled(options.scale),
         needs_ingest=not image.random_access,
         decode_bytes=image.decode_bytes,
         nodata=nodata,
         notes=notes,
+        stamp=stamp,
     )
 
 
-def region_shape(image: Source, region: tuple[int, int, int, int] | None) -> tuple[int, int, int]:
-    """Channels, height and width of a region (x, y, width, height). Refused: it is not inside the
-    image, or there are no pixels.
-    """
+def region_shape(image: Source, region: Region | None) -> tuple[int, int, int]:
+    """Channels, height and width of a region. Refused: it is not inside, or there are no pixels."""
     channels, height, width = image.shape
     if height < 1 or width < 1 or channels < 1:
         raise Refused(f"{image.uri} has no pixels ({channels} channels of {height}x{width})")
@@ -69,39 +84,36 @@ def region_shape(image: Source, region: tuple[int, int, int, int] | None) -> tup
     x, y, wide, tall = region
     if wide < 1 or tall < 1 or x < 0 or y < 0 or x + wide > width or y + tall > height:
         raise Refused(
-            f"the region {x},{y},{wide},{tall} is not inside the image of {width}x{height} pixels"
+            f"the region {x},{y},{wide},{tall} is not inside the image of {width}x{height} pixels;"
+            " give X,Y,WIDTH,HEIGHT in pixels of the source"
         )
     return channels, tall, wide
 
 
-def reopen(plan: Plan) -> SourceInfo:
+def reopen(draft: Draft) -> SourceInfo:
     """The source of a stored plan. Refused: it is not the same image any more."""
-    selection = Selection(**plan.source["selection"])
-    with open_image(plan.source["uri"], selection) as image:
-        if dict(image.identity) != plan.source["identity"]:
+    uri, selection = draft.source.uri, draft.source.selection
+    stamp = stamp_of(uri)
+    with open_image(uri, selection) as image:
+        if dict(image.identity) != draft.source.identity:
             raise Refused(
-                f"{plan.source['uri']} is not the image that was planned (its content changed);"
-                " restore it, or begin anew with --overwrite"
+                f"{uri} is not the image that was planned (its content changed); restore it, or"
+                " begin anew with --overwrite"
             )
-        return SourceInfo(
-            image.uri,
-            selection,
-            image.facts,
-            image.facts,
-            not image.random_access,
-            image.decode_bytes,
-            None,
-            (),
-        )
+        options = Options(scale=draft.scale, region=draft.source.region, nodata=draft.source.nodata)
+        return describe_source(image, options, stamp)
 
 
-def check_unchanged(plan: Plan, found: SourceInfo) -> None:
-    """Damaged: the source is not what it was when the run began, so that shards may be of two
-    images.
+def check_unchanged(draft: Draft, info: SourceInfo) -> None:
+    """Damaged: the source is not what it was when the run began, so shards may be of two images.
+
+    A local file whose stamp is the same is not read again.
     """
-    with open_image(found.uri, found.selection) as image:
-        if dict(image.identity) != plan.source["identity"]:
+    if info.stamp is not None and stamp_of(info.uri) == info.stamp:
+        return
+    with open_image(info.uri, info.selection) as image:
+        if dict(image.identity) != draft.source.identity:
             raise Damaged(
-                f"{found.uri} was changed while it was enlarged; give the command again with"
+                f"{info.uri} was changed while it was enlarged; give the command again with"
                 " --overwrite"
             )

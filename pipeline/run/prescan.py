@@ -1,94 +1,152 @@
-"""The looks that workers take at an image before its plan is frozen: its range, its tiles, its
-statistics.
-"""
+"""The pre-pass of one image on a pool: its range, its tiles, its statistics."""
 
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tierscale.pipeline.errors import Refused
+from tierscale.models.scout import Scout
+from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.geometry.grid import Rect, Span
-from tierscale.pipeline.inference import statistics as automatic
 from tierscale.pipeline.inference.difficulty import SCOUT_ROWS, blocks
-from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.inference.statistics import Histogram, tier_settings
+from tierscale.pipeline.plan.plan import Draft, ScoredPlan
+from tierscale.pipeline.plan.source import PixelSource
+from tierscale.pipeline.plan.stored import draft_fields
+from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.routing.routes import TierTimings, TimeLimit
-from tierscale.pipeline.run import draft as prepare
-from tierscale.pipeline.run.inspect import SourceInfo
-from tierscale.pipeline.run.pool import Pool
-from tierscale.pipeline.run.tasks import Progress, each
+from tierscale.pipeline.run.workers.bounded import bounded_map, until
+from tierscale.pipeline.run.workers.pool import Handle, Pool, Task
+from tierscale.pipeline.run.workers.prescan_tasks import (
+    MeasureRange,
+    ReadDifficulty,
+    ScoreTiles,
+    TimeTier,
+)
+
+# Told of a stage, what is done of it, and all of it.
+Progress = Callable[[str, int, int], None]
+# Rows of pixels whose range one task measures.
+RANGE_ROWS = 512
+
+MeasureBlocks = Callable[[Sequence[Span]], Sequence[tuple[float, float]]]
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Progress for nobody."""
+
+
+def find_value_range(draft: Draft, measure: MeasureBlocks) -> ValueRange:
+    """Values that become 0 and 1: as asked, by the type for uint8, or measured over the image.
+
+    measure: smallest and largest value of blocks of rows. It refuses NaN that nothing accounts for,
+    so floats are measured in any case.
+    """
+    dtype, wanted, nodata = np.dtype(draft.dtype), draft.source.value_range, draft.source.nodata
+    if wanted is None and dtype == np.uint8:
+        return ValueRange(0.0, 255.0, 0.0, 255.0, nodata)
+    extremes: Sequence[tuple[float, float]] = []
+    if wanted is None or dtype.kind == "f":
+        extremes = measure(blocks(draft.shape[1], RANGE_ROWS))
+    if wanted is None:
+        return ValueRange.measured(extremes, nodata)
+    return ValueRange.fixed(*wanted, dtype, nodata)
 
 
 @dataclass(frozen=True, slots=True)
-class Prepass:
-    """The pre-pass of one image on a pool. What it finds depends on the draft and the pixels alone,
-    but for speeds, which a deadline takes.
+class Prescan:
+    """The pre-pass of one image. What it finds depends on the draft and the pixels alone.
 
     stop: raises Interrupted when set.
     """
 
     pool: Pool
+    pixels: PixelSource
     progress: Progress
     stop: threading.Event
 
-    def look(
-        self, draft: Plan, found: SourceInfo, asked: tuple[float, float] | None
-    ) -> tuple[Plan, np.ndarray]:
-        """The plan with levels and whole-image values, and the scores to route it by (tiles,
-        tiers). asked: range of values, or None.
-        """
+    def scan(self, draft: Draft, scout: Scout | None) -> ScoredPlan:
+        """Range, settings and scores of an image. Refused: pixels that no network can enlarge."""
+        handle = self.pool.put(draft)
         try:
-            levels = prepare.levels(
-                draft, asked, found.nodata, lambda rows: self._measure(draft, rows, found)
-            )
+            value_range = find_value_range(draft, partial(self._measure, draft, handle))
         except Refused as error:
-            raise Refused(f"{found.uri}: {error}") from error
-        scored = replace(draft, levels=levels)
-        scores = self._score(scored)
-        return (
-            replace(
-                scored, given=automatic.given(scored, lambda *asked: self._look(scored, *asked))
-            ),
-            scores,
-        )
+            raise Refused(f"{draft.source.uri}: {error}") from error
+        scores = self._score(draft, handle, value_range, scout)
+        settings = tier_settings(draft, partial(self._read_difficulty, handle, value_range))
+        known = draft_fields(draft)
+        return ScoredPlan(**known, value_range=value_range, settings=settings, scores=scores)
 
-    def time(self, plan: Plan, clock: TimeLimit) -> TierTimings:
-        """What a deadline is kept by: the speed of each tier when all workers are at work."""
-        handle, width = self.pool.share(plan), self.pool.width
-        taken = self._each(
-            "speed",
-            [("speed", handle, tier) for tier in range(len(plan.tiers)) for _ in range(width)],
+    def time(self, scored: ScoredPlan, limit: TimeLimit) -> TierTimings:
+        """The speed of each tier when all workers are at work, by which a deadline is kept."""
+        handle, width = self.pool.put(scored), self.pool.width
+        tiers = range(len(scored.tiers))
+        seconds = self._each(
+            "speed", [TimeTier(handle, self.pixels, tier) for tier in tiers for _ in range(width)]
         )
-        return TierTimings(
-            clock,
-            tuple(float(np.mean(taken[tier * width :][:width])) for tier in range(len(plan.tiers))),
-        )
+        means = (float(np.mean(seconds[tier * width :][:width])) for tier in tiers)
+        return TierTimings(limit, tuple(means))
 
     def _measure(
-        self, draft: Plan, rows: list[Span], found: SourceInfo
+        self, draft: Draft, handle: Handle[Draft], rows: Sequence[Span]
     ) -> list[tuple[float, float]]:
-        """Smallest and largest value of some blocks of rows."""
-        handle = self.pool.share(draft)
-        return self._each("range", [("measure", handle, span, found.nodata) for span in rows])
-
-    def _each(self, stage: str, calls: list[tuple[Any, ...]]) -> list[Any]:
-        """Results of many calls, in order."""
-        return each(
-            self.pool, calls, lambda done, total: self.progress(stage, done, total), self.stop
+        nodata = draft.source.nodata
+        return self._each(
+            "range", [MeasureRange(handle, self.pixels, span, nodata) for span in rows]
         )
 
-    def _look(self, plan: Plan, tier: int, places: list[list[Rect]]) -> list[automatic.Seen]:
-        """What a tier sees of some lists of places."""
-        handle = self.pool.share(plan)
-        return self._each("statistics", [("look", handle, tier, some) for some in places])
+    def _read_difficulty(
+        self,
+        handle: Handle[Draft],
+        value_range: ValueRange,
+        tier: int,
+        places: Sequence[Sequence[Rect]],
+    ) -> list[Histogram]:
+        tasks = [ReadDifficulty(handle, self.pixels, value_range, tier, some) for some in places]
+        return self._each("statistics", tasks)
 
-    def _score(self, plan: Plan) -> np.ndarray:
+    def _score(
+        self, draft: Draft, handle: Handle[Draft], value_range: ValueRange, scout: Scout | None
+    ) -> np.ndarray:
         """Predicted errors of all tiles: (tiles, tiers)."""
-        rows, columns = plan.grid.tiles
-        tiers = len(plan.tiers)
-        if plan.scores == "none":
+        (rows, columns), tiers = draft.grid.tiles, len(draft.tiers)
+        if draft.scoring == "none":
             return np.zeros((rows * columns, tiers), np.float32)
-        handle = self.pool.share(plan)
-        scores = self._each("score", [("score", handle, span) for span in blocks(rows, SCOUT_ROWS)])
-        return np.concatenate(scores).reshape(rows * columns, tiers)
+        scout_handle = self.pool.put(scout)
+        tasks = [
+            ScoreTiles(handle, self.pixels, value_range, span, scout_handle)
+            for span in blocks(rows, SCOUT_ROWS)
+        ]
+        return np.concatenate(self._each("score", tasks)).reshape(rows * columns, tiers)
+
+    def _each(self, stage: str, tasks: Sequence[Task[Any]]) -> list[Any]:
+        """Results of many tasks, in order."""
+        return run_tasks(self.pool, tasks, self.stop, partial(self.progress, stage))
+
+
+def run_tasks(
+    pool: Pool,
+    tasks: Sequence[Task[Any]],
+    stop: threading.Event,
+    progress: Callable[[int, int], None],
+) -> list[Any]:
+    """Results of many tasks, in order; a bounded number is under way. Interrupted: `stop` was set.
+
+    progress: told how many are done, and of how many.
+    """
+    results: list[Any] = [None] * len(tasks)
+
+    def start(index: int) -> Future[Any]:
+        return pool.submit(tasks[index])
+
+    numbers = until(stop, range(len(tasks)))
+    for done, (index, future) in enumerate(bounded_map(numbers, start, 2 * pool.width), start=1):
+        results[index] = future.result()
+        progress(done, len(tasks))
+    if stop.is_set():
+        raise Interrupted
+    return results

@@ -11,9 +11,9 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats.arrays.ingested import INGESTED
-from tierscale.pipeline.formats.source import Source, one_line
+from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.output.store import DENIED, storage_failure
 from tierscale.pipeline.storage.paths import Place, place, remove_tree, taken, zarr_store
 

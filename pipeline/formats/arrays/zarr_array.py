@@ -27,12 +27,12 @@ from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import (
     Alpha,
     Colour,
-    Selection,
     Source,
     check_decode,
     decoding,
     ingest_bytes,
 )
+from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.storage.paths import ObjectPath, place, zarr_store
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")

@@ -30,12 +30,12 @@ from tierscale.pipeline.formats.source import (
     Alpha,
     Colour,
     Pixels,
-    Selection,
     Source,
     check_decode,
     decoding,
     ingest_bytes,
 )
+from tierscale.pipeline.plan.options import Selection
 
 BAND_BYTES = 8 << 20
 COLOURS: dict[int, tuple[Colour, int]] = {

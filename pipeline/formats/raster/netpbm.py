@@ -12,8 +12,9 @@ from tierscale.pipeline.formats.arrays.array import array_source, guessed_axes
 from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.raster.pillow import open_raster
-from tierscale.pipeline.formats.source import Colour, Selection, Source, decoding
+from tierscale.pipeline.formats.source import Colour, Source, decoding
 from tierscale.pipeline.formats.uncompressed import Finishing, Flat
+from tierscale.pipeline.plan.options import Selection
 
 PNM_HEADER = re.compile(rb"P([56])" + rb"(?:\s+(?:#[^\n\r]*[\n\r]\s*)*)(\d{1,9})" * 3 + rb"\s")
 

@@ -24,13 +24,13 @@ from tierscale.pipeline.formats.orientation import Turned
 from tierscale.pipeline.formats.source import (
     Alpha,
     Colour,
-    Selection,
     Source,
     check_decode,
     decoding,
     ingest_bytes,
     window_strips,
 )
+from tierscale.pipeline.plan.options import Selection
 
 # Pillow's own limit on pixels warns and then raises at fixed counts; check_decode refuses by bytes,
 # before anything is decoded.

@@ -12,7 +12,7 @@ from typing import Any
 import tifffile
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.source import Selection
+from tierscale.pipeline.plan.options import Selection
 
 # Kinds of series in which tifffile knows no more than that pages have the same size: each page is
 # an image of its own.

@@ -13,25 +13,18 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.orientation import Turned, turned_bytes
-from tierscale.pipeline.formats.source import (
-    Pixels,
-    Selection,
-    Source,
-    check_decode,
-    decoding,
-    ingest_bytes,
-    one_line,
-)
+from tierscale.pipeline.formats.source import Pixels, Source, check_decode, decoding, ingest_bytes
 from tierscale.pipeline.formats.tiff.colour import Meaning, meaning
 from tierscale.pipeline.formats.tiff.metadata import significant_bits, tiff_facts
 from tierscale.pipeline.formats.tiff.pages import Picked, pick
 from tierscale.pipeline.formats.tiff.segments import Segments
 from tierscale.pipeline.formats.uncompressed import Finishing, Flat, Step
+from tierscale.pipeline.plan.options import Selection
 
 # tifffile logs what it mends; what it cannot mend we raise.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)

@@ -1,0 +1,120 @@
+"""What a person asks for, as far as the result depends on it."""
+
+import contextlib
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.plan.policies import DEFAULT, Policy
+from tierscale.pipeline.plan.tiers import default_tiers
+
+LARGEST_SCALE = 64
+# Tiles are multiples of the scale's denominator.
+LARGEST_DENOMINATOR = 128
+SMALLEST_TILE, LARGEST_TILE = 8, 4096
+
+# x, y, width, height of a part of the input.
+Region = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which image of a file that holds several; what is None is taken as the first.
+
+    series: number of the image, page or frame. level: pyramid level, 0 is the largest.
+    z, t: plane of a stack, time point.
+    """
+
+    series: int | None = None
+    level: int = 0
+    z: int | None = None
+    t: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an image is enlarged; valid once constructed, else Refused.
+
+    tiers: labels from light to full; None: the defaults of the scale. tile, blend: input pixels.
+    device: "auto", "cpu" or "cuda". value_range: the values that become 0 and 1; None: by the data
+    type, or measured. region: x, y, width, height of a part of the input. series, level, z, t: see
+    Selection. nodata: value that marks missing pixels, beside what the file says.
+    exact_statistics: tiers that decide by statistics of the image look at all of it, at full price,
+    and not at a sample. scout: file of a scout to use instead of the known ones.
+    """
+
+    scale: Fraction = Fraction(4)
+    tiers: tuple[str, ...] | None = None
+    policy: Policy = DEFAULT
+    tile: int = 128
+    blend: int = 4
+    device: str = "auto"
+    value_range: tuple[float, float] | None = None
+    region: Region | None = None
+    series: int | None = None
+    level: int = 0
+    z: int | None = None
+    t: int | None = None
+    nodata: float | None = None
+    exact_statistics: bool = False
+    scout: str | None = None
+
+    def __post_init__(self) -> None:
+        if not Fraction(1) <= self.scale <= LARGEST_SCALE:
+            raise Refused(
+                f"scale {self.scale} is not between 1 and {LARGEST_SCALE}; give --scale 2, 3, 4 or"
+                " a fraction such as 5/2"
+            )
+        if self.scale.denominator > LARGEST_DENOMINATOR:
+            raise Refused(
+                f"scale {self.scale} would need tiles of {self.scale.denominator} pixels; write"
+                f" {float(self.scale):.1f}"
+            )
+        if not SMALLEST_TILE <= self.tile <= LARGEST_TILE:
+            raise Refused(
+                f"a tile of {self.tile} pixels is not between {SMALLEST_TILE} and {LARGEST_TILE};"
+                " leave --tile out, or give 128"
+            )
+        if not 0 <= self.blend <= self.tile // 2:
+            raise Refused(
+                f"a blend of {self.blend} pixels is not between 0 and half the tile"
+                f" ({self.tile // 2}); leave --blend out, or give 4"
+            )
+        _check_range(self.value_range)
+
+    @property
+    def tier_labels(self) -> tuple[str, ...]:
+        """The tiers asked for, or the defaults of this scale."""
+        return default_tiers(self.scale) if self.tiers is None else self.tiers
+
+    @property
+    def selection(self) -> Selection:
+        """Which image of the file."""
+        return Selection(self.series, self.level, self.z, self.t)
+
+
+def _check_range(value_range: tuple[float, float] | None) -> None:
+    if value_range is not None and not -math.inf < value_range[0] < value_range[1] < math.inf:
+        raise Refused(
+            f"a range from {value_range[0]:g} to {value_range[1]:g} does not rise; give --range"
+            " LO,HI"
+        )
+
+
+def parse_scale(text: str | float | Fraction) -> Fraction:
+    """A scale such as 4, 2.7 or 5/2, exact.
+
+    A float with many digits stands for the fraction that it comes from, such as 7 / 3.
+    """
+    plain = str(text).strip()
+    if isinstance(text, float) and math.isfinite(text):
+        near = Fraction(text).limit_denominator(LARGEST_DENOMINATOR)
+        if near > 0 and abs(float(near) - text) < 1e-9:
+            return near
+    # An exponent is no way to write a scale, and the exact value of 1e999999999 would take all
+    # memory.
+    if "e" not in plain.lower():
+        with contextlib.suppress(ValueError, ZeroDivisionError):
+            return Fraction(plain)
+    raise Refused(f"a scale {text!r} is neither a number nor a fraction; write 4, 2.7 or 5/2")

@@ -1,0 +1,57 @@
+"""Tiers as a plan remembers them, and the tiers of a scale that names none."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+# EDSR is better than CARN at a third of its cost (docs/choosing.md); the adaptive methods are no
+# better at equal cost, reach further beyond each tile and cannot promise a budget. There is no
+# EDSR for x2.
+DEFAULT_TIERS = {
+    Fraction(4): ("bicubic", "fsrcnn-x4", "edsr-x4"),
+    Fraction(3): ("bicubic", "fsrcnn-x3", "edsr-x3"),
+    Fraction(2): ("bicubic", "fsrcnn-x2", "carn-x2"),
+}
+# From the smallest scale that it was trained for up to 8, the network of any scale gains 0.9 to
+# 4 dB over bicubic (docs/scales.csv).
+ANY_SCALE = ("bicubic", "anysr-edsr")
+ANY_SCALE_FROM = Fraction(11, 10)
+# Context in input pixels of tiers that have no finite reach, because they pool over the window.
+ENDLESS_REACH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """An upscaler held at one effort.
+
+    name: what `models.registry.load` understands. weights: SHA-256 of the checkpoint, hex.
+    effort: share of its full computation, 0..1. cost: multiply-adds for each input pixel of a large
+    window. reach: input pixels on each side. memory: bytes that enlarging takes for each input
+    pixel of a window. auto: statistics of the image decide; the cost is then the most it takes.
+    """
+
+    name: str
+    weights: str
+    effort: float
+    cost: float
+    reach: int
+    memory: float
+    auto: bool = False
+
+    @property
+    def label(self) -> str:
+        """How the tier is written: NAME, NAME@EFFORT below full effort, or NAME@auto."""
+        if self.auto:
+            return f"{self.name}@auto"
+        return self.name if self.effort == 1 else f"{self.name}@{self.effort:g}"
+
+
+def default_tiers(scale: Fraction) -> tuple[str, ...]:
+    """Labels of the tiers that a scale gets when none are named, from light to full."""
+    if scale in DEFAULT_TIERS:
+        return DEFAULT_TIERS[scale]
+    return ANY_SCALE if scale >= ANY_SCALE_FROM else ("bicubic",)
+
+
+def parse_tiers(text: str) -> tuple[str, ...]:
+    """Labels of tiers that are written with commas between them."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,177 @@
+"""The plan that an output is made by: the stored one where it will do, else a new one."""
+
+from collections.abc import Callable
+from concurrent.futures import wait
+from pathlib import Path
+
+import numpy as np
+
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.formats.arrays.ingest import rows_done
+from tierscale.pipeline.output import kept_scores, report, store
+from tierscale.pipeline.output.ome import ome_attributes
+from tierscale.pipeline.output.receipts import Folder, write_json
+from tierscale.pipeline.plan.differences import differences, outdated
+from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
+from tierscale.pipeline.plan.policies import Deadline
+from tierscale.pipeline.plan.source import PixelSource
+from tierscale.pipeline.plan.stored import freeze
+from tierscale.pipeline.routing.routes import TimeLimit, remarks, route
+from tierscale.pipeline.run import resources
+from tierscale.pipeline.run.draft import Inspection, check_paths, inspect_file
+from tierscale.pipeline.run.job import Controls, ImageJob, Timings
+from tierscale.pipeline.run.prescan import Prescan
+from tierscale.pipeline.run.workers.pool import Pool
+from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
+from tierscale.pipeline.storage.paths import Place, place, remove_tree
+
+# The ingested copy of a source, in the folder beside the output.
+COPY = "source.zarr"
+
+
+class Planner:
+    """Finds or makes the plan of one job. What it does on the way is timed and noted."""
+
+    def __init__(self, job: ImageJob, pool: Pool, controls: Controls, timings: Timings) -> None:
+        self.job, self.pool, self.controls, self.timings = job, pool, controls, timings
+        self.folder = Folder(job.output)
+
+    def inspect(self) -> Inspection:
+        """The draft of the job. Refused: it cannot work, or does not fit in memory."""
+        job = self.job
+        check_paths(job.source, job.output)
+        found = inspect_file(job.source, job.options, job.max_memory, self.pool.device)
+        resources.check_memory(found.draft, found.source, job.max_memory, self.pool.width)
+        self.timings.notes.extend(found.source.notes)
+        return found
+
+    def stored(self, draft: Draft) -> Plan | None:
+        """The plan to go on with; None: there is none, or it will be replaced.
+
+        Refused: what lies there is not our output, or was planned otherwise.
+        """
+        output, overwrite = self.job.output, self.job.overwrite
+        if not self.folder.exists():
+            if place(output).exists():
+                if not overwrite:
+                    raise Refused(
+                        f"{output} exists and was not made by tierscale; choose another output, or"
+                        " move it away"
+                    )
+                store.check_ours(output)
+            return None
+        try:
+            plan = self.folder.plan()
+        except Refused:
+            if not overwrite:
+                raise
+        else:
+            unlike = differences(plan, draft, self.job.options.scout is not None)
+            if not unlike:
+                return plan
+            if not (overwrite or (self.job.renew and outdated(plan, draft))):
+                raise Refused(
+                    f"{output} was begun with another plan ({'; '.join(unlike)}); ask for the same"
+                    " as before to go on, choose another output, or give --overwrite to begin anew"
+                )
+        store.check_ours(output)
+        return None
+
+    def plan(self, found: Inspection) -> tuple[Plan, PixelSource]:
+        """The plan, its output made, and where its pixels are read from."""
+        stored = self.stored(found.draft)
+        plan = stored or self._new(found)
+        # First of all: where the output is gone, its receipts go too, and then its shards need the
+        # ingested copy again.
+        self._make_output(plan, found)
+        if stored is not None and found.source.needs_ingest and not self._complete(plan):
+            self.ingest(found, self.folder.path)
+        return plan, self.pixels(found, self.folder.path)
+
+    def _new(self, found: Inspection) -> Plan:
+        """A new plan, stored. An output that it replaces stays until nothing can refuse the plan."""
+        resources.check_disk(found.draft, self.job.output)
+        plan, scored = self.prescan(found, self.folder.path)
+        keep = ("lease.json", COPY) if found.source.needs_ingest else ("lease.json",)
+        store.remove(self.job.output, keep=keep)
+        report.write_tiles(self.folder.path, plan, scored.scores)
+        write_json(self.folder.path / "facts.json", found.source.scaled_metadata.to_json())
+        self.folder.write_plan(plan)
+        return plan
+
+    def pixels(self, found: Inspection, folder: Place | Path) -> PixelSource:
+        """Where workers read pixels: the source itself, or its ingested copy in `folder`."""
+        source = found.draft.source
+        if found.source.needs_ingest:
+            return source.copied_to(str(folder / COPY))
+        return source.in_place
+
+    def prescan(self, found: Inspection, folder: Place | Path) -> tuple[Plan, ScoredPlan]:
+        """Ingest if need be, look at the image, and choose the tiers of its tiles."""
+        scored = self.scored(found, folder)
+        with self.timings.stage("score"):
+            plan = freeze(scored, self._routes(scored, self.pixels(found, folder)))
+        self.timings.notes.extend(remarks(plan))
+        return plan, scored
+
+    def scored(self, found: Inspection, folder: Place | Path) -> ScoredPlan:
+        """Ingest if need be, and look at the image unless an earlier look was kept."""
+        if found.source.needs_ingest:
+            self.ingest(found, folder)
+        with self.timings.stage("score"):
+            kept = kept_scores.kept(folder, found.draft)
+            return kept or self._prescan(self.pixels(found, folder)).scan(
+                found.draft, found.scorer.scout
+            )
+
+    def _prescan(self, pixels: PixelSource) -> Prescan:
+        return Prescan(self.pool, pixels, self.controls.progress, self.controls.stop)
+
+    def _routes(self, scored: ScoredPlan, pixels: PixelSource) -> np.ndarray:
+        """The tier of every tile, (rows, columns)."""
+        if self.controls.routes is not None:
+            return self.controls.routes
+        if not isinstance(scored.policy, Deadline):
+            return route(scored)
+        seconds = scored.policy.seconds
+        own = TimeLimit(lambda: seconds - self.timings.elapsed(), self.pool.width)
+        limit = self.controls.time_limit or own
+        return route(scored, self._prescan(pixels).time(scored, limit))
+
+    def ingest(self, found: Inspection, folder: Place | Path) -> None:
+        """Copy a source that cannot be read by windows into `folder`."""
+        target, source = str(folder / COPY), found.source
+        progress: Callable[[str, int, int], None] = self.controls.progress
+        with self.timings.stage("ingest"):
+            task = IngestSource(source.uri, source.selection, target, self.job.max_memory)
+            future = self.pool.submit(task)
+            while not wait([future], timeout=1).done:
+                progress("ingest", *rows_done(target))
+            future.result()
+            _, total = rows_done(target)
+            progress("ingest", total, total)
+
+    def _make_output(self, plan: Plan, found: Inspection) -> None:
+        """Make the empty arrays, unless an earlier run did. Refused: something else is there."""
+        output, grid, dtype = self.job.output, plan.grid, np.dtype(plan.dtype)
+        if store.made(output, plan.digest, len(store.level_sizes(grid.hr_size))):
+            return
+        # Receipts go first: an empty array must never stand beside receipts that say it is full.
+        remove_tree(self.folder.path / "receipts")
+        attributes = ome_attributes(
+            Path(self.job.source).name,
+            plan.hr_shape,
+            dtype,
+            plan.colour,
+            found.source.metadata,
+            plan.scale,
+            (plan.value_range.low, plan.value_range.high),
+        )
+        chunk = store.chunk_shape(plan.shape, grid.hr_shard, grid.shard_tiles, dtype, plan.colour)
+        attributes["tierscale"] = {"plan": plan.digest}
+        store.create(output, plan.hr_shape, dtype, grid.hr_shard, chunk, attributes)
+
+    def _complete(self, plan: Plan) -> bool:
+        """Whether level 0 has all its receipts."""
+        rows, columns = plan.grid.shards
+        return sum(1 for _ in self.folder.receipts(plan.digest, 0)) == rows * columns

@@ -1,0 +1,99 @@
+"""The shards of one level on their way: each a chain of tasks, begun again for a passing failure."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tierscale.pipeline.errors import Damaged, Refused, one_line
+from tierscale.pipeline.output.receipts import Key, Receipt
+from tierscale.pipeline.run.workers.bounded import bounded_map
+from tierscale.pipeline.run.workers.pool import Handle, Kind, Pool, Task
+
+# Times that one shard is tried before its image is given up.
+TRIES = 3
+
+
+class Quarantined(Damaged):
+    """A shard failed TRIES times for no reason that we know; its image is put aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One task of a chain and the kind of worker that does it.
+
+    make: the task, from the handle of what the step before made; None for the first step.
+    """
+
+    kind: Kind
+    make: Callable[[Handle[Any] | None], Task[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStep:
+    """Where a shard is in its chain. attempt: counted from 1. made: by the step before."""
+
+    key: Key
+    steps: tuple[Step, ...]
+    attempt: int
+    made: Handle[Any] | None = None
+
+
+class ShardQueue:
+    """Shards to make and those to go on with. output: whose they are, for the sentence of errors.
+
+    stop: no shard is begun once it is set; chains that were begun are finished.
+    """
+
+    def __init__(
+        self,
+        keys: Iterable[Key],
+        chain: Callable[[Key], tuple[Step, ...]],
+        output: str,
+        stop: threading.Event,
+    ) -> None:
+        self._keys, self._chain, self._output, self._stop = iter(keys), chain, output, stop
+        self._next: deque[ShardStep] = deque()
+
+    def run(self, pool: Pool) -> Iterator[Receipt]:
+        """Receipts as shards are finished, two shards for each worker under way.
+
+        Refused, Damaged: one cannot be made; Quarantined: it failed TRIES times.
+        """
+
+        def start(step: ShardStep) -> Future[Any]:
+            first, more = step.steps[0], len(step.steps) > 1
+            return pool.submit(first.make(step.made), kind=first.kind, as_reference=more)
+
+        for step, future in bounded_map(self._take, start, 2 * pool.width):
+            try:
+                result = future.result()
+            except (Refused, Damaged):
+                # A full disk or a damaged source will not get better by itself.
+                raise
+            except Exception as error:  # whatever a worker died of: another one may do better
+                self._again(step, error)
+                continue
+            if len(step.steps) > 1:
+                self._next.append(replace(step, steps=step.steps[1:], made=result))
+            else:
+                yield result
+
+    def _take(self) -> ShardStep | None:
+        if self._next:
+            return self._next.popleft()
+        key = None if self._stop.is_set() else next(self._keys, None)
+        return None if key is None else ShardStep(key, self._chain(key), 1)
+
+    def _again(self, step: ShardStep, error: Exception) -> None:
+        """Put a shard in line once more, or give it up."""
+        level, y, x = step.key
+        if step.attempt >= TRIES:
+            raise Quarantined(
+                f"{self._output} level {level} shard {y}.{x} failed {TRIES} times (the last time"
+                f" {type(error).__name__}: {one_line(error)}); give the same command again, what is"
+                " done is kept"
+            ) from error
+        self._next.append(ShardStep(step.key, self._chain(step.key), step.attempt + 1))

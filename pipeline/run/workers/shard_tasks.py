@@ -1,0 +1,219 @@
+"""What workers are asked when a plan is carried out: one frozen class a task, safe to repeat."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.inference import allocator
+from tierscale.pipeline.inference.blend import Piece
+from tierscale.pipeline.inference.enlarge import enlarge
+from tierscale.pipeline.inference.pyramid import half
+from tierscale.pipeline.inference.shard import finish_shard, read_input, tile_costs
+from tierscale.pipeline.output import report, store
+from tierscale.pipeline.output.receipts import Folder, Receipt, pixels_sha256
+from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.plan.source import PixelSource
+from tierscale.pipeline.run.workers.pool import Handle
+from tierscale.pipeline.run.workers.worker import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class EnlargeTiles:
+    """Make the pieces of a shard that some of the tiers make."""
+
+    plan: Handle[Plan]
+    pixels: PixelSource
+    shard: tuple[int, int]
+    tiers: tuple[int, ...]
+
+    def run(self, worker: Worker) -> tuple[int, list[Piece]]:
+        """How many pieces there are, and the pieces."""
+        plan = self.plan.get()
+        works = [work for work in plan.works(self.shard) if work.tier in self.tiers]
+        shard_input = read_input(plan, worker.reader(plan, self.pixels), self.shard, works)
+        engine = worker.engine(plan, plan.settings, {work.tier for work in works})
+        pieces = enlarge(engine, shard_input, works)
+        return len(pieces), pieces
+
+
+@dataclass(frozen=True, slots=True)
+class FinishShard:
+    """Make what is missing of a shard, stitch it, write it, and then its receipt.
+
+    pieces: those that are made already.
+    """
+
+    plan: Handle[Plan]
+    pixels: PixelSource
+    output: str
+    shard: tuple[int, int]
+    pieces: Handle[list[Piece]] | None = None
+
+    def run(self, worker: Worker) -> Receipt:
+        """The receipt. Damaged: source or output are not what they were."""
+        plan, began = self.plan.get(), time.perf_counter()
+        works = plan.works(self.shard)
+        made = [] if self.pieces is None else self.pieces.get()
+        there = {piece.work.tier for piece in made}
+        missing = [work for work in works if work.tier not in there]
+        shard_input = read_input(plan, worker.reader(plan, self.pixels), self.shard, works)
+        seconds = {"read": time.perf_counter() - began}
+        engine = worker.engine(plan, plan.settings, {work.tier for work in missing})
+        pieces = [*made, *enlarge(engine, shard_input, missing)]
+        # Overlapping parts of one tier agree to the last float only; a fixed order makes the bytes
+        # the same wherever pieces came from.
+        pieces.sort(key=lambda piece: works.index(piece.work))
+        stitching = time.perf_counter()
+        # The networks' maps are free by now, and the shard's own buffers come on top.
+        allocator.give_back()
+        pixels = finish_shard(plan, shard_input, self.shard, pieces)
+        # Floats of a whole shard, which are not needed while it is written.
+        pieces = [piece.without_pixels() for piece in pieces]
+        made, written = [], time.perf_counter()
+        seconds["enlarge"] = sum(piece.milliseconds for piece in pieces) / 1000
+        seconds["stitch"] = written - stitching
+        with writing(plan, self.output):
+            store.write_shard(self.output, 0, self.shard, pixels)
+            seconds["write"] = time.perf_counter() - written
+            receipt = _receipt_of(plan, self.shard, pixels, seconds, pieces)
+            Folder(self.output).write(receipt)
+        del pixels
+        allocator.give_back()
+        return receipt
+
+
+@dataclass(frozen=True, slots=True)
+class HalveShards:
+    """Make one shard of a smaller level from the level before, and then its receipt."""
+
+    plan: Handle[Plan]
+    output: str
+    level: int
+    shard: tuple[int, int]
+
+    def run(self, worker: Worker) -> Receipt:
+        """The receipt. Damaged: a shard of the level before is not as its receipt says.
+
+        Made from it, this one would be wrong too, and no checksum would ever tell.
+        """
+        plan, began = self.plan.get(), time.perf_counter()
+        folder = Folder(self.output)
+
+        def read(shard: tuple[int, int]) -> np.ndarray:
+            receipt = folder.receipt(plan.digest, (self.level - 1, *shard))
+            return verified(self.output, receipt)
+
+        pixels = half(store.shards_of(self.output, self.level - 1), self.shard, read)
+        with writing(plan, self.output):
+            store.write_shard(self.output, self.level, self.shard, pixels)
+            receipt = Receipt(
+                plan=plan.digest,
+                level=self.level,
+                y=self.shard[0],
+                x=self.shard[1],
+                shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
+                pixels_sha256=pixels_sha256(pixels),
+                bytes=pixels.nbytes,
+                tiles={},
+                cost=0.0,
+                seconds={"pyramid": time.perf_counter() - began},
+                device=worker.device.name,
+                batch=0,
+            )
+            folder.write(receipt)
+        del pixels
+        allocator.give_back()
+        return receipt
+
+
+@dataclass(frozen=True, slots=True)
+class DrawPictures:
+    """Draw the pictures beside a finished output."""
+
+    plan: Handle[Plan]
+    output: str
+
+    def run(self, worker: Worker) -> None:
+        """They are written to the folder beside the output."""
+        report.draw(self.output, self.plan.get())
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyShard:
+    """Compare a written shard with its receipt."""
+
+    output: str
+    receipt: Receipt
+
+    def run(self, worker: Worker) -> str | None:
+        """What is wrong with it, in words; None if it is as its receipt says."""
+        try:
+            verified(self.output, self.receipt)
+        except Damaged as error:
+            return str(error)
+        return None
+
+
+def _receipt_of(
+    plan: Plan,
+    shard: tuple[int, int],
+    pixels: np.ndarray,
+    seconds: Mapping[str, float],
+    pieces: Sequence[Piece],
+) -> Receipt:
+    """The receipt of a shard of full resolution."""
+    rows, columns = plan.grid.shard_block(shard)
+    routes = plan.routes[rows.start : rows.stop, columns.start : columns.stop]
+    tiles = {tier.label: int((routes == index).sum()) for index, tier in enumerate(plan.tiers)}
+    costs = tile_costs(plan, pieces)
+    retreats = {
+        plan.tiers[piece.work.tier].label
+        for piece in pieces
+        if piece.batch < plan.batch[piece.work.tier]
+    }
+    return Receipt(
+        plan=plan.digest,
+        level=0,
+        y=shard[0],
+        x=shard[1],
+        shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
+        pixels_sha256=pixels_sha256(pixels),
+        bytes=pixels.nbytes,
+        tiles=tiles,
+        cost=sum(piece.macs for piece in pieces),
+        seconds=seconds,
+        device=plan.device,
+        batch=min((piece.batch for piece in pieces), default=0),
+        retreats=tuple(sorted(retreats)),
+        tile_costs=tuple((*tile, *cost) for tile, cost in sorted(costs.items())),
+    )
+
+
+def verified(output: str, receipt: Receipt) -> np.ndarray:
+    """The pixels of a written shard (c, H, W). Damaged: they are not those of its receipt."""
+    pixels = store.read_shard(output, receipt.level, (receipt.y, receipt.x))
+    digest = pixels_sha256(pixels)
+    if tuple(pixels.shape) != tuple(receipt.shape) or digest != receipt.pixels_sha256:
+        raise Damaged(
+            f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum"
+            f" {digest[:12]}, its receipt says {receipt.pixels_sha256[:12]}; tierscale verify"
+            " --heal does it again"
+        )
+    return pixels
+
+
+@contextmanager
+def writing(plan: Plan, output: str) -> Iterator[None]:
+    """In it, a part of an output is written.
+
+    Damaged: the output is another plan's by now, or cannot be written any more.
+    """
+    store.check_plan(output, plan.digest)
+    try:
+        yield
+    except Refused as error:  # it could be written when the run began
+        raise Damaged(str(error)) from error

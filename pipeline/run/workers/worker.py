@@ -1,0 +1,104 @@
+"""A worker: networks on one device and opened images, kept from task to task."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from tierscale.models import registry
+from tierscale.models.contract.upscaler import Upscaler
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.formats.registry import open_image
+from tierscale.pipeline.formats.source import Source
+from tierscale.pipeline.inference import allocator
+from tierscale.pipeline.inference.enlarge import Device, Engine
+from tierscale.pipeline.inference.normalise import Read
+from tierscale.pipeline.output import store
+from tierscale.pipeline.plan.plan import Draft, Settings
+from tierscale.pipeline.plan.source import PixelSource
+from tierscale.pipeline.plan.tiers import Tier
+
+# Opened images that a worker keeps at hand.
+OPEN_SOURCES = 2
+# Torch threads of a worker: bytes depend on them (sums of floats), so they are the same everywhere.
+THREADS = 1
+
+
+class Worker:
+    """Networks on one device, and the images they are at work on.
+
+    Nothing that is remembered between tasks changes a pixel, so a restarted worker gives the same
+    ones. device: "cpu" or "cuda".
+    """
+
+    def __init__(self, device: str) -> None:
+        allocator.settle()
+        torch.set_num_threads(THREADS)
+        store.quiet_threads()
+        self.device = Device(device)
+        self._upscalers: dict[tuple[str, str], Upscaler] = {}
+        self._sources: OrderedDict[tuple[PixelSource, str], Source] = OrderedDict()
+
+    def check_device(self) -> None:
+        """Refused: torch here cannot use the device that the worker was given."""
+        if self.device.name == "cuda" and not torch.cuda.is_available():
+            raise Refused(
+                f"a worker has a GPU that its torch {torch.__version__} cannot use; install a CUDA"
+                " build, or use --device cpu"
+            )
+
+    def engine(self, draft: Draft, settings: Settings, tiers: Iterable[int]) -> Engine:
+        """Some tiers of a plan, loaded. Refused: the device or the weights here are others."""
+        if draft.device != self.device.name:
+            raise Refused(
+                f"the plan is for {draft.device} and this worker runs on {self.device.name}; use"
+                f" --device {draft.device}"
+            )
+        upscalers = {index: self._upscaler(draft.tiers[index]) for index in set(tiers)}
+        return Engine(draft, upscalers, settings, self.device)
+
+    def _upscaler(self, tier: Tier) -> Upscaler:
+        key = (tier.name, tier.weights)
+        if key not in self._upscalers:
+            digest = registry.digest(tier.name)
+            if digest != tier.weights:
+                raise Refused(
+                    f"the weights of {tier.name} here have digest {digest[:12]}, the plan has"
+                    f" {tier.weights[:12]}; install the same ones"
+                )
+            self._upscalers[key] = registry.load(tier.name, self.device.name)
+        return self._upscalers[key]
+
+    def reader(self, draft: Draft, pixels: PixelSource) -> Read:
+        """What reads a window of the image, counted from its region."""
+        source = self._source(draft, pixels)
+        left, top = pixels.region[:2] if pixels.region else (0, 0)
+
+        def read(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+            return source.read(top + y0, top + y1, left + x0, left + x1)
+
+        return read
+
+    def _source(self, draft: Draft, pixels: PixelSource) -> Source:
+        key = (pixels, json.dumps(draft.source.identity, sort_keys=True))
+        if key not in self._sources:
+            self._sources[key] = open_pixels(pixels)
+            while len(self._sources) > OPEN_SOURCES:
+                self._sources.popitem(last=False)[1].close()
+        self._sources.move_to_end(key)
+        return self._sources[key]
+
+
+def open_pixels(pixels: PixelSource) -> Source:
+    """The image to read pixels from. Damaged: it is a copy that is not there any more."""
+    if not pixels.copied:
+        return open_image(pixels.uri, pixels.selection)
+    try:
+        return open_image(pixels.uri)  # a copy holds the selected image alone
+    except (Refused, Damaged) as error:
+        raise Damaged(
+            f"{pixels.uri}: this copy of the source was taken away by another run, or this machine"
+            " does not see it; give the same command again, with an output that all machines see"
+        ) from error
