@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from tierscale.pipeline.run.pool import LocalPool, Pool, device_here
 
 from tierscale.pipeline.errors import Refused, one_line
 from tierscale.pipeline.run.workers.pool import LocalPool, Pool, device_here

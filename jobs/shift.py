@@ -9,16 +9,18 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tierscale.pipeline.run.pool import Pool
+
 from tierscale.jobs.cli.ending import say
 from tierscale.jobs.cli.progress import Bar
 from tierscale.pipeline.dataset.ledger import Entry, Ledger
 from tierscale.pipeline.dataset.scan import content_sha256, output_of
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
-from tierscale.pipeline.output.receipts import write_bytes
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.job import ImageJob as ImageJob
 from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.run.workers.pool import Pool
+from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.path_policy import check_source, output_below, output_outside
 from tierscale.pipeline.storage.paths import normalize_root, place
 

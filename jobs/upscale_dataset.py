@@ -18,22 +18,25 @@ if __name__ == "__main__" and not __package__:
 import click
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tierscale.jobs.sharing import Todo, over, pooled_routes, watch_of
+from tierscale.pipeline.run.pool import Pool
+from tierscale.pipeline.run.tasks import Quarantined
 
 from tierscale.cluster.session import session
 from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
-from tierscale.jobs.sharing import Todo, over, pooled_routes, watch_of
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.output.receipts import write_bytes
-from tierscale.pipeline.output.store import storage_failure
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.draft import load_tiers
 from tierscale.pipeline.run.job import ImageJob as ImageJob
 from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.run.shards import Quarantined
 from tierscale.pipeline.run.tiers import load_tiers
 from tierscale.pipeline.run.workers.pool import Pool
+from tierscale.pipeline.storage.atomic import write_bytes
+from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
 from tierscale.pipeline.storage.paths import join_path, normalize_root, place
 

@@ -12,13 +12,13 @@ import pytest
 import skimage.data
 import zarr
 from PIL import Image
+from tierscale.jobs.sharing import Watch
+from tierscale.pipeline.dataset.shared_budget import Looked, share_out
 
 from tests.test_choosing import plan_of, scores_of
-from tierscale.jobs.sharing import Watch
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.pipeline.dataset import shared_budget as pooled
 from tierscale.pipeline.dataset.manifest import Manifest, Row
-from tierscale.pipeline.dataset.shared_budget import Looked, share_out
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.output.receipts import Folder, write_json
-from tierscale.pipeline.output.store import sibling
+from tierscale.pipeline.formats.registry import Selection, open_image
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options, Selection
+from tierscale.pipeline.run.verify import finished
 from tierscale.pipeline.run.verify import is_finished as finished
+from tierscale.pipeline.storage.atomic import write_json
+from tierscale.pipeline.storage.sidecar import sidecar
 
 # In the folder beside an output: the files exported from it, and how they were left.
 EXPORTS = "exports.json"
@@ -42,7 +44,7 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
             f"the output {output} is made from {beside}, which would lie in or around the source"
             f" {source}; choose another name"
         )
-    if beside.exists() and not sibling(str(beside)).exists():
+    if beside.exists() and not sidecar(str(beside)).exists():
         raise Refused(
             f"the output {output} is made from {beside}, which exists and was not made by"
             " tierscale; choose another name"

@@ -35,7 +35,7 @@ def score_image(job: ImageJob, pool: Pool, controls: Controls) -> ScoredImage:
     planner = Planner(job, pool, controls, Timings())
     found = planner.inspect()
     folder = planner.folder.path
-    with Lease(planner.folder):
+    with Lease(planner.folder.path):
         plan = planner.stored(found.draft)
         if plan is not None:
             return ScoredImage(plan, read_scores(folder, len(plan.tiers)), plan.routes)
@@ -144,9 +144,7 @@ class SharedDeadline:
             self._unfinished.pop(number, None)
 
 
-def shared_deadline(
-    jobs: Sequence[tuple[int, ImageJob]], workers: int
-) -> SharedDeadline | None:
+def shared_deadline(jobs: Sequence[tuple[int, ImageJob]], workers: int) -> SharedDeadline | None:
     """The deadline that jobs share, or None; images that cannot be opened have no part in it."""
     sizes: dict[int, int] = {}
     seconds = None

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tierscale.pipeline.output.receipts import Receipt
-from tierscale.pipeline.output.store import shard_keys, sibling
+from tierscale.pipeline.output.store import shard_keys
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing.costs import cost_share, full_cost
+from tierscale.pipeline.storage.sidecar import sidecar
 
 STAGES = ("ingest", "score", "enlarge", "stitch", "pyramid", "total")
 FILES = {"preview": "preview.png", "routing": "routing.png", "tiles": "tiles.parquet"}
@@ -42,7 +43,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `tierscale upscale --json` prints."""
-        folder = sibling(self.output)
+        folder = sidecar(self.output)
         return {
             "status": self.status,
             "output": self.output,

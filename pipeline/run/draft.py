@@ -7,7 +7,6 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.geometry.grid import tile_length
-from tierscale.pipeline.output.store import sibling
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Draft
 from tierscale.pipeline.plan.source import SourceRef
@@ -19,6 +18,7 @@ from tierscale.pipeline.run.inspect import (
     stamp_of,
 )
 from tierscale.pipeline.run.tiers import TileScorer, effort_notes, find_scorer, load_tiers
+from tierscale.pipeline.storage.sidecar import sidecar
 
 # Windows in one call on a GPU.
 GPU_BATCH = 4
@@ -46,9 +46,9 @@ def check_paths(source: str, output: str) -> None:
         )
     if here in there.parents:
         raise Refused(f"the source {source} lies inside the output {output}; choose another output")
-    if sibling(str(here)) in there.parents:
+    if sidecar(str(here)) in there.parents:
         raise Refused(
-            f"the source {source} lies in {sibling(output)}, which belongs to the output {output};"
+            f"the source {source} lies in {sidecar(output)}, which belongs to the output {output};"
             " choose another output"
         )
 

@@ -10,7 +10,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import rows_done
 from tierscale.pipeline.output import kept_scores, report, store
 from tierscale.pipeline.output.ome import ome_attributes
-from tierscale.pipeline.output.receipts import Folder, write_json
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.differences import differences, outdated
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import Deadline
@@ -23,6 +23,7 @@ from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.prescan import Prescan
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
+from tierscale.pipeline.storage.atomic import write_json
 from tierscale.pipeline.storage.paths import Place, place, remove_tree
 
 # The ingested copy of a source, in the folder beside the output.

@@ -59,7 +59,7 @@ def upscale_image(job: ImageJob, pool: Pool, controls: Controls | None = None) -
         found = planner.inspect()
         # Whatever is decided from what lies there is decided under the lease: another run may have
         # written it a moment ago.
-        with Lease(planner.folder):
+        with Lease(planner.folder.path):
             plan, pixels = planner.plan(found)
             lent.on_plan(plan)
             work = ImageWork(job, pool, lent, timings, plan)

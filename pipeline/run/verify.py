@@ -43,7 +43,7 @@ def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     problems.extend(text for _, text in wrong)
     healed = 0
     if heal and wrong:
-        with Lease(folder):
+        with Lease(folder.path):
             again = heal_shards(output, pool, [receipt for receipt, _ in wrong])
         healed = sum(one.pixels_sha256 == receipts[one.key].pixels_sha256 for one in again)
     return {"output": output, "shards": len(keys), "problems": problems, "healed": healed}

@@ -13,7 +13,7 @@ import zarr
 from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import decoding
-from tierscale.pipeline.output.store import DENIED, storage_failure
+from tierscale.pipeline.storage.failures import DENIED, storage_failure
 
 Progress = Callable[[int, int], None]
 
