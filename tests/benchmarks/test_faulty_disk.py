@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-FAULTY = Path(__file__).parents[1] / "benchmarks/faulty"
+FAULTY = Path(__file__).parents[2] / "benchmarks/chaos/faulty"
 WRITE = """
 import os, sys
 for path in sys.argv[1:]:
