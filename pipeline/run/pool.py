@@ -14,24 +14,29 @@ from tierscale.pipeline.run.worker import Worker
 class Pool(Protocol):
     """Workers that carry out Worker's methods.
 
-    width: calls worth having under way at a time. split: whether the dearest tier has workers of
-    its own. device: kind of device on which all of them enlarge, "cpu" or "cuda"; plans for them
-    are made for it.
+    width: calls worth having in flight at a time; it may change. split: whether the full tier has
+    workers of its own. device: kind of device on which all of them enlarge, "cpu" or "cuda"; plans
+    for them are made for it.
     """
 
-    width: int
     split: bool
     device: str
 
-    def submit(self, method: str, *args: Any, kind: str = "light", keep: bool = False) -> Future:
-        """Call a Worker method somewhere. kind: "light", or "full" for work of the dearest tier.
-        keep: for methods that return (something small, something large): the large one may stay
-        where it is, and the future gives a handle that a later call takes in its place.
+    @property
+    def width(self) -> int: ...
+
+    def submit(
+        self, method: str, *args: Any, kind: str = "light", as_reference: bool = False
+    ) -> Future:
+        """Call a Worker method somewhere. kind: "light", or "full" for work of the full tier.
+
+        as_reference: for methods that return (something small, something large): the large one may
+        stay where it is, and the future gives a handle that a later call takes in its place.
         """
         ...
 
-    def share(self, value: Any) -> Any:
-        """A handle by which calls may be given a large value many times."""
+    def put(self, value: Any) -> Any:
+        """Store a large value once; the handle that many calls may be given in its place."""
         ...
 
     def close(self) -> None: ...
@@ -52,16 +57,18 @@ class LocalPool:
         self._local = threading.local()
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="worker")
 
-    def submit(self, method: str, *args: Any, kind: str = "light", keep: bool = False) -> Future:
-        return self._executor.submit(self._call, method, args, keep)
+    def submit(
+        self, method: str, *args: Any, kind: str = "light", as_reference: bool = False
+    ) -> Future:
+        return self._executor.submit(self._call, method, args, as_reference)
 
-    def _call(self, method: str, args: tuple[Any, ...], keep: bool) -> Any:
+    def _call(self, method: str, args: tuple[Any, ...], as_reference: bool) -> Any:
         if not hasattr(self._local, "worker"):
             self._local.worker = Worker(self.device, self._threads)
         result = getattr(self._local.worker, method)(*args)
-        return result[1] if keep else result
+        return result[1] if as_reference else result
 
-    def share(self, value: Any) -> Any:
+    def put(self, value: Any) -> Any:
         return value
 
     def close(self) -> None:

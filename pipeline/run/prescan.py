@@ -55,7 +55,7 @@ class Prepass:
 
     def time(self, plan: Plan, clock: TimeLimit) -> TierTimings:
         """What a deadline is kept by: the speed of each tier when all workers are at work."""
-        handle, width = self.pool.share(plan), self.pool.width
+        handle, width = self.pool.put(plan), self.pool.width
         taken = self._each(
             "speed",
             [("speed", handle, tier) for tier in range(len(plan.tiers)) for _ in range(width)],
@@ -69,7 +69,7 @@ class Prepass:
         self, draft: Plan, rows: list[Span], found: SourceInfo
     ) -> list[tuple[float, float]]:
         """Smallest and largest value of some blocks of rows."""
-        handle = self.pool.share(draft)
+        handle = self.pool.put(draft)
         return self._each("range", [("measure", handle, span, found.nodata) for span in rows])
 
     def _each(self, stage: str, calls: list[tuple[Any, ...]]) -> list[Any]:
@@ -80,7 +80,7 @@ class Prepass:
 
     def _look(self, plan: Plan, tier: int, places: list[list[Rect]]) -> list[automatic.Seen]:
         """What a tier sees of some lists of places."""
-        handle = self.pool.share(plan)
+        handle = self.pool.put(plan)
         return self._each("statistics", [("look", handle, tier, some) for some in places])
 
     def _score(self, plan: Plan) -> np.ndarray:
@@ -89,6 +89,6 @@ class Prepass:
         tiers = len(plan.tiers)
         if plan.scores == "none":
             return np.zeros((rows * columns, tiers), np.float32)
-        handle = self.pool.share(plan)
+        handle = self.pool.put(plan)
         scores = self._each("score", [("score", handle, span) for span in blocks(rows, SCOUT_ROWS)])
         return np.concatenate(scores).reshape(rows * columns, tiers)

@@ -289,7 +289,7 @@ class Run:
     def _write_shards(self) -> None:
         plan = self.plan
         assert plan is not None
-        handle = self.pool.share(plan)
+        handle = self.pool.put(plan)
         began = time.perf_counter()
         taken = self._fill("enlarge", 0, lambda key: self._start(plan, handle, key))
         wall = time.perf_counter() - began
@@ -324,7 +324,7 @@ class Run:
     def _write_pyramid(self) -> None:
         plan = self.plan
         assert plan is not None
-        handle = self.pool.share(plan)
+        handle = self.pool.put(plan)
         with self.stage("pyramid"):
             for level in range(1, len(store.level_sizes(plan.grid.hr_size))):
                 self._fill(
@@ -389,7 +389,7 @@ class Run:
                 f"memory ran out for {', '.join(sorted(retreats))}: smaller batches were used,"
                 " which may change values by 1 of 255"
             )
-        self.pool.submit("draw", self.pool.share(plan), self.request.output).result()
+        self.pool.submit("draw", self.pool.put(plan), self.request.output).result()
         summary, budget = self.summary("done"), plan.policy["budget"]
         if (
             plan.policy["name"] == "budget"

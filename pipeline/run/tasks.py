@@ -83,7 +83,8 @@ class Flight:
 
     def _step(self, key: Key, calls: list[tuple[Any, ...]], given: tuple[Any, ...]) -> None:
         (kind, *call), rest = calls[0], calls[1:]
-        self.chains[self.pool.submit(*call, *given, kind=kind, keep=bool(rest))] = (key, rest)
+        future = self.pool.submit(*call, *given, kind=kind, as_reference=bool(rest))
+        self.chains[future] = (key, rest)
 
     def landed(self) -> Iterator[Receipt]:
         """Receipts of the shards that came down, after waiting for at least one call to end."""

@@ -61,7 +61,7 @@ def mend(output: str, pool: Pool, bad: list[Receipt]) -> list[Receipt]:
     if found.needs_ingest:
         pool.submit("ingest", found.uri, found.selection, str(copy), None).result()
         plan = replace(plan, source={**plan.source, "uri": str(copy), "ingested": True})
-    handle = pool.share(plan)
+    handle = pool.put(plan)
     healed = []
     for receipt in sorted(bad, key=lambda receipt: receipt.key):
         shard = (receipt.y, receipt.x)

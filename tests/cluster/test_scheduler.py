@@ -1,133 +1,163 @@
-"""A plan is made for the device of the workers that carry it out, and no other worker takes it."""
+"""Calls whose actors die, hang or are slow: repeated elsewhere, or given up in one sentence."""
 
 import time
-from collections import deque
-from dataclasses import replace
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
+import ray
 
-from tierscale.cluster import in_flight as calls
-from tierscale.cluster import pool as pools
-from tierscale.cluster.in_flight import Call, InHand
-from tierscale.cluster.session import session, specs
-from tierscale.pipeline.errors import Refused
+from tierscale.cluster import actor_group, scheduler, stragglers
+from tierscale.cluster.actor_group import wait_until_up
+from tierscale.cluster.in_flight import Call, CallInFlight
+from tierscale.cluster.scheduler import TRIES, Scheduler
+from tierscale.cluster.session import session
+from tierscale.cluster.sizing import PoolSpec
+from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.geometry.grid import Span
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.pool import LocalPool, device_here
-from tierscale.pipeline.run.run import Request, plan_only
 from tierscale.pipeline.run.tasks import Quarantined
-from tierscale.pipeline.run.worker import Worker
+
+NOW = 1000.0
 
 
-@pytest.fixture
-def request_of(tmp_path):
-    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
+class Group(actor_group.ActorGroup):
+    """A group without Ray, whose actors never come up by themselves."""
 
-    def made(device="auto"):
-        return Request(
-            str(tmp_path / "a.png"),
-            str(tmp_path / "out.zarr"),
-            Options(tiers=("bicubic",), device=device),
-        )
+    def start(self, count):
+        self.replaced = []
+        self.killed = False
 
-    return made
+    def replace(self, actor, error):
+        self.replaced.append(actor)
+        return True
 
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_plan_is_for_the_device_of_the_workers_whatever_the_driver_has(
-    request_of, one_thread, monkeypatch, device
-):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cpu")
-    with LocalPool(1) as pool:
-        pool.device = device
-        assert plan_only(request_of(), pool)[0].device == device
-        with pytest.raises(Refused, match=f"the workers run on {device}"):
-            plan_only(request_of("cpu" if device == "cuda" else "cuda"), pool)
+    def kill(self):
+        self.killed = True
 
 
-def test_a_worker_refuses_a_plan_of_another_device(request_of, one_thread):
-    with LocalPool(1) as pool:
-        plan, _ = plan_only(request_of(), pool)
-    worker = Worker("cpu", 1)
-    with pytest.raises(
-        Refused, match="the plan is for cuda and this worker runs on cpu; use --device cuda"
-    ):
-        worker.enlarge(replace(plan, device="cuda"), (0, 0), (0,))
+def scheduler_with(*seconds, tries=2, method="finish"):
+    """A scheduler with one call in flight on as many actors, each at work for so many seconds.
 
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without CUDA is needed")
-def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(Refused, match="no CUDA device here"):
-        device_here("cuda")
-    with pytest.raises(Refused, match="no device 'tpu'"):
-        device_here("tpu")
-    with pytest.raises(Refused, match="install a CUDA build"):
-        Worker("cuda", 1).ready()
-
-
-@pytest.mark.parametrize("gpus", [1, 2, 8])
-@pytest.mark.parametrize("layout", ["auto", "split", "together"])
-@pytest.mark.parametrize("device", ["auto", "cuda", "cpu"])
-def test_all_workers_of_a_cluster_have_one_kind_of_device_and_find_a_place(gpus, layout, device):
-    light, full = specs(
-        {"CPU": 64.0, "GPU": float(gpus), "node:a": 1.0, "node:b": 1.0}, layout, device, None
-    )
-    pools = [pool for pool in (light, full) if pool]
-    assert {pool.device for pool in pools} == {"cpu" if device == "cpu" else "cuda"}
-    assert sum(pool.size * pool.num_gpus for pool in pools) <= (0 if device == "cpu" else gpus)
-    assert sum(pool.size for pool in pools) <= 64 and all(pool.size > 0 for pool in pools)
-
-
-def test_an_actor_that_the_memory_monitor_ended_is_replaced_and_its_calls_done_elsewhere(
-    monkeypatch,
-):
-    """Ray tells of it by an error that is none of a dead actor; an actor that was kept would fail
-    every call that it is given.
+    None: the call waits behind another.
     """
-    import ray
+    group = Group("light", PoolSpec(1))
+    found = Scheduler({"light": group})
+    found.timer.record("finish", 1.0)
+    call = Call(method, ("out.zarr", (0, 1)), "light", False, tries=tries)
+    entries = []
+    for actor, at_work in enumerate(seconds):
+        began = None if at_work is None else NOW - at_work
+        entries.append(CallInFlight(call, "light", actor, None, began))
+        found.in_flight.add(f"reference {actor}", entries[-1])
+        group.up[actor] = 1
+    return found, group, call, entries
 
-    dead = object()
-    lost, held = [], [Call("finish", (number,), "light", False) for number in range(2)]
-    crew = SimpleNamespace(
-        given=lambda actor, count: None,
-        suspects=set(),
-        lost=lambda actor, error: lost.append(actor) or True,
-    )
-    pool = pools.RayPool.__new__(pools.RayPool)
-    pool._crews, pool._waiting = {"light": crew}, {"light": deque()}
-    pool._flying = {
-        number: InHand(call, "light", dead, None, 0.0) for number, call in enumerate(held)
-    }
+
+def test_an_actor_that_the_memory_monitor_ended_is_replaced_and_its_calls_are_repeated(monkeypatch):
+    """Ray reports it by an error that is none of a dead actor; an actor that were kept would fail
+    every further call.
+    """
+    found, group, call, _ = scheduler_with(0.0)
+    behind = Call("finish", (2,), "light", False, tries=1)
+    found.in_flight.add("behind", CallInFlight(behind, "light", 0, None, None))
 
     def killed(reference):
-        raise ray.exceptions.OutOfMemoryError(
-            "2 workers were killed due to the node running low on memory"
-        )
+        raise ray.exceptions.OutOfMemoryError("2 workers were killed: the node ran low on memory")
 
-    monkeypatch.setattr(pools.ray, "get", killed)
-    pool._collect(0)
-    assert (
-        lost == [dead]
-        and not pool._flying
-        and set(map(id, pool._waiting["light"])) == set(map(id, held))
+    monkeypatch.setattr(scheduler.ray, "get", killed)
+    found.collect("reference 0")
+    assert group.replaced == [0] and not found.in_flight
+    assert set(map(id, found.waiting["light"])) == {id(call), id(behind)}
+    assert not call.future.done() and not behind.future.done()
+
+
+def test_a_copy_has_more_time_than_the_call_had():
+    for copy in (119.0, None):
+        found, group, call, entries = scheduler_with(300.0, copy)
+        found.on_late(entries[0], NOW)
+        assert not group.replaced and not found.waiting["light"] and not call.future.done()
+    found, group, call, entries = scheduler_with(300.0, 121.0)
+    found.on_late(entries[0], NOW)
+    assert group.replaced == [0, 1] and list(found.waiting["light"]) == [call]
+    assert not found.in_flight and not call.future.done()
+
+
+def test_a_call_that_hangs_wherever_it_is_started_is_given_up():
+    found, group, call, entries = scheduler_with(900.0, 481.0, tries=TRIES)
+    found.on_late(entries[1], NOW)
+    assert group.replaced == [0, 1] and not found.waiting["light"]
+    sentence = (
+        r"finish\('out.zarr', \(0, 1\)\) was started 4 times .* within 480 s;"
+        r" .*TIERSCALE_LATE_SECONDS=60"
     )
-    assert not any(call.future.done() for call in held)
+    with pytest.raises(Quarantined, match=sentence):
+        call.future.result()
+
+
+def test_each_try_has_twice_the_time_up_to_that_of_a_first_call():
+    timer = stragglers.StragglerTimer()
+    assert timer.limit("finish") == 900
+    timer.record("finish", 1.0)
+    assert [timer.limit("finish", tries) for tries in (1, 2, 3, 4, 9)] == [60, 120, 240, 480, 900]
+
+
+def test_a_file_whose_decoding_takes_too_long_is_given_up_at_once():
+    found, group, call, entries = scheduler_with(4000.0, tries=1, method="ingest")
+    found.on_late(entries[0], NOW)
+    assert group.replaced == [0] and not found.waiting["light"]
+    with pytest.raises(Damaged, match=r"out\.zarr: decoding took more than 4000 s"):
+        call.future.result()
+
+
+def test_a_call_that_ended_elsewhere_ends_no_worker():
+    found, group, call, entries = scheduler_with(300.0, 300.0)
+    call.settle("done")
+    found.on_late(entries[0], NOW)
+    assert not group.replaced and not found.waiting["light"]
+
+
+def test_a_call_that_was_never_started_loses_no_try():
+    found, _, _, entries = scheduler_with(900.0, 481.0, tries=TRIES)
+    behind = Call("pyramid", (), "light", False, tries=1)
+    found.in_flight.add("behind", CallInFlight(behind, "light", 1, None, None))
+    found.on_late(entries[0], NOW)
+    assert list(found.waiting["light"]) == [behind] and behind.tries == 0
+
+
+def test_a_late_call_is_started_elsewhere_and_its_actor_gets_nothing_more():
+    found, group, call, entries = scheduler_with(300.0, tries=1)
+    group.up[7] = 0
+    found.on_late(entries[0], NOW)
+    assert list(found.waiting["light"]) == [call] and not group.replaced
+    assert group.suspects == {0} and group.free() == 7
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_actors_without_room_are_not_waited_for_where_nodes_come_and_go(monkeypatch, caplog, grows):
+    monkeypatch.setattr(actor_group, "JOIN_SECONDS", 0.2)
+    monkeypatch.setattr(actor_group, "START_SECONDS", 0.4)
+    monkeypatch.setattr(
+        ray, "wait", lambda refs, num_returns, timeout: time.sleep(timeout) or ([], refs)
+    )
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
+    group = Group("light", PoolSpec(2, grows=grows))
+    group.up["early"], group.starting["ready"] = 0, "late"
+    if grows:
+        wait_until_up([group])
+        assert "1 of 2 workers are up" in caplog.text
+    else:
+        with pytest.raises(Refused, match="1 of 2 workers did not start"):
+            wait_until_up([group])
 
 
 @pytest.fixture
 def hurried(monkeypatch):
     """Calls are late after a second and a half."""
-    monkeypatch.setattr(calls, "LATE_SECONDS", 1.5)
-    monkeypatch.setattr(calls, "FIRST_SECONDS", 1.5)
+    monkeypatch.setattr(stragglers, "LATE_SECONDS", 1.5)
+    monkeypatch.setattr(stragglers, "FIRST_SECONDS", 1.5)
 
 
 def sleeper(seconds):
-    """A plan that keeps whoever asks it for anything for so long; cloudpickle takes a class in a
-    function along by value.
+    """A plan that keeps whoever reads it busy for so long; cloudpickle takes a class in a function
+    along by value.
     """
 
     class Sleeper:
@@ -142,125 +172,24 @@ def sleeper(seconds):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_call_that_hangs_wherever_it_is_begun_is_given_up_and_the_pool_goes_on(hurried, workers):
+def test_a_pool_goes_on_beside_a_call_that_hangs(hurried, workers):
     with session("local", "together", "cpu", workers) as pool:
         began = time.monotonic()
         hanging = pool.submit("score", sleeper(1e6), Span(3, 5))
         others = [pool.submit("ready") for _ in range(6)]
-        with pytest.raises(
-            Quarantined,
-            match=(
-                r"score\(Span\(start=3, stop=5\)\) was begun 4 times and did not end, .* within 2"
-                r" s; look whether"
-            ),
-        ):
+        sentence = (
+            r"score\(Span\(start=3, stop=5\)\) was started 4 times and did not end, .* within 2 s;"
+        )
+        with pytest.raises(Quarantined, match=sentence):
             hanging.result(timeout=240)
-        assert time.monotonic() - began >= (pools.TRIES if workers == 1 else pools.TRIES / 2) * 1.5
+        assert time.monotonic() - began >= (TRIES if workers == 1 else TRIES / 2) * 1.5
         assert all(other.result(timeout=120) for other in [*others, pool.submit("ready")])
 
 
-def test_a_slow_call_is_begun_twice_and_its_workers_live(hurried, caplog):
+@pytest.mark.slow
+def test_a_slow_call_is_started_twice_and_its_workers_live(hurried, caplog):
     with session("local", "together", "cpu", 2) as pool:
         with pytest.raises(AttributeError):
             pool.submit("score", sleeper(2.5), Span(0, 1)).result(timeout=60)
-        assert (
-            "begun elsewhere too" in caplog.text
-            and "died" not in caplog.text
-            and "hangs" not in caplog.text
-        )
-
-
-def held_by(*seconds, tries=2):
-    """A pool without Ray in which as many actors have one call in hand, each for so long; and its
-    actors that were ended.
-    """
-    ended, call = [], Call("finish", ("out.zarr", (0, 1)), "light", False, tries=tries)
-    crew = SimpleNamespace(
-        suspects=set(), answers=True, lost=lambda actor, error: ended.append(actor) or True
-    )
-    pool = pools.RayPool.__new__(pools.RayPool)
-    pool._crews, pool._waiting, pool._patience = (
-        {"light": crew},
-        {"light": deque()},
-        calls.Patience(),
-    )
-    pool._patience.ended("finish", 1.0)
-    pool._flying = {
-        number: InHand(call, "light", number, None, None if so_far is None else 1000.0 - so_far)
-        for number, so_far in enumerate(seconds)
-    }
-    return pool, call, ended
-
-
-@pytest.mark.parametrize("grows", [True, False])
-def test_actors_that_find_no_place_are_not_waited_for_where_nodes_come_and_go(
-    monkeypatch, caplog, grows
-):
-    monkeypatch.setattr(pools, "JOIN_SECONDS", 0.2)
-    monkeypatch.setattr(pools, "START_SECONDS", 0.4)
-    monkeypatch.setattr(
-        pools.ray,
-        "wait",
-        lambda references, num_returns, timeout: time.sleep(timeout) or ([], references),
-    )
-    monkeypatch.setattr(pools.ray, "available_resources", lambda: {"CPU": 1.0})
-    ended, pool = [], pools.RayPool.__new__(pools.RayPool)
-    pool.width = 2
-    spec = SimpleNamespace(grows=grows)
-    pool._crews = {
-        "light": SimpleNamespace(
-            coming={"ready": "late"}, up={"early": 0}, spec=spec, kill=lambda: ended.append(True)
-        )
-    }
-    if grows:
-        pool._wait_ready()
-        assert "1 of 2 workers are up" in caplog.text and not ended
-    else:
-        with pytest.raises(Refused, match="1 of 2 workers did not come up"):
-            pool._wait_ready()
-        assert ended
-
-
-def test_a_copy_has_more_time_than_the_call_had():
-    for copy in (119.0, None):
-        pool, call, ended = held_by(300.0, copy)
-        pool._late(pool._flying[0], 1000.0)
-        assert not ended and not pool._waiting["light"] and not call.future.done()
-    pool, call, ended = held_by(300.0, 121.0)
-    pool._late(pool._flying[0], 1000.0)
-    assert (
-        ended == [0, 1]
-        and list(pool._waiting["light"]) == [call]
-        and not pool._flying
-        and not call.future.done()
-    )
-    pool, call, ended = held_by(900.0, 481.0, tries=pools.TRIES)
-    pool._late(pool._flying[1], 1000.0)
-    assert ended == [0, 1] and not pool._waiting["light"]
-    with pytest.raises(
-        Quarantined,
-        match=(
-            r"finish\('out.zarr', \(0, 1\)\) was begun 4 times .* within 480 s;"
-            r" .*TIERSCALE_LATE_SECONDS=60"
-        ),
-    ):
-        call.future.result()
-    assert [pool._patience.limit("finish", tries) for tries in (1, 2, 3, 4, 9)] == [
-        60,
-        120,
-        240,
-        480,
-        900,
-    ]
-
-
-def test_a_call_that_ended_elsewhere_ends_no_worker_and_one_that_never_began_loses_no_try():
-    pool, call, ended = held_by(300.0, 300.0)
-    call.settle("done")
-    pool._late(pool._flying[0], 1000.0)
-    assert not ended and not pool._waiting["light"]
-    pool, call, ended = held_by(900.0, 481.0, tries=pools.TRIES)
-    behind = Call("pyramid", (), "light", False, tries=1)
-    pool._flying[2] = InHand(behind, "light", 1, None, None)
-    pool._late(pool._flying[0], 1000.0)
-    assert list(pool._waiting["light"]) == [behind] and behind.tries == 0
+        assert "started elsewhere too" in caplog.text
+        assert "died" not in caplog.text and "hangs" not in caplog.text
