@@ -18,7 +18,8 @@ import tifffile
 import torch
 
 from benchmarks.results import record
-from tierscale.cluster.session import cores, session
+from tierscale.cluster.session import session
+from tierscale.cluster.sizing import cores
 from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.plan.options import Options

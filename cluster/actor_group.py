@@ -1,7 +1,8 @@
-"""The Ray actors of one kind: brought up, given calls, replaced when they die."""
+"""The Ray actors of one kind: started, given calls, replaced when they die."""
 
 import logging
-from dataclasses import dataclass
+import time
+from collections.abc import Collection, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -16,16 +17,20 @@ from ray.exceptions import (
     RayTaskError,
 )
 
+from tierscale.cluster.objects import WorkerActor
+from tierscale.cluster.sizing import PoolSpec
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.run.workers.worker import Worker
 
 log = logging.getLogger(__name__)
 
-# Calls on their way to one actor: one at work, one waiting, so that it never idles and never
+# Calls given to one actor at a time: one at work and one waiting, so that it never idles and never
 # hoards.
 CALLS_PER_ACTOR = 2
 # Actors in a row that may die before they are up, for each one that is wanted.
 FALSE_STARTS = 4
+# Seconds that all actors may take to start: importing torch on a busy node takes tens of them. And
+# seconds after which those of a group that grows later are no longer waited for.
+START_SECONDS, JOIN_SECONDS = 180, 20
 # What Ray raises for work that is lost through no fault of its own.
 LOST = (
     RayActorError,
@@ -37,71 +42,53 @@ LOST = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSpec:
-    """How many actors a pool has and what each takes.
+class ActorGroup:
+    """Actors of one kind.
 
-    num_cpus, num_gpus: Ray's logical resources of one actor. device: where its networks run.
-    threads: torch threads of one actor. mark: resource of ours that an actor takes one of, such as
-    "full", so that it comes up on nodes that have it; "" for none. grows: whether more actors come
-    up where the cluster gets more of the mark.
-    """
-
-    size: int
-    device: str = "cpu"
-    num_cpus: float = 1
-    num_gpus: float = 0
-    threads: int = 1
-    mark: str = ""
-    grows: bool = False
-
-
-class Crew:
-    """Actors of one kind. Those that are up are given calls; those that are coming may wait long
-    for a node that has room.
-
-    up: calls that each has in hand. coming: by what tells that they are up. suspects: those that
-    let a call wait too long.
+    up: number of calls that each running actor was given and has not ended. starting: actors that
+    wait for a node with room or load, by the reference of their first call. suspects: actors with a
+    late call, which are given nothing more until they answer.
     """
 
     def __init__(self, kind: str, spec: PoolSpec) -> None:
         self.kind, self.spec = kind, spec
         self.up: dict[Any, int] = {}
-        self.coming: dict[Any, Any] = {}
+        self.starting: dict[Any, Any] = {}
         self.suspects: set[Any] = set()
         self._false_starts = 0
-        self.hire(spec.size)
+        self.start(spec.size)
 
     def __len__(self) -> int:
-        return len(self.up) + len(self.coming)
+        return len(self.up) + len(self.starting)
 
     @property
-    def answers(self) -> bool:
-        """Whether an actor is up that lets no call wait."""
+    def responsive(self) -> bool:
+        """Whether an actor is up that has no late call."""
         return not self.up.keys() <= self.suspects
 
-    def hire(self, count: int) -> None:
-        """Bring up more actors. Ray neither restarts them nor repeats their calls: the pool does
-        both, and sees what it did.
+    def start(self, count: int) -> None:
+        """Start more actors.
+
+        Ray neither restarts them nor repeats their calls: the pool does both, and sees what it did.
         """
         spec = self.spec
-        marks: dict[str, float] = {spec.mark: 1} if spec.mark else {}
         remote = ray.remote(
             num_cpus=spec.num_cpus,
             num_gpus=spec.num_gpus,
-            resources=marks,
+            resources={spec.mark: 1.0} if spec.mark else {},
             max_restarts=0,
             max_task_retries=0,
-        )(Worker)
+        )(WorkerActor)
         for _ in range(count):
-            actor: Any = remote.remote(spec.device, spec.threads)
-            self.coming[actor.ready.remote()] = actor
+            actor: Any = remote.remote(spec.device)
+            self.starting[actor.ready.remote()] = actor
 
-    def arrived(self, reference: Any) -> None:
-        """Welcome an actor whose call of ready() has ended, or bring up another. Refused: it cannot
-        use its device.
+    def started(self, reference: Any) -> None:
+        """Take an actor whose first call has ended into service, or start another if it died.
+
+        Refused: the actor cannot use its device. RuntimeError: actors die again and again.
         """
-        actor = self.coming.pop(reference)
+        actor = self.starting.pop(reference)
         try:
             ray.get(reference)
         except RayTaskError as error:
@@ -112,51 +99,88 @@ class Crew:
                 raise RuntimeError(
                     f"{self.kind} workers die as they start ({type(error).__name__}: {error})"
                 ) from error
-            self.hire(1)
+            self.start(1)
         else:
             self._false_starts = 0
             self.up[actor] = 0
 
     def free(self) -> Any | None:
-        """The actor that is up, answers, and has the least in hand; None: all have enough, or none
-        is up.
-        """
-        answering = (
-            self.up.items()
-            if not self.suspects
-            else [entry for entry in self.up.items() if entry[0] not in self.suspects]
-        )
-        actor, calls = min(answering, key=itemgetter(1), default=(None, CALLS_PER_ACTOR))
+        """The responsive actor with the fewest calls; None where all have enough, or none is up."""
+        responsive = (entry for entry in self.up.items() if entry[0] not in self.suspects)
+        actor, calls = min(responsive, key=itemgetter(1), default=(None, CALLS_PER_ACTOR))
         return None if calls >= CALLS_PER_ACTOR else actor
 
-    def given(self, actor: Any, calls: int) -> None:
-        """An actor has so many calls more (or fewer) in hand."""
-        if actor in self.up:
-            self.up[actor] += calls
+    def call_given(self, actor: Any) -> int:
+        """Count a call that an actor was given; how many it has now."""
+        self.up[actor] += 1
+        return self.up[actor]
 
-    def lost(self, actor: Any, error: Exception) -> bool:
-        """Replace an actor that died; False if it is gone already, or only restarting."""
+    def call_ended(self, actor: Any) -> None:
+        """Count a call that an actor has ended: it is responsive."""
+        if actor in self.up:
+            self.up[actor] -= 1
+        self.suspects.discard(actor)
+
+    def replace(self, actor: Any, error: Exception) -> bool:
+        """Start another actor for one that died; False if it is gone or only unavailable."""
         if isinstance(error, ActorUnavailableError) or actor not in self.up:
             return False
         log.warning(
-            "a %s worker died (%s); it is replaced and its work done again",
+            "a %s worker died (%s); it is replaced and its work is repeated",
             self.kind,
             type(error).__name__,
         )
         del self.up[actor]
         self.suspects.discard(actor)
         ray.kill(actor)
-        self.hire(1)
+        self.start(1)
         return True
 
-    def grow(self, marks: dict[str, float]) -> None:
-        """Bring up more actors if the cluster has more of the mark now. marks: all resources of the
-        cluster.
-        """
+    def grow(self, resources: Mapping[str, float]) -> None:
+        """Start more actors if the cluster now offers more of the mark."""
         if self.spec.grows:
-            self.hire(max(0, int(marks.get(self.spec.mark, 0)) - len(self)))
+            self.start(max(0, int(resources.get(self.spec.mark, 0)) - len(self)))
 
     def kill(self) -> None:
         """End all actors."""
-        for actor in (*self.up, *self.coming.values()):
+        for actor in (*self.up, *self.starting.values()):
             ray.kill(actor)
+
+
+def starting_actors(groups: Collection[ActorGroup]) -> dict[Any, ActorGroup]:
+    """The group of each actor that is not up yet, by the reference of the actor's first call."""
+    return {reference: group for group in groups for reference in group.starting}
+
+
+def wait_until_up(groups: Collection[ActorGroup]) -> None:
+    """Wait for the actors to start. Refused: some find no room, or cannot use their device.
+
+    Where nodes come and go, one that left a moment ago may have been counted: there, one actor of
+    each kind is enough after JOIN_SECONDS, and the others join as they start.
+    """
+    began = time.monotonic()
+    while starting := starting_actors(groups):
+        enough = all(group.up and group.spec.grows for group in groups)
+        seconds = (JOIN_SECONDS if enough else START_SECONDS) - (time.monotonic() - began)
+        ready, _ = ray.wait(list(starting), num_returns=1, timeout=max(0, seconds))
+        if ready:
+            starting[ready[0]].started(ready[0])
+            continue
+        wanted = sum(map(len, groups))
+        if not enough:
+            raise Refused(_no_room(len(starting), wanted))
+        up = wanted - len(starting)
+        log.warning("%d of %d workers are up; the others join as they start", up, wanted)
+        return
+
+
+def _no_room(missing: int, wanted: int) -> str:
+    """Why some actors did not start, as far as Ray tells."""
+    free = {
+        name: amount for name, amount in ray.available_resources().items() if name in ("CPU", "GPU")
+    }
+    return (
+        f"{missing} of {wanted} workers did not start within {START_SECONDS} s (free on the"
+        f" cluster: {free}); ask for fewer with --workers, or, where there is room, try again when"
+        " the machine is less busy"
+    )

@@ -1,38 +1,30 @@
-"""Calls to workers: waiting, in an actor's hand, late, ended."""
+"""Calls to workers, and the record of which actor is at work on which."""
 
-import os
+from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tierscale.pipeline.geometry.grid import Span
-from tierscale.pipeline.run.shards import Quarantined
-
-# A call is late after so many times the longest one of its kind, and never before LATE_SECONDS.
-TIMES = 4
-LATE_SECONDS = float(os.environ.get("TIERSCALE_LATE_SECONDS", "60"))
-# While no call of its kind has ended: networks are loaded, disks wake up.
-FIRST_SECONDS = 15 * LATE_SECONDS
-# Most that decoding one whole file may take; an image that keeps its decoder busy for longer is
-# given up.
-DECODE_SECONDS = float(os.environ.get("TIERSCALE_DECODE_SECONDS", "3600"))
+from tierscale.pipeline.run.workers.pool import Task
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A method of a worker with its arguments. tries: times it was begun, copies of a late one
-    among them.
+    """A task for a worker.
+
+    kind: of the workers it is for. as_reference: whether the large part of its result stays in the
+    object store. tries: times it was started, copies on a second actor included.
     """
 
-    method: str
-    args: tuple[Any, ...]
+    task: Task[Any]
     kind: str
-    keep: bool
-    future: Future = field(default_factory=Future)
+    as_reference: bool
+    future: Future[Any] = field(default_factory=Future)
     tries: int = 0
 
     def settle(self, result: Any = None, error: Exception | None = None) -> None:
-        """Tell the one who waits how the call ended, unless a copy of it did so before."""
+        """Set the future's result or error, unless a copy of the call has done so before."""
         if self.future.done():
             return
         if error is not None:
@@ -40,61 +32,77 @@ class Call:
         else:
             self.future.set_result(result)
 
-    def __str__(self) -> str:
-        """The method, with those of its arguments that say where it is at work: paths, shards,
-        rows.
-        """
-        return f"{self.method}({', '.join(repr(value) for value in self.args if isinstance(value, str | int | tuple | Span))})"
+    @property
+    def name(self) -> str:
+        """The kind of task, by which durations are compared."""
+        return type(self.task).__name__
 
-    def hung(self, seconds: float) -> Quarantined:
-        """What to tell the one who waits for a call that never ends. seconds: given to it the last
-        time.
-        """
-        return Quarantined(
-            f"{self} was begun {self.tries} times and did not end, the last time within"
-            f" {seconds:.0f} s; look whether its image can be read and its output be written, or"
-            f" let slow workers take longer than TIERSCALE_LATE_SECONDS={LATE_SECONDS:g}, and give"
-            " the same command again, what is done is kept"
-        )
+    def __str__(self) -> str:
+        """The task, with the fields that locate its work: paths, shards, rows."""
+        values = [getattr(self.task, one.name) for one in fields(self.task)]  # type: ignore[arg-type]
+        shown = [repr(value) for value in values if isinstance(value, str | int | tuple | Span)]
+        return f"{self.name}({', '.join(shown)})"
 
 
 @dataclass(slots=True)
-class InHand:
-    """A call in an actor's hand. kept: the large result that stays where it is. began: when the
-    actor could begin it, by the monotonic clock; None while it waits behind another.
+class CallInFlight:
+    """A call that an actor was given.
+
+    result: reference of the large result that stays in the object store, or None. began: when the
+    actor could start it, by the monotonic clock; None while it waits behind another call.
     """
 
     call: Call
     kind: str
     actor: Any
-    kept: Any
+    result: Any
     began: float | None
 
 
-class Patience:
-    """How long calls may take before they are late, in seconds; learned from those that ended."""
+class InFlight:
+    """All calls in flight, by the object reference that becomes ready when they end."""
 
     def __init__(self) -> None:
-        self._longest: dict[str, float] = {}
+        self._entries: dict[Any, CallInFlight] = {}
 
-    def ended(self, method: str, seconds: float) -> None:
-        """A call has ended well."""
-        self._longest[method] = max(seconds, self._longest.get(method, 0.0))
+    def __len__(self) -> int:
+        return len(self._entries)
 
-    def late(self, flight: InHand, now: float) -> bool:
-        """Whether a call has been at work for too long in this actor's hand."""
-        return flight.began is not None and now - flight.began > self.limit(
-            flight.call.method, flight.call.tries
-        )
+    def __iter__(self) -> Iterator[CallInFlight]:
+        """The entries as they are now; the record may change meanwhile."""
+        return iter(list(self._entries.values()))
 
-    def limit(self, method: str, tries: int = 1) -> float:
-        """Seconds after which a call is late that was begun so many times: each time twice as many,
-        so that a fresh worker can load its networks, and a disk that stands still for minutes
-        spoils no image.
-        """
-        if method == "ingest":  # its length is that of the file, which no other call tells
-            return DECODE_SECONDS
-        if method not in self._longest:
-            return FIRST_SECONDS
-        once = max(LATE_SECONDS, TIMES * self._longest[method])
-        return max(once, min(FIRST_SECONDS, once * 2 ** (tries - 1)))
+    def __contains__(self, reference: Any) -> bool:
+        return reference in self._entries
+
+    @property
+    def references(self) -> list[Any]:
+        """What Ray is to be asked about."""
+        return list(self._entries)
+
+    def add(self, reference: Any, entry: CallInFlight) -> None:
+        """Record that an actor was given a call."""
+        self._entries[reference] = entry
+
+    def end(self, reference: Any, now: float) -> CallInFlight:
+        """Remove a call that ended; what waited behind it on its actor begins now."""
+        ended = self._entries.pop(reference)
+        for other in self._entries.values():
+            if other.actor == ended.actor:
+                other.began = now
+        return ended
+
+    def remove_actor(self, actor: Any) -> list[CallInFlight]:
+        """Remove and return the calls of an actor that died."""
+        removed = {ref: entry for ref, entry in self._entries.items() if entry.actor == actor}
+        for reference in removed:
+            del self._entries[reference]
+        return list(removed.values())
+
+    def of_actor(self, actor: Any) -> list[CallInFlight]:
+        """The calls that an actor was given."""
+        return [entry for entry in self._entries.values() if entry.actor == actor]
+
+    def copies(self, call: Call) -> list[CallInFlight]:
+        """Everywhere that one call is in flight."""
+        return [entry for entry in self._entries.values() if entry.call is call]

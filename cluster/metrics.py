@@ -1,10 +1,10 @@
-"""What a pool tells Prometheus, through the endpoint that every Ray node has. No tag names a tile,
-a shard or an image.
+"""What a pool reports to Prometheus, through the endpoint that every Ray node has.
+
+No tag names a tile, a shard or an image: the number of time series stays small.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
@@ -15,8 +15,9 @@ BOUNDS = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]
 
 
 class Meter:
-    """Counters over the life of one pool. device: what its workers compute on. clock: monotonic,
-    seconds.
+    """Counters over the life of one pool.
+
+    device: what its workers compute on. clock: monotonic, seconds.
     """
 
     def __init__(self, device: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,14 +48,14 @@ class Meter:
             "Share of the workers' time in which networks ran, 0..1.",
             tag_keys=("device",),
         )
-        self._enlarging, self._looked = 0.0, clock()
+        self._enlarging, self._reported = 0.0, clock()
 
-    def landed(self, result: Any) -> None:
-        """Count what a receipt says; other results are passed over."""
+    def completed(self, result: object) -> None:
+        """Count what the receipt of a completed call says; other results do not count."""
         if not isinstance(result, Receipt):
             return
         for tier, count in result.tiles.items():
-            if count:  # a counter refuses to be raised by nothing
+            if count:  # Ray's counters refuse an increase of 0
                 self.tiles.inc(count, {"tier": tier})
         self.bytes.inc(result.bytes)
         self.shards.inc(1, {"level": str(result.level)})
@@ -62,13 +63,13 @@ class Meter:
             self.seconds.observe(seconds, {"stage": stage})
         self._enlarging += result.seconds.get("enlarge", 0.0)
 
-    def look(self, waiting: Mapping[str, int], up: Mapping[str, int]) -> None:
-        """Say how it stands now. waiting: calls, up: workers, by kind."""
+    def report(self, waiting: Mapping[str, int], up: Mapping[str, int]) -> None:
+        """Set the gauges. waiting: calls by kind of worker; up: workers by kind."""
         for kind in waiting:
             self.queue.set(waiting[kind], {"kind": kind})
             self.workers.set(up[kind], {"kind": kind})
         now = self.clock()
-        span = (now - self._looked) * sum(up.values())
-        if span > 0:
-            self.busy.set(min(1.0, self._enlarging / span), {"device": self.device})
-        self._enlarging, self._looked = 0.0, now
+        worker_seconds = (now - self._reported) * sum(up.values())
+        if worker_seconds > 0:
+            self.busy.set(min(1.0, self._enlarging / worker_seconds), {"device": self.device})
+        self._enlarging, self._reported = 0.0, now

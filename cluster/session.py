@@ -1,4 +1,4 @@
-"""Where the work runs: threads here, a Ray of our own, or a Ray that is already running."""
+"""Where the work runs: threads here, a Ray of our own, or a Ray cluster that is already running."""
 
 import logging
 import os
@@ -8,71 +8,73 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 from tierscale.pipeline.run.pool import LocalPool, Pool, device_here
 
+from tierscale.cluster.sizing import (
+    KINDS,
+    check_layout,
+    cores,
+    specs_by_mark,
+    specs_by_resources,
+)
 from tierscale.pipeline.errors import Refused, one_line
+from tierscale.pipeline.formats.source import one_line
 from tierscale.pipeline.run.workers.pool import LocalPool, Pool, device_here
 
 # Shared memory of an embedded Ray: pieces of the shards in flight, with room to spare.
 STORE_BYTES = 512 << 20
-LAYOUTS = ("auto", "split", "together")
-# Resources of ours by which nodes say how many workers of each kind they take.
-KINDS = ("light", "full")
 # Seconds to wait for a first node of each kind: one that the autoscaler starts, which boots and
 # installs, and one that joins by itself.
 STARTED_SECONDS, JOINING_SECONDS = 600, 60
 # What `ray up` leaves on the head; Ray Tune looks for it there too.
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
-# Seconds in which a cluster that is asked for by address has to answer.
+# Seconds in which a cluster at a given address has to answer.
 ANSWER_SECONDS = 10
+ADVICE = (
+    "start one with ray start --head, set RAY_AUTH_MODE=token where it needs a token, or use --ray"
+    " local"
+)
+QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def session(where: str, layout: str, device: str, workers: int | None = None) -> Iterator[Pool]:
-    """A pool of workers. where: "none" (threads in this process), "local" (an embedded Ray), or the
-    address of a cluster.
+    """A pool of workers for as long as the context lasts.
 
-    device: "auto", "cpu" or "cuda". workers: how many; None: as many as the machine or cluster can
-    feed.
+    where: "none" (threads in this process), "local" (an embedded Ray), or the address of a cluster.
+    layout: "auto", "split" or "together". device: "auto", "cpu" or "cuda". workers: how many; None:
+    as many as the machine or cluster can keep busy. Refused: no cluster answers, or the workers
+    cannot start.
     """
-    if layout not in LAYOUTS:
-        raise Refused(f"there is no layout {layout!r}; choose one of {', '.join(LAYOUTS)}")
+    check_layout(layout)
     if where == "none":
-        chosen = device_here(device)
-        with LocalPool(workers or (cores() if chosen == "cpu" else 1), chosen) as pool:
+        device = device_here(device)
+        with LocalPool(workers or (cores() if device == "cpu" else 1), device) as pool:
             yield pool
         return
-    with _ray(where, layout, device, workers) as on_ray:
-        yield on_ray
-
-
-def cores() -> int:
-    """Processors this process may use, physical ones where that is known."""
-    usable = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
+    with _ray(where, layout, device, workers) as ray_pool:
+        yield ray_pool
 
 
 @contextmanager
 def _ray(where: str, layout: str, device: str, workers: int | None) -> Iterator[Pool]:
+    """A pool of Ray actors; Ray itself is started, and ended after, where it does not run yet."""
     # Ray takes seconds to import, which commands that do not need it should not pay.
     import ray
 
     from tierscale.cluster.pool import RayPool
 
-    began_here = not ray.is_initialized()
-    if began_here:
+    started_here = not ray.is_initialized()
+    if started_here:
         # An embedded Ray has the devices of this process; on a cluster the workers' count, whatever
         # the driver has.
         device = device_here(device) if where == "local" else device
         start(where, workers)
     try:
-        nodes = nodes_of(set() if where == "local" else promised(), layout)
-        light, full = marked(nodes, layout, device, workers) or specs(
+        nodes = nodes_of(set() if where == "local" else expected_kinds(), layout)
+        light, full = specs_by_mark(nodes, layout, device, workers) or specs_by_resources(
             ray.cluster_resources(), layout, device, workers
         )
         pool = RayPool(light, full)
@@ -81,40 +83,75 @@ def _ray(where: str, layout: str, device: str, workers: int | None) -> Iterator[
         finally:
             pool.close()
     finally:
-        if began_here:
+        if started_here:
             ray.shutdown()
+
+
+def start(where: str, workers: int | None) -> None:
+    """Start an embedded Ray ("local"), or join the cluster at an address.
+
+    Refused: no cluster answers there, or Ray cannot store its token.
+    """
+    if where == "local":
+        _start_embedded(workers)
+    else:
+        _join(where)
+
+
+def _start_embedded(workers: int | None) -> None:
+    import ray
+
+    with loopback(), token_at_home():
+        ray.init(
+            address="local",
+            # More logical processors than actors: two real cores must not keep a third actor
+            # waiting for ever.
+            num_cpus=max(4, 2 * (workers or cores())),
+            object_store_memory=STORE_BYTES,
+            include_dashboard=False,
+            **QUIET,
+        )
+
+
+def _join(where: str) -> None:
+    import ray
+
+    address = os.environ.get("RAY_ADDRESS", where) if where == "auto" else where
+    if address != "auto" and not answers(address.split("://")[-1]):
+        raise Refused(f"no Ray cluster answers at {address} within {ANSWER_SECONDS} s; {ADVICE}")
+    try:
+        ray.init(address=where, **QUIET)
+    except (ConnectionError, ValueError, RuntimeError, SystemExit) as error:
+        raise Refused(f"no Ray cluster answers at {where} ({one_line(error)}); {ADVICE}") from error
 
 
 @contextmanager
 def loopback() -> Iterator[None]:
-    """In it, a Ray that is started listens on this machine alone, unless
-    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER says otherwise.
+    """Make a Ray that is started within listen on this machine alone.
 
     Ray has this for desktop systems only, and otherwise listens on all interfaces, whatever node
-    address it is given.
+    address it is given. RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER in the environment overrides it.
     """
     from ray._private import ray_constants
 
-    if ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR in os.environ:
+    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    if variable in os.environ:
         yield
         return
     before = ray_constants.ENABLE_RAY_CLUSTER
     # The constant for this process, which may have imported Ray long ago; the variable for those
     # that it starts.
-    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR], ray_constants.ENABLE_RAY_CLUSTER = (
-        "0",
-        False,
-    )
+    os.environ[variable], ray_constants.ENABLE_RAY_CLUSTER = "0", False
     try:
         yield
     finally:
-        del os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR]
+        del os.environ[variable]
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
 def token_at_home() -> Iterator[None]:
-    """Refused: Ray, which makes itself a token when it first starts, has no home to keep it in."""
+    """Refuse in one sentence where Ray, which makes itself a token, has no home to store it in."""
     token = Path.home() / ".ray" / "auth_token"
     try:
         yield
@@ -122,41 +159,9 @@ def token_at_home() -> Iterator[None]:
         if error.filename is None or Path(error.filename) not in (token, *token.parents):
             raise
         raise Refused(
-            f"Ray cannot keep its token in {token} ({error.strerror}); set HOME to a folder that"
-            " can be written, or use --ray none"
+            f"Ray cannot store its token in {token} ({error.strerror}); set HOME to a writable"
+            " folder, or use --ray none"
         ) from error
-
-
-def start(where: str, workers: int | None) -> None:
-    """Start an embedded Ray ("local"), or join the one at an address. Refused: there is none, or it
-    cannot keep its token.
-    """
-    import ray
-
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if where == "local":
-        # As many logical processors as there are actors: two real cores must not keep a third actor
-        # waiting for ever.
-        with loopback(), token_at_home():
-            ray.init(
-                address="local",
-                num_cpus=max(4, 2 * (workers or cores())),
-                object_store_memory=STORE_BYTES,
-                include_dashboard=False,
-                **quiet,
-            )
-        return
-    advice = (
-        "start one with ray start --head, set RAY_AUTH_MODE=token where it wants one, or use --ray"
-        " local"
-    )
-    address = os.environ.get("RAY_ADDRESS", where) if where == "auto" else where
-    if address != "auto" and not answers(address.split("://")[-1]):
-        raise Refused(f"no Ray cluster answers at {address} within {ANSWER_SECONDS} s; {advice}")
-    try:
-        ray.init(address=where, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, SystemExit) as error:
-        raise Refused(f"no Ray cluster answers at {where} ({one_line(error)}); {advice}") from error
 
 
 def answers(address: str) -> bool:
@@ -176,10 +181,8 @@ def answers(address: str) -> bool:
     return True
 
 
-def promised() -> set[str]:
-    """Kinds of workers that nodes take which `ray up` told its autoscaler of, as far as this is its
-    head.
-    """
+def expected_kinds() -> set[str]:
+    """Kinds of workers for which the autoscaler can start nodes, if this is `ray up`'s head."""
     import yaml
 
     try:
@@ -189,121 +192,35 @@ def promised() -> set[str]:
     return {kind for kind in KINDS for node in types if node.get("resources", {}).get(kind, 0) >= 1}
 
 
-def nodes_of(coming: set[str], layout: str) -> list[dict[str, float]]:
-    """Resources of each node, after a limited wait for a first one of each kind where any kind is
-    there or coming.
+def nodes_of(expected: set[str], layout: str) -> list[dict[str, float]]:
+    """Resources of each node, once there is one for every kind of worker, or after a limited wait.
 
-    Refused: nodes are coming, and none of them came.
+    expected: kinds for which nodes are to come. There is no wait where no node offers or is to
+    offer a kind. Refused: nodes are expected, and none of them came.
     """
-    import ray
-
-    seconds, began = STARTED_SECONDS if coming else JOINING_SECONDS, time.monotonic()
-    said = False
+    seconds, began = STARTED_SECONDS if expected else JOINING_SECONDS, time.monotonic()
+    announced = False
     while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        here = {kind for kind in KINDS if any(node.get(kind, 0) >= 1 for node in nodes)}
-        absent = " or ".join(kind for kind in KINDS if kind not in here)
-        if layout == "together" or not absent or not here | coming:
+        nodes = _alive()
+        offered = {kind for kind in KINDS if any(node.get(kind, 0) >= 1 for node in nodes)}
+        missing = " or ".join(kind for kind in KINDS if kind not in offered)
+        if layout == "together" or not missing or not offered | expected:
             return nodes
         if time.monotonic() - began > seconds:
-            if not here:
+            if not offered:
                 raise Refused(
-                    f"no node that takes {absent} workers came within {seconds} s; see ray status,"
-                    " then give the same command again"
+                    f"no node for {missing} workers came within {seconds} s; see ray status, then"
+                    " run the same command again"
                 )
-            log.warning(
-                "no node that takes %s workers came; those that are there do all the work", absent
-            )
+            log.warning("no node for %s workers came; the other nodes do all the work", missing)
             return nodes
-        if not said:
-            log.warning("waiting up to %d s for a node that takes %s workers", seconds, absent)
-            said = True
+        if not announced:
+            log.warning("waiting up to %d s for a node for %s workers", seconds, missing)
+            announced = True
         time.sleep(1)
 
 
-def marked(nodes: list[dict[str, float]], layout: str, device: str, workers: int | None):  # type: ignore[no-untyped-def]
-    """Pools as the nodes ask for them by the resources "light" and "full", which say how many
-    workers of each kind a node takes.
+def _alive() -> list[dict[str, float]]:
+    import ray
 
-    nodes: resources of each. (light, full), or (the only kind that is asked for, None), which does
-    all; or None where no kind is asked for or the layout leaves them be. Refused: they would not
-    have one kind of device.
-    """
-    from tierscale.cluster.pool import PoolSpec
-
-    homes = {
-        kind: found
-        for kind in KINDS
-        if (found := [node for node in nodes if node.get(kind, 0) >= 1])
-    }
-    if layout == "together" or not homes:
-        return None
-    with_gpu = {bool(node.get("GPU", 0)) for kind in homes for node in homes[kind]}
-    if device != "cpu" and (
-        with_gpu == {True, False} or (device == "cuda" and with_gpu == {False})
-    ):
-        raise Refused(
-            "some of the nodes that take light and full workers have no GPU; use --device cpu, or"
-            " give a GPU to each"
-        )
-    kind_of_device = "cuda" if device != "cpu" and with_gpu == {True} else "cpu"
-    size = {kind: sum(int(node[kind]) for node in homes[kind]) for kind in homes}
-    if workers is not None:
-        left = workers
-        for kind in reversed(
-            homes
-        ):  # the dearest tier has half of them, and the light kind the rest
-            size[kind] = min(
-                size[kind], max(1, left // 2 if kind == "full" and len(homes) == 2 else left)
-            )
-            left -= size[kind]
-
-    def spec(kind: str) -> PoolSpec:
-        # The workers of a node share its GPUs evenly; the node with the smallest shares sets them
-        # for all of its kind.
-        share = min(
-            1.0,
-            *(
-                node.get("GPU", 0) / (node.get("light", 0) + node.get("full", 0))
-                for node in homes[kind]
-            ),
-        )
-        # Ray counts shares in ten-thousandths; three thirds must not add up to more than one.
-        gpus = int(share * 1e4) / 1e4 if kind_of_device == "cuda" else 0
-        return PoolSpec(
-            size[kind], kind_of_device, num_cpus=0, num_gpus=gpus, mark=kind, grows=workers is None
-        )
-
-    first, *other = map(spec, homes)
-    return first, other[0] if other else None
-
-
-def specs(resources: dict[str, float], layout: str, device: str, workers: int | None):  # type: ignore[no-untyped-def]
-    """Pool sizes for a cluster's resources: (light, full or None when one pool does both).
-
-    All workers that enlarge have one kind of device, so that a plan means the same bytes in every
-    layout.
-    """
-    from tierscale.cluster.pool import PoolSpec
-
-    gpus = int(resources.get("GPU", 0))
-    if device == "cuda" and not gpus:
-        raise Refused("the Ray cluster has no GPU; use --device cpu, or add one")
-    nodes = sum(
-        1 for name in resources if name.startswith("node:") and name != "node:__internal_head__"
-    )
-    # On one machine Ray was told more processors than there are, so that actors fit; the real ones
-    # set the pace.
-    told = max(1, int(resources.get("CPU", 1)))
-    processors = workers or (min(cores(), told) if nodes <= 1 else max(1, told - nodes))
-    if device != "cpu" and gpus:
-        if layout == "together":
-            return PoolSpec(gpus, "cuda", num_gpus=1), None
-        # Two light workers to each full one keep a GPU fed while they read, stitch and write;
-        # halves and quarters fit in any order.
-        light = max(1, min(processors - gpus, 2 * gpus))
-        return PoolSpec(light, "cuda", num_gpus=0.25), PoolSpec(gpus, "cuda", num_gpus=0.5)
-    if layout == "split":
-        full = max(1, processors // 2)
-        return PoolSpec(max(1, processors - full), "cpu"), PoolSpec(full, "cpu")
-    return PoolSpec(processors, "cpu"), None
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

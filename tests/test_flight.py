@@ -17,7 +17,7 @@ class Scripted:
     def __init__(self, ends):
         self.ends, self.calls = iter(ends), []
 
-    def submit(self, *call, kind="light", keep=False):
+    def submit(self, *call, kind="light", as_reference=False):
         self.calls.append((kind, *call))
         future = Future()
         end = next(self.ends)

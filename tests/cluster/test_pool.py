@@ -14,7 +14,7 @@ from PIL import Image
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.run.workers.worker import Worker
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ("--tiers", "bicubic,fsrcnn-x4,carn-x4", "--tile", "32")
 
 
@@ -39,7 +39,7 @@ def plain(tmp_path_factory):
     return folder, summary
 
 
-@pytest.mark.parametrize("layout", ["together", "split"])
+@pytest.mark.parametrize("layout", ["split", pytest.param("together", marks=pytest.mark.slow)])
 def test_ray_gives_the_bytes_of_the_plain_loop(plain, tmp_path, layout):
     folder, summary = plain
     found = run("upscale", folder / "in.png", tmp_path / "out.zarr", *OPTIONS, "--layout", layout)

@@ -17,19 +17,45 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tierscale.cluster.session import marked
+from tierscale.cluster.sizing import specs_by_mark
 from tierscale.jobs.nightly import command
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 KUBE = ROOT / "cluster/deploy/kuberay"
 # Any name.
 ANY = object()
 # Fields of KubeRay's custom resources by the API reference of KubeRay 1.7.0.
-CLUSTER = {"upgradeStrategy", "authOptions", "suspend", "managedBy", "autoscalerOptions", "headServiceAnnotations",
-           "enableInTreeAutoscaling", "gcsFaultToleranceOptions", "historyServerOptions", "networkPolicy", "tlsOptions",
-           "headGroupSpec", "rayVersion", "workerGroupSpecs"}  # fmt: skip
-GROUP = {"suspend", "groupName", "replicas", "minReplicas", "maxReplicas", "idleTimeoutSeconds", "priority", "resources", "labels",
-         "rayStartParams", "template", "scaleStrategy", "numOfHosts"}  # fmt: skip
+CLUSTER = {
+    "upgradeStrategy",
+    "authOptions",
+    "suspend",
+    "managedBy",
+    "autoscalerOptions",
+    "headServiceAnnotations",
+    "enableInTreeAutoscaling",
+    "gcsFaultToleranceOptions",
+    "historyServerOptions",
+    "networkPolicy",
+    "tlsOptions",
+    "headGroupSpec",
+    "rayVersion",
+    "workerGroupSpecs",
+}
+GROUP = {
+    "suspend",
+    "groupName",
+    "replicas",
+    "minReplicas",
+    "maxReplicas",
+    "idleTimeoutSeconds",
+    "priority",
+    "resources",
+    "labels",
+    "rayStartParams",
+    "template",
+    "scaleStrategy",
+    "numOfHosts",
+}
 HEAD = {
     "template",
     "headService",
@@ -39,10 +65,28 @@ HEAD = {
     "rayStartParams",
     "serviceType",
 }
-JOB = {"activeDeadlineSeconds", "backoffLimit", "rayClusterSpec", "submitterPodTemplate", "metadata", "clusterSelector",
-       "submitterConfig", "managedBy", "deletionStrategy", "entrypoint", "runtimeEnvYAML", "jobId", "submissionMode",
-       "entrypointResources", "entrypointNumCpus", "entrypointNumGpus", "ttlSecondsAfterFinished", "preRunningDeadlineSeconds",
-       "shutdownAfterJobFinishes", "suspend"}  # fmt: skip
+JOB = {
+    "activeDeadlineSeconds",
+    "backoffLimit",
+    "rayClusterSpec",
+    "submitterPodTemplate",
+    "metadata",
+    "clusterSelector",
+    "submitterConfig",
+    "managedBy",
+    "deletionStrategy",
+    "entrypoint",
+    "runtimeEnvYAML",
+    "jobId",
+    "submissionMode",
+    "entrypointResources",
+    "entrypointNumCpus",
+    "entrypointNumGpus",
+    "ttlSecondsAfterFinished",
+    "preRunningDeadlineSeconds",
+    "shutdownAfterJobFinishes",
+    "suspend",
+}
 # What our pods may hold, at every depth: names and types by V1PodSpec, V1Container and what they
 # are made of in Kubernetes' own Python client (kubernetes 37.0.2). It lists what we use, not all
 # there is: a new field is looked up there and written down here.
@@ -76,8 +120,15 @@ POD = {
     "volumes": [VOLUME],
 }
 CLAIM = {"accessModes": [str], "resources": {"requests": {ANY: QUANTITY}}}
-CRON = {"schedule", "timeZone", "concurrencyPolicy", "startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit",
-        "jobTemplate"}  # fmt: skip
+CRON = {
+    "schedule",
+    "timeZone",
+    "concurrencyPolicy",
+    "startingDeadlineSeconds",
+    "successfulJobsHistoryLimit",
+    "failedJobsHistoryLimit",
+    "jobTemplate",
+}
 
 
 def documents(name):
@@ -143,7 +194,7 @@ def test_ray_accepts_the_cluster_file():
     validate_config(config)
     types = config["available_node_types"]
     assert types["head"]["resources"]["CPU"] == 0, "the head drives and computes nothing"
-    light, full = marked(
+    light, full = specs_by_mark(
         [dict(types[name]["resources"]) for name in ("head", "light", "light", "full")],
         "auto",
         "auto",
@@ -162,7 +213,7 @@ def test_nodes_of_the_cluster_file_are_used_by_their_marks_whichever_are_up(kind
     types = yaml.safe_load((ROOT / "cluster/deploy/ray-cluster.yaml").read_text())[
         "available_node_types"
     ]
-    pools = marked(
+    pools = specs_by_mark(
         [dict(types[name]["resources"]) for name in ("head", *kinds)], "auto", "auto", None
     )
     assert [pool.mark for pool in pools if pool] == list(kinds)

@@ -4,15 +4,16 @@ import random
 
 import pytest
 
-from benchmarks import chaos
-from benchmarks.stage import Ended
-from benchmarks.trial import Trial
+from benchmarks.chaos import __main__ as chaos
+from benchmarks.chaos import disturbances
+from benchmarks.chaos.driver import Ended
+from benchmarks.chaos.trial import Trial
 
 
 def test_a_seed_deals_the_same_runs_and_every_kind_in_turn():
     assert chaos.deal(100, 7, None) == chaos.deal(100, 7, None) != chaos.deal(100, 8, None)
     assert (
-        set(chaos.deal(len(chaos.KINDS), 7, None)) == set(chaos.KINDS)
+        set(chaos.deal(len(disturbances.KINDS), 7, None)) == set(disturbances.KINDS)
         and len(chaos.deal(100, 7, None)) == 100
     )
     assert chaos.deal(3, 7, "clock") == ["clock"] * 3
@@ -22,7 +23,7 @@ def test_a_seed_deals_the_same_runs_and_every_kind_in_turn():
 def test_a_spoilt_shard_differs(tmp_path, way):
     file = tmp_path / "shard"
     file.write_bytes(bytes(range(256)) * 8)
-    chaos.spoil(file, way, random.Random(1))
+    disturbances.spoil(file, way, random.Random(1))
     assert not file.exists() or file.read_bytes() != bytes(range(256)) * 8
 
 

@@ -1,26 +1,17 @@
-"""Break what can break, and see that nothing is lost: `make chaos`.
+"""The ways in which a run is disturbed, and what each of them must lead to."""
 
-Runs on one small photograph, each disturbed in one or more ways that a seed chooses. After each:
-the array is that of an undisturbed run, byte for byte; every shard has its receipt and every
-receipt its shard; exit codes said the truth; no process and no lock is left.
-"""
-
-import argparse
 import contextlib
 import random
 import signal
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import psutil
 
-from benchmarks.results import record
-from benchmarks.stage import Driver, Stage, ballast, mountable, stage, waited
-from benchmarks.trial import SHARDS, Missed, Trial, undisturbed
+from benchmarks.chaos.disk import ballast
+from benchmarks.chaos.driver import Driver, waited
+from benchmarks.chaos.trial import SHARDS, Missed, Trial
 
 DAY = 86400.0
 DISK_BYTES = 64 << 20
@@ -29,10 +20,8 @@ MEMORY_ROOM = 2 << 30
 # What a memory kill is called where Ray's monitor ended nobody, and a worker was killed in its
 # stead.
 KERNEL = "memory, by hand"
-# A blow that comes too late, because the run has ended, is dealt again.
-DEALS = 3
-# Every which run that has a blow has a second one, and every which run is damaged at its end.
-SECOND, DAMAGED = 3, 5
+# One in so many runs is disturbed a second time.
+SECOND = 3
 
 
 def kill_actor(trial: Trial) -> None:
@@ -273,101 +262,3 @@ KINDS: dict[str, Callable[[Trial], None]] = {
     "clock": clock,
     "damage": damage,
 }
-
-
-def play(
-    on: Stage, folder: Path, levels: list[np.ndarray], kind: str, chance: random.Random
-) -> tuple[list[str], str | None]:
-    """One run: what was done to it, and what is wrong with its end, or None. Missed: no blow
-    fell.
-    """
-    source = folder / chance.choice(["stars.png", "stars.tif"])
-    with tempfile.TemporaryDirectory(dir=folder) as own, contextlib.ExitStack() as props:
-        trial = Trial(on, chance, source, Path(own) / "out.zarr", [kind], props=props)
-        try:
-            KINDS[kind](trial)
-            if kind != "damage" and chance.randrange(DAMAGED) == 0:
-                trial.names.append("damage")
-                damage(trial)
-            trial.check(levels)
-        except Missed:
-            raise
-        except Exception as error:  # the other runs are played all the same
-            on.shutdown()
-            return trial.names, f"{type(error).__name__}: {error}"
-        return trial.names, None
-
-
-def deal(runs: int, seed: int, only: str | None) -> list[str]:
-    """The kind of each run: all of them in turn, in a new order each time."""
-    chance, kinds = random.Random(seed), [kind for kind in KINDS if only in (None, kind)]
-    return [
-        kind for _ in range(-(-runs // len(kinds))) for kind in chance.sample(kinds, len(kinds))
-    ][:runs]
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Play the runs and record the report; 1 if one of them went wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--kind", choices=KINDS, help="this kind of fault only")
-    parser.add_argument(
-        "--inject",
-        action="store_true",
-        help="inject the faults of disks, as is done where no tmpfs may be mounted",
-    )
-    given = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    began = time.monotonic()
-    rows: list[tuple[list[str], str | None, float]] = []
-    mounts = not given.inject and mountable()
-    with tempfile.TemporaryDirectory(prefix="tierscale-chaos-") as folder, stage(mounts) as on:
-        levels = undisturbed(on, Path(folder))
-        for number, kind in enumerate(deal(given.runs, given.seed, given.kind)):
-            started = time.monotonic()
-            for attempt in range(DEALS):
-                try:
-                    names, wrong = play(
-                        on,
-                        Path(folder),
-                        levels,
-                        kind,
-                        random.Random(f"{given.seed} {number} {attempt}"),
-                    )
-                    break
-                except Missed:
-                    names, wrong = [kind], f"no blow fell in time in {DEALS} runs"
-            rows.append((names, wrong, time.monotonic() - started))
-            print(
-                f"{number + 1:>4}  {rows[-1][2]:>5.0f} s  {' + '.join(names):<40} {wrong or 'ok'}",
-                flush=True,
-            )
-    failed = sum(wrong is not None for _, wrong, _ in rows)
-    print(f"\n{'what was done':<15} runs  failed  median s")
-    table = {}
-    for kind in (*KINDS, KERNEL):
-        mine = [(wrong, seconds) for names, wrong, seconds in rows if kind in names]
-        if mine:
-            table[kind] = {"runs": len(mine), "failed": sum(wrong is not None for wrong, _ in mine)}
-            print(
-                f"{kind:<15} {len(mine):>4}  {table[kind]['failed']:>6} "
-                f" {np.median([seconds for _, seconds in mine]):>8.0f}"
-            )
-    if given.kind is None:
-        minutes = round((time.monotonic() - began) / 60, 1)
-        disks = "mounted" if mounts else "injected"
-        told = {
-            "runs": len(rows),
-            "seed": given.seed,
-            "failed": failed,
-            "minutes": minutes,
-            "disks": disks,
-            "kinds": table,
-        }
-        record("chaos", "make chaos", told)
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

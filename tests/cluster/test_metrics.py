@@ -12,30 +12,43 @@ import pytest
 
 from tierscale.cluster.metrics import Meter
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = """
 import json, os, sys, time, urllib.request
 import numpy as np, psutil, ray
 from PIL import Image
-from tierscale.cluster import pool as pools
+from tierscale.cluster import scheduler
 from tierscale.cluster.session import session
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.run import Request, Run
-pools.TELL_SECONDS = 0.1
-folder = sys.argv[1]
-Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(folder + "/a.png")
-with session("local", "auto", "cpu", 1) as pool:
-    summary = Run(Request(folder + "/a.png", folder + "/out.zarr", Options(tiers=("bicubic",), tile=24)), pool).carry_out()
-    node = ray.nodes()[0]
-    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+
+def listening():
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        for connection in process.net_connections("inet"):
+            if connection.status == "LISTEN":
+                yield connection.laddr.ip
+
+def metrics(address):
     until = time.monotonic() + 60
-    while "tierscale_busy_share" not in (text := urllib.request.urlopen(address).read().decode()) or "tierscale_tiles" not in text:
+    while True:
+        text = urllib.request.urlopen(address).read().decode()
+        if "tierscale_busy_share" in text and "tierscale_tiles" in text:
+            return text
         assert time.monotonic() < until, text
         time.sleep(0.5)
-    me = psutil.Process()
-    listening = [c.laddr.ip for p in (me, *me.children(recursive=True)) for c in p.net_connections("inet") if c.status == "LISTEN"]
-    token = ray.get(ray.remote(lambda: os.environ.get("RAY_AUTH_MODE")).options(num_cpus=0).remote())
-print(json.dumps({"summary": summary, "metrics": text, "listening": listening, "token": token}))
+
+scheduler.REPORT_SECONDS = 0.1
+folder = sys.argv[1]
+Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(folder + "/a.png")
+options = Options(tiers=("bicubic",), tile=24)
+with session("local", "auto", "cpu", 1) as pool:
+    summary = Run(Request(folder + "/a.png", folder + "/out.zarr", options), pool).carry_out()
+    node = ray.nodes()[0]
+    text = metrics(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics")
+    mode = ray.remote(lambda: os.environ.get("RAY_AUTH_MODE")).options(num_cpus=0)
+    found = {"listening": list(listening()), "token": ray.get(mode.remote())}
+print(json.dumps({"summary": summary, "metrics": text, **found}))
 """
 
 
@@ -119,7 +132,7 @@ def test_busy_is_the_share_of_all_workers_time(monkeypatch):
     monkeypatch.setattr(meter.busy, "set", lambda share, tags: told.update({tags["device"]: share}))
     meter._enlarging = 6.0
     now[0] = 10.0
-    meter.look({"light": 0, "full": 3}, {"light": 1, "full": 1})
+    meter.report({"light": 0, "full": 3}, {"light": 1, "full": 1})
     assert told == {"cuda": 0.3}
-    meter.look({"light": 0, "full": 0}, {"light": 0, "full": 0})
+    meter.report({"light": 0, "full": 0}, {"light": 0, "full": 0})
     assert told == {"cuda": 0.3}, "no time, no share"

@@ -14,7 +14,7 @@ import pytest
 from tierscale.cluster import session
 from tierscale.pipeline.errors import Refused
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -86,8 +86,8 @@ def test_a_home_that_cannot_hold_rays_token_is_refused_in_one_sentence(tmp_path)
     assert done.returncode == 2, done.stderr
     assert (
         done.stderr.strip().splitlines()[-1]
-        == "tierscale: Ray cannot keep its token in /proc/none/.ray/auth_token (No such file or"
-        " directory); set HOME to a folder that can be written, or use --ray none"
+        == "tierscale: Ray cannot store its token in /proc/none/.ray/auth_token (No such file or"
+        " directory); set HOME to a writable folder, or use --ray none"
     )
 
 
@@ -122,22 +122,18 @@ def cluster_of(monkeypatch):
 def test_a_kind_of_node_that_is_missing_is_waited_for(cluster_of, caplog):
     cluster_of([HEAD, LIGHT], [HEAD, LIGHT], [HEAD, LIGHT, FULL])
     assert session.nodes_of(set(), "auto") == [HEAD, LIGHT, FULL]
-    assert caplog.messages == ["waiting up to 60 s for a node that takes full workers"]
+    assert caplog.messages == ["waiting up to 60 s for a node for full workers"]
     cluster_of([HEAD], [HEAD, FULL], [HEAD, FULL, LIGHT])
     assert session.nodes_of({"light", "full"}, "auto") == [HEAD, FULL, LIGHT]
-    assert caplog.messages[1:] == [
-        "waiting up to 600 s for a node that takes light or full workers"
-    ]
+    assert caplog.messages[1:] == ["waiting up to 600 s for a node for light or full workers"]
 
 
 def test_the_wait_for_nodes_is_limited(cluster_of, caplog):
     cluster_of([HEAD, LIGHT])
     assert session.nodes_of(set(), "auto") == [HEAD, LIGHT]
-    assert caplog.messages[1:] == [
-        "no node that takes full workers came; those that are there do all the work"
-    ]
+    assert caplog.messages[1:] == ["no node for full workers came; the other nodes do all the work"]
     with pytest.raises(
-        Refused, match="no node that takes light or full workers came within 600 s; see ray status"
+        Refused, match="no node for light or full workers came within 600 s; see ray status"
     ):
         cluster_of([HEAD])
         session.nodes_of({"light", "full"}, "auto")
@@ -152,6 +148,6 @@ def test_nothing_is_waited_for_where_nobody_speaks_of_kinds(cluster_of, caplog):
 
 def test_the_head_knows_which_nodes_the_autoscaler_is_to_start(monkeypatch, tmp_path):
     monkeypatch.setattr(session, "BOOTSTRAP", ROOT / "cluster/deploy/ray-cluster.yaml")
-    assert session.promised() == {"light", "full"}
+    assert session.expected_kinds() == {"light", "full"}
     monkeypatch.setattr(session, "BOOTSTRAP", tmp_path / "none.yaml")
-    assert session.promised() == set()
+    assert session.expected_kinds() == set()

@@ -1,4 +1,4 @@
-"""One run of `make chaos`, and what must hold after it."""
+"""One disturbed run, and what must hold after it."""
 
 import contextlib
 import json
@@ -14,7 +14,9 @@ import tifffile
 import zarr
 from PIL import Image
 
-from benchmarks.stage import Disk, Driver, Ended, Stage, waited
+from benchmarks.chaos.disk import Disk
+from benchmarks.chaos.driver import Driver, Ended, waited
+from benchmarks.chaos.stage import Stage
 
 OPTIONS = (
     "--tiers",

@@ -1,0 +1,51 @@
+"""Large values in Ray's object store, and the actor that gets them where a task runs."""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from tierscale.pipeline.run.workers.pool import Task
+from tierscale.pipeline.run.workers.worker import Worker
+
+# Shared values, such as plans, that one process keeps unpacked.
+KEPT = 4
+_kept: OrderedDict[Any, Any] = OrderedDict()
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHandle:
+    """A value in the object store.
+
+    shared: many tasks refer to it, so a process unpacks it once and keeps it for the next task.
+    """
+
+    reference: Any
+    shared: bool = False
+
+    def get(self) -> Any:
+        """The value, brought to this node if need be. Ray's own errors where it is lost."""
+        if not self.shared:
+            return ray.get(self.reference)
+        if self.reference not in _kept:
+            _kept[self.reference] = ray.get(self.reference)
+            while len(_kept) > KEPT:
+                _kept.popitem(last=False)
+        _kept.move_to_end(self.reference)
+        return _kept[self.reference]
+
+
+class WorkerActor:
+    """A worker as a Ray actor. It only passes tasks on."""
+
+    def __init__(self, device: str) -> None:
+        self.worker = Worker(device)
+
+    def ready(self) -> None:
+        """Refused: the worker cannot use its device."""
+        self.worker.check_device()
+
+    def run(self, task: Task[Any]) -> Any:
+        """What the task returns."""
+        return task.run(self.worker)

@@ -1,0 +1,195 @@
+"""Calls whose actors die, hang or are slow: repeated elsewhere, or given up in one sentence."""
+
+import time
+
+import pytest
+import ray
+from tierscale.pipeline.run.tasks import Quarantined
+
+from tierscale.cluster import actor_group, scheduler, stragglers
+from tierscale.cluster.actor_group import wait_until_up
+from tierscale.cluster.in_flight import Call, CallInFlight
+from tierscale.cluster.scheduler import TRIES, Scheduler
+from tierscale.cluster.session import session
+from tierscale.cluster.sizing import PoolSpec
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.geometry.grid import Span
+
+NOW = 1000.0
+
+
+class Group(actor_group.ActorGroup):
+    """A group without Ray, whose actors never come up by themselves."""
+
+    def start(self, count):
+        self.replaced = []
+        self.killed = False
+
+    def replace(self, actor, error):
+        self.replaced.append(actor)
+        return True
+
+    def kill(self):
+        self.killed = True
+
+
+def scheduler_with(*seconds, tries=2, method="finish"):
+    """A scheduler with one call in flight on as many actors, each at work for so many seconds.
+
+    None: the call waits behind another.
+    """
+    group = Group("light", PoolSpec(1))
+    found = Scheduler({"light": group})
+    found.timer.record("finish", 1.0)
+    call = Call(method, ("out.zarr", (0, 1)), "light", False, tries=tries)
+    entries = []
+    for actor, at_work in enumerate(seconds):
+        began = None if at_work is None else NOW - at_work
+        entries.append(CallInFlight(call, "light", actor, None, began))
+        found.in_flight.add(f"reference {actor}", entries[-1])
+        group.up[actor] = 1
+    return found, group, call, entries
+
+
+def test_an_actor_that_the_memory_monitor_ended_is_replaced_and_its_calls_are_repeated(monkeypatch):
+    """Ray reports it by an error that is none of a dead actor; an actor that were kept would fail
+    every further call.
+    """
+    found, group, call, _ = scheduler_with(0.0)
+    behind = Call("finish", (2,), "light", False, tries=1)
+    found.in_flight.add("behind", CallInFlight(behind, "light", 0, None, None))
+
+    def killed(reference):
+        raise ray.exceptions.OutOfMemoryError("2 workers were killed: the node ran low on memory")
+
+    monkeypatch.setattr(scheduler.ray, "get", killed)
+    found.collect("reference 0")
+    assert group.replaced == [0] and not found.in_flight
+    assert set(map(id, found.waiting["light"])) == {id(call), id(behind)}
+    assert not call.future.done() and not behind.future.done()
+
+
+def test_a_copy_has_more_time_than_the_call_had():
+    for copy in (119.0, None):
+        found, group, call, entries = scheduler_with(300.0, copy)
+        found.on_late(entries[0], NOW)
+        assert not group.replaced and not found.waiting["light"] and not call.future.done()
+    found, group, call, entries = scheduler_with(300.0, 121.0)
+    found.on_late(entries[0], NOW)
+    assert group.replaced == [0, 1] and list(found.waiting["light"]) == [call]
+    assert not found.in_flight and not call.future.done()
+
+
+def test_a_call_that_hangs_wherever_it_is_started_is_given_up():
+    found, group, call, entries = scheduler_with(900.0, 481.0, tries=TRIES)
+    found.on_late(entries[1], NOW)
+    assert group.replaced == [0, 1] and not found.waiting["light"]
+    sentence = (
+        r"finish\('out.zarr', \(0, 1\)\) was started 4 times .* within 480 s;"
+        r" .*TIERSCALE_LATE_SECONDS=60"
+    )
+    with pytest.raises(Quarantined, match=sentence):
+        call.future.result()
+
+
+def test_each_try_has_twice_the_time_up_to_that_of_a_first_call():
+    timer = stragglers.StragglerTimer()
+    assert timer.limit("finish") == 900
+    timer.record("finish", 1.0)
+    assert [timer.limit("finish", tries) for tries in (1, 2, 3, 4, 9)] == [60, 120, 240, 480, 900]
+
+
+def test_a_file_whose_decoding_takes_too_long_is_given_up_at_once():
+    found, group, call, entries = scheduler_with(4000.0, tries=1, method="ingest")
+    found.on_late(entries[0], NOW)
+    assert group.replaced == [0] and not found.waiting["light"]
+    with pytest.raises(Damaged, match=r"out\.zarr: decoding took more than 4000 s"):
+        call.future.result()
+
+
+def test_a_call_that_ended_elsewhere_ends_no_worker():
+    found, group, call, entries = scheduler_with(300.0, 300.0)
+    call.settle("done")
+    found.on_late(entries[0], NOW)
+    assert not group.replaced and not found.waiting["light"]
+
+
+def test_a_call_that_was_never_started_loses_no_try():
+    found, _, _, entries = scheduler_with(900.0, 481.0, tries=TRIES)
+    behind = Call("pyramid", (), "light", False, tries=1)
+    found.in_flight.add("behind", CallInFlight(behind, "light", 1, None, None))
+    found.on_late(entries[0], NOW)
+    assert list(found.waiting["light"]) == [behind] and behind.tries == 0
+
+
+def test_a_late_call_is_started_elsewhere_and_its_actor_gets_nothing_more():
+    found, group, call, entries = scheduler_with(300.0, tries=1)
+    group.up[7] = 0
+    found.on_late(entries[0], NOW)
+    assert list(found.waiting["light"]) == [call] and not group.replaced
+    assert group.suspects == {0} and group.free() == 7
+
+
+@pytest.mark.parametrize("grows", [True, False])
+def test_actors_without_room_are_not_waited_for_where_nodes_come_and_go(monkeypatch, caplog, grows):
+    monkeypatch.setattr(actor_group, "JOIN_SECONDS", 0.2)
+    monkeypatch.setattr(actor_group, "START_SECONDS", 0.4)
+    monkeypatch.setattr(
+        ray, "wait", lambda refs, num_returns, timeout: time.sleep(timeout) or ([], refs)
+    )
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
+    group = Group("light", PoolSpec(2, grows=grows))
+    group.up["early"], group.starting["ready"] = 0, "late"
+    if grows:
+        wait_until_up([group])
+        assert "1 of 2 workers are up" in caplog.text
+    else:
+        with pytest.raises(Refused, match="1 of 2 workers did not start"):
+            wait_until_up([group])
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Calls are late after a second and a half."""
+    monkeypatch.setattr(stragglers, "LATE_SECONDS", 1.5)
+    monkeypatch.setattr(stragglers, "FIRST_SECONDS", 1.5)
+
+
+def sleeper(seconds):
+    """A plan that keeps whoever reads it busy for so long; cloudpickle takes a class in a function
+    along by value.
+    """
+
+    class Sleeper:
+        def __getattr__(self, name):
+            if not name.startswith("__"):
+                time.sleep(seconds)
+            raise AttributeError(name)
+
+    return Sleeper()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_pool_goes_on_beside_a_call_that_hangs(hurried, workers):
+    with session("local", "together", "cpu", workers) as pool:
+        began = time.monotonic()
+        hanging = pool.submit("score", sleeper(1e6), Span(3, 5))
+        others = [pool.submit("ready") for _ in range(6)]
+        sentence = (
+            r"score\(Span\(start=3, stop=5\)\) was started 4 times and did not end, .* within 2 s;"
+        )
+        with pytest.raises(Quarantined, match=sentence):
+            hanging.result(timeout=240)
+        assert time.monotonic() - began >= (TRIES if workers == 1 else TRIES / 2) * 1.5
+        assert all(other.result(timeout=120) for other in [*others, pool.submit("ready")])
+
+
+@pytest.mark.slow
+def test_a_slow_call_is_started_twice_and_its_workers_live(hurried, caplog):
+    with session("local", "together", "cpu", 2) as pool:
+        with pytest.raises(AttributeError):
+            pool.submit("score", sleeper(2.5), Span(0, 1)).result(timeout=60)
+        assert "started elsewhere too" in caplog.text
+        assert "died" not in caplog.text and "hangs" not in caplog.text
