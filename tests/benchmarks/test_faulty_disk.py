@@ -7,13 +7,7 @@ import sys
 
 import pytest
 
-<<<<<<<< HEAD:tests/pipeline/storage/test_faulty_disk.py
-from tests.conftest import ROOT
-
-FAULTY = ROOT / "benchmarks/faulty"
-========
 FAULTY = Path(__file__).parents[2] / "benchmarks/chaos/faulty"
->>>>>>>> h-cluster:tests/benchmarks/test_faulty_disk.py
 WRITE = """
 import os, sys
 for path in sys.argv[1:]:
