@@ -26,7 +26,7 @@ from tierscale.jobs.cli.progress import Bar
 from tierscale.jobs.shift import NightlyOptions, Shift, probe
 from tierscale.pipeline.dataset import night_report as morning
 from tierscale.pipeline.dataset.ledger import Busy, Changes, Late, Ledger
-from tierscale.pipeline.dataset.scan import absent, content_sha256, scan
+from tierscale.pipeline.dataset.scan import content_sha256, missing_outputs, scan
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.run.draft import check_options
 from tierscale.pipeline.run.resources import check_least
@@ -159,7 +159,7 @@ def look(
             " emptied"
         )
     ledger.await_again(
-        job.output_of, lambda outputs: stoppable(absent(outputs, notes.append), stop)
+        job.outputs.of, lambda outputs: stoppable(missing_outputs(outputs, notes.append), stop)
     )
     return changes
 

@@ -12,7 +12,8 @@ from typing import Any
 from tierscale.jobs.cli.ending import say
 from tierscale.jobs.cli.progress import Bar
 from tierscale.pipeline.dataset.ledger import Entry, Ledger
-from tierscale.pipeline.dataset.scan import content_sha256, output_of
+from tierscale.pipeline.dataset.output_paths import OutputPaths
+from tierscale.pipeline.dataset.scan import content_sha256
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
 from tierscale.pipeline.output.receipts import write_bytes
 from tierscale.pipeline.plan.plan import Options
@@ -60,9 +61,10 @@ class NightlyOptions:
         """The image options as text: two nights that agree in it would make the same."""
         return json.dumps(asdict(self.image), sort_keys=True, default=str)
 
-    def output_of(self, source: str) -> str:
-        """Where the enlarged image of a source goes."""
-        return output_of(source, self.archive, self.output)
+    @property
+    def outputs(self) -> OutputPaths:
+        """Where enlarged images go."""
+        return OutputPaths(self.archive, self.output)
 
 
 class Shift:
@@ -78,6 +80,7 @@ class Shift:
         self.job, self.ledger, self.pool, self.stop = job, ledger, pool, stop
         self.trouble: str | None = None
         self._planned: set[str] = set()
+        self._output_of = job.outputs.of
 
     def work(self, night: str, until: float, bar: Bar) -> None:
         """Take image after image until none waits or the clock shows `until`; what is under way
@@ -128,9 +131,9 @@ class Shift:
 
         Those go last: once one of them is at work, nothing else waits that could join it.
         """
-        entry = self.ledger.take(night, self.job.wish, self.job.output_of)
+        entry = self.ledger.take(night, self.job.wish, self._output_of)
         return (
-            self.ledger.take(night, self.job.wish, self.job.output_of, suspects=True)
+            self.ledger.take(night, self.job.wish, self._output_of, suspects=True)
             if entry is None and alone
             else entry
         )

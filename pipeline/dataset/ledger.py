@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tierscale.pipeline.dataset.scan import Seen
+from tierscale.pipeline.dataset.scan import ListedSource
 from tierscale.pipeline.storage.sqlite import Busy, Database
 
 __all__ = ["NIGHTS", "Busy", "Changes", "Entry", "Late", "Ledger"]
@@ -96,7 +96,7 @@ class Ledger(Database):
             )
             yield
 
-    def note(self, found: Iterable[Seen], sha256: Callable[[str], str | None]) -> Changes:
+    def note(self, found: Iterable[ListedSource], sha256: Callable[[str], str | None]) -> Changes:
         """Compare a listing with the rows: what is new or changed becomes pending, and its failures
         are forgotten.
 
@@ -192,19 +192,20 @@ class Ledger(Database):
                 )
 
     def await_again(
-        self, output_of: Callable[[str], str], absent: Callable[[Iterable[str]], Iterable[str]]
+        self, output_of: Callable[[str], str], missing: Callable[[Iterable[str]], Iterable[str]]
     ) -> None:
         """What is done waits again where its output belongs elsewhere now, or is not there any
         more.
 
-        output_of: the place of a source's output. absent: those of some outputs that are not there.
+        output_of: the place of a source's output. missing: those of some outputs that are
+        not there.
         """
         done = self.do(
             "SELECT source, output FROM sources WHERE state = 'done' AND seen = ?", self._listing
         ).fetchall()
         places = {output_of(row["source"]): row["source"] for row in done}
         moved = [row["source"] for row in done if places.get(row["output"]) != row["source"]]
-        lacking = [places[output] for output in absent(places.keys())]
+        lacking = [places[output] for output in missing(places.keys())]
         with self.whole():
             for source in {*moved, *lacking}:
                 self.do("UPDATE sources SET state = 'pending' WHERE source = ?", source)

@@ -5,12 +5,11 @@ given up.
 import os
 import sqlite3
 import threading
-from pathlib import Path
 
 import pytest
 
 from tierscale.pipeline.dataset.ledger import NIGHTS, Busy, Late, Ledger
-from tierscale.pipeline.dataset.scan import BLOCK, Seen, absent, content_sha256, output_of, scan
+from tierscale.pipeline.dataset.scan import ListedSource
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.storage.lease import LEASE_SECONDS
 
@@ -47,7 +46,7 @@ def ledger(tmp_path, clock):
 
 
 def seen(name, size=10, mtime=1, etag=None):
-    return Seen(name, size, mtime, etag)
+    return ListedSource(name, size, mtime, etag)
 
 
 def never(source):
@@ -190,11 +189,11 @@ def test_what_is_done_waits_again_where_its_output_is_gone_or_belongs_elsewhere(
     ledger.note([seen("a"), seen("b"), seen("c")], never)
     asked = []
 
-    def absent(outputs):
+    def missing(outputs):
         asked.extend(outputs)
         return ["out/b.zarr"]
 
-    ledger.await_again(lambda source: f"{'new' if source == 'c' else 'out'}/{source}.zarr", absent)
+    ledger.await_again(lambda source: f"{'new' if source == 'c' else 'out'}/{source}.zarr", missing)
     assert (
         states(ledger) == {"a": "done", "b": "pending", "c": "pending", "gone": "done"}
         and "out/gone.zarr" not in asked
@@ -318,90 +317,3 @@ def test_files_that_are_no_ledger_are_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(Damaged, match="cannot be read or written"):
         Ledger(str(tmp_path / "folder"))
-
-
-def test_a_scan_finds_images_and_nothing_else(tmp_path):
-    for name in ("a.tif", "deep/B.PNG", "deep/.hidden.png", "notes.txt", ".snapshot/a.tif", "x.zarr/zarr.json", "x.zarr/c/0/0",
-                 "ours.zarr/zarr.json", "ours.zarr.tierscale/preview.png", "elsewhere/c.jpg"):  # fmt: skip
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"12345")
-    (tmp_path / "deep/linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "deep/dangling.png").symlink_to(tmp_path / "nowhere.png")
-    with open(os.fsencode(tmp_path) + b"/bad\xff.tif", "wb"):
-        pass
-    problems = []
-    found = {
-        os.path.relpath(item.source, tmp_path): item.bytes
-        for item in scan(str(tmp_path), problems.append)
-    }
-    assert found == {
-        "a.tif": 5,
-        "deep/B.PNG": 5,
-        "deep/dangling.png": 0,
-        "elsewhere/c.jpg": 5,
-        "x.zarr": 10,
-    }
-    assert len(problems) == 1 and "bad?.tif is no UTF-8" in problems[0]
-    with pytest.raises(Refused, match="no archive"):
-        list(scan(str(tmp_path / "none"), problems.append))
-    assert output_of(str(tmp_path / "deep/B.PNG"), str(tmp_path), "/out") == "/out/deep/B.PNG.zarr"
-    assert content_sha256(str(tmp_path / "x.zarr")) is None
-    assert content_sha256(str(tmp_path / "a.tif")) == content_sha256(
-        str(tmp_path / "elsewhere/c.jpg")
-    )
-
-
-def test_a_checksum_is_given_up_between_two_blocks(tmp_path):
-    (tmp_path / "a.tif").write_bytes(bytes(3 * BLOCK))
-    calls = []
-
-    def check():
-        calls.append(1)
-        if len(calls) == 3:
-            raise Late
-
-    with pytest.raises(Late):
-        content_sha256(str(tmp_path / "a.tif"), check)
-    assert len(calls) == 3
-
-
-def test_outputs_are_looked_for_folder_by_folder(tmp_path, monkeypatch):
-    for name in (
-        "a.zarr",
-        "a.zarr.tierscale",
-        "bare.zarr",
-        "zarrless.zarr.tierscale",
-        "deep/b.zarr",
-        "deep/b.zarr.tierscale",
-    ):
-        (tmp_path / name).mkdir(parents=True)
-    names = (
-        "a.zarr",
-        "bare.zarr",
-        "zarrless.zarr",
-        "none.zarr",
-        "deep/b.zarr",
-        "nowhere/c.zarr",
-        "nowhere/d.zarr",
-    )
-    listed, problems = [], []
-    whole = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda self: (listed.append(self), whole(self))[1])
-    found = {
-        os.path.relpath(output, tmp_path)
-        for output in absent([str(tmp_path / name) for name in names], problems.append)
-    }
-    assert (
-        found == {"bare.zarr", "zarrless.zarr", "none.zarr", "nowhere/c.zarr", "nowhere/d.zarr"}
-        and not problems
-    )
-    assert len(listed) == 3, "a folder is listed once, however many outputs belong there"
-
-    def denied(self):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "iterdir", denied)
-    assert (
-        not list(absent([str(tmp_path / "a.zarr")], problems.append))
-        and "cannot be listed (Permission denied)" in problems[0]
-    )

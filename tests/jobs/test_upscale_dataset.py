@@ -23,7 +23,7 @@ from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.run import Request
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BICUBIC = Options(tiers=("bicubic",), tile=32)
 
 
