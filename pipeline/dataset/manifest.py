@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from tierscale.pipeline.dataset.output_paths import OutputPaths
 from tierscale.pipeline.dataset.scan import Problem, refuse, scan
-from tierscale.pipeline.dataset.tables import rows_of
+from tierscale.pipeline.dataset.tables import read_rows
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.plan import Options, policy_of
 
@@ -133,7 +133,7 @@ class Manifest:
         rows: list[Row | None] = []
         bad: dict[int, str] = {}
         sources: dict[int, str] = {}
-        for number, values in enumerate(rows_of(Path(path), COLUMNS), start=1):
+        for number, values in enumerate(read_rows(Path(path), COLUMNS), start=1):
             try:
                 if isinstance(values, str):
                     raise Refused(values)

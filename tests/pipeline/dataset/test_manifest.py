@@ -189,3 +189,14 @@ def test_what_a_scan_cannot_list_is_refused_or_told(tmp_path):
     assert len(Manifest.scan(tmp_path / "in", problem=problems.append)) == 1 == len(problems)
     with pytest.raises(Refused, match=r"there is no folder .*none; check"):
         Manifest.scan(tmp_path / "none")
+
+
+def test_a_quote_that_is_never_closed_spoils_one_row_of_a_long_table(tmp_path):
+    path = tmp_path / "m.csv"
+    rows = [f"{number}.tif,{number}.zarr" for number in range(20_000)]
+    rows[70] = '"open.tif,x.zarr'
+    rows[90] = '"a" b.tif,x.zarr'
+    path.write_text("\n".join(["source,output", *rows]))
+    manifest = Manifest.read(path)
+    assert list(manifest.bad) == [71, 91] and len(manifest) == 20_000
+    assert manifest.rows[71] == Row("71.tif", "71.zarr")
