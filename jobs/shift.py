@@ -13,6 +13,7 @@ from tierscale.jobs.cli.ending import say
 from tierscale.jobs.cli.progress import Bar
 from tierscale.pipeline.dataset.ledger import Entry, Ledger
 from tierscale.pipeline.dataset.output_paths import OutputPaths
+from tierscale.pipeline.dataset.results import ImageResult
 from tierscale.pipeline.dataset.scan import content_sha256
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
 from tierscale.pipeline.output.receipts import write_bytes
@@ -122,7 +123,7 @@ class Shift:
         """
         for entry, run in flying:
             if run.plan is not None and entry.source not in self._planned:
-                self.ledger.planned(entry.source, run.plan.digest)
+                self.ledger.record_plan(entry.source, run.plan.digest)
                 self._planned.add(entry.source)
 
     def _take(self, night: str, alone: bool) -> Entry | None:
@@ -131,9 +132,9 @@ class Shift:
 
         Those go last: once one of them is at work, nothing else waits that could join it.
         """
-        entry = self.ledger.take(night, self.job.wish, self._output_of)
+        entry = self.ledger.claim(night, self.job.wish, self._output_of)
         return (
-            self.ledger.take(night, self.job.wish, self._output_of, suspects=True)
+            self.ledger.claim(night, self.job.wish, self._output_of, suspects=True)
             if entry is None and alone
             else entry
         )
@@ -172,15 +173,15 @@ class Shift:
         try:
             summary, sha256 = future.result()
         except Interrupted:
-            self.ledger.left(entry.source)
+            self.ledger.release(entry.source)
         except Held as error:
-            self.ledger.left(entry.source, "failed", str(error))
+            self.ledger.release(entry.source, "failed", str(error))
         except (
             Exception
         ) as error:  # one image's fault must never stop the others; its row says what happened
             self._failed(entry, error)
         else:
-            self.ledger.done(entry.source, summary, sha256)
+            self.ledger.record_done(entry.source, ImageResult.from_summary(summary), sha256)
 
     def _failed(self, entry: Entry, error: Exception) -> None:
         """Lay a failure at the image's door, unless nothing can be enlarged any more: then the
@@ -194,10 +195,10 @@ class Shift:
         )
         trouble = text if isinstance(error, Full) else self._trouble(expected)
         if trouble is None:
-            self.ledger.failed(entry.source, text)
+            self.ledger.record_failure(entry.source, text)
             say(text if entry.source in text else f"{entry.source}: {text}")
         else:
-            self.ledger.left(entry.source)
+            self.ledger.release(entry.source)
             self.trouble = self.trouble or trouble
             self.stop.set()
 
