@@ -22,14 +22,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import skimage.data
 import zarr
-from tierscale.pipeline.run.pool import LocalPool
 
 from benchmarks.results import record
 from benchmarks.simulated import Nobody, workers
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.job import ImageJob as ImageJob
 from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.run.workers.pool import LocalPool

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import psutil
-from tierscale.pipeline.run.pool import Pool
 
 from tierscale.pipeline.output.receipts import Folder, Receipt
 from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.run.workers.pool import Pool
 
 # Most processes that simulated workers share.
 PROCESSES = 16

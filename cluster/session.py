@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tierscale.pipeline.run.pool import LocalPool, Pool, device_here
-
 from tierscale.cluster.sizing import (
     KINDS,
     check_layout,
@@ -18,7 +16,6 @@ from tierscale.cluster.sizing import (
     specs_by_resources,
 )
 from tierscale.pipeline.errors import Refused, one_line
-from tierscale.pipeline.formats.source import one_line
 from tierscale.pipeline.run.workers.pool import LocalPool, Pool, device_here
 
 # Shared memory of an embedded Ray: pieces of the shards in flight, with room to spare.

@@ -26,7 +26,7 @@ from tierscale.jobs.cli.progress import Bar
 from tierscale.jobs.shift import NightlyOptions, Shift, probe
 from tierscale.pipeline.dataset import night_report as morning
 from tierscale.pipeline.dataset.ledger import Busy, Changes, Late, Ledger
-from tierscale.pipeline.dataset.scan import absent, content_sha256, scan
+from tierscale.pipeline.dataset.scan import content_sha256, missing_outputs, scan
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.run.resources import check_least
 from tierscale.pipeline.run.tiers import check_options
@@ -93,7 +93,7 @@ def nightly(
             changes = look(job, ledger, draining.stop, until, notes)
         except Interrupted:
             raise overtaken if lost.is_set() else Interrupted from None
-        ledger.open_night(night, job.retry_parked, job.wish if job.overwrite else None)
+        ledger.begin_night(night, job.retry_parked, job.wish if job.overwrite else None)
         if ledger.counts(night)["left"] and not draining.stop.is_set() and clock() < until:
             with (
                 session(job.ray, job.layout, job.image.device, job.workers) as pool,
@@ -108,8 +108,8 @@ def nightly(
             raise overtaken
         counts = summed(changes, ledger.counts(night))
         told = morning.Night(night, counts, began, clock(), notes)
-        files = morning.write(Path(f"{job.ledger}.reports"), told, ledger.rows(night))
-        failure = ledger.first_failed(night) if counts["failed"] else None
+        files = morning.write(Path(f"{job.ledger}.reports"), told, ledger.report_rows(night))
+        failure = ledger.first_failure(night) if counts["failed"] else None
     status = (
         "interrupted"
         if draining.code
@@ -146,7 +146,7 @@ def look(
         if ledger.clock() >= until:
             raise Late
 
-    changes = ledger.note(
+    changes = ledger.record_listing(
         stoppable(scan(job.archive, notes.append), stop),
         lambda source: content_sha256(source, in_time),
     )
@@ -158,8 +158,8 @@ def look(
             " check whether its disk is mounted, or name another --ledger if the archive was"
             " emptied"
         )
-    ledger.await_again(
-        job.output_of, lambda outputs: stoppable(absent(outputs, notes.append), stop)
+    ledger.requeue_missing(
+        job.outputs.of, lambda outputs: stoppable(missing_outputs(outputs, notes.append), stop)
     )
     return changes
 

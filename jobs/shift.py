@@ -9,12 +9,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tierscale.pipeline.run.pool import Pool
-
 from tierscale.jobs.cli.ending import say
 from tierscale.jobs.cli.progress import Bar
 from tierscale.pipeline.dataset.ledger import Entry, Ledger
-from tierscale.pipeline.dataset.scan import content_sha256, output_of
+from tierscale.pipeline.dataset.output_paths import OutputPaths
+from tierscale.pipeline.dataset.results import ImageResult
+from tierscale.pipeline.dataset.scan import content_sha256
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.job import ImageJob as ImageJob
@@ -63,9 +63,10 @@ class NightlyOptions:
         """The image options as text: two nights that agree in it would make the same."""
         return json.dumps(asdict(self.image), sort_keys=True, default=str)
 
-    def output_of(self, source: str) -> str:
-        """Where the enlarged image of a source goes."""
-        return output_of(source, self.archive, self.output)
+    @property
+    def outputs(self) -> OutputPaths:
+        """Where enlarged images go."""
+        return OutputPaths(self.archive, self.output)
 
 
 class Shift:
@@ -81,6 +82,7 @@ class Shift:
         self.job, self.ledger, self.pool, self.stop = job, ledger, pool, stop
         self.trouble: str | None = None
         self._planned: set[str] = set()
+        self._output_of = job.outputs.of
 
     def work(self, night: str, until: float, bar: Bar) -> None:
         """Take image after image until none waits or the clock shows `until`; what is under way
@@ -122,7 +124,7 @@ class Shift:
         """
         for entry, run in flying:
             if run.plan is not None and entry.source not in self._planned:
-                self.ledger.planned(entry.source, run.plan.digest)
+                self.ledger.record_plan(entry.source, run.plan.digest)
                 self._planned.add(entry.source)
 
     def _take(self, night: str, alone: bool) -> Entry | None:
@@ -131,9 +133,9 @@ class Shift:
 
         Those go last: once one of them is at work, nothing else waits that could join it.
         """
-        entry = self.ledger.take(night, self.job.wish, self.job.output_of)
+        entry = self.ledger.claim(night, self.job.wish, self._output_of)
         return (
-            self.ledger.take(night, self.job.wish, self.job.output_of, suspects=True)
+            self.ledger.claim(night, self.job.wish, self._output_of, suspects=True)
             if entry is None and alone
             else entry
         )
@@ -172,15 +174,15 @@ class Shift:
         try:
             summary, sha256 = future.result()
         except Interrupted:
-            self.ledger.left(entry.source)
+            self.ledger.release(entry.source)
         except Held as error:
-            self.ledger.left(entry.source, "failed", str(error))
+            self.ledger.release(entry.source, "failed", str(error))
         except (
             Exception
         ) as error:  # one image's fault must never stop the others; its row says what happened
             self._failed(entry, error)
         else:
-            self.ledger.done(entry.source, summary, sha256)
+            self.ledger.record_done(entry.source, ImageResult.from_summary(summary), sha256)
 
     def _failed(self, entry: Entry, error: Exception) -> None:
         """Lay a failure at the image's door, unless nothing can be enlarged any more: then the
@@ -194,10 +196,10 @@ class Shift:
         )
         trouble = text if isinstance(error, Full) else self._trouble(expected)
         if trouble is None:
-            self.ledger.failed(entry.source, text)
+            self.ledger.record_failure(entry.source, text)
             say(text if entry.source in text else f"{entry.source}: {text}")
         else:
-            self.ledger.left(entry.source)
+            self.ledger.release(entry.source)
             self.trouble = self.trouble or trouble
             self.stop.set()
 

@@ -19,17 +19,15 @@ import click
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tierscale.jobs.sharing import Todo, over, pooled_routes, watch_of
-from tierscale.pipeline.run.pool import Pool
-from tierscale.pipeline.run.tasks import Quarantined
 
 from tierscale.cluster.session import session
 from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
-from tierscale.pipeline.dataset.manifest import Manifest, Row
+from tierscale.pipeline.dataset.manifest import Manifest
+from tierscale.pipeline.dataset.output_paths import OutputPaths
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run.draft import load_tiers
 from tierscale.pipeline.run.job import ImageJob as ImageJob
 from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.run.shards import Quarantined
@@ -127,6 +125,7 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
     results.
     """
     found: list[tuple[float, int, ImageJob]] = []
+    outputs = OutputPaths(str(manifest.root), job.output_root)
     taken: dict[str, int] = {}
     known: dict[str, str] = {}
     images: dict[tuple[Any, ...], Options] = {}  # rows of a manifest have few different ones
@@ -135,7 +134,7 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
             continue
         try:
             check_source(row.source, job.source_roots)
-            output = _output(row, job.output_root, manifest.root)
+            output = outputs.of(row.source, row.output)
             if (bounds := job.output_root or job.output_bounds) is not None:
                 output = output_below(output, bounds, known)
             if output in taken:
@@ -167,34 +166,6 @@ def _checked(number: int, options: Options) -> Options:
     except Refused as error:
         raise Refused(f"row {number}, column tiers: {error}") from error
     return options
-
-
-def _output(row: Row, root: str | None, base: Path) -> str:
-    """Where a row's output goes. It depends on this row and the manifest's folder `base` alone:
-    other rows never move it.
-    """
-    if row.output is not None:
-        return (
-            row.output
-            if root is None or "://" in row.output or Path(row.output).is_absolute()
-            else join_path(root, row.output)
-        )
-    if root is None:
-        raise Refused("column output is empty and there is no --output-root")
-    name, base = Path(row.source.rstrip("/")), base.resolve()
-    if "://" in row.source:
-        folder = Path(
-            *(
-                part
-                for part in Path(row.source.split("://", 1)[1]).parent.parts
-                if part not in ("/", "..")
-            )
-        )
-    else:
-        folder = name.parent.resolve()
-        # A source outside the base keeps its whole path, so that it never meets another one.
-        folder = folder.relative_to(base if folder.is_relative_to(base) else folder.anchor)
-    return join_path(root, str(folder / f"{name.name}.zarr"))
 
 
 def _run_all(

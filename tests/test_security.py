@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_nightly import archive, night, numbers  # noqa: F401
+from tests.jobs.test_nightly import archive, night, numbers  # noqa: F401
 from tierscale.jobs.upscale_dataset import JobOptions, _requests, upscale_dataset
 from tierscale.models import registry as models
 from tierscale.pipeline.dataset.manifest import Manifest, Row

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.formats.registry import Selection, open_image
+from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options, Selection
-from tierscale.pipeline.run.verify import finished
 from tierscale.pipeline.run.verify import is_finished as finished
 from tierscale.pipeline.storage.atomic import write_json
 from tierscale.pipeline.storage.sidecar import sidecar

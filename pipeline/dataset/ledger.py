@@ -7,54 +7,38 @@ the source is parked with the reason, until it changes or a person asks for it.
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tierscale.pipeline.dataset.scan import Seen
+from tierscale.pipeline.dataset.ledger_schema import (
+    COUNT_FAILURE,
+    DIED,
+    DOUBTFUL,
+    FORGET_FAILURES,
+    MARK,
+    NIGHTS,
+    SCHEMA,
+    STATES,
+    migrate,
+)
+from tierscale.pipeline.dataset.results import ImageResult
+from tierscale.pipeline.dataset.scan import ListedSource
 from tierscale.pipeline.storage.sqlite import Busy, Database
 
 __all__ = ["NIGHTS", "Busy", "Changes", "Entry", "Late", "Ledger"]
 
-# Nights on which a source may fail before it is parked.
-NIGHTS = 3
-# Time stamps of files may be this coarse, in nanoseconds: a file changed so shortly before it was
-# noted may have changed once more.
-COARSE_NS = 2 * 10**9
-# Marks a SQLite file as a ledger: "tier" in ASCII.
-MARK = 0x74696572
-STATES = ("pending", "working", "done", "failed", "parked")
-# seen: number of the listing that showed the source last. noted: when that was, seconds since the
-# epoch. counted: night of the last failure that counts. night: when it was worked on last. holder:
-# token of the nightly that did.
-SCHEMA = f"""
-CREATE TABLE sources (
-  source TEXT PRIMARY KEY, output TEXT, state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN {STATES}), priority REAL NOT NULL DEFAULT 0,
-  bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, etag TEXT, sha256 TEXT, seen INTEGER NOT NULL, noted REAL NOT NULL,
-  plan TEXT, options TEXT, attempts INTEGER NOT NULL DEFAULT 0, counted TEXT, night TEXT, holder TEXT,
-  height INTEGER, width INTEGER, tiles TEXT, cost REAL, cost_share REAL, seconds REAL, error TEXT);
-CREATE INDEX waiting ON sources (attempts > 0, -priority, bytes, source) WHERE state = 'pending';
-CREATE INDEX states ON sources (state, night)"""
-# A failure counts once for its night, and that of the third night parks; the parameter is the state
-# otherwise.
-COUNT = f"""attempts = attempts + (counted IS NOT night), counted = night,
-  state = CASE WHEN attempts + (counted IS NOT night) >= {NIGHTS} THEN 'parked' ELSE ? END"""
-FORGET = "state = 'pending', attempts = 0, counted = NULL"
-DIED = (
-    "the nightly that was at work on it ended without a word; see its log, or enlarge the image by"
-    " hand"
-)
-
 
 class Late(Exception):
-    """The window closed before a content was looked at."""
+    """The window closed before the content of a source was compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A source that is to be enlarged now. plan: digest of the plan of ours that an earlier attempt
-    began at this output, or None.
+    """A source that is to be enlarged now.
+
+    plan: digest of the plan of ours that an earlier attempt began at this output, or None.
     """
 
     source: str
@@ -65,8 +49,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a listing showed: numbers of sources. undecided: the window closed before a look at
-    their content.
+    """What a listing showed, in numbers of sources.
+
+    undecided: the window closed before their content was compared.
     """
 
     new: int
@@ -77,50 +62,45 @@ class Changes:
 
 
 class Ledger(Database):
-    """The ledger in the file at `path`, made where there is none. clock: seconds since the
-    epoch.
+    """The ledger in the file at `path`, made where there is none, migrated where it is older.
+
+    clock: seconds since the epoch. Refused: the file is no ledger, or of a later version.
     """
 
     def __init__(self, path: str, clock: Callable[[], float] = time.time) -> None:
         super().__init__(path, SCHEMA, MARK, clock)
-        self._listing = self.do("SELECT coalesce(max(seen), 0) FROM sources").fetchone()[0]
+        try:
+            migrate(self)
+            self._listing = self.do("SELECT coalesce(max(seen), 0) FROM sources").fetchone()[0]
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def lease(self, lost: Callable[[], None], every: float = 20.0) -> Iterator[None]:
-        """Hold the ledger, as Database.lease. What a dead nightly was at is pending again, as an
-        attempt of its night that failed.
+        """Hold the ledger, as Database.lease does.
+
+        What a nightly was at as it died is pending again, with one more failed attempt.
         """
         with super().lease(lost, every):
             self.do(
-                f"UPDATE sources SET error = ?, {COUNT} WHERE state = 'working'", DIED, "pending"
+                f"UPDATE sources SET error = ?, {COUNT_FAILURE} WHERE state = 'working'",
+                *(DIED, "pending"),
             )
             yield
 
-    def note(self, found: Iterable[Seen], sha256: Callable[[str], str | None]) -> Changes:
+    def record_listing(
+        self, listing: Iterable[ListedSource], sha256: Callable[[str], str | None]
+    ) -> Changes:
         """Compare a listing with the rows: what is new or changed becomes pending, and its failures
         are forgotten.
 
-        On doubt (same size and another time, or a time too close to that of the last listing) the
-        checksum of the content decides, where there is one of last time. sha256: of a source; where
-        it raises Late, the doubt stays for the next listing.
+        In doubt (same size and another time, or a time too close to that of the last listing) the
+        checksum of the content decides, where one is known. sha256: of a source; where it raises
+        Late, the doubt stays for the next listing.
         """
-        self.do(
-            "CREATE TEMP TABLE IF NOT EXISTS listed (source TEXT PRIMARY KEY, bytes INTEGER,"
-            " mtime_ns INTEGER, etag TEXT)"
-        )
-        with self.whole(
-            "DEFERRED"
-        ):  # locks nothing that others need, however long the listing takes
-            self.do("DELETE FROM listed")
-            for seen in found:
-                self.do(
-                    "INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?)",
-                    seen.source,
-                    seen.bytes,
-                    seen.mtime_ns,
-                    seen.etag,
-                )
-        changed, undecided = self._decided(sha256)
+        self._store_listing(listing)
+        changed, undecided = self._compare_contents(sha256)
         self._listing += 1
         stamp = (self._listing, self.clock())
         total = self.do("SELECT count(*) FROM listed").fetchone()[0]
@@ -130,8 +110,8 @@ class Ledger(Database):
                 self.do("DELETE FROM listed WHERE source = ?", source)
             for source in changed:
                 self.do(
-                    "UPDATE sources SET state = 'pending', attempts = 0, counted = NULL, sha256 ="
-                    " NULL, error = NULL WHERE source = ?",
+                    f"UPDATE sources SET {FORGET_FAILURES}, sha256 = NULL, error = NULL"
+                    " WHERE source = ?",
                     source,
                 )
             self.do(
@@ -146,14 +126,28 @@ class Ledger(Database):
                 *stamp,
             ).rowcount
         gone = self.do("SELECT count(*) FROM sources WHERE seen < ?", self._listing).fetchone()[0]
-        return Changes(
-            new, len(changed), total - new - len(changed) - len(undecided), gone, len(undecided)
-        )
+        untouched = total - new - len(changed) - len(undecided)
+        return Changes(new, len(changed), untouched, gone, len(undecided))
 
-    def _decided(self, sha256: Callable[[str], str | None]) -> tuple[list[str], list[str]]:
-        """Sources that were changed, and those of which the checksum came too late to tell."""
+    def _store_listing(self, listing: Iterable[ListedSource]) -> None:
+        """Put a listing into a temporary table."""
+        self.do(
+            "CREATE TEMP TABLE IF NOT EXISTS listed (source TEXT PRIMARY KEY, bytes INTEGER,"
+            " mtime_ns INTEGER, etag TEXT)"
+        )
+        # Deferred, it locks nothing that others need, however long the listing takes.
+        with self.whole("DEFERRED"):
+            self.do("DELETE FROM listed")
+            for item in listing:
+                self.do(
+                    "INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?)",
+                    *(item.source, item.bytes, item.mtime_ns, item.etag),
+                )
+
+    def _compare_contents(self, sha256: Callable[[str], str | None]) -> tuple[list[str], list[str]]:
+        """Sources that were changed, and those whose checksum was not known in time."""
         changed, undecided = [], []
-        for row in self._doubtful():
+        for row in self.do(DOUBTFUL).fetchall():
             try:
                 if not (row["doubt"] and sha256(row["source"]) == row["sha256"]):
                     changed.append(row["source"])
@@ -161,21 +155,13 @@ class Ledger(Database):
                 undecided.append(row["source"])
         return changed, undecided
 
-    def _doubtful(self) -> list[Any]:
-        """Rows that may differ from what was listed: source, sha256 and whether that decides."""
-        return self.do(
-            "SELECT s.source, s.sha256, s.state = 'done' AND s.sha256 IS NOT NULL AND s.bytes ="
-            " l.bytes AND s.etag IS l.etag AS doubt FROM sources s JOIN listed l USING (source)"
-            " WHERE s.bytes != l.bytes OR s.etag IS NOT l.etag OR s.mtime_ns != l.mtime_ns OR"
-            " (s.state = 'done' AND s.sha256 IS NOT NULL AND l.mtime_ns > s.noted * 1e9 - ?)",
-            COARSE_NS,
-        ).fetchall()
-
-    def open_night(
+    def begin_night(
         self, night: str, retry_parked: bool = False, redo_unless: str | None = None
     ) -> None:
-        """What failed on earlier nights waits again. retry_parked: so does what is parked.
-        redo_unless: so does what was done with other options than these.
+        """Make what failed on earlier nights pending again.
+
+        retry_parked: so does what is parked. redo_unless: so does what was done with other options
+        than these.
         """
         with self.whole():
             self.do(
@@ -183,7 +169,7 @@ class Ledger(Database):
                 night,
             )
             if retry_parked:
-                self.do(f"UPDATE sources SET {FORGET} WHERE state = 'parked'")
+                self.do(f"UPDATE sources SET {FORGET_FAILURES} WHERE state = 'parked'")
             if redo_unless is not None:
                 self.do(
                     "UPDATE sources SET state = 'pending' WHERE state = 'done' AND options IS"
@@ -191,36 +177,35 @@ class Ledger(Database):
                     redo_unless,
                 )
 
-    def await_again(
-        self, output_of: Callable[[str], str], absent: Callable[[Iterable[str]], Iterable[str]]
+    def requeue_missing(
+        self, output_of: Callable[[str], str], missing: Callable[[Iterable[str]], Iterable[str]]
     ) -> None:
-        """What is done waits again where its output belongs elsewhere now, or is not there any
-        more.
+        """Make what is done pending again where its output belongs elsewhere now, or is missing.
 
-        output_of: the place of a source's output. absent: those of some outputs that are not there.
+        output_of: the output of a source. missing: those of some outputs that are not there.
         """
         done = self.do(
             "SELECT source, output FROM sources WHERE state = 'done' AND seen = ?", self._listing
         ).fetchall()
-        places = {output_of(row["source"]): row["source"] for row in done}
-        moved = [row["source"] for row in done if places.get(row["output"]) != row["source"]]
-        lacking = [places[output] for output in absent(places.keys())]
+        sources = {output_of(row["source"]): row["source"] for row in done}
+        moved = {row["source"] for row in done if sources.get(row["output"]) != row["source"]}
+        lost = {sources[output] for output in missing(sources.keys())}
         with self.whole():
-            for source in {*moved, *lacking}:
+            for source in moved | lost:
                 self.do("UPDATE sources SET state = 'pending' WHERE source = ?", source)
 
-    def take(
+    def claim(
         self, night: str, options: str, output_of: Callable[[str], str], suspects: bool = False
     ) -> Entry | None:
-        """The next source to enlarge, marked as worked on from now; None: nothing waits.
+        """The next source to enlarge, marked as worked on from now; None: nothing is pending.
 
         What failed before goes last; otherwise the highest priority first, and then the smallest.
-        suspects: take one of those that a nightly was at as it died, and none of the others; it
+        suspects: claim one of those that a nightly was at as it died, and none of the others; it
         should be at work alone, so that if it is the killer no other is blamed.
         """
-        # Suspects have no index of their own: there are no more of them than images were in flight.
-        # For the others SQLite takes the wrong one by itself, and would sort all that waits for
-        # each that it gives.
+        # Suspects have no index of their own: there are no more of them than images were under way.
+        # For the others SQLite takes the wrong one by itself, and would sort all that is pending
+        # for each that it gives.
         where, order = (
             ("", "IS ? ORDER BY attempts")
             if suspects
@@ -244,86 +229,72 @@ class Ledger(Database):
             )
         return Entry(row["source"], output, row["bytes"], plan)
 
-    def _mine(self, source: str, change: str, *values: Any) -> None:
-        """Change a row that this nightly is at work on; one that another nightly has taken over is
-        left to it.
-        """
+    def _update_claimed(self, source: str, change: str, *values: Any) -> None:
+        """Change a row that this nightly claimed; one that another has taken over is left to it."""
         self.do(
             f"UPDATE sources SET {change} WHERE source = ? AND state = 'working' AND holder = ?",
-            *values,
-            source,
-            self.owner["token"],
+            *(*values, source, self.owner["token"]),
         )
 
-    def planned(self, source: str, plan: str) -> None:
-        """Note the plan by which a source is being enlarged: from now on, what lies under the name
-        of its output is ours.
+    def record_plan(self, source: str, plan: str) -> None:
+        """Record the digest of the plan by which a source is being enlarged: from now on, what lies
+        under the name of its output is ours.
         """
-        self._mine(source, "plan = ?", plan)
+        self._update_claimed(source, "plan = ?", plan)
 
-    def done(self, source: str, summary: Mapping[str, Any], sha256: str | None) -> None:
-        """A source is enlarged. summary: as of pipeline.run. sha256: of its content, for the next
-        doubt.
-        """
-        _, height, width = summary["shape"]
-        self._mine(
+    def record_done(self, source: str, result: ImageResult, sha256: str | None) -> None:
+        """A source is enlarged. sha256: of its content, to compare with when it is in doubt."""
+        self._update_claimed(
             source,
             "state = 'done', attempts = 0, counted = NULL, error = NULL, plan = ?, height = ?,"
             " width = ?, tiles = ?, cost = ?, cost_share = ?, seconds = ?, sha256 = ?",
-            *(
-                summary["plan"],
-                height,
-                width,
-                json.dumps(summary["tiles"]),
-                summary["cost"],
-                summary["cost_share"],
-            ),
-            *(summary["seconds"]["total"], sha256),
+            *(result.plan, result.height, result.width, json.dumps(dict(result.tiles))),
+            *(result.cost, result.cost_share, result.seconds, sha256),
         )
 
-    def failed(self, source: str, error: str) -> None:
+    def record_failure(self, source: str, error: str) -> None:
         """An attempt failed through the source's fault; it is not tried again this night."""
-        self._mine(source, f"error = ?, {COUNT}", error, "failed")
+        self._update_claimed(source, f"error = ?, {COUNT_FAILURE}", error, "failed")
 
-    def left(self, source: str, state: str = "pending", error: str | None = None) -> None:
-        """An attempt ended through no fault of the source, and does not count. state "failed": it
-        is not tried again this night.
+    def release(self, source: str, state: str = "pending", error: str | None = None) -> None:
+        """An attempt ended through no fault of the source, and does not count.
+
+        state: "failed" if it is not to be tried again this night.
         """
-        self._mine(source, "state = ?, error = coalesce(?, error)", state, error)
+        self._update_claimed(source, "state = ?, error = coalesce(?, error)", state, error)
 
     def counts(self, night: str) -> dict[str, int]:
         """Sources in each state; "left": pending ones that are there; "worked": done this night;
         "wrong": failed this night.
         """
-        found = dict.fromkeys(STATES, 0) | {
+        states = dict.fromkeys(STATES, 0) | {
             row[0]: row[1] for row in self.do("SELECT state, count(*) FROM sources GROUP BY state")
         }
-        extra = self.do(
+        of_night = self.do(
             "SELECT coalesce(sum(state = 'pending' AND seen = ?2), 0) AS left, coalesce(sum(state ="
             " 'done' AND night = ?1), 0) AS worked, coalesce(sum(state IN ('failed', 'parked') AND"
             " night = ?1), 0) AS wrong FROM sources",
             *(night, self._listing),
         ).fetchone()
-        return found | dict(extra)
+        return states | dict(of_night)
 
-    def first_failed(self, night: str) -> tuple[str, str]:
-        """The first source by name that failed this night, and why; there must be one."""
+    def first_failure(self, night: str) -> tuple[str, str] | None:
+        """The first source by name that failed this night, and why; None: none did."""
         row = self.do(
             "SELECT source, error FROM sources WHERE state IN ('failed', 'parked') AND night = ?"
             " ORDER BY source LIMIT 1",
             night,
-        )
-        source, error = row.fetchone()
-        return source, error
+        ).fetchone()
+        return None if row is None else (row["source"], row["error"])
 
-    def rows(self, night: str) -> Iterator[dict[str, Any]]:
-        """Rows that a person wants to read of this night, by name: what was worked on, what waits,
+    def report_rows(self, night: str) -> Iterator[dict[str, Any]]:
+        """Rows that a person wants to read of this night, by name: what was worked on, is pending,
         failed or is parked.
         """
-        found = self.do(
+        rows = self.do(
             "SELECT * FROM sources WHERE night = ? OR state IN ('failed', 'parked') OR (state !="
             " 'done' AND seen = ?) ORDER BY source",
             *(night, self._listing),
         )
-        for row in found:
+        for row in rows:
             yield {**dict(row), "tiles": json.loads(row["tiles"] or "{}")}

@@ -15,9 +15,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from tierscale.pipeline.dataset.tables import rows_of
+from tierscale.pipeline.dataset.output_paths import OutputPaths
+from tierscale.pipeline.dataset.scan import Problem, refuse, scan
+from tierscale.pipeline.dataset.tables import read_rows
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.formats.registry import SUFFIXES
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import policy_of
 
@@ -87,14 +88,14 @@ class Manifest:
     """Rows of a manifest, in order; None stands for one that cannot be used.
 
     bad: why not, by row number (the first row is 1). sources: what bad rows name as their source,
-    as far as it can be read. root: the folder of the manifest file or of the scan; outputs that
-    rows do not name mirror what lies below it.
+    as far as it can be read. root: the folder of the manifest file, or the folder or URI of the
+    scan; outputs that rows do not name mirror what lies below it.
     """
 
     rows: tuple[Row | None, ...]
     bad: Mapping[int, str] = field(default_factory=dict)
     sources: Mapping[int, str] = field(default_factory=dict)
-    root: Path = field(default_factory=Path)
+    root: str | Path = "."
 
     def __iter__(self) -> Iterator[Row]:
         return (row for row in self.rows if row is not None)
@@ -104,24 +105,25 @@ class Manifest:
 
     @staticmethod
     def scan(
-        root: str | Path, pattern: str = "*", output_root: str | Path | None = None
+        root: str | Path,
+        pattern: str = "*",
+        output_root: str | Path | None = None,
+        problem: Problem = refuse,
     ) -> "Manifest":
-        """All images under `root` whose name matches `pattern`; outputs mirror the tree under
-        `output_root`.
+        """All images below a folder or a URI whose name matches `pattern`, in order of their names.
+
+        Outputs mirror the tree under `output_root`. Hidden names, linked folders and our own
+        outputs are passed over. problem: is told, in a sentence, of what cannot be listed; without
+        it that is refused. Refused: there is no such folder.
         """
-        base = Path(root)
-        if not base.is_dir():
-            raise Refused(f"there is no folder {root}")
+        base = str(root).removeprefix("file://")
+        base = base if "://" in base else str(Path(base))
+        outputs = None if output_root is None else OutputPaths(base, str(output_root))
         rows = []
-        for path in _images(base):
-            if fnmatch.fnmatch(path.name, pattern):
-                inside = path.relative_to(base)
-                output = (
-                    None
-                    if output_root is None
-                    else str(Path(output_root) / inside.parent / f"{path.name}.zarr")
-                )
-                rows.append(Row(str(path), output))
+        for listed in scan(base, problem):
+            if fnmatch.fnmatch(listed.source.rsplit("/", 1)[-1], pattern):
+                source = listed.source if "://" in base else str(Path(listed.source))
+                rows.append(Row(source, None if outputs is None else outputs.of(source)))
         return Manifest(tuple(rows), root=base)
 
     @staticmethod
@@ -132,7 +134,7 @@ class Manifest:
         rows: list[Row | None] = []
         bad: dict[int, str] = {}
         sources: dict[int, str] = {}
-        for number, values in enumerate(rows_of(Path(path), COLUMNS), start=1):
+        for number, values in enumerate(read_rows(Path(path), COLUMNS), start=1):
             try:
                 if isinstance(values, str):
                     raise Refused(values)
@@ -159,15 +161,6 @@ class Manifest:
             Path(path).write_text("".join(line + "\n" for line in lines))
         else:
             raise Refused(f"{path} is none of .parquet, .csv, .jsonl")
-
-
-def _images(base: Path) -> Iterator[Path]:
-    """Image files and zarr folders below `base`, sorted; nothing inside a zarr."""
-    for path in sorted(base.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            yield path
-        elif path.is_dir() and not path.is_symlink() and not path.name.endswith(".tierscale"):
-            yield from _images(path)
 
 
 def _shown(value: Any) -> str:

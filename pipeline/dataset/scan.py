@@ -10,21 +10,31 @@ from dataclasses import dataclass
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import SUFFIXES
 from tierscale.pipeline.storage.object_path import Listed, ObjectPath
-from tierscale.pipeline.storage.paths import join_path, place
+from tierscale.pipeline.storage.paths import Listed, ObjectPath, place
 from tierscale.pipeline.storage.sidecar import sidecar
 
 BLOCK = 1 << 20
 # Folders of outputs that are listed at a time.
 AT_ONCE = 16
+# Suffix of the folder beside an output of ours.
+BESIDE = ".tierscale"
+
+# Is told, in a sentence, of something that could not be looked at.
+Problem = Callable[[str], None]
+
+
+def refuse(text: str) -> None:
+    """A Problem that is not put up with. Refused: always."""
+    raise Refused(text)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ListedSource:
     """A source as a listing shows it, without a look at its pixels.
 
-    source: absolute path or URI. bytes: its size; of a zarr, that of all its files. mtime_ns: last
-    change, nanoseconds since the epoch; of a zarr, that of its newest file. etag: what an object
-    store says instead, or None.
+    source: path below the root as that was given, or URI. bytes: its size; of a zarr, that of all
+    its files. mtime_ns: last change, nanoseconds since the epoch; of a zarr, that of its newest
+    file; 0 in an object store. etag: what an object store says instead, or None.
     """
 
     source: str
@@ -33,19 +43,54 @@ class Seen:
     etag: str | None = None
 
 
-def scan(root: str, problem: Callable[[str], None]) -> Iterator[Seen]:
-    """All images below a folder or a URI such as s3://bucket/folder, by name. problem: as of
-    scan_folder and scan_objects.
+def scan(root: str, problem: Problem) -> Iterator[ListedSource]:
+    """All images below a folder or a URI such as s3://bucket/folder, by name.
+
+    An image is what has the suffix of one; a zarr is one image, whatever lies in it. Passed over
+    are hidden names, linked folders, and outputs of ours (a name with NAME.tierscale beside it)
+    with all that lies in them. problem: is told of each folder that cannot be listed and each name
+    that is not UTF-8. Refused: there is no such folder, or it lies inside an output of ours.
     """
-    return scan_objects(root, problem) if "://" in root else scan_folder(root, problem)
+    _refuse_outputs(root)
+    if "://" in root:
+        yield from _scan_objects(root, problem)
+    elif os.path.isdir(root):
+        yield from _scan_folder(root, problem)
+    else:
+        raise Refused(f"there is no folder {root}; check the path, or whether its disk is mounted")
 
 
-def scan_objects(root: str, problem: Callable[[str], None]) -> Iterator[Seen]:
-    """All images below a URI. A zarr is one image, known by its objects' names and etags. Outputs
-    of ours and hidden names are passed over.
+def _refuse_outputs(root: str) -> None:
+    """Refuse a root inside an output of ours: all images there were made from others."""
+    path = root.rstrip("/") if "://" in root else os.path.realpath(root)
+    while path and not path.endswith("/"):
+        output = path.removesuffix(BESIDE)
+        if output != path or (_is_zarr(path) and sidecar(path).exists()):
+            raise Refused(
+                f"{root} lies inside {output}, which is an output of tierscale; name the folder of"
+                " its sources"
+            )
+        path = path.rpartition("/")[0]
 
-    problem: is told, in a sentence, that the listing failed.
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def _is_zarr(name: str) -> bool:
+    return name.lower().endswith(".zarr")
+
+
+def _skipped(name: str, beside: frozenset[str] | set[str]) -> bool:
+    """Whether a name is hidden, of an output of ours, or of the folder beside one.
+
+    beside: the names in the same folder, or the full ones where `name` is full.
     """
+    last = name.rsplit("/", 1)[-1]
+    return last.startswith(".") or last.endswith(BESIDE) or f"{name}{BESIDE}" in beside
+
+
+def _scan_objects(root: str, problem: Problem) -> Iterator[ListedSource]:
     try:
         listed = ObjectPath(root).listed()
     except OSError as error:
@@ -54,81 +99,81 @@ def scan_objects(root: str, problem: Callable[[str], None]) -> Iterator[Seen]:
             " credentials and the endpoint"
         )
         return
-    folders = {row.key.split(".tierscale/", 1)[0] for row in listed if ".tierscale/" in row.key}
-    zarrs: dict[str, list[Listed]] = {}
+    beside = {
+        f"{row.key.split(f'{BESIDE}/', 1)[0]}{BESIDE}" for row in listed if f"{BESIDE}/" in row.key
+    }
+    images: dict[str, list[Listed]] = {}
     for row in listed:
-        parts = row.key.split("/")
-        depth = next((i for i, part in enumerate(parts) if part.endswith(".zarr")), len(parts))
-        name = "/".join(parts[: depth + 1])
-        if (
-            any(part.startswith(".") or part.endswith(".tierscale") for part in parts[: depth + 1])
-            or name in folders
-        ):
-            continue
-        if depth < len(parts) - 1:
-            zarrs.setdefault(name, []).append(row)
-        elif os.path.splitext(name)[1].lower() in SUFFIXES:
-            yield Seen(f"{root.rstrip('/')}/{name}", row.bytes, 0, row.etag)
-    for name, rows in zarrs.items():
-        digest = hashlib.sha256(
-            repr([(row.key, row.bytes, row.etag) for row in rows]).encode()
-        ).hexdigest()
-        yield Seen(f"{root.rstrip('/')}/{name}", sum(row.bytes for row in rows), 0, digest)
+        name = _image_of(row.key)
+        if name is not None and not any(_skipped(part, beside) for part in _prefixes(name)):
+            images.setdefault(name, []).append(row)
+    for name, rows in sorted(images.items()):
+        size = sum(row.bytes for row in rows)
+        yield ListedSource(f"{root.rstrip('/')}/{name}", size, 0, _etag(name, rows))
 
 
-def scan_folder(root: str, problem: Callable[[str], None], below: str = "") -> Iterator[Seen]:
-    """All images in the tree at `root`, folder by folder in the order of names; `below` limits it
-    to one folder of the tree.
+def _image_of(key: str) -> str | None:
+    """The image that an object belongs to: the outermost zarr, itself, or None."""
+    for name in _prefixes(key):
+        if _is_zarr(name):
+            return name
+    return key if _is_image(key) else None
 
-    An image is what has the suffix of one; a zarr is one image. Hidden names, linked folders,
-    outputs of ours and what lies beside them are passed over. problem: is told, in a sentence, of
-    each folder that cannot be read and each name that cannot be written down. Refused: there is no
-    such tree.
-    """
-    base = os.path.join(os.path.abspath(root), below)
-    if not os.path.isdir(base):
-        raise Refused(f"there is no archive {base}; check the path, or whether its disk is mounted")
+
+def _prefixes(key: str) -> Iterator[str]:
+    """A key's folders from the outermost one on, then the key."""
+    parts = key.split("/")
+    return ("/".join(parts[: depth + 1]) for depth in range(len(parts)))
+
+
+def _etag(name: str, rows: list[Listed]) -> str:
+    """What tells a change of an image: its object's etag, or a digest of those of a zarr."""
+    if len(rows) == 1 and rows[0].key == name:
+        return rows[0].etag
+    content = repr([(row.key, row.bytes, row.etag) for row in rows])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _scan_folder(folder: str, problem: Problem) -> Iterator[ListedSource]:
     try:
-        entries = sorted(os.scandir(base), key=lambda entry: entry.name)
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         problem(
-            f"the folder {shown(base)} cannot be read ({error.strerror}); what lies below it is not"
-            " looked at, change its rights"
+            f"the folder {as_utf8(folder)} cannot be read ({error.strerror}); what lies below it is"
+            " left out, change its rights"
         )
         return
+    names = {entry.name for entry in entries}
     for entry in entries:
-        if entry.name.startswith("."):
+        if _skipped(entry.name, names):
             continue
-        suffix = os.path.splitext(entry.name)[1].lower()
-        if shown(entry.path) != entry.path:
+        path = os.path.join(folder, entry.name)
+        if as_utf8(path) != path:
             problem(
-                f"the name of {shown(entry.path)} is no UTF-8 and cannot be written down; give it"
+                f"the name of {as_utf8(path)} is no UTF-8 and cannot be written down; give it"
                 " another name"
             )
-        elif entry.is_dir(follow_symlinks=False):
-            if suffix == ".zarr":
-                if not sidecar(entry.path).exists():
-                    yield _zarr(entry.path)
-            elif suffix != ".tierscale":
-                yield from scan_folder(
-                    root, problem, os.path.relpath(entry.path, os.path.abspath(root))
-                )
-        elif suffix in SUFFIXES and not entry.is_dir():
-            yield _file(entry.path)
+        elif not entry.is_dir(follow_symlinks=False):
+            if _is_image(entry.name) and not entry.is_dir():
+                yield _listed_file(path)
+        elif _is_zarr(entry.name):
+            yield _listed_zarr(path)
+        else:
+            yield from _scan_folder(path, problem)
 
 
-def _file(path: str) -> Seen:
+def _listed_file(path: str) -> ListedSource:
     """One file. A link that leads nowhere counts as empty: the attempt to enlarge it will say what
     is wrong, as with a pipe.
     """
     try:
         found = os.stat(path)
     except OSError:
-        return Seen(path, 0, 0)
-    return Seen(path, found.st_size, found.st_mtime_ns)
+        return ListedSource(path, 0, 0)
+    return ListedSource(path, found.st_size, found.st_mtime_ns)
 
 
-def _zarr(path: str) -> Seen:
+def _listed_zarr(path: str) -> ListedSource:
     """A zarr folder by its files. Files that vanish or cannot be read meanwhile count as none."""
     total = newest = 0
     for parent, _, names in os.walk(path):
@@ -138,7 +183,7 @@ def _zarr(path: str) -> Seen:
             except OSError:
                 continue
             total, newest = total + found.st_size, max(newest, found.st_mtime_ns)
-    return Seen(path, total, newest)
+    return ListedSource(path, total, newest)
 
 
 def content_sha256(source: str, check: Callable[[], None] = lambda: None) -> str | None:
@@ -162,48 +207,40 @@ def content_sha256(source: str, check: Callable[[], None] = lambda: None) -> str
     return digest.hexdigest()
 
 
-def output_of(source: str, root: str, output_root: str) -> str:
-    """Where the enlarged image goes: below the output root as its source lies below the
-    archive's.
-    """
-    base = root.rstrip("/") if "://" in root else os.path.abspath(root)
-    return join_path(output_root, f"{source.removeprefix(base).lstrip('/')}.zarr")
-
-
-def absent(outputs: Iterable[str], problem: Callable[[str], None]) -> Iterator[str]:
+def missing_outputs(outputs: Iterable[str], problem: Problem) -> Iterator[str]:
     """Those outputs that are not there, or whose folder beside them is not.
 
     Every folder is listed once, several at a time: a look at each of 100,000 outputs would take
-    minutes. problem: is told, in a sentence, of each folder that cannot be listed; what lies there
-    counts as present.
+    minutes. problem: is told of each folder that cannot be listed; what lies there counts as
+    present.
     """
     wanted: dict[str, list[str]] = {}
     for output in outputs:
         folder, name = output.rsplit("/", 1)
         wanted.setdefault(folder, []).append(name)
 
-    def lacking(folder: str) -> list[str]:
+    def missing(folder: str) -> list[str]:
         try:
-            there = {entry.name for entry in place(folder or "/").iterdir()}
+            names = {entry.name for entry in place(folder or "/").iterdir()}
         except (FileNotFoundError, NotADirectoryError):
-            there = set()
+            names = set()
         except OSError as error:
             problem(
-                f"the outputs in {shown(folder)} cannot be listed ({error.strerror}); change the"
+                f"the outputs in {as_utf8(folder)} cannot be listed ({error.strerror}); change the"
                 " rights of the folder, or mend its disk"
             )
             return []
         return [
-            f"{folder}/{name}" for name in wanted[folder] if not {name, sidecar(name).name} <= there
+            f"{folder}/{name}" for name in wanted[folder] if not {name, sidecar(name).name} <= names
         ]
 
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="outputs") as readers:
-        for found in readers.map(lacking, wanted):
-            yield from found
+        for outputs_of_folder in readers.map(missing, wanted):
+            yield from outputs_of_folder
 
 
-def shown(path: str) -> str:
-    """A path as text that can be printed and stored; bytes that are no UTF-8 become question
+def as_utf8(path: str) -> str:
+    """A path as text that can be printed and stored; bytes that are not UTF-8 become question
     marks.
     """
     return path.encode(errors="replace").decode()

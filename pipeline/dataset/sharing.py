@@ -17,7 +17,7 @@ from tierscale.pipeline.routing.routes import TimeLimit
 from tierscale.pipeline.routing.shared_budget import ScoredImage, share_out
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.planning import COPY, Planner
-from tierscale.pipeline.run.workers.bounded import bounded_map, until
+from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.storage.lease import Lease
 from tierscale.pipeline.storage.paths import remove_tree
@@ -68,8 +68,7 @@ def shared_routes(
         def start(number: int) -> Future[ScoredImage]:
             return drivers.submit(score_image, sharing[number], pool, controls)
 
-        numbers = until(controls.stop, list(sharing))
-        under_way = bounded_map(numbers, start, pool.width + 1)
+        under_way = bounded_map(list(sharing), start, pool.width + 1, controls.stop)
         for done, (number, future) in enumerate(under_way, start=1):
             controls.progress("scores", done, len(sharing))
             job = sharing[number]

@@ -1,4 +1,4 @@
-"""Rows of tables: Parquet, CSV, JSON Lines. What spoils a row spoils no other."""
+"""Rows of tables in Parquet, CSV or JSON Lines. A bad row spoils no other."""
 
 import csv
 import json
@@ -20,16 +20,17 @@ Row = dict[str, Any] | str
 Check = Callable[..., None]
 
 
-def rows_of(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """Rows of a file by column name, one after the other, so that a long one takes no memory beside
-    them.
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Rows of a file by column name, one after the other, so that a long table takes little memory.
 
-    Refused: it is no table, lacks the first of the columns, or has one that is none of them.
+    columns: all that the table may have; the first one it must have. Refused: the file is no table,
+    lacks the first column, or has one that is not listed.
     """
     if not path.is_file():
-        raise Refused(f"there is no manifest {path}")
-    if path.suffix.lower() not in KINDS:
-        raise Refused(f"{path} is none of .parquet, .csv, .jsonl")
+        raise Refused(f"there is no manifest {path}; check the path")
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise Refused(f"the manifest {path} is none of .parquet, .csv, .jsonl; convert it to one")
 
     def check(names: Collection[str], whole: bool = True) -> None:
         for name in names:
@@ -38,10 +39,10 @@ def rows_of(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                     f"{path} has an unknown column {name!r}; columns are {', '.join(columns)}"
                 )
         if whole and columns[0] not in names:
-            raise Refused(f"{path} has no column {columns[0]!r}")
+            raise Refused(f"{path} has no column {columns[0]!r}; add it")
 
     try:
-        yield from KINDS[path.suffix.lower()](path, check)
+        yield from READERS[suffix](path, check)
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError, csv.Error) as error:
         raise Refused(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
 
@@ -53,9 +54,10 @@ def _parquet(path: Path, check: Check) -> Iterator[Row]:
             yield from batch.to_pylist()
 
 
-def _lines(path: Path) -> Iterator[str | None]:
-    """The lines of a text file, without empty ones; None where a line is no UTF-8. Only line feeds
-    part them: JSON may hold U+2028.
+def _read_lines(path: Path) -> Iterator[str | None]:
+    """The lines of a text file that are not empty; None stands for one that is not UTF-8.
+
+    Only line feeds end a line: JSON may hold U+2028.
     """
     with open(path, "rb") as file:
         for number, line in enumerate(file):
@@ -68,7 +70,7 @@ def _lines(path: Path) -> Iterator[str | None]:
 
 
 def _json_lines(path: Path, check: Check) -> Iterator[Row]:
-    for line in _lines(path):
+    for line in _read_lines(path):
         try:
             row = None if line is None else json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -81,44 +83,64 @@ def _json_lines(path: Path, check: Check) -> Iterator[Row]:
             yield "it is no JSON object in UTF-8"
 
 
-def _separated(path: Path, check: Check) -> Iterator[Row]:
-    """Comma-separated values with a header. A field in quotes may hold line feeds; one that spoils
-    its row spoils that line alone.
+def _csv(path: Path, check: Check) -> Iterator[Row]:
+    """Comma-separated values with a header; a bad row spoils one line, even by an unclosed quote.
+
+    docs/decisions/tables.md tells why this is not pyarrow.csv.
     """
-    lines, ahead, taken = _lines(path), deque[str | None](), list[str | None]()
-
-    def following() -> Iterator[str]:
-        while ahead or (line := next(lines, "")) != "":
-            taken.append(ahead.popleft() if ahead else line)
-            if taken[-1] is None:
-                raise csv.Error("it is no UTF-8")
-            yield f"{taken[-1]}\n"
-
-    header = next(lines, None)
+    lines = _LineBuffer(_read_lines(path))
+    header = next(lines.source, None)
     names = next(csv.reader([header]), []) if header else []
     check(names)
-    reader = csv.reader(following(), strict=True)
     while True:
-        taken.clear()
-        try:
-            fields = next(reader, None)
-            wrong = f"it has {len(fields or ())} fields for {len(names)} columns"
-        except csv.Error as error:
-            fields, wrong = [], f"it is no line of a table: {error}"
-        if fields is None:
-            return
-        if len(fields) == len(names):
+        # A reader that met a bad row is in an unknown state; a new one begins at the next line.
+        reader = csv.reader(lines, strict=True)
+        while True:
+            lines.start_row()
+            try:
+                fields = next(reader, None)
+                fault = f"it has {len(fields or ())} fields for {len(names)} columns"
+            except csv.Error as error:
+                fields, fault = [], f"it is no line of a table: {error}"
+            if fields is None:
+                return
+            if len(fields) != len(names):
+                break
             yield dict(zip(names, fields, strict=True))
-        else:
-            # What was read beyond the line that is to blame is read again.
-            ahead.extendleft(reversed(taken[1:]))
-            reader = csv.reader(following(), strict=True)
-            yield wrong
+        lines.keep_first_of_row()
+        yield fault
 
 
-KINDS: dict[str, Callable[[Path, Check], Iterator[Row]]] = {
+class _LineBuffer:
+    """Lines for a csv.reader, of which those after the first one of a row can be read again."""
+
+    def __init__(self, source: Iterator[str | None]) -> None:
+        self.source = source
+        self._again = deque[str | None]()
+        self._row: list[str | None] = []
+
+    def start_row(self) -> None:
+        """The next line is the first one of a row."""
+        self._row.clear()
+
+    def keep_first_of_row(self) -> None:
+        """Put the lines of the current row back, except for its first one."""
+        self._again.extendleft(reversed(self._row[1:]))
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self.source)
+        self._row.append(line)
+        if line is None:
+            raise csv.Error("it is no UTF-8")
+        return f"{line}\n"
+
+
+READERS: dict[str, Callable[[Path, Check], Iterator[Row]]] = {
     ".parquet": _parquet,
-    ".csv": _separated,
+    ".csv": _csv,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
 }

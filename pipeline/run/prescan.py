@@ -19,7 +19,7 @@ from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.stored import draft_fields
 from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.routing.routes import TierTimings, TimeLimit
-from tierscale.pipeline.run.workers.bounded import bounded_map, until
+from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, Pool, Task
 from tierscale.pipeline.run.workers.prescan_tasks import (
     MeasureRange,
@@ -143,8 +143,8 @@ def run_tasks(
     def start(index: int) -> Future[Any]:
         return pool.submit(tasks[index])
 
-    numbers = until(stop, range(len(tasks)))
-    for done, (index, future) in enumerate(bounded_map(numbers, start, 2 * pool.width), start=1):
+    under_way = bounded_map(range(len(tasks)), start, 2 * pool.width, stop)
+    for done, (index, future) in enumerate(under_way, start=1):
         results[index] = future.result()
         progress(done, len(tasks))
     if stop.is_set():

@@ -1,7 +1,6 @@
 """The shards of one level on their way: each a chain of tasks, begun again for a passing failure."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from typing import Any
 
 from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.output.receipts import Key, Receipt
-from tierscale.pipeline.run.workers.bounded import bounded_map
+from tierscale.pipeline.run.workers.bounded import Backlog, bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, Kind, Pool, Task
 
 # Times that one shard is tried before its image is given up.
@@ -54,8 +53,8 @@ class ShardQueue:
         output: str,
         stop: threading.Event,
     ) -> None:
-        self._keys, self._chain, self._output, self._stop = iter(keys), chain, output, stop
-        self._next: deque[ShardStep] = deque()
+        self._chain, self._output, self._stop = chain, output, stop
+        self._backlog = Backlog(self._first_steps(keys))
 
     def run(self, pool: Pool) -> Iterator[Receipt]:
         """Receipts as shards are finished, two shards for each worker under way.
@@ -67,7 +66,7 @@ class ShardQueue:
             first, more = step.steps[0], len(step.steps) > 1
             return pool.submit(first.make(step.made), kind=first.kind, as_reference=more)
 
-        for step, future in bounded_map(self._take, start, 2 * pool.width):
+        for step, future in bounded_map(self._backlog, start, 2 * pool.width):
             try:
                 result = future.result()
             except (Refused, Damaged):
@@ -77,15 +76,15 @@ class ShardQueue:
                 self._again(step, error)
                 continue
             if len(step.steps) > 1:
-                self._next.append(replace(step, steps=step.steps[1:], made=result))
+                self._backlog.add(replace(step, steps=step.steps[1:], made=result))
             else:
                 yield result
 
-    def _take(self) -> ShardStep | None:
-        if self._next:
-            return self._next.popleft()
-        key = None if self._stop.is_set() else next(self._keys, None)
-        return None if key is None else ShardStep(key, self._chain(key), 1)
+    def _first_steps(self, keys: Iterable[Key]) -> Iterator[ShardStep]:
+        for key in keys:
+            if self._stop.is_set():
+                return
+            yield ShardStep(key, self._chain(key), 1)
 
     def _again(self, step: ShardStep, error: Exception) -> None:
         """Put a shard in line once more, or give it up."""
@@ -96,4 +95,4 @@ class ShardQueue:
                 f" {type(error).__name__}: {one_line(error)}); give the same command again, what is"
                 " done is kept"
             ) from error
-        self._next.append(ShardStep(step.key, self._chain(step.key), step.attempt + 1))
+        self._backlog.add(ShardStep(step.key, self._chain(step.key), step.attempt + 1))

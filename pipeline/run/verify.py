@@ -1,7 +1,6 @@
 """Look at an output: is every shard there and as its receipt says, how far is a run."""
 
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -12,7 +11,7 @@ from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.inspect import reopen
 from tierscale.pipeline.run.planning import COPY
 from tierscale.pipeline.run.run import shard_keys
-from tierscale.pipeline.run.workers.bounded import bounded_map, until
+from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 from tierscale.pipeline.run.workers.shard_tasks import FinishShard, HalveShards, VerifyShard
@@ -80,8 +79,7 @@ def _compare(
     def start(receipt: Receipt) -> Future[str | None]:
         return pool.submit(VerifyShard(output, receipt))
 
-    take = until(threading.Event(), receipts)
-    for receipt, future in bounded_map(take, start, 2 * pool.width):
+    for receipt, future in bounded_map(receipts, start, 2 * pool.width):
         yield receipt, future.result()
 
 

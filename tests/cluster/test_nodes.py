@@ -13,14 +13,11 @@ import pytest
 import skimage.data
 import zarr
 from PIL import Image
-from tierscale.pipeline.run.pool import LocalPool
 
 from tierscale.cluster import stragglers
 from tierscale.cluster.session import session
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.formats.registry import Selection
 from tierscale.pipeline.plan.options import Options, Selection
-from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.job import ImageJob as ImageJob
 from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.run.workers.pool import LocalPool

@@ -4,7 +4,6 @@ import time
 
 import pytest
 import ray
-from tierscale.pipeline.run.tasks import Quarantined
 
 from tierscale.cluster import actor_group, scheduler, stragglers
 from tierscale.cluster.actor_group import wait_until_up
@@ -14,6 +13,7 @@ from tierscale.cluster.session import session
 from tierscale.cluster.sizing import PoolSpec
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.geometry.grid import Span
+from tierscale.pipeline.run.shards import Quarantined
 
 NOW = 1000.0
 

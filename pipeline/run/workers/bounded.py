@@ -1,40 +1,96 @@
-"""The one loop that keeps a bounded number of calls under way and takes what is finished."""
+"""The one loop over calls: keep N under way, take what is finished, stop when asked."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import TypeVar
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Generic, TypeVar
 
-T = TypeVar("T")
-R = TypeVar("R")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-# Seconds after which `take` is asked again while nothing ends.
+# Seconds between two ticks while nothing finishes.
 TICK = 1.0
 
 
 def bounded_map(
-    take: Callable[[], T | None], start: Callable[[T], Future[R]], width: int
-) -> Iterator[tuple[T, Future[R]]]:
-    """Items with their futures as they end; at most `width` are under way at a time.
+    items: Iterable[Item],
+    start: Callable[[Item], Future[Result]],
+    width: int | Callable[[], int],
+    stop: threading.Event | None = None,
+    tick: Callable[[], None] | None = None,
+) -> Iterator[tuple[Item, Future[Result]]]:
+    """Each item with its finished future, in the order in which they finish.
 
-    take: the next item, or None when there is none now; it is asked again whenever a call ended.
-    The loop is over when nothing is under way and there is no item.
+    start: begins the call for an item. width: the most calls under way at a time, asked anew before
+    each start where it is a function; 0 pauses new starts. stop: once it is set no call is started,
+    and those under way are still waited for. tick: called before calls are started, and every TICK
+    seconds while none finishes.
+
+    An item is taken from `items` only when it can be started. An iterator that has ended is asked
+    again while calls are under way, so that one like Backlog may give more of them later. Futures
+    that finish together come in the order of their starts. What `items`, `start` or `tick` raise
+    ends the loop; a call's own exception is left in its future.
     """
-    under_way: dict[Future[R], T] = {}
+    source = iter(items)
+    under_way: dict[Future[Result], Item] = {}
     while True:
-        while len(under_way) < width and (item := take()) is not None:
+        if tick is not None:
+            tick()
+        while len(under_way) < (width if isinstance(width, int) else width()) and not (
+            stop is not None and stop.is_set()
+        ):
+            try:
+                item = next(source)
+            except StopIteration:
+                break
             under_way[start(item)] = item
         if not under_way:
             return
-        for future in wait(under_way, timeout=TICK, return_when=FIRST_COMPLETED).done:
+        done = wait(under_way, None if tick is None else TICK, FIRST_COMPLETED).done
+        for future in [future for future in under_way if future in done]:
             yield under_way.pop(future), future
 
 
-def until(stop: threading.Event, items: Iterable[T]) -> Callable[[], T | None]:
-    """What hands out items one by one for bounded_map(), and none once `stop` is set."""
-    iterator = iter(items)
+class Backlog(Generic[Item]):
+    """Items of an iterable, and those that are added while they are worked on, which go first.
 
-    def take() -> T | None:
-        return None if stop.is_set() else next(iterator, None)
+    For items that lead to others: a call to try again, the next call of a chain.
+    """
 
-    return take
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self._added = deque[Item]()
+
+    def add(self, item: Item) -> None:
+        """Give this item before all that have not been given."""
+        self._added.append(item)
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        return self._added.popleft() if self._added else next(self._items)
+
+
+def threaded_map(
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    width: int,
+    stop: threading.Event,
+    tick: Callable[[], None] | None = None,
+) -> Iterator[tuple[Item, Result]]:
+    """Each item with what `work` returns for it, as of bounded_map, on `width` threads of its own.
+
+    What `work` raises is raised here. Whenever the loop ends early, `stop` is set, and the items
+    under way are waited for: they must look at `stop` where they take long.
+    """
+    with ThreadPoolExecutor(width, thread_name_prefix="image") as threads:
+        try:
+            for item, future in bounded_map(
+                items, lambda item: threads.submit(work, item), width, stop, tick
+            ):
+                yield item, future.result()
+        except BaseException:
+            stop.set()
+            raise

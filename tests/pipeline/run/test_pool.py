@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tierscale.pipeline.run.pool import LocalPool, device_here
-from tierscale.pipeline.run.worker import Worker
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.run import Request, plan_only
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import ImageJob as Request
+from tierscale.pipeline.run.run import plan_only
+from tierscale.pipeline.run.workers.pool import LocalPool, device_here
+from tierscale.pipeline.run.workers.worker import Worker
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Manifests: three formats, rows checked, errors that name row and column."""
 
 import json
+import os
 from fractions import Fraction
 
 import pyarrow as pa
@@ -140,18 +141,16 @@ def test_what_is_no_manifest_is_refused(tmp_path, name):
         Manifest.read(tmp_path / name)
 
 
-def test_a_scan_finds_images_and_mirrors_the_tree(tmp_path):
-    for name in (
-        "in/a.tif",
-        "in/deep/b.PNG",
-        "in/notes.txt",
-        "in/c.zarr/zarr.json",
-        "in/c.zarr.tierscale/preview.png",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("")
+def make(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+
+
+def test_a_scan_finds_images_and_mirrors_the_tree(tmp_path, monkeypatch):
+    make(tmp_path, "in/a.tif", "in/deep/b.PNG", "in/notes.txt", "in/c.zarr/zarr.json")
     found = Manifest.scan(tmp_path / "in", "*", output_root=tmp_path / "out")
-    assert found.root == tmp_path / "in"
+    assert found.root == str(tmp_path / "in")
     assert [row.output.removeprefix(str(tmp_path)) for row in found] == [
         "/out/a.tif.zarr",
         "/out/c.zarr.zarr",
@@ -160,3 +159,44 @@ def test_a_scan_finds_images_and_mirrors_the_tree(tmp_path):
     assert [row.source for row in Manifest.scan(tmp_path / "in", "*.tif")] == [
         str(tmp_path / "in/a.tif")
     ]
+    monkeypatch.chdir(tmp_path / "in")
+    (row,) = Manifest.scan(".", "*.tif", output_root="../out")
+    assert (row.source, row.output) == ("a.tif", "../out/a.tif.zarr")
+
+
+def test_a_scan_takes_no_outputs_of_ours_as_sources(tmp_path):
+    make(
+        tmp_path,
+        "in/a.tif",
+        "in/a.tif.zarr/zarr.json",
+        "in/a.tif.zarr.tierscale/preview.png",
+        "in/.trash/b.tif",
+        "in/theirs.zarr/zarr.json",
+    )
+    assert [row.source.removeprefix(str(tmp_path)) for row in Manifest.scan(tmp_path / "in")] == [
+        "/in/a.tif",
+        "/in/theirs.zarr",
+    ]
+
+
+def test_what_a_scan_cannot_list_is_refused_or_told(tmp_path):
+    make(tmp_path, "in/a.tif")
+    with open(os.fsencode(tmp_path) + b"/in/bad\xff.tif", "wb"):
+        pass
+    with pytest.raises(Refused, match=r"bad\?.tif is no UTF-8"):
+        Manifest.scan(tmp_path / "in")
+    problems = []
+    assert len(Manifest.scan(tmp_path / "in", problem=problems.append)) == 1 == len(problems)
+    with pytest.raises(Refused, match=r"there is no folder .*none; check"):
+        Manifest.scan(tmp_path / "none")
+
+
+def test_a_quote_that_is_never_closed_spoils_one_row_of_a_long_table(tmp_path):
+    path = tmp_path / "m.csv"
+    rows = [f"{number}.tif,{number}.zarr" for number in range(20_000)]
+    rows[70] = '"open.tif,x.zarr'
+    rows[90] = '"a" b.tif,x.zarr'
+    path.write_text("\n".join(["source,output", *rows]))
+    manifest = Manifest.read(path)
+    assert list(manifest.bad) == [71, 91] and len(manifest) == 20_000
+    assert manifest.rows[71] == Row("71.tif", "71.zarr")

@@ -23,7 +23,7 @@ from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.job import ImageJob as ImageJob
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BICUBIC = Options(tiers=("bicubic",), tile=32)
 
 

@@ -2,26 +2,21 @@
 given up.
 """
 
+import contextlib
 import os
 import sqlite3
 import threading
-from pathlib import Path
 
 import pytest
 
+from tierscale.pipeline.dataset import ledger_schema
 from tierscale.pipeline.dataset.ledger import NIGHTS, Busy, Late, Ledger
-from tierscale.pipeline.dataset.scan import BLOCK, Seen, absent, content_sha256, output_of, scan
+from tierscale.pipeline.dataset.results import ImageResult
+from tierscale.pipeline.dataset.scan import ListedSource
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.storage.lease import LEASE_SECONDS
 
-SUMMARY = {
-    "plan": "p1",
-    "shape": [3, 8, 8],
-    "tiles": {"bicubic": 1},
-    "cost": 5.0,
-    "cost_share": 0.5,
-    "seconds": {"total": 1.0},
-}
+RESULT = ImageResult("p1", 3, 8, 8, {"bicubic": 1}, 5.0, 0.5, 1.0)
 NOON = 1.8e9
 
 
@@ -47,7 +42,7 @@ def ledger(tmp_path, clock):
 
 
 def seen(name, size=10, mtime=1, etag=None):
-    return Seen(name, size, mtime, etag)
+    return ListedSource(name, size, mtime, etag)
 
 
 def never(source):
@@ -55,13 +50,13 @@ def never(source):
 
 
 def take(ledger, night="n1", suspects=False, root="out"):
-    entry = ledger.take(night, "{}", lambda source: f"{root}/{source}.zarr", suspects)
+    entry = ledger.claim(night, "{}", lambda source: f"{root}/{source}.zarr", suspects)
     return entry and entry.source
 
 
 def finish(ledger, sha256="s", night="n1"):
     while source := take(ledger, night):
-        ledger.done(source, SUMMARY, sha256)
+        ledger.record_done(source, RESULT, sha256)
 
 
 def states(ledger):
@@ -69,13 +64,15 @@ def states(ledger):
 
 
 def test_a_listing_tells_new_changed_untouched_and_gone(ledger):
-    found = ledger.note([seen("a"), seen("b"), seen("c")], never)
+    found = ledger.record_listing([seen("a"), seen("b"), seen("c")], never)
     assert (found.new, found.changed, found.untouched, found.gone) == (3, 0, 0, 0)
     finish(ledger)
-    found = ledger.note([seen("a"), seen("b", size=11), seen("d")], never)
+    found = ledger.record_listing([seen("a"), seen("b", size=11), seen("d")], never)
     assert (found.new, found.changed, found.untouched, found.gone) == (1, 1, 1, 1)
     assert states(ledger) == {"a": "done", "b": "pending", "c": "done", "d": "pending"}
-    assert ledger.note([seen("c")], never).untouched == 1, "what comes back is known again"
+    assert ledger.record_listing([seen("c")], never).untouched == 1, (
+        "what comes back is known again"
+    )
     assert take(ledger) is None, "what is not there now is not worked on"
 
 
@@ -83,33 +80,33 @@ def test_a_listing_tells_new_changed_untouched_and_gone(ledger):
     ("content", "state"), [("s", "done"), ("other", "pending"), (None, "pending")]
 )
 def test_the_content_decides_where_only_the_time_differs(ledger, content, state):
-    ledger.note([seen("a")], never)
+    ledger.record_listing([seen("a")], never)
     finish(ledger)
-    ledger.note([seen("a", mtime=2)], lambda source: content)
+    ledger.record_listing([seen("a", mtime=2)], lambda source: content)
     assert states(ledger) == {"a": state}
-    ledger.note([seen("a", mtime=2)], never)
+    ledger.record_listing([seen("a", mtime=2)], never)
 
 
 def test_a_file_written_as_it_was_listed_is_looked_at_once_more(ledger, clock):
     """Two writes within one tick of a coarse clock look the same from outside."""
     just_now = int(NOON * 1e9)
-    ledger.note([seen("a", mtime=just_now)], never)
+    ledger.record_listing([seen("a", mtime=just_now)], never)
     finish(ledger)
     clock.now += 86400
-    assert ledger.note([seen("a", mtime=just_now)], lambda source: "other").changed == 1
+    assert ledger.record_listing([seen("a", mtime=just_now)], lambda source: "other").changed == 1
     finish(ledger)
-    assert ledger.note([seen("a", mtime=just_now)], never).untouched == 1
+    assert ledger.record_listing([seen("a", mtime=just_now)], never).untouched == 1
 
 
 def test_an_etag_stands_for_time_and_content(ledger):
-    ledger.note([seen("s3://b/a.zarr", etag="1", mtime=0)], never)
+    ledger.record_listing([seen("s3://b/a.zarr", etag="1", mtime=0)], never)
     finish(ledger, sha256=None)
-    assert ledger.note([seen("s3://b/a.zarr", etag="1", mtime=0)], never).untouched == 1
-    assert ledger.note([seen("s3://b/a.zarr", etag="2", mtime=0)], never).changed == 1
+    assert ledger.record_listing([seen("s3://b/a.zarr", etag="1", mtime=0)], never).untouched == 1
+    assert ledger.record_listing([seen("s3://b/a.zarr", etag="2", mtime=0)], never).changed == 1
 
 
 def test_failed_last_then_priority_then_size(ledger):
-    ledger.note(
+    ledger.record_listing(
         [
             seen("bad", size=1),
             seen("large", size=30),
@@ -124,7 +121,7 @@ def test_failed_last_then_priority_then_size(ledger):
 
 
 def test_the_next_one_is_given_without_sorting_all_that_wait(ledger):
-    ledger.note([seen(str(number)) for number in range(100)], never)
+    ledger.record_listing([seen(str(number)) for number in range(100)], never)
     said = []
     ledger.connection.set_trace_callback(said.append)
     take(ledger)
@@ -136,77 +133,81 @@ def test_the_next_one_is_given_without_sorting_all_that_wait(ledger):
 
 
 def test_three_nights_park_and_one_night_counts_once(ledger, clock):
-    ledger.note([seen("a")], never)
+    ledger.record_listing([seen("a")], never)
     for number in range(1, NIGHTS + 1):
         night = f"n{number}"
         for _ in range(2):  # the same night again does not try what failed
             with ledger.lease(lambda: None):
-                ledger.open_night(night)
+                ledger.begin_night(night)
                 if take(ledger, night):
-                    ledger.failed("a", f"reason {number}")
+                    ledger.record_failure("a", f"reason {number}")
         assert states(ledger) == {"a": "parked" if number == NIGHTS else "failed"}
-        assert [(row["attempts"], row["error"]) for row in ledger.rows(night)] == [
+        assert [(row["attempts"], row["error"]) for row in ledger.report_rows(night)] == [
             (number, f"reason {number}")
         ]
-    ledger.open_night("n9")
+    ledger.begin_night("n9")
     assert take(ledger, "n9") is None
-    ledger.open_night("n9", retry_parked=True)
+    ledger.begin_night("n9", retry_parked=True)
     assert take(ledger, "n9") == "a"
 
 
 def test_a_parked_source_that_changes_is_tried_again(ledger):
-    ledger.note([seen("a")], never)
+    ledger.record_listing([seen("a")], never)
     ledger.do("UPDATE sources SET state = 'parked', attempts = 3")
-    ledger.note([seen("a", mtime=9)], never)
-    assert states(ledger) == {"a": "pending"} and next(ledger.rows("n1"))["attempts"] == 0
+    ledger.record_listing([seen("a", mtime=9)], never)
+    assert states(ledger) == {"a": "pending"} and next(ledger.report_rows("n1"))["attempts"] == 0
 
 
 def test_what_a_nightly_died_of_is_taken_apart_from_the_rest(ledger):
-    ledger.note([seen("large", size=9), seen("small", size=1), seen("killer", size=2)], never)
+    ledger.record_listing(
+        [seen("large", size=9), seen("small", size=1), seen("killer", size=2)], never
+    )
     assert [take(ledger) for _ in range(2)] == ["small", "killer"]
     with ledger.lease(lambda: None):
-        ledger.open_night("n2")
+        ledger.begin_night("n2")
         assert take(ledger, "n2", suspects=True) == "small", (
             "the one that was blamed less often goes first, then the smaller one"
         )
-        ledger.left("small")
+        ledger.release("small")
         ledger.do("UPDATE sources SET attempts = 2 WHERE source = 'small'")
         assert [take(ledger, "n2"), take(ledger, "n2")] == [
             "large",
             None,
         ], "the rest goes before, and no suspect with it"
-        entry = ledger.take("n2", "{}", str, suspects=True)
+        entry = ledger.claim("n2", "{}", str, suspects=True)
         assert entry.source == "killer"
-        ledger.failed("killer", "a reason")
-        ledger.open_night("n3")
+        ledger.record_failure("killer", "a reason")
+        ledger.begin_night("n3")
         assert take(ledger, "n3") == "killer", (
             "an image whose fault is known is like any other that failed"
         )
 
 
 def test_what_is_done_waits_again_where_its_output_is_gone_or_belongs_elsewhere(ledger):
-    ledger.note([seen("a"), seen("b"), seen("c"), seen("gone")], never)
+    ledger.record_listing([seen("a"), seen("b"), seen("c"), seen("gone")], never)
     finish(ledger)
-    ledger.note([seen("a"), seen("b"), seen("c")], never)
+    ledger.record_listing([seen("a"), seen("b"), seen("c")], never)
     asked = []
 
-    def absent(outputs):
+    def missing(outputs):
         asked.extend(outputs)
         return ["out/b.zarr"]
 
-    ledger.await_again(lambda source: f"{'new' if source == 'c' else 'out'}/{source}.zarr", absent)
+    ledger.requeue_missing(
+        lambda source: f"{'new' if source == 'c' else 'out'}/{source}.zarr", missing
+    )
     assert (
         states(ledger) == {"a": "done", "b": "pending", "c": "pending", "gone": "done"}
         and "out/gone.zarr" not in asked
     )
-    entry = ledger.take("n2", "{}", lambda source: f"out/{source}.zarr")
+    entry = ledger.claim("n2", "{}", lambda source: f"out/{source}.zarr")
     assert (entry.source, entry.plan) == ("b", "p1"), "what lies there is known as ours"
-    entry = ledger.take("n2", "{}", lambda source: f"new/{source}.zarr")
+    entry = ledger.claim("n2", "{}", lambda source: f"new/{source}.zarr")
     assert (entry.source, entry.plan) == ("c", None), "what lies at another place is not"
 
 
 def test_a_doubt_that_came_too_late_stays(ledger):
-    ledger.note([seen("a"), seen("b"), seen("c")], never)
+    ledger.record_listing([seen("a"), seen("b"), seen("c")], never)
     finish(ledger)
     looked = []
 
@@ -216,7 +217,7 @@ def test_a_doubt_that_came_too_late_stays(ledger):
         looked.append(source)
         return "s"
 
-    found = ledger.note([seen(name, mtime=2) for name in "abcd"], until_the_window_closes)
+    found = ledger.record_listing([seen(name, mtime=2) for name in "abcd"], until_the_window_closes)
     assert (found.new, found.changed, found.untouched, found.gone, found.undecided) == (
         1,
         0,
@@ -224,7 +225,7 @@ def test_a_doubt_that_came_too_late_stays(ledger):
         0,
         2,
     ) and looked == ["a"]
-    found = ledger.note([seen(name, mtime=2) for name in "abcd"], lambda source: "other")
+    found = ledger.record_listing([seen(name, mtime=2) for name in "abcd"], lambda source: "other")
     assert (found.changed, found.untouched, found.undecided) == (
         2,
         2,
@@ -233,17 +234,17 @@ def test_a_doubt_that_came_too_late_stays(ledger):
 
 
 def test_what_was_left_or_held_does_not_count(ledger):
-    ledger.note([seen("a"), seen("b")], never)
+    ledger.record_listing([seen("a"), seen("b")], never)
     assert (take(ledger), take(ledger)) == ("a", "b")
-    ledger.left("a")
-    ledger.left("b", "failed", "another run writes it")
+    ledger.release("a")
+    ledger.release("b", "failed", "another run writes it")
     assert states(ledger) == {"a": "pending", "b": "failed"}
-    assert [row["attempts"] for row in ledger.rows("n1")] == [0, 0]
+    assert [row["attempts"] for row in ledger.report_rows("n1")] == [0, 0]
 
 
 def test_a_second_nightly_is_refused_while_the_first_gives_signs(tmp_path, ledger, clock):
     other = Ledger(str(tmp_path / "l.db"), clock)
-    ledger.note([seen("a")], never)
+    ledger.record_listing([seen("a")], never)
     with ledger.lease(lambda: None):
         assert take(ledger) == "a"
         with (
@@ -254,10 +255,10 @@ def test_a_second_nightly_is_refused_while_the_first_gives_signs(tmp_path, ledge
         clock.now += LEASE_SECONDS + 1
         with other.lease(lambda: None):
             assert states(other) == {"a": "pending"}, "it takes over what the stale one was at"
-            assert next(other.rows("n1"))["attempts"] == 1
-            other.note([seen("a")], never)
+            assert next(other.report_rows("n1"))["attempts"] == 1
+            other.record_listing([seen("a")], never)
             assert take(other, "n2", suspects=True) == "a"
-            ledger.failed("a", "too late")
+            ledger.record_failure("a", "too late")
             assert states(other) == {"a": "working"}, "the stale one cannot spoil it any more"
     other.close()
 
@@ -320,88 +321,74 @@ def test_files_that_are_no_ledger_are_refused(tmp_path):
         Ledger(str(tmp_path / "folder"))
 
 
-def test_a_scan_finds_images_and_nothing_else(tmp_path):
-    for name in ("a.tif", "deep/B.PNG", "deep/.hidden.png", "notes.txt", ".snapshot/a.tif", "x.zarr/zarr.json", "x.zarr/c/0/0",
-                 "ours.zarr/zarr.json", "ours.zarr.tierscale/preview.png", "elsewhere/c.jpg"):  # fmt: skip
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(b"12345")
-    (tmp_path / "deep/linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "deep/dangling.png").symlink_to(tmp_path / "nowhere.png")
-    with open(os.fsencode(tmp_path) + b"/bad\xff.tif", "wb"):
-        pass
-    problems = []
-    found = {
-        os.path.relpath(item.source, tmp_path): item.bytes
-        for item in scan(str(tmp_path), problems.append)
-    }
-    assert found == {
-        "a.tif": 5,
-        "deep/B.PNG": 5,
-        "deep/dangling.png": 0,
-        "elsewhere/c.jpg": 5,
-        "x.zarr": 10,
-    }
-    assert len(problems) == 1 and "bad?.tif is no UTF-8" in problems[0]
-    with pytest.raises(Refused, match="no archive"):
-        list(scan(str(tmp_path / "none"), problems.append))
-    assert output_of(str(tmp_path / "deep/B.PNG"), str(tmp_path), "/out") == "/out/deep/B.PNG.zarr"
-    assert content_sha256(str(tmp_path / "x.zarr")) is None
-    assert content_sha256(str(tmp_path / "a.tif")) == content_sha256(
-        str(tmp_path / "elsewhere/c.jpg")
-    )
+# The tables as tierscale 0.1 made them, with user_version 0.
+OLD_SCHEMA = """
+CREATE TABLE sources (
+  source TEXT PRIMARY KEY, output TEXT, state TEXT NOT NULL DEFAULT 'pending'
+  CHECK (state IN ('pending', 'working', 'done', 'failed', 'parked')),
+  priority REAL NOT NULL DEFAULT 0,
+  bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, etag TEXT, sha256 TEXT,
+  seen INTEGER NOT NULL, noted REAL NOT NULL,
+  plan TEXT, options TEXT, attempts INTEGER NOT NULL DEFAULT 0, counted TEXT, night TEXT,
+  holder TEXT, height INTEGER, width INTEGER, tiles TEXT, cost REAL, cost_share REAL,
+  seconds REAL, error TEXT);
+CREATE INDEX waiting ON sources (attempts > 0, -priority, bytes, source) WHERE state = 'pending';
+CREATE INDEX states ON sources (state, night);
+CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), host TEXT, pid INTEGER,
+  token TEXT, started REAL, renewed REAL);
+INSERT INTO sources (source, output, state, bytes, mtime_ns, seen, noted, plan, sha256)
+  VALUES ('a', 'out/a.zarr', 'done', 10, 1, 7, 1.7e9, 'p0', 's'),
+  ('b', NULL, 'pending', 10, 1, 7, 1.7e9, NULL, NULL);
+INSERT INTO sources (source, state, bytes, mtime_ns, seen, noted, attempts, counted, night, error)
+  VALUES ('c', 'failed', 10, 1, 7, 1.7e9, 1, 'n0', 'n0', 'a reason');
+PRAGMA application_id = 1953064306"""
 
 
-def test_a_checksum_is_given_up_between_two_blocks(tmp_path):
-    (tmp_path / "a.tif").write_bytes(bytes(3 * BLOCK))
-    calls = []
-
-    def check():
-        calls.append(1)
-        if len(calls) == 3:
-            raise Late
-
-    with pytest.raises(Late):
-        content_sha256(str(tmp_path / "a.tif"), check)
-    assert len(calls) == 3
+def version_of(path):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        return database.execute("PRAGMA user_version").fetchone()[0]
 
 
-def test_outputs_are_looked_for_folder_by_folder(tmp_path, monkeypatch):
-    for name in (
-        "a.zarr",
-        "a.zarr.tierscale",
-        "bare.zarr",
-        "zarrless.zarr.tierscale",
-        "deep/b.zarr",
-        "deep/b.zarr.tierscale",
-    ):
-        (tmp_path / name).mkdir(parents=True)
-    names = (
-        "a.zarr",
-        "bare.zarr",
-        "zarrless.zarr",
-        "none.zarr",
-        "deep/b.zarr",
-        "nowhere/c.zarr",
-        "nowhere/d.zarr",
-    )
-    listed, problems = [], []
-    whole = Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda self: (listed.append(self), whole(self))[1])
-    found = {
-        os.path.relpath(output, tmp_path)
-        for output in absent([str(tmp_path / name) for name in names], problems.append)
-    }
-    assert (
-        found == {"bare.zarr", "zarrless.zarr", "none.zarr", "nowhere/c.zarr", "nowhere/d.zarr"}
-        and not problems
-    )
-    assert len(listed) == 3, "a folder is listed once, however many outputs belong there"
+@pytest.fixture
+def old(tmp_path):
+    path = tmp_path / "old.db"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript(OLD_SCHEMA)
+    return path
 
-    def denied(self):
-        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", denied)
-    assert (
-        not list(absent([str(tmp_path / "a.zarr")], problems.append))
-        and "cannot be listed (Permission denied)" in problems[0]
-    )
+def test_a_ledger_of_version_0_1_is_carried_over(old, clock):
+    assert version_of(old) == 0
+    with Ledger(str(old), clock) as ledger:
+        listing = [seen("a"), seen("b"), seen("c")]
+        assert ledger.record_listing(listing, never).untouched == 3
+        ledger.begin_night("n1")
+        assert states(ledger) == {"a": "done", "b": "pending", "c": "pending"}
+        assert [take(ledger), take(ledger), take(ledger)] == ["b", "c", None]
+        ledger.record_failure("c", "another reason")
+        assert [row["attempts"] for row in ledger.report_rows("n1")] == [0, 2]
+    assert version_of(old) == ledger_schema.VERSION > 0
+
+
+def test_a_later_column_is_added_to_an_old_ledger(old, monkeypatch):
+    """The next change of the tables: one entry in MIGRATIONS, and the version after it."""
+    steps = (*ledger_schema.MIGRATIONS, ("ALTER TABLE sources ADD COLUMN family TEXT",))
+    monkeypatch.setattr(ledger_schema, "MIGRATIONS", steps)
+    monkeypatch.setattr(ledger_schema, "VERSION", len(steps))
+    for _ in range(2):
+        with Ledger(str(old)) as ledger:
+            families = ledger.do("SELECT source, family FROM sources").fetchall()
+            assert [tuple(row) for row in families] == [("a", None), ("b", None), ("c", None)]
+    assert version_of(old) == len(steps)
+
+
+def test_a_ledger_of_a_later_version_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "l.db"
+    Ledger(str(path)).close()
+    assert version_of(path) == ledger_schema.VERSION, "a new one has the version at once"
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA user_version = 99")
+        database.execute("ALTER TABLE sources RENAME COLUMN seen TO shown")
+    with pytest.raises(Refused, match=r"l\.db was written by a later version .* install that"):
+        Ledger(str(path))
+    assert version_of(path) == 99

@@ -487,7 +487,7 @@ def test_a_checksum_of_hours_ends_with_the_window_or_a_signal(archive, monkeypat
         ({"until": "24:00"}, "is no time of day"),
         ({"image": Options(tiers=("nonesuch",))}, "nonesuch"),
         ({"output": "archive/out"}, "lies inside the archive"),
-        ({"archive": "nowhere"}, "there is no archive"),
+        ({"archive": "nowhere"}, "there is no folder"),
         ({"ledger": "nowhere/l.db"}, "no folder"),
         ({"output": "archive/a.png"}, "lies inside the archive"),
     ],
@@ -507,7 +507,7 @@ def test_what_would_fail_for_every_image_is_refused_before_any(archive, change, 
         nightly(replace(options(archive), **paths), clock=lambda: EVENING)
     assert "sEcReT" not in str(error.value) and "ReT" not in str(error.value)
     assert not (archive / "ledger.db.reports").exists()
-    assert (archive / "ledger.db").exists() == ("there is no archive" in words), (
+    assert (archive / "ledger.db").exists() == ("there is no folder" in words), (
         "only to find the archive missing is the ledger opened"
     )
 
@@ -586,8 +586,9 @@ def run(capsys, *arguments):
 
 
 def line(root):
-    return ("nightly", "--archive", root / "archive", "--output", root / "out", "--ledger", root / "ledger.db",
-            "--until", "06:00", "--ray", "none", "--tiers", "bicubic", "--json")  # fmt: skip
+    places = ("--archive", root / "archive", "--output", root / "out")
+    options = ("--until", "06:00", "--ray", "none", "--tiers", "bicubic", "--json")
+    return ("nightly", *places, "--ledger", root / "ledger.db", *options)
 
 
 def test_the_command_and_its_exit_codes(archive, capsys):

@@ -1,0 +1,107 @@
+"""What tables say of an enlarged image, and the result table of a manifest."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tierscale.pipeline.storage.atomic import write_bytes
+from tierscale.pipeline.storage.path_policy import public
+from tierscale.pipeline.storage.paths import place
+
+RESULT = pa.schema(
+    [
+        ("row", pa.int32()),
+        ("source", pa.string()),
+        ("output", pa.string()),
+        ("status", pa.string()),
+        ("height", pa.int64()),
+        ("width", pa.int64()),
+        ("channels", pa.int32()),
+        ("tiles", pa.map_(pa.string(), pa.int64())),
+        ("cost", pa.float64()),
+        ("cost_share", pa.float64()),
+        ("seconds", pa.float64()),
+        ("error", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageResult:
+    """What tables say of an enlarged image.
+
+    plan: digest. channels, height, width: of the output, in pixels. tiles: number for each tier.
+    cost: multiply-adds. cost_share: of what the full tier everywhere would cost. seconds: in all.
+    """
+
+    plan: str
+    channels: int
+    height: int
+    width: int
+    tiles: Mapping[str, int]
+    cost: float
+    cost_share: float | None
+    seconds: float
+
+    @staticmethod
+    def from_summary(summary: Mapping[str, Any]) -> "ImageResult":
+        """The result in the summary of a finished image, as of pipeline.run."""
+        channels, height, width = summary["shape"]
+        return ImageResult(
+            plan=summary["plan"],
+            channels=channels,
+            height=height,
+            width=width,
+            tiles=summary["tiles"],
+            cost=summary["cost"],
+            cost_share=summary["cost_share"],
+            seconds=summary["seconds"]["total"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """A row of RESULT. number: of the row in the manifest; status: done, skipped, failed or
+    quarantined.
+    """
+
+    number: int
+    source: str
+    output: str | None
+    status: str
+    result: ImageResult | None = None
+    error: str | None = None
+
+    def to_record(self) -> dict[str, Any]:
+        """The row's values by column; addresses are without what they may hold of secrets."""
+        image = self.result
+        return {
+            "row": self.number,
+            "source": public(self.source),
+            "output": None if self.output is None else public(self.output),
+            "status": self.status,
+            "height": image and image.height,
+            "width": image and image.width,
+            "channels": image and image.channels,
+            "tiles": list(image.tiles.items()) if image else [],
+            "cost": image and image.cost,
+            "cost_share": image and image.cost_share,
+            "seconds": image and image.seconds,
+            "error": self.error,
+        }
+
+
+def result_table(rows: Iterable[ResultRow]) -> pa.Table:
+    """The rows as a table with the schema RESULT, in order of their numbers."""
+    ordered = sorted(rows, key=lambda row: row.number)
+    return pa.Table.from_pylist([row.to_record() for row in ordered], schema=RESULT)
+
+
+def write_table(path: str, table: pa.Table) -> None:
+    """Write a table as Parquet, whole or not at all. Damaged, Refused: it cannot be written."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    write_bytes(place(path), sink.getvalue().to_pybytes())
