@@ -9,7 +9,7 @@ import numpy as np
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output import kept_scores as scores
-from tierscale.pipeline.output import report
+from tierscale.pipeline.output import tile_table
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.policies import Grouped, RoutingProblem
@@ -91,11 +91,11 @@ def look(run: Run) -> Looked:
     with Lease(run.folder):
         plan = run.stored(draft)
         if plan is not None:
-            return Looked(plan, report.read_scores(run.folder.path, len(plan.tiers)))
-        known = scores.kept(run.folder.path, draft)
+            return Looked(plan, tile_table.read_scores(run.folder.path, len(plan.tiers)))
+        known = scores.load(run.folder.path, draft)
         if known is None:
             known = run.look(draft, facts, run.folder.path)
-            scores.keep(run.folder.path, *known)
+            scores.save(run.folder.path, *known)
             remove_tree(run.folder.path / "source.zarr")
     try:
         routing.check(known[1], known[0].grid.tiles[1])

@@ -21,9 +21,11 @@ from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.arrays.ingest import discard, rows_done
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output import kept_scores as scores
-from tierscale.pipeline.output import report, store
+from tierscale.pipeline.output import report, store, tile_table
+from tierscale.pipeline.output.levels import Key, StoreLayout, level_sizes
+from tierscale.pipeline.output.levels import shard_keys as keys_of
 from tierscale.pipeline.output.ome import ome_attributes
-from tierscale.pipeline.output.receipts import Folder, Key, write_json
+from tierscale.pipeline.output.receipts import Folder, write_json
 from tierscale.pipeline.plan.plan import Options, Plan, differences, outdated
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.routing.costs import cost_share, full_cost
@@ -181,7 +183,7 @@ class Run:
             self.request.output,
             keep=("lease.json", "source.zarr") if facts.needs_ingest else ("lease.json",),
         )
-        report.write_tiles(self.folder.path, plan, found)
+        tile_table.write(self.folder.path, plan, found)
         write_json(self.folder.path / "facts.json", facts.scaled_metadata.to_json())
         self.folder.write_plan(plan)
         return plan
@@ -211,7 +213,7 @@ class Run:
                 draft, source={**draft.source, "uri": str(folder / "source.zarr"), "ingested": True}
             )
         with self.stage("score"):
-            return scores.kept(folder, draft) or self._prepass.look(
+            return scores.load(folder, draft) or self._prepass.look(
                 draft, facts, self.request.options.value_range
             )
 
@@ -248,33 +250,18 @@ class Run:
         """Make the empty arrays, unless an earlier run did. Refused: something that is not this
         plan's output is in their place.
         """
-        if not store.made(
-            self.request.output, plan.digest, len(store.level_sizes(plan.grid.hr_size))
-        ):
+        layout = StoreLayout.of(plan)
+        if not store.matches_plan(self.request.output, plan.digest, len(layout.levels)):
             # Receipts go first: an empty array must never stand beside receipts that say it is
             # full.
             remove_tree(self.folder.path / "receipts")
-            dtype, grid = np.dtype(plan.dtype), plan.grid
             assert plan.levels is not None
+            window = plan.levels.low, plan.levels.high
             attributes = ome_attributes(
-                Path(self.request.source).name,
-                plan.hr_shape,
-                dtype,
-                plan.colour,
-                facts,
-                plan.scale,
-                (plan.levels.low, plan.levels.high),
-            )
-            chunk = store.chunk_shape(
-                plan.shape, grid.hr_shard, grid.shard_tiles, dtype, plan.colour
+                Path(self.request.source).name, layout, facts, plan.scale, window
             )
             store.create(
-                self.request.output,
-                plan.hr_shape,
-                dtype,
-                grid.hr_shard,
-                chunk,
-                {**attributes, "tierscale": {"plan": plan.digest}},
+                self.request.output, layout, {**attributes, "tierscale": {"plan": plan.digest}}
             )
 
     def _keys(self, plan: Plan, level: int) -> list[Key]:
@@ -326,7 +313,7 @@ class Run:
         assert plan is not None
         handle = self.pool.share(plan)
         with self.stage("pyramid"):
-            for level in range(1, len(store.level_sizes(plan.grid.hr_size))):
+            for level in range(1, len(level_sizes(plan.grid.hr_size))):
                 self._fill(
                     "pyramid",
                     level,
@@ -401,7 +388,7 @@ class Run:
                 f" {budget:.1%}: tiers that decide pixel by pixel found more to do here than their"
                 " tables of efforts expect"
             )
-        report.close(self.request.output, plan, macs, summary, facts.scaled_metadata, self.notes)
+        report.close(self.request.output, plan, macs, summary, facts.scaled_metadata)
         if facts.needs_ingest and not self.request.keep_source:
             discard(self.folder.path / "source.zarr")
 
@@ -450,7 +437,7 @@ class Run:
 
 def shard_keys(plan: Plan) -> list[Key]:
     """All shards of a plan's output, full resolution first."""
-    return list(store.shard_keys(plan.grid.hr_size, plan.grid.hr_shard))
+    return list(keys_of(plan.grid.hr_size, plan.grid.hr_shard))
 
 
 def plan_only(
@@ -472,7 +459,7 @@ def plan_only(
         with tempfile.TemporaryDirectory(prefix="tierscale-") as folder:
             plan, found = run.prepass(draft, facts, Path(folder))
     else:
-        found = report.read_scores(run.folder.path, len(plan.tiers))
+        found = tile_table.read_scores(run.folder.path, len(plan.tiers))
         run.done_before = sum(1 for _ in run.folder.receipts(plan.digest))
     run.plan = plan
     run.notes.extend(facts.notes)

@@ -9,7 +9,8 @@ from typing import Any
 
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.source import one_line
-from tierscale.pipeline.output.receipts import Key, Receipt
+from tierscale.pipeline.output.levels import Key
+from tierscale.pipeline.output.receipts import Receipt
 from tierscale.pipeline.run.pool import Pool
 
 # Times that one shard is tried before its image is given up.
