@@ -21,14 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from benchmarks.results import machine
 from benchmarks.routers import Router, routers, scored
 from benchmarks.scenes import SCALE, SETS, Scene, scenes
 from tierscale.models import registry as models
 from tierscale.pipeline.geometry.grid import Grid
-from tierscale.pipeline.output.chart import Line, chart
 from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.costs import cost_of_routes
@@ -252,33 +250,39 @@ def grouped(given: Setting, router: Router) -> dict[str, Any]:
     }
 
 
-def picture(results: dict[str, Any]) -> Image.Image:
-    """Share of the oracle's gain over chance that each router captures, over cost, for every set at
-    its larger tile.
+def draw(results: dict[str, Any], path: Path) -> None:
+    """Share of the oracle's gain over chance that each router captures, over cost.
+
+    A panel for every set, at its larger tile.
     """
-    charts = []
-    for kind, by_tile in results["sets"].items():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    sets = results["sets"]
+    rows = -(-len(sets) // 2)
+    figure, panels = pyplot.subplots(
+        rows, 2, figsize=(13, 4.5 * rows), layout="constrained", squeeze=False
+    )
+    for panel in panels.flat[len(sets) :]:
+        panel.set_axis_off()
+    for panel, (kind, by_tile) in zip(panels.flat, sets.items(), strict=False):
         tile, found = next(reversed(by_tile.items()))
-        lines = [
-            Line(
-                name,
-                [
-                    (100 * share, max(LOWEST, 100 * row[f"{share:g}"]["captured"]))
-                    for share in SHARES
-                ],
+        for name, row in found["routers"].items():
+            captured = [100 * row[f"{share:g}"]["captured"] for share in SHARES]
+            panel.plot(
+                [100 * share for share in SHARES], np.maximum(captured, LOWEST), "o-", label=name
             )
-            for name, row in found["routers"].items()
-        ]
-        axes = (
-            "multiply-adds, % of the dearest tier everywhere",
-            f"% of the oracle's gain over chance; what is below {LOWEST} is drawn there",
+        panel.set(
+            title=f"{kind}, tiles of {tile}",
+            xlabel="multiply-adds, % of the full tier everywhere",
+            ylabel=f"% of the oracle's gain over chance\n(below {LOWEST}: drawn there)",
         )
-        charts.append(chart(f"{kind}, tiles of {tile}", *axes, lines))
-    wide, tall = charts[0].size
-    sheet = Image.new("RGB", (2 * wide, -(-len(charts) // 2) * tall), "white")
-    for index, one in enumerate(charts):
-        sheet.paste(one, (index % 2 * wide, index // 2 * tall))
-    return sheet
+        panel.grid(color="#e0e0e0")
+        panel.legend(fontsize=8)
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
 
 
 def measure(names: Sequence[str], sets: Sequence[str], count: int | None) -> dict[str, Any]:
@@ -355,7 +359,7 @@ def main(line: Sequence[str] | None = None) -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "routing-bench.json").write_text(json.dumps(results, indent=1) + "\n")
-        picture(measured[0]).save(folder / "routing-bench.png", optimize=True)
+        draw(measured[0], folder / "routing-bench.png")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@ closes.
 """
 
 import json
+import queue
 import threading
-from collections.abc import Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 from tierscale.jobs.cli.ending import say
@@ -17,9 +18,12 @@ from tierscale.pipeline.dataset.results import ImageResult
 from tierscale.pipeline.dataset.scan import content_sha256
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run.job import ImageJob as ImageJob
-from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.run.job import Controls, ImageJob
+from tierscale.pipeline.run.run import upscale_image
+from tierscale.pipeline.run.workers.bounded import threaded_map
 from tierscale.pipeline.run.workers.pool import Pool
+from tierscale.pipeline.run.workers.prescan_tasks import CheckReady
 from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.path_policy import check_source, output_below, output_outside
 from tierscale.pipeline.storage.paths import normalize_root, place
@@ -69,6 +73,27 @@ class NightlyOptions:
         return OutputPaths(self.archive, self.output)
 
 
+class AgainAndAgain:
+    """An iterator that begins anew whenever it is asked after its end."""
+
+    def __init__(self, begin: Callable[[], Iterator[Entry]]) -> None:
+        self._begin, self._now = begin, begin()
+
+    def __iter__(self) -> "AgainAndAgain":
+        return self
+
+    def __next__(self) -> Entry:
+        try:
+            return next(self._now)
+        except StopIteration:
+            self._now = self._begin()
+            raise
+
+
+def _raise(error: Exception) -> tuple[dict[str, Any], str | None]:
+    raise error
+
+
 class Shift:
     """The images of one night, several at a time, so that small ones keep all workers busy too.
 
@@ -81,7 +106,7 @@ class Shift:
     ) -> None:
         self.job, self.ledger, self.pool, self.stop = job, ledger, pool, stop
         self.trouble: str | None = None
-        self._planned: set[str] = set()
+        self._plans: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self._output_of = job.outputs.of
 
     def work(self, night: str, until: float, bar: Bar) -> None:
@@ -90,42 +115,47 @@ class Shift:
         """
         total, done = self.ledger.counts(night)["left"], 0
         bar("images", 0, total)
-        width = self.pool.width + 1
-        flying: dict[Future, tuple[Entry, Run]] = {}
-        with ThreadPoolExecutor(width, thread_name_prefix="image") as drivers:
-            try:
-                while True:
-                    if self.ledger.clock() >= until:
-                        self.stop.set()
-                    while (
-                        len(flying) < width
-                        and not self.stop.is_set()
-                        and (entry := self._take(night, not flying)) is not None
-                    ):
-                        run = Run(self._request(entry), self.pool, stop=self.stop)
-                        flying[drivers.submit(self._enlarge, run)] = (entry, run)
-                    if not flying:
-                        return
-                    ended = wait(flying, timeout=1, return_when=FIRST_COMPLETED).done
-                    self._note_plans(flying.values())
-                    for future in ended:
-                        self._settle(flying.pop(future)[0], future)
-                        done += 1
-                        bar("images", done, total)
-            except (
-                BaseException
-            ):  # without its ledger the night is over, and what is under way drains
-                self.stop.set()
-                raise
 
-    def _note_plans(self, flying: Iterable[tuple[Entry, Run]]) -> None:
+        def entries() -> Iterator[Entry]:
+            while (entry := self._take(night, under_way[0] == 0)) is not None:
+                under_way[0] += 1
+                yield entry
+
+        def tick() -> None:
+            if self.ledger.clock() >= until:
+                self.stop.set()
+            self._note_plans()
+
+        # A count that the generator above shares with the loop below.
+        under_way = [0]
+        images = AgainAndAgain(entries)
+        for entry, outcome in threaded_map(
+            images, self._attempt, self.pool.width + 1, self.stop, tick
+        ):
+            under_way[0] -= 1
+            self._note_plans()
+            self._settle(entry, outcome)
+            done += 1
+            bar("images", done, total)
+
+    def _attempt(self, entry: Entry) -> Callable[[], tuple[dict[str, Any], str | None]]:
+        """What gives the summary of an image and the checksum of its source, or raises."""
+        try:
+            made = self._enlarge(entry)
+        except Exception as error:  # settled by the thread that owns the ledger
+            return partial(_raise, error)
+        return lambda: made
+
+    def _note_plans(self) -> None:
         """Write down plans as soon as they are made, so that an output is known as ours also after
         this process is killed.
         """
-        for entry, run in flying:
-            if run.plan is not None and entry.source not in self._planned:
-                self.ledger.record_plan(entry.source, run.plan.digest)
-                self._planned.add(entry.source)
+        while True:
+            try:
+                source, digest = self._plans.get_nowait()
+            except queue.Empty:
+                return
+            self.ledger.record_plan(source, digest)
 
     def _take(self, night: str, alone: bool) -> Entry | None:
         """The next image to begin, or None for now. alone: nothing else is at work, as it must be
@@ -140,15 +170,20 @@ class Shift:
             else entry
         )
 
-    def _enlarge(self, run: Run) -> tuple[dict[str, Any], str | None]:
+    def _enlarge(self, entry: Entry) -> tuple[dict[str, Any], str | None]:
         """One image from start to end: its summary, and the checksum of its source."""
-        check_source(run.request.source, (self.job.archive, *self.job.source_roots))
-        output_outside(output_below(run.request.output, self.job.output), self.job.archive)
-        summary = run.carry_out()
-        assert run.plan is not None
-        known = run.plan.source["identity"].get("sha256")
+        job, known = self._request(entry), dict[str, str | int]()
+        check_source(job.source, (self.job.archive, *self.job.source_roots))
+        output_outside(output_below(job.output, self.job.output), self.job.archive)
+
+        def on_plan(plan: Plan) -> None:
+            self._plans.put((entry.source, plan.digest))
+            known.update(plan.source.identity)
+
+        summary = upscale_image(job, self.pool, Controls(stop=self.stop, on_plan=on_plan)).to_json()
         try:
-            return summary, known or content_sha256(run.request.source, self._go_on)
+            digest = known.get("sha256") or content_sha256(job.source, self._go_on)
+            return summary, str(digest)
         except Interrupted:  # the image is done; without a checksum the next doubt does it again
             return summary, None
 
@@ -169,10 +204,12 @@ class Shift:
             renew=True,
         )
 
-    def _settle(self, entry: Entry, future: Future) -> None:
+    def _settle(
+        self, entry: Entry, outcome: Callable[[], tuple[dict[str, Any], str | None]]
+    ) -> None:
         """Write down how an attempt ended."""
         try:
-            summary, sha256 = future.result()
+            summary, sha256 = outcome()
         except Interrupted:
             self.ledger.release(entry.source)
         except Held as error:
@@ -210,7 +247,7 @@ class Shift:
         try:
             probe(self.job.output)
             if not expected:
-                self.pool.submit("ready")
+                self.pool.submit(CheckReady())
         except (Damaged, Refused) as error:
             return str(error)
         except RuntimeError as error:

@@ -6,7 +6,7 @@
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ if __name__ == "__main__" and not __package__:
 import click
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tierscale.jobs.sharing import Todo, over, pooled_routes, watch_of
 
 from tierscale.cluster.session import session
 from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
@@ -26,17 +25,22 @@ from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.dataset.output_paths import OutputPaths
+from tierscale.pipeline.dataset.sharing import shared_deadline, shared_routes
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run.job import ImageJob as ImageJob
-from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.plan.policies import Budget, Deadline
+from tierscale.pipeline.run.job import Controls, ImageJob
+from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.shards import Quarantined
 from tierscale.pipeline.run.tiers import load_tiers
+from tierscale.pipeline.run.workers.bounded import threaded_map
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
 from tierscale.pipeline.storage.paths import join_path, normalize_root, place
+
+Todo = Sequence[tuple[int, ImageJob]]
 
 RESULT = pa.schema(
     [
@@ -129,6 +133,10 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
     taken: dict[str, int] = {}
     known: dict[str, str] = {}
     images: dict[tuple[Any, ...], Options] = {}  # rows of a manifest have few different ones
+    # The job's own budget is that of all rows without one of their own.
+    shared = job.image
+    if isinstance(shared.policy, Budget):
+        shared = replace(shared, policy=Budget(shared.policy.share, shared=True))
     for number, row in enumerate(manifest.rows, start=1):
         if row is None:
             continue
@@ -147,10 +155,7 @@ def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, 
             if asked not in images:
                 images[asked] = _checked(
                     number,
-                    replace(
-                        row.options(job.image),
-                        pooled=job.image.policy == "budget" and asked[2:] == (None,) * 3,
-                    ),
+                    row.options(shared),
                 )
             request = ImageJob(row.source, output, images[asked], job.max_memory, job.overwrite)
             found.append((-(row.priority or 0.0), number, request))
@@ -176,44 +181,38 @@ def _run_all(
     def failed(number: int, request: ImageJob, error: Exception) -> None:
         results[number] = _failure(number, request, error)
 
-    routes = pooled_routes(todo, pool, bar, stop, failed)
+    routes = shared_routes(todo, pool, Controls(bar, stop), failed)
     left = [(number, request) for number, request in todo if number not in results]
-    seconds = next(
-        (request.options.deadline for _, request in left if request.options.policy == "deadline"),
-        None,
-    )
-    watch = None if seconds is None else watch_of(left, seconds, pool.width)
+    deadline = shared_deadline(left, pool.width)
 
-    def one(number: int, request: ImageJob) -> dict[str, Any]:
-        clock = watch.clock(number) if watch and request.options.policy == "deadline" else None
+    def one(numbered: tuple[int, ImageJob]) -> dict[str, Any]:
+        number, request = numbered
+        limit = None
+        if deadline is not None and isinstance(request.options.policy, Deadline):
+            limit = deadline.limit(number)
         try:
-            return _one(
-                number,
-                request,
-                Run(request, pool, stop=stop, routes=routes.get(number), clock=clock),
-            )
+            lent = Controls(stop=stop, routes=routes.get(number), time_limit=limit)
+            return _one(number, request, pool, lent)
         finally:
-            if watch:
-                watch.finished(number)
+            if deadline is not None:
+                deadline.finished(number)
 
     before = len(todo) - len(left)
     bar("images", before, len(todo))
-    for done, (number, result) in enumerate(over(left, pool.width + 1, stop, one), start=1):
+    under_way = threaded_map(left, one, pool.width + 1, stop)
+    for done, ((number, _), result) in enumerate(under_way, start=1):
         results[number] = result
         bar("images", before + done, len(todo))
 
 
-def _one(number: int, request: ImageJob, run: Run) -> dict[str, Any]:
+def _one(number: int, request: ImageJob, pool: Pool, lent: Controls) -> dict[str, Any]:
     """One image from start to end; its row of the table."""
     try:
-        summary = run.carry_out()
-    except (
-        Exception
-    ) as error:  # one image's fault must never stop the others; its row says what happened
+        summary = upscale_image(request, pool, lent)
+    except Exception as error:  # one image's fault must never stop the others
         return _failure(number, request, error)
-    return _row(
-        number, request.source, request.output, "done" if run.written else "skipped", summary
-    )
+    status = "done" if summary.written else "skipped"
+    return _row(number, request.source, request.output, status, summary.to_json())
 
 
 def _failure(number: int, request: ImageJob, error: Exception) -> dict[str, Any]:

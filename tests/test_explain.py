@@ -7,11 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 import skimage.data
 from PIL import Image
+from tierscale.pipeline.output.chart import Line
 
 from tests.test_run import tierscale
 from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.output import chart, explain
-from tierscale.pipeline.output.chart import Line
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.output.report import tinted
 from tierscale.pipeline.plan.options import Options

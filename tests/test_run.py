@@ -21,7 +21,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder, pixels_sha256
-from tierscale.pipeline.output.report import TILES
+from tierscale.pipeline.output.tile_table import SCHEMA as TILES
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.array import upscale_array

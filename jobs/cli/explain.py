@@ -1,6 +1,4 @@
-"""`tierscale explain`: which tile got which network, why, and where the compute went; and the curve
-that `tierscale plan` draws.
-"""
+"""`tierscale explain`: which tile got which network and why; and the curve of `tierscale plan`."""
 
 import json
 from typing import Any
@@ -10,7 +8,7 @@ import click
 from tierscale.jobs.cli.options import answering
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.plan import UNSCORED
+from tierscale.pipeline.plan.policies import looks_at_tiles
 
 
 @click.command("explain")
@@ -20,26 +18,27 @@ from tierscale.pipeline.plan.plan import UNSCORED
 )
 @answering
 def explain_output(output: str, picture: str | None, as_json: bool, debug: bool) -> None:
-    """Say where the compute of OUTPUT.zarr went, and draw the map of its tiers beside the
-    difficulty of its tiles.
-    """
+    """Say where the compute of OUTPUT.zarr went, and draw maps of its tiers and its difficulty."""
     from tierscale.pipeline.output import explain
-    from tierscale.pipeline.output.report import save_picture
+    from tierscale.pipeline.output.pictures import save_picture
     from tierscale.pipeline.storage.sidecar import sidecar
 
     check_picture(picture)
     path = picture or str(sidecar(output) / "explain.png")
-    found = explain.explain(output)
+    explanation = explain.explain(output)
     save_picture(explain.draw(output), path)
-    content = {"status": "done", **found, "files": {"explain": path}, "error": None}
-    print(
-        json.dumps(content) if as_json else f"{explain.tell(found)}\n  maps             {path}",
-        flush=True,
-    )
+    content = {
+        "status": "done",
+        **explanation.to_json(),
+        "files": {"explain": path},
+        "error": None,
+    }
+    text = f"{explain.to_text(explanation)}\n  maps             {path}"
+    print(json.dumps(content) if as_json else text, flush=True)
 
 
 def check_picture(path: str | None) -> None:
-    """Refuse a picture of a kind that is not drawn, or in a folder that is not there."""
+    """Refuse a picture that is not a PNG, or in a folder that does not exist."""
     from tierscale.pipeline.output.export.common import check_folder
 
     if path is None:
@@ -51,11 +50,11 @@ def check_picture(path: str | None) -> None:
 
 
 def check_curve(path: str | None, options: Options) -> None:
-    """Refuse a curve that cannot be drawn, before the image is looked at."""
+    """Refuse a curve that cannot be drawn, before the image is read."""
     check_picture(path)
-    if path is not None and options.policy in UNSCORED:
+    if path is not None and not looks_at_tiles(options.policy):
         raise Refused(
-            f"policy {options.policy} scores no tiles, so there is no curve; ask for another"
+            f"policy {options.policy.name} scores no tiles, so there is no curve; ask for another"
             " policy, or leave out --curve"
         )
 
@@ -65,17 +64,18 @@ def tell_curve(curve: list[tuple[float, float]] | None) -> list[str]:
     if not curve:
         return []
     return [
-        "  budget           predicted loss against the dearest tier",
-        *(f"  {share:>6.0%}           {lost:.3f} dB" for share, lost in curve),
+        "  budget           predicted loss against the full tier",
+        *(f"  {share:>6.0%}           {loss:.3f} dB" for share, loss in curve),
     ]
 
 
 def draw_curve(summary: dict[str, Any], path: str, name: str) -> str:
-    """Draw the curve of a plan's summary, and where the plan itself lies on it; the path of the
-    picture. Refused: there is no curve.
+    """Draw the curve of a plan's summary, and the plan itself on it; the path of the picture.
+
+    Refused: there is no curve.
     """
-    from tierscale.pipeline.output.chart import Line, chart
-    from tierscale.pipeline.output.report import save_picture
+    from tierscale.pipeline.output.charts import curve_chart
+    from tierscale.pipeline.output.pictures import save_picture
 
     curve = summary["curve"]
     if not curve:
@@ -89,20 +89,5 @@ def draw_curve(summary: dict[str, Any], path: str, name: str) -> str:
             f"no scout knows {', '.join(tiers)}, so there is no curve; run tierscale scout fit, or"
             " leave out --curve"
         )
-    best = Line("best for a budget", [(100 * share, -lost) for share, lost in curve])
-    share, lost = 100 * summary["cost_share"], -summary["lost"]
-    lines = [
-        best,
-        Line(
-            "as planned",
-            [(share, lost)],
-            dots=True,
-            names=[f"as planned: {share:.0f} %, {lost:.3f} dB"],
-        ),
-    ]
-    axes = (
-        "multiply-adds, % of the dearest tier everywhere",
-        "predicted PSNR over that of the dearest tier everywhere, dB",
-    )
-    save_picture(chart(f"What {name} is predicted to lose", *axes, lines), path)
+    save_picture(curve_chart(name, curve, (summary["cost_share"], summary["lost"])), path)
     return path

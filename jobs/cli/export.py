@@ -106,46 +106,31 @@ def export_to(
 ) -> None:
     """Export a finished output by the suffix of `file`, and remember that the file is ours."""
     from tierscale.pipeline.formats.metadata import PhotoMetadata
-    from tierscale.pipeline.output.export.tiff import export_png, export_tiff
+    from tierscale.pipeline.output.export.common import Exported
+    from tierscale.pipeline.output.export.png import export_png
+    from tierscale.pipeline.output.export.tiff import export_tiff
 
     folder = Folder(output)
-    made = folder.plan()
-    if not finished(folder, made):
+    plan = folder.plan()
+    if not finished(folder, plan):
         raise Refused(
-            f"{output} is not finished; run the upscale command again first (tierscale status tells"
+            f"{output} is not finished; run the upscale command again first (tierscale status says"
             " how far it is)"
         )
     check_place(output, file, overwrite)
-    facts = PhotoMetadata.from_json(folder.read_json("facts.json"))
+    metadata = PhotoMetadata.from_json(folder.read_json("facts.json"))
+    image = Exported(output, plan.colour, plan.alpha, metadata)
     suffix = Path(file).suffix.lower()
 
     def progress(done: int, total: int) -> None:
         bar("export", done, total)
 
     if suffix in (".tif", ".tiff"):
-        export_tiff(
-            output,
-            file,
-            facts,
-            colour=made.colour,
-            alpha=made.alpha,
-            compression=compression,
-            progress=progress,
-        )  # type: ignore[arg-type]
+        export_tiff(image, file, compression=compression, progress=progress)
     elif suffix == ".png":
-        export_png(
-            output,
-            file,
-            facts,
-            colour=made.colour,
-            alpha=made.alpha,
-            max_bytes=max_memory or (4 << 30),
-            progress=progress,
-        )  # type: ignore[arg-type]
+        export_png(image, file, max_bytes=max_memory or (4 << 30), progress=progress)
     else:
         raise Refused(f"{file} ends in neither .tif nor .png")
-    written = {
-        **(folder.read_json(EXPORTS) or {}),
-        str(Path(file).resolve()): _identity(Path(file)),
-    }
-    write_json(folder.path / EXPORTS, written)
+    exports = folder.read_json(EXPORTS) or {}
+    exports[str(Path(file).resolve())] = _identity(Path(file))
+    write_json(folder.path / EXPORTS, exports)

@@ -51,8 +51,8 @@ def upscale(
     """
     from tierscale.cluster.session import session
     from tierscale.jobs.cli.progress import Bar
-    from tierscale.pipeline.run.job import ImageJob as ImageJob
-    from tierscale.pipeline.run.run import Run
+    from tierscale.pipeline.run.job import Controls, ImageJob
+    from tierscale.pipeline.run.run import Stopped, upscale_image
 
     target = zarr_beside(output)
     check_export(output, source, overwrite)
@@ -67,9 +67,9 @@ def upscale(
     ):
         draining.arm()
         with Bar() as bar:
-            run = Run(request, pool, bar, draining.stop)
             try:
-                summary = run.carry_out()
+                made = upscale_image(request, pool, Controls(bar, draining.stop))
+                summary = made.to_json()
                 if output != target:
                     export_to(
                         target,
@@ -80,12 +80,13 @@ def upscale(
                         overwrite,
                     )
                     summary["files"]["export"] = str(Path(output).resolve())
+            except Stopped as stopped:
+                text = f"{stopped}; the same command again goes on from here"
+                raise draining.end(as_json, stopped.summary.to_json(), text) from None
             except Interrupted:
-                text = (
-                    f"stopped with {run.written} shards written; the same command again goes on"
-                    " from here"
-                )
-                raise draining.end(as_json, run.summary("interrupted"), text) from None
+                text = "all shards are written, the export is not; the same command again goes on"
+                told = {**made.to_json(), "status": "interrupted"}
+                raise draining.end(as_json, told, text) from None
     emit(as_json, summary, tell(summary))
 
 

@@ -9,9 +9,8 @@ import click
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options, parse_scale
-from tierscale.pipeline.plan.plan import policy_of
+from tierscale.pipeline.plan.policies import KINDS, OLD_NAMES, policy_from
 from tierscale.pipeline.plan.tiers import parse_tiers
-from tierscale.pipeline.routing.policies import POLICIES
 
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -65,6 +64,16 @@ def _numbers(text: str | None, count: int, what: str, kind: type) -> tuple[Any, 
     return found
 
 
+class PolicyType(click.Choice):
+    """A policy by its name, or by the one that version 0.1 gave it."""
+
+    def __init__(self) -> None:
+        super().__init__(list(KINDS))
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return super().convert(OLD_NAMES.get(value, value), param, ctx)
+
+
 SHARED: list[Callable[[Any], Any]] = [
     click.option(
         "--scale",
@@ -76,7 +85,7 @@ SHARED: list[Callable[[Any], Any]] = [
     click.option("--tiers", help="Networks from cheap to dear, with commas between them."),
     click.option(
         "--policy",
-        type=click.Choice(list(POLICIES)),
+        type=PolicyType(),
         help="How tiles are given their tiers (default adaptive).",
     ),
     click.option(
@@ -93,7 +102,9 @@ SHARED: list[Callable[[Any], Any]] = [
         help="Difficulty (squared error, values 0..1) above which a dearer tier is taken.",
     ),
     click.option(
+        "--max-loss",
         "--lose",
+        "max_loss",
         type=float,
         help=(
             "dB below the dearest tier everywhere that may be lost by prediction; implies --policy"
@@ -200,9 +211,10 @@ def to_options(given: dict[str, Any]) -> Options:
     return Options(
         scale=given["scale"],
         tiers=None if tiers is None else parse_tiers(tiers),
-        policy=policy_of(given["policy"], given),
-        budget=given["budget"],
-        threshold=given["threshold"],
+        policy=policy_from(
+            given["policy"],
+            {name: given[name] for name in ("budget", "max_loss", "deadline", "threshold")},
+        ),
         tile=given["tile"],
         blend=given["blend"],
         device=given["device"],
@@ -214,7 +226,5 @@ def to_options(given: dict[str, Any]) -> Options:
         t=given["t"],
         nodata=given["nodata"],
         exact_statistics=bool(given.get("exact_statistics")),
-        lose=given.get("lose"),
-        deadline=given.get("deadline"),
         scout=given.get("scout"),
     )

@@ -199,7 +199,7 @@ def runner(tier: Tier) -> Enlarge:
     assert isinstance(upscaler, automatic.Automatic)
 
     def run(windows: Tensor, place: Placement) -> Upscaled:
-        found = automatic.thresholds(
+        found = automatic.difficulty_cutoffs(
             upscaler.difficulties(windows, place)[0].numpy(), len(upscaler.thresholds) + 1
         )
         return upscaler(windows, place, settings=dict(zip(upscaler.thresholds, found, strict=True)))  # type: ignore[operator]

@@ -20,7 +20,7 @@ from tierscale.pipeline.dataset.scan import Problem, refuse, scan
 from tierscale.pipeline.dataset.tables import read_rows
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.plan import policy_of
+from tierscale.pipeline.plan.policies import policy_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,16 @@ class Row:
     threshold: float | None = None
     priority: float | None = None
 
-    def options(self, given: Options) -> Options:
+    def options(self, defaults: Options) -> Options:
         """The job's options with this row's own. Refused: a value that cannot be."""
         own: dict[str, Any] = {}
         if self.scale is not None:
             own["scale"] = parse_scale(self.scale)
         if self.tiers is not None:
             own["tiers"] = parse_tiers(self.tiers)
-        for name in ("policy", "budget", "threshold"):
-            if getattr(self, name) is not None:
-                own[name] = getattr(self, name)
-        if own.keys() & {"budget", "threshold"}:
-            own["policy"] = policy_of(
-                self.policy, {"budget": self.budget, "threshold": self.threshold}
-            )
-        return replace(given, **own)
+        numbers = {"budget": self.budget, "threshold": self.threshold}
+        own["policy"] = policy_from(self.policy, numbers, defaults.policy)
+        return replace(defaults, **own)
 
 
 COLUMNS = tuple(f.name for f in fields(Row))
@@ -207,6 +202,6 @@ def _check_options(*values: Any) -> None:
 def _check_column(number: int, name: str, value: Any) -> None:
     """Refuse a value that cannot be, whatever the other columns hold."""
     try:
-        replace(Row(""), **{name: value}).options(Options(threshold=0.0, budget=1.0))
+        replace(Row(""), **{name: value}).options(Options())
     except Refused as error:
         raise Refused(f"row {number}, column {name}: {error}") from None

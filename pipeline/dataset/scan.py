@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import SUFFIXES
 from tierscale.pipeline.storage.object_path import Listed, ObjectPath
-from tierscale.pipeline.storage.paths import Listed, ObjectPath, place
+from tierscale.pipeline.storage.paths import place
 from tierscale.pipeline.storage.sidecar import sidecar
 
 BLOCK = 1 << 20

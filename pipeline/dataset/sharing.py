@@ -10,7 +10,7 @@ import numpy as np
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output import kept_scores
-from tierscale.pipeline.output.report import read_scores
+from tierscale.pipeline.output.tile_table import read_scores
 from tierscale.pipeline.plan.policies import Budget, Deadline
 from tierscale.pipeline.routing.problem import check_scores
 from tierscale.pipeline.routing.routes import TimeLimit

@@ -1,209 +1,178 @@
-"""Why an output came out as it did: the map of tiers beside the difficulty of its tiles, and where
-the compute went.
-"""
+"""Why an output came out as it did: where its compute went, tier by tier, and maps of its tiles."""
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.inference.normalise import plane_count
-from tierscale.pipeline.output import report, store
+from tierscale.pipeline.output import charts, pictures, store, tile_table
+from tierscale.pipeline.output.levels import StoreLayout
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan.plan import IMPLIED, Plan
+from tierscale.pipeline.output.tile_maps import DifficultyMap, TileMap
+from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.plan.policies import parameter_of
 from tierscale.pipeline.routing.costs import cost_share
-from tierscale.pipeline.routing.routes import areas, lost
-from tierscale.pipeline.storage.paths import Place
-
-# From easy to hard: dark blue, green, yellow, as in most maps of heights.
-RAMP = np.array(
-    ((48, 18, 92), (54, 92, 141), (39, 146, 134), (115, 208, 85), (253, 231, 37)), np.float32
-)
+from tierscale.pipeline.routing.routes import areas, predicted_loss
 
 
-def explain(output: str) -> dict[str, Any]:
-    """Where the compute of an output went, by tier, from its tile table. Refused: there is no plan
-    or no table.
+@dataclass(frozen=True, slots=True)
+class TierUse:
+    """What one tier did for an output.
 
-    Each tier: tiles, cost (multiply-adds executed), seconds (of workers), saved (of what the
-    dearest tier everywhere is predicted to save over the cheapest, the share that it does; None
-    without a scout). Beside them: cost, share (of the dearest tier everywhere), halo (executed cost
-    over that of the cores alone), lost (dB below the dearest tier everywhere by prediction, or
-    None), scores ("scout", "detail", "none"), asked (what the policy was told), shards (done, all).
-    Of an unfinished output, cost and seconds are 0, share and halo None.
+    cost: multiply-adds executed. seconds: of workers. saved: of the error that the full tier
+    everywhere is predicted to save over the light one, the share that this tier saves, 0..1; None
+    without a scout.
     """
+
+    tier: str
+    tiles: int
+    cost: float
+    seconds: float
+    saved: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where the compute of an output went; the names of its fields are those of the JSON.
+
+    policy: name. asked: its setting, such as the budget, or None. scores: "scout", "detail" or
+    "none". shards: "done" and "total". cost: multiply-adds executed. share: of the cost of the full
+    tier everywhere. halo: cost over that of the tiles without their surroundings, less 1. lost: dB
+    below the full tier everywhere, by prediction; None without a scout. Of an unfinished output,
+    cost and seconds are 0, share and halo None.
+    """
+
+    output: str
+    policy: str
+    asked: float | None
+    scores: str
+    shards: Mapping[str, int]
+    tiers: tuple[TierUse, ...]
+    cost: float
+    share: float | None
+    halo: float | None
+    lost: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The explanation as plain JSON values."""
+        return asdict(self)
+
+
+def explain(output: str) -> Explanation:
+    """Where the compute of an output went, by its tile table. Refused: no plan, or no table."""
     folder = Folder(output)
     plan = folder.plan()
-    table = read_table(folder.path / "tiles.parquet")
-    errors = np.array(table["predicted_mse"].to_pylist(), np.float64).reshape(-1, len(plan.tiers))
-    names = np.array(table["tier"].to_pylist())
+    table = tile_table.read(folder.path)
+    errors = tile_table.scores_of(table, len(plan.tiers)).astype(np.float64)
+    routes = TileMap.of(plan).routes
+    cost = float(table["cost"].to_numpy().sum())
+    keys = set(StoreLayout.of(plan).keys)
+    done = keys & {receipt.key for receipt in folder.receipts(plan.digest)}
+    return Explanation(
+        output=output,
+        policy=plan.policy.name,
+        asked=parameter_of(plan.policy),
+        scores=plan.scoring,
+        shards={"done": len(done), "total": len(keys)},
+        tiers=_tier_uses(plan, table, errors),
+        cost=cost,
+        share=cost_share(plan, cost) if cost else None,
+        halo=cost / _bare_cost(plan, routes) - 1 if cost else None,
+        lost=predicted_loss(plan, errors, routes) if plan.scoring == "scout" else None,
+    )
+
+
+def _tier_uses(plan: Plan, table: pa.Table, errors: np.ndarray) -> tuple[TierUse, ...]:
+    """What each tier did; errors: predicted, (tiles, tiers)."""
+    weights, routes = areas(plan), TileMap.of(plan).routes.ravel()
+    left = np.take_along_axis(errors, routes[:, None], axis=1)[:, 0]
+    saved = weights * (errors[:, 0] - left)
+    most = float((weights * (errors[:, 0] - errors[:, -1])).sum())
+    known = plan.scoring == "scout" and most > 0
     cost, milliseconds = (table[name].to_numpy() for name in ("cost", "milliseconds"))
-    assert plan.routes is not None
-    weights, left = (
-        areas(plan),
-        np.take_along_axis(errors, plan.routes.reshape(-1, 1), axis=1)[:, 0],
-    )
-    saved, most = (
-        weights * (errors[:, 0] - left),
-        float((weights * (errors[:, 0] - errors[:, -1])).sum()),
-    )
-    tiers, known = [], plan.scores == "scout" and most > 0
-    for tier in plan.tiers:
-        mine = names == tier.label
-        share = float(saved[mine].sum()) / most if known else None
-        seconds = float(milliseconds[mine].sum()) / 1000
-        tiers.append(
-            {
-                "tier": tier.label,
-                "tiles": int(mine.sum()),
-                "cost": float(cost[mine].sum()),
-                "seconds": seconds,
-                "saved": share,
-            }
+    uses = []
+    for index, tier in enumerate(plan.tiers):
+        mine = routes == index
+        uses.append(
+            TierUse(
+                tier=tier.label,
+                tiles=int(mine.sum()),
+                cost=float(cost[mine].sum()),
+                seconds=float(milliseconds[mine].sum()) / 1000,
+                saved=float(saved[mine].sum()) / most if known else None,
+            )
         )
-    bare = float(
-        (weights * np.array([tier.cost for tier in plan.tiers])[plan.routes.ravel()]).sum()
-    )
-    bare *= plane_count(plan.shape[0], plan.colour)
-    keys = set(store.shard_keys(plan.grid.hr_size, plan.grid.hr_shard))
-    done = len(keys & {receipt.key for receipt in folder.receipts(plan.digest)})
-    return {
-        "output": output,
-        "policy": plan.policy["name"],
-        "asked": next(
-            (
-                plan.policy[name]
-                for name, policy in IMPLIED.items()
-                if policy == plan.policy["name"]
-            ),
-            None,
-        ),
-        "scores": plan.scores,
-        "shards": {"done": done, "total": len(keys)},
-        "tiers": tiers,
-        "cost": float(cost.sum()),
-        "share": cost_share(plan, float(cost.sum())) if cost.any() else None,
-        "halo": float(cost.sum()) / bare - 1 if cost.any() else None,
-        "lost": lost(plan, errors, plan.routes) if plan.scores == "scout" else None,
-    }
+    return tuple(uses)
 
 
-def read_table(path: Place) -> Any:
-    """The tile table of an output. Refused: there is none."""
-    try:
-        return pq.read_table(pa.BufferReader(path.read_bytes()))
-    except FileNotFoundError:
-        raise Refused(f"there is no tile table {path}; upscale the image first") from None
+def _bare_cost(plan: Plan, routes: np.ndarray) -> float:
+    """Multiply-adds of all tiles without their surroundings."""
+    costs = np.array([tier.cost for tier in plan.tiers])[routes.ravel()]
+    return float((areas(plan) * costs).sum()) * plan.rgb_count
 
 
 def draw(output: str) -> Image.Image:
-    """The map of tiers and, to its right (below it, where the image is wide), the difficulty of the
-    tiles, each over the picture.
-    """
+    """The maps of tiers and of difficulty. Refused: no plan, no table, or the output is gone."""
     folder = Folder(output)
     plan = folder.plan()
-    table = read_table(folder.path / "tiles.parquet")
-    if not store.made(output, plan.digest, len(store.level_sizes(plan.grid.hr_size))):
+    table = tile_table.read(folder.path)
+    if not store.matches_plan(output, plan.digest, len(StoreLayout.of(plan).levels)):
         raise Refused(
-            f"{output} is not there any more, only what lies beside it; upscale the image again"
+            f"{output} is not there any more, only the folder {folder.path}; upscale the image"
+            " again"
         )
-    picture = report.preview(output, plan)
-    if not table["cost"].to_numpy().any():  # unfinished: what is there is mostly black
+    picture = pictures.preview(output, plan)
+    if not table["cost"].to_numpy().any():  # unfinished: most of what is there is still black
         picture = Image.new("L", picture.size, "white")
-    tiers = report.routing_map(picture, plan)
-    difficulty = difficulty_map(
-        picture, plan, table["difficulty"].to_numpy().reshape(plan.grid.tiles)
-    )
-    wide = picture.width > 1.6 * picture.height
-    gap = 12
-    if wide:
-        size = (max(tiers.width, difficulty.width), tiers.height + gap + difficulty.height)
-    else:
-        size = (tiers.width + gap + difficulty.width, max(tiers.height, difficulty.height))
-    sheet = Image.new("RGB", size, "white")
-    sheet.paste(tiers, (0, 0))
-    sheet.paste(difficulty, (0, tiers.height + gap) if wide else (tiers.width + gap, 0))
-    return sheet
+    difficulty = table["difficulty"].to_numpy().reshape(plan.grid.tiles)
+    return charts.tile_charts(picture, TileMap.of(plan), DifficultyMap(difficulty, plan.scoring))
 
 
-def difficulty_map(picture: Image.Image, plan: Plan, difficulty: np.ndarray) -> Image.Image:
-    """The root of the difficulty of every tile (rows, columns), in grey values, as a tint over the
-    picture, with a scale below.
-    """
-    base, rows, columns = report.laid_over(picture, plan)
-    grey = 255 * np.sqrt(np.maximum(difficulty, 0.0))
-    # Less than a grey value is hard for nobody: an image that is easy all over has the colour of
-    # easy tiles.
-    high = max(float(grey.max()), 1.0 if plan.scores == "scout" else 1e-3)
-    scored = plan.scores != "none"
-    mixed = report.tinted(
-        base, ramp(grey / high)[rows][:, columns] if scored else np.full((*base.shape, 3), 255.0)
-    )
-    sheet = Image.new("RGB", (mixed.shape[1], mixed.shape[0] + 64), "white")
-    sheet.paste(Image.fromarray(mixed), (0, 0))
-    pen, font, top = ImageDraw.Draw(sheet), ImageFont.load_default(16), mixed.shape[0] + 10
-    if scored:
-        scale = ramp(np.linspace(0, 1, 240)[None]).astype(np.uint8).repeat(16, axis=0)
-        sheet.paste(Image.fromarray(scale), (10, top))
-    unit = (
-        f"0 to {high:.1f} grey values of 255"
-        if plan.scores == "scout"
-        else "plain detail, from none to the most in this image"
-    )
-    text = f"difficulty: {unit}" if scored else "difficulty: not scored, one tier for all"
-    pen.text((10, top + 24), text, fill="black", font=font)
-    return sheet
-
-
-def ramp(values: np.ndarray) -> np.ndarray:
-    """Colours (…, 3) of values 0..1."""
-    at = np.clip(values, 0, 1) * (len(RAMP) - 1)
-    return np.stack(
-        [np.interp(at, np.arange(len(RAMP)), RAMP[:, channel]) for channel in range(3)], axis=-1
-    )
-
-
-def tell(found: dict[str, Any]) -> str:
-    """Where the compute went, for a person."""
-    tiles, cost = sum(tier["tiles"] for tier in found["tiers"]), found["cost"]
-    asked = "" if found["asked"] is None else f" {found['asked']:g}"
-    macs = (
+def to_text(explanation: Explanation) -> str:
+    """Where the compute went, in lines for a person."""
+    tiles = sum(use.tiles for use in explanation.tiers)
+    cost, shards = explanation.cost, explanation.shards
+    setting = "" if explanation.asked is None else f" {explanation.asked:g}"
+    work = (
         ""
-        if found["share"] is None
-        else f", {cost:.3g} multiply-adds, {found['share']:.1%} of the dearest tier everywhere"
+        if explanation.share is None
+        else f", {cost:.3g} multiply-adds, {explanation.share:.1%} of the full tier everywhere"
     )
-    lines, shards = (
-        [f"{found['output']}: policy {found['policy']}{asked}, {tiles} tiles{macs}"],
-        found["shards"],
-    )
+    lines = [f"{explanation.output}: policy {explanation.policy}{setting}, {tiles} tiles{work}"]
     if shards["done"] < shards["total"]:
         lines.append(
-            f"  unfinished: {shards['done']} of {shards['total']} shards are done; below is what"
-            " was planned"
+            f"  unfinished: {shards['done']} of {shards['total']} shards are done; this is the plan"
         )
     lines.append(
         f"  {'tier':<20} {'tiles':>14} {'multiply-adds':>18} {'seconds':>9} {'error saved':>12}"
     )
-    for tier in found["tiers"]:
-        many = f"{tier['tiles']} ({tier['tiles'] / max(tiles, 1):.0%})"
-        work = f"{tier['cost']:.3g} ({tier['cost'] / max(cost, 1):.0%})"
-        saved = "" if tier["saved"] is None else f"{tier['saved']:.0%}"
+    for use in explanation.tiers:
+        many = f"{use.tiles} ({use.tiles / max(tiles, 1):.0%})"
+        macs = f"{use.cost:.3g} ({use.cost / max(cost, 1):.0%})"
+        saved = "" if use.saved is None else f"{use.saved:.0%}"
+        lines.append(f"  {use.tier:<20} {many:>14} {macs:>18} {use.seconds:>9.1f} {saved:>12}")
+    return "\n".join([*lines, *_remarks(explanation)])
+
+
+def _remarks(explanation: Explanation) -> list[str]:
+    """What the table of tiers does not say."""
+    lines = []
+    saved = [use.saved for use in explanation.tiers if use.saved is not None]
+    if saved:
         lines.append(
-            f"  {tier['tier']:<20} {many:>14} {work:>18} {tier['seconds']:>9.1f} {saved:>12}"
+            f"  error saved: {sum(saved):.0%} in all of what the full tier everywhere would save"
+            " over the light one"
         )
-    if any(tier["saved"] is not None for tier in found["tiers"]):
-        total = sum(tier["saved"] for tier in found["tiers"])
+    if explanation.halo is not None:
         lines.append(
-            f"  error saved: {total:.0%} in all of what the dearest tier everywhere would save over"
-            " the cheapest"
+            f"  surroundings of tiles and blends: {explanation.halo:.0%} on top of the tiles alone"
         )
-    if found["halo"] is not None:
-        lines.append(f"  halos and fades: {found['halo']:.0%} on top of the tiles themselves")
-    if found["lost"] is not None:
-        lines.append(f"  by prediction {found['lost']:.3f} dB below the dearest tier everywhere")
-    if found["scores"] == "detail":
+    if explanation.lost is not None:
+        lines.append(f"  predicted: {explanation.lost:.3f} dB below the full tier everywhere")
+    if explanation.scores == "detail":
         lines.append("  tiles were ranked by plain detail: no scout was fitted for these tiers")
-    return "\n".join(lines)
+    return lines

@@ -1,15 +1,12 @@
-"""OME-NGFF 0.5 metadata of an output: where its levels lie in space, and the colours of its
-channels.
-"""
+"""OME-NGFF 0.5 metadata of an output: where its levels lie in space, and how channels are shown."""
 
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.output.store import level_sizes
+from tierscale.pipeline.output.levels import StoreLayout
 
 COLOURS = {
     "rgb": ("FF0000", "00FF00", "0000FF"),
@@ -28,24 +25,38 @@ MICROSCOPE_COLOURS = ("0000FF", "00FF00", "FF0000", "00FFFF", "FF00FF", "FFFF00"
 
 def ome_attributes(
     name: str,
-    shape: Sequence[int],
-    dtype: np.dtype,
-    colour: str,
-    facts: PhotoMetadata,
+    layout: StoreLayout,
+    metadata: PhotoMetadata,
     scale: Fraction,
     window: tuple[float, float],
 ) -> dict[str, Any]:
-    """OME-NGFF 0.5 metadata: multiscales with half-pixel translations, and display colours.
+    """Attributes of the group: multiscales with half-pixel translations, and display colours.
 
-    facts: of the source. Where it states no physical pixel, lengths are in pixels of the source.
+    metadata: of the source. Where it states no physical pixel size, lengths are in source pixels.
+    window: values that are shown as black and white. Source: OME-NGFF 0.5, sections "multiscales"
+    and "omero".
     """
-    size, unit = facts.pixel_size or (1.0, 1.0), facts.pixel_unit
+    return {
+        "ome": {
+            "version": "0.5",
+            "multiscales": [_multiscale(name, layout, metadata, scale)],
+            "omero": _omero(layout, metadata, window),
+        }
+    }
+
+
+def _multiscale(
+    name: str, layout: StoreLayout, metadata: PhotoMetadata, scale: Fraction
+) -> dict[str, Any]:
+    """Axes, and scale and translation of every level."""
+    size, unit = metadata.pixel_size or (1.0, 1.0), metadata.pixel_unit
     factor = scale.denominator / scale.numerator
-    levels = []
-    for level in range(len(level_sizes((shape[1], shape[2])))):
+    datasets = []
+    for level in range(len(layout.levels)):
         step = [length * factor * 2**level for length in size]
+        # The centre of the first pixel moves by half a pixel of full resolution with each halving.
         shift = [length * factor * (2**level - 1) / 2 for length in size]
-        levels.append(
+        datasets.append(
             {
                 "path": str(level),
                 "coordinateTransformations": [
@@ -57,44 +68,38 @@ def ome_attributes(
     space = [
         {"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in ("y", "x")
     ]
-    multiscale = {
+    return {
         "name": name,
         "axes": [{"name": "c", "type": "channel"}, *space],
-        "datasets": levels,
+        "datasets": datasets,
         "type": "mean",
-    }
-    return {
-        "ome": {
-            "version": "0.5",
-            "multiscales": [multiscale],
-            "omero": _omero(shape[0], dtype, colour, facts, window),
-        }
     }
 
 
 def _omero(
-    channels: int, dtype: np.dtype, colour: str, facts: PhotoMetadata, window: tuple[float, float]
+    layout: StoreLayout, metadata: PhotoMetadata, window: tuple[float, float]
 ) -> dict[str, Any]:
+    """Names, colours and value windows of the channels, for viewers."""
+    channels, colour, dtype = layout.shape[0], layout.colour, layout.dtype
     colours = (
-        facts.channel_colours
+        metadata.channel_colours
         or COLOURS.get(colour)
         or tuple(MICROSCOPE_COLOURS[c % len(MICROSCOPE_COLOURS)] for c in range(channels))
     )
     names = (
-        facts.channel_names
+        metadata.channel_names
         or CHANNEL_NAMES.get(colour)
         or tuple(f"channel {c}" for c in range(channels))
     )
     low, high = window
     bottom, top = (0.0, float(np.iinfo(dtype).max)) if dtype.kind in "ui" else (low, high)
-    entries = []
-    for channel in range(channels):
-        entries.append(
-            {
-                "active": not (colour in ("rgba", "greya") and channel == channels - 1),
-                "color": colours[channel] if channel < len(colours) else "FFFFFF",
-                "label": names[channel] if channel < len(names) else f"channel {channel}",
-                "window": {"min": bottom, "max": top, "start": low, "end": high},
-            }
-        )
+    entries = [
+        {
+            "active": not (colour in ("rgba", "greya") and channel == channels - 1),
+            "color": colours[channel] if channel < len(colours) else "FFFFFF",
+            "label": names[channel] if channel < len(names) else f"channel {channel}",
+            "window": {"min": bottom, "max": top, "start": low, "end": high},
+        }
+        for channel in range(channels)
+    ]
     return {"channels": entries, "rdefs": {"model": "greyscale" if colour == "grey" else "color"}}

@@ -1,12 +1,13 @@
 """The folder beside an output: plan, receipts and tables.
 
-Files here are written under a temporary name and renamed, so a reader sees all of a file or none of
-it.
+Files here are written under a temporary name and renamed, so a reader sees a whole file or none.
 """
 
 import contextlib
 import hashlib
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.output.levels import Key
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.object_path import ObjectPath
-from tierscale.pipeline.storage.paths import ObjectPath
+from tierscale.pipeline.storage.paths import Place
 from tierscale.pipeline.storage.sidecar import sidecar
 
-Key = tuple[int, int, int]
 # Objects that are read at a time.
-AT_ONCE = 16
+CONCURRENT_READS = 16
 
 
 def pixels_sha256(pixels: np.ndarray) -> str:
@@ -37,11 +38,12 @@ def pixels_sha256(pixels: np.ndarray) -> str:
 class Receipt:
     """The record that one shard of one plan is written.
 
-    level, y, x: which shard. shape: (c, H, W) of its pixels, clipped to the image. tiles: tiles of
-    each tier. cost: multiply-adds spent. seconds: of computing and writing. batch: smallest batch
-    used, 0 where not even one window fitted and it was cut. retreats: tiers whose batches were
-    smaller than planned because memory ran out; their values may differ from an undisturbed run's
-    by 1 of 255. tile_costs: (row, column, multiply-adds, milliseconds).
+    plan: digest. level, y, x: which shard. shape: (c, H, W) of its pixels, clipped to the image.
+    pixels_sha256: as of pixels_sha256(), hex. bytes: of the pixels. tiles: number of tiles by tier.
+    cost: multiply-adds executed. seconds: of computing and writing, by stage. batch: smallest batch
+    used, 0 where not even one window fitted in memory and it was cut. retreats: tiers whose batches
+    were smaller than planned because memory ran out; their values may differ from an undisturbed
+    run's by 1 of 255. tile_costs: (row, column, multiply-adds, milliseconds) of each tile.
     """
 
     plan: str
@@ -61,20 +63,76 @@ class Receipt:
 
     @property
     def key(self) -> Key:
+        """Level, row and column of the shard."""
         return self.level, self.y, self.x
 
 
+class ReceiptSummary:
+    """What the receipts of one plan add up to; its size is bounded by tiles and shards.
+
+    A run reads the receipts that are on disk once, with Folder.summary(), and then adds each new
+    receipt as a worker returns it. A shard counts once: a receipt of the same shard replaces the
+    earlier one.
+
+    tile_costs: multiply-adds and milliseconds of every tile, (2, rows, columns). retreats: tiers
+    whose batches were smaller than planned because memory ran out.
+    """
+
+    def __init__(self, tiles: tuple[int, int]) -> None:
+        self.tile_costs = np.zeros((2, *tiles))
+        self.retreats: set[str] = set()
+        self._costs: dict[Key, float] = {}
+        self._tiles: dict[Key, Mapping[str, int]] = {}
+
+    def add(self, receipt: Receipt) -> None:
+        """Count a receipt."""
+        self.retreats.update(receipt.retreats)
+        self._costs[receipt.key] = receipt.cost
+        if receipt.tiles:
+            self._tiles[receipt.key] = receipt.tiles
+        for row, column, macs, milliseconds in receipt.tile_costs:
+            self.tile_costs[:, row, column] = macs, milliseconds
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether a shard has its receipt."""
+        return key in self._costs
+
+    def __len__(self) -> int:
+        """Number of shards that have their receipt."""
+        return len(self._costs)
+
+    @property
+    def keys(self) -> set[Key]:
+        """Shards that have their receipt."""
+        return set(self._costs)
+
+    @property
+    def tiles(self) -> Counter[str]:
+        """Number of tiles by tier."""
+        total: Counter[str] = Counter()
+        for tiles in self._tiles.values():
+            total.update(tiles)
+        return total
+
+    @property
+    def cost(self) -> float:
+        """Multiply-adds executed; the same for receipts in any order."""
+        return math.fsum(self._costs.values())
+
+
 class Folder:
-    """The folder beside the output at `path`."""
+    """The folder beside the output at `path`: plan, receipts, lease, tables and pictures."""
 
     def __init__(self, path: str) -> None:
         self.output = path
         self.path = sidecar(path)
 
     def exists(self) -> bool:
+        """Whether a plan is stored here."""
         return (self.path / "plan.json").exists()
 
     def write_plan(self, plan: Plan) -> None:
+        """Store the plan."""
         write_json(self.path / "plan.json", plan_to_json(plan))
 
     def plan(self) -> Plan:
@@ -83,32 +141,28 @@ class Folder:
             return plan_from_json(json.loads((self.path / "plan.json").read_text()))
         except FileNotFoundError:
             raise Refused(
-                f"{self.output} has no plan in {self.path}; it was not made by tierscale, or not"
-                " here"
+                f"{self.output} has no plan in {self.path}, so it was not made by tierscale or was"
+                " moved without that folder; name an output of tierscale upscale"
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise Refused(
-                f"{self.path / 'plan.json'} cannot be used: {error}; give --overwrite to begin anew"
+                f"{self.path / 'plan.json'} cannot be used: {error}; give --overwrite to start"
+                " again"
             ) from error
 
     def write(self, receipt: Receipt) -> None:
-        """Store a receipt. It goes last: a shard without one is done again, one without its shard
-        would hide a hole.
-        """
+        """Store a receipt, after its shard: one that claims a missing shard would hide a hole."""
         plain = {name: getattr(receipt, name) for name in Receipt.__dataclass_fields__}
-        write_bytes(
-            self.path / "receipts" / str(receipt.level) / f"{receipt.y}.{receipt.x}.json",
-            json.dumps(plain).encode(),
-        )
+        write_bytes(self._receipt_file(receipt.key), json.dumps(plain).encode())
 
     def receipts(self, plan: str, level: int | None = None) -> Iterator[Receipt]:
-        """All receipts of one plan, or those of one level; what cannot be read counts as absent,
-        and its shard is done again.
+        """All receipts of the plan with digest `plan`, or those of one level, read one by one.
+
+        What cannot be read counts as missing, and its shard is computed again.
         """
-        for text in _texts(
-            sorted((self.path / "receipts").glob(f"{'*' if level is None else level}/*.json"))
-        ):
-            if (receipt := _parsed(text, plan)) is not None:
+        pattern = f"{'*' if level is None else level}/*.json"
+        for text in _texts(sorted((self.path / "receipts").glob(pattern))):
+            if (receipt := _parse(text, plan)) is not None:
                 yield receipt
 
     def receipt_keys(self) -> set[Key]:
@@ -119,27 +173,36 @@ class Folder:
             keys.add((int(file.parent.name), int(y), int(x)))
         return keys
 
+    def summary(self, plan: Plan) -> ReceiptSummary:
+        """What all receipts of a plan add up to, read once."""
+        summary = ReceiptSummary(plan.grid.tiles)
+        for receipt in self.receipts(plan.digest):
+            summary.add(receipt)
+        return summary
+
     def receipt(self, plan: str, key: Key) -> Receipt:
         """The receipt of one shard. Damaged: there is none that can be used."""
-        file = self.path / "receipts" / str(key[0]) / f"{key[1]}.{key[2]}.json"
         with contextlib.suppress(FileNotFoundError):
-            if (receipt := _parsed(file.read_text(), plan)) is not None:
+            if (receipt := _parse(self._receipt_file(key).read_text(), plan)) is not None:
                 return receipt
         raise Damaged(
             f"{self.output} level {key[0]} shard {key[1]}.{key[2]} has no receipt any more; run the"
             " upscale command again"
         )
 
+    def _receipt_file(self, key: Key) -> Place:
+        return self.path / "receipts" / str(key[0]) / f"{key[1]}.{key[2]}.json"
+
     def read_json(self, name: str) -> Any:
-        """Content of a file here, or None."""
+        """Content of a JSON file here; None: there is none, or it cannot be parsed."""
         try:
             return json.loads((self.path / name).read_text())
         except (FileNotFoundError, ValueError):
             return None
 
 
-def _parsed(text: str, plan: str) -> Receipt | None:
-    """A receipt of a plan; None: it is of another one, or torn."""
+def _parse(text: str, plan: str) -> Receipt | None:
+    """A receipt of the plan with digest `plan`; None: it is of another one, or torn."""
     try:
         plain = json.loads(text)
         plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
@@ -151,12 +214,10 @@ def _parsed(text: str, plan: str) -> Receipt | None:
     return receipt if receipt.plan == plan else None
 
 
-def _texts(files: list[Any]) -> Iterator[str]:
-    """Contents of files, in order; of objects, many are asked for at a time, because each takes its
-    way.
-    """
+def _texts(files: list[Place]) -> Iterator[str]:
+    """Contents of files, in order; objects are read many at a time, each being a request."""
     if files and isinstance(files[0], ObjectPath):
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="receipts") as readers:
-            yield from readers.map(ObjectPath.read_text, files)
+        with ThreadPoolExecutor(CONCURRENT_READS, thread_name_prefix="receipts") as readers:
+            yield from readers.map(lambda file: file.read_text(), files)
     else:
         yield from (file.read_text() for file in files)

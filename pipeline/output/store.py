@@ -1,12 +1,11 @@
-"""The output: an OME-Zarr 0.5 group of sharded pyramid levels, written one whole shard at a
-time.
-"""
+"""The OME-Zarr 0.5 group of an output: sharded levels, written one whole shard at a time."""
 
-import math
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
@@ -16,47 +15,16 @@ from zarr.storage import MemoryStore
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.geometry.grid import Rect, Span
+from tierscale.pipeline.output.levels import StoreLayout
 from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.object_store import as_os_error
-from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree
+from tierscale.pipeline.storage.paths import exists, place, remove_tree
 from tierscale.pipeline.storage.sidecar import sidecar
 from tierscale.pipeline.storage.zarr_store import zarr_store
 
-# Levels are added until both sides are at most this long.
-SMALLEST_LEVEL = 1024
-# Inner chunks hold at least this many bytes where the shard allows.
-CHUNK_BYTES = 1 << 19
-
-
-def level_sizes(size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Height and width of every pyramid level, full resolution first; each half of the one before,
-    rounded up.
-    """
-    sizes = [size]
-    while max(sizes[-1]) > SMALLEST_LEVEL:
-        height, width = sizes[-1]
-        sizes.append((-(-height // 2), -(-width // 2)))
-    return sizes
-
-
-def chunk_shape(
-    shape: Sequence[int],
-    shard: tuple[int, int],
-    tiles: tuple[int, int],
-    dtype: np.dtype,
-    colour: str,
-) -> tuple[int, int, int]:
-    """Inner chunk (c, h, w) of a shard of `tiles` tiles: whole tiles, of CHUNK_BYTES or more where
-    the shard allows.
-    """
-    channels = 1 if colour == "channels" else shape[0]
-    for part in sorted({math.gcd(tiles[0], n) for n in range(1, tiles[0] + 1)}, key=lambda n: n):
-        for other in sorted({math.gcd(tiles[1], n) for n in range(1, tiles[1] + 1)}):
-            height, width = shard[0] // tiles[0] * part, shard[1] // tiles[1] * other
-            if channels * height * width * dtype.itemsize >= CHUNK_BYTES:
-                return channels, height, width
-    return channels, *shard
+if TYPE_CHECKING:
+    import dask.array as da
 
 
 def quiet_threads() -> None:
@@ -64,59 +32,52 @@ def quiet_threads() -> None:
     zarr.config.set({"async.concurrency": 2, "threading.max_workers": 2})
 
 
-def create(
-    path: str,
-    shape: Sequence[int],
-    dtype: np.dtype,
-    shard: tuple[int, int],
-    chunk: tuple[int, int, int],
-    attributes: dict[str, Any],
-) -> None:
-    """Make the group and the arrays of all levels, still empty."""
-    with _errors(path):
+def create(path: str, layout: StoreLayout, attributes: dict[str, Any]) -> None:
+    """Create the group with its attributes and the arrays of all levels, still empty."""
+    with _storage_errors(path):
         group = zarr.open_group(zarr_store(path), mode="w", zarr_format=3, attributes=attributes)
-        for level, (height, width) in enumerate(level_sizes((shape[1], shape[2]))):
+        for level, size in enumerate(layout.levels):
             group.create_array(
                 str(level),
-                shape=(shape[0], height, width),
-                dtype=dtype,
-                chunks=chunk,
-                shards=(shape[0], *shard),
+                shape=(layout.shape[0], *size),
+                dtype=layout.dtype,
+                chunks=layout.chunk,
+                shards=(layout.shape[0], *layout.shard),
                 compressors=ZstdCodec(level=1),
                 fill_value=0,
                 dimension_names=("c", "y", "x"),
             )
 
 
-def made(path: str, plan: str, levels: int) -> bool:
-    """Whether the arrays of a plan's output are there. Refused: something else is in their place;
-    we never delete what is not ours.
+def matches_plan(path: str, plan: str, levels: int) -> bool:
+    """Whether a group of the plan with digest `plan` and all its `levels` arrays exist at `path`.
+
+    Refused: something else is there; what is not ours is never deleted.
     """
     if not place(path).exists():
         return False
     if _plan_of(path) != plan:
         raise Refused(
-            f"{path} is not the output that its plan in {sidecar(path)} made; move it away, or"
-            " choose another output"
+            f"{path} was not written by the plan in {sidecar(path)}; move it away, or choose"
+            " another output"
         )
     return all((place(path) / str(level) / "zarr.json").exists() for level in range(levels))
 
 
 def check_plan(path: str, plan: str) -> None:
-    """Damaged: the output is not this plan's any more, because another run began it anew; whoever
-    comes late must not write there.
+    """Damaged: the output does not belong to the plan with digest `plan` any more.
+
+    That is so when another run started it again; a worker that comes late must not write there.
     """
     if _plan_of(path) != plan:
         raise Damaged(
-            f"{path} was begun anew by another run while this one was at work; this one leaves it"
-            " alone"
+            f"{path} was started again by another run during this one, which stops writing to it;"
+            " wait for the other run to end"
         )
 
 
 def _plan_of(path: str) -> str | None:
-    """Digest of the plan that a zarr group says it was made by; None where it says nothing or is no
-    group.
-    """
+    """Digest of the plan in the attributes of a zarr group; None: no group, or none of ours."""
     try:
         ours = zarr.open_group(zarr_store(path), mode="r", zarr_format=3).attrs.get("tierscale")
     except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
@@ -125,32 +86,23 @@ def _plan_of(path: str) -> str | None:
 
 
 def open_level(path: str, level: int, mode: str = "r") -> zarr.Array:
-    """One pyramid level as a zarr array (c, y, x)."""
-    with _errors(path):
+    """One pyramid level as a zarr array (c, y, x). Refused: there is none."""
+    with _storage_errors(path):
         array = zarr.open_array(zarr_store(path), path=str(level), mode=mode, zarr_format=3)
     return array
 
 
 def as_dask(path: str, level: int = 0) -> da.Array:
-    """One pyramid level as a dask array (c, y, x) for people's own analysis; its chunks are the
-    inner chunks of the store.
-    """
+    """One pyramid level as a dask array (c, y, x), for analysis, in the store's inner chunks."""
+    # Workers never need dask, and importing it takes a good part of a second.
+    import dask.array as da
+
     return da.from_zarr(open_level(path, level))
-
-
-def shard_keys(size: tuple[int, int], shard: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
-    """Level, row and column of every shard of an output of `size`, full resolution first; sizes in
-    output pixels.
-    """
-    for level, (height, width) in enumerate(level_sizes(size)):
-        for y in range(-(-height // shard[0])):
-            for x in range(-(-width // shard[1])):
-                yield level, y, x
 
 
 def shard_rect(array: zarr.Array, shard: tuple[int, int]) -> Rect:
     """The pixels of one shard of a level, clipped to the image."""
-    height, width = array.shards[1:] if array.shards else array.chunks[1:]
+    height, width = _shard_shape(array)[1:]
     (y, x), (_, rows, columns) = shard, array.shape
     return Rect(
         Span(y * height, min((y + 1) * height, rows)),
@@ -159,56 +111,61 @@ def shard_rect(array: zarr.Array, shard: tuple[int, int]) -> Rect:
 
 
 def write_shard(path: str, level: int, shard: tuple[int, int], pixels: np.ndarray) -> None:
-    """Write one whole shard; pixels (c, H, W) are those of shard_rect. Damaged: the store cannot
-    take them.
+    """Write one whole shard; pixels (c, H, W) are those of shard_rect(). Damaged: storage failed.
 
-    The shard is encoded in memory, also where the image's edge cuts it, and put under its name in
-    one piece. Writing the pixels through the array would read the old shard first wherever an edge
-    leaves it incomplete, and could not replace one that is damaged.
+    The shard is encoded in memory, also where the image's edge cuts it, and stored under its name
+    in one piece. Writing through the array would first read the old shard wherever an edge leaves
+    it incomplete, and could not replace a damaged one.
     """
     array = open_level(path, level, "r+")
     rect = shard_rect(array, shard)
     expected = (array.shape[0], rect.y.length, rect.x.length)
     if pixels.shape != expected:
         raise ValueError(
-            f"shard {shard} of level {level} has {expected} pixels, not {pixels.shape}; shards are"
+            f"shard {shard} of level {level} has shape {expected}, not {pixels.shape}; shards are"
             " written whole"
         )
     content = encode_shard(array, pixels)
     key = array.store_path / array.metadata.encode_chunk_key((0, *shard))
-    with _errors(path):
+    with _storage_errors(path):
         sync(key.set(content))
 
 
 def encode_shard(array: zarr.Array, pixels: np.ndarray) -> Buffer:
     """The bytes of one shard of `array` that holds `pixels` (c, H, W), with zeros beyond them."""
-    assert array.shards is not None
+    shape = _shard_shape(array)
     full = pixels
-    if pixels.shape != array.shards:
-        full = np.zeros(array.shards, array.dtype)
+    if pixels.shape != shape:
+        full = np.zeros(shape, array.dtype)
         full[:, : pixels.shape[1], : pixels.shape[2]] = pixels
     memory = MemoryStore()
     one = zarr.create_array(
         memory,
-        shape=array.shards,
+        shape=shape,
         dtype=array.dtype,
         chunks=array.chunks,
-        shards=array.shards,
+        shards=shape,
         compressors=array.compressors,
         fill_value=array.fill_value,
         config={"write_empty_chunks": True},
     )
     one[:] = full
     content = sync(memory.get("c/0/0/0", default_buffer_prototype()))
-    assert content is not None
+    if content is None:
+        raise ValueError(f"zarr wrote no bytes for a shard of {shape} {array.dtype}")
     return content
 
 
 def shards_of(path: str, level: int) -> tuple[int, int]:
     """Rows and columns of shards of a level."""
     array = open_level(path, level)
-    assert array.shards is not None
-    return -(-array.shape[1] // array.shards[1]), -(-array.shape[2] // array.shards[2])
+    height, width = _shard_shape(array)[1:]
+    return -(-array.shape[1] // height), -(-array.shape[2] // width)
+
+
+def _shard_shape(array: zarr.Array) -> tuple[int, ...]:
+    """Shape (c, H, W) of what is written at a time: a shard, or a chunk without shards."""
+    return array.shards or array.chunks
 
 
 def read_shard(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
@@ -222,21 +179,20 @@ def read_shard(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
 def read_rect(
     array: zarr.Array, rect: Rect, name: str, channels: slice = slice(None)
 ) -> np.ndarray:
-    """Pixels (c, h, w) of a level."""
+    """Pixels (c, h, w) of a level, called `name` in errors. Damaged: they cannot be decoded."""
     try:
         return np.asarray(array[(channels, *rect.slices)])
-    # codecs raise what they like on damaged bytes: RuntimeError, ValueError, zlib.error,
-    # struct.error
+    # Codecs raise many kinds on damaged bytes: RuntimeError, ValueError, zlib.error, struct.error.
     except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else "no reason given"
         raise Damaged(
-            f"{name} cannot be read back ({type(error).__name__}:"
-            f" {str(error).splitlines()[0] if str(error) else 'no reason given'}); tierscale verify"
-            " --heal does it again"
+            f"{name} cannot be read back ({type(error).__name__}: {reason}); tierscale verify"
+            " --heal writes it again"
         ) from error
 
 
 def check_ours(path: str) -> None:
-    """Refuse to replace what lies at `path` if it does not say that we made it."""
+    """Refuse to replace what lies at `path` unless its attributes say that tierscale wrote it."""
     if exists(place(path)) and _plan_of(path) is None:
         raise Refused(
             f"{path} was not made by tierscale and is left alone; choose another output, or move it"
@@ -245,17 +201,18 @@ def check_ours(path: str) -> None:
 
 
 def remove(path: str, keep: Sequence[str]) -> None:
-    """Delete an output of ours and what lies in its sibling folder but the names in `keep`.
-    Refused: it does not say that it is ours.
+    """Delete an output of ours and its sibling folder's content, but for the names in `keep`.
+
+    Refused: its attributes do not say that tierscale wrote it.
     """
     check_ours(path)
     output, folder = place(path), sidecar(path)
-    with _errors(path):
+    with _storage_errors(path):
         if isinstance(output, ObjectPath):
-            # What says that it is ours goes last.
+            # The attributes that say whose it is go last.
             remove_tree(output, last="zarr.json")
         elif output.exists():
-            # Renamed first: half of an output under its name would not be known as ours any more.
+            # Renamed first: half of an output under its own name could not be told to be ours.
             remove_tree(folder / "replaced")
             output.rename(str(folder / "replaced"))
         entries: list[Place] = [*folder.iterdir()] if folder.exists() else []
@@ -272,18 +229,18 @@ def bytes_at(path: str) -> int:
     return sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
 
 
-class _errors:
-    """Turn what storage raises into one sentence."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind, error, trace) -> None:  # type: ignore[no-untyped-def]
-        error = as_os_error(error, self.path) or error
+@contextmanager
+def _storage_errors(path: str) -> Iterator[None]:
+    """Raise what storage raises for `path` as Refused, Full or Damaged, in one sentence."""
+    try:
+        yield
+    except Exception as raised:
+        error = as_os_error(raised, path) or raised
         if isinstance(error, FileNotFoundError):
-            raise Refused(f"{self.path} does not exist or is no zarr of ours") from error
+            raise Refused(
+                f"{path} does not exist or is not a zarr group of tierscale; name an output of"
+                " tierscale upscale"
+            ) from raised
         if isinstance(error, OSError):
-            raise storage_failure(self.path, error) from error
+            raise storage_failure(path, error) from raised
+        raise

@@ -1,14 +1,9 @@
 """What is told of one image's run: one type, turned into JSON in one place."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tierscale.pipeline.output.receipts import Receipt
-from tierscale.pipeline.output.store import shard_keys
-from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.routing.costs import cost_share, full_cost
 from tierscale.pipeline.storage.sidecar import sidecar
 
 STAGES = ("ingest", "score", "enlarge", "stitch", "pyramid", "total")
@@ -64,31 +59,3 @@ class Summary:
             "notes": list(self.notes),
             "error": self.error,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What receipts of full resolution say together. tiles: of each tier. cost: multiply-adds."""
-
-    tiles: Mapping[str, int]
-    cost: float
-
-    @staticmethod
-    def of(plan: Plan, receipts: Iterable[Receipt]) -> "Made":
-        """The sum of some receipts of a plan; those of smaller levels count nothing."""
-        tiles, cost = Counter({tier.label: 0 for tier in plan.tiers}), 0.0
-        for receipt in receipts:
-            tiles.update(receipt.tiles)
-            cost += receipt.cost
-        return Made(tiles, cost)
-
-    def share(self, plan: Plan, whole: bool) -> float | None:
-        """The cost as a share of the full tier everywhere. whole: all shards are made."""
-        if not self.cost:
-            return None
-        return cost_share(plan, self.cost) if whole else self.cost / full_cost(plan)
-
-
-def count_shards(plan: Plan) -> int:
-    """Shards of all levels of a plan's output."""
-    return sum(1 for _ in shard_keys(plan.grid.hr_size, plan.grid.hr_shard))

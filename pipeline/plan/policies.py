@@ -130,6 +130,7 @@ def policy_from(
 ) -> Policy:
     """The policy that is asked for by its name, by one of PARAMETERS, or by both.
 
+    default: where nothing is asked for, and where its own name is without a number.
     Refused: there is no such policy, its parameter is missing, or a parameter would be ignored.
     """
     numbers = {key: value for key, value in parameters.items() if value is not None}
@@ -148,11 +149,19 @@ def policy_from(
     kind = KINDS[chosen]
     if kind in (Adaptive, Full, Light):
         return kind()  # type: ignore[call-arg]
+    if not numbers and chosen == default.name:
+        return default
     if not numbers:
         raise Refused(
             f"policy {chosen} needs --{chosen} and a number; see tierscale upscale --help"
         )
     return kind(next(iter(numbers.values())))  # type: ignore[call-arg]
+
+
+def parameter_of(policy: Policy) -> float | None:
+    """The one number of a policy, or None where it has none."""
+    numbers = [value for value in asdict(policy).values() if not isinstance(value, bool)]
+    return float(numbers[0]) if numbers else None
 
 
 def policy_to_json(policy: Policy) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import rows_done
-from tierscale.pipeline.output import kept_scores, report, store
+from tierscale.pipeline.output import kept_scores, store, tile_table
+from tierscale.pipeline.output.levels import StoreLayout
 from tierscale.pipeline.output.ome import ome_attributes
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.differences import differences, outdated
@@ -95,7 +96,7 @@ class Planner:
         plan, scored = self.prescan(found, self.folder.path)
         keep = ("lease.json", COPY) if found.source.needs_ingest else ("lease.json",)
         store.remove(self.job.output, keep=keep)
-        report.write_tiles(self.folder.path, plan, scored.scores)
+        tile_table.write(self.folder.path, plan, scored.scores)
         write_json(self.folder.path / "facts.json", found.source.scaled_metadata.to_json())
         self.folder.write_plan(plan)
         return plan
@@ -154,23 +155,15 @@ class Planner:
 
     def _make_output(self, plan: Plan, found: Inspection) -> None:
         """Make the empty arrays, unless an earlier run did. Refused: something else is there."""
-        output, grid, dtype = self.job.output, plan.grid, np.dtype(plan.dtype)
-        if store.made(output, plan.digest, len(store.level_sizes(grid.hr_size))):
+        output, layout = self.job.output, StoreLayout.of(plan)
+        if store.matches_plan(output, plan.digest, len(layout.levels)):
             return
         # Receipts go first: an empty array must never stand beside receipts that say it is full.
         remove_tree(self.folder.path / "receipts")
-        attributes = ome_attributes(
-            Path(self.job.source).name,
-            plan.hr_shape,
-            dtype,
-            plan.colour,
-            found.source.metadata,
-            plan.scale,
-            (plan.value_range.low, plan.value_range.high),
-        )
-        chunk = store.chunk_shape(plan.shape, grid.hr_shard, grid.shard_tiles, dtype, plan.colour)
-        attributes["tierscale"] = {"plan": plan.digest}
-        store.create(output, plan.hr_shape, dtype, grid.hr_shard, chunk, attributes)
+        window = plan.value_range.low, plan.value_range.high
+        name = Path(self.job.source).name
+        attributes = ome_attributes(name, layout, found.source.metadata, plan.scale, window)
+        store.create(output, layout, {**attributes, "tierscale": {"plan": plan.digest}})
 
     def _complete(self, plan: Plan) -> bool:
         """Whether level 0 has all its receipts."""

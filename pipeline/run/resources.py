@@ -14,7 +14,8 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import CHUNK
 from tierscale.pipeline.formats.arrays.ingested import AT_ONCE
 from tierscale.pipeline.geometry.grid import tile_length
-from tierscale.pipeline.output.store import bytes_at, level_sizes
+from tierscale.pipeline.output.levels import level_sizes
+from tierscale.pipeline.output.store import bytes_at
 from tierscale.pipeline.plan.options import SMALLEST_TILE
 from tierscale.pipeline.plan.plan import Draft, Plan
 from tierscale.pipeline.routing.costs import full_cost, planned_cost

@@ -6,22 +6,22 @@ The driver touches coordinates and receipts, never pixels.
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tierscale.pipeline.errors import Damaged, Interrupted
 from tierscale.pipeline.formats.arrays.ingest import discard
-from tierscale.pipeline.output import report, store
-from tierscale.pipeline.output.receipts import Folder, Key, Receipt
-from tierscale.pipeline.output.summary import Made, Summary, count_shards
+from tierscale.pipeline.output import levels, report, tile_table
+from tierscale.pipeline.output.levels import Key
+from tierscale.pipeline.output.receipts import Folder
+from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import Budget
 from tierscale.pipeline.plan.source import PixelSource
+from tierscale.pipeline.routing.costs import cost_share, full_cost
 from tierscale.pipeline.routing.routes import better_budget, curve, predicted_loss
 from tierscale.pipeline.run.draft import Inspection
 from tierscale.pipeline.run.inspect import check_unchanged
@@ -101,9 +101,7 @@ class ImageWork:
         self.plan, self.folder = plan, Folder(job.output)
         self.handle: Handle[Plan] = pool.put(plan)
         # What is done already is read once; receipts of this run are added as they come.
-        self.receipts: dict[Key, Receipt] = {
-            receipt.key: receipt for receipt in self.folder.receipts(plan.digest)
-        }
+        self.receipts = self.folder.summary(plan)
         self.done_before = 0
         self.written = 0
 
@@ -151,7 +149,7 @@ class ImageWork:
             return (Step("light", lambda _: task),)
 
         with self.timings.stage("pyramid"):
-            for level in range(1, len(store.level_sizes(self.plan.grid.hr_size))):
+            for level in range(1, len(levels.level_sizes(self.plan.grid.hr_size))):
                 self._fill("pyramid", level, chain)
 
     def _fill(
@@ -169,7 +167,7 @@ class ImageWork:
         shards = ShardQueue(missing, chain, self.job.output, self.controls.stop)
         for done, receipt in enumerate(shards.run(self.pool), start=len(keys) - len(missing) + 1):
             taken.update(receipt.seconds)
-            self.receipts[receipt.key] = receipt
+            self.receipts.add(receipt)
             self.written += 1
             self.controls.progress(stage, done, len(keys))
         if any(key not in self.receipts for key in missing):
@@ -181,7 +179,7 @@ class ImageWork:
         plan, output = self.plan, self.job.output
         check_unchanged(plan, found.source)
         self._check_receipts()
-        retreats = {tier for receipt in self.receipts.values() for tier in receipt.retreats}
+        retreats = self.receipts.retreats
         if retreats:
             self.timings.notes.append(
                 f"memory ran out for {', '.join(sorted(retreats))}: smaller batches were used,"
@@ -192,9 +190,8 @@ class ImageWork:
         over = _over_budget(plan, summary)
         self.timings.notes.extend(over)
         summary = replace(summary, notes=tuple(self.timings.notes))
-        costs = _tile_costs(plan, self.receipts.values())
         metadata = found.source.scaled_metadata
-        report.close(output, plan, costs, summary.to_json(), metadata, summary.notes)
+        report.close(output, plan, self.receipts.tile_costs, summary.to_json(), metadata)
         if found.source.needs_ingest and not self.job.keep_source:
             discard(self.folder.path / COPY)
         return summary
@@ -202,7 +199,7 @@ class ImageWork:
     def _check_receipts(self) -> None:
         """Damaged: a shard has no receipt on disk, so it is not certain that it is there."""
         keys = set(shard_keys(self.plan))
-        missing = keys - (self.receipts.keys() & self.folder.receipt_keys())
+        missing = keys - (self.receipts.keys & self.folder.receipt_keys())
         if missing:
             raise Damaged(
                 f"{self.job.output} lacks {len(missing)} of {len(keys)} receipts, such as"
@@ -211,8 +208,11 @@ class ImageWork:
 
     def summary(self, status: str) -> Summary:
         """What there is to say of the run by now."""
-        plan = self.plan
-        made = Made.of(plan, (one for key, one in self.receipts.items() if key[0] == 0))
+        plan, cost = self.plan, self.receipts.cost
+        tiles = {tier.label: self.receipts.tiles[tier.label] for tier in plan.tiers}
+        share = None
+        if cost:
+            share = cost_share(plan, cost) if status == "done" else cost / full_cost(plan)
         return Summary(
             status=status,
             output=self.job.output,
@@ -220,11 +220,11 @@ class ImageWork:
             shape=plan.hr_shape,
             dtype=plan.dtype,
             scale=str(plan.scale),
-            tiles=made.tiles,
-            cost=made.cost,
-            cost_share=made.share(plan, status == "done"),
+            tiles=tiles,
+            cost=cost,
+            cost_share=share,
             seconds=self.timings.seconds,
-            shards=count_shards(plan),
+            shards=len(shard_keys(plan)),
             done_before=self.done_before,
             written=self.written,
             notes=tuple(self.timings.notes),
@@ -242,18 +242,9 @@ def _over_budget(plan: Plan, summary: Summary) -> list[str]:
     ]
 
 
-def _tile_costs(plan: Plan, receipts: Iterable[Receipt]) -> np.ndarray:
-    """Multiply-adds and milliseconds of each tile: (2, rows, columns)."""
-    costs = np.zeros((2, *plan.grid.tiles))
-    for receipt in receipts:
-        for row, column, *tile in receipt.tile_costs:
-            costs[:, row, column] = tile
-    return costs
-
-
 def shard_keys(plan: Plan) -> list[Key]:
     """All shards of a plan's output, full resolution first."""
-    return list(store.shard_keys(plan.grid.hr_size, plan.grid.hr_shard))
+    return list(levels.shard_keys(plan.grid.hr_size, plan.grid.hr_shard))
 
 
 def plan_only(
@@ -274,7 +265,7 @@ def plan_only(
             plan, scored = planner.prescan(found, Path(folder))
         scores = scored.scores
     else:
-        plan, scores = stored, report.read_scores(planner.folder.path, len(stored.tiers))
+        plan, scores = stored, tile_table.read_scores(planner.folder.path, len(stored.tiers))
     work = ImageWork(job, pool, Controls(), timings, plan)
     work.done_before = 0 if stored is None else len(work.receipts)
     ahead = outlook(plan, found.source, pool.width)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tierscale.pipeline.errors import Damaged, Refused, one_line
-from tierscale.pipeline.output.receipts import Key, Receipt
+from tierscale.pipeline.output.levels import Key
+from tierscale.pipeline.output.receipts import Receipt
 from tierscale.pipeline.run.workers.bounded import Backlog, bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, Kind, Pool, Task
 

@@ -34,7 +34,7 @@ from tierscale.pipeline.formats.source import (
 )
 from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.storage.object_path import ObjectPath
-from tierscale.pipeline.storage.paths import ObjectPath, place
+from tierscale.pipeline.storage.paths import place
 from tierscale.pipeline.storage.zarr_store import zarr_store
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")

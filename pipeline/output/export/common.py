@@ -1,10 +1,11 @@
-"""What all exports share: reading the pyramid, a temporary name, progress, pixels per metre."""
+"""What all exports share: the output to export, a temporary name, progress, pixels per metre."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,42 +16,77 @@ from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import decoding
 from tierscale.pipeline.storage.failures import DENIED, storage_failure
 
+# Called with (items written, all of them).
 Progress = Callable[[int, int], None]
 
 METRES: Mapping[str, float] = {
-    "angstrom": 1e-10, "picometer": 1e-12, "nanometer": 1e-9, "micrometer": 1e-6, "millimeter": 1e-3, "centimeter": 1e-2, "meter": 1.0,
+    "angstrom": 1e-10,
+    "picometer": 1e-12,
+    "nanometer": 1e-9,
+    "micrometer": 1e-6,
+    "millimeter": 1e-3,
+    "centimeter": 1e-2,
+    "meter": 1.0,
     "inch": 0.0254,
-}  # fmt: skip
+}
 
 
-def open_levels(zarr_path: str) -> list[Any]:
-    """The arrays of all pyramid levels of an OME-Zarr, full resolution first."""
-    try:
-        group: Any = zarr.open_group(zarr_path, mode="r")
-        return [group[entry["path"]] for entry in group.attrs["ome"]["multiscales"][0]["datasets"]]
-    except (
-        Exception
-    ) as error:  # no group, no metadata, no array: all mean that there is nothing to export
-        raise Refused(
-            f"{zarr_path}: it is no OME-Zarr image ({one_line(error)}); name an output of tierscale"
-        ) from error
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An output to export.
+
+    path: of its OME-Zarr. colour, alpha: kinds of channels and of alpha, as of a Source. metadata:
+    of the output.
+    """
+
+    path: str
+    colour: str
+    alpha: str | None
+    metadata: PhotoMetadata
+
+    def levels(self) -> list[zarr.Array]:
+        """The arrays of all pyramid levels, full resolution first. Refused: no OME-Zarr."""
+        try:
+            group = zarr.open_group(self.path, mode="r")
+            ome: Any = group.attrs["ome"]
+            names = [str(entry["path"]) for entry in ome["multiscales"][0]["datasets"]]
+            return [_array(group, name) for name in names]
+        # No group, no metadata, no array: all mean that there is nothing to export.
+        except Exception as error:
+            raise Refused(
+                f"{self.path} is not an OME-Zarr image ({one_line(error)}); name an output of"
+                " tierscale"
+            ) from error
+
+    def read(self, level: zarr.Array, part: tuple[Any, ...]) -> np.ndarray:
+        """A part of a level. Damaged: it cannot be read; errors of writing are the caller's."""
+        with decoding(self.path, "the output zarr"):
+            return np.asarray(level[part])
+
+
+def _array(group: zarr.Group, name: str) -> zarr.Array:
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise TypeError(f"{name} is a group, not an array")
+    return array
 
 
 def check_folder(out: str) -> None:
-    """Refuse a file in a folder that is not there."""
+    """Refuse a file in a folder that does not exist."""
     folder = os.path.dirname(os.path.abspath(out))
     if not os.path.isdir(folder):
-        raise Refused(f"{out}: there is no folder {folder}; make it, or choose another place")
+        raise Refused(f"{out}: there is no folder {folder}; create it, or choose another place")
 
 
 @contextmanager
-def finished(out: str) -> Iterator[str]:
-    """A temporary name beside `out` that takes its place only if the block ends well. Refused:
-    nothing can be written there.
+def whole_file(out: str) -> Iterator[str]:
+    """A temporary name beside `out` that replaces it only if the block ends well.
+
+    Refused: nothing can be written there. Damaged: the disk is full, or fails.
     """
     check_folder(out)
     if os.path.isdir(out):
-        raise Refused(f"{out}: it is a folder; name a file in it")
+        raise Refused(f"{out} is a folder; name a file in it")
     temporary = f"{out}.part{os.getpid()}"
     try:
         yield temporary
@@ -59,43 +95,30 @@ def finished(out: str) -> Iterator[str]:
         if error.errno in DENIED:
             raise storage_failure(out, error) from error
         raise Damaged(
-            f"{out}: it cannot be written ({one_line(error)}); free space or choose another place"
+            f"{out} cannot be written ({one_line(error)}); free space or choose another place"
         ) from error
     finally:
-        with suppress(OSError):  # it may never have come to be
+        with suppress(OSError):  # it may never have been created
             os.remove(temporary)
 
 
-class Counter:
-    """Counts items on their way to the file and tells `progress` of (items so far, total)."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self.total, self.progress, self.done = total, progress, 0
-
-    def through(self, items: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """The items, counted."""
-        for item in items:
-            self.done += 1
-            if self.progress:
-                self.progress(self.done, self.total)
-            yield item
+def counted(
+    items: Iterable[np.ndarray], total: int, progress: Progress | None
+) -> Iterator[np.ndarray]:
+    """The items; `progress` is called with (items so far, total) at each."""
+    for number, item in enumerate(items, 1):
+        if progress:
+            progress(number, total)
+        yield item
 
 
-def per_metre(facts: PhotoMetadata) -> tuple[float, float] | None:
+def per_metre(metadata: PhotoMetadata) -> tuple[float, float] | None:
     """Pixels per metre, x then y, from the resolution or else the physical size of a pixel."""
-    if facts.resolution and facts.resolution_unit:
-        length = 0.0254 if facts.resolution_unit == "inch" else 0.01
-        return facts.resolution[0] / length, facts.resolution[1] / length
-    if facts.pixel_size and facts.pixel_unit and facts.pixel_unit in METRES:
-        return 1 / (facts.pixel_size[1] * METRES[facts.pixel_unit]), 1 / (
-            facts.pixel_size[0] * METRES[facts.pixel_unit]
+    if metadata.resolution and metadata.resolution_unit:
+        length = 0.0254 if metadata.resolution_unit == "inch" else 0.01
+        return metadata.resolution[0] / length, metadata.resolution[1] / length
+    if metadata.pixel_size and metadata.pixel_unit and metadata.pixel_unit in METRES:
+        return 1 / (metadata.pixel_size[1] * METRES[metadata.pixel_unit]), 1 / (
+            metadata.pixel_size[0] * METRES[metadata.pixel_unit]
         )
     return None
-
-
-def read_part(zarr_path: str, level: Any, part: tuple[Any, ...]) -> np.ndarray:
-    """A part of a level; Damaged, naming the zarr, if it cannot be read. What goes wrong while
-    writing is told apart by `finished`.
-    """
-    with decoding(zarr_path, "the output zarr"):
-        return np.asarray(level[part])

@@ -5,53 +5,59 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
+import zarr
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
 from tierscale.pipeline.output.export.common import (
-    Counter,
+    Exported,
     Progress,
-    finished,
-    open_levels,
+    counted,
     per_metre,
-    read_part,
+    whole_file,
 )
 
 KINDS = {"grey": 0, "rgb": 2, "greya": 4, "rgba": 6}
 SAMPLES = {"grey": 1, "rgb": 3, "greya": 2, "rgba": 4}
 PAETH = 4
-# Bytes held for each byte of a band: as read, turned, unpremultiplied, and the int16 terms of the
-# filter.
+# Bytes held for each byte of a band: as read, transposed, unpremultiplied, and the int16 terms of
+# the filter.
 COPIES = 20
 BAND_ROWS = 512
 
 
 def export_png(
-    zarr_path: str,
-    out: str,
-    facts: PhotoMetadata,
-    *,
-    colour: str,
-    max_bytes: int,
-    alpha: str | None = None,
-    progress: Progress | None = None,
+    image: Exported, out: str, *, max_bytes: int, progress: Progress | None = None
 ) -> None:
-    """Write the full resolution of `zarr_path` as a PNG of 8 or 16 bits, with profile, EXIF, XMP
-    and resolution.
+    """Write full resolution as a PNG of 8 or 16 bits, with profile, EXIF, XMP and resolution.
 
-    Works in bands that fit into `max_bytes`; refused where not even one row fits, and for floats
-    and channels, naming TIFF. alpha: "premultiplied" colours are divided by their alpha, since PNG
-    holds straight alpha only. progress: (rows written, all).
+    It is written in bands that fit into `max_bytes`. Premultiplied colours are divided by their
+    alpha, since PNG holds straight alpha only. Refused, naming TIFF: not even one row fits; floats;
+    scientific channels. progress: (bands written, all).
     """
-    level = open_levels(zarr_path)[0]
+    level = image.levels()[0]
+    rows = _band_rows(image, level, out, max_bytes)
+    _, height, width = level.shape
+    header = struct.pack(
+        ">IIBBBBB", width, height, 8 * level.dtype.itemsize, KINDS.get(image.colour, 0), 0, 0, 0
+    )
+    with whole_file(out) as temporary, open(temporary, "wb") as file:
+        file.write(SIGNATURE + chunk(b"IHDR", header) + metadata_chunks(image.metadata))
+        rows_of = counted(bands(image, level, rows), -(-height // rows), progress)
+        for data in compressed(rows_of):
+            file.write(chunk(b"IDAT", data))
+        file.write(chunk(b"IEND", b""))
+
+
+def _band_rows(image: Exported, level: zarr.Array, out: str, max_bytes: int) -> int:
+    """Rows of a band that fits into `max_bytes`. Refused: PNG cannot hold this image."""
     channels, height, width = level.shape
     if level.dtype not in (np.uint8, np.uint16):
         raise Refused(f"{out}: PNG holds 8 or 16 bits, not {level.dtype}; export to TIFF")
-    if SAMPLES.get(colour) != channels and not (colour == "channels" and channels == 1):
+    if SAMPLES.get(image.colour) != channels and not (image.colour == "channels" and channels == 1):
         raise Refused(
             f"{out}: PNG holds grey or RGB, not {channels} separate channels; export to TIFF"
         )
@@ -62,35 +68,26 @@ def export_png(
             f"{out}: one row of {width} pixels takes {COPIES * row} bytes but {max_bytes} are"
             " allowed; export to TIFF"
         )
-    counted = Counter(-(-height // rows), progress)
-    header = struct.pack(
-        ">IIBBBBB", width, height, 8 * level.dtype.itemsize, KINDS.get(colour, 0), 0, 0, 0
-    )
-    with finished(out) as temporary, open(temporary, "wb") as file:
-        file.write(SIGNATURE + chunk(b"IHDR", header) + fact_chunks(facts))
-        for data in compressed(
-            counted.through(bands(zarr_path, level, rows, alpha == "premultiplied"))
-        ):
-            file.write(chunk(b"IDAT", data))
-        file.write(chunk(b"IEND", b""))
+    return rows
 
 
-def bands(zarr_path: str, level: Any, rows: int, divide: bool) -> Iterator[np.ndarray]:
-    """Rows from top to bottom as PNG stores them: (rows, x, samples * bytes), uint8, straight
-    alpha, high bytes first.
+def bands(image: Exported, level: zarr.Array, rows: int) -> Iterator[np.ndarray]:
+    """Rows from top to bottom as PNG stores them: (rows, x, samples * bytes), uint8.
+
+    Alpha is straight, and high bytes come first.
     """
     for y in range(0, level.shape[1], rows):
-        block = read_part(zarr_path, level, (slice(None), slice(y, y + rows)))
-        if divide:
+        block = image.read(level, (slice(None), slice(y, y + rows)))
+        if image.alpha == "premultiplied":
             block = straight(block)
-        block = np.ascontiguousarray(block.transpose(1, 2, 0))
+        block = np.ascontiguousarray(block.transpose(1, 2, 0))  # (c, h, w) -> (h, w, c)
         if block.dtype == np.uint16:
             block = block.astype(">u2")
         yield block.view(np.uint8)
 
 
 def straight(block: np.ndarray) -> np.ndarray:
-    """(colours and alpha, y, x) with the colours divided by alpha; nothing where alpha is 0."""
+    """Colours and alpha (c, y, x) with the colours divided by alpha; 0 where alpha is 0."""
     top = np.iinfo(block.dtype).max
     alpha = np.maximum(block[-1:], 1).astype(np.uint32)
     colours = np.minimum((block[:-1].astype(np.uint32) * top + alpha // 2) // alpha, top)
@@ -98,8 +95,10 @@ def straight(block: np.ndarray) -> np.ndarray:
 
 
 def filtered(band: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """A band (rows, x, bytes) with PNG filter 4 (Paeth) applied, (rows, 1 + x * bytes); above: the
-    row before it (x, bytes).
+    """A band (rows, x, bytes) with PNG filter 4 (Paeth) applied: (rows, 1 + x * bytes).
+
+    above: the row before the band, (x, bytes); zeros before the first. Source: PNG specification
+    (ISO/IEC 15948), section 9.4.
     """
     up = np.concatenate([above[None], band[:-1]])
     left, corner = (np.pad(part, ((0, 0), (1, 0), (0, 0)))[:, :-1] for part in (band, up))
@@ -127,14 +126,16 @@ def compressed(source: Iterator[np.ndarray]) -> Iterator[bytes]:
     yield engine.flush()
 
 
-def fact_chunks(facts: PhotoMetadata) -> bytes:
+def metadata_chunks(metadata: PhotoMetadata) -> bytes:
     """Profile, resolution, EXIF and XMP as PNG chunks."""
-    parts = [chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(facts.icc))] if facts.icc else []
-    density = per_metre(facts)
+    parts = (
+        [chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))] if metadata.icc else []
+    )
+    density = per_metre(metadata)
     if density and all(0 < round(value) < 1 << 32 for value in density):
         parts.append(chunk(b"pHYs", struct.pack(">IIB", round(density[0]), round(density[1]), 1)))
-    if facts.exif:
-        parts.append(chunk(b"eXIf", facts.exif))
-    if facts.xmp:
-        parts.append(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + facts.xmp))
+    if metadata.exif:
+        parts.append(chunk(b"eXIf", metadata.exif))
+    if metadata.xmp:
+        parts.append(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
     return b"".join(parts)

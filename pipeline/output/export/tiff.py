@@ -1,31 +1,20 @@
-"""An output OME-Zarr as a tiled, pyramidal TIFF, streamed in bounded memory and never half-written
-under its final name.
-"""
+"""An output OME-Zarr as a tiled, pyramidal TIFF, streamed in bounded memory."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tifffile
+import zarr
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.tiff.metadata import GEO_TAGS
-from tierscale.pipeline.output.export.common import (
-    Counter,
-    Progress,
-    finished,
-    open_levels,
-    per_metre,
-    read_part,
-)
-from tierscale.pipeline.output.export.png import export_png
-from tierscale.pipeline.output.export.tiff_exif import directory_tags, write_directories
-
-__all__ = ["export_png", "export_tiff"]
+from tierscale.pipeline.output.export.common import Exported, Progress, counted, whole_file
+from tierscale.pipeline.output.export.tiff_exif import write_directories
+from tierscale.pipeline.output.export.tiff_tags import metadata_options
 
 TILE = 512
 # Pixels read from the zarr at a time.
@@ -34,59 +23,42 @@ BLOCK_BYTES = 32 << 20
 # makes longer.
 CLASSIC_BYTES = (1 << 32) - (1 << 26)
 COMPRESSIONS = ("deflate", "zstd", "lzw", "jpeg", "none")
-SHORT_UNITS = {
-    "micrometer": "µm",
-    "nanometer": "nm",
-    "millimeter": "mm",
-    "centimeter": "cm",
-    "meter": "m",
-    "angstrom": "Å",
-    "picometer": "pm",
-}
 
 
 def export_tiff(
-    zarr_path: str,
-    out: str,
-    facts: PhotoMetadata,
-    *,
-    colour: str,
-    alpha: str | None,
-    compression: str = "deflate",
-    progress: Progress | None = None,
+    image: Exported, out: str, *, compression: str = "deflate", progress: Progress | None = None
 ) -> None:
-    """Write all pyramid levels of `zarr_path` as a TIFF whose smaller levels are SubIFDs, BigTIFF
-    when it may pass 4 GiB.
+    """Write all pyramid levels as a TIFF whose smaller levels are SubIFDs.
 
-    colour, alpha: as of a Source. "channels" become an OME-TIFF with a page for each channel.
-    compression: deflate, zstd or lzw (lossless, with a predictor), jpeg (8-bit grey or RGB) or
-    none. progress: called with (tiles written, all).
+    It is a BigTIFF where it may pass 4 GiB. An image of colour "channels" becomes an OME-TIFF with
+    a page for each channel. compression: deflate, zstd or lzw (lossless, with a predictor), jpeg
+    (8-bit grey or RGB) or none. progress: (tiles written, all).
     """
-    levels = open_levels(zarr_path)
-    shape, dtype = levels[0].shape, levels[0].dtype
-    check_compression(compression, colour, dtype)
-    total = sum(tiles_of(level.shape, colour) for level in levels)
+    levels = image.levels()
+    dtype = levels[0].dtype
+    check_compression(compression, image.colour, dtype)
+    total = sum(tiles_of(level.shape, image.colour) for level in levels)
     big = sum(math.prod(padded(level.shape)) for level in levels) * dtype.itemsize > CLASSIC_BYTES
-    counted = Counter(total, progress)
-    with finished(out) as temporary:
-        with tifffile.TiffWriter(
-            temporary, bigtiff=big, ome=colour == "channels", byteorder="<"
-        ) as writer:
+    pages = counted((tile for level in levels for tile in tiles(image, level)), total, progress)
+    with whole_file(out) as temporary:
+        ome = image.colour == "channels"
+        with tifffile.TiffWriter(temporary, bigtiff=big, ome=ome, byteorder="<") as writer:
             for number, level in enumerate(levels):
-                first = number == 0
+                first: dict[str, Any] = {"metadata": None}
+                if number == 0:
+                    first = metadata_options(image, big) | {"subifds": len(levels) - 1 or None}
                 writer.write(
-                    counted.through(tiles(zarr_path, level, colour)),
-                    shape=stored_shape(level.shape, colour),
+                    itertools.islice(pages, tiles_of(level.shape, image.colour)),
+                    shape=stored_shape(level.shape, image.colour),
                     dtype=dtype,
                     tile=(TILE, TILE),
-                    subfiletype=0 if first else 1,
-                    subifds=len(levels) - 1 if first and len(levels) > 1 else None,
+                    subfiletype=min(number, 1),
                     maxworkers=2,
                     buffersize=BLOCK_BYTES,
-                    **layout(shape[0], colour, alpha, compression, dtype),
-                    **(fact_options(facts, colour, big) if first else {"metadata": None}),
+                    **sample_options(image, level, compression),
+                    **first,
                 )
-        write_directories(temporary, facts.exif)
+        write_directories(temporary, image.metadata.exif)
 
 
 def check_compression(compression: str, colour: str, dtype: np.dtype) -> None:
@@ -108,123 +80,50 @@ def padded(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def tiles_of(shape: tuple[int, ...], colour: str) -> int:
-    """Tiles in a level; channels have their own."""
+    """Number of tiles in a level (c, y, x); scientific channels have tiles of their own."""
     return -(-shape[1] // TILE) * -(-shape[2] // TILE) * (shape[0] if colour == "channels" else 1)
 
 
 def stored_shape(shape: tuple[int, ...], colour: str) -> tuple[int, ...]:
-    """A level's (c, y, x) in the order of the TIFF: channels one after the other, colours beside
-    each other.
-    """
+    """The shape in the TIFF of a level (c, y, x): channels are planes, colours are interleaved."""
     if colour == "channels":
         return shape
     return shape[1:] if shape[0] == 1 else (*shape[1:], shape[0])
 
 
-def tiles(zarr_path: str, level: Any, colour: str) -> Iterator[np.ndarray]:
-    """All tiles of a level, row by row: (TILE, TILE) or (TILE, TILE, samples). What lies beyond the
-    image repeats its edge.
+def tiles(image: Exported, level: zarr.Array) -> Iterator[np.ndarray]:
+    """All tiles of a level, row by row: (TILE, TILE) or (TILE, TILE, samples).
+
+    Beyond the image, its edge is repeated.
     """
     channels, height, width = level.shape
-    groups = range(channels) if colour == "channels" else (slice(None),)
-    samples = 1 if colour == "channels" else channels
+    planes = image.colour == "channels"
+    groups = [slice(c, c + 1) for c in range(channels)] if planes else [slice(None)]
+    samples = 1 if planes else channels
     span = max(1, BLOCK_BYTES // (TILE * TILE * samples * level.dtype.itemsize)) * TILE
-    for group in groups:
-        for y in range(0, height, TILE):
-            for x in range(0, width, span):
-                block = read_part(zarr_path, level, (group, slice(y, y + TILE), slice(x, x + span)))
-                block = block[None] if block.ndim == 2 else block
-                missing = (TILE - block.shape[1], -block.shape[2] % TILE)
-                block = np.pad(block, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
-                for left in range(0, block.shape[2], TILE):
-                    tile = block[:, :, left : left + TILE]
-                    yield np.ascontiguousarray(tile[0] if samples == 1 else tile.transpose(1, 2, 0))
+    parts = itertools.product(groups, range(0, height, TILE), range(0, width, span))
+    for group, y, x in parts:
+        block = image.read(level, (group, slice(y, y + TILE), slice(x, x + span)))
+        missing = (TILE - block.shape[1], -block.shape[2] % TILE)
+        block = np.pad(block, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge")
+        for left in range(0, block.shape[2], TILE):
+            tile = block[:, :, left : left + TILE]
+            yield np.ascontiguousarray(tile[0] if samples == 1 else tile.transpose(1, 2, 0))
 
 
-def layout(
-    channels: int, colour: str, alpha: str | None, compression: str, dtype: np.dtype
-) -> dict[str, Any]:
-    """How tifffile is to store the samples."""
-    kinds = (
-        ["assocalpha" if alpha == "premultiplied" else "unassalpha"]
-        if colour in ("rgba", "greya")
-        else None
-    )
+def sample_options(image: Exported, level: zarr.Array, compression: str) -> dict[str, Any]:
+    """How tifffile is to store the samples of a level."""
+    colour = image.colour
     options: dict[str, Any] = {"photometric": "rgb" if colour in ("rgb", "rgba") else "minisblack"}
-    if colour != "channels" and channels > 1:
-        options |= {"planarconfig": "contig", "extrasamples": kinds}
+    if colour != "channels" and level.shape[0] > 1:
+        kind = "assocalpha" if image.alpha == "premultiplied" else "unassalpha"
+        extra = [kind] if colour in ("rgba", "greya") else None
+        options |= {"planarconfig": "contig", "extrasamples": extra}
     if compression == "jpeg":
         return options | {"compression": "jpeg", "compressionargs": {"level": 90}}
     if compression == "none":
         return options
     return options | {
         "compression": {"deflate": "zlib"}.get(compression, compression),
-        "predictor": 3 if dtype.kind == "f" else 2,
+        "predictor": 3 if level.dtype.kind == "f" else 2,
     }
-
-
-def fact_options(facts: PhotoMetadata, colour: str, big: bool) -> dict[str, Any]:
-    """The photo facts as options of the first page."""
-    tags: list[tuple[Any, ...]] = []
-    geo = dict(facts.geo or {})
-    if facts.nodata is not None and "GDAL_NODATA" not in geo:
-        geo["GDAL_NODATA"] = f"{facts.nodata:.17g}"
-    for name, value in geo.items():
-        kind = "s" if isinstance(value, str) else "H" if name == "GeoKeyDirectory" else "d"
-        tags.append(
-            (
-                GEO_TAGS[name],
-                kind,
-                0 if kind == "s" else len(value),
-                value if kind == "s" else tuple(value),
-                True,
-            )
-        )
-    if facts.xmp:
-        tags.append((700, "B", len(facts.xmp), facts.xmp, True))
-    description, exif_tags = directory_tags(facts.exif, big)
-    options: dict[str, Any] = {
-        "software": "tierscale",
-        "extratags": tags + exif_tags,
-        "iccprofile": facts.icc,
-        "metadata": None,
-    }
-    density = per_metre(facts)
-    if facts.resolution and facts.resolution_unit:
-        options |= {
-            "resolution": facts.resolution,
-            "resolutionunit": "INCH" if facts.resolution_unit == "inch" else "CENTIMETER",
-        }
-    elif density:
-        options |= {
-            "resolution": (density[0] / 100, density[1] / 100),
-            "resolutionunit": "CENTIMETER",
-        }
-    if colour == "channels":
-        options["metadata"] = ome_metadata(facts)
-    elif description:
-        options["description"] = description
-    return options
-
-
-def ome_metadata(facts: PhotoMetadata) -> dict[str, Any]:
-    """Axes, channel names and colours, and pixel size for the OME-XML of a scientific image."""
-    metadata: dict[str, Any] = {"axes": "CYX"}
-    channel: dict[str, Any] = {}
-    if facts.channel_names:
-        channel["Name"] = list(facts.channel_names)
-    if facts.channel_colours:
-        signed = [int(colour, 16) << 8 | 0xFF for colour in facts.channel_colours]
-        channel["Color"] = [value - (1 << 32) if value >= 1 << 31 else value for value in signed]
-    if channel:
-        metadata["Channel"] = channel
-    if facts.pixel_size and facts.pixel_unit in SHORT_UNITS:
-        y, x = facts.pixel_size
-        unit = SHORT_UNITS[facts.pixel_unit]
-        metadata |= {
-            "PhysicalSizeX": x,
-            "PhysicalSizeXUnit": unit,
-            "PhysicalSizeY": y,
-            "PhysicalSizeYUnit": unit,
-        }
-    return metadata

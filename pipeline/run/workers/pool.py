@@ -40,9 +40,12 @@ class Pool(Protocol):
     it.
     """
 
-    width: int
-    split: bool
-    device: str
+    @property
+    def width(self) -> int: ...
+    @property
+    def split(self) -> bool: ...
+    @property
+    def device(self) -> str: ...
 
     def submit(
         self, task: Task[Any], kind: Kind = "light", as_reference: bool = False
