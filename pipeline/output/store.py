@@ -19,7 +19,7 @@ from tierscale.pipeline.output.levels import StoreLayout
 from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.object_store import as_os_error
-from tierscale.pipeline.storage.paths import exists, place, remove_tree
+from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree
 from tierscale.pipeline.storage.sidecar import sidecar
 from tierscale.pipeline.storage.zarr_store import zarr_store
 
