@@ -92,10 +92,10 @@ def look(run: Run) -> Looked:
         plan = run.stored(draft)
         if plan is not None:
             return Looked(plan, tile_table.read_scores(run.folder.path, len(plan.tiers)))
-        known = scores.load(run.folder.path, draft)
+        known = scores.kept(run.folder.path, draft)
         if known is None:
             known = run.look(draft, facts, run.folder.path)
-            scores.save(run.folder.path, *known)
+            scores.keep(run.folder.path, *known)
             remove_tree(run.folder.path / "source.zarr")
     try:
         routing.check(known[1], known[0].grid.tiles[1])

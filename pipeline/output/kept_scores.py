@@ -1,4 +1,6 @@
-"""Scores of an image without routes yet, stored so that no tile is scored twice."""
+"""What the pre-pass found of an image, kept beside its output until the plan is frozen, so that no
+tile is scored twice.
+"""
 
 import hashlib
 import json
@@ -10,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tierscale.pipeline.output.receipts import write_bytes
-from tierscale.pipeline.output.tile_table import scores_of
 from tierscale.pipeline.plan.plan import Plan, plain_levels, read_levels
 from tierscale.pipeline.storage.paths import Place
 
@@ -19,36 +20,41 @@ MARK = b"tierscale"
 
 
 def basis(plan: Plan) -> str:
-    """Digest of all that scores depend on: the request, but for how tiles then get their tiers."""
-    request = plan.asked()
-    request["policy"] = {name: request["policy"][name] for name in ("scout", "statistics")}
-    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+    """Digest of all that scores depend on: what was asked, but for how tiles are then given their
+    tiers.
+    """
+    asked = plan.asked()
+    asked["policy"] = {name: asked["policy"][name] for name in ("scout", "statistics")}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def save(folder: Place, plan: Plan, scores: np.ndarray) -> None:
-    """Store scores (tiles, tiers) with the value range and settings of a plan not yet routed."""
-    if plan.levels is None or plan.given is None:
-        raise ValueError("the plan has no value range yet; scores are stored after the pre-pass")
-    header = {
+def keep(folder: Place, plan: Plan, scores: np.ndarray) -> None:
+    """Store scores (tiles, tiers) with the levels and whole-image values of a plan that is not
+    routed yet.
+    """
+    assert plan.levels is not None and plan.given is not None
+    about = {
         "basis": basis(plan),
         "levels": plain_levels(plan.levels),
         "given": [dict(names) for names in plan.given],
     }
     column = pa.array(list(scores.astype(np.float32)), pa.list_(pa.float32()))
-    table = pa.table({"predicted_mse": column}).replace_schema_metadata({MARK: json.dumps(header)})
+    table = pa.table({"predicted_mse": column}).replace_schema_metadata({MARK: json.dumps(about)})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     write_bytes(folder / NAME, sink.getvalue().to_pybytes())
 
 
-def load(folder: Place, draft: Plan) -> tuple[Plan, np.ndarray] | None:
-    """The plan and the scores (tiles, tiers) that were stored for a draft; None: there are none."""
+def kept(folder: Place, draft: Plan) -> tuple[Plan, np.ndarray] | None:
+    """The plan and scores that were kept of a draft; None: there are none, or of another draft."""
     try:
         table = pq.read_table(pa.BufferReader((folder / NAME).read_bytes()))
-        header: dict[str, Any] = json.loads(table.schema.metadata[MARK])
+        about: dict[str, Any] = json.loads(table.schema.metadata[MARK])
     except (FileNotFoundError, KeyError, TypeError, ValueError, pa.ArrowException):
         return None
-    if header["basis"] != basis(draft):
+    if about["basis"] != basis(draft):
         return None
-    plan = replace(draft, levels=read_levels(header["levels"]), given=tuple(header["given"]))
-    return plan, scores_of(table, len(draft.tiers))
+    plan = replace(draft, levels=read_levels(about["levels"]), given=tuple(about["given"]))
+    return plan, np.array(table["predicted_mse"].to_pylist(), np.float32).reshape(
+        -1, len(draft.tiers)
+    )

@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output import store, tile_table
+from tierscale.pipeline.output.pictures.tile_maps import TileMap
 from tierscale.pipeline.output.receipts import write_bytes, write_json
-from tierscale.pipeline.output.tile_maps import TileMap
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.storage.path_policy import printable
 

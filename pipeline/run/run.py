@@ -213,7 +213,7 @@ class Run:
                 draft, source={**draft.source, "uri": str(folder / "source.zarr"), "ingested": True}
             )
         with self.stage("score"):
-            return scores.load(folder, draft) or self._prepass.look(
+            return scores.kept(folder, draft) or self._prepass.look(
                 draft, facts, self.request.options.value_range
             )
 

@@ -22,8 +22,9 @@ from tierscale.pipeline.inference import statistics as automatic
 from tierscale.pipeline.inference.pyramid import half
 from tierscale.pipeline.inference.shard import Device, Read, enlarge, finish, read_input, tile_costs
 from tierscale.pipeline.inference.timing import seconds_per_pixel
-from tierscale.pipeline.output import pictures, store
+from tierscale.pipeline.output import store
 from tierscale.pipeline.output.levels import Key
+from tierscale.pipeline.output.pictures.preview import write_pictures
 from tierscale.pipeline.output.receipts import Folder, Receipt, pixels_sha256
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run import allocator
@@ -175,7 +176,7 @@ class Worker:
 
     def draw(self, plan: Plan, output: str) -> None:
         """Write the pictures beside a finished output."""
-        pictures.write(output, plan)
+        write_pictures(output, plan)
 
     def verify(self, output: str, receipt: Receipt) -> str | None:
         """What is wrong with a written shard, in words; None if it is as its receipt says."""
