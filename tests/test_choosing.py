@@ -115,8 +115,8 @@ def test_the_curve_falls_from_the_cheapest_to_nothing_lost():
 def test_scores_are_kept_for_their_draft_and_for_any_budget(tmp_path):
     plan = plan_of("budget", budget=0.5)
     done = replace(plan, levels=ValueRange(0.0, 255.0, 0.0, 255.0, float("nan")), given=({}, {}))
-    scores.save(tmp_path, done, scores_of(plan))
-    found = scores.load(tmp_path, plan_of("budget", budget=0.3))
+    scores.keep(tmp_path, done, scores_of(plan))
+    found = scores.kept(tmp_path, plan_of("budget", budget=0.3))
     assert (
         found is not None
         and found[0].levels.high == 255
@@ -124,10 +124,10 @@ def test_scores_are_kept_for_their_draft_and_for_any_budget(tmp_path):
         and found[0].given == ({}, {})
     )
     np.testing.assert_array_equal(found[1], scores_of(plan))
-    assert scores.load(tmp_path, plan_of("budget", size=(200, 340), budget=0.5)) is None
-    assert scores.load(tmp_path / "nowhere", plan) is None
+    assert scores.kept(tmp_path, plan_of("budget", size=(200, 340), budget=0.5)) is None
+    assert scores.kept(tmp_path / "nowhere", plan) is None
     (tmp_path / scores.NAME).write_bytes(b"torn")
-    assert scores.load(tmp_path, plan) is None
+    assert scores.kept(tmp_path, plan) is None
 
 
 def test_an_array_is_enlarged_within_a_deadline():

@@ -8,8 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import ome_zarr_models
-import pyarrow.parquet as pq
 import pytest
 import skimage.data
 import tifffile
@@ -20,10 +18,8 @@ from tierscale.jobs.cli.main import main
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.output import store
-from tierscale.pipeline.output.receipts import Folder, pixels_sha256
-from tierscale.pipeline.output.tile_table import SCHEMA as TILES
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.job import ImageJob as ImageJob
 from tierscale.pipeline.run.run import Run
@@ -67,17 +63,6 @@ def made(photo, tmp_path_factory):
     return output
 
 
-def test_the_output_opens_as_ome_zarr(made):
-    image = ome_zarr_models.open_ome_zarr(zarr.open_group(made, mode="r"))
-    levels = image.attributes.ome.multiscales[0].datasets
-    assert len(levels) == len(store.level_sizes((1200, 1360))) == 2
-    scale, translation = levels[1].coordinateTransformations
-    assert scale.scale == [1, 0.5, 0.5] and translation.translation == [0, 0.125, 0.125]
-    array = zarr.open_array(f"{made}/0", mode="r")
-    assert array.shape == (3, 1200, 1360) and array.metadata.dimension_names == ("c", "y", "x")
-    assert array.shards[1] % (32 * 4) == 0 and array.shards[1] % array.chunks[1] == 0
-
-
 def test_the_array_is_that_of_the_python_api(made, photo):
     wanted = upscale_array(
         np.array(Image.open(photo)), 4, tiers=["bicubic", "fsrcnn-x4"], tile=32, axes="yxc"
@@ -90,37 +75,6 @@ def test_the_array_is_that_of_the_python_api(made, photo):
 def test_smaller_levels_are_means(made):
     full, half = (zarr.open_array(f"{made}/{level}", mode="r")[:].astype(float) for level in (0, 1))
     np.testing.assert_allclose(half[:, 3, 5], full[:, 6:8, 10:12].mean(axis=(1, 2)), atol=0.5)
-
-
-def test_what_lies_beside_the_output(made):
-    folder = Folder(str(made))
-    plan = folder.plan()
-    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))).digest == plan.digest
-    table = pq.read_table(folder.path / "tiles.parquet")
-    assert table.schema.equals(TILES)
-    rows = table.to_pylist()
-    assert len(rows) == plan.routes.size == 110
-    assert {row["tier"] for row in rows} == {"bicubic", "fsrcnn-x4"}
-    assert all(row["cost"] > 0 and row["milliseconds"] >= 0 for row in rows)
-    receipts = [receipt for receipt in folder.receipts(plan.digest) if receipt.level == 0]
-    assert sum(receipt.cost for receipt in receipts) == pytest.approx(
-        sum(row["cost"] for row in rows)
-    )
-    assert sum(sum(receipt.tiles.values()) for receipt in receipts) == 110
-    one = receipts[-1]
-    assert pixels_sha256(store.read_shard(str(made), 0, (one.y, one.x))) == one.pixels_sha256
-    assert {file.name for file in folder.path.iterdir()} >= {
-        "plan.json",
-        "tiles.parquet",
-        "receipts",
-        "preview.png",
-        "routing.png",
-        "report.html",
-    }
-    assert not (folder.path / "source.zarr").exists() and not (folder.path / "lease.json").exists()
-    with Image.open(folder.path / "preview.png") as preview:
-        assert preview.size == (680, 600)
-    assert "coffee.zarr" in (folder.path / "report.html").read_text()
 
 
 def test_a_plan_that_was_changed_by_hand_is_refused(made, tmp_path, capsys):

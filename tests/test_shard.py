@@ -16,6 +16,7 @@ from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.pipeline.inference import shard as heart
 from tierscale.pipeline.output import store
+from tierscale.pipeline.output.levels import StoreLayout
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import enlarge_array, upscale_array
@@ -82,12 +83,7 @@ def test_a_receipt_says_where_memory_ran_out(smear, tmp_path, one_thread, most, 
     zarr.create_array(str(tmp_path / "in.zarr"), data=pixels, chunks=(3, 64, 64))
     plan = replace(plan, batch=(4, 4), source={**plan.source, "uri": str(tmp_path / "in.zarr")})
     store.create(
-        str(tmp_path / "out.zarr"),
-        plan.hr_shape,
-        np.dtype("u1"),
-        plan.grid.hr_shard,
-        (3, *plan.grid.hr_shard),
-        {"tierscale": {"plan": plan.digest}},
+        str(tmp_path / "out.zarr"), StoreLayout.of(plan), {"tierscale": {"plan": plan.digest}}
     )
     smear["smear"] = Smear(most=most)
     folder = Folder(str(tmp_path / "out.zarr"))

@@ -114,7 +114,7 @@ def test_a_worker_of_an_earlier_plan_leaves_the_new_output_alone(source, tmp_pat
     ):
         with pytest.raises(Damaged):
             late(Worker("cpu", 1))
-    with pytest.raises(Damaged, match="was begun anew by another run"):
+    with pytest.raises(Damaged, match="was started again by another run"):
         Worker("cpu", 1).finish(first, str(output), (0, 0))
     assert content(tmp_path) == before
 

@@ -20,7 +20,7 @@ from tierscale.pipeline.plan.policies import looks_at_tiles
 def explain_output(output: str, picture: str | None, as_json: bool, debug: bool) -> None:
     """Say where the compute of OUTPUT.zarr went, and draw maps of its tiers and its difficulty."""
     from tierscale.pipeline.output import explain
-    from tierscale.pipeline.output.pictures import save_picture
+    from tierscale.pipeline.output.pictures.preview import save_picture
     from tierscale.pipeline.storage.sidecar import sidecar
 
     check_picture(picture)
@@ -74,8 +74,8 @@ def draw_curve(summary: dict[str, Any], path: str, name: str) -> str:
 
     Refused: there is no curve.
     """
-    from tierscale.pipeline.output.charts import curve_chart
-    from tierscale.pipeline.output.pictures import save_picture
+    from tierscale.pipeline.output.pictures.charts import curve_chart
+    from tierscale.pipeline.output.pictures.preview import save_picture
 
     curve = summary["curve"]
     if not curve:

@@ -9,10 +9,12 @@ import pyarrow as pa
 from PIL import Image
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.output import charts, pictures, store, tile_table
+from tierscale.pipeline.output import store, tile_table
 from tierscale.pipeline.output.levels import StoreLayout
+from tierscale.pipeline.output.pictures import charts
+from tierscale.pipeline.output.pictures.preview import preview
+from tierscale.pipeline.output.pictures.tile_maps import DifficultyMap, TileMap
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.output.tile_maps import DifficultyMap, TileMap
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import parameter_of
 from tierscale.pipeline.routing.costs import cost_share
@@ -125,7 +127,7 @@ def draw(output: str) -> Image.Image:
             f"{output} is not there any more, only the folder {folder.path}; upscale the image"
             " again"
         )
-    picture = pictures.preview(output, plan)
+    picture = preview(output, plan)
     if not table["cost"].to_numpy().any():  # unfinished: most of what is there is still black
         picture = Image.new("L", picture.size, "white")
     difficulty = table["difficulty"].to_numpy().reshape(plan.grid.tiles)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output import tile_table
-from tierscale.pipeline.output.tile_maps import TileMap
+from tierscale.pipeline.output.pictures.tile_maps import TileMap
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.path_policy import printable

@@ -13,7 +13,8 @@ from tierscale.pipeline.inference.blend import Piece
 from tierscale.pipeline.inference.enlarge import enlarge
 from tierscale.pipeline.inference.pyramid import half
 from tierscale.pipeline.inference.shard import finish_shard, read_input, tile_costs
-from tierscale.pipeline.output import pictures, store
+from tierscale.pipeline.output import store
+from tierscale.pipeline.output.pictures.preview import write_pictures
 from tierscale.pipeline.output.receipts import Folder, Receipt, pixels_sha256
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.source import PixelSource
@@ -139,7 +140,7 @@ class DrawPictures:
 
     def run(self, worker: Worker) -> None:
         """They are written to the folder beside the output."""
-        pictures.write(self.output, self.plan.get())
+        write_pictures(self.output, self.plan.get())
 
 
 @dataclass(frozen=True, slots=True)

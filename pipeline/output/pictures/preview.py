@@ -10,7 +10,7 @@ from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.levels import level_sizes
 from tierscale.pipeline.output.ome import MICROSCOPE_COLOURS
-from tierscale.pipeline.output.tile_maps import TileMap, routing_map
+from tierscale.pipeline.output.pictures.tile_maps import TileMap, routing_map
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.paths import Place, place
@@ -22,7 +22,7 @@ PREVIEW_CHANNELS = 6
 PERCENTILES = (0.5, 99.5)
 
 
-def write(output: str, plan: Plan) -> None:
+def write_pictures(output: str, plan: Plan) -> None:
     """Write the preview and the routing map of a finished output.
 
     This reads pixels, if few: it is work for a worker, not for the driver.

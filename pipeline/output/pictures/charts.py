@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from tierscale.pipeline.output.tile_maps import (
+from tierscale.pipeline.output.pictures.tile_maps import (
     DifficultyMap,
     TileMap,
     base_picture,

@@ -1,0 +1,98 @@
+"""The group of an output: created empty, written by whole shards, never taken for another's."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import zarr
+
+from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.output import store
+from tierscale.pipeline.output.levels import StoreLayout
+
+LAYOUT = StoreLayout((3, 1500, 1100), np.dtype("u1"), "rgb", (512, 512), (4, 4))
+
+
+@pytest.fixture
+def path(tmp_path):
+    store.create(str(tmp_path / "a.zarr"), LAYOUT, {"tierscale": {"plan": "ours"}})
+    return str(tmp_path / "a.zarr")
+
+
+def pixels(*shape):
+    return np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+
+
+def test_levels_are_sharded_and_empty(path):
+    for level, size in enumerate(LAYOUT.levels):
+        array = store.open_level(path, level)
+        assert array.shape == (3, *size) and array.shards == (3, 512, 512)
+        assert not array[:].any()
+    assert store.shards_of(path, 0) == (3, 3) and store.shards_of(path, 1) == (2, 2)
+
+
+def test_a_shard_at_the_edge_is_written_whole_and_read_back(path):
+    part = pixels(3, 1500 - 1024, 1100 - 1024)
+    store.write_shard(path, 0, (2, 2), part)
+    np.testing.assert_array_equal(store.read_shard(path, 0, (2, 2)), part)
+    assert not store.read_shard(path, 0, (1, 2)).any()
+    np.testing.assert_array_equal(zarr.open_array(f"{path}/0", mode="r")[:, 1024:, 1024:], part)
+    with pytest.raises(ValueError, match="written whole"):
+        store.write_shard(path, 0, (0, 0), part)
+
+
+def test_a_damaged_shard_is_told_and_can_be_replaced(path, tmp_path):
+    store.write_shard(path, 0, (0, 0), pixels(3, 512, 512))
+    file = tmp_path / "a.zarr/0/c/0/0/0"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(Damaged, match=r"level 0 shard 0\.0 cannot be read back .*--heal"):
+        store.read_shard(path, 0, (0, 0))
+    store.write_shard(path, 0, (0, 0), pixels(3, 512, 512))
+    np.testing.assert_array_equal(store.read_shard(path, 0, (0, 0)), pixels(3, 512, 512))
+
+
+def test_an_output_matches_its_own_plan_only(path, tmp_path):
+    assert store.matches_plan(path, "ours", len(LAYOUT.levels))
+    assert not store.matches_plan(str(tmp_path / "none.zarr"), "ours", 1)
+    with pytest.raises(Refused, match="was not written by the plan"):
+        store.matches_plan(path, "another", 1)
+    store.check_plan(path, "ours")
+    with pytest.raises(Damaged, match="started again by another run"):
+        store.check_plan(path, "another")
+
+
+def test_what_is_not_ours_is_neither_replaced_nor_removed(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.jpg").write_text("dear")
+    for touch in (store.check_ours, lambda path: store.remove(path, keep=())):
+        with pytest.raises(Refused, match="not made by tierscale"):
+            touch(str(folder))
+    assert (folder / "a.jpg").read_text() == "dear"
+
+
+def test_a_level_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(Refused, match="does not exist"):
+        store.open_level(str(tmp_path / "none.zarr"), 0)
+
+
+def test_an_output_is_handed_out_as_a_dask_array(output):
+    lazy = store.as_dask(str(output), 0)
+    assert lazy.shape == (3, 600, 800) and lazy.numblocks == (1, 1, 3)
+    np.testing.assert_array_equal(
+        lazy[:, :5, :6].compute(), zarr.open_array(f"{output}/0", mode="r")[:, :5, :6]
+    )
+
+
+def test_libraries_of_few_uses_are_not_loaded_with_the_package():
+    """Each worker process imports these modules."""
+    modules = ("store", "receipts", "tile_table", "report", "explain", "pictures.charts")
+    imports = "; ".join(f"import tierscale.pipeline.output.{name}" for name in modules)
+    found = subprocess.run(
+        [sys.executable, "-c", f"{imports}; import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not {"dask", "matplotlib", "ray"} & set(found.stdout.split())
