@@ -2,9 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,37 +11,13 @@ from tierscale.pipeline.dataset.shared_budget import Looked, look, share_out
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.registry import Selection, open_image
 from tierscale.pipeline.routing.routes import TimeLimit
+from tierscale.pipeline.run.bounded import threaded_map
 from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.run import Request, Run
 
 Todo = Sequence[tuple[int, Request]]
-Result = TypeVar("Result")
 # Told of each image that fails: its number, its request, and why.
 Failed = Callable[[int, Request, Exception], None]
-
-
-def over(
-    todo: Todo, width: int, stop: threading.Event, work: Callable[[int, Request], Result]
-) -> Iterator[tuple[int, Result]]:
-    """Number and result of each image, as they end; `width` at a time, so that small ones keep all
-    workers busy too.
-
-    None begins after stop.
-    """
-    with ThreadPoolExecutor(width, thread_name_prefix="image") as drivers:
-        flying: dict[Future[Result], int] = {}
-        queue = iter(todo)
-        while True:
-            while (
-                len(flying) < width
-                and not stop.is_set()
-                and (following := next(queue, None)) is not None
-            ):
-                flying[drivers.submit(work, *following)] = following[0]
-            if not flying:
-                return
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                yield flying.pop(future), future.result()
 
 
 def pooled_routes(
@@ -56,14 +30,15 @@ def pooled_routes(
     sharing = [(number, request) for number, request in todo if request.options.pooled]
     requests = dict(sharing)
 
-    def one(number: int, request: Request) -> Looked | Exception:
+    def one(job: tuple[int, Request]) -> Looked | Exception:
         try:
-            return look(Run(request, pool, stop=stop))
+            return look(Run(job[1], pool, stop=stop))
         except Exception as error:  # one image's fault must never stop the others
             return error
 
     groups: dict[object, dict[int, Looked]] = {}
-    for done, (number, found) in enumerate(over(sharing, pool.width + 1, stop, one), start=1):
+    looks = threaded_map(sharing, one, pool.width + 1, stop)
+    for done, ((number, _), found) in enumerate(looks, start=1):
         bar("scores", done, len(sharing))
         if isinstance(found, Looked):
             options = requests[number].options

@@ -6,7 +6,8 @@
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,42 +18,24 @@ if __name__ == "__main__" and not __package__:
 
 import click
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tierscale.cluster.session import session
 from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
-from tierscale.jobs.sharing import Todo, over, pooled_routes, watch_of
-from tierscale.pipeline.dataset.manifest import Manifest
+from tierscale.jobs.sharing import Todo, Watch, pooled_routes, watch_of
+from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.dataset.output_paths import OutputPaths
-from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.output.receipts import write_bytes
+from tierscale.pipeline.dataset.results import ResultRow, result_table, write_table
+from tierscale.pipeline.dataset.runner import Enlarged, ImageJob, NotEnlarged, enlarge, run_jobs
+from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.output.store import storage_failure
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.draft import load_tiers
 from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.run import Request, Run
-from tierscale.pipeline.run.tasks import Quarantined
-from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
+from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below
 from tierscale.pipeline.storage.paths import join_path, normalize_root, place
-
-RESULT = pa.schema(
-    [
-        ("row", pa.int32()),
-        ("source", pa.string()),
-        ("output", pa.string()),
-        ("status", pa.string()),
-        ("height", pa.int64()),
-        ("width", pa.int64()),
-        ("channels", pa.int32()),
-        ("tiles", pa.map_(pa.string(), pa.int64())),
-        ("cost", pa.float64()),
-        ("cost_share", pa.float64()),
-        ("seconds", pa.float64()),
-        ("error", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,169 +76,134 @@ def upscale_dataset(
     failed, interrupted.
     """
     job = options if isinstance(options, JobOptions) else JobOptions(image=options or Options())
-    halt = draining.stop if draining else threading.Event()
-    results = {
-        number: _row(number, manifest.sources.get(number, ""), None, "failed", error=text)
-        for number, text in manifest.bad.items()
-    }
-    todo = _requests(manifest, job, results)
-    if todo:
+    stop = draining.stop if draining else threading.Event()
+    jobs, rows = image_jobs(manifest, job)
+    if jobs:
         with (
             session(job.ray, job.layout, job.image.device, job.workers) as pool,
             Bar(job.quiet) as bar,
         ):
             if draining:
                 draining.arm()
-            _run_all(todo, pool, bar, halt, results)
-    for number, request in todo:
-        if number not in results:
-            results[number] = _row(
-                number,
-                request.source,
-                request.output,
-                "failed",
-                error="interrupted; the same command again goes on",
-            )
-    return pa.Table.from_pylist([results[number] for number in sorted(results)], schema=RESULT)
+            sharing = {number for number, row in manifest.numbered() if row.deadline is None}
+            rows |= _run_all(jobs, sharing, pool, bar, stop)
+    for one in jobs:
+        rows.setdefault(one.key, ResultRow.of(one, NotEnlarged.of(Interrupted())))
+    return result_table(rows.values())
 
 
-def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, Any]]) -> Todo:
-    """What there is to do, the highest priority first; rows that cannot be done are put into the
-    results.
+def image_jobs(
+    manifest: Manifest, job: JobOptions
+) -> tuple[list[ImageJob[int]], dict[int, ResultRow]]:
+    """The jobs of a manifest, by row number, the highest priority first; and the rows of those that
+    cannot be done, by number.
     """
-    found: list[tuple[float, int, Request]] = []
-    outputs = OutputPaths(str(manifest.root), job.output_root)
-    taken: dict[str, int] = {}
-    known: dict[str, str] = {}
-    images: dict[tuple[Any, ...], Options] = {}  # rows of a manifest have few different ones
-    for number, row in enumerate(manifest.rows, start=1):
-        if row is None:
-            continue
+    refused = {
+        number: ResultRow(number, manifest.sources.get(number, ""), None, "failed", error=text)
+        for number, text in manifest.bad.items()
+    }
+    planner = _JobPlanner(manifest, job)
+    jobs: list[ImageJob[int]] = []
+    for number, row in manifest.numbered():
         try:
-            check_source(row.source, job.source_roots)
-            output = outputs.of(row.source, row.output)
-            if (bounds := job.output_root or job.output_bounds) is not None:
-                output = output_below(output, bounds, known)
-            if output in taken:
-                raise Refused(
-                    f"row {number}, column output: {output} is the output of row"
-                    f" {taken[output]} too"
-                )
-            taken[output] = number
-            asked = (row.scale, row.tiers, row.policy, row.budget, row.threshold)
-            if asked not in images:
-                images[asked] = _checked(
-                    number,
-                    replace(
-                        row.options(job.image),
-                        pooled=job.image.policy == "budget" and asked[2:] == (None,) * 3,
-                    ),
-                )
-            request = Request(row.source, output, images[asked], job.max_memory, job.overwrite)
-            found.append((-(row.priority or 0.0), number, request))
+            jobs.append(planner.job_of(number, row))
         except (Refused, ValueError, OSError) as error:
-            results[number] = _row(number, row.source, row.output, "failed", error=str(error))
-    return [(number, request) for _, number, request in sorted(found, key=lambda entry: entry[:2])]
+            refused[number] = ResultRow(number, row.source, row.output, "failed", error=str(error))
+    priorities = {number: row.priority or 0.0 for number, row in manifest.numbered()}
+    return sorted(jobs, key=lambda one: (-priorities[one.key], one.key)), refused
 
 
-def _checked(number: int, options: Options) -> Options:
-    """Options of a row whose tiers there are at their scale. Refused: some are not."""
-    try:
-        load_tiers(options.tier_labels, options.scale)
-    except Refused as error:
-        raise Refused(f"row {number}, column tiers: {error}") from error
-    return options
+class _JobPlanner:
+    """Makes the jobs of a manifest's rows; remembers what was checked before."""
+
+    def __init__(self, manifest: Manifest, job: JobOptions) -> None:
+        self.job = job
+        self.paths = OutputPaths(str(manifest.root), job.output_root)
+        self._rows_of: dict[str, int] = {}
+        self._folders: dict[str, str] = {}
+        # Rows of a manifest have few different options.
+        self._options: dict[Row, Options] = {}
+
+    def job_of(self, number: int, row: Row) -> ImageJob[int]:
+        """The job of a row. Refused, ValueError, OSError: it cannot be done."""
+        job = self.job
+        check_source(row.source, job.source_roots)
+        output = self.paths.of(row.source, row.output)
+        if (bounds := job.output_root or job.output_bounds) is not None:
+            output = output_below(output, bounds, self._folders)
+        if output in self._rows_of:
+            raise Refused(
+                f"row {number}, column output: {output} is the output of row"
+                f" {self._rows_of[output]} too; name another one"
+            )
+        self._rows_of[output] = number
+        options = self._options_of(number, row)
+        return ImageJob(number, row.source, output, options, job.max_memory, job.overwrite)
+
+    def _options_of(self, number: int, row: Row) -> Options:
+        """Options of a row whose tiers exist at their scale. Refused: some do not."""
+        key = replace(row, source="", output=None, priority=None)
+        if key not in self._options:
+            pooled = self.job.image.policy == "budget" and not row.has_own_policy
+            options = replace(row.options(self.job.image), pooled=pooled)
+            try:
+                load_tiers(options.tier_labels, options.scale)
+            except Refused as error:
+                raise Refused(f"row {number}, column tiers: {error}") from error
+            self._options[key] = options
+        return self._options[key]
 
 
 def _run_all(
-    todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, results: dict[int, dict[str, Any]]
-) -> None:
-    """Enlarge all images, several at a time; those that share a budget are looked at first."""
+    jobs: Sequence[ImageJob[int]],
+    sharing: Collection[int],
+    pool: Pool,
+    bar: Bar,
+    stop: threading.Event,
+) -> dict[int, ResultRow]:
+    """Enlarge all images, several at a time; those that share a budget are scored first.
+
+    sharing: numbers of the rows that name no deadline, and share that of the job if it has one.
+    """
+    rows: dict[int, ResultRow] = {}
+    by_number = {one.key: one for one in jobs}
 
     def failed(number: int, request: Request, error: Exception) -> None:
-        results[number] = _failure(number, request, error)
+        rows[number] = ResultRow.of(by_number[number], NotEnlarged.of(error))
 
-    routes = pooled_routes(todo, pool, bar, stop, failed)
-    left = [(number, request) for number, request in todo if number not in results]
-    seconds = next(
-        (request.options.deadline for _, request in left if request.options.policy == "deadline"),
-        None,
-    )
-    watch = None if seconds is None else watch_of(left, seconds, pool.width)
+    routes = pooled_routes([(one.key, one.request()) for one in jobs], pool, bar, stop, failed)
+    left = [one for one in jobs if one.key not in rows]
+    timed = [
+        (one.key, one.request())
+        for one in left
+        if one.key in sharing and one.options.policy == "deadline"
+    ]
+    watch = _watch(timed, pool)
+    timed_keys = {number for number, _ in timed}
 
-    def one(number: int, request: Request) -> dict[str, Any]:
-        clock = watch.clock(number) if watch and request.options.policy == "deadline" else None
+    def perform(one: ImageJob[int]) -> Enlarged:
+        clock = watch.clock(one.key) if watch and one.key in timed_keys else None
         try:
-            return _one(
-                number,
-                request,
-                Run(request, pool, stop=stop, routes=routes.get(number), clock=clock),
-            )
+            routed = routes.get(one.key)
+            return enlarge(Run(one.request(), pool, stop=stop, routes=routed, clock=clock))
         finally:
             if watch:
-                watch.finished(number)
+                watch.finished(one.key)
 
-    before = len(todo) - len(left)
-    bar("images", before, len(todo))
-    for done, (number, result) in enumerate(over(left, pool.width + 1, stop, one), start=1):
-        results[number] = result
-        bar("images", before + done, len(todo))
-
-
-def _one(number: int, request: Request, run: Run) -> dict[str, Any]:
-    """One image from start to end; its row of the table."""
-    try:
-        summary = run.carry_out()
-    except (
-        Exception
-    ) as error:  # one image's fault must never stop the others; its row says what happened
-        return _failure(number, request, error)
-    return _row(
-        number, request.source, request.output, "done" if run.written else "skipped", summary
-    )
+    before = len(rows)
+    bar("images", before, len(jobs))
+    with closing(run_jobs(left, perform, pool.width + 1, stop)) as outcomes:
+        for done, (number, outcome) in enumerate(outcomes, start=before + 1):
+            rows[number] = ResultRow.of(by_number[number], outcome)
+            bar("images", done, len(jobs))
+    return rows
 
 
-def _failure(number: int, request: Request, error: Exception) -> dict[str, Any]:
-    """The row of an image that was not enlarged."""
-    status, text = "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    if isinstance(error, Interrupted):
-        text = "interrupted; the same command again goes on"
-    elif isinstance(error, Refused | Damaged):
-        status, text = "quarantined" if isinstance(error, Quarantined) else "failed", str(error)
-    return _row(number, request.source, request.output, status, error=text)
-
-
-def _row(
-    number: int,
-    source: str,
-    output: str | None,
-    status: str,
-    summary: Mapping[str, Any] | None = None,
-    error: str | None = None,
-) -> dict[str, Any]:
-    made = summary or {}
-    shape = made.get("shape") or (None, None, None)
-    return {
-        "row": number,
-        "source": public(source),
-        "output": None if output is None else public(output),
-        "status": status,
-        "channels": shape[0],
-        "height": shape[1],
-        "width": shape[2],
-        "tiles": list((made.get("tiles") or {}).items()),
-        "cost": made.get("cost"),
-        "cost_share": made.get("cost_share"),
-        "seconds": (made.get("seconds") or {}).get("total"),
-        "error": error,
-    }
-
-
-def write_table(path: str, table: pa.Table) -> None:
-    """Write the result table whole or not at all."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    write_bytes(place(path), sink.getvalue().to_pybytes())
+def _watch(timed: Todo, pool: Pool) -> Watch | None:
+    """The clock of the images that share the job's deadline; None: there are none."""
+    deadlines = (request.options.deadline for _, request in timed)
+    seconds = next((seconds for seconds in deadlines if seconds is not None), None)
+    return None if seconds is None else watch_of(timed, seconds, pool.width)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -286,78 +234,60 @@ def write_table(path: str, table: pa.Table) -> None:
     "--overwrite", is_flag=True, help="Replace outputs of ours that were planned otherwise."
 )
 @answering
-def command(
-    manifest_path: str,
-    output_root: str | None,
-    source_roots: tuple[str, ...],
-    results: str | None,
-    overwrite: bool,
-    as_json: bool,
-    debug: bool,
-    **given: Any,
-) -> None:
-    """Enlarge every image of a manifest. The same command again finishes what is left.
+def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
+    """Enlarge every image of a manifest. To resume after an interruption, run the same command.
 
-    --budget is a share of the dearest tier for all images together: easy ones leave more to hard
-    ones. A budget in the manifest is for its image alone. --deadline is for all images together
-    too.
+    --budget is a share of the full tier's cost for all images together: easy ones leave more to
+    hard ones. A budget in the manifest is for its image alone. --deadline is for all images
+    together too; one in the manifest is for its image alone.
     """
-    where = given["ray_address"]
-    if where == "local" and os.environ.get("RAY_ADDRESS"):
-        where = "auto"  # submitted to a running cluster: that is where the work belongs
-    check_secrets(manifest_path)
-    manifest = Manifest.read(manifest_path)
-    path = results or (join_path(output_root, "results.parquet") if output_root else None)
+    check_secrets(cli_args["manifest_path"])
+    manifest = Manifest.read(cli_args["manifest_path"])
+    root = cli_args["output_root"]
+    path = cli_args["results"] or (join_path(root, "results.parquet") if root else None)
     if path is not None:
         try:
             place(path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_failure(path, error) from error
-    job = JobOptions(
-        to_options(given),
-        output_root,
-        where,
-        given["layout"],
-        given["workers"],
-        given["max_memory"],
-        overwrite,
-    )
-    job = replace(job, output_bounds=os.getcwd(), source_roots=source_roots)
     with Draining() as draining:
-        table = upscale_dataset(manifest, job, draining)
+        table = upscale_dataset(manifest, to_job(cli_args), draining)
         if path is not None:
             write_table(path, table)
-        rows = table.to_pylist()
-        failed = [row for row in rows if row["status"] not in ("done", "skipped")]
-        for row in failed:
-            text = (
-                row["error"]
-                if row["error"].startswith("row ")
-                else f"row {row['row']}: {row['error']}"
-            )
-            say(text)
-        good = len(rows) - len(failed)
-        text = f"{good} of {len(manifest)} images are enlarged, {len(failed)} failed" + (
-            f"; the table is {path}" if path else ""
-        )
-        status = "interrupted" if draining.code else "failed" if failed else "done"
-        emit(
-            as_json,
-            {
-                "status": status,
-                "images": len(manifest),
-                "done": good,
-                "failed": len(failed),
-                "results": path,
-                "error": text if failed else None,
-            },
-            text,
-        )
-        if draining.code:
-            say("stopped; the same command again goes on from here")
-            raise Ended(draining.code)
-        if failed:
-            raise Ended(1)
+        _report(table, path, draining, as_json)
+
+
+def to_job(cli_args: Mapping[str, Any]) -> JobOptions:
+    """The job that the command's options ask for. Refused: a value that cannot be."""
+    ray = cli_args["ray_address"]
+    if ray == "local" and os.environ.get("RAY_ADDRESS"):
+        ray = "auto"  # submitted to a running cluster: that is where the work belongs
+    names = ("output_root", "layout", "workers", "max_memory", "overwrite", "source_roots")
+    return JobOptions(
+        to_options(dict(cli_args)),
+        ray=ray,
+        output_bounds=os.getcwd(),
+        **{name: cli_args[name] for name in names},
+    )
+
+
+def _report(table: pa.Table, path: str | None, draining: Draining, as_json: bool) -> None:
+    """Say how the images ended; Ended: not all are enlarged. path: of the written table."""
+    failed = [row for row in table.to_pylist() if row["status"] not in ("done", "skipped")]
+    for row in failed:
+        named = row["error"].startswith("row ")
+        say(row["error"] if named else f"row {row['row']}: {row['error']}")
+    total, done = table.num_rows, table.num_rows - len(failed)
+    text = f"{done} of {total} images are enlarged, {len(failed)} failed"
+    text += f"; the table is {path}" if path else ""
+    counts = {"images": total, "done": done, "failed": len(failed), "results": path}
+    status = "interrupted" if draining.code else "failed" if failed else "done"
+    emit(as_json, {"status": status, **counts, "error": text if failed else None}, text)
+    if draining.code:
+        say("stopped; to resume, run the same command")
+        raise Ended(draining.code)
+    if failed:
+        raise Ended(1)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -24,8 +24,10 @@ from tierscale.pipeline.plan.plan import Options, policy_of
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image of a manifest; what is None is taken from the job's options. tiers are written with
-    commas between them.
+    """One image of a manifest; what is None is taken from the job's options.
+
+    tiers: with commas between them. budget: share of the full tier's cost, up to 1. max_loss: dB.
+    deadline: seconds. threshold: in units of difficulty. priority: the highest one goes first.
     """
 
     source: str
@@ -34,30 +36,48 @@ class Row:
     tiers: str | None = None
     policy: str | None = None
     budget: float | None = None
+    max_loss: float | None = None
+    deadline: float | None = None
     threshold: float | None = None
     priority: float | None = None
 
-    def options(self, given: Options) -> Options:
+    @property
+    def has_own_policy(self) -> bool:
+        """Whether the row says how its tiles get their tiers; its budget is then its own, too."""
+        return self.policy is not None or any(
+            getattr(self, column) is not None for column in POLICY_OPTIONS
+        )
+
+    def options(self, job: Options) -> Options:
         """The job's options with this row's own. Refused: a value that cannot be."""
         own: dict[str, Any] = {}
         if self.scale is not None:
             own["scale"] = parse_scale(self.scale)
         if self.tiers is not None:
             own["tiers"] = parse_tiers(self.tiers)
-        for name in ("policy", "budget", "threshold"):
-            if getattr(self, name) is not None:
-                own[name] = getattr(self, name)
-        if own.keys() & {"budget", "threshold"}:
-            own["policy"] = policy_of(
-                self.policy, {"budget": self.budget, "threshold": self.threshold}
-            )
-        return replace(given, **own)
+        if self.policy is not None:
+            own["policy"] = self.policy
+        policy = {
+            option: getattr(self, column)
+            for column, option in POLICY_OPTIONS.items()
+            if getattr(self, column) is not None
+        }
+        if policy:
+            own["policy"] = policy_of(self.policy, policy)
+        return replace(job, **own, **policy)
 
 
-COLUMNS = tuple(f.name for f in fields(Row))
-NUMBERS = ("budget", "threshold", "priority")
+COLUMNS = tuple(column.name for column in fields(Row))
+# Columns of policies, and the options that they set.
+POLICY_OPTIONS = {
+    "budget": "budget",
+    "max_loss": "lose",
+    "deadline": "deadline",
+    "threshold": "threshold",
+}
+NUMBERS = (*POLICY_OPTIONS, "priority")
 # Columns that say how the image is enlarged.
-OPTIONS = ("scale", "tiers", "policy", "budget", "threshold")
+OPTIONS = ("scale", "tiers", "policy", *POLICY_OPTIONS)
 
 
 def parse_scale(text: str | float | Fraction) -> Fraction:
@@ -101,6 +121,10 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def numbered(self) -> Iterator[tuple[int, Row]]:
+        """The rows that can be used, with their numbers."""
+        return ((number, row) for number, row in enumerate(self.rows, 1) if row is not None)
 
     @staticmethod
     def scan(
@@ -206,6 +230,8 @@ def _check_options(*values: Any) -> None:
 def _check_column(number: int, name: str, value: Any) -> None:
     """Refuse a value that cannot be, whatever the other columns hold."""
     try:
-        replace(Row(""), **{name: value}).options(Options(threshold=0.0, budget=1.0))
+        replace(Row(""), **{name: value}).options(
+            Options(threshold=0.0, budget=1.0, lose=0.0, deadline=1.0)
+        )
     except Refused as error:
         raise Refused(f"row {number}, column {name}: {error}") from None

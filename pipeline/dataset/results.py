@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tierscale.pipeline.dataset.runner import Enlarged, ImageJob, Outcome
 from tierscale.pipeline.output.receipts import write_bytes
 from tierscale.pipeline.storage.path_policy import public
 from tierscale.pipeline.storage.paths import place
@@ -72,12 +73,21 @@ class ResultRow:
     source: str
     output: str | None
     status: str
-    result: ImageResult | None = None
+    image: ImageResult | None = None
     error: str | None = None
+
+    @staticmethod
+    def of(job: ImageJob[int], outcome: Outcome) -> "ResultRow":
+        """The row of a job that ended."""
+        if isinstance(outcome, Enlarged):
+            image = ImageResult.from_summary(outcome.summary)
+            return ResultRow(job.key, job.source, job.output, outcome.status, image)
+        status = "quarantined" if outcome.status == "quarantined" else "failed"
+        return ResultRow(job.key, job.source, job.output, status, error=outcome.error)
 
     def to_record(self) -> dict[str, Any]:
         """The row's values by column; addresses are without what they may hold of secrets."""
-        image = self.result
+        image = self.image
         return {
             "row": self.number,
             "source": public(self.source),
