@@ -7,11 +7,12 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 if __name__ == "__main__" and not __package__:
     # Run as a file, Python puts jobs/ on the path instead of the project's root.
@@ -23,23 +24,70 @@ from tierscale.cluster.session import session
 from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
-from tierscale.jobs.shift import NightlyOptions, Shift, probe
-from tierscale.pipeline.dataset import night_report as morning
-from tierscale.pipeline.dataset.ledger import Busy, Changes, Late, Ledger
-from tierscale.pipeline.dataset.scan import content_sha256, missing_outputs, scan
+from tierscale.pipeline.dataset.archive_run import (
+    ArchiveRun,
+    ArchiveTask,
+    probe_output,
+    update_ledger,
+)
+from tierscale.pipeline.dataset.ledger import Busy, Ledger
+from tierscale.pipeline.dataset.night_report import (
+    NightSummary,
+    error_sentence,
+    night_counts,
+    summary_text,
+    write_report,
+)
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.resources import check_least
 from tierscale.pipeline.run.tiers import check_options
 from tierscale.pipeline.storage.path_policy import check_secrets, output_outside
 
 # Exit code when the window closed with work left, or another run holds the ledger.
 LEFT = 75
-Listed = TypeVar("Listed")
 
 
-def closing(until: str, now: float) -> float:
-    """When a local clock next shows HH:MM after `now`; both in seconds since the epoch. Refused: it
-    is no time of day.
+@dataclass(frozen=True, slots=True)
+class NightlyOptions:
+    """What a night is to do: the fields of ArchiveTask, where it remembers, when it ends, and who
+    does the work.
+
+    ledger: path of its file. until: HH:MM, local time. image: how every image is enlarged. ray:
+    "local", "none" or an address. retry_parked: try again what was given up. quiet: no progress.
+    """
+
+    archive: str
+    output: str
+    ledger: str
+    until: str
+    image: Options = field(default_factory=Options)
+    ray: str = "local"
+    layout: str = "auto"
+    workers: int | None = None
+    max_memory: int | None = None
+    overwrite: bool = False
+    retry_parked: bool = False
+    quiet: bool = False
+    source_roots: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> ArchiveTask:
+        """What is to become of the archive, on whatever night."""
+        return ArchiveTask(
+            self.archive,
+            self.output,
+            self.image,
+            self.max_memory,
+            self.overwrite,
+            self.source_roots,
+        )
+
+
+def closing_time(until: str, now: float) -> float:
+    """When a local clock next shows HH:MM after `now`; both in seconds since the epoch.
+
+    Refused: it is no time of day.
     """
     if not re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d", until):
         raise Refused(f"--until {until!r} is no time of day; write HH:MM, such as 06:00")
@@ -50,66 +98,74 @@ def closing(until: str, now: float) -> float:
 
 
 def check(job: NightlyOptions) -> None:
-    """Refused: what would fail for every image alike, so that a slip of the pen never counts
-    against the images.
+    """Refused: what would fail for every image alike, so that a wrong option never counts against
+    the images.
     """
-    for path in (job.archive, job.output, *job.source_roots):
+    task = job.task
+    for path in (task.archive, task.output, *task.source_roots):
         check_secrets(path)
-    output_outside(job.output, job.archive)
+    output_outside(task.output, task.archive)
     check_options(job.image)
     check_least(job.max_memory, job.workers or 1)
     try:
-        probe(job.output)
+        probe_output(task.output)
     except Damaged as error:
         raise Refused(str(error)) from error
+
+
+@contextmanager
+def held(ledger: Ledger, stop: threading.Event) -> Iterator[Callable[[], None]]:
+    """Hold the ledger; what is given raises Busy once another nightly has taken it over.
+
+    stop: set when that happens. Busy: another nightly holds it, or took it over so that the work
+    was interrupted.
+    """
+    taken_over = threading.Event()
+
+    def lost() -> None:
+        taken_over.set()
+        stop.set()
+
+    def check_held() -> None:
+        if taken_over.is_set():
+            raise Busy(
+                f"another nightly took over {ledger.path}, because this one gave no sign of life"
+                " for long; the other one continues alone"
+            )
+
+    with ledger.lease(lost):
+        try:
+            yield check_held
+        except Interrupted:
+            check_held()
+            raise
 
 
 def nightly(
     job: NightlyOptions, draining: Draining | None = None, clock: Callable[[], float] = time.time
 ) -> dict[str, Any]:
-    """One night: look for what is new or changed, enlarge it until the window closes, and report.
+    """One night: find what is new or changed, enlarge it until the window closes, and report.
 
     The summary: its "status" is "done", "left", "failed" or "interrupted". Busy: another nightly
     holds the ledger. Refused: as of check().
     """
     began = clock()
-    until = closing(job.until, began)
+    until = closing_time(job.until, began)
     night = datetime.fromtimestamp(until).date().isoformat()
     check(job)
     draining = draining or Draining()
     notes: list[str] = []
-    lost = threading.Event()
-
-    def take_over() -> None:
-        lost.set()
-        draining.stop.set()
-
-    overtaken = Busy(
-        f"another nightly took {job.ledger} over, because this one gave no sign for long; it goes"
-        " on alone"
-    )
-    with Ledger(job.ledger, clock) as ledger, ledger.lease(take_over):
-        try:
-            changes = look(job, ledger, draining.stop, until, notes)
-        except Interrupted:
-            raise overtaken if lost.is_set() else Interrupted from None
-        ledger.begin_night(night, job.retry_parked, job.wish if job.overwrite else None)
+    with Ledger(job.ledger, clock) as ledger, held(ledger, draining.stop) as check_held:
+        changes = update_ledger(job.task, ledger, draining.stop, until, notes)
+        redo_unless = job.task.options_text if job.overwrite else None
+        ledger.begin_night(night, job.retry_parked, redo_unless)
         if ledger.counts(night)["left"] and not draining.stop.is_set() and clock() < until:
-            with (
-                session(job.ray, job.layout, job.image.device, job.workers) as pool,
-                Bar(job.quiet) as bar,
-            ):
-                check_least(job.max_memory, pool.width)
-                draining.arm()
-                shift = Shift(job, ledger, pool, draining.stop)
-                shift.work(night, until, bar)
-            notes.extend([shift.trouble] if shift.trouble else [])
-        if lost.is_set():
-            raise overtaken
-        counts = summed(changes, ledger.counts(night))
-        told = morning.Night(night, counts, began, clock(), notes)
-        files = morning.write(Path(f"{job.ledger}.reports"), told, ledger.report_rows(night))
-        failure = ledger.first_failure(night) if counts["failed"] else None
+            notes.extend(_enlarge_pending(job, ledger, draining, night, until))
+        check_held()
+        counts = night_counts(changes, ledger.counts(night))
+        summary = NightSummary(night, counts, began, clock(), notes)
+        files = write_report(Path(f"{job.ledger}.reports"), summary, ledger.report_rows(night))
+        failure = ledger.first_failure(night)
     status = (
         "interrupted"
         if draining.code
@@ -119,95 +175,31 @@ def nightly(
         if counts["left"]
         else "done"
     )
-    error = said(status, counts, notes, failure, files["html"])
     return {
         "status": status,
         "night": night,
         **counts,
         "report": files,
         "notes": notes,
-        "error": error,
+        "error": error_sentence(status, counts, notes, failure, files["html"]),
     }
 
 
-def look(
-    job: NightlyOptions, ledger: Ledger, stop: threading.Event, until: float, notes: list[str]
-) -> Changes:
-    """Bring the ledger up to what lies in the archive and at the outputs. Interrupted: it was told
-    to stop.
-
-    until: when the window closes; contents that are not looked at by then stay in doubt. notes:
-    what went wrong is added.
+def _enlarge_pending(
+    job: NightlyOptions, ledger: Ledger, draining: Draining, night: str, until: float
+) -> list[str]:
+    """Enlarge what is pending until the window closes; why nothing could be enlarged any more, if
+    so.
     """
-
-    def in_time() -> None:
-        if stop.is_set():
-            raise Interrupted
-        if ledger.clock() >= until:
-            raise Late
-
-    changes = ledger.record_listing(
-        stoppable(scan(job.archive, notes.append), stop),
-        lambda source: content_sha256(source, in_time),
-    )
-    if changes.gone and not (
-        changes.new or changes.changed or changes.untouched or changes.undecided
+    with (
+        session(job.ray, job.layout, job.image.device, job.workers) as pool,
+        Bar(job.quiet) as bar,
     ):
-        notes.append(
-            f"none of the {changes.gone} images that are known lies in {job.archive} any more;"
-            " check whether its disk is mounted, or name another --ledger if the archive was"
-            " emptied"
-        )
-    ledger.requeue_missing(
-        job.outputs.of, lambda outputs: stoppable(missing_outputs(outputs, notes.append), stop)
-    )
-    return changes
-
-
-def stoppable(found: Iterator[Listed], stop: threading.Event) -> Iterator[Listed]:
-    """A listing that ends with Interrupted after a signal."""
-    for one in found:
-        if stop.is_set():
-            raise Interrupted
-        yield one
-
-
-def summed(changes: Changes, counts: dict[str, int]) -> dict[str, int]:
-    """The night in numbers of images. failed: on this night, those that were parked by it included.
-    left: those in doubt included.
-    """
-    left = counts["left"] + changes.undecided
-    return asdict(changes) | {
-        "done": counts["worked"],
-        "failed": counts["wrong"],
-        "parked": counts["parked"],
-        "left": left,
-    }
-
-
-def said(
-    status: str,
-    counts: dict[str, int],
-    notes: list[str],
-    failure: tuple[str, str] | None,
-    report: str,
-) -> str | None:
-    """What a night that did not end well has to say, in one sentence; None for one that did.
-
-    failure: an image that failed, and why. report: path of the page that tells all.
-    """
-    if status == "done":
-        return None
-    if notes:
-        return notes[0]
-    if status == "failed" and failure is not None:
-        first = failure[1] if failure[0] in failure[1] else f"{failure[0]}: {failure[1]}"
-        return (
-            f"images that failed: {counts['failed']}, the first: {first}; {report} tells of all, "
-            "and they are tried on three nights before they are parked"
-        )
-    why = "stopped" if status == "interrupted" else "the window closed"
-    return f"{why}, and images that are left: {counts['left']}; the same command goes on from here"
+        check_least(job.max_memory, pool.width)
+        draining.arm()
+        run = ArchiveRun(job.task, ledger, pool, draining.stop, say)
+        run.work(night, until, bar)
+    return [run.trouble] if run.trouble else []
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -235,44 +227,16 @@ def said(
 )
 @click.option("--overwrite", is_flag=True, help="Do again what was enlarged with other options.")
 @answering
-def command(
-    archive: str,
-    output: str,
-    ledger: str,
-    until: str,
-    source_roots: tuple[str, ...],
-    retry_parked: bool,
-    overwrite: bool,
-    as_json: bool,
-    debug: bool,
-    **given: Any,
-) -> None:
+def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
     """Enlarge what is new or changed in an archive until the window closes.
 
     Ends with 0 when all is done, 75 when work is left or another nightly is at it, 1 when images
     failed. What is parked does not count. --budget and --deadline are for each image by itself.
     """
-    # Submitted to a running cluster: that is where the work belongs.
-    ray = (
-        "auto"
-        if given["ray_address"] == "local" and os.environ.get("RAY_ADDRESS")
-        else given["ray_address"]
-    )
-    where = (ray, given["layout"], given["workers"], given["max_memory"])
-    job = NightlyOptions(
-        archive,
-        output,
-        ledger,
-        until,
-        to_options(given),
-        *where,
-        overwrite,
-        retry_parked,
-        source_roots=source_roots,
-    )
+    job = to_job(cli_args)
     with Draining() as draining:
         try:
-            found = nightly(job, draining)
+            summary = nightly(job, draining)
         except Busy as error:
             if as_json:
                 emit(True, {"status": "left", "error": str(error)}, "")
@@ -281,30 +245,28 @@ def command(
         except Interrupted:
             raise draining.end(
                 as_json,
-                {"output": output},
-                "stopped before any image was begun; the same command begins anew",
+                {"output": job.output},
+                "stopped before any image was begun; to begin again, run the same command",
             ) from None
-        emit(as_json, found, tell(found))
-        if found["error"]:
-            say(f"tierscale: {found['error']}")
-        code = {"done": 0, "left": LEFT, "failed": 1, "interrupted": draining.code}[found["status"]]
-        if code:
+        emit(as_json, summary, summary_text(summary))
+        if summary["error"]:
+            say(f"tierscale: {summary['error']}")
+        codes = {"done": 0, "left": LEFT, "failed": 1, "interrupted": draining.code}
+        if code := codes[summary["status"]]:
             raise Ended(code)
 
 
-def tell(found: dict[str, Any]) -> str:
-    """The summary of a night for a person."""
-    looked = (
-        f"{found['new']} new, {found['changed']} changed, {found['untouched']} untouched,"
-        f" {found['gone']} no longer there"
-    )
-    worked = (
-        f"{found['done']} enlarged, {found['failed']} failed, {found['left']} left,"
-        f" {found['parked']} parked"
-    )
-    return (
-        f"the night to {found['night']}: {looked}; {worked}\n  report          "
-        f" {found['report']['html']}"
+def to_job(cli_args: Mapping[str, Any]) -> NightlyOptions:
+    """The night that the command's options ask for. Refused: a value that cannot be."""
+    ray = cli_args["ray_address"]
+    if ray == "local" and os.environ.get("RAY_ADDRESS"):
+        ray = "auto"  # submitted to a running cluster: that is where the work belongs
+    names = ("archive", "output", "ledger", "until", "layout", "workers", "max_memory")
+    flags = ("overwrite", "retry_parked", "source_roots")
+    return NightlyOptions(
+        image=to_options(dict(cli_args)),
+        ray=ray,
+        **{name: cli_args[name] for name in names + flags},
     )
 
 

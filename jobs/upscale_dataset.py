@@ -6,7 +6,8 @@
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,47 +18,25 @@ if __name__ == "__main__" and not __package__:
 
 import click
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tierscale.cluster.session import session
 from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
-from tierscale.pipeline.dataset.manifest import Manifest
+from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.dataset.output_paths import OutputPaths
+from tierscale.pipeline.dataset.results import ResultRow, result_table, write_table
+from tierscale.pipeline.dataset.runner import Enlarged, NotEnlarged, QueuedJob, enlarge, run_jobs
 from tierscale.pipeline.dataset.sharing import shared_deadline, shared_routes
-from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Budget, Deadline
 from tierscale.pipeline.run.job import Controls, ImageJob
-from tierscale.pipeline.run.run import upscale_image
-from tierscale.pipeline.run.shards import Quarantined
 from tierscale.pipeline.run.tiers import load_tiers
-from tierscale.pipeline.run.workers.bounded import threaded_map
 from tierscale.pipeline.run.workers.pool import Pool
-from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.failures import storage_failure
-from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
+from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below
 from tierscale.pipeline.storage.paths import join_path, normalize_root, place
-
-Todo = Sequence[tuple[int, ImageJob]]
-
-RESULT = pa.schema(
-    [
-        ("row", pa.int32()),
-        ("source", pa.string()),
-        ("output", pa.string()),
-        ("status", pa.string()),
-        ("height", pa.int64()),
-        ("width", pa.int64()),
-        ("channels", pa.int32()),
-        ("tiles", pa.map_(pa.string(), pa.int64())),
-        ("cost", pa.float64()),
-        ("cost_share", pa.float64()),
-        ("seconds", pa.float64()),
-        ("error", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,164 +77,132 @@ def upscale_dataset(
     failed, interrupted.
     """
     job = options if isinstance(options, JobOptions) else JobOptions(image=options or Options())
-    halt = draining.stop if draining else threading.Event()
-    results = {
-        number: _row(number, manifest.sources.get(number, ""), None, "failed", error=text)
-        for number, text in manifest.bad.items()
-    }
-    todo = _requests(manifest, job, results)
-    if todo:
+    stop = draining.stop if draining else threading.Event()
+    jobs, rows = image_jobs(manifest, job)
+    if jobs:
         with (
             session(job.ray, job.layout, job.image.device, job.workers) as pool,
             Bar(job.quiet) as bar,
         ):
             if draining:
                 draining.arm()
-            _run_all(todo, pool, bar, halt, results)
-    for number, request in todo:
-        if number not in results:
-            results[number] = _row(
-                number,
-                request.source,
-                request.output,
-                "failed",
-                error="interrupted; the same command again goes on",
-            )
-    return pa.Table.from_pylist([results[number] for number in sorted(results)], schema=RESULT)
+            sharing = {number for number, row in manifest.numbered() if row.deadline is None}
+            rows |= _run_all(jobs, sharing, pool, bar, stop)
+    for one in jobs:
+        rows.setdefault(one.key, ResultRow.of(one, NotEnlarged.of(Interrupted())))
+    return result_table(rows.values())
 
 
-def _requests(manifest: Manifest, job: JobOptions, results: dict[int, dict[str, Any]]) -> Todo:
-    """What there is to do, the highest priority first; rows that cannot be done are put into the
-    results.
+def image_jobs(
+    manifest: Manifest, job: JobOptions
+) -> tuple[list[QueuedJob[int]], dict[int, ResultRow]]:
+    """The jobs of a manifest, by row number, the highest priority first; and the rows of those that
+    cannot be done, by number.
     """
-    found: list[tuple[float, int, ImageJob]] = []
-    outputs = OutputPaths(str(manifest.root), job.output_root)
-    taken: dict[str, int] = {}
-    known: dict[str, str] = {}
-    images: dict[tuple[Any, ...], Options] = {}  # rows of a manifest have few different ones
-    # The job's own budget is that of all rows without one of their own.
-    shared = job.image
-    if isinstance(shared.policy, Budget):
-        shared = replace(shared, policy=Budget(shared.policy.share, shared=True))
-    for number, row in enumerate(manifest.rows, start=1):
-        if row is None:
-            continue
+    refused = {
+        number: ResultRow(number, manifest.sources.get(number, ""), None, "failed", error=text)
+        for number, text in manifest.bad.items()
+    }
+    planner = _JobPlanner(manifest, job)
+    jobs: list[QueuedJob[int]] = []
+    for number, row in manifest.numbered():
         try:
-            check_source(row.source, job.source_roots)
-            output = outputs.of(row.source, row.output)
-            if (bounds := job.output_root or job.output_bounds) is not None:
-                output = output_below(output, bounds, known)
-            if output in taken:
-                raise Refused(
-                    f"row {number}, column output: {output} is the output of row"
-                    f" {taken[output]} too"
-                )
-            taken[output] = number
-            asked = (row.scale, row.tiers, row.policy, row.budget, row.threshold)
-            if asked not in images:
-                images[asked] = _checked(
-                    number,
-                    row.options(shared),
-                )
-            request = ImageJob(row.source, output, images[asked], job.max_memory, job.overwrite)
-            found.append((-(row.priority or 0.0), number, request))
+            jobs.append(planner.job_of(number, row))
         except (Refused, ValueError, OSError) as error:
-            results[number] = _row(number, row.source, row.output, "failed", error=str(error))
-    return [(number, request) for _, number, request in sorted(found, key=lambda entry: entry[:2])]
+            refused[number] = ResultRow(number, row.source, row.output, "failed", error=str(error))
+    priorities = {number: row.priority or 0.0 for number, row in manifest.numbered()}
+    return sorted(jobs, key=lambda one: (-priorities[one.key], one.key)), refused
 
 
-def _checked(number: int, options: Options) -> Options:
-    """Options of a row whose tiers there are at their scale. Refused: some are not."""
-    try:
-        load_tiers(options.tier_labels, options.scale)
-    except Refused as error:
-        raise Refused(f"row {number}, column tiers: {error}") from error
-    return options
+class _JobPlanner:
+    """Makes the jobs of a manifest's rows; remembers what was checked before."""
+
+    def __init__(self, manifest: Manifest, job: JobOptions) -> None:
+        self.job = job
+        self.paths = OutputPaths(str(manifest.root), job.output_root)
+        # The job's own budget is that of all rows without a policy of their own.
+        self._shared = job.image
+        if isinstance(job.image.policy, Budget):
+            shared = Budget(job.image.policy.share, shared=True)
+            self._shared = replace(job.image, policy=shared)
+        self._rows_of: dict[str, int] = {}
+        self._folders: dict[str, str] = {}
+        # Rows of a manifest have few different options.
+        self._options: dict[Row, Options] = {}
+
+    def job_of(self, number: int, row: Row) -> QueuedJob[int]:
+        """The job of a row. Refused, ValueError, OSError: it cannot be done."""
+        job = self.job
+        check_source(row.source, job.source_roots)
+        output = self.paths.of(row.source, row.output)
+        if (bounds := job.output_root or job.output_bounds) is not None:
+            output = output_below(output, bounds, self._folders)
+        if output in self._rows_of:
+            raise Refused(
+                f"row {number}, column output: {output} is the output of row"
+                f" {self._rows_of[output]} too; name another one"
+            )
+        self._rows_of[output] = number
+        options = self._options_of(number, row)
+        image = ImageJob(row.source, output, options, job.max_memory, job.overwrite)
+        return QueuedJob(number, image)
+
+    def _options_of(self, number: int, row: Row) -> Options:
+        """Options of a row whose tiers exist at their scale. Refused: some do not."""
+        key = replace(row, source="", output=None, priority=None)
+        if key not in self._options:
+            options = row.options(self._shared)
+            try:
+                load_tiers(options.tier_labels, options.scale)
+            except Refused as error:
+                raise Refused(f"row {number}, column tiers: {error}") from error
+            self._options[key] = options
+        return self._options[key]
 
 
 def _run_all(
-    todo: Todo, pool: Pool, bar: Bar, stop: threading.Event, results: dict[int, dict[str, Any]]
-) -> None:
-    """Enlarge all images, several at a time; those that share a budget are looked at first."""
+    jobs: Sequence[QueuedJob[int]],
+    sharing: Collection[int],
+    pool: Pool,
+    bar: Bar,
+    stop: threading.Event,
+) -> dict[int, ResultRow]:
+    """Enlarge all images, several at a time; those that share a budget are scored first.
 
-    def failed(number: int, request: ImageJob, error: Exception) -> None:
-        results[number] = _failure(number, request, error)
+    sharing: numbers of the rows that name no deadline, and share that of the job if it has one.
+    """
+    rows: dict[int, ResultRow] = {}
+    by_number = {one.key: one for one in jobs}
 
-    routes = shared_routes(todo, pool, Controls(bar, stop), failed)
-    left = [(number, request) for number, request in todo if number not in results]
-    deadline = shared_deadline(left, pool.width)
+    def failed(number: int, job: ImageJob, error: Exception) -> None:
+        rows[number] = ResultRow.of(by_number[number], NotEnlarged.of(error))
 
-    def one(numbered: tuple[int, ImageJob]) -> dict[str, Any]:
-        number, request = numbered
-        limit = None
-        if deadline is not None and isinstance(request.options.policy, Deadline):
-            limit = deadline.limit(number)
-        try:
-            lent = Controls(stop=stop, routes=routes.get(number), time_limit=limit)
-            return _one(number, request, pool, lent)
-        finally:
-            if deadline is not None:
-                deadline.finished(number)
-
-    before = len(todo) - len(left)
-    bar("images", before, len(todo))
-    under_way = threaded_map(left, one, pool.width + 1, stop)
-    for done, ((number, _), result) in enumerate(under_way, start=1):
-        results[number] = result
-        bar("images", before + done, len(todo))
-
-
-def _one(number: int, request: ImageJob, pool: Pool, lent: Controls) -> dict[str, Any]:
-    """One image from start to end; its row of the table."""
-    try:
-        summary = upscale_image(request, pool, lent)
-    except Exception as error:  # one image's fault must never stop the others
-        return _failure(number, request, error)
-    status = "done" if summary.written else "skipped"
-    return _row(number, request.source, request.output, status, summary.to_json())
-
-
-def _failure(number: int, request: ImageJob, error: Exception) -> dict[str, Any]:
-    """The row of an image that was not enlarged."""
-    status, text = "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    if isinstance(error, Interrupted):
-        text = "interrupted; the same command again goes on"
-    elif isinstance(error, Refused | Damaged):
-        status, text = "quarantined" if isinstance(error, Quarantined) else "failed", str(error)
-    return _row(number, request.source, request.output, status, error=text)
-
-
-def _row(
-    number: int,
-    source: str,
-    output: str | None,
-    status: str,
-    summary: Mapping[str, Any] | None = None,
-    error: str | None = None,
-) -> dict[str, Any]:
-    made = summary or {}
-    shape = made.get("shape") or (None, None, None)
-    return {
-        "row": number,
-        "source": public(source),
-        "output": None if output is None else public(output),
-        "status": status,
-        "channels": shape[0],
-        "height": shape[1],
-        "width": shape[2],
-        "tiles": list((made.get("tiles") or {}).items()),
-        "cost": made.get("cost"),
-        "cost_share": made.get("cost_share"),
-        "seconds": (made.get("seconds") or {}).get("total"),
-        "error": error,
+    images = [(one.key, one.image) for one in jobs]
+    routes = shared_routes(images, pool, Controls(bar, stop), failed)
+    left = [one for one in jobs if one.key not in rows]
+    timed = {
+        one.key: one.image
+        for one in left
+        if one.key in sharing and isinstance(one.image.options.policy, Deadline)
     }
+    deadline = shared_deadline(list(timed.items()), pool.width)
 
+    def perform(one: QueuedJob[int]) -> Enlarged:
+        limit = deadline.limit(one.key) if deadline and one.key in timed else None
+        lent = Controls(stop=stop, routes=routes.get(one.key), time_limit=limit)
+        try:
+            return enlarge(one.image, pool, lent)
+        finally:
+            if deadline:
+                deadline.finished(one.key)
 
-def write_table(path: str, table: pa.Table) -> None:
-    """Write the result table whole or not at all."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    write_bytes(place(path), sink.getvalue().to_pybytes())
+    before = len(rows)
+    bar("images", before, len(jobs))
+    with closing(run_jobs(left, perform, pool.width + 1, stop)) as outcomes:
+        for done, (number, outcome) in enumerate(outcomes, start=before + 1):
+            rows[number] = ResultRow.of(by_number[number], outcome)
+            bar("images", done, len(jobs))
+    return rows
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -286,78 +233,60 @@ def write_table(path: str, table: pa.Table) -> None:
     "--overwrite", is_flag=True, help="Replace outputs of ours that were planned otherwise."
 )
 @answering
-def command(
-    manifest_path: str,
-    output_root: str | None,
-    source_roots: tuple[str, ...],
-    results: str | None,
-    overwrite: bool,
-    as_json: bool,
-    debug: bool,
-    **given: Any,
-) -> None:
-    """Enlarge every image of a manifest. The same command again finishes what is left.
+def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
+    """Enlarge every image of a manifest. To resume after an interruption, run the same command.
 
-    --budget is a share of the dearest tier for all images together: easy ones leave more to hard
-    ones. A budget in the manifest is for its image alone. --deadline is for all images together
-    too.
+    --budget is a share of the full tier's cost for all images together: easy ones leave more to
+    hard ones. A budget in the manifest is for its image alone. --deadline is for all images
+    together too; one in the manifest is for its image alone.
     """
-    where = given["ray_address"]
-    if where == "local" and os.environ.get("RAY_ADDRESS"):
-        where = "auto"  # submitted to a running cluster: that is where the work belongs
-    check_secrets(manifest_path)
-    manifest = Manifest.read(manifest_path)
-    path = results or (join_path(output_root, "results.parquet") if output_root else None)
+    check_secrets(cli_args["manifest_path"])
+    manifest = Manifest.read(cli_args["manifest_path"])
+    root = cli_args["output_root"]
+    path = cli_args["results"] or (join_path(root, "results.parquet") if root else None)
     if path is not None:
         try:
             place(path).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_failure(path, error) from error
-    job = JobOptions(
-        to_options(given),
-        output_root,
-        where,
-        given["layout"],
-        given["workers"],
-        given["max_memory"],
-        overwrite,
-    )
-    job = replace(job, output_bounds=os.getcwd(), source_roots=source_roots)
     with Draining() as draining:
-        table = upscale_dataset(manifest, job, draining)
+        table = upscale_dataset(manifest, to_job(cli_args), draining)
         if path is not None:
             write_table(path, table)
-        rows = table.to_pylist()
-        failed = [row for row in rows if row["status"] not in ("done", "skipped")]
-        for row in failed:
-            text = (
-                row["error"]
-                if row["error"].startswith("row ")
-                else f"row {row['row']}: {row['error']}"
-            )
-            say(text)
-        good = len(rows) - len(failed)
-        text = f"{good} of {len(manifest)} images are enlarged, {len(failed)} failed" + (
-            f"; the table is {path}" if path else ""
-        )
-        status = "interrupted" if draining.code else "failed" if failed else "done"
-        emit(
-            as_json,
-            {
-                "status": status,
-                "images": len(manifest),
-                "done": good,
-                "failed": len(failed),
-                "results": path,
-                "error": text if failed else None,
-            },
-            text,
-        )
-        if draining.code:
-            say("stopped; the same command again goes on from here")
-            raise Ended(draining.code)
-        if failed:
-            raise Ended(1)
+        _report(table, path, draining, as_json)
+
+
+def to_job(cli_args: Mapping[str, Any]) -> JobOptions:
+    """The job that the command's options ask for. Refused: a value that cannot be."""
+    ray = cli_args["ray_address"]
+    if ray == "local" and os.environ.get("RAY_ADDRESS"):
+        ray = "auto"  # submitted to a running cluster: that is where the work belongs
+    names = ("output_root", "layout", "workers", "max_memory", "overwrite", "source_roots")
+    return JobOptions(
+        to_options(dict(cli_args)),
+        ray=ray,
+        output_bounds=os.getcwd(),
+        **{name: cli_args[name] for name in names},
+    )
+
+
+def _report(table: pa.Table, path: str | None, draining: Draining, as_json: bool) -> None:
+    """Say how the images ended; Ended: not all are enlarged. path: of the written table."""
+    failed = [row for row in table.to_pylist() if row["status"] not in ("done", "skipped")]
+    for row in failed:
+        named = row["error"].startswith("row ")
+        say(row["error"] if named else f"row {row['row']}: {row['error']}")
+    total, done = table.num_rows, table.num_rows - len(failed)
+    text = f"{done} of {total} images are enlarged, {len(failed)} failed"
+    text += f"; the table is {path}" if path else ""
+    counts = {"images": total, "done": done, "failed": len(failed), "results": path}
+    status = "interrupted" if draining.code else "failed" if failed else "done"
+    emit(as_json, {"status": status, **counts, "error": text if failed else None}, text)
+    if draining.code:
+        say("stopped; to resume, run the same command")
+        raise Ended(draining.code)
+    if failed:
+        raise Ended(1)
 
 
 def main(arguments: list[str] | None = None) -> None:

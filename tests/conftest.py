@@ -4,9 +4,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,3 +35,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Folders with an image, an empty one for outputs, and links out of it and inside it."""
+    for name in ("out/sub", "elsewhere", "in"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "out/leads_out").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "out/leads_in").symlink_to(tmp_path / "out/sub")
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "in/a.png")
+    return tmp_path

@@ -203,6 +203,15 @@ def test_a_manifest_shares_its_time(archive, tmp_path):
     )
 
 
+def test_a_deadline_of_a_row_is_its_own(archive, tmp_path):
+    """It has no part in the job's, which is over at once, and takes none from the others."""
+    own = replace(archive.rows[0], deadline=600.0)
+    manifest = replace(archive, rows=(own, archive.rows[1]))
+    rows = upscale_dataset(manifest, job(tmp_path, policy="deadline", deadline=1e-3)).to_pylist()
+    full = [dict(row["tiles"])["fsrcnn-x4"] for row in rows]
+    assert [row["status"] for row in rows] == ["done", "done"] and full[0] > 0 == full[1]
+
+
 def test_time_is_parted_by_pixels_and_again_after_each_image():
     now = [100.0]
     watch = Watch(1000.0, {1: 300, 2: 100, 3: 100}, 2, lambda: now[0])

@@ -1,6 +1,5 @@
 """What a stranger's manifest, image, name or address cannot do."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,120 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from tests.jobs.test_nightly import archive, night, numbers  # noqa: F401
-from tierscale.jobs.upscale_dataset import JobOptions, _requests, upscale_dataset
+from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.models import registry as models
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.storage.path_policy import check_secrets, public
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
-
-
-@pytest.fixture
-def tree(tmp_path):
-    for name in ("out/sub", "elsewhere", "in"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "out/leads_out").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "out/leads_in").symlink_to(tmp_path / "out/sub")
-    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "in/a.png")
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    "output", ["../x.zarr", "sub/../../x.zarr", "sub/../x.zarr", "/etc/x.zarr", "leads_out/x.zarr", "s3://other/x.zarr", "file:///etc/x.zarr",
-               "http://a/x.zarr", ".", "a\0b.zarr", "{out}/../elsewhere/x.zarr", "{out}x.zarr"]
-)  # fmt: skip
-def test_outputs_never_leave_their_root(tree, output):
-    row = Row(str(tree / "in/a.png"), output.replace("{out}", str(tree / "out")))
-    found = upscale_dataset(
-        Manifest((row,)),
-        JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True),
-    ).to_pylist()
-    assert found[0]["status"] == "failed" and str(tree / "out") in found[0]["error"], found
-    assert not list((tree / "elsewhere").iterdir()) and {path.name for path in tree.iterdir()} == {
-        "out",
-        "elsewhere",
-        "in",
-    }
-
-
-def test_outputs_inside_their_root_are_taken(tree):
-    for output in (
-        "x.zarr",
-        "sub/new/x.zarr",
-        "leads_in/x.zarr",
-        str(tree / "out/x.zarr"),
-        "..x.zarr",
-    ):
-        results = {}
-        requests = _requests(
-            Manifest((Row("a.png", output),)), JobOptions(output_root=str(tree / "out")), results
-        )
-        assert len(requests) == 1 and not results
-
-
-def test_a_manifest_without_a_root_stays_in_the_folder_of_the_command(tree, capsys, monkeypatch):
-    from tierscale.jobs.upscale_dataset import main
-
-    (tree / "m.jsonl").write_text(
-        json.dumps({"source": str(tree / "in/a.png"), "output": str(tree / "elsewhere/x.zarr")})
-    )
-    monkeypatch.chdir(tree / "in")
-    with pytest.raises(SystemExit) as ended:
-        main(["--manifest", str(tree / "m.jsonl"), "--ray", "none", "--tiers", "bicubic"])
-    assert (
-        ended.value.code == 1
-        and "row 1: the output" in capsys.readouterr().err
-        and not list((tree / "elsewhere").iterdir())
-    )
-
-
-def test_a_root_of_sources_may_be_written_as_an_address(tree):
-    row = Row(str(tree / "in/a.png"))
-    job = JobOptions(output_root=str(tree / "out"), source_roots=(f"file://{tree}/in/",))
-    assert len(_requests(Manifest((row,)), job, {})) == 1
-
-
-def test_a_link_out_of_the_archive_is_followed_only_if_allowed(archive):  # noqa: F811
-    (archive / "elsewhere").mkdir()
-    Image.fromarray(np.zeros((20, 20), np.uint8)).save(archive / "elsewhere/b.png")
-    (archive / "archive/linked.png").symlink_to(archive / "elsewhere/b.png")
-    assert numbers(night(archive)) == {"new": 3, "done": 2, "failed": 1}
-    assert numbers(night(archive, 1, source_roots=(str(archive / "elsewhere"),))) == {
-        "untouched": 3,
-        "done": 1,
-    }
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        f"s3://AKIAEXAMPLE:{SECRET}@bucket/a.zarr",
-        f"https://host/a.zarr?sig={SECRET}",
-        f"http://user:{SECRET}@host/a.zarr",
-    ],
-)
-def test_secrets_in_addresses_are_refused_and_not_repeated(tree, uri):
-    with pytest.raises(Refused) as error:
-        check_secrets(uri)
-    assert (
-        SECRET not in str(error.value)
-        and "through the environment" in str(error.value)
-        and SECRET not in public(uri)
-    )
-    with pytest.raises(Refused) as error:
-        open_image(uri)
-    assert SECRET not in str(error.value)
-    job = JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True)
-    for row in (Row(uri), Row(str(tree / "in/a.png"), uri)):
-        assert SECRET not in str(upscale_dataset(Manifest((row,)), job).to_pylist())
 
 
 @pytest.mark.parametrize(
@@ -159,8 +55,9 @@ def test_secrets_of_the_environment_reach_no_file(tree, capfd):
         "RAY_AUTH_TOKEN": SECRET,
         "AWS_SESSION_TOKEN": SECRET,
     }
-    command = [sys.executable, "-m", "tierscale", "nightly", "--archive", tree / "in", "--output", tree / "made", "--ledger", tree / "l.db",
-               "--until", "06:00", "--tiers", "bicubic", "--ray", "none", "--json", "--debug"]  # fmt: skip
+    places = ["--archive", tree / "in", "--output", tree / "made", "--ledger", tree / "l.db"]
+    options = ["--until", "06:00", "--tiers", "bicubic", "--ray", "none", "--json", "--debug"]
+    command = [sys.executable, "-m", "tierscale", "nightly", *places, *options]
     (tree / "in/broken.tif").write_bytes(b"II*\0")
     done = subprocess.run(
         [*map(str, command)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120

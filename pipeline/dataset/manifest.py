@@ -1,12 +1,9 @@
 """A table of images to enlarge: Parquet, CSV or JSON Lines, checked row by row."""
 
-import contextlib
 import fnmatch
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,17 @@ from tierscale.pipeline.dataset.output_paths import OutputPaths
 from tierscale.pipeline.dataset.scan import Problem, refuse, scan
 from tierscale.pipeline.dataset.tables import read_rows
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.policies import policy_from
+from tierscale.pipeline.plan.options import Options, parse_scale
+from tierscale.pipeline.plan.policies import PARAMETERS, policy_from
+from tierscale.pipeline.plan.tiers import parse_tiers
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image of a manifest; what is None is taken from the job's options. tiers are written with
-    commas between them.
+    """One image of a manifest; what is None is taken from the job's options.
+
+    tiers: with commas between them. budget: share of the full tier's cost, up to 1. max_loss: dB.
+    deadline: seconds. threshold: in units of difficulty. priority: the highest one goes first.
     """
 
     source: str
@@ -35,47 +35,33 @@ class Row:
     tiers: str | None = None
     policy: str | None = None
     budget: float | None = None
+    max_loss: float | None = None
+    deadline: float | None = None
     threshold: float | None = None
     priority: float | None = None
 
-    def options(self, defaults: Options) -> Options:
+    @property
+    def has_own_policy(self) -> bool:
+        """Whether the row says how its tiles get their tiers; its budget is then its own, too."""
+        return self.policy is not None or any(
+            getattr(self, column) is not None for column in PARAMETERS
+        )
+
+    def options(self, job: Options) -> Options:
         """The job's options with this row's own. Refused: a value that cannot be."""
         own: dict[str, Any] = {}
         if self.scale is not None:
             own["scale"] = parse_scale(self.scale)
         if self.tiers is not None:
             own["tiers"] = parse_tiers(self.tiers)
-        numbers = {"budget": self.budget, "threshold": self.threshold}
-        own["policy"] = policy_from(self.policy, numbers, defaults.policy)
-        return replace(defaults, **own)
+        numbers = {column: getattr(self, column) for column in PARAMETERS}
+        return replace(job, **own, policy=policy_from(self.policy, numbers, job.policy))
 
 
-COLUMNS = tuple(f.name for f in fields(Row))
-NUMBERS = ("budget", "threshold", "priority")
+COLUMNS = tuple(column.name for column in fields(Row))
+NUMBERS = (*PARAMETERS, "priority")
 # Columns that say how the image is enlarged.
-OPTIONS = ("scale", "tiers", "policy", "budget", "threshold")
-
-
-def parse_scale(text: str | float | Fraction) -> Fraction:
-    """A scale such as 4, 2.7 or 5/2, exact; a number with many digits stands for the fraction that
-    it comes from, such as 7 / 3.
-    """
-    plain = str(text).strip()
-    if isinstance(text, float) and math.isfinite(text):
-        near = Fraction(text).limit_denominator(128)
-        if near > 0 and abs(float(near) - text) < 1e-9:
-            return near
-    # An exponent is no way to write a scale, and the exact value of 1e999999999 would take all
-    # memory.
-    if "e" not in plain.lower():
-        with contextlib.suppress(ValueError, ZeroDivisionError):
-            return Fraction(plain)
-    raise Refused(f"a scale {text!r} is neither a number nor a fraction; write 4, 2.7 or 5/2")
-
-
-def parse_tiers(text: str) -> tuple[str, ...]:
-    """Names of tiers that are written with commas between them."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+OPTIONS = ("scale", "tiers", "policy", *PARAMETERS)
 
 
 @dataclass(frozen=True)
@@ -97,6 +83,10 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def numbered(self) -> Iterator[tuple[int, Row]]:
+        """The rows that can be used, with their numbers."""
+        return ((number, row) for number, row in enumerate(self.rows, 1) if row is not None)
 
     @staticmethod
     def scan(

@@ -1,8 +1,10 @@
-"""The report of a night: a page for a person and a table for programs, beside the ledger."""
+"""What is said of a night: a page for a person and a table for programs, beside the ledger, and a
+sentence at its end.
+"""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tierscale.pipeline.dataset.ledger import Changes
 from tierscale.pipeline.output.report import page
 from tierscale.pipeline.storage.atomic import write_bytes
 
@@ -41,10 +44,10 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Night:
-    """What the report says above its rows. name: the date of its morning. counts: as the job sums
-    the night up.
+class NightSummary:
+    """What the report says above its rows.
 
+    name: the date on which the night ends. counts: numbers of images by what became of them.
     began, ended: seconds since the epoch. notes: what went wrong beside the images.
     """
 
@@ -55,9 +58,12 @@ class Night:
     notes: Sequence[str] = ()
 
 
-def write(folder: Path, night: Night, rows: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Write NIGHT.html and NIGHT.parquet; their paths. rows: of the ledger. Damaged: they cannot be
-    written.
+def write_report(
+    folder: Path, night: NightSummary, rows: Iterable[Mapping[str, Any]]
+) -> dict[str, str]:
+    """Write NIGHT.html and NIGHT.parquet; their paths. rows: as of Ledger.report_rows.
+
+    Damaged: they cannot be written.
     """
     shown: dict[str, list[Mapping[str, Any]]] = {kind: [] for kind in KINDS.values()}
     totals = dict.fromkeys(shown, 0)
@@ -66,11 +72,7 @@ def write(folder: Path, night: Night, rows: Iterable[Mapping[str, Any]]) -> dict
         for batch in batches(rows):
             plain = [{**row, "tiles": list(row["tiles"].items())} for row in batch]
             writer.write_table(pa.Table.from_pylist(plain, schema=SOURCES))
-            for row in batch:
-                kind = KINDS[row["state"]]
-                totals[kind] += 1
-                if len(shown[kind]) < SHOWN:
-                    shown[kind].append(row)
+            _count(batch, shown, totals)
     began, ended = (
         datetime.fromtimestamp(moment).isoformat(" ", "minutes")
         for moment in (night.began, night.ended)
@@ -84,8 +86,76 @@ def write(folder: Path, night: Night, rows: Iterable[Mapping[str, Any]]) -> dict
     return {name: str(path) for name, path in files.items()}
 
 
+def _count(
+    rows: Iterable[Mapping[str, Any]],
+    shown: Mapping[str, list[Mapping[str, Any]]],
+    totals: dict[str, int],
+) -> None:
+    """Count rows by kind, and keep the first SHOWN ones of each for the page."""
+    for row in rows:
+        kind = KINDS[row["state"]]
+        totals[kind] += 1
+        if len(shown[kind]) < SHOWN:
+            shown[kind].append(row)
+
+
 def batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
     """Rows by BATCH: a night may have left a million of them."""
-    following = iter(rows)
-    while batch := list(itertools.islice(following, BATCH)):
+    rest = iter(rows)
+    while batch := list(itertools.islice(rest, BATCH)):
         yield batch
+
+
+def night_counts(changes: Changes, counts: Mapping[str, int]) -> dict[str, int]:
+    """The night in numbers of images.
+
+    failed: on this night, those that were parked by it included. left: those in doubt included.
+    """
+    return asdict(changes) | {
+        "done": counts["worked"],
+        "failed": counts["wrong"],
+        "parked": counts["parked"],
+        "left": counts["left"] + changes.undecided,
+    }
+
+
+def error_sentence(
+    status: str,
+    counts: Mapping[str, int],
+    notes: Sequence[str],
+    failure: tuple[str, str] | None,
+    report: str,
+) -> str | None:
+    """Why a night did not end well, in one sentence; None for one that did.
+
+    failure: an image that failed, and why. report: path of the page with the whole report.
+    """
+    if status == "done":
+        return None
+    if notes:
+        return notes[0]
+    if status == "failed" and failure is not None:
+        source, reason = failure
+        first = reason if source in reason else f"{source}: {reason}"
+        return (
+            f"images that failed: {counts['failed']}, the first: {first}; {report} lists all of "
+            "them, and they are tried on three nights before they are parked"
+        )
+    why = "stopped" if status == "interrupted" else "the window closed"
+    return f"{why}, and images that are left: {counts['left']}; to resume, run the same command"
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """The summary of a night for a person."""
+    listed = (
+        f"{summary['new']} new, {summary['changed']} changed, {summary['untouched']} untouched,"
+        f" {summary['gone']} no longer there"
+    )
+    worked = (
+        f"{summary['done']} enlarged, {summary['failed']} failed, {summary['left']} left,"
+        f" {summary['parked']} parked"
+    )
+    return (
+        f"the night to {summary['night']}: {listed}; {worked}\n  report          "
+        f" {summary['report']['html']}"
+    )

@@ -7,6 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tierscale.pipeline.dataset.runner import Enlarged, Outcome, QueuedJob
+from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.path_policy import public
 from tierscale.pipeline.storage.paths import place
@@ -47,18 +49,18 @@ class ImageResult:
     seconds: float
 
     @staticmethod
-    def from_summary(summary: Mapping[str, Any]) -> "ImageResult":
-        """The result in the summary of a finished image, as of pipeline.run."""
-        channels, height, width = summary["shape"]
+    def from_summary(summary: Summary) -> "ImageResult":
+        """The result in the summary of a finished image."""
+        channels, height, width = summary.shape or (0, 0, 0)
         return ImageResult(
-            plan=summary["plan"],
+            plan=summary.plan or "",
             channels=channels,
             height=height,
             width=width,
-            tiles=summary["tiles"],
-            cost=summary["cost"],
-            cost_share=summary["cost_share"],
-            seconds=summary["seconds"]["total"],
+            tiles=summary.tiles,
+            cost=summary.cost,
+            cost_share=summary.cost_share,
+            seconds=round(summary.seconds["total"], 3),
         )
 
 
@@ -72,12 +74,21 @@ class ResultRow:
     source: str
     output: str | None
     status: str
-    result: ImageResult | None = None
+    image: ImageResult | None = None
     error: str | None = None
+
+    @staticmethod
+    def of(job: QueuedJob[int], outcome: Outcome) -> "ResultRow":
+        """The row of a job that ended."""
+        if isinstance(outcome, Enlarged):
+            image = ImageResult.from_summary(outcome.summary)
+            return ResultRow(job.key, job.image.source, job.image.output, outcome.status, image)
+        status = "quarantined" if outcome.status == "quarantined" else "failed"
+        return ResultRow(job.key, job.image.source, job.image.output, status, error=outcome.error)
 
     def to_record(self) -> dict[str, Any]:
         """The row's values by column; addresses are without what they may hold of secrets."""
-        image = self.result
+        image = self.image
         return {
             "row": self.number,
             "source": public(self.source),

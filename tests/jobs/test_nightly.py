@@ -17,10 +17,10 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tierscale.jobs import shift
 from tierscale.jobs.cli.ending import Draining
 from tierscale.jobs.cli.main import main
-from tierscale.jobs.nightly import NightlyOptions, closing, nightly
+from tierscale.jobs.nightly import NightlyOptions, closing_time, nightly
+from tierscale.pipeline.dataset import archive_run
 from tierscale.pipeline.dataset import scan as archive_files
 from tierscale.pipeline.dataset.ledger import Ledger
 from tierscale.pipeline.errors import Full, Held, Interrupted, Refused
@@ -404,6 +404,17 @@ def test_no_output_lands_in_the_archive(archive):
     assert (archive / "a.png.zarr").exists()
 
 
+def test_a_link_out_of_the_archive_is_followed_only_if_allowed(archive):
+    (archive / "elsewhere").mkdir()
+    picture(archive / "elsewhere/b.png", 20)
+    (archive / "archive/linked.png").symlink_to(archive / "elsewhere/b.png")
+    assert numbers(night(archive)) == {"new": 3, "done": 2, "failed": 1}
+    assert numbers(night(archive, 1, source_roots=(str(archive / "elsewhere"),))) == {
+        "untouched": 3,
+        "done": 1,
+    }
+
+
 def test_a_link_that_leads_nowhere_is_told_as_one(archive, capsys):
     (archive / "archive/c.png").symlink_to(archive / "elsewhere/c.png")
     assert night(archive)["failed"] == 1
@@ -424,7 +435,7 @@ def test_a_ledger_that_was_taken_over_in_the_listing_ends_the_night(archive, mon
                 time.sleep(0.5)
             yield seen
 
-    monkeypatch.setattr("tierscale.jobs.nightly.scan", overtaken)
+    monkeypatch.setattr("tierscale.pipeline.dataset.archive_run.scan", overtaken)
     code, out, err = run(capsys, *line(archive))
     assert code == 75 and "took" in json.loads(out)["error"] and "took" in err
     with Ledger(str(archive / "ledger.db")) as ledger:
@@ -444,7 +455,7 @@ def test_a_checksum_of_hours_ends_with_the_window_or_a_signal(archive, monkeypat
         raise AssertionError("the window closed long ago")
 
     with monkeypatch.context() as patched:
-        patched.setattr("tierscale.jobs.nightly.content_sha256", slow)
+        patched.setattr("tierscale.pipeline.dataset.archive_run.content_sha256", slow)
         found = nightly(options(archive), clock=lambda: now[0])
         assert (
             found["status"] == "left"
@@ -458,7 +469,7 @@ def test_a_checksum_of_hours_ends_with_the_window_or_a_signal(archive, monkeypat
             check()
             raise AssertionError("it goes on after the signal")
 
-        patched.setattr("tierscale.jobs.nightly.content_sha256", signalled)
+        patched.setattr("tierscale.pipeline.dataset.archive_run.content_sha256", signalled)
         with pytest.raises(Interrupted):
             nightly(options(archive), draining, lambda: now[0])
     assert numbers(night(archive, 3)) == {"untouched": 2}, (
@@ -557,11 +568,11 @@ def test_a_large_file_is_not_read_to_its_end_once_the_night_is_over(archive, mon
 
 def test_the_window_is_in_local_time():
     at = datetime(2026, 11, 21, 5, 59, 30).timestamp()
-    assert closing("06:00", at) == at + 30 and closing("6:00", at + 30) == at + 30 + DAY
-    assert closing("05:59", at) == at + DAY - 30
+    assert closing_time("06:00", at) == at + 30 and closing_time("6:00", at + 30) == at + 30 + DAY
+    assert closing_time("05:59", at) == at + DAY - 30
 
 
-def test_a_signal_drains_and_leaves_the_rest(archive):
+def test_a_signal_drains_and_leaves_the_rest(archive, monkeypatch):
     draining = Draining()
 
     class Stopping(Run):
@@ -570,11 +581,8 @@ def test_a_signal_drains_and_leaves_the_rest(archive):
             draining.stop.set()
             return super().carry_out()
 
-    original, shift.Run = shift.Run, Stopping
-    try:
-        found = nightly(options(archive), draining, lambda: EVENING)
-    finally:
-        shift.Run = original
+    monkeypatch.setattr(archive_run, "Run", Stopping)
+    found = nightly(options(archive), draining, lambda: EVENING)
     assert found["status"] == "interrupted" and found["left"] >= 1 and "stopped" in found["error"]
 
 

@@ -17,8 +17,9 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tierscale.jobs.upscale_dataset import RESULT, JobOptions, _requests, upscale_dataset
+from tierscale.jobs.upscale_dataset import JobOptions, image_jobs, upscale_dataset
 from tierscale.pipeline.dataset.manifest import Manifest, Row
+from tierscale.pipeline.dataset.results import RESULT
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.job import ImageJob as ImageJob
@@ -112,10 +113,8 @@ def test_other_rows_never_move_an_output(images):
             "".join(json.dumps({"source": str(source)}) + "\n" for source in sources)
         )
         manifest = Manifest.read(images / "in/m.jsonl")
-        return [
-            request.output.removeprefix(str(images / "out"))
-            for _, request in _requests(manifest, job(images), {})
-        ]
+        jobs, _ = image_jobs(manifest, job(images))
+        return [one.output.removeprefix(str(images / "out")) for one in jobs]
 
     assert outputs(images / "in/deep/b.png") == ["/deep/b.png.zarr"]
     assert outputs(

@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
@@ -19,7 +19,7 @@ def bounded_map(
     width: int | Callable[[], int],
     stop: threading.Event | None = None,
     tick: Callable[[], None] | None = None,
-) -> Iterator[tuple[Item, Future[Result]]]:
+) -> Generator[tuple[Item, Future[Result]], None, None]:
     """Each item with its finished future, in the order in which they finish.
 
     start: begins the call for an item. width: the most calls under way at a time, asked anew before
@@ -79,7 +79,7 @@ def threaded_map(
     width: int,
     stop: threading.Event,
     tick: Callable[[], None] | None = None,
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """Each item with what `work` returns for it, as of bounded_map, on `width` threads of its own.
 
     What `work` raises is raised here. Whenever the loop ends early, `stop` is set, and the items

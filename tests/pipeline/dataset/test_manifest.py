@@ -13,7 +13,9 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
 
 ROWS = (
-    Row("a.tif", "a.zarr", "5/2", "bicubic,carn-x4", "budget", 0.5, None, 2.0),
+    Row("a.tif", "a.zarr", "5/2", "bicubic,carn-x4", "budget", budget=0.5, priority=2.0),
+    Row("c.tif", max_loss=0.02),
+    Row("d.tif", policy="deadline", deadline=90.0),
     Row("b.png"),
 )
 
@@ -34,7 +36,14 @@ def test_rows_have_their_own_options():
         "budget",
         0.5,
     )
-    assert ROWS[1].options(Options(tile=64)) == Options(tile=64)
+    assert ROWS[-1].options(Options(tile=64)) == Options(tile=64)
+    assert not ROWS[-1].has_own_policy and all(row.has_own_policy for row in ROWS[:-1])
+
+
+def test_a_column_of_a_policy_implies_it():
+    quality, deadline = (row.options(Options(policy="dearest")) for row in ROWS[1:3])
+    assert (quality.policy, quality.lose) == ("quality", 0.02)
+    assert (deadline.policy, deadline.deadline) == ("deadline", 90.0)
 
 
 def test_a_bad_row_is_named_and_the_others_stay(tmp_path):
@@ -120,6 +129,9 @@ def test_a_scale_with_an_exponent_is_refused_at_once(tmp_path):
         ({"policy": "luck"}, "policy"),
         ({"budget": 1.5}, "budget"),
         ({"threshold": -1}, "threshold"),
+        ({"max_loss": -0.1}, "max_loss"),
+        ({"deadline": 0}, "deadline"),
+        ({"deadline": "6h"}, "deadline"),
     ],
 )
 def test_values_that_cannot_be_name_their_column(tmp_path, row, column):
