@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from tierscale.pipeline.plan.policies import Policy
 from tierscale.pipeline.plan.source import SourceRef
 from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.plan.value_range import ValueRange
+from tierscale.pipeline.version import code_version
 
 # Raised only when the same plan gives other bytes than before.
 BYTES_VERSION = 1
@@ -26,14 +26,6 @@ BYTES_VERSION = 1
 # How tiles are scored: by a scout, by plain detail where none is known, or not at all.
 Scoring = Literal["scout", "detail", "none"]
 Settings = tuple[Mapping[str, float], ...]
-
-
-def code_version() -> str:
-    """Version of the installed tierscale; told in every plan, and never compared."""
-    try:
-        return version("tierscale")
-    except PackageNotFoundError:
-        return "0.2.0+source"
 
 
 @dataclass(frozen=True, kw_only=True)

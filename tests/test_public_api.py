@@ -1,0 +1,104 @@
+"""What a user may rely on: `import tierscale`, from a checkout and from an installed wheel."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tierscale
+from tests.conftest import ROOT
+
+HEAVY = ("torch", "ray", "dask", "zarr", "matplotlib", "numpy", "pyarrow")
+
+
+def run_python(code: str, folder: Path, *path: Path) -> str:
+    """What a Python process prints that finds packages in `path` and is at work in `folder`."""
+    environment = {"PYTHONPATH": ":".join(map(str, path)), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_import_loads_nothing_heavy(tmp_path):
+    code = f"import sys, tierscale; print([name for name in {HEAVY} if name in sys.modules])"
+    assert run_python(code, tmp_path, ROOT).strip() == "[]"
+
+
+def test_every_public_name_is_there_documented_and_in_the_page():
+    for name in tierscale.__all__:
+        value = getattr(tierscale, name)
+        assert name == "__version__" or value.__doc__, name
+        assert name in (tierscale.__doc__ or ""), name
+    assert set(tierscale.__all__) <= set(dir(tierscale))
+    with pytest.raises(AttributeError, match="no attribute 'luck'"):
+        _ = tierscale.luck
+
+
+@pytest.mark.slow
+def test_the_python_snippet_of_the_readme_runs(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert blocks, "the README shows the Python API"
+    (tmp_path / "archive").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "archive/a.tif")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"pixels": pixels}
+    for block in blocks:
+        assert all(
+            line.split()[1].split(".")[0] == "tierscale"
+            for line in block.splitlines()
+            if line.startswith(("import ", "from "))
+        ), "the README imports the public API alone"
+        exec(block.replace("out/", f"{tmp_path}/out/"), names)
+    assert names["large"].shape == (120, 160, 3)  # type: ignore[attr-defined]
+    assert names["table"].to_pylist()[0]["status"] == "done"  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """A folder with the unpacked wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    done = subprocess.run(
+        [*build, "-w", str(folder), str(ROOT)], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_holds_tierscale_alone(installed):
+    tops = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
+    assert tops == {"tierscale"}
+    assert (installed / "tierscale/models/zoo/edsr-x4.safetensors").is_file()
+    assert (installed / "tierscale/pipeline/output/report.html").is_file()
+    assert (installed / "tierscale/py.typed").is_file()
+    assert not list(installed.rglob("__pycache__"))
+
+
+def test_the_wheel_works_in_a_project_with_folders_of_the_same_names(installed, tmp_path):
+    for name in ("models", "pipeline", "jobs", "cluster", "tests"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the wrong package')\n")
+    code = """
+import numpy, tierscale
+import tierscale.cluster.session, tierscale.jobs.cli.main, tierscale.jobs.nightly
+assert "site" in tierscale.__file__, tierscale.__file__
+pixels = numpy.zeros((20, 24, 3), numpy.uint8)
+print(tierscale.upscale_array(pixels, 4, axes="yxc", tiers="bicubic").shape)
+"""
+    assert run_python(code, tmp_path, installed).strip() == "(80, 96, 3)"
