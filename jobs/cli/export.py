@@ -1,6 +1,4 @@
-"""Outputs that are files: what is refused before anything is enlarged for one, and how it is
-written from the zarr beside it.
-"""
+"""Outputs that are files: what is refused early, and how they are written from the zarr."""
 
 from pathlib import Path
 from typing import Any
@@ -28,8 +26,9 @@ def zarr_beside(output: str) -> str:
 
 
 def check_export(output: str, source: str, overwrite: bool) -> None:
-    """Refuse an output that we cannot write, that is the source, or that would replace a file that
-    is not our earlier export.
+    """Refuse an output that cannot be written, or that would replace what tierscale did not write.
+
+    That is the source itself, a foreign zarr, and a file that is not an earlier export.
     """
     path, suffix = Path(output.rstrip("/")), Path(output.rstrip("/")).suffix.lower()
     if suffix not in (".zarr", ".tif", ".tiff", ".png"):
@@ -54,11 +53,10 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
 def check_place(output: str, file: str, overwrite: bool) -> None:
     """Refuse a file within an output, and one that is there and was not exported from it."""
     path, folder = Path(file), Folder(output)
-    for taken in (output, str(folder.path)):
-        if "://" not in taken and Path(taken).resolve() in path.resolve().parents:
+    for ours in (output, str(folder.path)):
+        if "://" not in ours and Path(ours).resolve() in path.resolve().parents:
             raise Refused(
-                f"{file} lies in {taken}, which holds nothing but what tierscale keeps there;"
-                " choose another place"
+                f"{file} lies in {ours}, which holds only files of tierscale; choose another place"
             )
     if path.is_dir():
         raise Refused(f"{file}: it is a folder; name a file in it")
@@ -74,9 +72,9 @@ def check_place(output: str, file: str, overwrite: bool) -> None:
 
 
 def _identity(path: Path) -> list[int]:
-    """What tells whether a file is still the one that was written."""
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns]
+    """Size and time of change of a file, by which it is known as the one that was written."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def check_png(output: str, source: str, options: Options, max_memory: int | None) -> None:

@@ -39,18 +39,18 @@ class TierUse:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Where the compute of an output went; the names of its fields are those of the JSON.
+    """Where the compute of an output went.
 
-    policy: name. asked: its setting, such as the budget, or None. scores: "scout", "detail" or
-    "none". shards: "done" and "total". cost: multiply-adds executed. share: of the cost of the full
-    tier everywhere. halo: cost over that of the tiles without their surroundings, less 1. lost: dB
-    below the full tier everywhere, by prediction; None without a scout. Of an unfinished output,
-    cost and seconds are 0, share and halo None.
+    policy: name. parameter: of the policy, such as the budget, or None. scores: "scout", "detail"
+    or "none". shards: "done" and "total". cost: multiply-adds executed. share: of the cost of the
+    full tier everywhere. halo: cost over that of the tiles without their surroundings, less 1.
+    lost: dB below the full tier everywhere, by prediction; None without a scout. Of an unfinished
+    output, cost and seconds are 0, share and halo None.
     """
 
     output: str
     policy: str
-    asked: float | None
+    parameter: float | None
     scores: str
     shards: Mapping[str, int]
     tiers: tuple[TierUse, ...]
@@ -60,8 +60,9 @@ class Explanation:
     lost: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """The explanation as plain JSON values."""
-        return asdict(self)
+        """The object that `tierscale explain --json` prints; the policy's parameter is "asked"."""
+        plain = asdict(self)
+        return {"asked" if name == "parameter" else name: plain[name] for name in plain}
 
 
 def explain(output: str) -> Explanation:
@@ -77,7 +78,7 @@ def explain(output: str) -> Explanation:
     return Explanation(
         output=output,
         policy=plan.policy.name,
-        asked=parameter_of(plan.policy),
+        parameter=parameter_of(plan.policy),
         scores=plan.scoring,
         shards={"done": len(done), "total": len(keys)},
         tiers=_tier_uses(plan, table, errors),
@@ -138,13 +139,13 @@ def to_text(explanation: Explanation) -> str:
     """Where the compute went, in lines for a person."""
     tiles = sum(use.tiles for use in explanation.tiers)
     cost, shards = explanation.cost, explanation.shards
-    setting = "" if explanation.asked is None else f" {explanation.asked:g}"
+    parameter = "" if explanation.parameter is None else f" {explanation.parameter:g}"
     work = (
         ""
         if explanation.share is None
         else f", {cost:.3g} multiply-adds, {explanation.share:.1%} of the full tier everywhere"
     )
-    lines = [f"{explanation.output}: policy {explanation.policy}{setting}, {tiles} tiles{work}"]
+    lines = [f"{explanation.output}: policy {explanation.policy}{parameter}, {tiles} tiles{work}"]
     if shards["done"] < shards["total"]:
         lines.append(
             f"  unfinished: {shards['done']} of {shards['total']} shards are done; this is the plan"

@@ -74,13 +74,14 @@ class ReceiptSummary:
     receipt as a worker returns it. A shard counts once: a receipt of the same shard replaces the
     earlier one.
 
-    tile_costs: multiply-adds and milliseconds of every tile, (2, rows, columns). retreats: tiers
-    whose batches were smaller than planned because memory ran out.
+    tile_costs: multiply-adds and milliseconds of every tile, (2, rows, columns). tiles: number of
+    tiles by tier. retreats: tiers whose batches were smaller than planned because memory ran out.
     """
 
     def __init__(self, tiles: tuple[int, int]) -> None:
         self.tile_costs = np.zeros((2, *tiles))
         self.retreats: set[str] = set()
+        self.tiles: Counter[str] = Counter()
         self._costs: dict[Key, float] = {}
         self._tiles: dict[Key, Mapping[str, int]] = {}
 
@@ -89,6 +90,8 @@ class ReceiptSummary:
         self.retreats.update(receipt.retreats)
         self._costs[receipt.key] = receipt.cost
         if receipt.tiles:
+            self.tiles.subtract(self._tiles.get(receipt.key, {}))
+            self.tiles.update(receipt.tiles)
             self._tiles[receipt.key] = receipt.tiles
         for row, column, macs, milliseconds in receipt.tile_costs:
             self.tile_costs[:, row, column] = macs, milliseconds
@@ -105,14 +108,6 @@ class ReceiptSummary:
     def keys(self) -> set[Key]:
         """Shards that have their receipt."""
         return set(self._costs)
-
-    @property
-    def tiles(self) -> Counter[str]:
-        """Number of tiles by tier."""
-        total: Counter[str] = Counter()
-        for tiles in self._tiles.values():
-            total.update(tiles)
-        return total
 
     @property
     def cost(self) -> float:

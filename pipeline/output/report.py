@@ -38,7 +38,7 @@ def page(template: Path) -> Template:
 
 
 def _without_controls(value: object) -> object:
-    """A value of a page; text is made printable, but for markup, which only templates write."""
+    """A value of a page with control characters escaped; markup is written by templates only."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -212,7 +212,7 @@ def remove(path: str, keep: Sequence[str]) -> None:
             # The attributes that say whose it is go last.
             remove_tree(output, last="zarr.json")
         elif output.exists():
-            # Renamed first: half of an output under its own name could not be told to be ours.
+            # Renamed first: half of an output under its own name could not be recognized as ours.
             remove_tree(folder / "replaced")
             output.rename(str(folder / "replaced"))
         entries: list[Place] = [*folder.iterdir()] if folder.exists() else []

@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
 def write(
     folder: Place, plan: Plan, scores: np.ndarray, tile_costs: np.ndarray | None = None
 ) -> None:
-    """Write the tile table of a routed plan, rows in reading order.
+    """Write the tile table of a plan, rows in reading order.
 
     scores: predicted squared errors, (tiles, tiers). tile_costs: multiply-adds and milliseconds of
     every tile as in its receipt, (2, rows, columns); None before there are receipts: all 0.
@@ -70,8 +70,6 @@ def _lists(scores: np.ndarray) -> pa.ListArray:
 
 def _tiers(plan: Plan) -> pa.Array:
     """The label of every tile's tier."""
-    if plan.routes is None:
-        raise ValueError("the plan has no routes yet; its tile table is written after routing")
     return pa.array([tier.label for tier in plan.tiers]).take(pa.array(plan.routes.ravel()))
 
 

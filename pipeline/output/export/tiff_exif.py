@@ -22,8 +22,8 @@ TEXT_TAGS = (271, 272, 306, 315, 33432)
 
 def directories(exif: Image.Exif) -> dict[int, dict[int, Any]]:
     """The EXIF and GPS directories that hold anything, by the tag that points to them."""
-    found = {tag: exif.get_ifd(tag) for tag in (EXIF_DIRECTORY, GPS_DIRECTORY)}
-    return {tag: entries for tag, entries in found.items() if entries}
+    parts = {tag: exif.get_ifd(tag) for tag in (EXIF_DIRECTORY, GPS_DIRECTORY)}
+    return {tag: entries for tag, entries in parts.items() if entries}
 
 
 def directory_tags(block: bytes | None, big: bool) -> tuple[str | None, list[tuple[Any, ...]]]:

@@ -170,7 +170,7 @@ def _difficulty_legend(part: SubFigure, difficulty: DifficultyMap) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, Normalize
 
-    if difficulty.scores == "none":
+    if difficulty.scoring == "none":
         part.supxlabel("not scored: the policy gives all tiles the same tier", fontsize=10)
         return
     shades = ListedColormap(ramp(np.linspace(0, 1, 256)) / 255)

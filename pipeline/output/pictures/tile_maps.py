@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tierscale.pipeline.output.levels import SMALLEST_LEVEL
-from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.plan.plan import Plan, Scoring
 
 # From calm to loud: light tiers are cold, full ones warm.
 TINTS = ((59, 91, 165), (66, 168, 137), (240, 168, 48), (214, 66, 60), (140, 60, 160), (90, 90, 90))
@@ -37,9 +37,7 @@ class TileMap:
 
     @classmethod
     def of(cls, plan: Plan) -> "TileMap":
-        """The tiers of a routed plan."""
-        if plan.routes is None:
-            raise ValueError("the plan has no routes yet; its map is drawn after routing")
+        """The tiers of a plan."""
         labels = tuple(tier.label for tier in plan.tiers)
         return cls(labels, plan.routes, plan.grid.size, plan.tile)
 
@@ -72,11 +70,12 @@ class DifficultyMap:
     """How hard every tile is.
 
     values: squared error, 0..1, that the full tier is predicted to save over the lightest, (rows,
-    columns). scores: where it is from: "scout", "detail" (no scout knows these tiers) or "none".
+    columns). scoring: the source of the values: "scout", "detail" (no scout knows these tiers) or
+    "none".
     """
 
     values: np.ndarray
-    scores: str
+    scoring: Scoring
 
     @property
     def grey(self) -> np.ndarray:
@@ -90,18 +89,18 @@ class DifficultyMap:
         A scout's difficulty below one grey value is hard for nobody: an image that is easy all over
         has the colour of easy tiles.
         """
-        return max(float(self.grey.max()), 1.0 if self.scores == "scout" else 1e-3)
+        return max(float(self.grey.max()), 1.0 if self.scoring == "scout" else 1e-3)
 
     @property
     def unit(self) -> str:
         """What the colours stand for."""
-        if self.scores == "scout":
+        if self.scoring == "scout":
             return "error that the full tier is predicted to save, grey values of 255"
         return "detail in the tile: no scout knows these tiers, grey values of 255"
 
     def colours(self, tiles: TileMap, height: int, width: int) -> np.ndarray:
         """The colour of every pixel of a map, (height, width, 3); white: nothing was scored."""
-        if self.scores == "none":
+        if self.scoring == "none":
             return np.full((height, width, 3), 255.0)
         rows, columns = tiles.tiles_at(height, width)
         return ramp(self.grey / self.high)[rows][:, columns]

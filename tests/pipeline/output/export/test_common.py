@@ -56,7 +56,7 @@ def test_what_is_no_output_is_refused(tmp_path):
 
 def test_export_works_in_bounded_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("tierscale.pipeline.output.export.tiff.BLOCK_BYTES", 1 << 20)
-    write_output(tmp_path / "a.zarr", (3, 6000, 1000), levels=1)
+    write_output(tmp_path / "a.zarr", (3, 4000, 1000), levels=1)
     allowed = 20 * 100 * 3000
     for kind in ("tif", "png"):
         tracemalloc.start()
@@ -66,4 +66,4 @@ def test_export_works_in_bounded_memory(tmp_path, monkeypatch):
             export_png(exported(tmp_path, "rgb"), str(tmp_path / "a.png"), max_bytes=allowed)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < (allowed + (2 << 20) if kind == "png" else 3 * 6000 * 1000 * 0.6), kind
+        assert peak < (allowed + (2 << 20) if kind == "png" else 3 * 4000 * 1000 * 0.6), kind

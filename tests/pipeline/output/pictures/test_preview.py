@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tierscale.pipeline.output.pictures.preview import PixelKind, display
+from tierscale.pipeline.output.receipts import Folder
 
 
 def ramp_of(channels, dtype, top):
@@ -54,3 +56,16 @@ def test_pixels_without_data_do_not_stretch_the_rest():
 def test_an_image_without_any_data_is_black():
     pixels = np.full((1, 4, 4), np.nan, np.float32)
     assert not display(pixels, PixelKind("grey")).any()
+
+
+def test_an_image_of_two_by_thirty_thousand_pixels_gets_its_pictures(command, tmp_path):
+    Image.new("RGB", (2, 30_000), (90, 120, 30)).save(tmp_path / "thin.png")
+    output = tmp_path / "thin.zarr"
+    options = ("--tiers", "bicubic", "--ray", "none", "--workers", "1")
+    code, _, err = command("upscale", tmp_path / "thin.png", output, *options)
+    assert code == 0, err
+    folder = Folder(str(output)).path
+    with Image.open(folder / "preview.png") as picture:
+        assert picture.size == (1, 938)
+    with Image.open(folder / "routing.png") as picture:
+        assert picture.width < 1024 and picture.height < 1100
