@@ -18,7 +18,11 @@ HEAVY = ("torch", "ray", "dask", "zarr", "matplotlib", "numpy", "pyarrow")
 
 def run_python(code: str, folder: Path, *path: Path) -> str:
     """What a Python process prints that finds packages in `path` and is at work in `folder`."""
-    environment = {"PYTHONPATH": ":".join(map(str, path)), "PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    environment = {
+        "PYTHONPATH": ":".join(map(str, path)),
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(folder),
+    }
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
