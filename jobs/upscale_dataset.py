@@ -44,9 +44,9 @@ class JobOptions:
 
     image: what rows do not say themselves; its budget and its deadline are those of all rows
     together. output_root: where rows without an output go, below it as their source lies below the
-    manifest's root. output_bounds: folder below which outputs must lie where there is no output_root.
-    source_roots: folders below which sources must lie; none: anywhere. ray: "local", "none" or an
-    address. max_memory: bytes. quiet: no progress.
+    manifest's root. output_bounds: folder below which outputs must lie where there is no
+    output_root. source_roots: folders below which sources must lie; none: anywhere. ray: "local",
+    "none" or an address. max_memory: bytes. quiet: no progress.
     """
 
     image: Options = field(default_factory=Options)
