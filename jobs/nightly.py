@@ -1,5 +1,6 @@
-"""Enlarge what is new or changed in an archive until the night is over: `tierscale nightly`, or run
-as a file by a scheduler.
+"""Enlarge what is new or changed in an archive until the night is over: `tierscale nightly`.
+
+A scheduler may also run this file.
 """
 
 import os
@@ -50,10 +51,10 @@ LEFT = 75
 
 @dataclass(frozen=True, slots=True)
 class NightlyOptions:
-    """What a night is to do: the fields of ArchiveTask, where it remembers, when it ends, and who
-    does the work.
+    """What a night is to do, when it ends, and who does the work.
 
-    ledger: path of its file. until: HH:MM, local time. image: how every image is enlarged. ray:
+    archive, output, max_memory, overwrite, source_roots: as of ArchiveTask. ledger: path of its
+    file. until: HH:MM, local time. image: how every image is enlarged. ray:
     "local", "none" or an address. retry_parked: try again what was given up. quiet: no progress.
     """
 
@@ -98,9 +99,7 @@ def closing_time(until: str, now: float) -> float:
 
 
 def check(job: NightlyOptions) -> None:
-    """Refused: what would fail for every image alike, so that a wrong option never counts against
-    the images.
-    """
+    """Refuse what would fail for every image alike, so that it never counts against them."""
     task = job.task
     for path in (task.archive, task.output, *task.source_roots):
         check_secrets(path)
@@ -115,7 +114,7 @@ def check(job: NightlyOptions) -> None:
 
 @contextmanager
 def held(ledger: Ledger, stop: threading.Event) -> Iterator[Callable[[], None]]:
-    """Hold the ledger; what is given raises Busy once another nightly has taken it over.
+    """Hold the ledger; the context's value raises Busy once another nightly has taken it over.
 
     stop: set when that happens. Busy: another nightly holds it, or took it over so that the work
     was interrupted.
@@ -188,9 +187,7 @@ def nightly(
 def _enlarge_pending(
     job: NightlyOptions, ledger: Ledger, draining: Draining, night: str, until: float
 ) -> list[str]:
-    """Enlarge what is pending until the window closes; why nothing could be enlarged any more, if
-    so.
-    """
+    """Enlarge what is pending until the window closes; why nothing can be enlarged any more."""
     with (
         session(job.ray, job.layout, job.image.device, job.workers) as pool,
         Bar(job.quiet) as bar,

@@ -41,13 +41,13 @@ from tierscale.pipeline.storage.paths import join_path, normalize_root, place
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """How a manifest is enlarged. image: what rows do not say themselves; its budget and its
-    deadline are those of all rows together.
+    """How a manifest is enlarged.
 
-    output_root: where rows without an output go, below it as their source lies below the manifest's
-    root. output_bounds: folder below which outputs must lie where there is no output_root.
-    source_roots: folders below which sources must lie; none: anywhere. ray: "local", "none" or an
-    address. max_memory: bytes. quiet: no progress.
+    image: what rows do not say themselves; its budget and its deadline are those of all rows
+    together. output_root: where rows without an output go, below it as their source lies below the
+    manifest's root. output_bounds: folder below which outputs must lie where there is no
+    output_root. source_roots: folders below which sources must lie; none: anywhere. ray: "local",
+    "none" or an address. max_memory: bytes. quiet: no progress.
     """
 
     image: Options = field(default_factory=Options)
@@ -96,8 +96,9 @@ def upscale_dataset(
 def image_jobs(
     manifest: Manifest, job: JobOptions
 ) -> tuple[list[QueuedJob[int]], dict[int, ResultRow]]:
-    """The jobs of a manifest, by row number, the highest priority first; and the rows of those that
-    cannot be done, by number.
+    """The jobs of a manifest with row numbers as keys, the highest priority first.
+
+    Also the result rows, by number, of those that cannot be done.
     """
     refused = {
         number: ResultRow(number, manifest.sources.get(number, ""), None, "failed", error=text)

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from tierscale.pipeline.dataset.manifest import Manifest
     from tierscale.pipeline.errors import Damaged, Interrupted, Refused
     from tierscale.pipeline.plan.options import Options
-    from tierscale.pipeline.version import code_version
     from tierscale.pipeline.plan.policies import (
         Adaptive,
         Budget,
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
         Threshold,
     )
     from tierscale.pipeline.run.array import upscale_array
+    from tierscale.pipeline.version import code_version
 
     __version__ = code_version()
 

@@ -155,7 +155,7 @@ def interruptible(items: Iterable[Item], stop: threading.Event) -> Iterator[Item
 class ArchiveRun:
     """The pending images of a ledger, several at a time, so that small ones keep all workers busy.
 
-    stop: set when the run is over, for whatever reason. report: is told, in a line, of each image
+    stop: set when the run is over, for whatever reason. report: called with a line on each image
     that fails. trouble: why nothing can be enlarged any more, or None.
     """
 
@@ -196,7 +196,7 @@ class ArchiveRun:
                     progress("images", done, total)
 
     def _claim_all(self, night: str, suspects: bool) -> Iterator[QueuedJob[str]]:
-        """Claim entry after entry of the ledger, each as it is asked for."""
+        """Claim entries of the ledger one by one, each when it can be begun."""
         options = self.task.options_text
         while entry := self.ledger.claim(night, options, self._output_of, suspects):
             yield self._job(entry)
@@ -236,8 +236,9 @@ class ArchiveRun:
             raise Interrupted
 
     def _record_plans(self) -> None:
-        """Record plans as soon as they are made, so that an output is known as ours also after this
-        process is killed.
+        """Record plans as soon as they are made.
+
+        The outputs are then known as ours also after this process is killed.
         """
         with contextlib.suppress(queue.Empty):
             while True:
@@ -258,9 +259,7 @@ class ArchiveRun:
                 self._settle_failure(source, outcome)
 
     def _settle_failure(self, source: str, outcome: NotEnlarged) -> None:
-        """Blame a failure on its image, unless nothing can be enlarged any more: that ends the
-        run.
-        """
+        """Blame a failure on its image, or end the run where nothing can be enlarged any more."""
         trouble = outcome.error if outcome.cause is Cause.FULL else self._find_trouble(outcome)
         if trouble is None:
             text = outcome.error
@@ -272,8 +271,9 @@ class ArchiveRun:
             self.stop.set()
 
     def _find_trouble(self, outcome: NotEnlarged) -> str | None:
-        """Why nothing can be enlarged at all, or None: a place that takes nothing any more, or
-        workers that are gone.
+        """Why nothing can be enlarged any more: storage that takes nothing, workers that are gone.
+
+        None: no such reason; the image is to blame.
         """
         try:
             probe_output(self.task.output)

@@ -62,7 +62,7 @@ class Changes:
 
 
 class Ledger(Database):
-    """The ledger in the file at `path`, made where there is none, migrated where it is older.
+    """The ledger in the file at `path`, created where there is none, migrated where it is older.
 
     clock: seconds since the epoch. Refused: the file is no ledger, or of a later version.
     """
@@ -92,12 +92,11 @@ class Ledger(Database):
     def record_listing(
         self, listing: Iterable[ListedSource], sha256: Callable[[str], str | None]
     ) -> Changes:
-        """Compare a listing with the rows: what is new or changed becomes pending, and its failures
-        are forgotten.
+        """Compare a listing with the rows, and make what is new or changed pending.
 
-        In doubt (same size and another time, or a time too close to that of the last listing) the
-        checksum of the content decides, where one is known. sha256: of a source; where it raises
-        Late, the doubt stays for the next listing.
+        Failures of what changed are forgotten. In doubt (same size and another time, or a time too
+        close to that of the last listing) the checksum of the content decides, where one is known.
+        sha256: of a source; where it raises Late, the doubt stays for the next listing.
         """
         self._store_listing(listing)
         changed, undecided = self._compare_contents(sha256)
@@ -230,15 +229,16 @@ class Ledger(Database):
         return Entry(row["source"], output, row["bytes"], plan)
 
     def _update_claimed(self, source: str, change: str, *values: Any) -> None:
-        """Change a row that this nightly claimed; one that another has taken over is left to it."""
+        """Change a row that this nightly claimed; one that another claimed since is left to it."""
         self.do(
             f"UPDATE sources SET {change} WHERE source = ? AND state = 'working' AND holder = ?",
             *(*values, source, self.owner["token"]),
         )
 
     def record_plan(self, source: str, plan: str) -> None:
-        """Record the digest of the plan by which a source is being enlarged: from now on, what lies
-        under the name of its output is ours.
+        """Record the digest of the plan by which a source is being enlarged.
+
+        From now on, what lies under the name of its output is known as ours.
         """
         self._update_claimed(source, "plan = ?", plan)
 
@@ -264,8 +264,9 @@ class Ledger(Database):
         self._update_claimed(source, "state = ?, error = coalesce(?, error)", state, error)
 
     def counts(self, night: str) -> dict[str, int]:
-        """Sources in each state; "left": pending ones that are there; "worked": done this night;
-        "wrong": failed this night.
+        """Numbers of sources in each state, and three numbers of a night.
+
+        "left": pending ones that are there; "worked": done this night; "wrong": failed this night.
         """
         states = dict.fromkeys(STATES, 0) | {
             row[0]: row[1] for row in self.do("SELECT state, count(*) FROM sources GROUP BY state")
@@ -288,9 +289,7 @@ class Ledger(Database):
         return None if row is None else (row["source"], row["error"])
 
     def report_rows(self, night: str) -> Iterator[dict[str, Any]]:
-        """Rows that a person wants to read of this night, by name: what was worked on, is pending,
-        failed or is parked.
-        """
+        """Rows by name of what was worked on this night, is pending, failed or is parked."""
         rows = self.do(
             "SELECT * FROM sources WHERE night = ? OR state IN ('failed', 'parked') OR (state !="
             " 'done' AND seen = ?) ORDER BY source",

@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from tierscale.pipeline.dataset.output_paths import OutputPaths
-from tierscale.pipeline.dataset.scan import Problem, refuse, scan
+from tierscale.pipeline.dataset.scan import Problem, as_utf8, refuse, scan
 from tierscale.pipeline.dataset.tables import read_rows
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options, parse_scale
@@ -98,7 +98,7 @@ class Manifest:
         """All images below a folder or a URI whose name matches `pattern`, in order of their names.
 
         Outputs mirror the tree under `output_root`. Hidden names, linked folders and our own
-        outputs are passed over. problem: is told, in a sentence, of what cannot be listed; without
+        outputs are passed over. problem: called with a sentence on what cannot be listed; without
         it that is refused. Refused: there is no such folder.
         """
         base = str(root).removeprefix("file://")
@@ -113,8 +113,9 @@ class Manifest:
 
     @staticmethod
     def read(path: str | Path) -> "Manifest":
-        """The rows of a manifest file. Refused: the file or its columns cannot be used; single bad
-        rows are kept in `bad`.
+        """The rows of a manifest file.
+
+        Single bad rows are kept in `bad`. Refused: the file or its columns cannot be used.
         """
         rows: list[Row | None] = []
         bad: dict[int, str] = {}
@@ -123,11 +124,11 @@ class Manifest:
             try:
                 if isinstance(values, str):
                     raise Refused(values)
-                rows.append(_row(values, number))
+                rows.append(_parse_row(values, number))
             except Refused as error:
                 text = str(error)
                 bad[number] = text if text.startswith("row ") else f"row {number}: {text}"
-                sources[number] = "" if isinstance(values, str) else _shown(values.get("source"))
+                sources[number] = "" if isinstance(values, str) else _as_text(values.get("source"))
                 rows.append(None)
         return Manifest(tuple(rows), bad, sources, Path(path).parent)
 
@@ -145,35 +146,25 @@ class Manifest:
             lines = [json.dumps({k: v for k, v in row.items() if v is not None}) for row in plain]
             Path(path).write_text("".join(line + "\n" for line in lines))
         else:
-            raise Refused(f"{path} is none of .parquet, .csv, .jsonl")
+            raise Refused(
+                f"the manifest {path} is none of .parquet, .csv, .jsonl; name it by one of them"
+            )
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     """A value of a bad row as text that any table can hold."""
-    return "" if value is None else str(value).encode(errors="replace").decode()
+    return "" if value is None else as_utf8(str(value))
 
 
-def _row(values: Mapping[str, Any], number: int) -> Row:
-    """A checked row; the error names row and column."""
-    plain: dict[str, Any] = {}
-    for name, value in values.items():
-        if value is None or value == "":
-            continue
-        if name in NUMBERS:
-            try:
-                plain[name] = float(value)
-            except (TypeError, ValueError, OverflowError):
-                raise Refused(f"row {number}, column {name}: {value!r} is no number") from None
-            continue
-        if isinstance(value, list) and name == "tiers":
-            value = ",".join(str(part) for part in value)
-        if not isinstance(value, str | int | float) or not (
-            str(value).isascii() or _shown(value) == str(value)
-        ):
-            raise Refused(f"row {number}, column {name}: {value!r} is no text")
-        plain[name] = str(value)
+def _parse_row(values: Mapping[str, Any], number: int) -> Row:
+    """The checked row of a table's values. Refused: the error names row and column."""
+    plain = {
+        name: _parse_value(name, value, f"row {number}, column {name}")
+        for name, value in values.items()
+        if value is not None and value != ""
+    }
     if not plain.get("source"):
-        raise Refused(f"row {number}, column source: it is empty")
+        raise Refused(f"row {number}, column source: it is empty; name an image")
     try:
         _check_options(*map(plain.get, OPTIONS))
     except Refused as error:
@@ -181,6 +172,20 @@ def _row(values: Mapping[str, Any], number: int) -> Row:
             _check_column(number, name, plain.get(name))
         raise Refused(f"row {number}: {error}") from None
     return Row(**plain)
+
+
+def _parse_value(name: str, value: Any, where: str) -> Any:
+    """A number for NUMBERS, text for the other columns. Refused: it is neither."""
+    if name in NUMBERS:
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise Refused(f"{where}: {value!r} is no number; write one such as 0.5") from None
+    if isinstance(value, list) and name == "tiers":
+        value = ",".join(str(part) for part in value)
+    if not isinstance(value, str | int | float) or as_utf8(str(value)) != str(value):
+        raise Refused(f"{where}: {value!r} is no text; write a word or a number")
+    return str(value)
 
 
 @lru_cache(maxsize=1024)

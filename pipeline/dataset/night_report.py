@@ -1,6 +1,4 @@
-"""What is said of a night: a page for a person and a table for programs, beside the ledger, and a
-sentence at its end.
-"""
+"""What is said of a night: a page for a person, a table for programs, a sentence at the end."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence

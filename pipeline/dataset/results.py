@@ -66,8 +66,9 @@ class ImageResult:
 
 @dataclass(frozen=True, slots=True)
 class ResultRow:
-    """A row of RESULT. number: of the row in the manifest; status: done, skipped, failed or
-    quarantined.
+    """A row of RESULT.
+
+    number: of the row in the manifest. status: done, skipped, failed or quarantined.
     """
 
     number: int

@@ -18,7 +18,7 @@ from tierscale.pipeline.run.workers.pool import Pool
 
 Key = TypeVar("Key", bound=Hashable)
 
-# Characters of an unexpected error that are told.
+# Characters of an unexpected error that are kept.
 LONGEST = 300
 
 
@@ -33,13 +33,13 @@ class QueuedJob(Generic[Key]):
 class Cause(Enum):
     """Why an image failed, as far as it matters to the images after it."""
 
-    # The image itself, or what was asked for it.
+    # The image itself, or its options.
     IMAGE = "image"
     # Another run is writing its output.
     HELD = "held"
     # The disk that takes the results is full.
     FULL = "full"
-    # The job was asked to stop.
+    # The job was stopped.
     INTERRUPTED = "interrupted"
     # Anything else: a fault of ours, or workers that are gone.
     UNEXPECTED = "unexpected"
@@ -105,7 +105,7 @@ def run_jobs(
 
     perform: enlarges one image; what it raises is its outcome, and never stops the others. stop:
     once it is set no image is begun, and those under way end by themselves. tick: called before
-    images are begun and about every second. A job is taken from the queue only as it is begun.
+    images are begun and about every second. A job leaves the queue only when it is begun.
     """
 
     def attempt(job: QueuedJob[Key]) -> Outcome:

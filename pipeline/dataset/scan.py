@@ -19,21 +19,21 @@ AT_ONCE = 16
 # Suffix of the folder beside an output of ours.
 BESIDE = ".tierscale"
 
-# Is told, in a sentence, of something that could not be looked at.
+# Called with a sentence on something that could not be listed.
 Problem = Callable[[str], None]
 
 
 def refuse(text: str) -> None:
-    """A Problem that is not put up with. Refused: always."""
+    """A Problem for those who accept none. Refused: always."""
     raise Refused(text)
 
 
 @dataclass(frozen=True, slots=True)
 class ListedSource:
-    """A source as a listing shows it, without a look at its pixels.
+    """A source as a listing shows it; its pixels are not read.
 
-    source: path below the root as that was given, or URI. bytes: its size; of a zarr, that of all
-    its files. mtime_ns: last change, nanoseconds since the epoch; of a zarr, that of its newest
+    source: the root that was scanned, and the path below it. bytes: its size; of a zarr, that of
+    all its files. mtime_ns: last change, nanoseconds since the epoch; of a zarr, that of its newest
     file; 0 in an object store. etag: what an object store says instead, or None.
     """
 
@@ -48,7 +48,7 @@ def scan(root: str, problem: Problem) -> Iterator[ListedSource]:
 
     An image is what has the suffix of one; a zarr is one image, whatever lies in it. Passed over
     are hidden names, linked folders, and outputs of ours (a name with NAME.tierscale beside it)
-    with all that lies in them. problem: is told of each folder that cannot be listed and each name
+    with all that lies in them. problem: called for each folder that cannot be listed and each name
     that is not UTF-8. Refused: there is no such folder, or it lies inside an output of ours.
     """
     _refuse_outputs(root)
@@ -61,7 +61,7 @@ def scan(root: str, problem: Problem) -> Iterator[ListedSource]:
 
 
 def _refuse_outputs(root: str) -> None:
-    """Refuse a root inside an output of ours: all images there were made from others."""
+    """Refuse a root inside an output of ours: all images there are results."""
     path = root.rstrip("/") if "://" in root else os.path.realpath(root)
     while path and not path.endswith("/"):
         output = path.removesuffix(BESIDE)
@@ -163,14 +163,15 @@ def _scan_folder(folder: str, problem: Problem) -> Iterator[ListedSource]:
 
 
 def _listed_file(path: str) -> ListedSource:
-    """One file. A link that leads nowhere counts as empty: the attempt to enlarge it will say what
-    is wrong, as with a pipe.
+    """One file.
+
+    A link that leads nowhere counts as empty: the attempt to enlarge it will say what is wrong.
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return ListedSource(path, 0, 0)
-    return ListedSource(path, found.st_size, found.st_mtime_ns)
+    return ListedSource(path, status.st_size, status.st_mtime_ns)
 
 
 def _listed_zarr(path: str) -> ListedSource:
@@ -179,19 +180,18 @@ def _listed_zarr(path: str) -> ListedSource:
     for parent, _, names in os.walk(path):
         for name in names:
             try:
-                found = os.stat(os.path.join(parent, name))
+                status = os.stat(os.path.join(parent, name))
             except OSError:
                 continue
-            total, newest = total + found.st_size, max(newest, found.st_mtime_ns)
+            total, newest = total + status.st_size, max(newest, status.st_mtime_ns)
     return ListedSource(path, total, newest)
 
 
 def content_sha256(source: str, check: Callable[[], None] = lambda: None) -> str | None:
-    """Checksum of a local file's bytes, hex; None for what has none of its own: a zarr, an object,
-    a file that cannot be read.
+    """SHA-256 of a local file's bytes, in hex.
 
-    check: called before each block, because a terabyte takes hours; what it raises ends the
-    reading.
+    None for what has none of its own: a zarr, an object, a file that cannot be read. check: called
+    before each block, because a terabyte takes hours; what it raises ends the reading.
     """
     check()
     try:
@@ -210,8 +210,8 @@ def content_sha256(source: str, check: Callable[[], None] = lambda: None) -> str
 def missing_outputs(outputs: Iterable[str], problem: Problem) -> Iterator[str]:
     """Those outputs that are not there, or whose folder beside them is not.
 
-    Every folder is listed once, several at a time: a look at each of 100,000 outputs would take
-    minutes. problem: is told of each folder that cannot be listed; what lies there counts as
+    Every folder is listed once, several at a time: to check each of 100,000 outputs would take
+    minutes. problem: called for each folder that cannot be listed; what lies there counts as
     present.
     """
     wanted: dict[str, list[str]] = {}
@@ -240,7 +240,5 @@ def missing_outputs(outputs: Iterable[str], problem: Problem) -> Iterator[str]:
 
 
 def as_utf8(path: str) -> str:
-    """A path as text that can be printed and stored; bytes that are not UTF-8 become question
-    marks.
-    """
+    """A path as text that can be stored; bytes that are not UTF-8 become question marks."""
     return path.encode(errors="replace").decode()

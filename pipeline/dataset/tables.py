@@ -63,10 +63,14 @@ def _read_lines(path: Path) -> Iterator[str | None]:
         for number, line in enumerate(file):
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 0 else line
             if line.strip():
-                try:
-                    yield line.decode().removesuffix("\n").removesuffix("\r")
-                except UnicodeDecodeError:
-                    yield None
+                yield _decode(line)
+
+
+def _decode(line: bytes) -> str | None:
+    try:
+        return line.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        return None
 
 
 def _json_lines(path: Path, check: Check) -> Iterator[Row]:

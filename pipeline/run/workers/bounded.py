@@ -1,4 +1,4 @@
-"""The one loop over calls: keep N under way, take what is finished, stop when asked."""
+"""The one loop over calls: keep N under way, pass on what is finished, stop when told to."""
 
 import threading
 from collections import deque
@@ -53,7 +53,7 @@ def bounded_map(
 
 
 class Backlog(Generic[Item]):
-    """Items of an iterable, and those that are added while they are worked on, which go first.
+    """Items of an iterable, and items that are added meanwhile, which go first.
 
     For items that lead to others: a call to try again, the next call of a chain.
     """
@@ -63,7 +63,7 @@ class Backlog(Generic[Item]):
         self._added = deque[Item]()
 
     def add(self, item: Item) -> None:
-        """Give this item before all that have not been given."""
+        """Put an item before all others."""
         self._added.append(item)
 
     def __iter__(self) -> Iterator[Item]:
@@ -83,7 +83,7 @@ def threaded_map(
     """Each item with what `work` returns for it, as of bounded_map, on `width` threads of its own.
 
     What `work` raises is raised here. Whenever the loop ends early, `stop` is set, and the items
-    under way are waited for: they must look at `stop` where they take long.
+    under way are waited for: they must check `stop` where they take long.
     """
     with ThreadPoolExecutor(width, thread_name_prefix="image") as threads:
         try:

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.pipeline.dataset.test_scan import Bucket
+from tierscale.pipeline.dataset import scan as scan_module
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
@@ -59,8 +61,8 @@ def test_a_bad_row_is_named_and_the_others_stay(tmp_path):
     manifest = Manifest.read(path)
     assert [row.source for row in manifest] == ["a.tif", "d.tif"]
     assert manifest.bad[2].startswith("row 2, column scale: a scale 'x'")
-    assert manifest.bad[3] == "row 3, column source: it is empty"
-    assert manifest.bad[4] == "row 4, column budget: 'much' is no number"
+    assert manifest.bad[3] == "row 3, column source: it is empty; name an image"
+    assert manifest.bad[4] == "row 4, column budget: 'much' is no number; write one such as 0.5"
 
 
 def test_a_line_that_is_no_json_is_one_bad_row(tmp_path):
@@ -189,6 +191,12 @@ def test_a_scan_takes_no_outputs_of_ours_as_sources(tmp_path):
         "/in/a.tif",
         "/in/theirs.zarr",
     ]
+
+
+def test_a_scan_of_an_object_store_mirrors_it(monkeypatch):
+    monkeypatch.setattr(scan_module, "ObjectPath", Bucket)
+    (row,) = Manifest.scan("s3://bucket/in", "*.PNG", output_root="/out")
+    assert (row.source, row.output) == ("s3://bucket/in/deep/B.PNG", "/out/deep/B.PNG.zarr")
 
 
 def test_what_a_scan_cannot_list_is_refused_or_told(tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run.job import ImageJob as Request
+from tierscale.pipeline.run.job import ImageJob as ImageJob
 from tierscale.pipeline.run.run import plan_only
 from tierscale.pipeline.run.workers.pool import LocalPool, device_here
 from tierscale.pipeline.run.workers.worker import Worker
@@ -20,7 +20,7 @@ def request_of(tmp_path):
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
 
     def made(device="auto"):
-        return Request(
+        return ImageJob(
             str(tmp_path / "a.png"),
             str(tmp_path / "out.zarr"),
             Options(tiers=("bicubic",), device=device),
