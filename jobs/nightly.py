@@ -20,9 +20,10 @@ if __name__ == "__main__" and not __package__:
 import click
 
 from tierscale.cluster.session import session
-from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
+from tierscale.jobs.cli.exits import Draining, Ended, run_command
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
+from tierscale.jobs.cli.terminal import emit, say
 from tierscale.jobs.shift import NightlyOptions, Shift, probe
 from tierscale.pipeline.dataset import night_report as morning
 from tierscale.pipeline.dataset.ledger import Busy, Changes, Late, Ledger
@@ -292,7 +293,7 @@ def command(
             raise Ended(code)
 
 
-def tell(found: dict[str, Any]) -> str:
+def tell(found: dict[str, Any]) -> list[str]:
     """The summary of a night for a person."""
     looked = (
         f"{found['new']} new, {found['changed']} changed, {found['untouched']} untouched,"
@@ -302,10 +303,10 @@ def tell(found: dict[str, Any]) -> str:
         f"{found['done']} enlarged, {found['failed']} failed, {found['left']} left,"
         f" {found['parked']} parked"
     )
-    return (
-        f"the night to {found['night']}: {looked}; {worked}\n  report          "
-        f" {found['report']['html']}"
-    )
+    return [
+        f"the night to {found['night']}: {looked}; {worked}",
+        f"  report           {found['report']['html']}",
+    ]
 
 
 def main(arguments: list[str] | None = None) -> None:

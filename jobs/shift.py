@@ -9,8 +9,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tierscale.jobs.cli.ending import say
 from tierscale.jobs.cli.progress import Bar
+from tierscale.jobs.cli.terminal import say
 from tierscale.pipeline.dataset.ledger import Entry, Ledger
 from tierscale.pipeline.dataset.scan import content_sha256, output_of
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused

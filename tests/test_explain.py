@@ -8,7 +8,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from tests.test_run import tierscale
+from tests.commands import tierscale
 from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.output import chart, explain
 from tierscale.pipeline.output.chart import Line
@@ -177,7 +177,7 @@ def test_a_plan_draws_the_curve_of_its_image(capsys, made):
         assert picture.size == chart.SIZE
     assert not (made / "o.zarr").exists() and not (made / "o.zarr.tierscale").exists()
     code, out, _ = tierscale(capsys, *line)
-    assert code == 0 and "predicted loss against the dearest tier" in out
+    assert code == 0 and "predicted loss against the full tier" in out
     code, _, err = tierscale(capsys, *line, "--policy", "dearest", "--curve", made / "other.png")
     assert code == 2 and not (made / "other.png").exists()
     assert tierscale(capsys, *line, "--curve", made / "other.svg")[0] == 2

@@ -18,7 +18,7 @@ import skimage.data
 from PIL import Image
 
 from tierscale.jobs import shift
-from tierscale.jobs.cli.ending import Draining
+from tierscale.jobs.cli.exits import Draining
 from tierscale.jobs.cli.main import main
 from tierscale.jobs.nightly import NightlyOptions, closing, nightly
 from tierscale.pipeline.dataset import scan as archive_files

@@ -16,6 +16,7 @@ import tifffile
 import zarr
 from PIL import Image
 
+from tests.commands import tierscale
 from tierscale.jobs.cli.main import main
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.source import Source
@@ -27,14 +28,6 @@ from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.pool import LocalPool
 from tierscale.pipeline.run.run import Request, Run
 from tierscale.pipeline.run.verify import status_of
-
-
-def tierscale(capsys, *arguments):
-    """Exit code, stdout and stderr of a command."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return ended.value.code or 0, out, err
 
 
 @pytest.fixture(scope="module")
