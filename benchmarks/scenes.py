@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from tierscale.jobs.cli.scout import runner
+from tierscale.jobs.fit_scout import runner
 from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.train.observe import Enlarge

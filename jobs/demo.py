@@ -1,5 +1,6 @@
-"""The main job on a real photograph that scikit-image carries: hard stars on an easy sky. `python
--m tierscale.jobs.demo FOLDER`.
+"""`python -m tierscale.jobs.demo FOLDER`: enlarge a photograph from scikit-image.
+
+The Hubble deep field suits it: stars that need a large network, on an easy sky.
 """
 
 import shutil
@@ -11,10 +12,11 @@ from PIL import Image
 
 
 def main(folder: str) -> None:
-    """Enlarge the Hubble deep field four times into `folder`, through an embedded Ray."""
+    """Enlarge the Hubble deep field four times into `folder`, on an embedded Ray."""
     import skimage.data
 
     from tierscale.jobs.cli.main import main as tierscale
+    from tierscale.jobs.cli.terminal import write
 
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
@@ -29,8 +31,8 @@ def main(folder: str) -> None:
             raise
     for name in ("preview.png", "routing.png"):
         shutil.copy(Path(f"{output}.tierscale") / name, root / name)
-    print(
-        f"look at {root / 'preview.png'} and {root / 'routing.png'}; the whole report is"
+    write(
+        f"see {root / 'preview.png'} and {root / 'routing.png'}; the report is"
         f" {output}.tierscale/report.html"
     )
 

@@ -1,14 +1,18 @@
-"""How good tiers and policies are: images are shrunk, enlarged again, and compared with
-themselves.
-"""
+"""`tierscale evaluate`: images are shrunk, enlarged again, and compared with themselves."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import torch
 
+from tierscale.jobs.cli.exits import Ended
+from tierscale.jobs.cli.options import answering, choosing, to_options
+from tierscale.jobs.cli.terminal import emit, say
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.dataset.manifest import Manifest
@@ -25,15 +29,16 @@ FIGURES = ("psnr", "ssim", "cost_share", "seconds")
 
 
 def evaluate_folder(folder: str, options: Options) -> dict[str, Any]:
-    """PSNR (dB), SSIM, cost share and seconds of each image, and their means; grey images and
-    failed ones stay out of the means.
+    """PSNR (dB), SSIM, cost share and seconds of each image, and their means.
+
+    Grey images and failed ones are listed and stay out of the means. A deadline is that of each
+    image. Refused: the folder holds no images, or the tiers do not work for any.
     """
     files = [Path(row.source) for row in Manifest.scan(folder)]
     if not files:
         raise Refused(f"{folder} holds no images of a known format")
-    load_tiers(
-        options.tier_labels, options.scale
-    )  # what no image could be enlarged with is refused at once
+    # Tiers that no image could be enlarged with are refused at once.
+    load_tiers(options.tier_labels, options.scale)
     images = [_listed(path, options) for path in files]
     failed = sum(image["error"] is not None for image in images)
     coloured = [image for image in images if image["error"] is None and not image["grey"]]
@@ -52,9 +57,7 @@ def evaluate_folder(folder: str, options: Options) -> dict[str, Any]:
 
 
 def _listed(path: Path, options: Options) -> dict[str, Any]:
-    """The figures of one image, or why there are none: one image's fault must never stop the
-    others.
-    """
+    """The figures of one image, or why there are none: one image never stops the others."""
     try:
         return {**evaluate_image(path, options), "error": None}
     except (Refused, Damaged) as error:
@@ -62,8 +65,9 @@ def _listed(path: Path, options: Options) -> dict[str, Any]:
 
 
 def evaluate_image(path: Path, options: Options) -> dict[str, Any]:
-    """One image: cropped about its centre to whole multiples of the scale, shrunk, enlarged and
-    compared.
+    """The figures of one image, cropped about its centre to whole multiples of the scale.
+
+    Refused: it is too small, or has neither one nor three colours.
     """
     hr = _cropped(_read(path), options)
     scale = options.scale
@@ -75,23 +79,18 @@ def evaluate_image(path: Path, options: Options) -> dict[str, Any]:
         )
     lr = shrink(torch.from_numpy(hr), scale).numpy()
     began = time.perf_counter()
-    made = enlarge_array(lr, Options(**{**_plain(options), "value_range": (0.0, 1.0)}), "cyx")
+    enlarged = enlarge_array(lr, replace(options, value_range=(0.0, 1.0)), "cyx")
     seconds = time.perf_counter() - began
-    truth, found = torch.from_numpy(hr), torch.from_numpy(made.pixels)
+    truth, result = torch.from_numpy(hr), torch.from_numpy(enlarged.pixels)
     return {
         "name": path.name,
-        "psnr": min(
-            psnr(found, truth, shave), 100.0
-        ),  # equal images have no finite one, and JSON has no infinity
-        "ssim": ssim(found, truth, shave),
-        "cost_share": cost_share(made.plan, made.cost),
+        # Equal images have no finite PSNR, and JSON has no infinity.
+        "psnr": min(psnr(result, truth, shave), 100.0),
+        "ssim": ssim(result, truth, shave),
+        "cost_share": cost_share(enlarged.plan, enlarged.cost),
         "seconds": seconds,
         "grey": len(hr) == 1,
     }
-
-
-def _plain(options: Options) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in Options.__dataclass_fields__}
 
 
 def _read(path: Path) -> np.ndarray:
@@ -117,10 +116,10 @@ def _cropped(hr: np.ndarray, options: Options) -> np.ndarray:
     return np.ascontiguousarray(hr[:, top : top + tall, left : left + wide])
 
 
-def tell_evaluation(found: dict[str, Any]) -> str:
-    """The figures for a person."""
+def report(content: Mapping[str, Any]) -> list[str]:
+    """The figures, in lines for a person."""
     lines = [f"{'image':<28} {'PSNR':>7} {'SSIM':>7} {'cost':>6} {'seconds':>8}"]
-    for image in [*found["images"], {"name": "mean", "grey": False, **found["mean"]}]:
+    for image in [*content["images"], {"name": "mean", "grey": False, **content["mean"]}]:
         if image.get("error"):
             lines.append(f"{image['name']:<28} failed: {image['error']}")
         elif "psnr" in image:
@@ -130,4 +129,30 @@ def tell_evaluation(found: dict[str, Any]) -> str:
                 f" {image['seconds']:>8.2f}"
             )
             lines.append(f"{image['name']:<28} {figures}{grey}")
-    return "\n".join(lines)
+    return lines
+
+
+@click.command("evaluate")
+@click.option(
+    "--hr",
+    "folder",
+    required=True,
+    metavar="DIR",
+    help="Folder of high-resolution images; they are shrunk, enlarged again, and compared.",
+)
+@choosing
+@click.option(
+    "--tile", type=int, default=128, show_default=True, help="Side of a tile in input pixels."
+)
+@answering
+def command(folder: str, as_json: bool, debug: bool, **cli_args: Any) -> None:
+    """Measure PSNR and SSIM of tiers and policies on a folder of images.
+
+    Both are of RGB, with edges of one scale cut off; the input is shrunk by bicubic and kept in
+    float. --deadline is for each image by itself.
+    """
+    content = evaluate_folder(folder, to_options(cli_args))
+    emit(as_json, content, report(content))
+    if content["status"] == "failed":
+        say(f"tierscale: {content['error']}")
+        raise Ended(1)

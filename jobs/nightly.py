@@ -22,9 +22,10 @@ if __name__ == "__main__" and not __package__:
 import click
 
 from tierscale.cluster.session import session
-from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
+from tierscale.jobs.cli.exits import Draining, Ended, run_command
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
+from tierscale.jobs.cli.terminal import emit, say
 from tierscale.pipeline.dataset.archive_run import (
     ArchiveRun,
     ArchiveTask,

@@ -23,6 +23,7 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, Python puts jobs/ on the path instead of the project.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from tierscale.jobs.cli.terminal import say, write
 from tierscale.models import registry as models
 from tierscale.models.contract.checkpoints import (
     Checkpoint,
@@ -258,10 +259,9 @@ def take_over(network: nn.Module, init: str) -> None:
             " that they are for"
         )
     lacking = ", ".join(fresh[:4]) + (f" and {len(fresh) - 4} more" if len(fresh) > 4 else "")
-    print(
+    write(
         f"from {init}: {count - len(fresh)} of {count} tensors"
-        + (f"; not in it: {lacking}" if fresh else ""),
-        flush=True,
+        + (f"; not in it: {lacking}" if fresh else "")
     )
 
 
@@ -349,11 +349,7 @@ def read(options: argparse.Namespace, trainer: Trainer) -> tuple[list[Photo], li
     both = same(photos, watched)
     if both:
         told = f"{len(both)} of {len(watched)} watched images are trained on too, such as {both[0]}"
-        print(
-            f"train: {told}; the PSNR of such says nothing about other images",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"train: {told}; the PSNR of such says nothing about other images")
     return [one.on(trainer.device) for one in photos], [one.on(trainer.device) for one in watched]
 
 
@@ -392,7 +388,7 @@ def plot(log: Path) -> None:
     try:
         import matplotlib
     except ImportError:
-        print(f"no plot of {log}: install matplotlib", flush=True)
+        write(f"no plot of {log}: install matplotlib")
         return
     matplotlib.use("Agg")
     from matplotlib import pyplot
@@ -435,10 +431,9 @@ def run(options: argparse.Namespace) -> int:
     check_out(options)
     schedule = trainer.schedule
     photos, watched = read(options, trainer)
-    print(
+    write(
         f"{options.name}: {len(photos)} photos, {len(watched)} watched, {trainer.device},"
-        f" {schedule}",
-        flush=True,
+        f" {schedule}"
     )
     log = options.out / f"{options.name}.csv"
     rows = (log.read_text().splitlines() if options.resume and log.is_file() else []) or [LOG]
@@ -449,10 +444,9 @@ def run(options: argparse.Namespace) -> int:
         rows.append(f"{trainer.step},{trainer.elapsed:.1f},{loss:.6f},{quality:.4f}")
         write_whole(log, "\n".join([*rows, ""]).encode())
         speed = trainer.step / max(trainer.elapsed, 1e-9)
-        print(
+        write(
             f"step {trainer.step} loss {loss:.5f} psnr {quality:.3f} dB {speed:.2f} steps/s"
-            f" {left / 60:.1f} min left",
-            flush=True,
+            f" {left / 60:.1f} min left"
         )
         store(options, trainer, len(photos))
 
@@ -464,15 +458,11 @@ def run(options: argparse.Namespace) -> int:
     if len(rows) > 1:
         plot(log)
     if stopping():
-        print(
-            f"stopped at step {trainer.step}; go on with --resume {options.out / options.name}.pt",
-            file=sys.stderr,
-        )
+        say(f"stopped at step {trainer.step}; go on with --resume {options.out / options.name}.pt")
         return 128 + stopping.number
-    print(
+    write(
         f"{options.out / options.name}.safetensors is ready: use it as a tier"
-        f" file:{options.out / options.name}.safetensors",
-        flush=True,
+        f" file:{options.out / options.name}.safetensors"
     )
     return 0
 
@@ -487,10 +477,10 @@ def main(line: Sequence[str] | None = None) -> int:
         options.line = given
         return run(options)
     except ValueError as error:
-        print(f"train: {error}", file=sys.stderr)
+        say(f"train: {error}")
         return 2
     except FloatingPointError as error:
-        print(f"train: {error}", file=sys.stderr)
+        say(f"train: {error}")
         return 1
     except OSError as error:
         kept = f"{options.out / options.name}.pt"
@@ -499,7 +489,7 @@ def main(line: Sequence[str] | None = None) -> int:
             if os.path.isfile(kept)
             else ""
         )
-        print(f"train: cannot write to {options.out} ({error}){last}", file=sys.stderr)
+        say(f"train: cannot write to {options.out} ({error}){last}")
         return 1
 
 

@@ -20,9 +20,10 @@ import click
 import pyarrow as pa
 
 from tierscale.cluster.session import session
-from tierscale.jobs.cli.ending import Draining, Ended, emit, run_command, say
+from tierscale.jobs.cli.exits import Draining, Ended, run_command
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
+from tierscale.jobs.cli.terminal import emit, say
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.dataset.output_paths import OutputPaths
 from tierscale.pipeline.dataset.results import ResultRow, result_table, write_table

@@ -14,6 +14,7 @@ import tifffile
 import zarr
 from PIL import Image
 
+from tests.commands import tierscale
 from tierscale.jobs.cli.main import main
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.source import Source
@@ -25,14 +26,6 @@ from tierscale.pipeline.run.job import ImageJob as ImageJob
 from tierscale.pipeline.run.run import Run
 from tierscale.pipeline.run.verify import status_of
 from tierscale.pipeline.run.workers.pool import LocalPool
-
-
-def tierscale(capsys, *arguments):
-    """Exit code, stdout and stderr of a command."""
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return ended.value.code or 0, out, err
 
 
 @pytest.fixture(scope="module")

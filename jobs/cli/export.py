@@ -1,18 +1,113 @@
-"""Outputs that are files: what is refused early, and how they are written from the zarr."""
+"""`tierscale export` and `tierscale ingest`; and the outputs of upscale that are files."""
 
+import os
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan.options import Options, Selection
-from tierscale.pipeline.run.verify import is_finished as finished
-from tierscale.pipeline.storage.atomic import write_json
-from tierscale.pipeline.storage.sidecar import sidecar
+import click
 
-# In the folder beside an output: the files exported from it, and how they were left.
+from tierscale.jobs.cli.exits import Draining, Progress
+from tierscale.jobs.cli.options import BytesType, answering
+from tierscale.jobs.cli.terminal import emit
+from tierscale.pipeline.errors import Interrupted, Refused
+
+if TYPE_CHECKING:
+    from tierscale.pipeline.output.receipts import Folder
+    from tierscale.pipeline.plan.options import Options
+
+# In the folder beside an output: the files exported from it, with their size and time.
 EXPORTS = "exports.json"
+# Most that writing a PNG may take where nothing was said, in bytes.
+PNG_BYTES = 4 << 30
+COMPRESSIONS = ("deflate", "zstd", "lzw", "jpeg", "none")
+
+
+@click.command()
+@click.argument("output")
+@click.argument("file")
+@click.option(
+    "--compression",
+    type=click.Choice(COMPRESSIONS),
+    default="deflate",
+    show_default=True,
+    help="How tiles of a TIFF are compressed.",
+)
+@click.option(
+    "--max-memory",
+    type=BytesType(),
+    help="Bytes that writing a PNG may use, such as 8G (default: 4G).",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a file that was not exported from OUTPUT.")
+@answering
+def export(output: str, file: str, **cli_args: Any) -> None:
+    """Write OUTPUT.zarr as FILE.tif or FILE.png, with the photo's metadata.
+
+    A TIFF is tiled and pyramidal, and a BigTIFF where needed.
+    """
+    from tierscale.jobs.cli.progress import Bar
+
+    with Draining() as draining, Bar() as bar:
+        try:
+            Export(
+                output,
+                file,
+                cli_args["compression"],
+                cli_args["max_memory"],
+                cli_args["overwrite"],
+            ).write(draining.watched(bar))
+        except Interrupted:
+            text = f"stopped; {file} is not written, run the same command again"
+            raise draining.end(cli_args["as_json"], {"output": file}, text) from None
+    size = os.path.getsize(file)
+    content = {"status": "done", "output": file, "bytes": size, "error": None}
+    emit(cli_args["as_json"], content, f"{file}: {size / 2**20:.1f} MiB")
+
+
+@click.command()
+@click.argument("source")
+@click.argument("output")
+@click.option("--series", type=int, help="Which image of a file that holds several.")
+@click.option(
+    "--level", type=int, default=0, show_default=True, help="Which pyramid level of the source."
+)
+@click.option("--z", type=int, help="Which plane of a stack.")
+@click.option("--t", type=int, help="Which time point.")
+@click.option("--max-memory", type=BytesType(), help="Bytes that may be used, such as 8G.")
+@answering
+def ingest(source: str, output: str, **cli_args: Any) -> None:
+    """Copy any image into a chunked zarr array, OUTPUT.zarr, in bounded memory."""
+    from tierscale.jobs.cli.progress import Bar
+    from tierscale.pipeline.formats.arrays.ingest import ingest as ingest_image
+    from tierscale.pipeline.formats.registry import open_image
+    from tierscale.pipeline.plan.options import Selection
+    from tierscale.pipeline.run.draft import check_paths
+
+    check_source(source)
+    check_paths(source, output)
+    selection = Selection(*(cli_args[name] for name in ("series", "level", "z", "t")))
+    with (
+        Draining() as draining,
+        Bar() as bar,
+        open_image(source, selection, cli_args["max_memory"]) as image,
+    ):
+        report = draining.watched(bar)
+        try:
+            ingest_image(image, output, progress=lambda done, total: report("ingest", done, total))
+        except Interrupted:
+            text = f"stopped; {output} is not written, run the same command again"
+            raise draining.end(cli_args["as_json"], {"output": output}, text) from None
+        channels, height, width = image.shape
+        content = {
+            "status": "done",
+            "output": output,
+            "shape": list(image.shape),
+            "dtype": image.dtype.name,
+            "notes": list(image.notes),
+            "error": None,
+        }
+        size = f"{width}x{height} pixels, {channels} channels, {image.dtype.name}"
+        emit(cli_args["as_json"], content, f"{output}: {size}")
 
 
 def zarr_beside(output: str) -> str:
@@ -26,10 +121,8 @@ def zarr_beside(output: str) -> str:
 
 
 def check_export(output: str, source: str, overwrite: bool) -> None:
-    """Refuse an output that cannot be written, or that would replace what tierscale did not write.
+    """Refuse an output that cannot be written, or that would replace the source or another file."""
 
-    That is the source itself, a foreign zarr, and a file that is not an earlier export.
-    """
     path, suffix = Path(output.rstrip("/")), Path(output.rstrip("/")).suffix.lower()
     if suffix not in (".zarr", ".tif", ".tiff", ".png"):
         raise Refused(f"the output {output} ends in none of .zarr, .tif, .png")
@@ -42,6 +135,8 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
             f"the output {output} is made from {beside}, which would lie in or around the source"
             f" {source}; choose another name"
         )
+    from tierscale.pipeline.storage.sidecar import sidecar
+
     if beside.exists() and not sidecar(str(beside)).exists():
         raise Refused(
             f"the output {output} is made from {beside}, which exists and was not made by"
@@ -51,12 +146,14 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
 
 
 def check_place(output: str, file: str, overwrite: bool) -> None:
-    """Refuse a file within an output, and one that is there and was not exported from it."""
+    """Refuse a file inside an output, and an existing one that was not exported from it."""
+    from tierscale.pipeline.output.receipts import Folder
+
     path, folder = Path(file), Folder(output)
     for ours in (output, str(folder.path)):
         if "://" not in ours and Path(ours).resolve() in path.resolve().parents:
             raise Refused(
-                f"{file} lies in {ours}, which holds only files of tierscale; choose another place"
+                f"{file} lies in {ours}, which is for tierscale's own files; choose another place"
             )
     if path.is_dir():
         raise Refused(f"{file}: it is a folder; name a file in it")
@@ -72,13 +169,16 @@ def check_place(output: str, file: str, overwrite: bool) -> None:
 
 
 def _identity(path: Path) -> list[int]:
-    """Size and time of change of a file, by which it is known as the one that was written."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+    """Size and time of a file: whether it is still the one that was written."""
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
 
 
-def check_png(output: str, source: str, options: Options, max_memory: int | None) -> None:
-    """Refuse an output that is a PNG of what PNG cannot hold before anything is enlarged for it."""
+def check_png(output: str, source: str, options: "Options", max_memory: int | None) -> None:
+    """Refuse a PNG of what PNG cannot hold, before anything is enlarged for it."""
+    from tierscale.pipeline.formats.registry import open_image
+    from tierscale.pipeline.plan.options import Selection
+
     if not output.lower().endswith(".png"):
         return
     selection = Selection(options.series, options.level, options.z, options.t)
@@ -94,41 +194,59 @@ def check_png(output: str, source: str, options: Options, max_memory: int | None
             )
 
 
-def export_to(
-    output: str,
-    file: str,
-    compression: str,
-    max_memory: int | None,
-    bar: Any,
-    overwrite: bool = False,
-) -> None:
-    """Export a finished output by the suffix of `file`, and remember that the file is ours."""
-    from tierscale.pipeline.formats.metadata import PhotoMetadata
-    from tierscale.pipeline.output.export.common import Exported
-    from tierscale.pipeline.output.export.png import export_png
-    from tierscale.pipeline.output.export.tiff import export_tiff
+def check_source(source: str) -> None:
+    """Refuse a missing source before a cluster is started for it."""
+    if "://" not in source and not Path(source).exists():
+        raise Refused(f"there is no file or zarr {source}")
 
-    folder = Folder(output)
-    plan = folder.plan()
-    if not finished(folder, plan):
-        raise Refused(
-            f"{output} is not finished; run the upscale command again first (tierscale status says"
-            " how far it is)"
-        )
-    check_place(output, file, overwrite)
-    metadata = PhotoMetadata.from_json(folder.read_json("facts.json"))
-    image = Exported(output, plan.colour, plan.alpha, metadata)
-    suffix = Path(file).suffix.lower()
 
-    def progress(done: int, total: int) -> None:
-        bar("export", done, total)
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A finished output to write as a file.
 
-    if suffix in (".tif", ".tiff"):
-        export_tiff(image, file, compression=compression, progress=progress)
-    elif suffix == ".png":
-        export_png(image, file, max_bytes=max_memory or (4 << 30), progress=progress)
-    else:
-        raise Refused(f"{file} ends in neither .tif nor .png")
-    exports = folder.read_json(EXPORTS) or {}
-    exports[str(Path(file).resolve())] = _identity(Path(file))
-    write_json(folder.path / EXPORTS, exports)
+    file: ends in .tif, .tiff or .png. compression: of a TIFF, one of COMPRESSIONS. max_memory:
+    bytes that writing a PNG may take. overwrite: replace a file that was not exported from output.
+    """
+
+    output: str
+    file: str
+    compression: str = "deflate"
+    max_memory: int | None = None
+    overwrite: bool = False
+
+    def write(self, progress: Progress) -> None:
+        """Write the file, and remember that it is ours. Refused: it cannot be written."""
+        from tierscale.pipeline.output.receipts import Folder
+        from tierscale.pipeline.run.verify import is_finished as finished
+        from tierscale.pipeline.storage.atomic import write_json
+
+        folder = Folder(self.output)
+        if not finished(folder, folder.plan()):
+            raise Refused(
+                f"{self.output} is not finished; run the upscale command again first (tierscale"
+                " status tells how far it is)"
+            )
+        check_place(self.output, self.file, self.overwrite)
+        self._write(folder, progress)
+        known = folder.read_json(EXPORTS) or {}
+        known[str(Path(self.file).resolve())] = _identity(Path(self.file))
+        write_json(folder.path / EXPORTS, known)
+
+    def _write(self, folder: "Folder", progress: Progress) -> None:
+        from tierscale.pipeline.formats.metadata import PhotoMetadata
+        from tierscale.pipeline.output.export.common import Exported
+        from tierscale.pipeline.output.export.png import export_png
+        from tierscale.pipeline.output.export.tiff import export_tiff
+
+        plan = folder.plan()
+        metadata = PhotoMetadata.from_json(folder.read_json("facts.json"))
+        image = Exported(self.output, plan.colour, plan.alpha, metadata)
+        suffix = Path(self.file).suffix.lower()
+
+        def report(done: int, total: int) -> None:
+            progress("export", done, total)
+
+        if suffix in (".tif", ".tiff"):
+            export_tiff(image, self.file, compression=self.compression, progress=report)
+        elif suffix == ".png":
+            export_png(image, self.file, max_bytes=self.max_memory or PNG_BYTES, progress=report)

@@ -1,6 +1,7 @@
 """`tierscale models`: the networks that can be tiers, and how others become tiers."""
 
 import json
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import click
 
 from tierscale.jobs.cli.options import ScaleType, answering
+from tierscale.jobs.cli.terminal import emit, table
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.storage.path_policy import check_secrets
 
@@ -16,39 +18,31 @@ from tierscale.pipeline.storage.path_policy import check_secrets
 @answering
 @click.pass_context
 def models(context: click.Context, as_json: bool, debug: bool) -> None:
-    """The networks that can be tiers."""
+    """List the networks that can be tiers; convert or calibrate others."""
     if context.invoked_subcommand is None:
-        list_models(as_json)
+        from tierscale.models.registry import listing
+
+        entries = listing()
+        emit(as_json, {"status": "done", "models": entries, "error": None}, table(rows(entries)))
 
 
-def list_models(as_json: bool) -> None:
-    """Print every network that has a name."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from tierscale.models.registry import listing
-
-    found = listing()
-    if as_json:
-        print(json.dumps({"status": "done", "models": found, "error": None}))
-        return
-    table = Table("name", "scales", "parameters", "reach", "multiply-adds/pixel", "PSNR on Set14")
-    for entry in found:
-        scales = (
-            "any"
-            if entry["scales"] is None
-            else ", ".join(f"x{scale}" for scale in entry["scales"])
-        )
+def rows(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The table of networks: a header, and a row for each."""
+    found = [["name", "scales", "parameters", "reach", "multiply-adds/pixel", "PSNR on Set14"]]
+    for entry in entries:
+        scales = entry["scales"]
         psnr = (entry.get("psnr") or {}).get("Set14")
-        table.add_row(
-            entry["name"],
-            scales,
-            f"{entry['parameters']:,}",
-            "whole window" if entry["reach"] is None else str(entry["reach"]),
-            f"{entry['cost_per_pixel']:,.0f}",
-            "" if psnr is None else f"{psnr:.2f} dB",
+        found.append(
+            [
+                entry["name"],
+                "any" if scales is None else ", ".join(f"x{scale}" for scale in scales),
+                f"{entry['parameters']:,}",
+                "whole window" if entry["reach"] is None else str(entry["reach"]),
+                f"{entry['cost_per_pixel']:,.0f}",
+                "" if psnr is None else f"{psnr:.2f} dB",
+            ]
         )
-    Console(width=max(100, Console().width)).print(table)
+    return found
 
 
 @models.command("convert")
@@ -57,26 +51,27 @@ def list_models(as_json: bool) -> None:
     "--method",
     required=True,
     help=(
-        "Whose code wrote FILE: pcsr, ape, adadsr, anysr, classsr, carn, fsrcnn, srresnet and"
+        "The code that wrote FILE: pcsr, ape, adadsr, anysr, classsr, carn, fsrcnn, srresnet and"
         " others."
     ),
 )
 @click.option(
-    "--config", help="Constructor arguments that FILE does not hold: JSON, or a file of it."
+    "--config",
+    metavar="JSON|FILE",
+    help="Constructor arguments that FILE does not hold: JSON, or a file of it.",
 )
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(path_type=Path),
-    help="What to write: a name that ends in .safetensors.",
+    help="File to write; its name ends in .safetensors.",
 )
 @answering
-def convert_model(
-    file: Path, method: str, config: str | None, output: Path, as_json: bool, debug: bool
-) -> None:
-    """Make an official checkpoint FILE (.pth, .pt) one of ours, which is then a tier:
-    file:OUTPUT.
+def convert_model(file: Path, method: str, output: Path, **cli_args: Any) -> None:
+    """Convert a checkpoint FILE (.pth, .pt) of a method's authors.
+
+    The result is a tier: file:OUTPUT.
     """
     from tierscale.models.contract.checkpoints import write_checkpoint
     from tierscale.models.contract.efforts import table_path
@@ -88,40 +83,39 @@ def convert_model(
             f"the output {output} does not end in .safetensors, which is the format of weights here"
         )
     try:
-        checkpoint = convert(file, method, read_config(config))
-        made = UPSCALERS[checkpoint.blueprint.network](checkpoint, output.name)
+        checkpoint = convert(file, method, read_config(cli_args["config"]))
+        upscaler = UPSCALERS[checkpoint.blueprint.network](checkpoint, output.name)
         write_checkpoint(output, checkpoint)
     except ValueError as error:
         raise Refused(str(error)) from error
     # What was measured of other weights under this name.
     table_path(output).unlink(missing_ok=True)
-    scales = None if made.scales is None else [str(scale) for scale in sorted(made.scales)]
+    offered = upscaler.scales
+    scales = None if offered is None else [str(scale) for scale in sorted(offered)]
     content = {
         "status": "done",
         "output": str(output),
         "scales": scales,
-        "parameters": made.parameters,
+        "parameters": upscaler.parameters,
         "error": None,
     }
-    text = (
-        f"{output}: {'any scale' if scales is None else 'x' + ', x'.join(scales)},"
-        f" {made.parameters:,} parameters; a tier as file:{output}"
-    )
-    print(json.dumps(content) if as_json else text, flush=True)
+    text = "any scale" if scales is None else "x" + ", x".join(scales)
+    text = f"{output}: {text}, {upscaler.parameters:,} parameters; a tier as file:{output}"
+    emit(cli_args["as_json"], content, text)
 
 
-def read_config(given: str | None) -> dict[str, Any]:
-    """Constructor arguments from JSON or a file of it; none of them where nothing is given."""
-    if given is None:
+def read_config(config: str | None) -> dict[str, Any]:
+    """Constructor arguments from JSON or a file of it; empty for None. Refused: it is neither."""
+    if config is None:
         return {}
     try:
-        text = Path(given).read_text() if not given.lstrip().startswith("{") else given
-        found = json.loads(text)
+        text = config if config.lstrip().startswith("{") else Path(config).read_text()
+        arguments = json.loads(text)
     except (OSError, ValueError) as error:
-        raise Refused(f"--config {given} is neither JSON nor a file of it ({error})") from error
-    if not isinstance(found, dict):
-        raise Refused(f"--config {given} is no JSON object of constructor arguments")
-    return found
+        raise Refused(f"--config {config} is neither JSON nor a file of it ({error})") from error
+    if not isinstance(arguments, dict):
+        raise Refused(f"--config {config} is no JSON object of constructor arguments")
+    return arguments
 
 
 @models.command("calibrate")
@@ -148,50 +142,37 @@ def read_config(given: str | None) -> dict[str, Any]:
     type=click.IntRange(min=1),
     default=48,
     show_default=True,
-    help="Crops to measure on.",
+    help="Number of crops to measure on.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the crops' places.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the crops' positions."
+)
 @answering
-def calibrate_model(
-    name: str,
-    folder: Path,
-    scale: Fraction | None,
-    side: int,
-    count: int,
-    seed: int,
-    as_json: bool,
-    debug: bool,
-) -> None:
-    """Measure what the settings of an adaptive network cost, so that NAME@EFFORT can be a tier;
-    stored beside its weights.
+def calibrate_model(name: str, folder: Path, scale: Fraction | None, **cli_args: Any) -> None:
+    """Measure what the settings of an adaptive network cost, so that NAME@EFFORT can be a tier.
+
+    The table is stored beside the network's weights.
     """
     from tierscale.models.contract.efforts import table_path
     from tierscale.models.registry import locate
     from tierscale.models.train.calibrate import calibrate
 
     check_secrets(name)
+    crops = (cli_args["side"], cli_args["count"], cli_args["seed"])
     try:
-        found = calibrate(name, folder, scale, side, count, seed)
+        efforts = calibrate(name, folder, scale, *crops)
     except ValueError as error:
         raise Refused(str(error)) from error
     path = str(table_path(locate(name)))
     content = {
         "status": "done",
         "output": path,
-        "knob": found.knob,
-        "settings": found.settings,
-        "shares": found.shares,
+        "knob": efforts.knob,
+        "settings": efforts.settings,
+        "shares": efforts.shares,
         "error": None,
     }
-    rows = [
-        f"  {found.knob} {setting:>8.3g}  {share:6.1%}"
-        for setting, share in zip(found.settings, found.shares, strict=True)
-    ]
-    print(
-        (
-            json.dumps(content)
-            if as_json
-            else "\n".join([f"{path}: {found.floor:.1%} of the full computation at least", *rows])
-        ),
-        flush=True,
-    )
+    lines = [f"{path}: {efforts.floor:.1%} of the full computation at least"]
+    for setting, share in zip(efforts.settings, efforts.shares, strict=True):
+        lines.append(f"  {efforts.knob} {setting:>8.3g}  {share:6.1%}")
+    emit(cli_args["as_json"], content, lines)

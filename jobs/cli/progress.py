@@ -1,6 +1,4 @@
-"""Progress on stderr: a bar with the time left on a terminal, a line every few seconds
-elsewhere.
-"""
+"""Progress on stderr: a bar on a terminal, a line every few seconds elsewhere."""
 
 import sys
 import threading
@@ -18,21 +16,27 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from tierscale.jobs.cli.terminal import say
+
 # Seconds between lines where there is no terminal.
 LINE_EVERY = 10.0
+# Stages that end sooner, in seconds, get no line.
+SHORT = 2.0
 
 
 class Bar:
-    """Called by runs as progress(stage, done, total); several runs may share it. quiet: show
-    nothing.
+    """Called by runs as progress(stage, done, total); several runs may share it.
+
+    A stage is a word of ours, never a name from outside. quiet: show nothing. On a terminal nothing
+    is drawn before the first stage, so that a refusal is the only thing to be seen.
     """
 
-    def __init__(self, quiet: bool = False, label: str = "") -> None:
-        self.quiet, self.label = quiet, label
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
         self.live = sys.stderr.isatty() and not quiet
         self._lock = threading.Lock()
         self._began: dict[str, float] = {}
-        self._said = time.monotonic()
+        self._last_line = time.monotonic()
         self._tasks: dict[str, TaskID] = {}
         columns = (
             TextColumn("{task.description:>9}"),
@@ -45,8 +49,6 @@ class Bar:
         self._progress = Progress(*columns, console=Console(stderr=True))
 
     def __enter__(self) -> "Bar":
-        if self.live:
-            self._progress.start()
         return self
 
     def __exit__(
@@ -55,7 +57,7 @@ class Bar:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.live:
+        if self._tasks:
             self._progress.stop()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -63,24 +65,29 @@ class Bar:
             return
         with self._lock:
             if self.live:
-                if stage not in self._tasks:
-                    self._tasks[stage] = self._progress.add_task(stage, total=total, completed=done)
-                self._progress.update(self._tasks[stage], completed=done, total=total)
+                self._draw(stage, done, total)
             else:
                 self._line(stage, done, total)
+
+    def _draw(self, stage: str, done: int, total: int) -> None:
+        if not self._tasks:
+            self._progress.start()
+        if stage not in self._tasks:
+            self._tasks[stage] = self._progress.add_task(stage, total=total, completed=done)
+        self._progress.update(self._tasks[stage], completed=done, total=total)
 
     def _line(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
         self._began.setdefault(stage, now)
-        if now - self._said < LINE_EVERY and done < total:
+        if now - self._last_line < LINE_EVERY and done < total:
             return
-        if done == total and now - self._began[stage] < 2:
+        seconds = now - self._began[stage]
+        if done == total and seconds < SHORT:
             return
-        self._said = now
-        taken = now - self._began[stage]
+        self._last_line = now
         left = (
-            f"about {taken / done * (total - done):.0f} s left"
+            f"about {seconds / done * (total - done):.0f} s left"
             if 0 < done < total
-            else f"{taken:.0f} s"
+            else f"{seconds:.0f} s"
         )
-        print(f"{self.label}{stage}: {done} of {total}, {left}", file=sys.stderr, flush=True)
+        say(f"{stage}: {done} of {total}, {left}")

@@ -135,7 +135,7 @@ def draw(output: str) -> Image.Image:
     return charts.tile_charts(picture, TileMap.of(plan), DifficultyMap(difficulty, plan.scoring))
 
 
-def to_text(explanation: Explanation) -> str:
+def to_lines(explanation: Explanation) -> list[str]:
     """Where the compute went, in lines for a person."""
     tiles = sum(use.tiles for use in explanation.tiers)
     cost, shards = explanation.cost, explanation.shards
@@ -158,7 +158,7 @@ def to_text(explanation: Explanation) -> str:
         macs = f"{use.cost:.3g} ({use.cost / max(cost, 1):.0%})"
         saved = "" if use.saved is None else f"{use.saved:.0%}"
         lines.append(f"  {use.tier:<20} {many:>14} {macs:>18} {use.seconds:>9.1f} {saved:>12}")
-    return "\n".join([*lines, *_remarks(explanation)])
+    return [*lines, *_remarks(explanation)]
 
 
 def _remarks(explanation: Explanation) -> list[str]:

@@ -101,7 +101,7 @@ class Light:
 Policy = Adaptive | Budget | MaxLoss | Deadline | Threshold | Full | Light
 
 KINDS: dict[str, type[Policy]] = {
-    kind.name: kind for kind in (Adaptive, Budget, MaxLoss, Deadline, Threshold, Full, Light)
+    kind.name: kind for kind in (MaxLoss, Adaptive, Budget, Deadline, Threshold, Full, Light)
 }
 # The one number of a policy, by the name of the option that gives it.
 PARAMETERS = {

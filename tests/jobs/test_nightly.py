@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tierscale.jobs.cli.ending import Draining
 
 from tests.jobs.nights import (
     DAY,
@@ -23,7 +24,6 @@ from tests.jobs.nights import (
     run,
     stamps,
 )
-from tierscale.jobs.cli.ending import Draining
 from tierscale.jobs.nightly import closing_time, nightly
 from tierscale.pipeline.dataset import archive_run
 from tierscale.pipeline.dataset.ledger import Ledger

@@ -1,6 +1,4 @@
-"""Exports and ingests that are told to stop leave nothing under the final name; impossible places
-are refused; ingests tell how far.
-"""
+"""What signals do: nothing incomplete is left under a final name, and exit codes are as stated."""
 
 import json
 import os
@@ -12,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_run import tierscale
+from tests.commands import tierscale
 from tierscale.jobs.cli import progress
 from tierscale.pipeline.formats.arrays.ingest import ingest, rows_done
 from tierscale.pipeline.formats.registry import open_image
@@ -118,8 +116,12 @@ def test_an_upscaling_that_is_stopped_in_its_export_goes_on_there(
 
 def test_a_place_that_cannot_be_is_refused(output, tmp_path, capsys):
     (tmp_path / "folder.tif").mkdir()
-    for file, words in ((tmp_path / "none/x.tif", "there is no folder"), (tmp_path / "none/x.png", "there is no folder"),
-                        (tmp_path / "folder.tif", "it is a folder")):  # fmt: skip
+    places = {
+        tmp_path / "none/x.tif": "there is no folder",
+        tmp_path / "none/x.png": "there is no folder",
+        tmp_path / "folder.tif": "it is a folder",
+    }
+    for file, words in places.items():
         code, _, err = tierscale(capsys, "export", output, file)
         assert code == 2 and words in err and str(file) in err, err
 
