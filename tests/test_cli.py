@@ -12,7 +12,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-from tests.test_run import tierscale
+from tests.command import tierscale
 from tierscale.models import registry as models
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output.receipts import Folder

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_run import tierscale
+from tests.command import tierscale
 from tierscale.jobs.cli import progress
 from tierscale.pipeline.formats.arrays.ingest import ingest, rows_done
 from tierscale.pipeline.formats.registry import open_image

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_run import tierscale
+from tests.command import tierscale
 from tierscale.jobs.cli.options import TimeType
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
