@@ -1,7 +1,7 @@
 """The pipeline on an array in memory: no files, no Ray, the same bytes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,7 +23,7 @@ from tierscale.pipeline.inference.shard import finish_shard, read_input
 from tierscale.pipeline.inference.timing import seconds_per_pixel
 from tierscale.pipeline.plan.options import Options, Region, parse_scale
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan, Settings
-from tierscale.pipeline.plan.policies import Deadline, Policy, policy_from
+from tierscale.pipeline.plan.policies import Deadline, Policy, in_words, policy_from
 from tierscale.pipeline.plan.stored import draft_fields, freeze
 from tierscale.pipeline.plan.tiers import parse_tiers
 from tierscale.pipeline.plan.value_range import ValueRange
@@ -76,7 +76,7 @@ def upscale_array(
     if axes not in AXES:
         raise Refused(f"axes {axes!r} are not known; choose one of {', '.join(AXES)}")
     numbers = {"budget": budget, "max_loss": max_loss, "deadline": deadline, "threshold": threshold}
-    chosen = policy_from(policy, numbers) if policy is None or isinstance(policy, str) else policy
+    chosen = _policy_of(policy, numbers)
     labels = parse_tiers(tiers) if isinstance(tiers, str) else tiers
     options = Options(
         scale=parse_scale(scale),
@@ -89,6 +89,19 @@ def upscale_array(
     if axes == "yx":
         return pixels[0]
     return np.ascontiguousarray(pixels.transpose(1, 2, 0)) if axes == "yxc" else pixels
+
+
+def _policy_of(policy: str | Policy | None, numbers: Mapping[str, float | None]) -> Policy:
+    """The policy of upscale_array(). Refused: a number would be ignored."""
+    if policy is None or isinstance(policy, str):
+        return policy_from(policy, numbers)
+    ignored = [name for name, value in numbers.items() if value is not None]
+    if ignored:
+        raise Refused(
+            f"--{ignored[0].replace('_', '-')} would be ignored beside the policy"
+            f" {in_words(policy)}; leave one of the two out"
+        )
+    return policy
 
 
 def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> EnlargedArray:

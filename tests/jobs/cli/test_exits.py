@@ -116,12 +116,8 @@ def test_an_upscaling_that_is_stopped_in_its_export_goes_on_there(
 
 def test_a_place_that_cannot_be_is_refused(output, tmp_path, capsys):
     (tmp_path / "folder.tif").mkdir()
-    places = {
-        tmp_path / "none/x.tif": "there is no folder",
-        tmp_path / "none/x.png": "there is no folder",
-        tmp_path / "folder.tif": "it is a folder",
-    }
-    for file, words in places.items():
+    for file, words in ((tmp_path / "none/x.tif", "there is no folder"), (tmp_path / "none/x.png", "there is no folder"),
+                        (tmp_path / "folder.tif", "it is a folder")):  # fmt: skip
         code, _, err = tierscale(capsys, "export", output, file)
         assert code == 2 and words in err and str(file) in err, err
 

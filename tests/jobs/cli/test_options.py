@@ -1,20 +1,17 @@
-"""What options mean, and names of version 0.1 that are still accepted."""
+"""What options mean: policies by name, by their number, by the names of version 0.1."""
+
+import json
 
 import click
 import pytest
 
 from tests.commands import FAST, check_refusal, tierscale
-from tierscale.jobs.cli.options import (
-    OLD_POLICIES,
-    POLICIES,
-    PolicyType,
-    core_policy,
-    shared,
-    to_options,
-)
+from tierscale.jobs.cli.options import PolicyType, TimeType, shared, to_options
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.routing.policies import POLICIES as CORE
+from tierscale.pipeline.plan.policies import KINDS, OLD_NAMES, Deadline, MaxLoss
 from tierscale.pipeline.run.tiers import check_options
+
+TIERS = ("--tiers", "bicubic,fsrcnn-x4")
 
 
 @click.command()
@@ -28,14 +25,12 @@ def options(*line):
 
 
 def test_every_policy_has_one_name_that_is_shown():
-    assert sorted(map(core_policy, POLICIES)) == sorted(CORE)
-    context = click.Context(command)
-    text = command.get_help(context)
-    assert all(name in text for name in POLICIES)
-    assert not [name for name in (*OLD_POLICIES, "--lose", "dearest", "cheapest") if name in text]
+    text = command.get_help(click.Context(command))
+    assert all(name in text for name in KINDS)
+    assert not [name for name in (*OLD_NAMES, "--lose", "dearest", "cheapest") if name in text]
 
 
-@pytest.mark.parametrize(("old", "new"), OLD_POLICIES.items())
+@pytest.mark.parametrize(("old", "new"), OLD_NAMES.items())
 def test_old_names_of_policies_are_the_new_ones(old, new):
     limits = ("--max-loss", "0.1") if new == "max-loss" else ()
     assert options("--policy", old, *limits) == options("--policy", new, *limits)
@@ -43,18 +38,17 @@ def test_old_names_of_policies_are_the_new_ones(old, new):
 
 
 def test_lose_is_max_loss():
-    found = options("--lose", "0.1")
-    assert found == options("--max-loss", "0.1") and found.lose == 0.1
-    assert found.policy == core_policy("max-loss")
+    assert options("--lose", "0.1") == options("--max-loss", "0.1")
+    assert options("--lose", "0.1").policy == MaxLoss(0.1)
 
 
-def test_limits_alone_imply_their_policies():
+def test_numbers_alone_imply_their_policies():
     for option, value in (("budget", "0.5"), ("deadline", "90m"), ("threshold", "0.1")):
-        assert options(f"--{option}", value).policy == option
-    assert options("--deadline", "1h30m").deadline == 5400
+        assert options(f"--{option}", value).policy.name == option
+    assert options("--deadline", "1h30m").policy == Deadline(5400)
 
 
-def test_an_unknown_policy_is_told_the_new_names():
+def test_an_unknown_policy_is_told_the_names():
     with pytest.raises(click.UsageError, match="'max-loss', 'adaptive'"):
         options("--policy", "luck")
 
@@ -69,6 +63,53 @@ def test_a_range_that_is_not_two_numbers_is_refused(text):
         options("--range", text)
     with pytest.raises(Refused, match=f"the region '{text}' is not four numbers"):
         options("--region", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("6h", 21600), ("90m", 5400), ("1h30m", 5400), ("45s", 45), ("45", 45), ("0.5h", 1800)],
+)
+def test_times_as_people_write_them(text, seconds):
+    assert TimeType().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--policy", "max-loss"), ("max-loss", "--max-loss and a number")),
+        (("--policy", "quality"), ("--max-loss and a number",)),
+        (("--lose", "-1"), ("-1 dB", "--max-loss 0.02")),
+        (("--policy", "deadline"), ("--deadline and a number",)),
+        (("--deadline", "soon"), ("'soon'", "90m")),
+        (("--deadline", "0s"), ("--deadline",)),
+        (("--budget", "0.5", "--policy", "full"), ("--budget", "ignored by full")),
+    ],
+)
+def test_policies_that_lack_what_they_need(capsys, image, tmp_path, given, words):
+    line = ("plan", image, tmp_path / "o.zarr", "--ray", "none", *TIERS, *given)
+    check_refusal(tierscale(capsys, *line), 2, *words)
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"),
+    [
+        (("--max-loss", "0.05"), {"name": "max-loss", "db": 0.05}),
+        (("--lose", "0.05", "--policy", "quality"), {"name": "max-loss", "db": 0.05}),
+        (("--deadline", "5m"), {"name": "deadline", "seconds": 300.0}),
+        (("--policy", "dearest"), {"name": "full"}),
+        (("--policy", "cheapest"), {"name": "light"}),
+    ],
+)
+def test_the_command_takes_policies_and_goes_on_when_it_is_given_again(
+    capsys, image, tmp_path, given, policy
+):
+    line = (image, tmp_path / "o.zarr", "--ray", "none", "--workers", 1, *TIERS, "--tile", 16)
+    code, _, err = tierscale(capsys, "upscale", *line, "--json", *given)
+    assert code == 0, err
+    stored = json.loads((tmp_path / "o.zarr.tierscale/plan.json").read_text())
+    assert stored["policy"] == policy
+    code, out, err = tierscale(capsys, "upscale", *line, "--json", *given)
+    assert code == 0 and json.loads(out)["shards"]["written"] == 0, err
 
 
 def test_plan_accepts_options_that_mean_nothing_there_and_shows_none(capsys, image, tmp_path):
@@ -94,5 +135,5 @@ def test_a_plan_beside_an_output_of_another_plan_says_so(capsys, image, tmp_path
     check_refusal(refused, 2, "another plan", "--overwrite")
 
 
-def test_a_policy_that_needs_a_scout_is_checked_by_its_core_name():
-    check_options(options("--max-loss", "0.1", "--tiers", "bicubic,fsrcnn-x4"))
+def test_max_loss_asks_for_a_scout_that_knows_the_tiers():
+    check_options(options("--max-loss", "0.1", *TIERS))

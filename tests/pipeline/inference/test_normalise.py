@@ -1,28 +1,29 @@
-"""Values to planes and back."""
+"""Values to RGB triples of 0..1 and back."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tierscale.pipeline.inference import normalise as colour
+from tierscale.pipeline.inference import normalise
 from tierscale.pipeline.plan.value_range import ValueRange
 
 EIGHT = ValueRange(0, 255, 0, 255)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "levels"),
+    ("dtype", "value_range"),
     [
         (np.uint8, EIGHT),
-        (np.uint16, ValueRange.measured(37, 4011, None)),
+        (np.uint16, ValueRange.measured([(37, 4011)], None)),
         (np.uint16, ValueRange(0, 65535, 0, 65535)),
     ],
 )
-def test_every_value_comes_back(dtype, levels):
-    values = np.arange(int(levels.low), int(levels.high) + 1).astype(dtype)[None, None]
+def test_every_value_comes_back(dtype, value_range):
+    values = np.arange(int(value_range.low), int(value_range.high) + 1).astype(dtype)[None, None]
     np.testing.assert_array_equal(
-        colour.from_unit(colour.to_unit(values, levels), levels, np.dtype(dtype)), values
+        normalise.from_unit(normalise.to_unit(values, value_range), value_range, np.dtype(dtype)),
+        values,
     )
 
 
@@ -30,8 +31,10 @@ def test_every_value_comes_back(dtype, levels):
 def test_the_ends_of_a_float_range_come_back_exactly(low, high):
     low, high = min(low, high), max(low, high)
     pixels = np.array([[[low, high]]], np.float32)
-    levels = ValueRange.measured(low, high, None)
-    back = colour.from_unit(colour.to_unit(pixels, levels), levels, np.dtype(np.float32))
+    value_range = ValueRange.measured([(low, high)], None)
+    back = normalise.from_unit(
+        normalise.to_unit(pixels, value_range), value_range, np.dtype(np.float32)
+    )
     if low == high:
         assert (back == low).all()
     else:
@@ -41,7 +44,7 @@ def test_the_ends_of_a_float_range_come_back_exactly(low, high):
 
 def test_integers_round_and_stay_in_range():
     unit = np.array([[[-0.1, 0.4999 / 255, 0.5001 / 255, 1.2]]], np.float32)
-    assert colour.from_unit(unit, EIGHT, np.dtype(np.uint8)).ravel().tolist() == [0, 0, 1, 255]
+    assert normalise.from_unit(unit, EIGHT, np.dtype(np.uint8)).ravel().tolist() == [0, 0, 1, 255]
 
 
 def test_missing_pixels_are_filled_from_their_neighbours_whatever_the_window():
@@ -49,9 +52,9 @@ def test_missing_pixels_are_filled_from_their_neighbours_whatever_the_window():
     unit = rng.random((1, 40, 40)).astype(np.float32)
     mask = np.zeros((40, 40), bool)
     mask[12:25, 14:30] = True
-    whole = colour._fill(unit, mask)
-    part = colour._fill(unit[:, 5:35, 5:38], mask[5:35, 5:38])
-    inner = slice(colour.FILL_REACH, -colour.FILL_REACH)
+    whole = normalise._fill(unit, mask)
+    part = normalise._fill(unit[:, 5:35, 5:38], mask[5:35, 5:38])
+    inner = slice(normalise.FILL_REACH, -normalise.FILL_REACH)
     np.testing.assert_array_equal(part[:, inner, inner], whole[:, 5:35, 5:38][:, inner, inner])
     assert whole[0, 18, 20] == 0.5 and 0 < whole[0, 12, 20] < 1
 
@@ -59,36 +62,36 @@ def test_missing_pixels_are_filled_from_their_neighbours_whatever_the_window():
 def test_no_data_is_where_all_channels_say_so():
     pixels = np.zeros((3, 2, 2), np.uint8)
     pixels[0, 0, 0] = 7
-    assert colour.missing(pixels, 0.0).tolist() == [[False, True], [True, True]]
-    assert colour.missing(pixels, 9.0) is None
+    assert normalise.missing(pixels, 0.0).tolist() == [[False, True], [True, True]]
+    assert normalise.missing(pixels, 9.0) is None
     floats = np.full((1, 1, 2), np.nan, np.float32)
-    assert colour.missing(floats, float("nan")).all()
+    assert normalise.missing(floats, float("nan")).all()
 
 
-def test_greys_are_fed_as_equal_planes_and_averaged():
+def test_greys_are_fed_as_equal_triples_and_averaged():
     unit = np.random.default_rng(1).random((2, 4, 5)).astype(np.float32)
-    planes = colour.planes(unit, "channels", None)
-    assert planes.shape == (2, 3, 4, 5) and (planes[:, 0] == planes[:, 2]).all()
-    np.testing.assert_allclose(colour.merge(planes, "channels"), unit, rtol=1e-6)
+    triples = normalise.rgb_batch(unit, "channels", None)
+    assert triples.shape == (2, 3, 4, 5) and (triples[:, 0] == triples[:, 2]).all()
+    np.testing.assert_allclose(normalise.merge(triples, "channels"), unit, rtol=1e-6)
 
 
 def test_premultiplied_colours_are_divided_by_alpha():
     unit = np.array([0.2, 0.1, 0.0, 0.5], np.float32).reshape(4, 1, 1)
     np.testing.assert_allclose(
-        colour.planes(unit, "rgba", "premultiplied")[0, :, 0, 0], [0.4, 0.2, 0.0], rtol=1e-6
+        normalise.rgb_batch(unit, "rgba", "premultiplied")[0, :, 0, 0], [0.4, 0.2, 0.0], rtol=1e-6
     )
     np.testing.assert_allclose(
-        colour.planes(unit, "rgba", "straight")[0, :, 0, 0], [0.2, 0.1, 0.0], rtol=1e-6
+        normalise.rgb_batch(unit, "rgba", "straight")[0, :, 0, 0], [0.2, 0.1, 0.0], rtol=1e-6
     )
 
 
 def test_flat_areas_at_the_ends_are_found_away_from_their_edges():
     unit = np.full((1, 9, 9), 0.5, np.float32)
     unit[0, 1:8, 1:8] = 1.0
-    ((mask, value),) = colour.ends(unit)
+    ((mask, value),) = normalise.ends(unit)
     assert value == 1.0 and mask.sum() == 9 and mask[0, 3:6, 3:6].all()
 
 
 def test_nearest_pixels_hold_the_centres():
-    assert colour.nearest(0, 8, 4, 1, 2).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert colour.nearest(0, 5, 5, 2, 2).tolist() == [0, 0, 1, 1, 1]
+    assert normalise.nearest(0, 8, 4, 1, 2).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert normalise.nearest(0, 5, 5, 2, 2).tolist() == [0, 0, 1, 1, 1]

@@ -1,0 +1,84 @@
+"""A plan is made for the device of the workers that carry it out, and no other worker takes it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import ImageJob
+from tierscale.pipeline.run.run import plan_only
+from tierscale.pipeline.run.workers.pool import InProcess, LocalPool, device_here
+from tierscale.pipeline.run.workers.prescan_tasks import CheckReady
+from tierscale.pipeline.run.workers.shard_tasks import EnlargeTiles
+from tierscale.pipeline.run.workers.worker import Worker
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def job_for(tmp_path):
+    """A function that makes a job for a device."""
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(tmp_path / "a.png")
+
+    def job(device="auto"):
+        options = Options(tiers=("bicubic",), device=device)
+        return ImageJob(str(tmp_path / "a.png"), str(tmp_path / "out.zarr"), options)
+
+    return job
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_plan_is_for_the_device_of_the_workers_whatever_the_driver_has(
+    job_for, monkeypatch, device
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: device == "cpu")
+    with LocalPool(1) as pool:
+        pool.device = device
+        assert plan_only(job_for(), pool)[0].device == device
+        with pytest.raises(Refused, match=f"the workers run on {device}"):
+            plan_only(job_for("cpu" if device == "cuda" else "cuda"), pool)
+
+
+def test_a_worker_refuses_a_plan_of_another_device(job_for):
+    with LocalPool(1) as pool:
+        plan, _ = plan_only(job_for(), pool)
+    other = InProcess(replace(plan, device="cuda"))
+    with pytest.raises(
+        Refused, match="the plan is for cuda and this worker runs on cpu; use --device cuda"
+    ):
+        EnlargeTiles(other, plan.source.in_place, (0, 0), (0,)).run(Worker("cpu"))
+
+
+def test_a_worker_refuses_weights_that_are_not_the_plans(job_for):
+    with LocalPool(1) as pool:
+        plan, _ = plan_only(job_for(), pool)
+    tier = replace(plan.tiers[0], weights="0" * 64)
+    other = InProcess(replace(plan, tiers=(tier,)))
+    with pytest.raises(Refused, match="weights of bicubic here have digest .*, the plan has 0000"):
+        EnlargeTiles(other, plan.source.in_place, (0, 0), (0,)).run(Worker("cpu"))
+
+
+def test_a_value_that_stays_where_it_was_made_is_given_as_its_handle():
+    class Pair:
+        def run(self, worker):
+            return 2, ["a", "b"]
+
+    with LocalPool(1) as pool:
+        assert pool.submit(Pair()).result() == (2, ["a", "b"])
+        assert pool.submit(Pair(), as_reference=True).result().get() == ["a", "b"]
+        value = object()
+        assert pool.put(value).get() is value
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without CUDA is needed")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(Refused, match="no CUDA device here"):
+        device_here("cuda")
+    with pytest.raises(Refused, match="no device 'tpu'"):
+        device_here("tpu")
+    with pytest.raises(Refused, match="install a CUDA build"):
+        CheckReady().run(Worker("cuda"))
