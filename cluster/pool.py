@@ -19,8 +19,7 @@ from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, Ray
 from tierscale.cluster.actor_group import LOST, Crew, PoolSpec
 from tierscale.cluster.in_flight import Call, InHand, Patience
 from tierscale.cluster.metrics import Meter
-from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.source import one_line
+from tierscale.pipeline.errors import Damaged, Refused, one_line
 
 __all__ = ["PoolSpec", "RayPool"]
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import psutil
 
-from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.formats.source import one_line
+from tierscale.pipeline.errors import Refused, one_line
 from tierscale.pipeline.run.pool import LocalPool, Pool, device_here
 
 # Shared memory of an embedded Ray: pieces of the shards in flight, with room to spare.

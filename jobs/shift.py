@@ -14,10 +14,10 @@ from tierscale.jobs.cli.progress import Bar
 from tierscale.pipeline.dataset.ledger import Entry, Ledger
 from tierscale.pipeline.dataset.scan import content_sha256, output_of
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
-from tierscale.pipeline.output.receipts import write_bytes
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.path_policy import check_source, output_below, output_outside
 from tierscale.pipeline.storage.paths import normalize_root, place
 

@@ -26,13 +26,13 @@ from tierscale.jobs.cli.progress import Bar
 from tierscale.jobs.sharing import Todo, over, pooled_routes, watch_of
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.output.receipts import write_bytes
-from tierscale.pipeline.output.store import storage_failure
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.draft import load_tiers
 from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.run import Request, Run
 from tierscale.pipeline.run.tasks import Quarantined
+from tierscale.pipeline.storage.atomic import write_bytes
+from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
 from tierscale.pipeline.storage.paths import join_path, normalize_root, place
 

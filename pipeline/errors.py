@@ -1,25 +1,24 @@
-"""The two ways in which tierscale says no, and the one in which it stops when it is told to.
+"""How tierscale refuses, fails and stops; each error carries one sentence for whoever has to act.
 
-The first two carry one sentence for the person who has to act: what, with its value; why not; what
-would do.
+The sentence says what, with its value; why not; what would do.
 """
 
 
 class Refused(ValueError):
-    """What was asked cannot work, and nothing was done: bad arguments, missing or unsupported file,
-    does not fit (exit code 2).
+    """The request cannot work and nothing was done (exit code 2).
+
+    Bad arguments, a missing or unsupported file, an image that does not fit.
     """
 
 
 class Interrupted(Exception):
-    """The work was asked to stop and has drained: what was begun is finished and written, or taken
-    away.
-    """
+    """The work was asked to stop and has drained: what was begun is finished or removed."""
 
 
 class Damaged(RuntimeError):
-    """Work was begun and could not be finished: broken source, full disk, checksum mismatch (exit
-    code 1).
+    """Work was begun and could not be finished (exit code 1).
+
+    A broken source, a full disk, a checksum that differs.
     """
 
 
@@ -28,6 +27,10 @@ class Held(Refused):
 
 
 class Full(Damaged):
-    """The disk that takes the results is full: no image is to blame, and no other would fare
-    better.
-    """
+    """The disk that holds the results is full: every further image would fail as well."""
+
+
+def one_line(error: object) -> str:
+    """The text of an error in one line of at most 200 characters; its class where it has none."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.output.store import storage_failure
+from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.path_policy import printable
 
 CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}

@@ -24,10 +24,10 @@ def explain_output(output: str, picture: str | None, as_json: bool, debug: bool)
     """
     from tierscale.pipeline.output import explain
     from tierscale.pipeline.output.report import save_picture
-    from tierscale.pipeline.output.store import sibling
+    from tierscale.pipeline.storage.sidecar import sidecar
 
     check_picture(picture)
-    path = picture or str(sibling(output) / "explain.png")
+    path = picture or str(sidecar(output) / "explain.png")
     found = explain.explain(output)
     save_picture(explain.draw(output), path)
     content = {"status": "done", **found, "files": {"explain": path}, "error": None}

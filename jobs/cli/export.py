@@ -7,10 +7,11 @@ from typing import Any
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import Selection, open_image
-from tierscale.pipeline.output.receipts import Folder, write_json
-from tierscale.pipeline.output.store import sibling
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.verify import finished
+from tierscale.pipeline.storage.atomic import write_json
+from tierscale.pipeline.storage.sidecar import sidecar
 
 # In the folder beside an output: the files exported from it, and how they were left.
 EXPORTS = "exports.json"
@@ -42,7 +43,7 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
             f"the output {output} is made from {beside}, which would lie in or around the source"
             f" {source}; choose another name"
         )
-    if beside.exists() and not sibling(str(beside)).exists():
+    if beside.exists() and not sidecar(str(beside)).exists():
         raise Refused(
             f"the output {output} is made from {beside}, which exists and was not made by"
             " tierscale; choose another name"

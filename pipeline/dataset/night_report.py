@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tierscale.pipeline.output.receipts import write_bytes
 from tierscale.pipeline.output.report import page
+from tierscale.pipeline.storage.atomic import write_bytes
 
 SOURCES = pa.schema(
     [

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import SUFFIXES
-from tierscale.pipeline.output.store import sibling
-from tierscale.pipeline.storage.paths import Listed, ObjectPath, join_path, place
+from tierscale.pipeline.storage.object_path import Listed, ObjectPath
+from tierscale.pipeline.storage.paths import join_path, place
+from tierscale.pipeline.storage.sidecar import sidecar
 
 BLOCK = 1 << 20
 # Folders of outputs that are listed at a time.
@@ -106,7 +107,7 @@ def scan_folder(root: str, problem: Callable[[str], None], below: str = "") -> I
             )
         elif entry.is_dir(follow_symlinks=False):
             if suffix == ".zarr":
-                if not sibling(entry.path).exists():
+                if not sidecar(entry.path).exists():
                     yield _zarr(entry.path)
             elif suffix != ".tierscale":
                 yield from scan_folder(
@@ -193,7 +194,7 @@ def absent(outputs: Iterable[str], problem: Callable[[str], None]) -> Iterator[s
             )
             return []
         return [
-            f"{folder}/{name}" for name in wanted[folder] if not {name, sibling(name).name} <= there
+            f"{folder}/{name}" for name in wanted[folder] if not {name, sidecar(name).name} <= there
         ]
 
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="outputs") as readers:

@@ -88,7 +88,7 @@ def look(run: Run) -> Looked:
     draft, facts = prepare.draft(
         request.source, request.options, request.max_memory, run.pool.device, run.pool.width
     )
-    with Lease(run.folder):
+    with Lease(run.folder.path):
         plan = run.stored(draft)
         if plan is not None:
             return Looked(plan, report.read_scores(run.folder.path, len(plan.tiers)))

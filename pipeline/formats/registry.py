@@ -206,10 +206,10 @@ def remote_image(uri: str, selection: Selection, max_bytes: int | None) -> Sourc
     suffix = os.path.splitext(uri.rstrip("/"))[1].lower()
     if not any(suffix in reader.suffixes for reader in READERS.values()):
         return open_zarr(uri, selection, max_bytes)
-    from tierscale.pipeline.storage.download import fetched
+    from tierscale.pipeline.storage.download import download
 
     with decoding(uri, "the object"):
-        local, listed = fetched(uri)
+        local, listed = download(uri)
     source = open_image(local, selection, max_bytes)
     source.uri, source.random_access = uri, False
     source.identify = lambda: {

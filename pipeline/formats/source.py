@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 
 Colour = Literal["grey", "rgb", "rgba", "greya", "channels"]
@@ -150,12 +150,6 @@ class Source:
 def native(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """`block` as `dtype`, C-contiguous; copied only where it differs."""
     return np.ascontiguousarray(block, dtype=dtype)
-
-
-def one_line(error: object) -> str:
-    """What an error says, in one line of at most 200 characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tierscale.pipeline.output.receipts import write_bytes
 from tierscale.pipeline.plan.plan import Plan, plain_levels, read_levels
+from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.paths import Place
 
 NAME = "scores.parquet"

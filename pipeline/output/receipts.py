@@ -7,7 +7,6 @@ it.
 import contextlib
 import hashlib
 import json
-import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,36 +15,14 @@ from typing import Any
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.output.store import sibling, storage_failure
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.storage.paths import ObjectPath, Place
+from tierscale.pipeline.storage.atomic import write_bytes, write_json
+from tierscale.pipeline.storage.object_path import ObjectPath
+from tierscale.pipeline.storage.sidecar import sidecar
 
 Key = tuple[int, int, int]
 # Objects that are read at a time.
 AT_ONCE = 16
-
-
-def write_json(path: Place, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    write_bytes(path, json.dumps(content, indent=1).encode())
-
-
-def write_bytes(path: Place, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    if isinstance(path, ObjectPath):
-        try:
-            path.write_bytes(content)
-        except OSError as error:
-            raise storage_failure(str(path), error) from error
-        return
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise storage_failure(str(path), error) from error
 
 
 def pixels_sha256(pixels: np.ndarray) -> str:
@@ -90,7 +67,7 @@ class Folder:
 
     def __init__(self, path: str) -> None:
         self.output = path
-        self.path = sibling(path)
+        self.path = sidecar(path)
 
     def exists(self) -> bool:
         return (self.path / "plan.json").exists()

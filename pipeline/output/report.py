@@ -16,11 +16,12 @@ from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.ome import MICROSCOPE_COLOURS
-from tierscale.pipeline.output.receipts import write_bytes, write_json
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing import policies as routing
+from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.path_policy import printable
 from tierscale.pipeline.storage.paths import Place, place
+from tierscale.pipeline.storage.sidecar import sidecar
 
 # Channels of a scientific image that the preview shows.
 SHOWN = 6
@@ -111,7 +112,7 @@ def close(
     """Write what is left beside a finished output, but for the pictures. spent: as of
     write_tiles.
     """
-    folder = store.sibling(output)
+    folder = sidecar(output)
     write_tiles(folder, plan, read_scores(folder, len(plan.tiers)), macs)
     write_json(folder / "summary.json", dict(summary))
     write_json(folder / "facts.json", facts.to_json())
@@ -128,8 +129,8 @@ def draw(output: str, plan: Plan) -> None:
     not for the driver.
     """
     picture = preview(output, plan)
-    save_picture(picture, store.sibling(output) / "preview.png")
-    save_picture(routing_map(picture, plan), store.sibling(output) / "routing.png")
+    save_picture(picture, sidecar(output) / "preview.png")
+    save_picture(routing_map(picture, plan), sidecar(output) / "routing.png")
 
 
 def save_picture(picture: Image.Image, path: str | Place) -> None:

@@ -2,10 +2,7 @@
 time.
 """
 
-import errno
 import math
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,20 +14,15 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from tierscale.pipeline.errors import Damaged, Full, Refused
+from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.geometry.grid import Rect, Span
+from tierscale.pipeline.storage.failures import storage_failure
+from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.object_store import as_os_error
-from tierscale.pipeline.storage.paths import (
-    ObjectPath,
-    Place,
-    place,
-    remove_tree,
-    taken,
-    zarr_store,
-)
+from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree
+from tierscale.pipeline.storage.sidecar import sidecar
+from tierscale.pipeline.storage.zarr_store import zarr_store
 
-# What file systems say where nothing may be written.
-DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Levels are added until both sides are at most this long.
 SMALLEST_LEVEL = 1024
 # Inner chunks hold at least this many bytes where the shard allows.
@@ -104,7 +96,7 @@ def made(path: str, plan: str, levels: int) -> bool:
         return False
     if _plan_of(path) != plan:
         raise Refused(
-            f"{path} is not the output that its plan in {sibling(path)} made; move it away, or"
+            f"{path} is not the output that its plan in {sidecar(path)} made; move it away, or"
             " choose another output"
         )
     return all((place(path) / str(level) / "zarr.json").exists() for level in range(levels))
@@ -245,7 +237,7 @@ def read_rect(
 
 def check_ours(path: str) -> None:
     """Refuse to replace what lies at `path` if it does not say that we made it."""
-    if taken(place(path)) and _plan_of(path) is None:
+    if exists(place(path)) and _plan_of(path) is None:
         raise Refused(
             f"{path} was not made by tierscale and is left alone; choose another output, or move it"
             " away"
@@ -257,16 +249,17 @@ def remove(path: str, keep: Sequence[str]) -> None:
     Refused: it does not say that it is ours.
     """
     check_ours(path)
-    folder = sibling(path)
+    output, folder = place(path), sidecar(path)
     with _errors(path):
-        if "://" in path:
+        if isinstance(output, ObjectPath):
             # What says that it is ours goes last.
-            remove_tree(place(path), last="zarr.json")
-        elif os.path.exists(path):
+            remove_tree(output, last="zarr.json")
+        elif output.exists():
             # Renamed first: half of an output under its name would not be known as ours any more.
-            shutil.rmtree(folder / "replaced", ignore_errors=True)
-            os.rename(path, folder / "replaced")
-        for entry in list(folder.iterdir()) if folder.exists() else []:
+            remove_tree(folder / "replaced")
+            output.rename(str(folder / "replaced"))
+        entries: list[Place] = [*folder.iterdir()] if folder.exists() else []
+        for entry in entries:
             if entry.name not in keep:
                 remove_tree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
@@ -277,11 +270,6 @@ def bytes_at(path: str) -> int:
     if isinstance(where, ObjectPath):
         return sum(entry.bytes for entry in where.listed())
     return sum(file.stat().st_size for file in where.rglob("*") if file.is_file())
-
-
-def sibling(path: str) -> Place:
-    """The folder beside an output that holds plan, receipts, tables and pictures."""
-    return place(f"{path.rstrip('/')}.tierscale")
 
 
 class _errors:
@@ -299,18 +287,3 @@ class _errors:
             raise Refused(f"{self.path} does not exist or is no zarr of ours") from error
         if isinstance(error, OSError):
             raise storage_failure(self.path, error) from error
-
-
-def storage_failure(path: str, error: OSError) -> Exception:
-    """What a failed write means, as one sentence."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Full(
-            f"the disk that holds {path} is full; free some space and give the same command again:"
-            " what is done is kept"
-        )
-    if error.errno in DENIED:
-        return Refused(
-            f"{path} cannot be written ({error.strerror}); choose another output or change its"
-            " rights"
-        )
-    return Damaged(f"{path} cannot be written or read ({error.strerror or error})")

@@ -18,11 +18,11 @@ from tierscale.pipeline.geometry.grid import Span, tile_length
 from tierscale.pipeline.inference.difficulty import blocks
 from tierscale.pipeline.inference.normalise import ValueRange, spanning
 from tierscale.pipeline.inference.statistics import Automatic
-from tierscale.pipeline.output.store import sibling
 from tierscale.pipeline.plan.plan import ENDLESS_REACH, UNSCORED, Options, Plan, Tier
 from tierscale.pipeline.run.inspect import SourceInfo, describe_source, region_shape
 from tierscale.pipeline.run.resources import check_memory
 from tierscale.pipeline.storage.path_policy import check_secrets
+from tierscale.pipeline.storage.sidecar import sidecar
 
 
 def check_paths(source: str, output: str) -> None:
@@ -40,9 +40,9 @@ def check_paths(source: str, output: str) -> None:
         )
     if here in there.parents:
         raise Refused(f"the source {source} lies inside the output {output}; choose another output")
-    if sibling(str(here)) in there.parents:
+    if sidecar(str(here)) in there.parents:
         raise Refused(
-            f"the source {source} lies in {sibling(output)}, which belongs to the output {output};"
+            f"the source {source} lies in {sidecar(output)}, which belongs to the output {output};"
             " choose another output"
         )
 

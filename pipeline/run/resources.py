@@ -22,7 +22,8 @@ from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing.costs import full_cost, planned_cost
 from tierscale.pipeline.routing.routes import areas, beside
 from tierscale.pipeline.run.inspect import SourceInfo
-from tierscale.pipeline.storage.paths import ObjectPath, place
+from tierscale.pipeline.storage.object_path import ObjectPath
+from tierscale.pipeline.storage.paths import place
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and
 # Ray's own processes together.

@@ -23,7 +23,7 @@ from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output import kept_scores as scores
 from tierscale.pipeline.output import report, store
 from tierscale.pipeline.output.ome import ome_attributes
-from tierscale.pipeline.output.receipts import Folder, Key, write_json
+from tierscale.pipeline.output.receipts import Folder, Key
 from tierscale.pipeline.plan.plan import Options, Plan, differences, outdated
 from tierscale.pipeline.routing import routes as choosing
 from tierscale.pipeline.routing.costs import cost_share, full_cost
@@ -33,8 +33,9 @@ from tierscale.pipeline.run.inspect import SourceInfo, check_unchanged
 from tierscale.pipeline.run.pool import Pool
 from tierscale.pipeline.run.prescan import Prepass
 from tierscale.pipeline.run.tasks import Flight, Progress, silent
+from tierscale.pipeline.storage.atomic import write_json
 from tierscale.pipeline.storage.lease import Lease
-from tierscale.pipeline.storage.paths import place, remove_tree
+from tierscale.pipeline.storage.paths import Place, place, remove_tree
 
 # Budgets that a plan tells the quality of.
 SHARES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -116,7 +117,7 @@ class Run:
         self.notes.extend(facts.notes)
         # Whatever is decided from what lies there is decided under the lease: another run may have
         # written it a moment ago.
-        with Lease(self.folder):
+        with Lease(self.folder.path):
             self.plan = self._planned(draft, facts)
             self._write_shards()
             self._write_pyramid()
@@ -190,7 +191,7 @@ class Run:
         """Where workers read pixels: the source itself, or its ingested copy."""
         return str(self.folder.path / "source.zarr") if facts.needs_ingest else facts.uri
 
-    def prepass(self, draft: Plan, facts: SourceInfo, folder: Path) -> tuple[Plan, np.ndarray]:
+    def prepass(self, draft: Plan, facts: SourceInfo, folder: Place) -> tuple[Plan, np.ndarray]:
         """Ingest if need be, measure the range, score all tiles, and choose their tiers: the plan
         and the scores (tiles, tiers).
         """
@@ -201,7 +202,7 @@ class Run:
         self.notes.extend(choosing.remarks(plan))
         return plan, found
 
-    def look(self, draft: Plan, facts: SourceInfo, folder: Path) -> tuple[Plan, np.ndarray]:
+    def look(self, draft: Plan, facts: SourceInfo, folder: Place) -> tuple[Plan, np.ndarray]:
         """Ingest if need be, and look at the image unless that was kept: the plan without routes,
         and scores (tiles, tiers).
         """
@@ -232,7 +233,7 @@ class Run:
         )
         return choosing.route(plan, found, self._prepass.time(plan, clock))
 
-    def _ingest(self, facts: SourceInfo, folder: Path | None = None) -> None:
+    def _ingest(self, facts: SourceInfo, folder: Place | None = None) -> None:
         target = (folder or self.folder.path) / "source.zarr"
         with self.stage("ingest"):
             future = self.pool.submit(

@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any
 
-from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.formats.source import one_line
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused, one_line
 from tierscale.pipeline.output.receipts import Key, Receipt
 from tierscale.pipeline.run.pool import Pool
 

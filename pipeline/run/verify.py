@@ -41,7 +41,7 @@ def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     problems.extend(text for _, text in wrong)
     healed = 0
     if heal and wrong:
-        with Lease(folder):
+        with Lease(folder.path):
             redone = mend(output, pool, [receipt for receipt, _ in wrong])
         healed = sum(
             1 for receipt in redone if receipt.pixels_sha256 == receipts[receipt.key].pixels_sha256

@@ -1,6 +1,4 @@
-"""The lease of the run that is at work on an output: who holds it, taking it, and telling whether
-its owner lives.
-"""
+"""The lease of the run that writes an output: acquired, renewed, told apart from a dead one."""
 
 import contextlib
 import errno
@@ -18,9 +16,11 @@ from types import TracebackType
 from typing import Any
 
 from tierscale.pipeline.errors import Damaged, Held, Refused
-from tierscale.pipeline.output.receipts import Folder, write_json
-from tierscale.pipeline.output.store import storage_failure
-from tierscale.pipeline.storage.paths import ObjectPath, Place
+from tierscale.pipeline.storage.atomic import write_json
+from tierscale.pipeline.storage.failures import storage_failure
+from tierscale.pipeline.storage.object_path import ObjectPath
+from tierscale.pipeline.storage.paths import Place
+from tierscale.pipeline.storage.sidecar import LEASE_NAME
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +34,13 @@ class Lease:
     """The right to write one output; a context in which a thread renews it.
 
     It keeps two runs from doing the same work. Should two hold it after all, nothing is harmed:
-    shards are pure and written whole. clock: seconds since the epoch, handed in so that tests can
-    jump.
+    shards are pure and written whole.
+    folder: the folder beside the output. clock: seconds since the epoch; tests pass their own.
+    Held: another run that is alive has it.
     """
 
-    def __init__(self, folder: Folder, clock: Callable[[], float] = time.time) -> None:
-        self.file = folder.path / "lease.json"
+    def __init__(self, folder: Place, clock: Callable[[], float] = time.time) -> None:
+        self.file = folder / LEASE_NAME
         self.clock = clock
         self.owner = {
             "host": socket.gethostname(),
@@ -47,12 +48,15 @@ class Lease:
             "started": clock(),
             "token": uuid.uuid4().hex,
         }
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> "Lease":
         try:
-            self._take()
+            if isinstance(self.file, ObjectPath):
+                self._acquire_object(self.file)
+            else:
+                self._acquire_file(self.file)
         except OSError as error:
             raise storage_failure(str(self.file), error) from error
         self._thread.start()
@@ -64,114 +68,106 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._over.set()
+        self._ended.set()
         self._thread.join()
-        # Where nothing can be written any more, the lease stays, and is known as that of a dead
+        # Where nothing can be written any more, the lease stays; it is known as that of a dead
         # process.
         with contextlib.suppress(OSError):
-            if (self._held() or {}).get("token") == self.owner["token"]:
+            if (lease_in(self.file) or {}).get("token") == self.owner["token"]:
                 self.file.unlink(missing_ok=True)
-            # a run that failed before it had a plan leaves no folder behind
+            # A run that failed before it had a plan leaves no folder behind.
             self.file.parent.rmdir()
 
-    def _take(self) -> None:
-        """Put our lease in the place of none or of a dead one."""
-        if isinstance(self.file, ObjectPath):
-            self._take_object(self.file)
-            return
-        mine = self.file.with_name(f"lease.{self.owner['token']}.tmp")
+    def _acquire_file(self, file: Path) -> None:
+        """Put this lease where there is none, or in the place of a dead one."""
+        mine = file.with_name(f"lease.{self.owner['token']}.tmp")
         write_json(mine, {**self.owner, "renewed": self.clock()})
         try:
             for _ in range(2):
-                if _placed(mine, self.file):
+                if _placed(mine, file):
                     return
-                self._refuse_living(self._held())
-                self._clear()
+                self._refuse_living(lease_in(file))
+                self._remove_dead(file)
         finally:
             mine.unlink(missing_ok=True)
-        raise Held(f"another run took {self.file} at this moment; wait for it to end")
+        raise Held(f"another run acquired {file} at this moment; wait for it to end")
 
-    def _take_object(self, file: ObjectPath) -> None:
-        """The same in an object store, which puts an object only where there is none, or in the
-        place of a known one.
-        """
+    def _acquire_object(self, file: ObjectPath) -> None:
+        """The same in an object store, by puts that depend on what is there."""
         mine = json.dumps({**self.owner, "renewed": self.clock()}).encode()
         for _ in range(2):
             if file.create(mine):
                 return
             with contextlib.suppress(FileNotFoundError):
                 etag = file.head().etag
-                self._refuse_living(self._held())
+                self._refuse_living(lease_in(file))
                 if file.exchange(mine, etag):
                     return
-        raise Held(f"another run took {file} at this moment; wait for it to end")
+        raise Held(f"another run acquired {file} at this moment; wait for it to end")
 
-    def _clear(self) -> None:
-        """Take a dead lease away; one that another run put in its place meanwhile is put back."""
-        aside = self.file.with_name(f"lease.{self.owner['token']}.dead")
+    def _remove_dead(self, file: Path) -> None:
+        """Remove a dead lease; one that another run put in its place meanwhile is put back."""
+        aside = file.with_name(f"lease.{self.owner['token']}.dead")
         try:
-            self.file.rename(aside)
+            file.rename(aside)
         except FileNotFoundError:
             return
-        if living(_lease_in(aside), self.clock()):
-            _placed(aside, self.file)
+        if living(lease_in(aside), self.clock()):
+            _placed(aside, file)
         aside.unlink(missing_ok=True)
 
-    def _held(self) -> dict[str, Any] | None:
-        return _lease_in(self.file)
-
-    def _refuse_living(self, held: dict[str, Any] | None) -> None:
-        if held is not None and living(held, self.clock()):
-            age = self.clock() - held["renewed"]
+    def _refuse_living(self, lease: dict[str, Any] | None) -> None:
+        if lease is not None and living(lease, self.clock()):
+            age = self.clock() - lease["renewed"]
             raise Held(
-                f"process {held['pid']} on {held['host']} is writing {self.file.parent} (last sign"
-                f" {max(age, 0):.0f} s ago); wait for it to end, or stop it"
+                f"process {lease['pid']} on {lease['host']} is writing {self.file.parent} (last"
+                f" sign {max(age, 0):.0f} s ago); wait for it to end, or stop it"
             )
 
-    def _keep(self) -> None:
+    def _renew(self) -> None:
         """Renew until the context ends, or until another run has taken over."""
-        while not self._over.wait(LEASE_SECONDS / 6):
+        while not self._ended.wait(LEASE_SECONDS / 6):
             try:
-                if (self._held() or {}).get("token") != self.owner["token"]:
+                if (lease_in(self.file) or {}).get("token") != self.owner["token"]:
                     return
                 write_json(self.file, {**self.owner, "renewed": self.clock()})
             except (OSError, Damaged, Refused) as error:
                 log.warning("the lease could not be renewed: %s", error)
 
 
-def _lease_in(file: Place) -> dict[str, Any] | None:
-    """Whose lease a file is; None where there is none or a crash tore it."""
+def lease_in(file: Place) -> dict[str, Any] | None:
+    """Whose lease a file is; None where there is none or a crash left half of one."""
     try:
-        held = json.loads(file.read_text())
-        return held if {"host", "pid", "renewed"} <= set(held) else None
+        lease = json.loads(file.read_text())
+        return lease if {"host", "pid", "renewed"} <= set(lease) else None
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
-def _placed(mine: Path, place: Path) -> bool:
-    """Give a whole file a second name, in one step; False: the name is taken."""
+def living(lease: Mapping[str, Any] | None, now: float) -> bool:
+    """Whether the owner of a lease is still at work at `now`, seconds since the epoch."""
+    if lease is None or (lease["host"] == socket.gethostname() and not _alive(lease["pid"])):
+        return False
+    return now - lease["renewed"] < LEASE_SECONDS
+
+
+def _placed(mine: Path, name: Path) -> bool:
+    """Give a whole file a second name, in one step; False: something has that name."""
     try:
-        os.link(mine, place)
+        os.link(mine, name)
     except FileExistsError:
         return False
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        # File systems without hard links, such as exFAT: the name is taken first, and holds nothing
+        # File systems without hard links, such as exFAT: the name is created first, and is empty
         # for a moment.
         try:
-            os.close(os.open(place, os.O_CREAT | os.O_EXCL))
+            os.close(os.open(name, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return False
-        shutil.copyfile(mine, place)
+        shutil.copyfile(mine, name)
     return True
-
-
-def living(held: Mapping[str, Any] | None, now: float) -> bool:
-    """Whether the owner of a lease is still at work at `now`, seconds since the epoch."""
-    if held is None or (held["host"] == socket.gethostname() and not _alive(held["pid"])):
-        return False
-    return now - held["renewed"] < LEASE_SECONDS
 
 
 def _alive(pid: int) -> bool:

@@ -1,18 +1,37 @@
-"""Connections to object stores: where their credentials come from, how requests are repeated, what
-their errors mean.
+"""Connections to object stores: credentials, how often requests are repeated, what errors mean.
+
+obstore repeats a request whose answer is an error of the server, is missing or is cut short. The
+one exception are listings, whose answers it does not repeat when they are cut: those are repeated
+here, through a connection that repeats nothing itself. So no request is repeated inside another
+one that is repeated, and a store that is down is asked RETRIES + 1 times.
 """
+
+from __future__ import annotations
 
 import errno
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from obstore.store import from_url
+import obstore
+from obstore.exceptions import (
+    BaseError,
+    GenericError,
+    JoinError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from obstore.store import ObjectStore, from_url
 
 from tierscale.pipeline.errors import Refused
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ClientConfig, RetryConfig
 
 # How requests are repeated: so many times, with pauses that double from the first to the longest,
 # for so long in all (seconds).
@@ -20,15 +39,19 @@ RETRIES, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 12, 0.1, 10.0, 180.0
 # Seconds for a connection, and for one whole request.
 CONNECT_SECONDS, REQUEST_SECONDS = 10, 120
 Answer = TypeVar("Answer")
-# Asked for credentials by the client when the environment has none; it answers on machines of the
-# cloud only.
+# Errors of an object store that may pass: no answer, an error of the server, a task that was lost.
+PASSING = (GenericError, JoinError)
+# The client asks here for credentials when the environment has none; it answers on machines of the
+# cloud only. obstore has no class for that error, only this address in its text.
 METADATA_SERVICE = "169.254.169.254"
 
 
 @lru_cache(maxsize=64)
-def store_at(uri: str) -> Any:
-    """An object store that is rooted at a URI; credentials, region and endpoint come from the
-    environment, as for the store's own tools.
+def store_at(uri: str, repeating: bool = True) -> ObjectStore:
+    """An object store that is rooted at a URI.
+
+    Credentials, region and endpoint come from the environment, as for the store's own tools.
+    repeating: whether it repeats requests itself. Refused: the URI is none of an object store.
     """
     # An endpoint of one's own may speak plain HTTP only if it says so in its address.
     endpoint = (
@@ -37,26 +60,24 @@ def store_at(uri: str) -> Any:
         or os.environ.get("AWS_ENDPOINT")
         or ""
     )
-    client: Any = {
+    client: ClientConfig = {
         "timeout": timedelta(seconds=REQUEST_SECONDS),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
         "allow_http": endpoint.startswith("http://"),
     }
-    pauses = {
-        "init_backoff": timedelta(seconds=FIRST_PAUSE),
-        "max_backoff": timedelta(seconds=LONGEST_PAUSE),
-        "base": 2,
-    }
-    retry: Any = {
-        "max_retries": RETRIES,
-        "backoff": pauses,
+    retry: RetryConfig = {
+        "max_retries": RETRIES if repeating else 0,
+        "backoff": {
+            "init_backoff": timedelta(seconds=FIRST_PAUSE),
+            "max_backoff": timedelta(seconds=LONGEST_PAUSE),
+            "base": 2,
+        },
         "retry_timeout": timedelta(seconds=PATIENCE),
     }
     try:
         return from_url(uri, client_options=client, retry_config=retry)
-    except (
-        Exception
-    ) as error:  # unknown schemes and bad names come as ValueError, TypeError or errors of obstore
+    # Unknown schemes and bad names come as ValueError, TypeError or errors of obstore.
+    except Exception as error:
         reason = str(error).splitlines()[0]
         raise Refused(
             f"{uri} is no address of an object store ({reason}); write for example"
@@ -64,23 +85,63 @@ def store_at(uri: str) -> Any:
         ) from None
 
 
-def asked(uri: str, request: Callable[[], Answer]) -> Answer:
-    """The answer to a request that may be repeated. OSError: what lasts, as a file system would say
-    it.
+@contextmanager
+def requests_to(uri: str) -> Iterator[None]:
+    """A block of requests about `uri`: errors of obstore leave it as OSError with one sentence."""
+    try:
+        yield
+    except BaseError as error:
+        raise _described(error, uri) from error
 
-    obstore itself repeats most requests; those whose answer was cut in the middle come back here.
+
+def list_objects(base: str, prefix: str) -> list[ObjectMeta]:
+    """All objects of the store `base` whose keys begin with `prefix` ("" for all), in its order.
+
+    A listing that is cut goes on behind the last object that arrived. OSError: it failed.
     """
-    for pause in pauses():
+    listed: list[ObjectMeta] = []
+
+    def complete() -> bool:
+        """Add what is missing. False: the listing was cut, but something arrived."""
+        before = len(listed)
+        offset = listed[-1]["path"] if listed else None
+        try:
+            for batch in obstore.list(store_at(base, False), prefix or None, offset=offset):
+                listed.extend(batch)
+        except PASSING:
+            if len(listed) == before:
+                raise
+            return False
+        return True
+
+    while not with_retries(f"{base}/{prefix}", complete):
+        pass
+    return listed
+
+
+def list_directly(base: str, prefix: str) -> list[str]:
+    """Keys of objects and of folders directly below `prefix` ("" for all). OSError: it failed."""
+    answer = with_retries(
+        f"{base}/{prefix}",
+        lambda: obstore.list_with_delimiter(store_at(base, False), prefix=prefix or None),
+    )
+    return [*answer["common_prefixes"], *(meta["path"] for meta in answer["objects"])]
+
+
+def with_retries(uri: str, request: Callable[[], Answer]) -> Answer:
+    """The answer to a request of a connection that repeats nothing, repeated while errors may pass.
+
+    OSError: what lasts, as a file system would say it.
+    """
+    remaining = pauses()
+    while True:
         try:
             return request()
-        except Exception as error:
-            if not worth_repeating(error):
-                raise as_os_error(error, uri) or error from error
-        time.sleep(pause)
-    try:
-        return request()
-    except Exception as error:
-        raise as_os_error(error, uri) or error from error
+        except BaseError as error:
+            failure = _described(error, uri)
+            if not remaining or not isinstance(error, PASSING) or failure.errno != errno.EIO:
+                raise failure from error
+        time.sleep(remaining.pop(0))
 
 
 def pauses() -> list[float]:
@@ -88,25 +149,17 @@ def pauses() -> list[float]:
     return [min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) for attempt in range(RETRIES)]
 
 
-def worth_repeating(error: BaseException) -> bool:
-    """Whether an error is one of an object store that may pass."""
-    told = as_os_error(error, "")
-    return told is not None and told.errno == errno.EIO
-
-
 def as_os_error(error: BaseException | None, uri: str) -> OSError | None:
     """An error of an object store as an OSError with one line of text; None: it is none."""
-    if type(error).__module__.split(".")[0] != "obstore":
-        return None
+    return _described(error, uri) if isinstance(error, BaseError) else None
+
+
+def _described(error: BaseError, uri: str) -> OSError:
     if METADATA_SERVICE in str(error):
-        told = (
+        reason = (
             "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
             " AWS_SKIP_SIGNATURE=true for a public bucket"
         )
-        return OSError(errno.EACCES, told, uri)
-    number = (
-        errno.EACCES
-        if type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
-        else errno.EIO
-    )
-    return OSError(number, str(error).splitlines()[0][:300], uri)
+        return OSError(errno.EACCES, reason, uri)
+    denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+    return OSError(errno.EACCES if denied else errno.EIO, str(error).splitlines()[0][:300], uri)

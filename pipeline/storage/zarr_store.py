@@ -1,78 +1,67 @@
-"""A zarr store in an object store whose requests are repeated when they fail for a passing
-reason.
-"""
+"""What zarr opens for a local path or a URI."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Self
 
-from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype
+from obstore.store import ObjectStore as Connection
 from zarr.storage import ObjectStore, WrapperStore
 
-from tierscale.pipeline.storage.object_store import pauses, store_at, worth_repeating
+from tierscale.pipeline.storage.object_path import ObjectPath
+from tierscale.pipeline.storage.object_store import list_directly, list_objects, store_at
+from tierscale.pipeline.storage.paths import place
 
-Answer = TypeVar("Answer")
-
-
-def patient_store(uri: str) -> "PatientStore":
-    """The store that is rooted at a URI."""
-    return PatientStore(ObjectStore(store_at(uri)))
+Inner = ObjectStore[Connection]
 
 
-class PatientStore(WrapperStore[Store]):
-    """obstore itself repeats most requests; those whose answer was cut in the middle are repeated
-    here. All of them may be.
-    """
+def zarr_store(path: str) -> "str | RepeatedListings":
+    """What zarr opens for a local path or a URI."""
+    where = place(path)
+    if not isinstance(where, ObjectPath):
+        return str(where)
+    return RepeatedListings(ObjectStore(store_at(where.uri)), where)
 
-    async def _insist(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
-        for pause in pauses():
-            try:
-                return await request()
-            except Exception as error:
-                if not worth_repeating(error):
-                    raise
-            await asyncio.sleep(pause)
-        return await request()
 
-    async def get(
-        self,
-        key: str,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        return await self._insist(lambda: self._store.get(key, prototype, byte_range))  # type: ignore[arg-type]
+class RepeatedListings(WrapperStore[Inner]):
+    """zarr's store over obstore, with listings that are repeated when their answer is cut."""
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        ranges = list(key_ranges)
-        return await self._insist(lambda: self._store.get_partial_values(prototype, ranges))
+    def __init__(self, store: Inner, root: ObjectPath) -> None:
+        super().__init__(store)
+        self.root = root
 
-    async def exists(self, key: str) -> bool:
-        return await self._insist(lambda: self._store.exists(key))
-
-    async def set(self, key: str, value: Buffer, *arguments: Any) -> None:
-        await self._insist(lambda: self._store.set(key, value, *arguments))
-
-    async def delete(self, key: str) -> None:
-        await self._insist(lambda: self._store.delete(key))
-
-    async def delete_dir(self, prefix: str) -> None:
-        await self._insist(lambda: self._store.delete_dir(prefix))
-
-    async def _listed(self, listing: Callable[[], AsyncIterator[str]]) -> AsyncIterator[str]:
-        async def whole() -> list[str]:
-            return [name async for name in listing()]
-
-        for name in await self._insist(whole):
-            yield name
+    def _with_store(self, store: Inner) -> Self:
+        return type(self)(store, self.root)
 
     def list(self) -> AsyncIterator[str]:
-        return self._listed(self._store.list)
+        """Keys of all objects of the store."""
+        return self.list_prefix("")
 
     def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        return self._listed(lambda: self._store.list_prefix(prefix))
+        """Keys of all objects below `prefix`."""
+        return self._relative(
+            lambda: [meta["path"] for meta in list_objects(self.root.base, self._key(prefix))]
+        )
 
     def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        return self._listed(lambda: self._store.list_dir(prefix))
+        """Names directly below `prefix`."""
+        key = self._key(prefix)
+        return self._relative(lambda: list_directly(self.root.base, key), key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Delete all objects below `prefix`."""
+        self._check_writable()
+        where = self.root / prefix.strip("/") if prefix.strip("/") else self.root
+        await asyncio.to_thread(where.delete_all)
+
+    def _key(self, prefix: str) -> str:
+        """A prefix inside this store as one inside the bucket, with a slash at its end."""
+        parts = [part for part in (self.root.key, prefix.strip("/")) if part]
+        return "".join(f"{part}/" for part in parts)
+
+    async def _relative(
+        self, listing: Callable[[], Sequence[str]], below: str | None = None
+    ) -> AsyncIterator[str]:
+        """What a listing gives, without the slashes at the end and the key it is `below`."""
+        start = self._key("") if below is None else below
+        for key in await asyncio.to_thread(listing):
+            yield key.rstrip("/").removeprefix(start)

@@ -11,11 +11,12 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats.arrays.ingested import INGESTED
-from tierscale.pipeline.formats.source import Source, one_line
-from tierscale.pipeline.output.store import DENIED, storage_failure
-from tierscale.pipeline.storage.paths import Place, place, remove_tree, taken, zarr_store
+from tierscale.pipeline.formats.source import Source
+from tierscale.pipeline.storage.failures import DENIED, storage_failure
+from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree
+from tierscale.pipeline.storage.zarr_store import zarr_store
 
 Progress = Callable[[int, int], None]
 # Side of a copy's chunks, in pixels.
@@ -109,7 +110,7 @@ def already(source: Source, path: str, replaceable: bool) -> bool:
     left, and a copy of another source if that is `replaceable`; refuses to touch anything else.
     """
     where = place(path)
-    if not taken(where) or (where.is_dir() and not next(iter(where.iterdir()), None)):
+    if not exists(where) or (where.is_dir() and not next(iter(where.iterdir()), None)):
         return False
     try:
         node = zarr.open(zarr_store(path), mode="r")

@@ -33,7 +33,9 @@ from tierscale.pipeline.formats.source import (
     decoding,
     ingest_bytes,
 )
-from tierscale.pipeline.storage.paths import ObjectPath, place, zarr_store
+from tierscale.pipeline.storage.object_path import ObjectPath
+from tierscale.pipeline.storage.paths import place
+from tierscale.pipeline.storage.zarr_store import zarr_store
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 # A chunk larger than this is a poor way to reach a window.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.metadata import PhotoMetadata
@@ -25,7 +25,6 @@ from tierscale.pipeline.formats.source import (
     check_decode,
     decoding,
     ingest_bytes,
-    one_line,
 )
 from tierscale.pipeline.formats.tiff.colour import Meaning, meaning
 from tierscale.pipeline.formats.tiff.metadata import significant_bits, tiff_facts

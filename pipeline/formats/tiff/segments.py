@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.formats.source import STRIP_ROWS, one_line, window_strips
+from tierscale.pipeline.errors import Damaged, one_line
+from tierscale.pipeline.formats.source import STRIP_ROWS, window_strips
 from tierscale.pipeline.formats.uncompressed import Finishing
 
 CACHE_BYTES = 8 << 20

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.source import decoding, one_line
-from tierscale.pipeline.output.store import DENIED, storage_failure
+from tierscale.pipeline.formats.source import decoding
+from tierscale.pipeline.storage.failures import DENIED, storage_failure
 
 Progress = Callable[[int, int], None]
 

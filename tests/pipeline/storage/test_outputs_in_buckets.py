@@ -5,7 +5,6 @@ way.
 import json
 import os
 import threading
-import time
 from datetime import datetime
 
 import numpy as np
@@ -14,11 +13,12 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tests.object_server import FAULTS, Server
+from tests.object_server import FAULTS
+from tests.pipeline.storage.conftest import SECRET
 from tierscale.jobs.nightly import NightlyOptions, nightly
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.pipeline.dataset.manifest import Manifest, Row
-from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
@@ -26,38 +26,11 @@ from tierscale.pipeline.run.pool import LocalPool
 from tierscale.pipeline.run.run import Request, Run
 from tierscale.pipeline.run.verify import status_of, verify_output
 from tierscale.pipeline.storage import object_store
-from tierscale.pipeline.storage import paths as places
-from tierscale.pipeline.storage.lease import LEASE_SECONDS, Lease
-from tierscale.pipeline.storage.paths import ObjectPath, join_path, place, remove_tree, zarr_store
+from tierscale.pipeline.storage.object_path import ObjectPath
+from tierscale.pipeline.storage.paths import place, remove_tree
+from tierscale.pipeline.storage.zarr_store import zarr_store
 
 OPTIONS = Options(tiers=("bicubic",), tile=24)
-SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
-
-
-@pytest.fixture
-def server(monkeypatch):
-    """An S3 server of our own; TIERSCALE_S3_ENDPOINT names another one, without faults, in which a
-    bucket `bucket` is.
-    """
-    made = Server()
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    endpoint = os.environ.get("TIERSCALE_S3_ENDPOINT", made.endpoint)
-    for name, value in (
-        ("AWS_ENDPOINT_URL", endpoint),
-        ("AWS_ACCESS_KEY_ID", "id"),
-        ("AWS_SECRET_ACCESS_KEY", SECRET),
-        ("AWS_REGION", "us-east-1"),
-    ):
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(object_store, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(object_store, "LONGEST_PAUSE", 0.1)
-    object_store.store_at.cache_clear()
-    remove_tree(place("s3://bucket/"))
-    yield made
-    object_store.store_at.cache_clear()
-    made.shutdown()
-    made.server_close()
 
 
 ours = pytest.mark.skipif(
@@ -88,7 +61,7 @@ def upscale(source, output, stop=None, **more):
 
 
 def pixels(output):
-    return zarr.open_array(places.zarr_store(str(output)), path="0", mode="r")[:]
+    return zarr.open_array(zarr_store(str(output)), path="0", mode="r")[:]
 
 
 def uploaded(picture, key="in/a.png"):
@@ -109,65 +82,6 @@ def check_whole(output, plain):
         assert not entry.key.endswith((".tmp", ".dead")) and entry.key != "lease.json"
         if entry.key.endswith(".json"):
             json.loads((folder.path / entry.key).read_text())
-
-
-def test_an_object_is_used_as_a_file_is(server):
-    folder = place("s3://bucket/a b/c?#%")
-    file = folder / "x.json"
-    assert (str(file), file.name, file.parent) == ("s3://bucket/a b/c?#%/x.json", "x.json", folder)
-    assert not file.exists() and not folder.exists()
-    with pytest.raises(FileNotFoundError):
-        file.read_bytes()
-    with pytest.raises(FileNotFoundError):
-        file.unlink()
-    file.unlink(missing_ok=True)
-    file.write_bytes(b"{}")
-    (folder / "deep/y.json").write_bytes(b"[1]")
-    (place("s3://bucket/a b/c?#%neighbour")).write_bytes(b"")
-    assert (
-        file.exists()
-        and folder.is_dir()
-        and not file.is_dir()
-        and file.read_text() == "{}"
-        and file.stat().st_size == 2
-    )
-    assert [entry.name for entry in folder.iterdir()] == ["deep", "x.json"]
-    assert [str(found) for found in folder.glob("*/*.json")] == ["s3://bucket/a b/c?#%/deep/y.json"]
-    remove_tree(folder)
-    assert not folder.exists() and place("s3://bucket/a b/c?#%neighbour").exists()
-    assert (
-        join_path("s3://b/c/", "d", "e") == "s3://b/c/d/e"
-        and join_path("/b", "d/e") == "/b/d/e"
-        and place("file:///b").name == "b"
-    )
-
-
-def test_puts_can_depend_on_what_is_there(server):
-    file = place("s3://bucket/lease.json")
-    assert file.create(b"1") and not file.create(b"2") and file.read_bytes() == b"1"
-    assert file.create(b"1"), "a request that was repeated finds what it put itself"
-    etag = file.head().etag
-    assert file.exchange(b"3", etag) and not file.exchange(b"4", etag) and file.read_bytes() == b"3"
-    file.unlink()
-    assert not file.exchange(b"5", etag) and not file.exists()
-
-
-def test_a_lease_in_an_object_store(server):
-    now = [1e9]
-    folder = Folder("s3://bucket/out.zarr")
-    with Lease(folder, lambda: now[0]):
-        with (
-            pytest.raises(
-                Held,
-                match=rf"process {os.getpid()} on .* is writing s3://bucket/out.zarr.tierscale",
-            ),
-            Lease(folder, lambda: now[0]),
-        ):
-            pass
-        now[0] += LEASE_SECONDS + 1
-        with Lease(folder, lambda: now[0]):
-            pass
-    assert folder.read_json("lease.json") is None
 
 
 def test_a_file_in_a_bucket_becomes_an_output_in_a_bucket(server, picture, plain, tmp_path):
@@ -212,23 +126,6 @@ def test_a_run_that_was_stopped_goes_on(server, picture, plain):
     check_whole(output, plain)
 
 
-def test_what_lies_deeper_is_not_listed(server):
-    """A copy under way is looked at every second: listing all its chunks each time would grow with
-    their square.
-    """
-    for number in range(250):
-        server.objects[f"/bucket/copy/c/0/{number // 50}/{number}"] = (b"", '"x"', 0.0)
-    before = server.requests
-    assert [entry.name for entry in place("s3://bucket/copy/c/0").iterdir()] == [
-        "0",
-        "1",
-        "2",
-        "3",
-        "4",
-    ]
-    assert server.requests - before == 1
-
-
 def test_identity_of_a_zarr_in_a_bucket(server):
     array = zarr.create_array(
         zarr_store("s3://bucket/a.zarr"), shape=(8, 8), chunks=(4, 4), dtype="u1"
@@ -242,18 +139,6 @@ def test_identity_of_a_zarr_in_a_bucket(server):
     for name in ("nothing.tif", "nothing.zarr"):
         with pytest.raises(Refused, match="no such file"):
             open_image(f"s3://bucket/{name}")
-
-
-def test_no_credentials_are_one_sentence_at_once(monkeypatch):
-    for name in list(os.environ):
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    object_store.store_at.cache_clear()
-    started = time.monotonic()
-    with pytest.raises(Refused, match="AWS_ACCESS_KEY_ID"):
-        open_image("s3://bucket/a.tif")
-    assert time.monotonic() - started < 20
-    object_store.store_at.cache_clear()
 
 
 def test_another_plan_is_refused_and_replaced_when_told(server, picture, plain):
@@ -364,7 +249,7 @@ def test_a_manifest_writes_below_its_prefix(server, picture):
 def test_nights_over_a_bucket(server, picture, tmp_path):
     uploaded(picture)
     zarr.create_array(
-        places.zarr_store("s3://bucket/in/deep/b.zarr"),
+        zarr_store("s3://bucket/in/deep/b.zarr"),
         data=np.zeros((40, 40), np.uint8),
         chunks=(20, 20),
     )
@@ -403,6 +288,6 @@ def test_nights_over_a_bucket(server, picture, tmp_path):
         night(1) == {"untouched": 2, "done": 1}
         and place("s3://bucket/out/deep/b.zarr.zarr/0").is_dir()
     )
-    zarr.open_array(places.zarr_store("s3://bucket/in/deep/b.zarr"), mode="r+")[:5] = 9
+    zarr.open_array(zarr_store("s3://bucket/in/deep/b.zarr"), mode="r+")[:5] = 9
     place("s3://bucket/in/bad.tif").write_bytes(b"II*\0")
     assert night(2) == {"new": 1, "changed": 1, "untouched": 1, "done": 1, "failed": 1}

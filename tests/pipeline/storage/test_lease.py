@@ -1,4 +1,4 @@
-"""Receipts and leases: whole or not at all, and one run at a time."""
+"""One run at a time writes an output."""
 
 import json
 import os
@@ -6,12 +6,12 @@ import socket
 
 import pytest
 
-from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.output.receipts import Folder, write_bytes
+from tierscale.pipeline.errors import Held, Refused
 from tierscale.pipeline.storage.lease import LEASE_SECONDS, Lease
+from tierscale.pipeline.storage.sidecar import sidecar
 
 
-class TimeLimit:
+class Clock:
     """A clock that tests set."""
 
     def __init__(self, now):
@@ -22,7 +22,7 @@ class TimeLimit:
 
 
 def held_by(folder, **owner):
-    folder.path.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True)
     lease = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -30,18 +30,18 @@ def held_by(folder, **owner):
         "renewed": 1000.0,
         "token": "other",
     }
-    (folder.path / "lease.json").write_text(json.dumps({**lease, **owner}))
+    (folder / "lease.json").write_text(json.dumps({**lease, **owner}))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return Folder(str(tmp_path / "out.zarr"))
+    return sidecar(str(tmp_path / "out.zarr"))
 
 
 def test_a_lease_is_held_and_given_back(folder):
     with Lease(folder), pytest.raises(Refused, match="is writing"), Lease(folder):
         pass
-    assert not (folder.path / "lease.json").exists()
+    assert not (folder / "lease.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_a_lease_is_held_and_given_back(folder):
 )
 def test_a_dead_or_silent_owner_is_replaced(folder, owner):
     held_by(folder, **owner)
-    with Lease(folder, TimeLimit(1001.0)):
-        assert json.loads((folder.path / "lease.json").read_text())["pid"] == os.getpid()
+    with Lease(folder, Clock(1001.0)):
+        assert json.loads((folder / "lease.json").read_text())["pid"] == os.getpid()
 
 
 @pytest.mark.parametrize("jump", [-1e6, 0, LEASE_SECONDS - 2])
@@ -63,14 +63,14 @@ def test_a_living_owner_is_respected_whatever_the_clock_does(folder, jump):
     held_by(folder, host="elsewhere")
     with (
         pytest.raises(Refused, match=r"process \d+ on elsewhere"),
-        Lease(folder, TimeLimit(1000.0 + jump)),
+        Lease(folder, Clock(1000.0 + jump)),
     ):
         pass
 
 
 def test_a_lease_torn_by_a_crash_is_nobodys(folder):
-    folder.path.mkdir()
-    (folder.path / "lease.json").write_text('{"host": "el')
+    folder.mkdir()
+    (folder / "lease.json").write_text('{"host": "el')
     with Lease(folder):
         pass
 
@@ -78,7 +78,7 @@ def test_a_lease_torn_by_a_crash_is_nobodys(folder):
 def test_a_lease_that_was_taken_over_is_not_removed(folder):
     with Lease(folder):
         held_by(folder, host="elsewhere")
-    assert json.loads((folder.path / "lease.json").read_text())["host"] == "elsewhere"
+    assert json.loads((folder / "lease.json").read_text())["host"] == "elsewhere"
 
 
 def test_a_lease_appears_whole(folder, monkeypatch):
@@ -95,7 +95,7 @@ def test_a_lease_appears_whole(folder, monkeypatch):
 
 def test_two_runs_that_find_the_same_dead_lease_do_not_both_get_it(folder, monkeypatch):
     held_by(folder, pid=2**22 + 1)
-    first, second = Lease(folder, TimeLimit(1001.0)), Lease(folder, TimeLimit(1001.0))
+    first, second = Lease(folder, Clock(1001.0)), Lease(folder, Clock(1001.0))
     judge = Lease._refuse_living
 
     def judged_late(self, held):
@@ -106,9 +106,9 @@ def test_two_runs_that_find_the_same_dead_lease_do_not_both_get_it(folder, monke
     monkeypatch.setattr(Lease, "_refuse_living", judged_late)
     with pytest.raises(Refused, match=rf"process {os.getpid()} on"), second:
         pass
-    assert json.loads((folder.path / "lease.json").read_text())["token"] == first.owner["token"]
+    assert json.loads((folder / "lease.json").read_text())["token"] == first.owner["token"]
     first.__exit__(None, None, None)
-    assert not folder.path.exists()
+    assert not folder.exists()
 
 
 def test_a_lease_works_where_there_are_no_hard_links(folder, monkeypatch):
@@ -118,17 +118,22 @@ def test_a_lease_works_where_there_are_no_hard_links(folder, monkeypatch):
     monkeypatch.setattr("tierscale.pipeline.storage.lease.os.link", link)
     with Lease(folder), pytest.raises(Refused, match="is writing"), Lease(folder):
         pass
-    assert not folder.path.exists()
+    assert not folder.exists()
 
 
-def test_a_file_is_whole_or_absent(tmp_path, monkeypatch):
-    path = tmp_path / "deep" / "file"
-    write_bytes(path, b"one")
-
-    def fail(self, target):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pathlib.PosixPath.replace", fail)
-    with pytest.raises(RuntimeError, match="full"):
-        write_bytes(path, b"two")
-    assert path.read_bytes() == b"one" and len(list(path.parent.iterdir())) == 1
+def test_a_lease_in_an_object_store(server):
+    now = [1e9]
+    folder = sidecar("s3://bucket/out.zarr")
+    with Lease(folder, lambda: now[0]):
+        with (
+            pytest.raises(
+                Held,
+                match=rf"process {os.getpid()} on .* is writing s3://bucket/out.zarr.tierscale",
+            ),
+            Lease(folder, lambda: now[0]),
+        ):
+            pass
+        now[0] += LEASE_SECONDS + 1
+        with Lease(folder, lambda: now[0]):
+            pass
+    assert not (folder / "lease.json").exists()

@@ -4,11 +4,12 @@ import errno
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-FAULTY = Path(__file__).parents[1] / "benchmarks/faulty"
+from tests.conftest import ROOT
+
+FAULTY = ROOT / "benchmarks/faulty"
 WRITE = """
 import os, sys
 for path in sys.argv[1:]:

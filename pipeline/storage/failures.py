@@ -1,0 +1,27 @@
+"""What an operating system's error about a place means, as one sentence."""
+
+import errno
+
+from tierscale.pipeline.errors import Damaged, Full, Refused
+
+# Error numbers of places where nothing may be written.
+DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def storage_failure(path: str, error: OSError) -> Refused | Damaged:
+    """The error to raise for a failed write to `path`, or a failed read where one must succeed.
+
+    Full: no space is left. Refused: nothing may be written there. Damaged: anything else.
+    """
+    if error.errno in FULL:
+        return Full(
+            f"the disk that holds {path} is full; free some space and give the same command again:"
+            " what is done is kept"
+        )
+    if error.errno in DENIED:
+        return Refused(
+            f"{path} cannot be written ({error.strerror}); choose another output or change its"
+            " permissions"
+        )
+    return Damaged(f"{path} cannot be written or read ({error.strerror or error})")
