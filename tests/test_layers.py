@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 LAYERS = ("models", "pipeline", "cluster", "jobs")
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
-# Packages (and modules beside them) of pipeline, low to high; those of a row do not know others of it.
+# Packages (and modules) of pipeline, low to high; those of one row do not import each other.
 ROWS = (
     ("errors", "geometry"),
     ("plan", "storage"),

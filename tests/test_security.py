@@ -18,7 +18,7 @@ from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.storage.path_policy import check_secrets, check_source, output_below, public
+from tierscale.pipeline.storage.path_policy import check_secrets, public
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
@@ -65,10 +65,6 @@ def test_outputs_inside_their_root_are_taken(tree):
             Manifest((Row("a.png", output),)), JobOptions(output_root=str(tree / "out")), results
         )
         assert len(requests) == 1 and not results
-    assert output_below("s3://bucket/out/x.zarr", "s3://bucket/out") == "s3://bucket/out/x.zarr"
-    for escape in ("s3://bucket/outside/x.zarr", "s3://bucket/out/../x.zarr", "/local.zarr"):
-        with pytest.raises(Refused):
-            output_below(escape, "s3://bucket/out")
 
 
 def test_a_manifest_without_a_root_stays_in_the_folder_of_the_command(tree, capsys, monkeypatch):
@@ -87,34 +83,10 @@ def test_a_manifest_without_a_root_stays_in_the_folder_of_the_command(tree, caps
     )
 
 
-def test_sources_can_be_limited_to_roots(tree):
-    (tree / "elsewhere/b.png").touch()
-    (tree / "in/link.png").symlink_to(tree / "elsewhere/b.png")
-    (tree / "in/near.png").symlink_to(tree / "in/a.png")
-    roots = (str(tree / "in"), "s3://bucket/in")
-    for source in (
-        str(tree / "in/a.png"),
-        str(tree / "in/near.png"),
-        f"file://{tree}/in/a.png",
-        "s3://bucket/in/a.zarr",
-    ):
-        check_source(source, roots)
-        check_source(source, ())
-    for source in ("/etc/passwd", str(tree / "in/link.png"), str(tree / "in/../elsewhere/b.png"), "s3://bucket/inner/a.zarr", "s3://b/a.zarr",
-                   str(tree / "in"), f"file://{tree}/elsewhere/b.png", "gs://bucket/in/a.zarr"):  # fmt: skip
-        with pytest.raises(Refused, match=r"does not lie below .* --source-root"):
-            check_source(source, roots)
-    (tree / "elsewhere/b.png").unlink()
-    for limits in (roots, ()):
-        with pytest.raises(Refused, match=r"is a link that leads nowhere \(to .*elsewhere/b.png\)"):
-            check_source(str(tree / "in/link.png"), limits)
-    row, job = (
-        Row(str(tree / "in/a.png")),
-        JobOptions(output_root=str(tree / "out"), source_roots=(f"file://{tree}/in/",)),
-    )
-    assert len(_requests(Manifest((row,)), job, {})) == 1, (
-        "a root may be written as the address that it is"
-    )
+def test_a_root_of_sources_may_be_written_as_an_address(tree):
+    row = Row(str(tree / "in/a.png"))
+    job = JobOptions(output_root=str(tree / "out"), source_roots=(f"file://{tree}/in/",))
+    assert len(_requests(Manifest((row,)), job, {})) == 1
 
 
 def test_a_link_out_of_the_archive_is_followed_only_if_allowed(archive):  # noqa: F811
@@ -150,10 +122,6 @@ def test_secrets_in_addresses_are_refused_and_not_repeated(tree, uri):
     job = JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True)
     for row in (Row(uri), Row(str(tree / "in/a.png"), uri)):
         assert SECRET not in str(upscale_dataset(Manifest((row,)), job).to_pylist())
-    assert (
-        public("s3://bucket/a b?c.zarr") == "s3://bucket/a b?c.zarr"
-        and public("/local/a@b") == "/local/a@b"
-    )
 
 
 @pytest.mark.parametrize(

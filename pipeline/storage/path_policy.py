@@ -1,5 +1,6 @@
-"""Where a manifest's rows may read and write: manifests come from anywhere, and their paths are
-only followed inside stated roots.
+"""Where rows of a manifest may read and write, and what of an address may be shown.
+
+Manifests come from anywhere: their paths are followed inside stated roots only.
 """
 
 import os
@@ -15,8 +16,7 @@ CONTROLS = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 
 
 def public(uri: str) -> str:
-    """An address without the password or the signature that somebody wrote into it; any other text
-    as it is.
+    """An address without the password or signature written into it; any other text as it is.
 
     Addresses may stand in a longer text, such as a list of tiers.
     """
@@ -29,9 +29,7 @@ def public(uri: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A text in one line that does nothing to a terminal: control characters, which names may hold,
-    are written as escapes.
-    """
+    """A text in one line that does nothing to a terminal: control characters become escapes."""
     return "".join(
         one.encode("unicode_escape").decode() if unicodedata.category(one) in CONTROLS else one
         for one in text
@@ -39,8 +37,9 @@ def printable(text: str) -> str:
 
 
 def check_secrets(uri: str) -> None:
-    """Refuse an address with a secret in it, without repeating it: addresses go into plans, reports
-    and logs.
+    """Refuse an address with a secret in it, without repeating it.
+
+    Addresses go into plans, reports and logs.
     """
     if public(uri) != uri:
         raise Refused(
@@ -50,11 +49,11 @@ def check_secrets(uri: str) -> None:
 
 
 def output_below(output: str, root: str, known: dict[str, str] | None = None) -> str:
-    """The place of an output, as it is. Refused: it is not below the root, as it stands or after
-    links are followed.
+    """The path of an output, unchanged, if it lies below a root.
 
-    A link inside the root that leads out of it is an escape as well. known: where folders lead,
-    kept from call to call, because following the links of a million names takes minutes.
+    Refused: it does not, as written or after links are followed; a link inside the root that leads
+    out of it is an escape as well. known: where folders lead, kept from call to call, because
+    following the links of a million names takes minutes.
     """
     check_secrets(output)
     if "\0" in output or ".." in output.split("/"):
@@ -73,8 +72,9 @@ def output_below(output: str, root: str, known: dict[str, str] | None = None) ->
 
 
 def output_outside(output: str, archive: str) -> None:
-    """Refuse an output that lies in the archive of the sources, where the next night would enlarge
-    it again. Both as of places.rooted.
+    """Refuse an output inside the archive of the sources, where the next night would enlarge it.
+
+    output, archive: as normalize_root writes them.
     """
     remote = "://" in output or "://" in archive
     if f"{output}/".startswith(f"{archive}/") or (
@@ -88,17 +88,17 @@ def output_outside(output: str, archive: str) -> None:
 
 
 def check_source(source: str, roots: Sequence[str]) -> None:
-    """Refuse a source that lies below none of the roots, as it stands or after links are followed,
-    and a link that leads nowhere.
+    """Refuse a source that lies below none of the roots, and a link that leads nowhere.
 
-    roots: as of places.rooted; none: all may be read.
+    The source must lie below a root as written and after links are followed.
+    roots: as normalize_root writes them; none: everything may be read.
     """
     check_secrets(source)
     path = source.removeprefix("file://")
     if "://" not in path and os.path.islink(path) and not os.path.exists(path):
         raise Refused(
-            f"the source {source} is a link that leads nowhere (to {os.readlink(path)}); mend the"
-            " link, or take it away"
+            f"the source {source} is a link that leads nowhere (to {os.readlink(path)}); correct"
+            " the link, or remove it"
         )
     if not roots:
         return
@@ -115,9 +115,7 @@ def check_source(source: str, roots: Sequence[str]) -> None:
 
 
 def _below(path: str, root: str, known: dict[str, str] | None = None) -> bool:
-    """Whether a local path lies below a folder once links are followed; the folder itself does
-    not.
-    """
+    """Whether a local path lies below a folder once links are followed; the folder itself not."""
     known = {} if known is None else known
 
     def lead(folder: str) -> str:

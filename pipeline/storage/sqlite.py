@@ -1,6 +1,4 @@
-"""A SQLite file that one process at a time may work on: opened, marked as ours, held by a lease,
-its errors in sentences.
-"""
+"""A SQLite file that one process at a time may write: marked as ours and held by a lease."""
 
 import os
 import socket
@@ -31,12 +29,12 @@ class Busy(Exception):
 
 
 class Database:
-    """The SQLite file at `path`, made with `schema` (statements with semicolons between them) where
-    there is none.
+    """The SQLite file at `path`, created with `schema` where there is none.
 
-    mark: number by which the file is known as ours. clock: seconds since the epoch, handed in so
-    that tests can jump. One thread uses a Database; the lease is renewed by another one with a
-    connection of its own. Readers may look on at any time.
+    schema: statements with semicolons between them. mark: number by which the file is known as
+    ours. clock: seconds since the epoch; tests pass their own. One thread uses a Database; the
+    lease is renewed by another one with a connection of its own. Others may read at any time.
+    Refused: the file is none of ours. Damaged: it cannot be read or written.
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class Database:
         check_secrets(path)
         if not Path(path).absolute().parent.is_dir():
             raise Refused(f"there is no folder for {path}; make it first")
-        with self._telling():
+        with self._errors():
             self.connection = self._connect()
             self._make(schema, mark)
 
@@ -61,15 +59,15 @@ class Database:
         return connection
 
     def _make(self, schema: str, mark: int) -> None:
-        """Make the tables in a new file. Refused: it is a database of something else."""
+        """Create the tables in a new file. Refused: it is a database of something else."""
         self.connection.execute("BEGIN IMMEDIATE")
-        found = self.connection.execute("PRAGMA application_id").fetchone()[0]
+        marked = self.connection.execute("PRAGMA application_id").fetchone()[0]
         empty = self.connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
-        if found == 0 and empty:
+        if marked == 0 and empty:
             for statement in (*schema.split(";"), LEASE, f"PRAGMA application_id = {mark}"):
                 self.connection.execute(statement)
         self.connection.execute("COMMIT")
-        if found != mark and not (found == 0 and empty):
+        if marked != mark and not (marked == 0 and empty):
             self.close()
             raise Refused(f"{self.path} is a database of something else; name another file")
 
@@ -89,10 +87,11 @@ class Database:
         self.close()
 
     def do(self, statement: str, *values: Any) -> sqlite3.Cursor:
-        """Carry out one statement. Damaged: the disk is full or the file locked. Refused: it is no
-        database.
+        """Execute one statement.
+
+        Damaged: the disk is full or the file locked. Refused: it is no database.
         """
-        with self._telling():
+        with self._errors():
             return self.connection.execute(statement, values)
 
     @contextmanager
@@ -108,10 +107,10 @@ class Database:
 
     @contextmanager
     def lease(self, lost: Callable[[], None], every: float = LEASE_SECONDS / 6) -> Iterator[None]:
-        """Hold the file. Busy: another process does, and gave a sign of life lately.
+        """Hold the file. Busy: another process that is alive holds it.
 
-        lost: called when one has taken over, because this one gave no sign for long. every: seconds
-        between signs.
+        lost: called when another process has taken over, because this one did not renew its lease
+        for long. every: seconds between renewals.
         """
         now = self.clock()
         with self.whole():
@@ -136,9 +135,7 @@ class Database:
             self.do("DELETE FROM lease WHERE token = ?", self.owner["token"])
 
     def _renew(self, over: threading.Event, lost: Callable[[], None], every: float) -> None:
-        """Give signs of life until told that it is over, or until another process has taken
-        over.
-        """
+        """Renew the lease until `over` is set, or until another process has taken over."""
         connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
         try:
             while not over.wait(every):
@@ -156,17 +153,17 @@ class Database:
             connection.close()
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         """Turn what SQLite raises into one sentence."""
         try:
             yield
         except sqlite3.OperationalError as error:
             raise Damaged(
-                f"{self.path} cannot be read or written ({error}); free space or change its rights,"
-                " then run again"
+                f"{self.path} cannot be read or written ({error}); free space or change its"
+                " permissions, then run the command again"
             ) from error
         except sqlite3.DatabaseError as error:
             raise Refused(
-                f"{self.path} is no database of ours ({error}); name another file, or put a good"
-                " copy in its place"
+                f"{self.path} is no database of ours ({error}); name another file, or restore it"
+                " from a copy"
             ) from error
