@@ -149,7 +149,7 @@ def test_jpeg_is_close_and_only_for_what_it_can_hold(tmp_path):
     )
     with open_image(tmp_path / "a.tif") as source:
         assert np.abs(source.read(0, 600, 0, 700).astype(int) - levels[0]).mean() < 6
-        assert source.facts.icc == ICC
+        assert source.metadata.icc == ICC
     made(tmp_path / "b.zarr", (3, 20, 20), np.uint16)
     for name, colour in (("a", "channels"), ("b", "rgb")):
         with pytest.raises(Refused, match="deflate or zstd"):
@@ -218,12 +218,12 @@ def test_photo_facts_are_in_the_tiff_for_any_reader(tmp_path, big, monkeypatch):
         )
     with open_image(out) as source:
         assert (
-            source.facts.icc,
-            source.facts.xmp,
-            source.facts.resolution,
-            source.facts.nodata,
+            source.metadata.icc,
+            source.metadata.xmp,
+            source.metadata.resolution,
+            source.metadata.nodata,
         ) == (ICC, XMP, (1200, 600), 0)
-        assert source.facts.geo == GEO
+        assert source.metadata.geo == GEO
 
 
 def test_channels_keep_names_colours_and_pixel_size(tmp_path):
@@ -239,7 +239,7 @@ def test_channels_keep_names_colours_and_pixel_size(tmp_path):
     )
     with open_image(tmp_path / "a.tif") as source:
         for name in ("pixel_size", "pixel_unit", "channel_names", "channel_colours"):
-            assert getattr(source.facts, name) == getattr(facts, name)
+            assert getattr(source.metadata, name) == getattr(facts, name)
 
 
 def test_a_slide_keeps_its_pixel_size_as_resolution(tmp_path):
@@ -248,8 +248,8 @@ def test_a_slide_keeps_its_pixel_size_as_resolution(tmp_path):
     export_tiff(str(tmp_path / "a.zarr"), str(tmp_path / "a.tif"), facts, colour="rgb", alpha=None)
     with open_image(tmp_path / "a.tif") as source:
         assert (
-            source.facts.resolution == (40000, 20000)
-            and source.facts.resolution_unit == "centimetre"
+            source.metadata.resolution == (40000, 20000)
+            and source.metadata.resolution_unit == "centimetre"
         )
 
 
@@ -356,8 +356,8 @@ def test_png_holds_every_pixel(tmp_path, dtype, colour):
     with open_image(tmp_path / "a.png") as source:
         assert source.colour == colour
         np.testing.assert_array_equal(source.read(0, 130, 0, 170), levels[0])
-        assert (source.facts.icc, source.facts.xmp, source.facts.exif) == (ICC, XMP, FACTS.exif)
-        assert source.facts.resolution == pytest.approx((1200 / 2.54, 600 / 2.54), abs=0.01)
+        assert (source.metadata.icc, source.metadata.xmp, source.metadata.exif) == (ICC, XMP, FACTS.exif)
+        assert source.metadata.resolution == pytest.approx((1200 / 2.54, 600 / 2.54), abs=0.01)
     with Image.open(tmp_path / "a.png") as image:
         image.load()
         if dtype == np.uint8:

@@ -30,7 +30,7 @@ class SourceInfo:
 
 def describe_source(image: Source, options: Options) -> SourceInfo:
     """What is seen of an opened image."""
-    facts = image.facts
+    facts = image.metadata
     nodata = options.nodata if options.nodata is not None else facts.nodata
     notes = tuple(image.notes)
     if nodata is not None and not holds(nodata, image.dtype):
@@ -86,8 +86,8 @@ def reopen(plan: Plan) -> SourceInfo:
         return SourceInfo(
             image.uri,
             selection,
-            image.facts,
-            image.facts,
+            image.metadata,
+            image.metadata,
             not image.random_access,
             image.decode_bytes,
             None,

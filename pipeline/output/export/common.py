@@ -11,8 +11,8 @@ import numpy as np
 import zarr
 
 from tierscale.pipeline.errors import Damaged, Refused, one_line
+from tierscale.pipeline.formats.decoding import decoding
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.source import decoding
 from tierscale.pipeline.storage.failures import DENIED, storage_failure
 
 Progress = Callable[[int, int], None]
