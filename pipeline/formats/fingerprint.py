@@ -7,12 +7,15 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tierscale.pipeline.formats.source import Identity, Selection, Stamp
 
+ZARR_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+# Files up to this size are digested whole, others by their first and last BLOCK; bytes.
 WHOLE_DIGEST = 256 << 20
 BLOCK = 1 << 20
 # Digests that a process remembers, by path and stamp.
@@ -89,9 +92,8 @@ def folder_identity(folder: str, form: str, selection: Selection) -> Identity:
             stat = os.stat(path)
             total += stat.st_size
             digest.update(f"{os.path.relpath(path, folder)}\0{stat.st_size}\0".encode())
-            if name in ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"):
-                with open(path, "rb") as file:
-                    digest.update(file.read())
+            if name in ZARR_METADATA:
+                digest.update(Path(path).read_bytes())
             else:
                 digest.update(f"{stat.st_mtime_ns}\0".encode())
     return {

@@ -114,13 +114,17 @@ class PngPixels:
             if not self.header.interlaced:
                 yield from self.bands(data, self.header.width, self.header.height)
                 return
-            whole = np.empty(self.shape, self.dtype)
-            for top, left, down, across in PASSES:
-                part = whole[:, top::down, left::across]
-                if part.size:
-                    for y, band in self.bands(data, part.shape[2], part.shape[1]):
-                        part[:, y : y + band.shape[1]] = band
-            yield 0, whole
+            yield 0, self.interlaced(data)
+
+    def interlaced(self, data: Inflated) -> np.ndarray:
+        """The whole picture (channels, y, x), put together from its seven passes."""
+        whole = np.empty(self.shape, self.dtype)
+        for top, left, down, across in PASSES:
+            part = whole[:, top::down, left::across]
+            if part.size:
+                for y, band in self.bands(data, part.shape[2], part.shape[1]):
+                    part[:, y : y + band.shape[1]] = band
+        return whole
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """Never called: `random_access` is false."""

@@ -124,9 +124,7 @@ def as_number(text: Any) -> float | None:
 
 
 def page_resolution(page: Any) -> tuple[tuple[float, float] | None, str | None]:
-    """(pixels per unit, x then y), and the unit where the page names one; zero and missing
-    resolutions are None.
-    """
+    """(pixels per unit, x then y, or None; the unit where the page names one)."""
     rationals = [page.tags.valueof(code) for code in (282, 283)]
     if any(not isinstance(r, tuple) or len(r) != 2 or not r[0] or not r[1] for r in rationals):
         return None, None
