@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ROOT = Path(__file__).resolve().parents[1]
 
+ROOT = Path(__file__).resolve().parents[1]
+
 # How long an example takes is the affair of the machine, which may be busy.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

@@ -1,4 +1,4 @@
-"""Pixels set upright from EXIF or TIFF orientation."""
+"""Pixels set upright according to EXIF or TIFF orientation."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from tierscale.pipeline.formats.source import Pixels, window_strips
 
 
 @dataclass(slots=True)
-class Turned:
-    """Pixels set upright from EXIF orientation 1 to 8 (how the stored rows and columns are to be
-    shown).
+class UprightPixels:
+    """Stored pixels set upright by EXIF orientation 1 to 8.
 
-    1 as stored, 2 mirrored, 3 half a turn, 4 upside down mirrored; 5 to 8 are the same with rows
-    and columns exchanged: 5 transposed, 6 to be turned clockwise, 7 transposed along the other
-    diagonal, 8 to be turned anticlockwise.
+    1 as stored, 2 mirrored, 3 rotated by 180 degrees, 4 mirrored upside down; 5 to 8 exchange rows
+    and columns: 5 transposed, 6 to be rotated clockwise, 7 transposed along the other diagonal, 8
+    to be rotated anticlockwise.
     """
 
     inner: Pixels
     orientation: int
     shape: tuple[int, int, int] = field(init=False)
     dtype: np.dtype = field(init=False)
-    anywhere: bool = field(init=False)
-    held: np.ndarray | None = field(init=False, default=None)
+    random_access: bool = field(init=False)
+    whole: np.ndarray | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         channels, height, width = self.inner.shape
@@ -33,7 +32,7 @@ class Turned:
         self.dtype = self.inner.dtype
         # Stored rows come from top to bottom; only a mirror image can be shown in that order. Any
         # other is held whole.
-        self.anywhere = self.inner.anywhere or self.orientation > 2
+        self.random_access = self.inner.random_access or self.orientation > 2
 
     @property
     def swaps(self) -> bool:
@@ -56,14 +55,14 @@ class Turned:
 
     def _stored(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """A window as stored; from memory where the file can only be read from top to bottom."""
-        if self.inner.anywhere:
+        if self.inner.random_access:
             return self.inner.read(y0, y1, x0, x1)
-        if self.held is None:
-            held = np.empty(self.inner.shape, self.dtype)
+        if self.whole is None:
+            whole = np.empty(self.inner.shape, self.dtype)
             for y, strip in self.inner.strips():
-                held[:, y : y + strip.shape[1]] = strip
-            self.held = held
-        return self.held[:, y0:y1, x0:x1]
+                whole[:, y : y + strip.shape[1]] = strip
+            self.whole = whole
+        return self.whole[:, y0:y1, x0:x1]
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
         """Upright rows from top to bottom."""
@@ -74,17 +73,16 @@ class Turned:
         yield from window_strips(self)
 
     def close(self) -> None:
-        """Let go of the stored pixels."""
-        self.held = None
+        """Release the stored pixels."""
+        self.whole = None
         self.inner.close()
 
 
-def turned_bytes(pixels: Pixels, orientation: int) -> int:
-    """Memory that turning upright takes: none, or the whole image where its rows come only from top
-    to bottom.
+def upright_bytes(pixels: Pixels, orientation: int) -> int:
+    """Memory that setting upright takes, in bytes.
+
+    None, or the whole image where its rows can only be read from top to bottom.
     """
-    return (
-        0
-        if pixels.anywhere or orientation <= 2
-        else int(np.prod(pixels.shape)) * pixels.dtype.itemsize
-    )
+    if pixels.random_access or orientation <= 2:
+        return 0
+    return int(np.prod(pixels.shape)) * pixels.dtype.itemsize

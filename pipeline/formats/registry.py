@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.array import array_source
 from tierscale.pipeline.formats.arrays.zarr_array import METADATA, open_zarr
-from tierscale.pipeline.formats.fingerprint import END, WHOLE_DIGEST, selected
+from tierscale.pipeline.formats.decoding import decoding
+from tierscale.pipeline.formats.fingerprint import array_identity, selected, stamp_of
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.png.reader import open_png
+from tierscale.pipeline.formats.raster.jpeg2000 import open_jpeg2000
 from tierscale.pipeline.formats.raster.netpbm import open_npy, open_pnm
-from tierscale.pipeline.formats.raster.pillow import open_jpeg2000, open_raster
-from tierscale.pipeline.formats.source import Alpha, Colour, Identity, Source, decoding
+from tierscale.pipeline.formats.raster.pillow import open_raster
+from tierscale.pipeline.formats.source import Alpha, Colour, Fingerprint, Source
 from tierscale.pipeline.formats.tiff.reader import open_tiff
 from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.storage.path_policy import check_secrets
+from tierscale.pipeline.storage.sidecar import SIDECAR_SUFFIX, sidecar
 
 __all__ = [
     "READERS",
@@ -32,10 +33,12 @@ __all__ = [
     "Reader",
     "Selection",
     "Source",
+    "is_output",
     "open_array",
     "open_image",
 ]
 
+# (offset, bytes) that tell a format.
 Mark = tuple[int, bytes]
 HEAD_BYTES = 512
 
@@ -44,9 +47,11 @@ HEAD_BYTES = 512
 class Reader:
     """How files of one format are known and opened.
 
-    marks: (offset, bytes) of which any one tells the format. suffixes: names that such files carry.
-    open: (path, selection, max_bytes) -> Source. stacks: whether files hold pyramid levels and
-    planes that a selection may ask for; series: whether they hold several images.
+    marks: any one of them tells the format.
+    suffixes: of names that such files carry.
+    open: (path, selection, max_bytes) -> Source.
+    stacks: whether files hold pyramid levels and planes that a selection may choose.
+    series: whether they hold several images.
     """
 
     marks: tuple[Mark, ...]
@@ -56,23 +61,14 @@ class Reader:
     series: bool = True
 
 
+TIFF_SUFFIXES = (
+    *(".tif", ".tiff", ".btf", ".tf8", ".svs", ".ndpi"),
+    *(".scn", ".bif", ".cog", ".gtiff", ".lsm", ".qptiff"),
+)
 READERS: dict[str, Reader] = {
     "TIFF": Reader(
         ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
-        (
-            ".tif",
-            ".tiff",
-            ".btf",
-            ".tf8",
-            ".svs",
-            ".ndpi",
-            ".scn",
-            ".bif",
-            ".cog",
-            ".gtiff",
-            ".lsm",
-            ".qptiff",
-        ),
+        TIFF_SUFFIXES,
         open_tiff,
         stacks=True,
     ),
@@ -125,13 +121,17 @@ WHOLE = Selection()
 
 
 def open_image(
-    uri: str | os.PathLike[str], selection: Selection = WHOLE, max_bytes: int | None = None
+    uri: str | os.PathLike[str],
+    selection: Selection = WHOLE,
+    max_bytes: int | None = None,
+    known: Fingerprint | None = None,
 ) -> Source:
-    """The image at `uri`.
+    """The image at `uri`: a path, a file:// URI or a URI of an object store.
 
     max_bytes: refuse what would take more bytes to decode (None: half of this machine's memory);
-    checked before any pixel is decoded. Raises Refused for what cannot be opened at all, Damaged
-    for what is broken.
+    checked before any pixel is decoded. known: `fingerprint` of the same source, opened before; if
+    the file still has its stamp, its identity is not computed again.
+    Refused: it cannot be opened at all. Damaged: it is broken.
     """
     path = os.fspath(uri)
     path = path.removeprefix("file://")
@@ -144,22 +144,44 @@ def open_image(
         raise Refused(
             f"{path}: it is no regular file (a pipe, a device or a socket); copy the image into one"
         )
+    source = file_image(path, selection, max_bytes)
+    if known and known.stamp == source.stamp and known.identity["selection"] == selected(selection):
+        source = replace(source, identify=partial(dict, known.identity))
+    return source
+
+
+def file_image(path: str, selection: Selection, max_bytes: int | None) -> Source:
+    """A local file."""
     with decoding(path, "the file"), open(path, "rb") as file:
+        stamp = stamp_of(path)
         head = file.read(HEAD_BYTES)
     name = format_of(head, path)
     reader = READERS[name]
     check_selection(reader, name, selection, path)
-    source = reader.open(path, selection, max_bytes)
+    source = replace(reader.open(path, selection, max_bytes), stamp=stamp)
     suffix = os.path.splitext(path)[1].lower()
-    claimed = next((other for other, others in READERS.items() if suffix in others.suffixes), None)
+    claimed = any(suffix in other.suffixes for other in READERS.values())
     if claimed and suffix not in reader.suffixes:
         source.notes = (f"it is named {suffix} but holds {name}", *source.notes)
     return source
 
 
+def is_output(path: str) -> bool:
+    """Whether a path or URI is an output of ours, or the folder beside one.
+
+    An output is known by that folder, which nothing else makes. Scanners pass over both, and do not
+    descend into them.
+    """
+    name = path.rstrip("/").rsplit("/", 1)[-1]
+    if name.endswith(SIDECAR_SUFFIX):
+        return True
+    return name.lower().endswith(".zarr") and sidecar(path).exists()
+
+
 def format_of(head: bytes, path: str) -> str:
-    """The key in READERS of a file that begins with `head`; Damaged if empty, Refused with the name
-    of the format if known.
+    """The key in READERS of a file that begins with `head`.
+
+    Damaged: it is empty. Refused: the format is not supported; named where it is known.
     """
     if not head:
         raise Damaged(f"{path}: the file is empty; fetch it again")
@@ -201,8 +223,9 @@ def folder_image(path: str, selection: Selection, max_bytes: int | None) -> Sour
 
 
 def remote_image(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A zarr or a file in an object store. Zarrs are read in place; a file is fetched, and ingested
-    so that it is fetched seldom.
+    """A zarr or a file in an object store.
+
+    Zarrs are read in place; a file is fetched, and ingested so that it is fetched seldom.
     """
     suffix = os.path.splitext(uri.rstrip("/"))[1].lower()
     if not any(suffix in reader.suffixes for reader in READERS.values()):
@@ -211,48 +234,21 @@ def remote_image(uri: str, selection: Selection, max_bytes: int | None) -> Sourc
 
     with decoding(uri, "the object"):
         local, listed = download(uri)
-    source = open_image(local, selection, max_bytes)
-    source.uri, source.random_access = uri, False
-    source.identify = lambda: {
+    identity = {
         "format": "object",
         "bytes": listed.bytes,
         "etag": listed.etag,
         "selection": selected(selection),
     }
-    return source
+    source = open_image(local, selection, max_bytes)
+    return replace(
+        source, uri=uri, random_access=False, identify=partial(dict, identity), stamp=None
+    )
 
 
 def open_array(array: Any, axes: str) -> Source:
-    """A numpy, dask or zarr array as a source; axes "cyx", "yxc" or "yx". Three channels are RGB,
-    four RGBA, others greys.
-    """
-    return array_source(array, axes, "the array", lambda: array_identity(array, axes))
+    """A numpy, dask or zarr array as a source; axes "cyx", "yxc" or "yx".
 
-
-def array_identity(array: Any, axes: str) -> Identity:
-    """Identity of an array: numpy by content (beyond WHOLE_DIGEST bytes by its first and last
-    rows), others by name.
+    Three channels are RGB, four RGBA, any other number greys. Refused: it is no image.
     """
-    shape, dtype = tuple(array.shape), np.dtype(array.dtype)
-    identity: Identity = {
-        "format": "array",
-        "bytes": int(np.prod(shape)) * dtype.itemsize,
-        "selection": f"{axes} {shape} {dtype}",
-    }
-    if not isinstance(array, np.ndarray):
-        return identity | {
-            "name": str(
-                getattr(array, "name", None)
-                or getattr(array, "store", None)
-                or type(array).__name__
-            )
-        }
-    digest = hashlib.sha256()
-    rows = (
-        [array]
-        if array.nbytes <= WHOLE_DIGEST
-        else [array[: 1 + END // array[0].nbytes], array[-1 - END // array[0].nbytes :]]
-    )
-    for part in rows:
-        digest.update(np.ascontiguousarray(part).tobytes())
-    return identity | {"sha256": digest.hexdigest()}
+    return array_source(array, axes, "the array", partial(array_identity, array, axes))

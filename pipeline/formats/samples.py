@@ -1,7 +1,7 @@
-"""Stored samples to final pixels: pure arithmetic on blocks, each pixel by itself, so that any
-block may be converted alone.
+"""Stored samples to final pixels: pure arithmetic, each pixel by itself.
 
-Blocks come as (y, x, samples); `channels_first` makes them (channels, y, x).
+So any block of an image may be converted alone. Blocks come as (y, x, samples); `channels_first`
+makes them (channels, y, x).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def channels_first(block: np.ndarray) -> np.ndarray:
     return np.moveaxis(block, -1, 0)
 
 
-def full(block: np.ndarray) -> int:
+def largest(block: np.ndarray) -> int:
     """The largest value of the block's unsigned type."""
     return int(np.iinfo(block.dtype).max)
 
@@ -40,21 +40,22 @@ def from_bits(block: np.ndarray, bits: int) -> np.ndarray:
 
 
 def from_cmyk(block: np.ndarray) -> np.ndarray:
-    """Ink (0 is none) to RGB by the plain formula (1 - c)(1 - k); further samples are dropped. (y,
-    x, 4+) -> (y, x, 3).
+    """Ink (0 is none) to RGB by the plain formula (1 - c)(1 - k): (y, x, 4+) -> (y, x, 3).
+
+    Samples beyond the four inks are dropped.
     """
-    top = full(block)
+    top = largest(block)
     ink = block[..., :4].astype(np.uint32)  # 65535 * 65535 + 32767 still fits
     return (((top - ink[..., :3]) * (top - ink[..., 3:4]) + top // 2) // top).astype(block.dtype)
 
 
 def from_lab(block: np.ndarray, signed: bool) -> np.ndarray:
-    """CIE L*a*b* (D50) of 8 or 16 bits to sRGB of the same depth, clipped to its gamut.
+    """CIE L*a*b* (D50) of 8 or 16 bits to sRGB of the same depth: (y, x, 3) -> (y, x, 3).
 
-    signed: a and b are two's complement (TIFF CIELAB); else they are shifted by half the range
-    (ICCLab). (y, x, 3) -> (y, x, 3).
+    Colours outside the gamut of sRGB are clipped. signed: a and b are two's complement (TIFF
+    CIELAB); else they are shifted by half the range (ICCLab).
     """
-    top, unit = full(block), (full(block) + 1) // 256
+    top, unit = largest(block), (largest(block) + 1) // 256
     lightness = block[..., 0].astype(np.float32) * (100.0 / top)
     stored = block[..., 1:3].astype(np.float32)
     half = (top + 1) / 2
@@ -68,10 +69,8 @@ def from_lab(block: np.ndarray, signed: bool) -> np.ndarray:
 
 
 def from_ycbcr(block: np.ndarray) -> np.ndarray:
-    """Full-range ITU-R BT.601 YCbCr to RGB of the same depth (JFIF 1.02). (y, x, 3) -> (y, x,
-    3).
-    """
-    top = full(block)
+    """Full-range ITU-R BT.601 YCbCr to RGB of the same depth (JFIF 1.02): (y, x, 3) both."""
+    top = largest(block)
     y, cb, cr = (block[..., i].astype(np.float32) for i in range(3))
     cb, cr = cb - (top + 1) / 2, cr - (top + 1) / 2
     rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
@@ -79,17 +78,18 @@ def from_ycbcr(block: np.ndarray) -> np.ndarray:
 
 
 def from_palette(block: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """Indices (y, x, 1) looked up in a table (entries, channels) -> (y, x, channels). An index
-    beyond the table is an error.
+    """Indices (y, x, 1) looked up in a table (entries, channels) -> (y, x, channels).
+
+    IndexError: an index lies beyond the table.
     """
     return table[block[..., 0]]
 
 
-def kept_type(dtype: np.dtype, uri: str) -> tuple[np.dtype, str | None]:
-    """The type that pixels of `dtype` are handed out in, and a sentence where that is another type.
+def pixel_type(dtype: np.dtype, uri: str) -> tuple[np.dtype, str | None]:
+    """The type in which pixels of `dtype` are read, and a sentence where that is another type.
 
-    Values stay what they are, but for integers of 32 bits and float64, which are rounded to the 24
-    bits of a float32.
+    Values are unchanged, except integers of 32 bits and float64, which are rounded to the 24 bits
+    of a float32. Refused: the type is none of an image.
     """
     dtype = np.dtype(dtype).newbyteorder("=")
     if dtype in (np.uint8, np.uint16, np.float32):
@@ -110,9 +110,7 @@ def kept_type(dtype: np.dtype, uri: str) -> tuple[np.dtype, str | None]:
 
 
 def to_type(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """`block` in the type that `kept_type` chose for it; a float64 beyond float32 becomes infinite,
-    without a warning.
-    """
+    """`block` in the type that `pixel_type` chose; a float64 beyond float32 becomes infinite."""
     if block.dtype == np.bool_:
         return block.astype(np.uint8) * np.uint8(255)
     with np.errstate(over="ignore"):

@@ -1,20 +1,21 @@
-"""An opened image as the rest of tierscale sees it: (channels, y, x), upright, native byte order,
-by windows or from top to bottom.
+"""An opened image as the rest of tierscale sees it.
+
+Pixels are (channels, y, x), upright, in native byte order, read by windows or from top to bottom.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
 from typing import Literal, Protocol
 
 import numpy as np
 
-from tierscale.pipeline.errors import Damaged, Refused, one_line
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.formats.decoding import decoding
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 
 Colour = Literal["grey", "rgb", "rgba", "greya", "channels"]
@@ -23,13 +24,50 @@ Identity = dict[str, str | int]
 
 # Rows that are handed on at a time by sources that could give any number of them.
 STRIP_ROWS = 512
+CHANNELS: dict[Colour, int] = {"grey": 1, "greya": 2, "rgb": 3, "rgba": 4}
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What the channels of an image mean.
+
+    colour: "channels" are greys that have nothing to do with each other, even if there are three.
+    alpha: kind of the last channel of "rgba" and "greya", else None.
+    bits: significant bits of a sample where the file states fewer than the type has, else None.
+    """
+
+    colour: Colour
+    alpha: Alpha | None = None
+    bits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What changes when a local file is written again; compared before its content is.
+
+    bytes: size. mtime_ns, ctime_ns: last change of content and of inode, nanoseconds since the
+    epoch. inode: number of the file in its file system.
+    """
+
+    bytes: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The identity of an image, and the stamp that its file had when the identity was computed."""
+
+    identity: Identity
+    stamp: Stamp
 
 
 class Pixels(Protocol):
-    """Pixels in the place where they are stored: final in colour and type, not yet upright.
+    """Pixels as they are stored: final in colour and type, but not yet upright.
 
     shape: (channels, y, x).
-    anywhere: whether a window can be read without reading all that comes before it.
+    random_access: whether a window can be read without reading all that comes before it.
     """
 
     @property
@@ -37,58 +75,84 @@ class Pixels(Protocol):
     @property
     def dtype(self) -> np.dtype: ...
     @property
-    def anywhere(self) -> bool: ...
+    def random_access(self) -> bool: ...
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
-        """The window as (channels, y1 - y0, x1 - x0). Called only if `anywhere`."""
+        """The window as (channels, y1 - y0, x1 - x0). Called only if `random_access`."""
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
         """(first row, (channels, rows, x)) from top to bottom, covering every row once."""
 
     def close(self) -> None:
-        """Let go of files and memory."""
+        """Release files and memory."""
 
 
-@dataclass(slots=True)
+@dataclass(kw_only=True)
 class Source:
     """An opened image; a context manager.
 
-    uri: where it was found. shape: (channels, y, x), upright. dtype: of the pixels, in native byte
-    order. colour: what the channels are; "channels" are greys that have nothing to do with each
-    other, even if there are three. alpha: kind of the last channel of "rgba" and "greya". bits:
-    significant bits of a sample where the file states fewer than the type has. random_access:
-    whether the cost of a window is in proportion to the window, so that no ingest is needed.
-    decode_bytes: most memory that reading or ingesting takes beside the window that is asked for.
-    identify: computes `identity`, which tells whether this is the same image again; it may read the
-    whole file, so only when asked. facts: what the file says beside the pixels. notes: what was
-    chosen or converted, in sentences for a person.
+    uri: where it lies.
+    pixels: reads them, upright.
+    samples: what the channels mean.
+    metadata: what the file says beside the pixels.
+    random_access: whether the cost of a window is in proportion to the window, so that no ingest is
+        needed.
+    decode_bytes: most memory that reading or ingesting takes beside the window that is read.
+    notes: what was chosen or converted, in sentences for a person.
+    identify: computes `identity`; it may read the whole file.
+    stamp: of the file when it was opened; None where the image is no single local file.
     """
 
     uri: str
-    shape: tuple[int, int, int]
-    dtype: np.dtype
-    colour: Colour
-    alpha: Alpha | None
-    bits: int | None
+    pixels: Pixels = field(repr=False)
+    samples: Samples
+    metadata: PhotoMetadata
     random_access: bool
     decode_bytes: int
-    identify: Callable[[], Identity] = field(repr=False)
-    facts: PhotoMetadata
     notes: tuple[str, ...]
-    pixels: Pixels = field(repr=False)
-    identified: Identity | None = field(init=False, default=None, repr=False)
+    identify: Callable[[], Identity] = field(repr=False)
+    stamp: Stamp | None = None
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, y, x), upright."""
+        return self.pixels.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the pixels, in native byte order."""
+        return self.pixels.dtype
+
+    @property
+    def colour(self) -> Colour:
+        """What the channels are; as of Samples."""
+        return self.samples.colour
+
+    @property
+    def alpha(self) -> Alpha | None:
+        """Kind of the last channel; as of Samples."""
+        return self.samples.alpha
+
+    @property
+    def bits(self) -> int | None:
+        """Significant bits; as of Samples."""
+        return self.samples.bits
+
+    @cached_property
     def identity(self) -> Identity:
         """Format, bytes, digest, selection: equal for the same image again. Computed once."""
-        if self.identified is None:
-            with decoding(self.uri):
-                self.identified = self.identify()
-        return self.identified
+        with decoding(self.uri):
+            return self.identify()
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """Identity and stamp, for open_image to recognise the file by; None: it has no stamp."""
+        return None if self.stamp is None else Fingerprint(self.identity, self.stamp)
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
-        """The window [y0, y1) x [x0, x1) as (channels, y1 - y0, x1 - x0), C-contiguous; windows
-        beyond the image are refused.
+        """The window [y0, y1) x [x0, x1) as (channels, y1 - y0, x1 - x0), C-contiguous.
+
+        Refused: the window lies partly beyond the image. Damaged: it cannot be decoded.
         """
         _, height, width = self.shape
         if not (0 <= y0 <= y1 <= height and 0 <= x0 <= x1 <= width):
@@ -97,7 +161,7 @@ class Source:
                 f" x {width} pixels"
             )
         with decoding(self.uri):
-            if self.pixels.anywhere:
+            if self.pixels.random_access:
                 return native(self.pixels.read(y0, y1, x0, x1), self.dtype)
             out = np.empty((self.shape[0], y1 - y0, x1 - x0), self.dtype)
             for y, strip in self.pixels.strips():
@@ -109,15 +173,16 @@ class Source:
             return out
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(first row, (channels, rows, x)) from top to bottom, every row once, in bounded
-        memory.
+        """(first row, (channels, rows, x)) from top to bottom, every row once, in bounded memory.
+
+        Damaged: they cannot be decoded.
         """
         with decoding(self.uri):
             for y, strip in self.pixels.strips():
                 yield y, native(strip, self.dtype)
 
     def close(self) -> None:
-        """Let go of files and memory; closing twice does no harm."""
+        """Release files and memory; closing twice does no harm."""
         self.pixels.close()
 
     def __enter__(self) -> Source:
@@ -137,43 +202,8 @@ def native(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.ascontiguousarray(block, dtype=dtype)
 
 
-@contextmanager
-def decoding(uri: str, what: str = "the image") -> Iterator[None]:
-    """Decoders fail in many ways; whatever they raise inside this block leaves it as one sentence
-    about `uri`.
-
-    Files come from strangers and decoders from a dozen authors, so this boundary takes any
-    exception and keeps it as the cause.
-    """
-    try:
-        yield
-    except (Refused, Damaged):
-        raise
-    except MemoryError as error:
-        raise Refused(
-            f"{uri}: {what} does not fit in memory; choose a machine with more, or a tiled format"
-            " such as TIFF"
-        ) from error
-    except FileNotFoundError as error:
-        raise Refused(f"{uri}: there is no such file; check the path") from error
-    except ImportError as error:
-        raise Refused(
-            f"{uri}: opening it takes another package ({one_line(error)}); install it, or copy it"
-            " to a local disk"
-        ) from error
-    except PermissionError as error:
-        raise Refused(
-            f"{uri}: may not be read ({error.strerror}); check its permissions"
-        ) from error
-    except Exception as error:
-        raise Damaged(
-            f"{uri}: {what} cannot be decoded ({one_line(error)}); the file is damaged or cut"
-            " short, fetch it again"
-        ) from error
-
-
 def window_strips(pixels: Pixels, rows: int = STRIP_ROWS) -> Iterator[tuple[int, np.ndarray]]:
-    """The strips of pixels that can be read anywhere, `rows` at a time."""
+    """The strips of pixels with random access, `rows` at a time."""
     _, height, width = pixels.shape
     edges = [*range(0, height, rows), height]
     for y0, y1 in itertools.pairwise(edges):
@@ -181,27 +211,16 @@ def window_strips(pixels: Pixels, rows: int = STRIP_ROWS) -> Iterator[tuple[int,
 
 
 def ingest_bytes(shape: tuple[int, int, int], dtype: np.dtype) -> int:
-    """Memory that a band of STRIP_ROWS rows takes on its way into the ingested copy: once as read,
-    once as written.
+    """Memory of a band of STRIP_ROWS rows on its way into an ingested copy, in bytes.
+
+    It is held once as read and once as written.
     """
     return 2 * shape[0] * min(STRIP_ROWS, shape[1]) * shape[2] * dtype.itemsize
 
 
-def half_of_memory() -> int:
-    """Half the memory of this machine, in bytes: what one decoder may take if nobody says
-    otherwise.
-    """
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def check_decode(uri: str, needed: int, max_bytes: int | None) -> None:
-    """Refuse what takes more than `max_bytes` (None: half of this machine's memory) to decode;
-    sizes in bytes. Call before decoding.
-    """
-    allowed = half_of_memory() if max_bytes is None else max_bytes
-    if needed > allowed:
-        raise Refused(
-            f"{uri}: decoding takes {needed} bytes ({needed / 2**30:.2f} GiB) but only {allowed}"
-            f" ({allowed / 2**30:.2f} GiB) are allowed; use --max-memory {needed} or more, or"
-            " convert it to a tiled TIFF"
-        )
+def plain_samples(channels: int) -> Samples:
+    """One channel is grey, three are RGB, four RGBA; any other number are separate greys."""
+    plain: dict[int, Samples] = {1: Samples("grey"), 3: Samples("rgb")}
+    return plain.get(channels) or (
+        Samples("rgba", "straight") if channels == 4 else Samples("channels")
+    )

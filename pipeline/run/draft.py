@@ -12,10 +12,8 @@ from tierscale.pipeline.plan.plan import Draft
 from tierscale.pipeline.plan.source import SourceRef
 from tierscale.pipeline.run.inspect import (
     SourceInfo,
-    Stamp,
     describe_source,
     region_shape,
-    stamp_of,
 )
 from tierscale.pipeline.run.tiers import TileScorer, effort_notes, find_scorer, load_tiers
 from tierscale.pipeline.storage.sidecar import sidecar
@@ -58,14 +56,11 @@ def inspect_file(source: str, options: Options, max_memory: int | None, device: 
 
     max_memory: bytes that decoding may take, or None. device: kind of device of the workers.
     """
-    stamp = stamp_of(source)
     with open_image(source, options.selection, max_memory) as image:
-        return inspect_image(image, options, device, stamp)
+        return inspect_image(image, options, device)
 
 
-def inspect_image(
-    image: Source, options: Options, device: str, stamp: Stamp | None = None
-) -> Inspection:
+def inspect_image(image: Source, options: Options, device: str) -> Inspection:
     """Draft the plan of an opened image. Refused: what cannot work."""
     if options.device not in ("auto", device):
         raise Refused(
@@ -74,7 +69,7 @@ def inspect_image(
         )
     tiers = load_tiers(options.tier_labels, options.scale)
     scorer = find_scorer(tiers, options)
-    info = describe_source(image, options, stamp)
+    info = describe_source(image, options)
     statistics = "exact" if options.exact_statistics else "sample"
     draft = Draft(
         source=SourceRef(

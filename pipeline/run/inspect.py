@@ -1,19 +1,17 @@
 """What is seen of a source without reading its pixels, and whether it is the same one again."""
 
+import contextlib
 import os
-import stat
 from dataclasses import dataclass
 
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.formats.fingerprint import stamp_of
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.formats.source import Source
+from tierscale.pipeline.formats.source import Source, Stamp
 from tierscale.pipeline.plan.options import Options, Region, Selection
 from tierscale.pipeline.plan.plan import Draft
 from tierscale.pipeline.plan.value_range import holds
-
-# Size, time of the last change of content and of status, and inode of a file.
-Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +21,7 @@ class SourceInfo:
     uri: absolute path or address. metadata: of the source; scaled_metadata: of the enlarged image.
     needs_ingest: whether windows can be read from a copy only. decode_bytes: most memory that
     reading or ingesting takes beside the window that is asked for. nodata: value that marks missing
-    pixels, or None. stamp: of a local file, taken before it was opened; None: of anything else.
+    pixels, or None. stamp: of a local file when it was opened; None: of anything else.
     """
 
     uri: str
@@ -37,20 +35,9 @@ class SourceInfo:
     stamp: Stamp | None
 
 
-def stamp_of(uri: str) -> Stamp | None:
-    """What changes when a local file changes; None where there is no such file."""
-    try:
-        found = os.stat(uri)
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
-
-
-def describe_source(image: Source, options: Options, stamp: Stamp | None) -> SourceInfo:
+def describe_source(image: Source, options: Options) -> SourceInfo:
     """What is seen of an opened image."""
-    metadata = image.facts
+    metadata = image.metadata
     nodata = options.nodata if options.nodata is not None else metadata.nodata
     notes = tuple(image.notes)
     if nodata is not None and not holds(nodata, image.dtype):
@@ -70,7 +57,7 @@ def describe_source(image: Source, options: Options, stamp: Stamp | None) -> Sou
         decode_bytes=image.decode_bytes,
         nodata=nodata,
         notes=notes,
-        stamp=stamp,
+        stamp=image.stamp,
     )
 
 
@@ -93,7 +80,6 @@ def region_shape(image: Source, region: Region | None) -> tuple[int, int, int]:
 def reopen(draft: Draft) -> SourceInfo:
     """The source of a stored plan. Refused: it is not the same image any more."""
     uri, selection = draft.source.uri, draft.source.selection
-    stamp = stamp_of(uri)
     with open_image(uri, selection) as image:
         if dict(image.identity) != draft.source.identity:
             raise Refused(
@@ -101,7 +87,7 @@ def reopen(draft: Draft) -> SourceInfo:
                 " begin anew with --overwrite"
             )
         options = Options(scale=draft.scale, region=draft.source.region, nodata=draft.source.nodata)
-        return describe_source(image, options, stamp)
+        return describe_source(image, options)
 
 
 def check_unchanged(draft: Draft, info: SourceInfo) -> None:
@@ -109,8 +95,9 @@ def check_unchanged(draft: Draft, info: SourceInfo) -> None:
 
     A local file whose stamp is the same is not read again.
     """
-    if info.stamp is not None and stamp_of(info.uri) == info.stamp:
-        return
+    with contextlib.suppress(OSError):
+        if info.stamp is not None and stamp_of(info.uri) == info.stamp:
+            return
     with open_image(info.uri, info.selection) as image:
         if dict(image.identity) != draft.source.identity:
             raise Damaged(

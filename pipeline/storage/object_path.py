@@ -7,13 +7,12 @@ repeated with growing pauses; what lasts is raised as OSError.
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import total_ordering
-from typing import IO, TYPE_CHECKING
+from functools import partial, total_ordering
+from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
@@ -24,11 +23,18 @@ from tierscale.pipeline.storage.object_store import (
     list_objects,
     requests_to,
     store_at,
+    with_retries,
 )
 from tierscale.pipeline.storage.path_policy import check_secrets
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode
+    from obstore.store import ObjectStore
+
+
+Answer = TypeVar("Answer")
+# Keys that one request deletes, as S3 allows.
+DELETED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,7 @@ class ObjectPath:
 
     def read_bytes(self) -> bytes:
         """Content of the object. FileNotFoundError: there is none."""
-        with requests_to(self.uri):
-            return bytes(obstore.get(store_at(self.base), self.key).bytes())
+        return self._ask(lambda store: bytes(obstore.get(store, self.key).bytes()))
 
     def read_text(self) -> str:
         """Content of the object as UTF-8. FileNotFoundError: there is none."""
@@ -115,9 +120,14 @@ class ObjectPath:
         return self._put_if(content, {"e_tag": etag})
 
     def _put_if(self, content: bytes, mode: PutMode) -> bool:
-        lost = (AlreadyExistsError, PreconditionError, FileNotFoundError)
-        with requests_to(self.uri), contextlib.suppress(*lost):
-            obstore.put(store_at(self.base), self.key, content, mode=mode, use_multipart=False)
+        def put(store: ObjectStore) -> bool:
+            try:
+                obstore.put(store, self.key, content, mode=mode, use_multipart=False)
+            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+                return False
+            return True
+
+        if self._ask(put):
             return True
         # A repeated request may find what the first one put, whose answer was lost.
         return self.exists() and self.read_bytes() == content
@@ -141,8 +151,7 @@ class ObjectPath:
 
     def head(self) -> Listed:
         """The object as a listing shows it. FileNotFoundError: there is none."""
-        with requests_to(self.uri):
-            return _listed(self.name, obstore.head(store_at(self.base), self.key))
+        return _listed(self.name, self._ask(lambda store: obstore.head(store, self.key)))
 
     def exists(self) -> bool:
         """Whether there is such an object, or one below."""
@@ -186,19 +195,20 @@ class ObjectPath:
         """Delete the object. FileNotFoundError: there is none."""
         if not missing_ok:
             self.head()
-        self._delete([self.key])
+        self._ask(lambda store: obstore.delete(store, self.key))
 
     def delete_all(self, last: str = "") -> None:
         """Delete all objects below; last: name of the one that goes last."""
         keys = [f"{self.key}/{row.key}" if self.key else row.key for row in self.listed()]
         late = [key for key in keys if key.endswith(f"/{last}")] if last else []
-        self._delete([key for key in keys if key not in late])
-        self._delete(late)
+        for some in ([key for key in keys if key not in late], late):
+            for first in range(0, len(some), DELETED_AT_ONCE):
+                batch = some[first : first + DELETED_AT_ONCE]
+                self._ask(partial(obstore.delete, paths=batch))
 
-    def _delete(self, keys: list[str]) -> None:
-        if keys:
-            with requests_to(self.uri):
-                obstore.delete(store_at(self.base), keys)
+    def _ask(self, request: Callable[[ObjectStore], Answer]) -> Answer:
+        """The answer to one request, which is repeated while errors may pass."""
+        return with_retries(self.uri, lambda: request(store_at(self.base, False)))
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
         """Nothing: object stores have no folders."""

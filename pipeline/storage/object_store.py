@@ -1,9 +1,10 @@
 """Connections to object stores: credentials, how often requests are repeated, what errors mean.
 
-obstore repeats a request whose answer is an error of the server, is missing or is cut short. The
-one exception are listings, whose answers it does not repeat when they are cut: those are repeated
-here, through a connection that repeats nothing itself. So no request is repeated inside another
-one that is repeated, and a store that is down is asked RETRIES + 1 times.
+Every request is repeated by one side only, so that a store that is down gets it RETRIES + 1 times.
+What consists of many requests (long uploads, downloads) is left to obstore, which repeats each of
+them, and goes on where it was cut. Everything else is repeated here, through a connection that
+repeats nothing itself, because obstore takes some answers for final that were only cut: listings,
+and refusals such as "no such object".
 """
 
 from __future__ import annotations
@@ -91,7 +92,32 @@ def requests_to(uri: str) -> Iterator[None]:
     try:
         yield
     except BaseError as error:
-        raise _described(error, uri) from error
+        raise described(error, uri) from error
+
+
+def with_retries(uri: str, request: Callable[[], Answer]) -> Answer:
+    """The answer to a request of a connection that repeats nothing, repeated while errors may pass.
+
+    OSError: what lasts, as a file system would say it.
+    """
+    remaining = pauses()
+    while True:
+        try:
+            return request()
+        except BaseError as error:
+            if not remaining or not may_pass(error):
+                raise described(error, uri) from error
+        time.sleep(remaining.pop(0))
+
+
+def pauses() -> list[float]:
+    """Seconds to wait before each repetition of a request."""
+    return [min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) for attempt in range(RETRIES)]
+
+
+def may_pass(error: BaseError) -> bool:
+    """Whether the same request may succeed later."""
+    return isinstance(error, PASSING) and METADATA_SERVICE not in str(error)
 
 
 def list_objects(base: str, prefix: str) -> list[ObjectMeta]:
@@ -128,33 +154,13 @@ def list_directly(base: str, prefix: str) -> list[str]:
     return [*answer["common_prefixes"], *(meta["path"] for meta in answer["objects"])]
 
 
-def with_retries(uri: str, request: Callable[[], Answer]) -> Answer:
-    """The answer to a request of a connection that repeats nothing, repeated while errors may pass.
-
-    OSError: what lasts, as a file system would say it.
-    """
-    remaining = pauses()
-    while True:
-        try:
-            return request()
-        except BaseError as error:
-            failure = _described(error, uri)
-            if not remaining or not isinstance(error, PASSING) or failure.errno != errno.EIO:
-                raise failure from error
-        time.sleep(remaining.pop(0))
-
-
-def pauses() -> list[float]:
-    """Seconds to wait before each repetition of a request."""
-    return [min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) for attempt in range(RETRIES)]
-
-
 def as_os_error(error: BaseException | None, uri: str) -> OSError | None:
     """An error of an object store as an OSError with one line of text; None: it is none."""
-    return _described(error, uri) if isinstance(error, BaseError) else None
+    return described(error, uri) if isinstance(error, BaseError) else None
 
 
-def _described(error: BaseError, uri: str) -> OSError:
+def described(error: BaseError, uri: str) -> OSError:
+    """An error of obstore as an OSError with one line of text."""
     if METADATA_SERVICE in str(error):
         reason = (
             "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"

@@ -1,57 +1,109 @@
 """What zarr opens for a local path or a URI."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Self
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from functools import partial
+from typing import Self, TypeVar
 
+from obstore.exceptions import BaseError
 from obstore.store import ObjectStore as Connection
-from zarr.storage import ObjectStore, WrapperStore
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import ObjectStore
 
 from tierscale.pipeline.storage.object_path import ObjectPath
-from tierscale.pipeline.storage.object_store import list_directly, list_objects, store_at
+from tierscale.pipeline.storage.object_store import (
+    list_directly,
+    list_objects,
+    may_pass,
+    pauses,
+    store_at,
+)
 from tierscale.pipeline.storage.paths import place
 
-Inner = ObjectStore[Connection]
+Answer = TypeVar("Answer")
 
 
-def zarr_store(path: str) -> "str | RepeatedListings":
+def zarr_store(path: str) -> "str | RepeatingStore":
     """What zarr opens for a local path or a URI."""
     where = place(path)
-    if not isinstance(where, ObjectPath):
-        return str(where)
-    return RepeatedListings(ObjectStore(store_at(where.uri)), where)
+    return RepeatingStore(where.uri) if isinstance(where, ObjectPath) else str(where)
 
 
-class RepeatedListings(WrapperStore[Inner]):
-    """zarr's store over obstore, with listings that are repeated when their answer is cut."""
+class RepeatingStore(ObjectStore[Connection]):
+    """zarr's store over obstore, whose requests are repeated as object_store says.
 
-    def __init__(self, store: Inner, root: ObjectPath) -> None:
-        super().__init__(store)
-        self.root = root
+    uri: the root of the store.
+    """
 
-    def _with_store(self, store: Inner) -> Self:
-        return type(self)(store, self.root)
+    def __init__(self, uri: str, *, read_only: bool = False) -> None:
+        super().__init__(store_at(uri, False), read_only=read_only)
+        self.root = ObjectPath(uri)
+        # Shards are uploaded in many parts, which obstore repeats one by one.
+        self.uploads = ObjectStore(store_at(uri))
 
-    def list(self) -> AsyncIterator[str]:
-        """Keys of all objects of the store."""
-        return self.list_prefix("")
+    def with_read_only(self, read_only: bool = False) -> Self:
+        """The same store, read-only or not."""
+        return type(self)(self.root.uri, read_only=read_only)
 
-    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        """Keys of all objects below `prefix`."""
-        return self._relative(
-            lambda: [meta["path"] for meta in list_objects(self.root.base, self._key(prefix))]
-        )
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """An object or a part of it; None: there is none."""
+        return await _with_retries(partial(super().get, key, prototype, byte_range))
 
-    def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Names directly below `prefix`."""
-        key = self._key(prefix)
-        return self._relative(lambda: list_directly(self.root.base, key), key)
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Parts of objects; None for each that is missing."""
+        ranges = list(key_ranges)
+        return await _with_retries(partial(super().get_partial_values, prototype, ranges))
+
+    async def exists(self, key: str) -> bool:
+        """Whether there is such an object."""
+        return await _with_retries(partial(super().exists, key))
+
+    async def getsize(self, key: str) -> int:
+        """Bytes of an object. FileNotFoundError: there is none."""
+        return await _with_retries(partial(super().getsize, key))
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Put an object, whole or not at all."""
+        self._check_writable()
+        await self.uploads.set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Put an object if there is none."""
+        await _with_retries(partial(super().set_if_not_exists, key, value))
+
+    async def delete(self, key: str) -> None:
+        """Delete an object, if it is there."""
+        await _with_retries(partial(super().delete, key))
 
     async def delete_dir(self, prefix: str) -> None:
         """Delete all objects below `prefix`."""
         self._check_writable()
-        where = self.root / prefix.strip("/") if prefix.strip("/") else self.root
-        await asyncio.to_thread(where.delete_all)
+        name = prefix.strip("/")
+        await asyncio.to_thread((self.root / name if name else self.root).delete_all)
+
+    async def getsize_prefix(self, prefix: str) -> int:
+        """Bytes of all objects below `prefix`."""
+        listed = await asyncio.to_thread(list_objects, self.root.base, self._key(prefix))
+        return sum(meta["size"] for meta in listed)
+
+    def list(self) -> AsyncGenerator[str, None]:
+        """Keys of all objects of the store."""
+        return self.list_prefix("")
+
+    def list_prefix(self, prefix: str) -> AsyncGenerator[str, None]:
+        """Keys of all objects below `prefix`."""
+        base, key = self.root.base, self._key(prefix)
+        return self._relative(lambda: [meta["path"] for meta in list_objects(base, key)])
+
+    def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
+        """Names directly below `prefix`."""
+        base, key = self.root.base, self._key(prefix)
+        return self._relative(lambda: list_directly(base, key), key)
 
     def _key(self, prefix: str) -> str:
         """A prefix inside this store as one inside the bucket, with a slash at its end."""
@@ -60,8 +112,20 @@ class RepeatedListings(WrapperStore[Inner]):
 
     async def _relative(
         self, listing: Callable[[], Sequence[str]], below: str | None = None
-    ) -> AsyncIterator[str]:
-        """What a listing gives, without the slashes at the end and the key it is `below`."""
+    ) -> AsyncGenerator[str, None]:
+        """What a listing gives, without slashes at its end and the key that it is `below`."""
         start = self._key("") if below is None else below
         for key in await asyncio.to_thread(listing):
             yield key.rstrip("/").removeprefix(start)
+
+
+async def _with_retries(request: Callable[[], Awaitable[Answer]]) -> Answer:
+    """As object_store.with_retries; errors stay those of obstore."""
+    remaining = pauses()
+    while True:
+        try:
+            return await request()
+        except BaseError as error:
+            if not remaining or not may_pass(error):
+                raise
+        await asyncio.sleep(remaining.pop(0))

@@ -1,6 +1,4 @@
-"""Anything that is indexed like a numpy array, as a source: numpy, dask and zarr arrays, in memory
-or lazily.
-"""
+"""Anything that is indexed like a numpy array, as a source: numpy, dask or zarr."""
 
 from __future__ import annotations
 
@@ -13,21 +11,21 @@ import numpy as np
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.source import Alpha, Colour, Identity, Source, window_strips
-
-PLAIN_COLOURS: dict[int, tuple[Colour, Alpha | None]] = {
-    1: ("grey", None),
-    3: ("rgb", None),
-    4: ("rgba", "straight"),
-}
+from tierscale.pipeline.formats.source import (
+    STRIP_ROWS,
+    Identity,
+    Source,
+    plain_samples,
+    window_strips,
+)
 
 
 @dataclass(slots=True)
 class ArrayPixels:
     """Pixels of anything that is indexed like a numpy array.
 
-    axes: one letter for each axis, of t, c, z, y, x (others are treated like t); at: index on the
-    axes that are not c, y, x.
+    axes: one letter for each axis, of t, c, z, y, x (others are treated like t).
+    at: index on the axes that are not c, y, x.
     """
 
     array: Any
@@ -35,12 +33,12 @@ class ArrayPixels:
     at: Mapping[str, int]
     shape: tuple[int, int, int] = field(init=False)
     dtype: np.dtype = field(init=False)
-    anywhere: bool = field(init=False, default=True)
+    random_access: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
         sizes = dict(zip(self.axes, self.array.shape, strict=True))
         self.shape = (sizes.get("c", 1), sizes["y"], sizes["x"])
-        self.dtype = arithmetic.kept_type(self.array.dtype, "the array")[0]
+        self.dtype = arithmetic.pixel_type(self.array.dtype, "the array")[0]
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """A window."""
@@ -56,27 +54,26 @@ class ArrayPixels:
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
         """Rows from top to bottom, whole rows of chunks at a time where the array has chunks."""
         chunks = getattr(self.array, "chunks", None)
-        high = chunks[self.axes.index("y")] if chunks else 512
+        high = chunks[self.axes.index("y")] if chunks else STRIP_ROWS
         high = high if isinstance(high, int) else high[0]
-        yield from window_strips(self, max(1, 512 // high) * high)
+        yield from window_strips(self, max(1, STRIP_ROWS // high) * high)
 
     def close(self) -> None:
-        """The array belongs to whoever made it."""
+        """Nothing but a reference is released: the array belongs to whoever made it."""
         self.array = None
 
 
 def guessed_axes(shape: Sequence[int], uri: str) -> str:
-    """Axes of an array that does not name them: two are y, x; of three, one of at most four entries
-    at the end or the front is c.
+    """Axes of an array that does not name them.
+
+    Two are y, x; of three, one of at most four entries at the end or the front is c. Refused: there
+    are fewer or more.
     """
     if len(shape) == 2:
         return "yx"
     if len(shape) == 3:
-        return (
-            "yxc"
-            if shape[2] <= 4 < shape[0] or (shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4))
-            else "cyx"
-        )
+        last = shape[2] <= 4 < shape[0] or (shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4))
+        return "yxc" if last else "cyx"
     raise Refused(
         f"{uri}: an array of shape {tuple(shape)} without names of axes is no image; name its axes"
         " or give one plane"
@@ -94,28 +91,25 @@ def check_size(shape: tuple[int, int, int], uri: str) -> None:
 def array_source(
     array: Any, axes: str, uri: str, identify: Callable[[], Identity], notes: tuple[str, ...] = ()
 ) -> Source:
-    """A numpy, dask or zarr array with axes "cyx", "yxc" or "yx" as a source."""
+    """A numpy, dask or zarr array with axes "cyx", "yxc" or "yx" as a source.
+
+    Refused: the axes do not fit the array, or it is no image.
+    """
     if sorted(axes) not in (["c", "x", "y"], ["x", "y"]) or len(axes) != array.ndim:
         raise Refused(
             f'{uri}: axes "{axes}" do not fit an array of shape {tuple(array.shape)}; give "cyx",'
             ' "yxc" or "yx"'
         )
-    dtype, note = arithmetic.kept_type(array.dtype, uri)
+    _, note = arithmetic.pixel_type(array.dtype, uri)
     pixels = ArrayPixels(array, axes, {})
     check_size(pixels.shape, uri)
-    colour, alpha = PLAIN_COLOURS.get(pixels.shape[0], ("channels", None))
-    notes = (*notes, *((note,) if note else ()))
     return Source(
-        uri,
-        pixels.shape,
-        dtype,
-        colour,
-        alpha,
-        None,
-        True,
-        0,
-        identify,
-        PhotoMetadata(),
-        notes,
-        pixels,
+        uri=uri,
+        pixels=pixels,
+        samples=plain_samples(pixels.shape[0]),
+        metadata=PhotoMetadata(),
+        random_access=True,
+        decode_bytes=0,
+        notes=(*notes, *((note,) if note else ())),
+        identify=identify,
     )

@@ -1,23 +1,21 @@
-"""A chunked copy of a source that cannot be read in place, made from top to bottom in bounded
-memory.
-"""
+"""A chunked copy of a source that cannot be read in place, made in bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
 from tierscale.pipeline.errors import Damaged, Refused, one_line
-from tierscale.pipeline.formats.arrays.ingested import INGESTED
+from tierscale.pipeline.formats.arrays.ingested import INGESTED, copy_attributes
 from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.storage.failures import DENIED, storage_failure
 from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree
 from tierscale.pipeline.storage.zarr_store import zarr_store
 
+# Called with (rows of chunks done, all).
 Progress = Callable[[int, int], None]
 # Side of a copy's chunks, in pixels.
 CHUNK = 512
@@ -31,20 +29,19 @@ def ingest(
     progress: Progress | None = None,
     replaceable: bool = False,
 ) -> None:
-    """Write `source` as a zarr v3 array (channels, y, x) of chunks (channels, chunk, chunk), from
-    which open_image gives the same source.
+    """Write `source` as a zarr v3 array (channels, y, x), from which open_image gives the same.
 
-    `complete` is written last: a copy without it was interrupted, and is made again here. A
-    complete copy of the same source is left as it is. Anything else at `path` is refused, but for a
-    copy of another source where that is `replaceable`. progress: called with (rows of chunks done,
-    all).
+    Chunks are (channels, chunk, chunk). `complete` is written last: a copy without it was
+    interrupted, and is made again here. A complete copy of the same source is left as it is.
+    Refused: something else lies at `path`, and it is no copy of another source that is
+    `replaceable`. Damaged: the copy cannot be written, or the source cannot be decoded.
     """
     total = -(-source.shape[1] // chunk)
-    if already(source, path, replaceable):
+    if has_copy(source, path, replaceable):
         if progress:
             progress(total, total)
         return
-    kept = described(source)
+    attributes = copy_attributes(source)
     try:
         array = zarr.create_array(
             zarr_store(path),
@@ -53,37 +50,44 @@ def ingest(
             dtype=source.dtype,
             compressors=ZstdCodec(level=1),
             fill_value=0,
-            attributes={INGESTED: {**kept, "complete": False}},
+            attributes={INGESTED: {**attributes, "complete": False}},
             dimension_names=("c", "y", "x"),
         )
         for done, (y, band) in enumerate(bands(source, chunk), start=1):
             array[:, y : y + band.shape[1], :] = band
             if progress:
                 progress(done, total)
-        array.update_attributes({INGESTED: {**kept, "complete": True}})
+        array.update_attributes({INGESTED: {**attributes, "complete": True}})
     except Exception as error:
         remove_tree(place(path))
         if isinstance(error, OSError):
-            if error.errno in DENIED:
-                raise storage_failure(path, error) from error
-            raise Damaged(
-                f"{path}: the copy of {source.uri} cannot be written ({one_line(error)}); free"
-                " space or mend the disk"
-            ) from error
+            raise _write_failure(source, path, error) from error
         raise
 
 
+def _write_failure(source: Source, path: str, error: OSError) -> Exception:
+    if error.errno in DENIED:
+        return storage_failure(path, error)
+    return Damaged(
+        f"{path}: the copy of {source.uri} cannot be written ({one_line(error)}); free space or"
+        " repair the disk"
+    )
+
+
 def discard(path: Place) -> None:
-    """Take a copy away, if it is there. What says that it is whole goes first: a worker that comes
-    late must not take missing chunks for black pixels.
+    """Remove a copy, if it is there.
+
+    What says that it is whole goes first: a worker that comes late must not take missing chunks for
+    black pixels.
     """
     (path / "zarr.json").unlink(missing_ok=True)
     remove_tree(path)
 
 
 def rows_done(path: str) -> tuple[int, int]:
-    """(rows of chunks that are written, all) of a copy under way in a local folder; (0, 1) before
-    it is begun. Reads names, no pixels.
+    """(rows of chunks that are written, all) of a copy under way; (0, 1) before it is begun.
+
+    Reads names, no pixels.
     """
     try:
         array = zarr.open_array(zarr_store(path), mode="r")
@@ -93,38 +97,28 @@ def rows_done(path: str) -> tuple[int, int]:
     return max(begun, default=0), -(-array.shape[1] // array.chunks[1])
 
 
-def described(source: Source) -> dict[str, Any]:
-    """What a copy remembers of its source, in the types of JSON."""
-    return {
-        "colour": source.colour,
-        "alpha": source.alpha,
-        "bits": source.bits,
-        "facts": source.facts.to_json(),
-        "notes": list(source.notes),
-        "identity": source.identity,
-    }
+def has_copy(source: Source, path: str, replaceable: bool) -> bool:
+    """Whether `path` holds a complete copy of this source.
 
-
-def already(source: Source, path: str, replaceable: bool) -> bool:
-    """Whether `path` holds a complete copy of this source. Clears away what an interrupted ingest
-    left, and a copy of another source if that is `replaceable`; refuses to touch anything else.
+    Removes what an interrupted ingest left, and a copy of another source if that is `replaceable`.
+    Refused: anything else lies there.
     """
     where = place(path)
     if not exists(where) or (where.is_dir() and not next(iter(where.iterdir()), None)):
         return False
     try:
         node = zarr.open(zarr_store(path), mode="r")
-        kept = node.attrs.get(INGESTED) if isinstance(node, zarr.Array) else None
+        stored = node.attrs.get(INGESTED) if isinstance(node, zarr.Array) else None
     except Exception as error:  # whatever lies there, it is no zarr array of ours
         raise Refused(
             f"{path}: it exists and is no copy made by tierscale ({one_line(error)}); choose"
             " another place"
         ) from error
-    if not isinstance(kept, dict):
+    if not isinstance(stored, dict):
         raise Refused(f"{path}: it exists and is no copy made by tierscale; choose another place")
-    if kept.get("complete") and kept.get("identity") == source.identity:
+    if stored.get("complete") and stored.get("identity") == source.identity:
         return True
-    if kept.get("complete") and not replaceable:
+    if stored.get("complete") and not replaceable:
         raise Refused(
             f"{path}: it is a copy of another image, or of this one before it changed; remove it,"
             " or choose another place"
@@ -134,10 +128,9 @@ def already(source: Source, path: str, replaceable: bool) -> bool:
 
 
 def bands(source: Source, rows: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(first row, (channels, rows, x)) of exactly `rows` rows, fewer at the bottom, whatever strips
-    the source comes in.
+    """(first row, (channels, rows, x)) of exactly `rows` rows, fewer at the bottom.
 
-    Bands share one buffer: each is valid until the next is asked for.
+    Bands share one buffer: each is valid until the next is requested.
     """
     channels, height, width = source.shape
     buffer = np.empty((channels, min(rows, height), width), source.dtype)

@@ -18,7 +18,7 @@ CARRIERS = {1: (0, 8), 2: (4, 8), 3: (2, 8), 4: (6, 8), 6: (2, 16), 8: (6, 16)}
 
 
 def read_chunk(file: IO[bytes], uri: str) -> tuple[bytes, int]:
-    """(type, length) of the chunk that begins here."""
+    """(type, length) of the chunk that begins here. Damaged: the file ends."""
     head = file.read(8)
     if len(head) < 8:
         raise Damaged(f"{uri}: the PNG ends without its end chunk; it is cut short, fetch it again")
@@ -26,7 +26,7 @@ def read_chunk(file: IO[bytes], uri: str) -> tuple[bytes, int]:
 
 
 def checked_body(file: IO[bytes], kind: bytes, length: int, uri: str) -> bytes:
-    """Body of a chunk after its checksum was verified."""
+    """Body of a chunk. Damaged: the file ends inside it, or its checksum is wrong."""
     body, check = file.read(length), file.read(4)
     if len(check) < 4:
         raise Damaged(
@@ -42,8 +42,9 @@ def checked_body(file: IO[bytes], kind: bytes, length: int, uri: str) -> bytes:
 
 
 class Inflated:
-    """The decompressed bytes of the IDAT chunks, taken from front to back in bounded memory; each
-    chunk's checksum is verified.
+    """The decompressed bytes of the IDAT chunks, read from front to back in bounded memory.
+
+    The checksum of each chunk is verified.
     """
 
     def __init__(self, file: IO[bytes], start: int, uri: str) -> None:
@@ -54,7 +55,7 @@ class Inflated:
         file.seek(start)
 
     def refill(self) -> bool:
-        """Read the next piece of image data; false if there is no more."""
+        """Read the next piece of image data; False: there is no more. Damaged: as of `take`."""
         while not self.left:
             kind, self.left = read_chunk(self.file, self.uri)
             self.check = zlib.crc32(kind)
@@ -82,7 +83,7 @@ class Inflated:
             )
 
     def take(self, count: int) -> bytes:
-        """The next `count` bytes; Damaged if the data ends before."""
+        """The next `count` bytes. Damaged: the data ends before, or a checksum is wrong."""
         parts: list[bytes] = []
         while count:
             if self.engine.eof or (not self.waiting and not self.refill()):

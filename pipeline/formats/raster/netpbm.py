@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.array import array_source, guessed_axes
+from tierscale.pipeline.formats.decoding import decoding
 from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.raster.pillow import open_raster
-from tierscale.pipeline.formats.source import Colour, Source, decoding
-from tierscale.pipeline.formats.uncompressed import Finishing, Flat
+from tierscale.pipeline.formats.source import Samples, Source
+from tierscale.pipeline.formats.uncompressed import Conversion, Layout, UncompressedPixels
 from tierscale.pipeline.plan.options import Selection
 
 PNM_HEADER = re.compile(rb"P([56])" + rb"(?:\s+(?:#[^\n\r]*[\n\r]\s*)*)(\d{1,9})" * 3 + rb"\s")
 
 
 def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A numpy file, mapped into memory; axes guessed from its shape."""
+    """A numpy file, mapped into memory; axes guessed by its shape. Errors as of open_image."""
     with decoding(uri):
         try:
             array = np.load(uri, mmap_mode="r", allow_pickle=False)
@@ -37,20 +39,21 @@ def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
             )
         axes = guessed_axes(array.shape, uri)
         notes = () if array.ndim == 2 else (f"its axes were taken to be {axes}",)
-        source = array_source(array, axes, uri, lambda: file_identity(uri, "NPY", selection), notes)
-    return source
+        identify = partial(file_identity, uri, "NPY", selection)
+        return array_source(array, axes, uri, identify, notes)
 
 
 def open_pnm(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A binary PGM or PPM, read in place. Values stay as they are; the header's largest value tells
-    the significant bits.
+    """A binary PGM or PPM, read in place. Errors as of open_image.
+
+    Values stay as they are; the header's largest value tells the significant bits.
     """
     with decoding(uri):
         with open(uri, "rb") as file:
             head = PNM_HEADER.match(file.read(4096))
         if head is None:
             raise Damaged(f"{uri}: its PNM header cannot be read; fetch it again")
-        samples = {b"5": 1, b"6": 3}[head[1]]
+        channels = {b"5": 1, b"6": 3}[head[1]]
         width, height, top = (int(number) for number in head.groups()[1:])
         if not width or not height or not 0 < top < 65536:
             raise Damaged(
@@ -60,35 +63,26 @@ def open_pnm(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         if top < 255:
             return open_raster(uri, selection, max_bytes)
         stored = np.dtype(np.uint8) if top == 255 else np.dtype(">u2")
-        short = head.end() + width * height * samples * stored.itemsize - os.stat(uri).st_size
-        if short > 0:
+        missing = head.end() + width * height * channels * stored.itemsize - os.stat(uri).st_size
+        if missing > 0:
             raise Damaged(
-                f"{uri}: {short} bytes of its pixels are missing; it is cut short, fetch it again"
+                f"{uri}: {missing} bytes of its pixels are missing; it is cut short, fetch it again"
             )
-        dtype = stored.newbyteorder("=")
-        handle = os.open(uri, os.O_RDONLY | os.O_CLOEXEC)
-        pixels = Flat(
-            uri,
-            handle,
-            (head.end(),),
-            samples,
-            stored,
-            Finishing((), dtype),
-            (samples, height, width),
+        pixels = UncompressedPixels(
+            uri=uri,
+            handle=os.open(uri, os.O_RDONLY | os.O_CLOEXEC),
+            layout=Layout((head.end(),), channels, stored),
+            convert=Conversion((), stored.newbyteorder("=")),
+            shape=(channels, height, width),
         )
-        colour: Colour = "grey" if samples == 1 else "rgb"
-        bits = top.bit_length() if top not in (255, 65535) else None
+    bits = top.bit_length() if top not in (255, 65535) else None
     return Source(
-        uri,
-        pixels.shape,
-        dtype,
-        colour,
-        None,
-        bits,
-        True,
-        0,
-        lambda: file_identity(uri, "PNM", selection),
-        PhotoMetadata(),
-        (),
-        pixels,
+        uri=uri,
+        pixels=pixels,
+        samples=Samples("grey" if channels == 1 else "rgb", bits=bits),
+        metadata=PhotoMetadata(),
+        random_access=True,
+        decode_bytes=0,
+        notes=(),
+        identify=partial(file_identity, uri, "PNM", selection),
     )

@@ -1,6 +1,4 @@
-"""What the samples of a TIFF page mean, and the arithmetic that turns them into grey, RGB or
-channels.
-"""
+"""What the samples of a TIFF page mean, and the steps that make them grey, RGB or channels."""
 
 from __future__ import annotations
 
@@ -16,17 +14,8 @@ from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.source import Alpha, Colour
 from tierscale.pipeline.formats.uncompressed import Step
 
-MINISWHITE, MINISBLACK, RGB, PALETTE, MASK, SEPARATED, YCBCR, CIELAB, ICCLAB = (
-    0,
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    8,
-    9,
-)
+MINISWHITE, MINISBLACK, RGB, PALETTE, MASK = 0, 1, 2, 3, 4
+SEPARATED, YCBCR, CIELAB, ICCLAB = 5, 6, 8, 9
 ALPHA_KINDS: dict[int, Alpha] = {1: "premultiplied", 2: "straight"}
 # Decoders that hand out RGB whatever the file stores: JPEG, lossy DNG JPEG, WebP, JPEG XL, PNG.
 RGB_DECODERS = (6, 7, 33007, 34892, 34927, 50001, 34933, 50002, 52546)
@@ -34,12 +23,15 @@ APERIO_YCBCR = 33003
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class Interpretation:
     """What stored samples become.
 
-    colour, alpha: of the final channels. steps: applied in turn to blocks (y, x, samples). bits:
-    significant bits where fewer than the type has. notes: conversions, in sentences. converted:
-    whether colours changed their space, so that the file's ICC profile no longer describes them.
+    colour, alpha: of the final channels.
+    steps: applied in turn to blocks (y, x, samples).
+    bits: significant bits where fewer than the type has.
+    notes: conversions, in sentences.
+    converted: whether colours changed their space, so that the file's ICC profile no longer
+        describes them.
     """
 
     colour: Colour
@@ -50,11 +42,11 @@ class Meaning:
     converted: bool = False
 
 
-def meaning(page: Any, stacked: bool, composite: bool, uri: str) -> Meaning:
-    """The meaning of a page's samples.
+def interpret(page: Any, stacked: bool, composite: bool, uri: str) -> Interpretation:
+    """What a page's samples become.
 
     stacked: the page is one of several channels. composite: a file that says its samples are
-    separate channels (ImageJ composite).
+    separate channels (ImageJ composite). Refused: such samples are not supported.
     """
     photometric = int(page.photometric)
     bits = stated_bits(page, uri)
@@ -64,9 +56,9 @@ def meaning(page: Any, stacked: bool, composite: bool, uri: str) -> Meaning:
             if composite and photometric == RGB
             else ()
         )
-        return Meaning("channels", bits=bits, notes=note)
+        return Interpretation("channels", bits=bits, notes=note)
     if photometric in (MINISBLACK, MINISWHITE, MASK):
-        return grey_meaning(page, bits)
+        return interpret_grey(page, bits)
     reading = COLOURS.get(photometric)
     if reading is None:
         named = getattr(tifffile.PHOTOMETRIC, "_value2member_map_", {}).get(photometric)
@@ -88,9 +80,10 @@ def stated_bits(page: Any, uri: str) -> int | None:
     return None if bits in (1, 2, 4, 8, 16, 24, 32, 64) else int(bits)
 
 
-def grey_meaning(page: Any, bits: int | None) -> Meaning:
-    """One grey, grey with alpha, or channels; white-is-zero is turned round and few bits are spread
-    to 0..255.
+def interpret_grey(page: Any, bits: int | None) -> Interpretation:
+    """One grey, grey with alpha, or channels.
+
+    White-is-zero is inverted, and samples of 2 and 4 bits are spread to 0..255.
     """
     steps: list[Step] = []
     notes: list[str] = []
@@ -109,10 +102,10 @@ def grey_meaning(page: Any, bits: int | None) -> Meaning:
         else None
     )
     colour: Colour = "greya" if alpha else "grey" if page.samplesperpixel == 1 else "channels"
-    return Meaning(colour, alpha, tuple(steps), bits, tuple(notes))
+    return Interpretation(colour, alpha, tuple(steps), bits, tuple(notes))
 
 
-def rgb_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
+def interpret_rgb(page: Any, bits: int | None, uri: str) -> Interpretation:
     """RGB, RGB with alpha; with further samples, or one of unknown meaning, channels."""
     steps: tuple[Step, ...] = ()
     if page.compression == APERIO_YCBCR:
@@ -123,15 +116,15 @@ def rgb_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
             " again"
         )
     if page.samplesperpixel == 3:
-        return Meaning("rgb", steps=steps, bits=bits)
+        return Interpretation("rgb", steps=steps, bits=bits)
     alpha = (
         ALPHA_KINDS.get(int(page.extrasamples[0]))
         if page.samplesperpixel == 4 and len(page.extrasamples)
         else None
     )
     if alpha:
-        return Meaning("rgba", alpha, bits=bits)
-    return Meaning(
+        return Interpretation("rgba", alpha, bits=bits)
+    return Interpretation(
         "channels",
         bits=bits,
         notes=(
@@ -140,21 +133,21 @@ def rgb_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
     )
 
 
-def ycbcr_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
+def interpret_ycbcr(page: Any, bits: int | None, uri: str) -> Interpretation:
     """RGB, by the decoder or by BT.601."""
     if page.compression in RGB_DECODERS:
-        return Meaning("rgb", bits=bits)
+        return Interpretation("rgb", bits=bits)
     if page.samplesperpixel != 3 or page.dtype not in (np.uint8, np.uint16):
         raise Refused(
             f"{uri}: YCbCr of {page.samplesperpixel} samples of type {page.dtype} is not supported;"
             " convert it to RGB"
         )
-    return Meaning(
+    return Interpretation(
         "rgb", steps=(arithmetic.from_ycbcr,), bits=bits, notes=("YCbCr was turned to RGB",)
     )
 
 
-def palette_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
+def interpret_palette(page: Any, bits: int | None, uri: str) -> Interpretation:
     """RGB of 8 bits, looked up."""
     if page.colormap is None or page.samplesperpixel != 1:
         raise Damaged(
@@ -168,10 +161,10 @@ def palette_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
         indices = block.view(np.uint8) if block.dtype == np.bool_ else block
         return arithmetic.from_palette(indices, table)
 
-    return Meaning("rgb", steps=(look_up,), notes=("its palette was expanded to RGB",))
+    return Interpretation("rgb", steps=(look_up,), notes=("its palette was expanded to RGB",))
 
 
-def cmyk_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
+def interpret_cmyk(page: Any, bits: int | None, uri: str) -> Interpretation:
     """RGB from four inks."""
     if (
         page.samplesperpixel < 4
@@ -186,10 +179,10 @@ def cmyk_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
     notes = ["CMYK was turned to RGB by (1 - c)(1 - k), without its profile"]
     if page.samplesperpixel > 4:
         notes.append("samples beyond the four inks were left out")
-    return Meaning("rgb", steps=(arithmetic.from_cmyk,), notes=tuple(notes), converted=True)
+    return Interpretation("rgb", steps=(arithmetic.from_cmyk,), notes=tuple(notes), converted=True)
 
 
-def lab_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
+def interpret_lab(page: Any, bits: int | None, uri: str) -> Interpretation:
     """sRGB from L*a*b*."""
     if page.samplesperpixel != 3 or page.bitspersample not in (8, 16):
         raise Refused(
@@ -197,15 +190,19 @@ def lab_meaning(page: Any, bits: int | None, uri: str) -> Meaning:
             " supported; convert it to RGB"
         )
     signed, unsigned = int(page.photometric) == CIELAB, np.dtype(f"u{page.bitspersample // 8}")
-    step: Step = lambda block: arithmetic.from_lab(block.view(unsigned), signed)  # noqa: E731
-    return Meaning("rgb", steps=(step,), notes=("CIE L*a*b* was turned to sRGB",), converted=True)
+
+    def to_srgb(block: np.ndarray) -> np.ndarray:
+        return arithmetic.from_lab(block.view(unsigned), signed)
+
+    notes = ("CIE L*a*b* was turned to sRGB",)
+    return Interpretation("rgb", steps=(to_srgb,), notes=notes, converted=True)
 
 
-COLOURS: dict[int, Callable[[Any, int | None, str], Meaning]] = {
-    RGB: rgb_meaning,
-    PALETTE: palette_meaning,
-    SEPARATED: cmyk_meaning,
-    YCBCR: ycbcr_meaning,
-    CIELAB: lab_meaning,
-    ICCLAB: lab_meaning,
+COLOURS: dict[int, Callable[[Any, int | None, str], Interpretation]] = {
+    RGB: interpret_rgb,
+    PALETTE: interpret_palette,
+    SEPARATED: interpret_cmyk,
+    YCBCR: interpret_ycbcr,
+    CIELAB: interpret_lab,
+    ICCLAB: interpret_lab,
 }

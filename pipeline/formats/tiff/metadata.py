@@ -1,19 +1,19 @@
-"""Photo facts of a TIFF page: profile, EXIF, resolution, GeoTIFF tags, and what OME-XML, ImageJ and
-Aperio say of size and channels.
-"""
+"""Metadata of a TIFF page: profile, EXIF, resolution, GeoTIFF, and OME-XML, ImageJ, Aperio."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
 import tifffile
 
-from tierscale.pipeline.formats.metadata import PhotoMetadata, clean_exif, tiff_exif, upright_xmp
-from tierscale.pipeline.formats.tiff.pages import PLAIN_KINDS, Picked
+from tierscale.pipeline.formats.exif import clean_exif, tiff_exif, upright_xmp
+from tierscale.pipeline.formats.metadata import PhotoMetadata
+from tierscale.pipeline.formats.tiff.pages import PLAIN_KINDS, SelectedPages
 
 GEO_TAGS: Mapping[str, int] = {
     "ModelPixelScale": 33550,
@@ -27,56 +27,74 @@ GEO_TAGS: Mapping[str, int] = {
 }
 DESCRIPTION_TAG = 270
 UNITS: Mapping[str, str] = {
-    "µm": "micrometer", "μm": "micrometer", "um": "micrometer", "micron": "micrometer", "microns": "micrometer", "\\u00b5m": "micrometer",
-    "nm": "nanometer", "mm": "millimeter", "cm": "centimeter", "m": "meter", "å": "angstrom", "pm": "picometer",
-    "inch": "inch", "in": "inch",
-}  # fmt: skip
+    "µm": "micrometer",
+    "μm": "micrometer",
+    "um": "micrometer",
+    "micron": "micrometer",
+    "microns": "micrometer",
+    "\\u00b5m": "micrometer",
+    "nm": "nanometer",
+    "mm": "millimeter",
+    "cm": "centimeter",
+    "m": "meter",
+    "å": "angstrom",
+    "pm": "picometer",
+    "inch": "inch",
+    "in": "inch",
+}
 
 
-def tiff_facts(
-    tif: tifffile.TiffFile, picked: Picked, uri: str
-) -> tuple[PhotoMetadata, tuple[str, ...]]:
-    """What the file says of the picked image, and a note for each part that is damaged and was left
-    out.
+@dataclass(frozen=True, slots=True)
+class StackInfo:
+    """What scientific formats say of an image.
+
+    size: of a pixel, y then x, in `unit`. names, colours: of channels, as of PhotoMetadata.
     """
-    page, notes = picked.page, []
+
+    size: tuple[float, float] | None = None
+    unit: str | None = None
+    names: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
+
+
+def tiff_metadata(
+    tif: tifffile.TiffFile, selected: SelectedPages, uri: str
+) -> tuple[PhotoMetadata, tuple[str, ...]]:
+    """What the file says of the selected image, and a note for each damaged part left out."""
+    page, notes = selected.page, []
     try:
-        exif = page_exif(tif, picked, uri)
+        exif = page_exif(tif, selected, uri)
     except Exception:  # a broken EXIF directory costs the EXIF, not the picture
         exif = None
         notes.append("its EXIF block is damaged and was left out")
     icc, xmp = page.tags.valueof(34675), page.tags.valueof(700)
-    icc = icc if is_profile(icc) else None
     geo = geo_tags(page)
     resolution, unit = page_resolution(page)
-    size, names, colours = stack_facts(tif, picked, resolution)
-    facts = PhotoMetadata(
-        icc=icc,
+    stack = stack_info(tif, selected, resolution)
+    metadata = PhotoMetadata(
+        icc=icc if is_profile(icc) else None,
         exif=exif,
         xmp=upright_xmp(xmp) if isinstance(xmp, bytes) else None,
         resolution=resolution if unit else None,
         resolution_unit=unit,
-        pixel_size=size[:2] if size else None,
-        pixel_unit=size[2] if size else None,
+        pixel_size=stack.size,
+        pixel_unit=stack.unit,
         geo=geo,
-        channel_names=names,
-        channel_colours=colours,
+        channel_names=stack.names,
+        channel_colours=stack.colours,
         nodata=as_number(geo.get("GDAL_NODATA")) if geo else None,
     )
-    return facts, tuple(notes)
+    return metadata, tuple(notes)
 
 
-def page_exif(tif: tifffile.TiffFile, picked: Picked, uri: str) -> bytes | None:
-    """EXIF of the page. The image description of scientific formats is layout, not a caption, and
-    stays behind.
-    """
+def page_exif(tif: tifffile.TiffFile, selected: SelectedPages, uri: str) -> bytes | None:
+    """EXIF of the page; without the description of scientific formats, which is no caption."""
     with open(uri, "rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exif = tiff_exif(file, picked.page.offset, tif.byteorder, tif.is_bigtiff)
-        if DESCRIPTION_TAG in exif and (
-            picked.kind not in PLAIN_KINDS
-            or str(exif[DESCRIPTION_TAG]).startswith(("<", "{", "ImageJ="))
-        ):
+        exif = tiff_exif(file, selected.page.offset, tif.byteorder, tif.is_bigtiff)
+        caption = str(exif.get(DESCRIPTION_TAG, ""))
+        plain = selected.kind in PLAIN_KINDS and not caption.startswith(("<", "{", "ImageJ="))
+        if DESCRIPTION_TAG in exif and not plain:
             del exif[DESCRIPTION_TAG]
         return clean_exif(exif)[0]
 
@@ -88,18 +106,13 @@ def is_profile(icc: Any) -> bool:
 
 def geo_tags(page: Any) -> dict[str, Any] | None:
     """GeoTIFF and GDAL tags by name, as text or lists of numbers; None if the page has none."""
-    found: dict[str, Any] = {}
-    for name, code in GEO_TAGS.items():
-        value = page.tags.valueof(code)
-        if value is not None:
-            found[name] = (
-                value
-                if isinstance(value, str)
-                else list(value)
-                if isinstance(value, tuple)
-                else value
-            )
-    return found or None
+    values = {name: page.tags.valueof(code) for name, code in GEO_TAGS.items()}
+    tags = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None
+    }
+    return tags or None
 
 
 def as_number(text: Any) -> float | None:
@@ -111,9 +124,7 @@ def as_number(text: Any) -> float | None:
 
 
 def page_resolution(page: Any) -> tuple[tuple[float, float] | None, str | None]:
-    """(pixels per unit, x then y), and the unit where the page names one; zero and missing
-    resolutions are None.
-    """
+    """(pixels per unit, x then y, or None; the unit where the page names one)."""
     rationals = [page.tags.valueof(code) for code in (282, 283)]
     if any(not isinstance(r, tuple) or len(r) != 2 or not r[0] or not r[1] for r in rationals):
         return None, None
@@ -121,36 +132,28 @@ def page_resolution(page: Any) -> tuple[tuple[float, float] | None, str | None]:
     return (x, y), {2: "inch", 3: "centimetre"}.get(int(page.tags.valueof(296, 2)))
 
 
-def stack_facts(
-    tif: tifffile.TiffFile, picked: Picked, resolution: tuple[float, float] | None
-) -> tuple[tuple[float, float, str] | None, tuple[str, ...], tuple[str, ...]]:
-    """((height, width, unit) of a pixel or None, channel names, channel colours) as far as the kind
-    of file tells.
-    """
-    if picked.kind == "ome" and tif.pages.first.description:
-        return ome_facts(tif.pages.first.description, picked.number)
-    if picked.kind == "svs":
-        mpp = re.search(r"\|MPP = ([0-9.]+)", tif.pages.first.description or "")
-        shrunk = tif.series[picked.number].keyframe.imagewidth / picked.page.imagewidth
-        return (
-            (
-                (float(mpp[1]) * shrunk, float(mpp[1]) * shrunk, "micrometer")
-                if mpp and float(mpp[1])
-                else None
-            ),
-            (),
-            (),
-        )
-    if picked.kind == "imagej" and tif.imagej_metadata:
+def stack_info(
+    tif: tifffile.TiffFile, selected: SelectedPages, resolution: tuple[float, float] | None
+) -> StackInfo:
+    """What the kind of file tells of sizes and channels. resolution: pixels per unit, x then y."""
+    description = tif.pages.first.description or ""
+    if selected.kind == "ome" and description:
+        return ome_info(description, selected.number)
+    if selected.kind == "svs":
+        microns = re.search(r"\|MPP = ([0-9.]+)", description)
+        if microns is None or not float(microns[1]):
+            return StackInfo()
+        full_width = tif.series[selected.number].keyframe.imagewidth
+        side = float(microns[1]) * (full_width / selected.page.imagewidth)
+        return StackInfo((side, side), "micrometer")
+    if selected.kind == "imagej" and tif.imagej_metadata:
         unit = UNITS.get(str(tif.imagej_metadata.get("unit", "")).lower())
-        size = (1 / resolution[1], 1 / resolution[0], unit) if unit and resolution else None
-        return size, (), ()
-    return None, (), ()
+        if unit and resolution:
+            return StackInfo((1 / resolution[1], 1 / resolution[0]), unit)
+    return StackInfo()
 
 
-def ome_facts(
-    description: str, number: int
-) -> tuple[tuple[float, float, str] | None, tuple[str, ...], tuple[str, ...]]:
+def ome_info(description: str, number: int) -> StackInfo:
     """Pixel size, channel names and colours of image `number` in an OME-XML text."""
     try:
         images = [
@@ -160,26 +163,27 @@ def ome_facts(
         ]
         pixels = next(element for element in images[number] if element.tag.endswith("}Pixels"))
     except (ElementTree.ParseError, IndexError, StopIteration):
-        return None, (), ()
+        return StackInfo()
     channels = [element for element in pixels if element.tag.endswith("}Channel")]
-    y, x = as_number(pixels.get("PhysicalSizeY")), as_number(pixels.get("PhysicalSizeX"))
-    unit = UNITS.get(pixels.get("PhysicalSizeXUnit", "µm").lower())
     names = tuple(channel.get("Name", "") for channel in channels)
     colours = [channel.get("Color") for channel in channels]
-    # OME stores RGBA as one signed 32-bit number.
-    shown = (
-        tuple(f"{(int(colour) & 0xFFFFFFFF) >> 8:06X}" for colour in colours if colour)
+    y, x = as_number(pixels.get("PhysicalSizeY")), as_number(pixels.get("PhysicalSizeX"))
+    unit = UNITS.get(pixels.get("PhysicalSizeXUnit", "µm").lower())
+    measured = x and y and unit
+    return StackInfo(
+        size=(y, x) if x and y and unit else None,
+        unit=unit if measured else None,
+        names=names if any(names) else (),
+        # OME stores RGBA as one signed 32-bit number.
+        colours=tuple(f"{(int(colour) & 0xFFFFFFFF) >> 8:06X}" for colour in colours if colour)
         if all(colours)
-        else ()
+        else (),
     )
-    return ((y, x, unit) if x and y and unit else None), (names if any(names) else ()), shown
 
 
 def significant_bits(tif: tifffile.TiffFile) -> int | None:
     """The SignificantBits that OME-XML states, if any."""
-    found = (
-        re.search(r'SignificantBits="(\d+)"', tif.pages.first.description or "")
-        if tif.is_ome
-        else None
-    )
-    return int(found[1]) if found else None
+    if not tif.is_ome:
+        return None
+    stated = re.search(r'SignificantBits="(\d+)"', tif.pages.first.description or "")
+    return int(stated[1]) if stated else None

@@ -1,6 +1,4 @@
-"""Which pages of a TIFF make up the image that was asked for: series, pyramid level, plane of a
-stack, channels.
-"""
+"""Which pages of a TIFF make up the selected image: series, level, plane of a stack, channels."""
 
 from __future__ import annotations
 
@@ -21,12 +19,12 @@ STACK_AXES: Mapping[str, str] = {"Z": "z", "T": "t"}
 
 
 @dataclass(frozen=True, slots=True)
-class Picked:
+class SelectedPages:
     """One image of a TIFF.
 
     page: the page that says how all planes are stored.
-    planes: for each channel page of a stack its page and the number of planes that its data lies beyond the page's offset
-        (0 but for ImageJ stacks, which have one directory for all planes).
+    planes: for each channel page of a stack its page and the number of planes that its data lies
+        beyond the page's offset (0 but for ImageJ stacks, which have one directory for all planes).
     kind: the series kind of tifffile, such as "ome", "imagej", "svs".
     number: of the series or page.
     notes: what was chosen.
@@ -39,8 +37,8 @@ class Picked:
     notes: tuple[str, ...]
 
 
-def pick(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Picked:
-    """The pages of the selected image; Refused where the file has no such image."""
+def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> SelectedPages:
+    """The pages of the selected image. Refused: there is none. Damaged: pages are missing."""
     images = list_images(tif)
     if not images:
         raise Damaged(
@@ -76,7 +74,7 @@ def pick(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Picked:
             f"{uri}: the image lies partly in other files, which are not opened; join them into one"
             " file"
         )
-    return Picked(
+    return SelectedPages(
         level.keyframe if only_page is None else planes[0][0],
         tuple(planes),
         series.kind,
@@ -86,8 +84,9 @@ def pick(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Picked:
 
 
 def list_images(tif: tifffile.TiffFile) -> list[tuple[Any, int | None]]:
-    """Images in file order: a series, and the number of its page where each page of the series is
-    an image of its own.
+    """Images in file order: a series, and the number of its page or None.
+
+    A number where each page of the series is an image of its own.
     """
     images: list[tuple[Any, int | None]] = []
     for series in tif.series:
@@ -102,8 +101,9 @@ def list_images(tif: tifffile.TiffFile) -> list[tuple[Any, int | None]]:
 def stack_planes(
     level: Any, selection: Selection, uri: str, notes: list[str]
 ) -> list[tuple[Any, int]]:
-    """The planes, one for each channel page, of a series with axes such as TZCYX; appends to
-    `notes` what was taken.
+    """The planes, one for each channel page, of a series with axes such as TZCYX.
+
+    Appends what was chosen to `notes`. Refused: there is no such plane. Damaged: pages are missing.
     """
     leading = [
         (axis, size)
@@ -116,7 +116,7 @@ def stack_planes(
     for axis, name in STACK_AXES.items():
         if getattr(selection, name) and axis not in chosen:
             raise Refused(
-                f"{uri}: --{name} {getattr(selection, name)} was asked for, but the image has no"
+                f"{uri}: --{name} {getattr(selection, name)} was given, but the image has no"
                 " such axis; leave it out"
             )
     indices = [0]
@@ -136,7 +136,10 @@ def stack_planes(
 
 
 def choose(axis: str, size: int, selection: Selection, uri: str, notes: list[str]) -> int:
-    """The position on one axis of a stack; what cannot be asked for is the first."""
+    """The position on one axis of a stack: the selected one, or the first.
+
+    Appends what was chosen to `notes`. Refused: there is no such position.
+    """
     name = STACK_AXES.get(axis)
     wanted = (getattr(selection, name) if name else None) or 0
     if not 0 <= wanted < size:

@@ -1,4 +1,4 @@
-"""Pixels in compressed tiles or strips of a TIFF, decoded one by one and kept for a while."""
+"""Pixels in compressed tiles or strips of a TIFF, decoded one by one and cached."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from tierscale.pipeline.errors import Damaged, one_line
 from tierscale.pipeline.formats.source import STRIP_ROWS, window_strips
-from tierscale.pipeline.formats.uncompressed import Finishing
+from tierscale.pipeline.formats.uncompressed import Conversion
 
 CACHE_BYTES = 8 << 20
 JPEG = 7
@@ -21,22 +21,23 @@ JPEG = 7
 FRAME_MARKS = (0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Segments:
     """Pixels in compressed tiles or strips.
 
-    uri, handle: the file and its descriptor.
+    uri, handle: the file and its descriptor, which `close` closes.
     planes: pages whose samples are put side by side.
-    grid: tiles down and across (strips: one across); size: of a segment, (y, x).
-    separate: planes of single samples inside a page (1 where samples lie together).
+    shape: (channels, y, x).
     missing: value of segments that the file leaves out, None where it may not.
-    cache: decoded segments by (plane, number), `held` bytes together, at most kept_bytes.
+    grid: tiles down and across (strips: one across). size: of a segment, (y, x).
+    separate: planes of single samples inside a page (1 where samples lie together).
+    cache: decoded segments by (plane, number), `cached` bytes together, at most kept_bytes.
     """
 
     uri: str
     handle: int
     planes: tuple[Any, ...]
-    finish: Finishing
+    convert: Conversion
     shape: tuple[int, int, int]
     missing: float | None
     grid: tuple[int, int] = field(init=False)
@@ -44,13 +45,13 @@ class Segments:
     separate: int = field(init=False)
     together: int = field(init=False)
     cache: OrderedDict[tuple[int, int], np.ndarray] = field(init=False, default_factory=OrderedDict)
-    held: int = field(init=False, default=0)
+    cached: int = field(init=False, default=0)
     lock: threading.Lock = field(init=False, default_factory=threading.Lock)
     dtype: np.dtype = field(init=False)
-    anywhere: bool = field(init=False, default=True)
+    random_access: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
-        self.dtype = self.finish.dtype
+        self.dtype = self.convert.dtype
         page = self.planes[0].keyframe
         self.size = (
             (page.tilelength, page.tilewidth)
@@ -64,19 +65,15 @@ class Segments:
     @property
     def segment_bytes(self) -> int:
         """Decoded bytes of one segment."""
-        return (
-            self.size[0]
-            * self.size[1]
-            * self.together
-            * np.dtype(self.planes[0].keyframe.dtype).itemsize
-        )
+        samples = self.size[0] * self.size[1] * self.together
+        return samples * np.dtype(self.planes[0].keyframe.dtype).itemsize
 
     @property
     def strip_rows(self) -> int:
-        """Rows of a strip that is handed out."""
-        return (
-            STRIP_ROWS if self.grid == (1, 1) else max(1, STRIP_ROWS // self.size[0]) * self.size[0]
-        )
+        """Rows of a strip that `strips` gives."""
+        if self.grid == (1, 1):
+            return STRIP_ROWS
+        return max(1, STRIP_ROWS // self.size[0]) * self.size[0]
 
     @property
     def kept_bytes(self) -> int:
@@ -93,13 +90,13 @@ class Segments:
         with self.lock:
             if (plane, number) not in self.cache:
                 self.cache[plane, number] = block
-                self.held += block.nbytes
-            while len(self.cache) > 1 and self.held > self.kept_bytes:
-                self.held -= self.cache.popitem(last=False)[1].nbytes
+                self.cached += block.nbytes
+            while len(self.cache) > 1 and self.cached > self.kept_bytes:
+                self.cached -= self.cache.popitem(last=False)[1].nbytes
         return block
 
     def decode(self, plane: int, number: int) -> np.ndarray:
-        """Read and decode one segment, Damaged with its place if that fails."""
+        """Segment `number` of a page, read and decoded. Damaged: it cannot be; names its place."""
         page = self.planes[plane]
         key, offset, count = page.keyframe, page.dataoffsets[number], page.databytecounts[number]
         row, column = divmod(number % (self.grid[0] * self.grid[1]), self.grid[1])
@@ -130,9 +127,7 @@ class Segments:
         return block[0].astype(key.dtype, copy=False)
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
-        """A window; only the segments that it touches are decoded, and each is finished by
-        itself.
-        """
+        """A window; only the segments that it touches are decoded, each converted by itself."""
         high, wide = self.size
         out = np.empty((self.shape[0], y1 - y0, x1 - x0), self.dtype)
         for row in range(y0 // high, -(-y1 // high)):
@@ -142,13 +137,11 @@ class Segments:
                 part = self.samples(row, column)[
                     ys[0] - top : ys[1] - top, xs[0] - left : xs[1] - left
                 ]
-                out[:, ys[0] - y0 : ys[1] - y0, xs[0] - x0 : xs[1] - x0] = self.finish(part)
+                out[:, ys[0] - y0 : ys[1] - y0, xs[0] - x0 : xs[1] - x0] = self.convert(part)
         return out
 
     def samples(self, row: int, column: int) -> np.ndarray:
-        """All samples of a place in the grid side by side, (y, x, samples), from however many
-        segments they lie in.
-        """
+        """All samples of a place in the grid side by side: (y, x, samples), of several segments."""
         groups = [divmod(group, self.separate) for group in range(len(self.planes) * self.separate)]
         blocks = [
             self.decoded(plane, (sample * self.grid[0] + row) * self.grid[1] + column)
@@ -157,15 +150,13 @@ class Segments:
         return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=-1)
 
     def strips(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Whole rows of segments, so that each segment is decoded once; a single strip stays
-        decoded and is handed out in parts.
-        """
+        """Whole rows of segments, so that each segment is decoded once; a single strip in parts."""
         yield from window_strips(self, self.strip_rows)
 
     def close(self) -> None:
         """Close the file."""
         self.cache.clear()
-        self.held = 0
+        self.cached = 0
         if self.handle >= 0:
             os.close(self.handle)
             self.handle = -1

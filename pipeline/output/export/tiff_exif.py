@@ -9,7 +9,7 @@ from typing import Any
 import tifffile
 from PIL import Image, TiffImagePlugin
 
-from tierscale.pipeline.formats.metadata import EXIF_DIRECTORY, GPS_DIRECTORY, exif_of
+from tierscale.pipeline.formats.exif import EXIF_DIRECTORY, GPS_DIRECTORY, exif_of
 
 DESCRIPTION_TAG = 270
 # tifffile does not write tags 34665 and 34853. They are written under the number below each, which

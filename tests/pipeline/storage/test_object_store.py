@@ -90,10 +90,6 @@ def test_no_credentials_are_one_sentence_at_once(monkeypatch):
     object_store.store_at.cache_clear()
 
 
-def read_zarr(uri):
-    return zarr.open_array(zarr_store("s3://bucket/a.zarr"), mode="r")[:].sum()
-
-
 # What each request does when the store works, and the requests that takes.
 REQUESTS = {
     "read": lambda: place("s3://bucket/a").read_bytes(),
@@ -136,6 +132,30 @@ def test_a_fault_that_passes_is_not_seen(few, name, fault):
     faults = iter([fault, None, fault, fault])
     few.fault = lambda method, path: next(faults, None)
     REQUESTS[name]()
+
+
+def test_a_refusal_that_was_cut_is_not_final(few):
+    """obstore gives up at "no such object" with an answer that is cut."""
+    faults = iter(["partial"] * 3)
+    few.fault = lambda method, path: next(faults, None)
+    with pytest.raises(FileNotFoundError):
+        place("s3://bucket/nothing").read_bytes()
+    place("s3://bucket/lease").create(b"1")
+    faults = iter(["partial"] * 3)
+    assert not place("s3://bucket/lease").create(b"2")
+    faults = iter(["partial"] * 3)
+    with pytest.raises(FileNotFoundError):
+        zarr.open_array(zarr_store("s3://bucket/nothing.zarr"), mode="r")
+
+
+def test_many_objects_are_deleted_by_requests_of_a_thousand(few):
+    for number in range(2500):
+        few.objects[f"/bucket/many/{number:04}"] = (b"", '"x"', 0.0)
+    few.objects["/bucket/many/zarr.json"] = (b"", '"x"', 0.0)
+    deleted = []
+    few.fault = lambda method, path: deleted.append(len(few.objects)) if method == "POST" else None
+    remove_tree(place("s3://bucket/many"), last="zarr.json")
+    assert deleted == [2503, 1503, 503, 3] and len(few.objects) == 2
 
 
 @pytest.mark.parametrize("fault", ["error", "partial"])

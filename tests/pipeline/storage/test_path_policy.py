@@ -1,4 +1,4 @@
-"""Rows of a manifest read and write below their roots only, and addresses are shown without secrets."""
+"""Manifests read and write below their roots only, and no address shows its secrets."""
 
 import os
 import unicodedata

@@ -22,6 +22,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from tests.conftest import ROOT
 from tierscale.pipeline.formats.registry import open_image
 
 SECONDS = 20
@@ -39,22 +40,25 @@ opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
+FIELDS = "shape", "colour", "alpha", "bits", "random_access", "decode_bytes", "notes"
 def peak():
-    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    lines = [line.split() for line in open("/proc/self/status")]
+    return next(int(line[1]) * 1024 for line in lines if line[0] == "VmHWM:")
 def look(path):
     open("/proc/self/clear_refs", "w").write("5")
     before, started, told = peak(), time.monotonic(), {}
     opened.clear()
     try:
         with open_image(path, max_bytes=int(sys.argv[2])) as source:
-            told = {name: getattr(source, name) for name in ("shape", "colour", "alpha", "bits", "random_access", "decode_bytes", "notes")}
+            told = {name: getattr(source, name) for name in FIELDS}
             rows, strip_bytes, low, high = 0, 0, float("inf"), float("-inf")
             for y, strip in source.strips():
                 assert y == rows and strip.shape[::2] == source.shape[::2]
                 rows, strip_bytes = rows + strip.shape[1], max(strip_bytes, strip.nbytes)
                 low, high = min(low, float(strip.min())), max(high, float(strip.max()))
-            told |= {"dtype": str(source.dtype), "rows": rows, "strip_bytes": strip_bytes, "range": [low, high], "outcome": "read"}
-            told |= {"nodata": source.facts.nodata, "pixel_size": source.facts.pixel_size}
+            told |= {"dtype": str(source.dtype), "rows": rows, "strip_bytes": strip_bytes}
+            told |= {"range": [low, high], "outcome": "read"}
+            told |= {"nodata": source.metadata.nodata, "pixel_size": source.metadata.pixel_size}
     except (Refused, Damaged) as error:
         told |= {"outcome": type(error).__name__, "error": str(error)}
     except BaseException as error:
@@ -90,7 +94,7 @@ class Worker:
                 stdin=pipe,
                 stdout=pipe,
                 text=True,
-                cwd=Path(__file__).parents[1],
+                cwd=ROOT,
                 bufsize=1,
             )
             assert self.answer(self.process, 60) == "ready\n"
@@ -280,9 +284,9 @@ def test_values_of_the_odd_files_are_right(shared):
 
 def test_no_data_is_told_apart_from_heights(shared):
     with open_image(shared / "data/odd/dem_float32_nodata.cog") as source:
-        assert source.facts.nodata == np.float32(3.4028234663852886e38)
+        assert source.metadata.nodata == np.float32(3.4028234663852886e38)
         heights = source.read(0, *source.shape[1:2], 0, source.shape[2])
-    real = heights[heights != np.float32(source.facts.nodata)]
+    real = heights[heights != np.float32(source.metadata.nodata)]
     assert 0 < real.size < heights.size and -5000 < real.min() < real.max() < 9000
 
 

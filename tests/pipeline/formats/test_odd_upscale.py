@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 import zarr
 
-from tests.test_odd import BAD, VALID, Worker
+from tests.pipeline.formats.test_odd import BAD, VALID, Worker
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.run.verify import is_finished as finished
 
@@ -36,7 +36,8 @@ from tierscale.models.registry import load
 load("bicubic")
 def peak():
     status = pathlib.Path("/proc/self/status").read_text()
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+    lines = [line.split() for line in status.splitlines()]
+    return next(int(line[1]) * 1024 for line in lines if line[0] == "VmHWM:")
 def told(arguments):
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     before, started, out, err, code = peak(), time.monotonic(), io.StringIO(), io.StringIO(), None
@@ -45,7 +46,8 @@ def told(arguments):
             main(arguments)
         except SystemExit as ended:
             code = ended.code or 0
-    return {"code": code, "out": out.getvalue(), "err": err.getvalue(), "taken": peak() - before, "seconds": time.monotonic() - started}
+    took = {"taken": peak() - before, "seconds": time.monotonic() - started}
+    return {"code": code, "out": out.getvalue(), "err": err.getvalue(), **took}
 print("ready", flush=True)
 for line in sys.stdin:
     print(json.dumps(told(json.loads(line))), flush=True)

@@ -1,0 +1,70 @@
+"""EXIF and XMP blocks: what of them stays true of an upright, enlarged picture."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import IO
+
+from PIL import Image
+
+# Tags of the first EXIF directory that describe the picture: caption, camera, software, date,
+# artist, copyright, Windows' title, comment, author, keywords, subject and rating. The others
+# (offsets, sizes, compression, thumbnails) describe the file.
+KEPT_TAGS = (
+    *(270, 271, 272, 305, 306, 315, 33432, 36867),
+    *(40091, 40092, 40093, 40094, 40095, 18246, 18249),
+)
+EXIF_DIRECTORY, GPS_DIRECTORY, ORIENTATION_TAG = 0x8769, 0x8825, 274
+# PixelXDimension, PixelYDimension, interoperability pointer, maker note (holds absolute offsets):
+# false after enlarging.
+DROPPED_EXIF_TAGS = (0xA002, 0xA003, 0xA005, 0x927C)
+
+
+def clean_exif(exif: Image.Exif) -> tuple[bytes | None, int]:
+    """What of an EXIF block stays true after enlarging, and the orientation it states, 1 to 8.
+
+    None: nothing stays.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        orientation = exif.get(ORIENTATION_TAG, 1)
+        orientation = orientation if orientation in range(1, 9) else 1
+        clean = Image.Exif()
+        for tag in KEPT_TAGS:
+            if tag in exif:
+                clean[tag] = exif[tag]
+        for directory in (EXIF_DIRECTORY, GPS_DIRECTORY):
+            kept = {k: v for k, v in exif.get_ifd(directory).items() if k not in DROPPED_EXIF_TAGS}
+            if kept:
+                clean.get_ifd(directory).update(kept)
+                clean[directory] = clean.get_ifd(directory)
+        if not len(clean):
+            return None, orientation
+        clean[ORIENTATION_TAG] = 1
+        return clean.tobytes().removeprefix(b"Exif\0\0"), orientation
+
+
+def exif_of(block: bytes) -> Image.Exif:
+    """An EXIF block, with or without its "Exif" mark, opened."""
+    exif = Image.Exif()
+    exif.load(block if block.startswith(b"Exif\0\0") else b"Exif\0\0" + block)
+    return exif
+
+
+def tiff_exif(file: IO[bytes], offset: int, order: str, big: bool) -> Image.Exif:
+    """The tags of the TIFF directory at byte `offset`, as EXIF; to be read while `file` is open.
+
+    order: "<" or ">" as of struct. big: whether it is a BigTIFF.
+    """
+    exif = Image.Exif()
+    exif.endian, exif.bigtiff = order, big
+    exif.load_from_fp(file, offset)
+    return exif
+
+
+def upright_xmp(xmp: bytes | None) -> bytes | None:
+    """An XMP packet whose tiff:Orientation says 1, because pixels are handed out upright."""
+    if not xmp:
+        return None
+    return re.sub(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))[1-8]", rb"\g<1>1", xmp)

@@ -1,0 +1,104 @@
+"""Where the samples of TIFF pages lie in the file, checked before any pixel is read."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from tierscale.pipeline.errors import Damaged, Refused, one_line
+from tierscale.pipeline.formats.tiff.pages import SelectedPages
+from tierscale.pipeline.formats.uncompressed import Layout
+
+
+def check_layout(selected: SelectedPages, uri: str) -> None:
+    """Check sizes, codec and segments of the selected pages; no pixel is read.
+
+    Refused: they are not supported. Damaged: sizes are impossible, or segments are missing or end
+    beyond the file.
+    """
+    page = selected.page
+    if page.dtype is None or 0 in (page.imagelength, page.imagewidth, page.samplesperpixel):
+        size = f"{page.imagelength} x {page.imagewidth} x {page.samplesperpixel}"
+        raise Damaged(
+            f"{uri}: a page of {size} samples of {page.bitspersample} bits cannot be read; the file"
+            " is damaged, fetch it again"
+        )
+    if page.imagedepth > 1 or set(page.axes) - set("YXS"):
+        raise Refused(
+            f"{uri}: a page with axes {page.axes} is a volume, which is not supported; save its"
+            " planes as pages"
+        )
+    if page.compression != 1:
+        try:
+            tifffile.TIFF.DECOMPRESSORS[page.compression]
+        except KeyError as error:
+            raise Refused(
+                f"{uri}: TIFF compression {one_line(error)} is not supported; convert it to deflate"
+            ) from error
+    check_segments(selected, segment_count(page, uri), uri)
+
+
+def segment_count(page: Any, uri: str) -> int:
+    """Tiles or strips that a page must have. Damaged: they measure nothing."""
+    if page.is_tiled:
+        high, wide = page.tilelength, page.tilewidth
+    else:
+        high, wide = page.rowsperstrip, page.imagewidth
+    if not high or not wide:
+        raise Damaged(
+            f"{uri}: its tiles measure {high} x {wide} pixels; the file is damaged, fetch it again"
+        )
+    separate = page.samplesperpixel if page.planarconfig == 2 else 1
+    return -(-page.imagelength // high) * -(-page.imagewidth // wide) * separate
+
+
+def check_segments(selected: SelectedPages, count: int, uri: str) -> None:
+    """Damaged: a page lists fewer than `count` segments, or one that ends beyond the file."""
+    length = os.stat(uri).st_size
+    for page, _ in selected.planes:
+        if len(page.dataoffsets) < count or len(page.databytecounts) < count:
+            raise Damaged(
+                f"{uri}: {count} tiles or strips are declared but {len(page.dataoffsets)} are"
+                " listed; the file is damaged, fetch it again"
+            )
+        offsets = np.asarray(page.dataoffsets[:count], np.float64)
+        ends = offsets + np.asarray(page.databytecounts[:count], np.float64)
+        if ends.max() > length:
+            first = int(np.argmax(ends > length))
+            raise Damaged(
+                f"{uri}: tile or strip {first} ends at byte {ends[first]:.0f} of {length}; the file"
+                " is cut short, fetch it again"
+            )
+
+
+def uncompressed_layout(selected: SelectedPages) -> Layout | None:
+    """Where each plane lies in the file if its rows follow each other as they are, else None."""
+    page = selected.page
+    if not rows_are_plain(page):
+        return None
+    separate = page.samplesperpixel if page.planarconfig == 2 else 1
+    together = page.samplesperpixel // separate
+    stored = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+    plane_bytes = page.imagelength * page.imagewidth * together * stored.itemsize
+    offsets: list[int] = []
+    for plane, index in selected.planes:
+        starts = np.asarray(plane.dataoffsets, np.int64)
+        counts = np.asarray(plane.databytecounts, np.int64)
+        whole = counts.sum() >= plane_bytes * separate and bool(starts[0])
+        if not whole or np.any(starts[:-1] + counts[:-1] != starts[1:]):
+            return None
+        first = int(starts[0]) + index * separate * plane_bytes
+        offsets += [first + sample * plane_bytes for sample in range(separate)]
+    return Layout(tuple(offsets), together, stored)
+
+
+def rows_are_plain(page: Any) -> bool:
+    """Whether samples lie uncompressed, as numbers of whole bytes, in strips."""
+    unpacked = page.bitspersample in (8, 16, 32, 64) and (
+        page.bitspersample == 8 * np.dtype(page.dtype).itemsize
+    )
+    changed = page.compression != 1 or page.predictor != 1 or page.fillorder != 1
+    return unpacked and not (changed or page.is_tiled or page.is_subsampled)
