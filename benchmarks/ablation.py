@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.curves import SHARED
-from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.contract.checkpoints import ModelSpec
 from tierscale.models.train.photos import Photo, image_files, photo, read_image, read_photos
 from tierscale.models.train.recipes import build, recipe
 from tierscale.models.train.trainer import LOSSES, Schedule, Task, Trainer, done_share
@@ -23,12 +23,12 @@ from tierscale.models.train.trainer import LOSSES, Schedule, Task, Trainer, done
 STEPS = 2000
 TABLE = Path("docs/ablation.csv")
 
-Variant = Callable[[Schedule, Blueprint], tuple[Schedule, Blueprint]]
+Variant = Callable[[Schedule, ModelSpec], tuple[Schedule, ModelSpec]]
 
 
 def changed(**fields: object) -> Variant:
     """A variant that changes the schedule."""
-    return lambda schedule, blueprint: (replace(schedule, **fields), blueprint)  # type: ignore[arg-type]
+    return lambda schedule, spec: (replace(schedule, **fields), spec)  # type: ignore[arg-type]
 
 
 VARIANTS: dict[str, Variant] = {
@@ -45,13 +45,13 @@ VARIANTS: dict[str, Variant] = {
     "gradients not clipped": changed(clip=1e9),
     "no warm-up": changed(warmup=1),
     "bfloat16": changed(bf16=True),
-    "no residual: the network makes the whole picture": lambda schedule, blueprint: (
+    "no residual: the network makes the whole picture": lambda schedule, spec: (
         schedule,
-        replace(blueprint, residual=None),
+        replace(spec, residual=None),
     ),
-    "bicubic residual": lambda schedule, blueprint: (
+    "bicubic residual": lambda schedule, spec: (
         schedule,
-        replace(blueprint, residual="bicubic"),
+        replace(spec, residual="bicubic"),
     ),
 }
 # Batch from three quarters of the steps on.
@@ -62,10 +62,10 @@ def run(
     variant: Variant, late: int | None, photos: list[Photo], watched: list[Photo]
 ) -> tuple[float, float]:
     """Train; PSNR on Set5, dB, and seconds of processor time."""
-    blueprint, standard = recipe("fsrcnn-x4")
-    schedule, blueprint = variant(replace(standard, steps=STEPS), blueprint)
+    spec, standard = recipe("fsrcnn-x4")
+    schedule, spec = variant(replace(standard, steps=STEPS), spec)
     trainer = Trainer(
-        build(blueprint, 0), blueprint, schedule, torch.device("cpu"), Task(LOSSES[schedule.loss])
+        build(spec, 0), spec, schedule, torch.device("cpu"), Task(LOSSES[schedule.loss])
     )
     began = time.process_time()
     while done_share(trainer.schedule, trainer.step, 0.0) < 1:

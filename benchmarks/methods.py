@@ -29,7 +29,7 @@ from tierscale.models.adaptive.classsr.network import OURS
 from tierscale.models.adaptive.gated import spread
 from tierscale.models.adaptive.pcsr import upscaler as pcsr
 from tierscale.models.backbones import carn, fsrcnn
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
+from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec
 from tierscale.models.contract.upscaler import Placement, Upscaled, Upscaler
 from tierscale.models.runtime.plain import PlainUpscaler, build
 from tierscale.models.train.photos import centre_crop, read_image
@@ -125,7 +125,7 @@ def anysr_cases(lr: Tensor) -> list[Case]:
     channels against all of them.
     """
     torch.manual_seed(0)
-    upscaler = anysr.AnySrUpscaler(anysr.AnySr(), Blueprint("anysr", 0))
+    upscaler = anysr.AnySrUpscaler(anysr.AnySr(), ModelSpec("anysr", 0))
     encoder, scale = upscaler.encoder, Fraction(4)
     centred, pixels = (
         (lr - upscaler.mean).contiguous(memory_format=torch.channels_last),
@@ -146,7 +146,7 @@ def classsr_cases(lr: Tensor) -> list[Case]:
         torch.manual_seed(0)
         thirds, heavy = (
             classsr.ClassSrUpscaler(
-                classsr.ClassSr(4, "carn", branches), Blueprint("classsr", 4, residual="bilinear")
+                classsr.ClassSr(4, "carn", branches), ModelSpec("classsr", 4, residual="bilinear")
             )
             for _ in range(2)
         )
@@ -176,7 +176,7 @@ def setting(
     ends: tuple[float, float],
     aim: Callable[[Upscaled], bool],
 ) -> float:
-    """Where, from the first to the second of two ends, a knob's setting begins to make a result of
+    """Where, from the first to the second of two ends, a control's setting begins to make a result of
     which `aim` is true.
     """
     low, high = ends
@@ -184,7 +184,7 @@ def setting(
         middle = (low + high) / 2
         low, high = (
             (low, middle)
-            if aim(upscaler(lr, place, settings={upscaler.knob or "": middle}))
+            if aim(upscaler(lr, place, settings={upscaler.control or "": middle}))
             else (middle, high)
         )
     return high
@@ -196,8 +196,8 @@ def ape_cases(lr: Tensor) -> list[Case]:
     patches, as published ones do.
     """
     cases, recorded = [], of_reference("ape_edsr_b8f32_x2", ape.published)
-    arguments = {**recorded.blueprint.arguments, "cell": 16}
-    celled = replace(recorded, blueprint=replace(recorded.blueprint, arguments=arguments))
+    arguments = {**recorded.spec.arguments, "cell": 16}
+    celled = replace(recorded, spec=replace(recorded.spec, arguments=arguments))
     for what, checkpoint in (("cells", celled), ("patches", recorded)):
         upscaler = ape.build(checkpoint, "APE")
         place, last = whole(lr, 2), upscaler.method.exits - 1
@@ -241,7 +241,7 @@ def adadsr_cases(lr: Tensor) -> list[Case]:
         method.predictor.forward = lambda x, budget, predict=predict: (
             predict(x, budget) * 0 + gradients * budget
         )  # type: ignore[method-assign, misc]
-        upscaler = adadsr.AdadsrUpscaler(method, Blueprint("adadsr", scale, residual="bilinear"))
+        upscaler = adadsr.AdadsrUpscaler(method, ModelSpec("adadsr", scale, residual="bilinear"))
         cases.append(half_depth(upscaler, lr, f"depths like gradients, x{scale}"))
     return cases
 

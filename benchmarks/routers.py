@@ -19,7 +19,7 @@ from tierscale.models.adaptive.pcsr import upscaler as pcsr
 from tierscale.models.adaptive.pcsr.upscaler import PcsrUpscaler
 from tierscale.models.contract.checkpoints import Checkpoint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.runtime.patches import SIDE, STEP, Cut
+from tierscale.models.runtime.patches import SIDE, STEP, Patches
 from tierscale.pipeline.geometry.grid import Grid, Span
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.inference.normalise import ValueRange
@@ -66,7 +66,7 @@ def classifier(upscaler: ClassSrUpscaler) -> Router:
 
     def route(scene: Scene, tile: int) -> np.ndarray:
         window, place = whole(scene)
-        cut = Cut(place, *window.shape[2:], SIDE, STEP)
+        cut = Patches(place, *window.shape[2:], SIDE, STEP)
         with torch.inference_mode():
             shares = torch.softmax(upscaler.classifier(cut.tiles(window)), dim=1)
         return pooled(cut.spread(shares @ torch.arange(shares.shape[1]).float(), 0).numpy(), tile)
@@ -94,7 +94,7 @@ def weights_of(name: str, reference: str, published: Callable[..., Checkpoint]) 
     kept = read_reference(SHARED / "reference" / f"{reference}.safetensors")
     checkpoint = published(kept.weights, kept.config, kept.mean)
     return (
-        models.UPSCALERS[checkpoint.blueprint.network](checkpoint, reference),
+        models.UPSCALERS[checkpoint.spec.network](checkpoint, reference),
         f"published weights, {reference}",
     )
 

@@ -23,7 +23,7 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, Python puts jobs/ on the path instead of the project.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.checkpoints import (
     Checkpoint,
     read_checkpoint,
@@ -246,7 +246,7 @@ def take_over(network: nn.Module, init: str) -> None:
     """
     # A path may hold an = itself.
     part, _, source = ("", "", init) if os.path.isfile(init) else init.rpartition("=")
-    path = Path(source) if os.path.isfile(source) else models.locate(source)
+    path = Path(source) if os.path.isfile(source) else registry.locate(source)
     try:
         tensors = read_checkpoint(path).tensors
     except OSError as error:
@@ -269,8 +269,8 @@ def prepare(options: argparse.Namespace) -> Trainer:
     """The trainer that the options describe, resumed or warm-started when they say so; photos are
     only counted.
     """
-    blueprint, standard = recipe(options.name)
-    blueprint = replace(blueprint, arguments={**blueprint.arguments, **options.arguments})
+    spec, standard = recipe(options.name)
+    spec = replace(spec, arguments={**spec.arguments, **options.arguments})
     if options.device == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "--device cuda: torch finds no GPU here; leave it out, or install a torch that was"
@@ -283,16 +283,16 @@ def prepare(options: argparse.Namespace) -> Trainer:
     )
     torch.set_num_threads(options.threads)
     schedule = schedule_from(options, standard, kind)
-    stage, todo = task(blueprint, options.stage, schedule.loss)
+    stage, todo = task(spec, options.stage, schedule.loss)
     if todo.trained and stage not in FIRST and not (options.init or options.resume):
         raise ValueError(
             f"stage {stage!r} trains {', '.join(todo.trained)} alone; give the other parts' weights"
             " with --init"
         )
     try:
-        network = build(blueprint, options.seed)
+        network = build(spec, options.seed)
         with torch.no_grad():
-            todo.image(network.eval(), torch.zeros(1, 3, schedule.crop, schedule.crop), blueprint)
+            todo.image(network.eval(), torch.zeros(1, 3, schedule.crop, schedule.crop), spec)
     # Of a wrong number, a network's parts say so in a dozen ways.
     except Exception as error:
         given = json.dumps(options.arguments)
@@ -308,7 +308,7 @@ def prepare(options: argparse.Namespace) -> Trainer:
         "photos": digest(image_sizes(options.hr)),
         "watched": digest(image_sizes(options.watch)) if options.watch else "of the photos",
     }
-    trainer = Trainer(network, blueprint, schedule, torch.device(kind), todo, origin)
+    trainer = Trainer(network, spec, schedule, torch.device(kind), todo, origin)
     if options.resume:
         trainer.restore(read_state(options.resume, kind))
     return trainer
@@ -364,7 +364,7 @@ def store(options: argparse.Namespace, trainer: Trainer, images: int) -> None:
     target = options.out / options.name
     save_state(target.with_suffix(".pt"), trainer)
     write_checkpoint(
-        target.with_suffix(".safetensors"), Checkpoint(trainer.blueprint, trainer.ema), half=True
+        target.with_suffix(".safetensors"), Checkpoint(trainer.spec, trainer.ema), half=True
     )
     device = (
         torch.cuda.get_device_name()

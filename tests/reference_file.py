@@ -12,10 +12,10 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file, write_checkpoint
 from tierscale.models.contract.efforts import Efforts, write_efforts
-from tierscale.models.convert.upstream import PUBLISHED
+from tierscale.models.convert.upstream import UPSTREAM
 from tierscale.models.runtime.patches import STEP
 from tierscale.models.train import calibrate
 
@@ -101,9 +101,7 @@ def calibrated(shared: Path, name: str, folder: Path, lower: Mapping[str, float]
         read_reference(shared / "reference" / f"{name}.safetensors"),
         folder / f"{name}.safetensors",
     )
-    checkpoint = PUBLISHED[recorded.method.lower()](
-        recorded.weights, recorded.config, recorded.mean
-    )
+    checkpoint = UPSTREAM[recorded.method.lower()](recorded.weights, recorded.config, recorded.mean)
     write_checkpoint(
         file,
         replace(
@@ -112,11 +110,11 @@ def calibrated(shared: Path, name: str, folder: Path, lower: Mapping[str, float]
         ),
     )
     tier = f"file:{file}"
-    upscaler = models.load(tier)
-    assert upscaler.knob is not None
+    upscaler = registry.load(tier)
+    assert upscaler.control is not None
     if upscaler.efforts is None:
         scale = Fraction(4) if upscaler.scales is None else min(upscaler.scales)
         windows = calibrate.crops(shared / "data" / "train", scale, 2 * STEP, 12, 0)
         settings, shares = calibrate.measure(upscaler, windows, scale)
-        write_efforts(file, Efforts(upscaler.knob, settings, shares, digest_file(file), {}))
+        write_efforts(file, Efforts(upscaler.control, settings, shares, digest_file(file), {}))
     return tier

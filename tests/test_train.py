@@ -11,7 +11,7 @@ import torch
 
 from tierscale.models.backbones.carn import Carn
 from tierscale.models.backbones.edsr import Edsr
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint
+from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.runtime.resample import resample
@@ -32,7 +32,7 @@ from tierscale.models.train.trainer import (
     train,
 )
 
-SMALL = Blueprint(
+SMALL = ModelSpec(
     "fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear"
 )
 
@@ -87,11 +87,11 @@ def test_a_run_shorter_than_its_warm_up_reaches_the_peak_after_a_tenth(end: dict
 
 
 def test_charbonnier_is_l1_rounded_off_by_one_of_255() -> None:
-    network, blueprint = build(SMALL, 0), SMALL
+    network, spec = build(SMALL, 0), SMALL
     lr = torch.rand(2, 3, 8, 8)
-    made = predict(network, lr, blueprint).detach()
-    assert charbonnier(network, lr, made, blueprint).item() == pytest.approx(1 / 255)
-    assert charbonnier(network, lr, made + 0.5, blueprint).item() == pytest.approx(
+    made = predict(network, lr, spec).detach()
+    assert charbonnier(network, lr, made, spec).item() == pytest.approx(1 / 255)
+    assert charbonnier(network, lr, made + 0.5, spec).item() == pytest.approx(
         (0.25 + 1 / 255**2) ** 0.5, rel=1e-5
     )
 
@@ -203,8 +203,8 @@ def test_what_is_watched_is_the_middle_or_all_of_it() -> None:
 
 
 def test_a_warm_start_takes_what_fits() -> None:
-    blueprint, _ = recipe("fsrcnn-x2")
-    source, network = build(recipe("fsrcnn-x4")[0], 3), build(blueprint, 4)
+    spec, _ = recipe("fsrcnn-x2")
+    source, network = build(recipe("fsrcnn-x4")[0], 3), build(spec, 4)
     assert warm_start(network, source.state_dict()) == []
     carn, larger = build(recipe("carn-x2")[0], 0), build(recipe("carn-x4")[0], 1)
     assert warm_start(carn, larger.state_dict()) == []
@@ -220,14 +220,14 @@ def test_a_warm_start_takes_what_fits() -> None:
 def test_the_regressor_and_the_budget_and_the_choice_learn() -> None:
     """Every stage of every method moves what it says it moves, and nothing else."""
     for name in ("pcsr-carn-x2", "pcsr-fsrcnn-x2", "ape-edsr-x2", "adaedsr-x2"):
-        blueprint, _ = recipe(name)
-        known = STAGES[blueprint.network](blueprint)
+        spec, _ = recipe(name)
+        known = STAGES[spec.network](spec)
         for stage, what in known.items():
-            network = build(blueprint, 0)
+            network = build(spec, 0)
             before = {key: value.clone() for key, value in network.state_dict().items()}
             trainer = Trainer(
                 network,
-                blueprint,
+                spec,
                 Schedule(steps=2, batch=2, crop=6, warmup=1, rate=1e-3),
                 torch.device("cpu"),
                 what,
@@ -263,25 +263,25 @@ def test_a_narrower_network_keeps_the_channels_that_carry(features: int, groups:
     wide.load_state_dict(tensors)
     photos = [torch.rand(3, 12, 12) - 0.5]
     made = narrow(
-        Checkpoint(Blueprint("carn", 2, {"features": 9, "groups": 3}), tensors),
+        Checkpoint(ModelSpec("carn", 2, {"features": 9, "groups": 3}), tensors),
         features,
         photos,
         groups,
     )
-    slim = Carn(scale=2, **made.blueprint.arguments)
+    slim = Carn(scale=2, **made.spec.arguments)
     slim.load_state_dict(made.tensors)
     torch.testing.assert_close(slim(photos[0][None]), wide(photos[0][None]), atol=1e-6, rtol=1e-5)
 
 
 def test_what_cannot_be_narrowed_is_refused() -> None:
-    checkpoint = Checkpoint(Blueprint("carn", 2, {"features": 9, "groups": 3}), {})
+    checkpoint = Checkpoint(ModelSpec("carn", 2, {"features": 9, "groups": 3}), {})
     for features, groups in ((9, 3), (5, 3), (6, 1), (8, 4)):
         with pytest.raises(ValueError, match="cannot be narrowed"):
             narrow(checkpoint, features, [], groups)
 
 
 def test_anysr_learns_from_each_crop_at_its_own_place() -> None:
-    blueprint = Blueprint(
+    spec = ModelSpec(
         "anysr",
         0,
         {
@@ -290,11 +290,11 @@ def test_anysr_learns_from_each_crop_at_its_own_place() -> None:
             "head_arguments": {"hidden": [8]},
         },
     )
-    network, lr = build(blueprint, 0), torch.rand(3, 3, 12, 12)
+    network, lr = build(spec, 0), torch.rand(3, 3, 12, 12)
     for scale in (Fraction(2), Fraction(27, 10)):
         with torch.no_grad():
-            together = anysr.enlarged(network, lr, blueprint, scale, 0.5)
-            alone = [anysr.enlarged(network, one, blueprint, scale, 0.5) for one in lr.split(1)]
+            together = anysr.enlarged(network, lr, spec, scale, 0.5)
+            alone = [anysr.enlarged(network, one, spec, scale, 0.5) for one in lr.split(1)]
         torch.testing.assert_close(together, torch.cat(alone))
     with pytest.raises(ValueError, match="3 windows cannot lie at 1 places"):
         resample(lr, Placement.whole((12, 12), Fraction(27, 10)))
@@ -308,14 +308,14 @@ def test_anysr_learns_full_width_in_every_batch_and_the_least_in_half(
     """
     asked: list[tuple[Fraction, float]] = []
 
-    def enlarged(network: Any, lr: Any, blueprint: Blueprint, scale: Fraction, width: float) -> Any:
+    def enlarged(network: Any, lr: Any, spec: ModelSpec, scale: Fraction, width: float) -> Any:
         asked.append((scale, width))
         return torch.zeros(
             *lr.shape[:2], hr_length(lr.shape[2], scale), hr_length(lr.shape[3], scale)
         )
 
     monkeypatch.setattr(anysr, "enlarged", enlarged)
-    blueprint, _ = recipe("anysr-edsr")
+    spec, _ = recipe("anysr-edsr")
     torch.manual_seed(0)
     crops = torch.rand(400, 1, 3, 16, 16)
     for stage in ("whole", "paper"):
@@ -325,7 +325,7 @@ def test_anysr_learns_full_width_in_every_batch_and_the_least_in_half(
                 torch.nn.Identity(),
                 lr,
                 lr.repeat_interleave(4, 2).repeat_interleave(4, 3),
-                blueprint,
+                spec,
             )
         scales, widths = (list(column) for column in zip(*asked, strict=True))
         assert min(scales) == Fraction(11, 10)
@@ -350,13 +350,13 @@ def test_adadsr_by_the_paper_gives_each_crop_a_budget_of_its_own(
     monkeypatch.setattr(
         adadsr, "enlarged", lambda *given: (budgets.append(given[-1]), original(*given))[1]
     )
-    blueprint = Blueprint("adadsr", 2, {"blocks": 4, "features": 8}, (0.4, 0.4, 0.4), "bilinear")
-    network, lr, hr = build(blueprint, 0), torch.rand(6, 3, 8, 8), torch.rand(6, 3, 16, 16)
-    assert adadsr.STAGES["paper"].loss(network, lr, hr, blueprint).isfinite()
+    spec = ModelSpec("adadsr", 2, {"blocks": 4, "features": 8}, (0.4, 0.4, 0.4), "bilinear")
+    network, lr, hr = build(spec, 0), torch.rand(6, 3, 8, 8), torch.rand(6, 3, 16, 16)
+    assert adadsr.STAGES["paper"].loss(network, lr, hr, spec).isfinite()
     assert len(budgets) == 1
     assert len(set(budgets[0].tolist())) == 6
     budgets.clear()
-    assert adadsr.STAGES["whole"].loss(network, lr, hr, blueprint).isfinite()
+    assert adadsr.STAGES["whole"].loss(network, lr, hr, spec).isfinite()
     shared, full = budgets
     assert full is None
     assert len(set(shared.tolist())) == 1

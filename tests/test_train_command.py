@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from tierscale.jobs import train as command
 from tierscale.jobs.train import main
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.checkpoints import read_checkpoint
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement
@@ -78,7 +78,7 @@ def refused(said: Said, options: list[str], code: int = 2) -> str:
 
 def test_it_writes_weights_card_log_and_plot(trained: Path, capsys: Said) -> None:
     out = trained / "out"
-    assert models.load(f"file:{out / 'fsrcnn-x4.safetensors'}").scales == frozenset({Fraction(4)})
+    assert registry.load(f"file:{out / 'fsrcnn-x4.safetensors'}").scales == frozenset({Fraction(4)})
     assert sorted(files(out)) == [
         "fsrcnn-x4" + suffix for suffix in (".csv", ".json", ".png", ".pt", ".safetensors")
     ]
@@ -134,7 +134,7 @@ def test_a_finished_run_resumed_elsewhere_is_stored_there(trained: Path) -> None
     first, again = (
         read_checkpoint(folder / "fsrcnn-x4.safetensors") for folder in (out, trained / "b")
     )
-    assert again.blueprint == first.blueprint
+    assert again.spec == first.spec
     assert all(torch.equal(again.tensors[key], first.tensors[key]) for key in first.tensors)
     assert json.loads((trained / "b" / "fsrcnn-x4.json").read_text())["steps"] == 2
 
@@ -289,7 +289,7 @@ def test_a_stage_that_trains_a_part_alone_wants_the_rest(
 def test_a_warm_start_says_what_fitted(place: Path, capsys: Said) -> None:
     # As it stands, the text names a file, though what is before its = might be a part.
     own = place / "my=own.safetensors"
-    shutil.copy(models.locate("fsrcnn-x4"), own)
+    shutil.copy(registry.locate("fsrcnn-x4"), own)
     zoo = read_checkpoint(own).tensors
     for source in ("fsrcnn-x4", str(own)):
         assert (
@@ -344,7 +344,7 @@ def test_the_psnr_of_watched_images_is_of_all_their_pixels(trained: Path, capsys
     )
     shown = float((trained / "b" / "fsrcnn-x4.csv").read_text().splitlines()[-1].split(",")[-1])
     (seen,) = read_watched(trained / "w", 4)
-    network = models.load(f"file:{trained / 'b' / 'fsrcnn-x4.safetensors'}")
+    network = registry.load(f"file:{trained / 'b' / 'fsrcnn-x4.safetensors'}")
     with torch.inference_mode():
         made = network(
             seen.lr[None], Placement.whole((seen.lr.shape[-2], seen.lr.shape[-1]), Fraction(4))

@@ -89,7 +89,7 @@ def convert_model(
         )
     try:
         checkpoint = convert(file, method, read_config(config))
-        made = UPSCALERS[checkpoint.blueprint.network](checkpoint, output.name)
+        made = UPSCALERS[checkpoint.spec.network](checkpoint, output.name)
         write_checkpoint(output, checkpoint)
     except ValueError as error:
         raise Refused(str(error)) from error
@@ -178,13 +178,13 @@ def calibrate_model(
     content = {
         "status": "done",
         "output": path,
-        "knob": found.knob,
+        "knob": found.control,
         "settings": found.settings,
         "shares": found.shares,
         "error": None,
     }
     rows = [
-        f"  {found.knob} {setting:>8.3g}  {share:6.1%}"
+        f"  {found.control} {setting:>8.3g}  {share:6.1%}"
         for setting, share in zip(found.settings, found.shares, strict=True)
     ]
     print(

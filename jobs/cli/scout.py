@@ -200,10 +200,11 @@ def runner(tier: Tier) -> Enlarge:
     assert isinstance(upscaler, automatic.Automatic)
 
     def run(windows: Tensor, place: Placement) -> Upscaled:
+        cutoffs = upscaler.difficulty_cutoffs
         found = automatic.thresholds(
-            upscaler.difficulties(windows, place)[0].numpy(), len(upscaler.thresholds) + 1
+            upscaler.difficulties(windows, place)[0].numpy(), len(cutoffs) + 1
         )
-        return upscaler(windows, place, settings=dict(zip(upscaler.thresholds, found, strict=True)))  # type: ignore[operator]
+        return upscaler(windows, place, settings=dict(zip(cutoffs, found, strict=True)))  # type: ignore[operator]
 
     return run
 

@@ -1,4 +1,4 @@
-"""What each setting of an adaptive method's knob costs, measured on photos: the table that turns
+"""What each setting of an adaptive method's control costs, measured on photos: the table that turns
 effort into a setting.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file
 from tierscale.models.contract.efforts import Efforts, read_efforts, table_path, write_efforts
 from tierscale.models.contract.upscaler import Placement, Upscaler
@@ -26,9 +26,9 @@ STEP, GAP, HALVINGS = 0.002, 0.05, 24
 # How far the harder half of the photos may raise a share. Executed cost is to lie between 0.10
 # below and 0.05 above what is asked on other photos too, and sets of photos differ: PCSR-CARN at k
 # = 0 executes 0.67 on data/train and 0.72 to 0.74 on Set14 and Urban100.
-CAUTION = 0.075
-# Side of a crop, input pixels: four steps of models.cut, whose tiles then overlap as much as in a
-# large window.
+SAFETY_MARGIN = 0.075
+# Side of a crop, input pixels: four steps of runtime.patches, whose tiles then overlap as much as
+# in a large window.
 SIDE = 4 * cut.STEP
 
 
@@ -66,39 +66,43 @@ def share(
     scale: Fraction,
     setting: float,
 ) -> float:
-    """Share of the full computation (multiply-adds of each window) that a setting of the knob
+    """Share of the full computation (multiply-adds of each window) that a setting of the control
     executes on hard photos.
 
-    It is the mean over the harder half of the windows, but at most CAUTION, or what the method
-    says, above that over all.
+    It is the mean over the harder half of the windows, but at most SAFETY_MARGIN, or what the
+    method says, above that over all.
     """
-    assert upscaler.knob is not None
+    assert upscaler.control is not None
     found = []
     for window, most in zip(windows, full, strict=True):
         place = Placement.whole((window.shape[2], window.shape[3]), scale)
-        found.append(upscaler(window, place, settings={upscaler.knob: setting}).macs.item() / most)
+        found.append(
+            upscaler(window, place, settings={upscaler.control: setting}).macs.item() / most
+        )
     harder = np.sort(found)[len(found) // 2 :]
-    return float(min(np.mean(harder), np.mean(found) + getattr(upscaler, "caution", CAUTION)))
+    return float(
+        min(np.mean(harder), np.mean(found) + getattr(upscaler, "safety_margin", SAFETY_MARGIN))
+    )
 
 
 def measure(
     upscaler: Upscaler, windows: Sequence[Tensor], scale: Fraction
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Settings of the knob, from the least computation to the most, and their rising shares, the
+    """Settings of the control, from the least computation to the most, and their rising shares, the
     last of which is 1.
 
-    Where the knob's end costs more than the full network (PCSR's classifier is not asked at full
+    Where the control's end costs more than the full network (PCSR's classifier is not asked at full
     effort), the last setting but one serves up to full effort. Of settings with one share the last
     is told, from which on the share rises.
     """
-    ladder: Sequence[float] = upscaler.ladder  # type: ignore[attr-defined]
+    calibration_grid: Sequence[float] = upscaler.calibration_grid  # type: ignore[attr-defined]
     found: list[tuple[float, float]] = []
     with torch.inference_mode():
         full = [
             upscaler(window, Placement.whole((window.shape[2], window.shape[3]), scale)).macs.item()
             for window in windows
         ]
-        for setting in ladder:
+        for setting in calibration_grid:
             found.append((setting, share(upscaler, windows, full, scale, setting)))
             if found[-1][1] >= 1 - STEP:
                 break
@@ -111,7 +115,9 @@ def measure(
             found.insert(widest + 1, (middle, share(upscaler, windows, full, scale, middle)))
         setting, last = found[-1]
         beyond = (
-            last if setting == ladder[-1] else share(upscaler, windows, full, scale, ladder[-1])
+            last
+            if setting == calibration_grid[-1]
+            else share(upscaler, windows, full, scale, calibration_grid[-1])
         ) > 1
     settings: list[float] = []
     shares: list[float] = []
@@ -125,10 +131,10 @@ def measure(
             shares.append(executed)
     if not shares:
         raise ValueError(
-            f"no setting of {upscaler.knob} from {ladder[0]:g} to {ladder[-1]:g} saves anything;"
+            f"no setting of {upscaler.control} from {calibration_grid[0]:g} to {calibration_grid[-1]:g} saves anything;"
             " train the choice first"
         )
-    return (*settings, settings[-1] if beyond else ladder[-1]), (*shares, 1.0)
+    return (*settings, settings[-1] if beyond else calibration_grid[-1]), (*shares, 1.0)
 
 
 def calibrate(
@@ -140,23 +146,23 @@ def calibrate(
     seed: int = 0,
 ) -> Efforts:
     """Measure the table of a zoo name or file:PATH and store it beside the weights. ValueError:
-    there is no knob to turn.
+    there is no control to turn.
 
     scale: the one it was made for, or 4 where it is made for any.
     """
-    path = models.locate(name)
+    path = registry.locate(name)
     digest = digest_file(path)
     try:
         read_efforts(path, digest)
     except ValueError:  # of other weights, or damaged: it would keep the upscaler from being loaded
         table_path(path).unlink()
-    upscaler = models.load(name)
-    if upscaler.knob is None:
+    upscaler = registry.load(name)
+    if upscaler.control is None:
         raise ValueError(
-            f"{name} has no knob, it runs at full effort only; calibrate an adaptive method"
+            f"{name} has no control, it runs at full effort only; calibrate an adaptive method"
         )
     counted: Efforts | None = getattr(upscaler, "counted", None)
-    if counted is not None:  # its cost hangs on the knob alone: the shapes tell it
+    if counted is not None:  # its cost hangs on the control alone: the shapes tell it
         efforts = replace(counted, weights=digest)
         write_efforts(path, efforts)
         return efforts
@@ -164,7 +170,7 @@ def calibrate(
     settings, shares = measure(upscaler, crops(folder, scale, side, count, seed), scale)
     told = {"photos": folder.name, "scale": str(scale), "side": side, "count": count, "seed": seed}
     efforts = Efforts(
-        upscaler.knob, settings, tuple(round(found, 4) for found in shares), digest, told
+        upscaler.control, settings, tuple(round(found, 4) for found in shares), digest, told
     )
     write_efforts(path, efforts)
     return efforts

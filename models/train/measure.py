@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement, Upscaler
 from tierscale.models.train.photos import centre_crop, image_files, is_grey, read_image
@@ -24,7 +24,7 @@ from tierscale.models.train.shrink import shrink
 
 # Left out of means, as in the published measurements: the one image that is grey at its source.
 LEFT_OUT = frozenset({("Set14", "img_003")})
-# Knobs that the papers leave at 0, and efforts that cards tell of.
+# Controls that the papers leave at 0, and efforts that cards tell of.
 AS_PUBLISHED = ("k", "bias")
 EFFORTS = (0.25, 0.5, 0.75)
 
@@ -99,7 +99,7 @@ def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
     """PSNR and SSIM on each sub-folder of `folder`, and cost, of an upscaler at a scale; of a
     method at some efforts too.
     """
-    upscaler = models.load(name)
+    upscaler = registry.load(name)
     folders = [sub for sub in sorted(folder.iterdir()) if sub.is_dir()]
     sets = {sub.name: quality(upscaler, sub, scale) for sub in folders}
     coloured = {key: value["coloured"] for key, value in sets.items() if "coloured" in value}
@@ -112,8 +112,8 @@ def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
         "protocol": "rgb, shave = scale, float lr",
     }
     settings: dict[str, tuple[float, Mapping[str, float]]] = {}
-    if upscaler.knob in AS_PUBLISHED:
-        settings[f"{upscaler.knob} = 0"] = (1.0, {upscaler.knob: 0.0})
+    if upscaler.control in AS_PUBLISHED:
+        settings[f"{upscaler.control} = 0"] = (1.0, {upscaler.control: 0.0})
     if upscaler.efforts is not None:
         floor = round(upscaler.efforts.floor, 3)  # what it runs at when it is asked for less
         settings |= {
@@ -138,7 +138,7 @@ def speed(name: str, scale: int) -> dict[str, Any]:
     """Milliseconds for each million input pixels on square windows of three sizes, as pipelines cut
     them.
     """
-    upscaler = models.load(name)
+    upscaler = registry.load(name)
     return {
         "milliseconds_per_million_pixels": {
             str(side): round(milliseconds(upscaler, scale, side)) for side in (178, 306, 562)
@@ -165,7 +165,7 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     try:
-        scales = models.load(options.name).scales
+        scales = registry.load(options.name).scales
         scale = options.scale or (int(min(scales)) if scales else 4)
         found = {} if options.only == "speed" else measure(options.name, scale, options.eval)
         found |= {} if options.only == "quality" else speed(options.name, scale)
@@ -173,7 +173,7 @@ def main() -> int:
         print(f"measure: {error}", file=sys.stderr)
         return 2
     print(options.name, json.dumps(found), flush=True)
-    card = models.ZOO / f"{options.name}.json"
+    card = registry.ZOO / f"{options.name}.json"
     if card.is_file() and (scales or scale == 4):  # bicubic's card is for scale 4
         card.write_text(json.dumps({**json.loads(card.read_text()), **found}, indent=2) + "\n")
     return 0

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.backbones.carn import Carn
 from tierscale.models.contract.checkpoints import (
-    Blueprint,
     Checkpoint,
+    ModelSpec,
     read_checkpoint,
     write_checkpoint,
 )
@@ -60,21 +60,21 @@ def narrow(
 
     photos: (3, h, w), around the mean. ValueError: it is no CARN, or has no such groups.
     """
-    blueprint = checkpoint.blueprint
-    all_groups, wide = blueprint.arguments.get("groups", 4), blueprint.arguments.get("features", 64)
+    spec = checkpoint.spec
+    all_groups, wide = spec.arguments.get("groups", 4), spec.arguments.get("features", 64)
     groups, own = groups or all_groups, wide // all_groups
     if (
-        blueprint.network != "carn"
+        spec.network != "carn"
         or not 0 < groups <= all_groups
         or features % groups
         or not 0 < features <= min(groups * own, wide - 1)
     ):
         raise ValueError(
-            f"a {blueprint.network} of {wide} channels in groups of {own} cannot be narrowed to"
+            f"a {spec.network} of {wide} channels in groups of {own} cannot be narrowed to"
             f" {features} in {groups} groups; give a CARN, fewer channels, and as many in each"
             " group"
         )
-    network = Carn(scale=blueprint.scale, **blueprint.arguments)
+    network = Carn(scale=spec.scale, **spec.arguments)
     network.load_state_dict(checkpoint.tensors)
     carry = carried(network.eval(), photos).view(all_groups, own)
     which = carry.sum(dim=1).topk(groups).indices.sort().values
@@ -84,9 +84,7 @@ def narrow(
         name: _cut(name, tensor, kept, most, wide) for name, tensor in checkpoint.tensors.items()
     }
     return Checkpoint(
-        replace(
-            blueprint, arguments={**blueprint.arguments, "features": features, "groups": groups}
-        ),
+        replace(spec, arguments={**spec.arguments, "features": features, "groups": groups}),
         tensors,
     )
 
@@ -124,11 +122,11 @@ def main() -> int:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE")
     options = parser.parse_args()
     try:
-        checkpoint = read_checkpoint(models.locate(options.name))
+        checkpoint = read_checkpoint(registry.locate(options.name))
         made = narrow(
             checkpoint,
             options.features,
-            list(_seen(options.hr, checkpoint.blueprint)),
+            list(_seen(options.hr, checkpoint.spec)),
             options.groups,
         )
     except ValueError as error:
@@ -138,8 +136,8 @@ def main() -> int:
     return 0
 
 
-def _seen(folder: Path, blueprint: Blueprint) -> list[Tensor]:
-    mean, scale = torch.tensor(blueprint.mean).view(3, 1, 1), blueprint.scale
+def _seen(folder: Path, spec: ModelSpec) -> list[Tensor]:
+    mean, scale = torch.tensor(spec.mean).view(3, 1, 1), spec.scale
     crops = [
         centre_crop(read_image(path), scale)[:, :SIDE, :SIDE] / 255
         for path in image_files(folder)[:PHOTOS]

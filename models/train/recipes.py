@@ -7,25 +7,24 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tierscale.models.adaptive.adadsr.upscaler import Adadsr
-from tierscale.models.adaptive.anysr.upscaler import AnySr
+from tierscale.models.adaptive.adadsr.network import Adadsr
+from tierscale.models.adaptive.anysr.network import AnySr
 from tierscale.models.adaptive.ape.network import Ape
-from tierscale.models.adaptive.classsr.network import OURS
-from tierscale.models.adaptive.classsr.upscaler import ClassSr
-from tierscale.models.adaptive.pcsr.upscaler import Pcsr
+from tierscale.models.adaptive.classsr.network import OURS, ClassSr
+from tierscale.models.adaptive.pcsr.network import Pcsr
 from tierscale.models.backbones.carn import Carn
 from tierscale.models.backbones.edsr import Edsr
 from tierscale.models.backbones.fsrcnn import Fsrcnn
 from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.backbones.srresnet import Srresnet
 from tierscale.models.backbones.vdsr import Vdsr
-from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.contract.checkpoints import ModelSpec
 from tierscale.models.train.methods import adadsr, anysr, ape, classsr, pcsr
 from tierscale.models.train.trainer import LOSSES, Schedule, Task
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as the published CARN and EDSR use it
 # Kind -> what builds the network of a blueprint: plain ones are made for a scale, PCSR for any.
-NETWORKS: dict[str, Callable[[Blueprint], nn.Module]] = {
+NETWORKS: dict[str, Callable[[ModelSpec], nn.Module]] = {
     "fsrcnn": lambda plan: Fsrcnn(scale=plan.scale, **plan.arguments),
     "carn": lambda plan: Carn(scale=plan.scale, **plan.arguments),
     "edsr": lambda plan: Edsr(scale=plan.scale, **plan.arguments),
@@ -66,33 +65,33 @@ SMALL_EDSR = {"blocks": 8, "features": 32}
 DEEP_EDSR = {"blocks": 16, "features": 32}
 # Name, but for the scale -> blueprint. Widths of the methods are those of their papers, but for
 # ClassSR's (models/adaptive/classsr/network.py).
-BLUEPRINTS = {
-    "fsrcnn": Blueprint(
+MODEL_SPECS = {
+    "fsrcnn": ModelSpec(
         "fsrcnn", 4, {"features": 56, "narrow": 12, "mapping": 4}, MEAN, "bilinear"
     ),
-    "carn": Blueprint("carn", 4, {"features": 64, "groups": 4, "norm": False}, MEAN, "bilinear"),
-    "edsr": Blueprint("edsr", 4, SMALL_EDSR, MEAN, "bilinear"),
-    "edsr16": Blueprint("edsr", 4, DEEP_EDSR, MEAN, "bilinear"),
-    "srresnet": Blueprint("srresnet", 4, {"features": 64, "blocks": 16}, MEAN, "bilinear"),
-    "rcan": Blueprint(
+    "carn": ModelSpec("carn", 4, {"features": 64, "groups": 4, "norm": False}, MEAN, "bilinear"),
+    "edsr": ModelSpec("edsr", 4, SMALL_EDSR, MEAN, "bilinear"),
+    "edsr16": ModelSpec("edsr", 4, DEEP_EDSR, MEAN, "bilinear"),
+    "srresnet": ModelSpec("srresnet", 4, {"features": 64, "blocks": 16}, MEAN, "bilinear"),
+    "rcan": ModelSpec(
         "rcan", 4, {"groups": 4, "blocks": 4, "features": 32, "reduction": 8}, MEAN, "bilinear"
     ),
     # Its own bicubic enlargement is the residual.
-    "vdsr": Blueprint("vdsr", 4, {"layers": 20, "features": 64}, MEAN, None),
-    "pcsr-carn": Blueprint("pcsr", 4, PCSR_CARN, MEAN, "bilinear"),
-    "pcsr-fsrcnn": Blueprint("pcsr", 4, PCSR_FSRCNN, MEAN, "bilinear"),
-    "ape-edsr": Blueprint(
+    "vdsr": ModelSpec("vdsr", 4, {"layers": 20, "features": 64}, MEAN, None),
+    "pcsr-carn": ModelSpec("pcsr", 4, PCSR_CARN, MEAN, "bilinear"),
+    "pcsr-fsrcnn": ModelSpec("pcsr", 4, PCSR_FSRCNN, MEAN, "bilinear"),
+    "ape-edsr": ModelSpec(
         "ape", 4, {"backbone": "edsr", "every": 4, "cell": 16, **DEEP_EDSR}, MEAN, "bilinear"
     ),
-    "adaedsr": Blueprint(
+    "adaedsr": ModelSpec(
         "adadsr", 4, {"backbone": "edsr", "cell": 16, **DEEP_EDSR}, MEAN, "bilinear"
     ),
-    "classsr-carn": Blueprint("classsr", 4, CLASSSR_CARN, MEAN, "bilinear"),
-    "anysr-edsr": Blueprint("anysr", 0, ANYSR_EDSR, MEAN, "bilinear"),
+    "classsr-carn": ModelSpec("classsr", 4, CLASSSR_CARN, MEAN, "bilinear"),
+    "anysr-edsr": ModelSpec("anysr", 0, ANYSR_EDSR, MEAN, "bilinear"),
 }
 # Kind -> stages of training, in their order, and other ways of a stage, such as "paper"; the first
 # is the default. Plain networks have one.
-STAGES: dict[str, Callable[[Blueprint], dict[str, Task]]] = {
+STAGES: dict[str, Callable[[ModelSpec], dict[str, Task]]] = {
     "pcsr": lambda plan: pcsr.stages(len(plan.arguments["samplers"])),
     "ape": lambda plan: ape.STAGES,
     "adadsr": lambda plan: adadsr.STAGES,
@@ -121,46 +120,44 @@ SCHEDULES = {
 def known() -> str:
     """The names that recipe() takes, with commas between them."""
     return ", ".join(
-        f"{kind}-x{{2,3,4}}" if blueprint.scale else kind for kind, blueprint in BLUEPRINTS.items()
+        f"{kind}-x{{2,3,4}}" if spec.scale else kind for kind, spec in MODEL_SPECS.items()
     )
 
 
-def recipe(name: str) -> tuple[Blueprint, Schedule]:
+def recipe(name: str) -> tuple[ModelSpec, Schedule]:
     """Blueprint and schedule (without an end) of a name such as carn-x4; ValueError listing what
     there is.
     """
     kind, _, factor = name.partition("-x")
-    scales = ("",) if kind in BLUEPRINTS and not BLUEPRINTS[kind].scale else ("2", "3", "4")
-    if kind not in BLUEPRINTS or factor not in scales:
+    scales = ("",) if kind in MODEL_SPECS and not MODEL_SPECS[kind].scale else ("2", "3", "4")
+    if kind not in MODEL_SPECS or factor not in scales:
         raise ValueError(f"there is no recipe for {name!r}; known are {known()}")
-    return replace(BLUEPRINTS[kind], scale=int(factor or 0)), SCHEDULES[kind]
+    return replace(MODEL_SPECS[kind], scale=int(factor or 0)), SCHEDULES[kind]
 
 
-def task(blueprint: Blueprint, stage: str | None, loss: str) -> tuple[str, Task]:
+def task(spec: ModelSpec, stage: str | None, loss: str) -> tuple[str, Task]:
     """A stage of training, the first one when none is named, and what it does; loss: of plain
     networks, which the others do not take.
 
     ValueError listing the stages, or naming the loss.
     """
-    if blueprint.network in STAGES and loss != "l1":
+    if spec.network in STAGES and loss != "l1":
         raise ValueError(
-            f"{blueprint.network} is trained by losses of its own, not by {loss!r}; leave"
-            " --loss out"
+            f"{spec.network} is trained by losses of its own, not by {loss!r}; leave --loss out"
         )
-    tasks = STAGES.get(blueprint.network, lambda plan: {"whole": Task(LOSSES[loss])})(blueprint)
+    tasks = STAGES.get(spec.network, lambda plan: {"whole": Task(LOSSES[loss])})(spec)
     name = stage if stage is not None else next(iter(tasks))
     if name not in tasks:
         raise ValueError(
-            f"{blueprint.network} has no stage {name!r} of training; its stages are"
-            f" {', '.join(tasks)}"
+            f"{spec.network} has no stage {name!r} of training; its stages are {', '.join(tasks)}"
         )
     return name, tasks[name]
 
 
-def build(blueprint: Blueprint, seed: int) -> nn.Module:
+def build(spec: ModelSpec, seed: int) -> nn.Module:
     """A network of the blueprint with first weights that follow from `seed`."""
     torch.manual_seed(seed)
-    return NETWORKS[blueprint.network](blueprint)
+    return NETWORKS[spec.network](spec)
 
 
 def warm_start(

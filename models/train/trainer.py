@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.contract.checkpoints import Blueprint, write_whole
+from tierscale.models.contract.checkpoints import ModelSpec, write_whole
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.linear_tail import Enlarging
@@ -76,27 +76,27 @@ def rate_at(schedule: Schedule, step: int, share: float) -> float:
     return schedule.rate * min(1.0, warm) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def predict(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+def predict(network: nn.Module, lr: Tensor, spec: ModelSpec) -> Tensor:
     """Enlarge lr (N, 3, h, w), 0..1, with mean subtraction and residual, in a form that gradients
     pass through.
     """
-    mean = lr.new_tensor(blueprint.mean).view(3, 1, 1)
-    if blueprint.residual is None:
+    mean = lr.new_tensor(spec.mean).view(3, 1, 1)
+    if spec.residual is None:
         return network(lr - mean).float() + mean
-    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(blueprint.scale))
-    return network(lr - mean).float() + resample(lr, place, blueprint.residual)
+    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(spec.scale))
+    return network(lr - mean).float() + resample(lr, place, spec.residual)
 
 
-def l1(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def l1(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """Mean absolute error of the enlarged crops."""
-    return F.l1_loss(predict(network, lr, blueprint), hr)
+    return F.l1_loss(predict(network, lr, spec), hr)
 
 
-def charbonnier(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def charbonnier(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """L1 rounded off near zero (Lai, Huang, Ahuja and Yang 2017, LapSRN, equation 3), with 1/255
     for epsilon.
     """
-    return ((predict(network, lr, blueprint) - hr).square() + 1 / 255**2).sqrt().mean()
+    return ((predict(network, lr, spec) - hr).square() + 1 / 255**2).sqrt().mean()
 
 
 LOSSES = {"l1": l1, "charbonnier": charbonnier}
@@ -110,8 +110,8 @@ class Task:
     first names of the parameters that move; all of them when empty.
     """
 
-    loss: Callable[[nn.Module, Tensor, Tensor, Blueprint], Tensor] = l1
-    image: Callable[[nn.Module, Tensor, Blueprint], Tensor] = predict
+    loss: Callable[[nn.Module, Tensor, Tensor, ModelSpec], Tensor] = l1
+    image: Callable[[nn.Module, Tensor, ModelSpec], Tensor] = predict
     trained: tuple[str, ...] = ()
 
 
@@ -130,7 +130,7 @@ class Trainer:
     def __init__(
         self,
         network: nn.Module,
-        blueprint: Blueprint,
+        spec: ModelSpec,
         schedule: Schedule,
         device: torch.device,
         task: Task = Task(),
@@ -139,7 +139,7 @@ class Trainer:
         # Measured on an EPYC with AVX512-bf16, two threads, CARN, microseconds for each input
         # pixel: plain 54, channels last 33, bf16 25, both 15; torch.compile makes both slower.
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.blueprint, self.schedule, self.device, self.task = blueprint, schedule, device, task
+        self.spec, self.schedule, self.device, self.task = spec, schedule, device, task
         self.origin = dict(origin)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not task.trained or name.startswith(task.trained))
@@ -169,7 +169,7 @@ class Trainer:
             if isinstance(part, Enlarging):
                 part.quick = self.step % WHOLE != 0
         with torch.autocast(self.device.type, torch.bfloat16, enabled=schedule.bf16):
-            loss = self.task.loss(self.network, lr, hr.to(self.device), self.blueprint)
+            loss = self.task.loss(self.network, lr, hr.to(self.device), self.spec)
         loss.backward()
         nn.utils.clip_grad_norm_(self.moving, schedule.clip)
         self.optimiser.step()
@@ -186,7 +186,7 @@ class Trainer:
     @property
     def scale(self) -> int:
         """Of the crops: the network's; the largest that is trained where it takes any."""
-        return self.blueprint.scale or LARGEST
+        return self.spec.scale or LARGEST
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs."""
@@ -196,7 +196,7 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "elapsed": self.elapsed,
-            "blueprint": asdict(self.blueprint),
+            "blueprint": asdict(self.spec),
             "schedule": asdict(self.schedule),
             "origin": self.origin,
         }
@@ -206,7 +206,7 @@ class Trainer:
         other photos.
         """
         for name, mine in (
-            ("blueprint", asdict(self.blueprint)),
+            ("blueprint", asdict(self.spec)),
             ("schedule", asdict(self.schedule)),
             ("origin", self.origin),
         ):
@@ -257,7 +257,7 @@ class Trainer:
                     )
                     / 255
                 )
-                total += psnr(self.task.image(self.network, lr, self.blueprint)[0], hr, scale)
+                total += psnr(self.task.image(self.network, lr, self.spec)[0], hr, scale)
         self.network.load_state_dict(kept)
         self.network.train()
         return total / len(photos)

@@ -41,11 +41,11 @@ FLAT = 0.5 / 255
 class Automatic(Protocol):
     """What an upscaler offers, beside the contract, that can decide by the statistics of an image.
 
-    thresholds: names under which it is given thresholds of difficulty, rising.
+    difficulty_cutoffs: names of the settings that hold cutoffs of difficulty, rising.
     """
 
     reach: int | None
-    thresholds: tuple[str, ...]
+    difficulty_cutoffs: tuple[str, ...]
 
     def difficulties(self, windows: Tensor, place: Placement) -> tuple[Tensor, Tensor]:
         """Difficulty of each output pixel (N, H, W), 0..1, and the multiply-adds that it took
@@ -89,12 +89,11 @@ def given(plan: Plan, look: Look) -> tuple[dict[str, float], ...]:
             seen = look(
                 index, [places[start : start + CALL] for start in range(0, len(places), CALL)]
             )
-            found.append(
-                dict(zip(upscaler.thresholds, of(seen, len(upscaler.thresholds) + 1), strict=True))
-            )
+            cutoffs = upscaler.difficulty_cutoffs
+            found.append(dict(zip(cutoffs, of(seen, len(cutoffs) + 1), strict=True)))
         else:
-            assert upscaler.efforts is not None and upscaler.knob is not None
-            found.append({upscaler.knob: upscaler.efforts.setting(tier.effort)})
+            assert upscaler.efforts is not None and upscaler.control is not None
+            found.append({upscaler.control: upscaler.efforts.setting(tier.effort)})
     return tuple(found)
 
 

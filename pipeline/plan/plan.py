@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tierscale.models.adaptive.anysr import upscaler as anysr
+from tierscale.models.adaptive.anysr import network as anysr
 from tierscale.models.scout import Scout
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Grid

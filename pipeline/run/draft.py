@@ -217,9 +217,9 @@ def _tier(label: str, scale: Fraction) -> Tier:
         raise Refused(
             f"{name} does not decide by statistics of the image; write {name} without @auto"
         )
-    if effort < 1 and upscaler.knob is None:
+    if effort < 1 and upscaler.control is None:
         raise Refused(
-            f"{name} has no knob: it runs at full effort only; write {name} without @{asked}"
+            f"{name} has no control: it runs at full effort only; write {name} without @{asked}"
         )
     if effort < 1 and upscaler.efforts is None:
         raise Refused(

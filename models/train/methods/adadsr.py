@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.adaptive.adadsr.upscaler import Adadsr
-from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.adaptive.adadsr.network import Adadsr
+from tierscale.models.contract.checkpoints import ModelSpec
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.resample import resample
 from tierscale.models.train.trainer import Task
@@ -23,15 +23,15 @@ DEPTH = 0.05
 
 
 def enlarged(
-    network: nn.Module, lr: Tensor, blueprint: Blueprint, budget: Tensor | None
+    network: nn.Module, lr: Tensor, spec: ModelSpec, budget: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """The image (N, 3, H, W) and its depths (N, maps, h, w); budget (N,) in blocks, None: the full
     network, without depths.
     """
     assert isinstance(network, Adadsr)
-    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(blueprint.scale))
+    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(spec.scale))
     centred, residual = (
-        lr - lr.new_tensor(blueprint.mean).view(3, 1, 1),
+        lr - lr.new_tensor(spec.mean).view(3, 1, 1),
         resample(lr, place, "bilinear"),
     )
     if budget is None:
@@ -47,12 +47,12 @@ def drawn(values: Tensor) -> Tensor:
     return (values.double().flatten(1).sum(dim=1) * 1000 % 1).float()
 
 
-def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """L1 at a random budget and in full, and how far the mean depth goes beyond the budget."""
     assert isinstance(network, Adadsr)
     budget = network.depth * (0.1 + 0.9 * drawn(lr[None]).square())
-    image, depths = enlarged(network, lr, blueprint, budget.expand(len(lr)))
-    full, _ = enlarged(network, lr, blueprint, None)
+    image, depths = enlarged(network, lr, spec, budget.expand(len(lr)))
+    full, _ = enlarged(network, lr, spec, None)
     assert depths is not None
     used = depths.clamp(max=network.depth).mean()
     return (
@@ -62,13 +62,13 @@ def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Te
     )
 
 
-def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """L1 at a random budget for each crop, and how far the mean depth of each goes beyond its
     own.
     """
     assert isinstance(network, Adadsr)
     budget = network.depth * drawn(lr)
-    image, depths = enlarged(network, lr, blueprint, budget)
+    image, depths = enlarged(network, lr, spec, budget)
     assert depths is not None
     # guess: the weight of the depth loss is ours; the paper's is for depths that are counted in
     # blocks of another network.
@@ -78,11 +78,11 @@ def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint)
     )
 
 
-def half(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+def half(network: nn.Module, lr: Tensor, spec: ModelSpec) -> Tensor:
     """The image at half the depth, which is what is watched."""
     assert isinstance(network, Adadsr)
     with torch.no_grad():
-        return enlarged(network, lr, blueprint, lr.new_full((len(lr),), network.depth / 2))[0]
+        return enlarged(network, lr, spec, lr.new_full((len(lr),), network.depth / 2))[0]
 
 
 STAGES = {"whole": Task(loss, half), "paper": Task(paper_loss, half)}

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.adaptive.anysr.upscaler import LEAST, AnySr, width_by_scale
-from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.adaptive.anysr.network import LEAST, AnySr, width_by_scale
+from tierscale.models.contract.checkpoints import ModelSpec
 from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.runtime.nearest import axes
 from tierscale.models.runtime.resample import resample
@@ -30,14 +30,14 @@ WIDTHS = (0.5, 0.5, 0.5, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def enlarged(
-    network: nn.Module, lr: Tensor, blueprint: Blueprint, scale: Fraction, width: float
+    network: nn.Module, lr: Tensor, spec: ModelSpec, scale: Fraction, width: float
 ) -> Tensor:
     """lr (N, 3, h, w) at a scale and a share of the hidden channels."""
     assert isinstance(network, AnySr)
     height, width_lr = lr.shape[-2:]
     place = Placement(scale, (height, width_lr), ((0, 0),) * len(lr))
     rows, columns = axes(place, 0, height, width_lr)
-    made = network(lr - lr.new_tensor(blueprint.mean).view(3, 1, 1), rows, columns, scale, width)
+    made = network(lr - lr.new_tensor(spec.mean).view(3, 1, 1), rows, columns, scale, width)
     return made.float() + resample(lr, place, "bilinear")
 
 
@@ -54,30 +54,28 @@ def at_scale(lr: Tensor, hr: Tensor, scale: Fraction) -> tuple[Tensor, Tensor]:
     return shrink(hr, Fraction(large, side)), hr
 
 
-def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """L1 at full width and, from the same crops, at a smaller one."""
     scales = MOST - FIRST + 1
     scale = Fraction(min(FIRST + drawn(lr, 3 * scales // 2), MOST), 10)
     lr, hr = at_scale(lr, hr, scale)
     width = WIDTHS[drawn(lr, len(WIDTHS))]
-    full, slim = (
-        F.l1_loss(enlarged(network, lr, blueprint, scale, one), hr) for one in (1.0, width)
-    )
+    full, slim = (F.l1_loss(enlarged(network, lr, spec, scale, one), hr) for one in (1.0, width))
     return full + slim
 
 
-def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """L1 at the width of the scale or, half of the time, at full width."""
     scale = Fraction(FIRST + drawn(lr, MOST - FIRST + 1), 10)
     lr, hr = at_scale(lr, hr, scale)
     width = width_by_scale("edsr", scale) if drawn(lr, 2) else 1.0
-    return F.l1_loss(enlarged(network, lr, blueprint, scale, width), hr)
+    return F.l1_loss(enlarged(network, lr, spec, scale, width), hr)
 
 
-def full(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+def full(network: nn.Module, lr: Tensor, spec: ModelSpec) -> Tensor:
     """The image at the largest scale and full width."""
     with torch.no_grad():
-        return enlarged(network, lr, blueprint, Fraction(LARGEST), 1.0)
+        return enlarged(network, lr, spec, Fraction(LARGEST), 1.0)
 
 
 STAGES = {"whole": Task(loss, full), "paper": Task(paper_loss, full)}

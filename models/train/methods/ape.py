@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.adaptive.ape.network import Ape
-from tierscale.models.adaptive.ape.sparse_exits import cell_means
-from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.adaptive.cell_grid import cell_means
+from tierscale.models.contract.checkpoints import ModelSpec
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.resample import resample
 from tierscale.models.train.trainer import Task
@@ -25,22 +25,22 @@ from tierscale.models.train.trainer import Task
 EARLY, CAPACITY = 1.0, 0.01
 
 
-def enlarged(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
+def enlarged(network: nn.Module, lr: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
     """Images at all exits (exits, N, 3, H, W) and what the regressor says there, (exits, N) or
     (exits, N, rows, columns) of cells.
     """
     assert isinstance(network, Ape)
-    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(blueprint.scale))
-    exits = network(lr - lr.new_tensor(blueprint.mean).view(3, 1, 1))
+    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(spec.scale))
+    exits = network(lr - lr.new_tensor(spec.mean).view(3, 1, 1))
     return (
         torch.stack(exits.images).float() + resample(lr, place, "bilinear"),
         exits.capacity.float(),
     )
 
 
-def last(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+def last(network: nn.Module, lr: Tensor, spec: ModelSpec) -> Tensor:
     """The image of the last exit."""
-    return enlarged(network, lr, blueprint)[0][-1]
+    return enlarged(network, lr, spec)[0][-1]
 
 
 def decibels(images: Tensor, hr: Tensor, cell: int | None) -> Tensor:
@@ -52,11 +52,11 @@ def decibels(images: Tensor, hr: Tensor, cell: int | None) -> Tensor:
     return -10 * means.clamp_min(1e-10).log10()
 
 
-def loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint, paper: bool) -> Tensor:
+def loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec, paper: bool) -> Tensor:
     """L1 of the last exit and, at the same weight, the mean of the others'; the regressor's squared
     distance from its target.
     """
-    images, capacity = enlarged(network, lr, blueprint)
+    images, capacity = enlarged(network, lr, spec)
     errors = (images - hr).abs().mean(dim=(1, 2, 3, 4))
     with torch.no_grad():
         assert isinstance(network, Ape)

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.adaptive.pcsr.upscaler import Pcsr
-from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.adaptive.pcsr.network import Pcsr
+from tierscale.models.contract.checkpoints import ModelSpec
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.nearest import Axis, axes
 from tierscale.models.runtime.resample import resample
@@ -27,53 +27,53 @@ from tierscale.models.train.trainer import Task
 MIXTURE, EVEN = 1000.0, 3.0
 
 
-def grid(lr: Tensor, blueprint: Blueprint) -> tuple[Axis, Axis, Tensor, Tensor]:
+def grid(lr: Tensor, spec: ModelSpec) -> tuple[Axis, Axis, Tensor, Tensor]:
     """Of crops lr (N, 3, h, w): rows and columns, the crops around the mean, and the bilinear
     enlargement (N, 3, H, W).
     """
     height, width = lr.shape[-2:]
-    place = Placement.whole((height, width), Fraction(blueprint.scale))
+    place = Placement.whole((height, width), Fraction(spec.scale))
     rows, columns = axes(place, 0, height, width)
     return (
         rows,
         columns,
-        lr - lr.new_tensor(blueprint.mean).view(3, 1, 1),
+        lr - lr.new_tensor(spec.mean).view(3, 1, 1),
         resample(lr, place, "bilinear"),
     )
 
 
-def by(index: int) -> Callable[[nn.Module, Tensor, Blueprint], Tensor]:
+def by(index: int) -> Callable[[nn.Module, Tensor, ModelSpec], Tensor]:
     """Enlarging by one sampler alone."""
 
-    def image(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+    def image(network: nn.Module, lr: Tensor, spec: ModelSpec) -> Tensor:
         assert isinstance(network, Pcsr)
-        rows, columns, centred, residual = grid(lr, blueprint)
+        rows, columns, centred, residual = grid(lr, spec)
         return residual + network.samplers[index](network.encoder(centred), rows, columns).float()
 
     return image
 
 
-def all_of(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
+def all_of(network: nn.Module, lr: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
     """Probabilities (N, samplers, H, W) and every sampler's image (N, samplers, 3, H, W)."""
     assert isinstance(network, Pcsr)
-    rows, columns, centred, residual = grid(lr, blueprint)
+    rows, columns, centred, residual = grid(lr, spec)
     logits, made = network(centred, rows, columns)
     return torch.softmax(logits.float(), dim=1), torch.stack(
         [residual + one.float() for one in made], dim=1
     )
 
 
-def chosen(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+def chosen(network: nn.Module, lr: Tensor, spec: ModelSpec) -> Tensor:
     """Each pixel by the sampler of the largest probability: k = 0, without refinement."""
-    shares, images = all_of(network, lr, blueprint)
+    shares, images = all_of(network, lr, spec)
     best = shares.argmax(dim=1)[:, None, None].expand(-1, 1, 3, -1, -1)
     return images.gather(1, best)[:, 0]
 
 
-def lighter_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def lighter_loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """Mean absolute error of each sampler but the heaviest, at all pixels."""
     assert isinstance(network, Pcsr)
-    rows, columns, centred, residual = grid(lr, blueprint)
+    rows, columns, centred, residual = grid(lr, spec)
     features = network.encoder(centred)
     errors = [
         F.l1_loss(residual + sampler(features, rows, columns).float(), hr)
@@ -82,26 +82,26 @@ def lighter_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprin
     return torch.stack(errors).mean()
 
 
-def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """What choosing by these probabilities leaves."""
-    shares, images = all_of(network, lr, blueprint)
+    shares, images = all_of(network, lr, spec)
     return expected_error(
         shares, (images - hr[:, None]).square().mean(dim=2).detach()
     ) + EVEN * uneven(shares)
 
 
-def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """The paper's: L1 of the mixture, and the distance of the mean probabilities from an even use
     (section 3.4).
     """
-    shares, images = all_of(network, lr, blueprint)
+    shares, images = all_of(network, lr, spec)
     mixture = (shares[:, :, None] * images).sum(dim=1)
     return MIXTURE * F.l1_loss(mixture, hr) + EVEN * uneven(shares)
 
 
-def heaviest_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def heaviest_loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """Mean absolute error of the heaviest sampler at all pixels."""
-    return F.l1_loss(by(-1)(network, lr, blueprint), hr)
+    return F.l1_loss(by(-1)(network, lr, spec), hr)
 
 
 def stages(samplers: int) -> dict[str, Task]:
