@@ -1,8 +1,8 @@
-"""What helps a short training: `make ablation`. FSRCNN x4 with one thing changed at a time, the
-same seed, PSNR on Set5 in the end.
+"""What helps a short training: `make ablation`.
 
-The standard is 2,000 steps of 16 crops of 32 input pixels on one thread. Writes docs/ablation.csv,
-a row for each variant as it ends; rows that are there are kept.
+FSRCNN x4 with one thing changed at a time, the same seed, PSNR on Set5 in the end. The standard is
+2,000 steps of 16 crops of 32 input pixels on one thread. Writes docs/ablation.csv, a row for each
+variant as it ends; rows that are there are kept.
 """
 
 import csv
@@ -18,7 +18,9 @@ from benchmarks.curves import SHARED
 from tierscale.models.contract.checkpoints import ModelSpec
 from tierscale.models.train.photos import Photo, image_files, photo, read_image, read_photos
 from tierscale.models.train.recipes import build, recipe
-from tierscale.models.train.trainer import LOSSES, Schedule, Task, Trainer, done_share
+from tierscale.models.train.schedule import Schedule, done_share
+from tierscale.models.train.tasks import LOSSES, Task
+from tierscale.models.train.trainer import Trainer, TrainingPlan
 
 STEPS = 2000
 TABLE = Path("docs/ablation.csv")
@@ -64,9 +66,8 @@ def run(
     """Train; PSNR on Set5, dB, and seconds of processor time."""
     spec, standard = recipe("fsrcnn-x4")
     schedule, spec = variant(replace(standard, steps=STEPS), spec)
-    trainer = Trainer(
-        build(spec, 0), spec, schedule, torch.device("cpu"), Task(LOSSES[schedule.loss])
-    )
+    plan = TrainingPlan(spec, schedule, Task(LOSSES[schedule.loss]))
+    trainer = Trainer(build(spec, 0), plan, torch.device("cpu"))
     began = time.process_time()
     while done_share(trainer.schedule, trainer.step, 0.0) < 1:
         if late and trainer.step == STEPS * 3 // 4:

@@ -15,6 +15,7 @@ from torch import Tensor
 from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file, write_checkpoint
 from tierscale.models.contract.efforts import Efforts, write_efforts
+from tierscale.models.contract.upscaler import Adjustable
 from tierscale.models.convert.upstream import UPSTREAM
 from tierscale.models.runtime.patches import STEP
 from tierscale.models.train import calibrate
@@ -111,10 +112,10 @@ def calibrated(shared: Path, name: str, folder: Path, lower: Mapping[str, float]
     )
     tier = f"file:{file}"
     upscaler = registry.load(tier)
-    assert upscaler.control is not None
-    if upscaler.efforts is None:
+    if isinstance(upscaler, Adjustable) and upscaler.efforts is None and upscaler.control:
         scale = Fraction(4) if upscaler.scales is None else min(upscaler.scales)
-        windows = calibrate.crops(shared / "data" / "train", scale, 2 * STEP, 12, 0)
+        sampling = calibrate.Sampling(shared / "data" / "train", 2 * STEP, 12, 0)
+        windows = calibrate.crops(sampling, scale)
         settings, shares = calibrate.measure(upscaler, windows, scale)
         write_efforts(file, Efforts(upscaler.control, settings, shares, digest_file(file), {}))
     return tier

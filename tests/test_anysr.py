@@ -23,7 +23,7 @@ from tierscale.models.convert.adaptive.anysr import from_upstream
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.nearest import axes
 from tierscale.models.runtime.resample import multiply_adds, resample
-from tierscale.models.train.calibrate import calibrate
+from tierscale.models.train.calibrate import Sampling, calibrate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -195,7 +195,7 @@ def test_a_file_comes_back_with_a_counted_table_and_no_measuring(tmp_path: Path)
     assert again.efforts == upscaler.efforts
     place = whole(x, Fraction(5, 2))
     assert torch.equal(again(x, place, 0.7).pixels, upscaler(x, place, 0.7).pixels)
-    written = calibrate(f"file:{path}", tmp_path)
+    written = calibrate(f"file:{path}", Sampling(tmp_path))
     assert written == replace(upscaler.counted, weights=registry.digest(f"file:{path}"))
     assert registry.load(f"file:{path}").efforts == written
 

@@ -322,7 +322,9 @@ def test_executed_cost_on_other_photos_is_what_was_asked_for(name: str, shared: 
     upscaler = registry.load(name)
     assert upscaler.efforts is not None
     scale = min(upscaler.scales) if upscaler.scales else Fraction(4)
-    others = calibrate.crops(shared / "data" / "eval" / "Set14", scale, 64, 12, 1)
+    others = calibrate.crops(
+        calibrate.Sampling(shared / "data" / "eval" / "Set14", 64, 12, 1), scale
+    )
     for part in (0.25, 0.5, 0.75):
         effort = upscaler.efforts.floor + part * (1 - upscaler.efforts.floor)
         with torch.inference_mode():
@@ -337,7 +339,9 @@ def test_what_overlaps_of_tiles_cost_is_measured_as_in_a_large_window(
     upscaler = registry.load(calibrated(shared, name, tmp_path, {}))
     assert upscaler.efforts is not None and upscaler.scales is not None
     scale = min(upscaler.scales)
-    window = calibrate.crops(shared / "data" / "eval" / "Urban100", scale, 140, 1, 0)[0]
+    window = calibrate.crops(
+        calibrate.Sampling(shared / "data" / "eval" / "Urban100", 140, 1, 0), scale
+    )[0]
     with torch.inference_mode():
         assert executed(upscaler, window, scale, 0.0) == pytest.approx(
             upscaler.efforts.floor, rel=0.1

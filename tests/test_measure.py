@@ -31,7 +31,7 @@ def test_a_card_counts_what_evaluate_counts(photos: Path) -> None:
     assert (found["coloured"].psnr, found["coloured"].ssim) == pytest.approx(
         (mean["psnr"], mean["ssim"]), abs=1e-3
     )
-    assert found["published"].psnr != pytest.approx(mean["psnr"], abs=1e-2)
+    assert found["papers"].psnr != pytest.approx(mean["psnr"], abs=1e-2)
     assert found["coloured"].cost == registry.load("fsrcnn-x4").cost(Fraction(4))
 
 

@@ -20,9 +20,9 @@ from tierscale.models.contract.checkpoints import digest_file, read_checkpoint, 
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.scout import STATISTICS, Scout, read_scout, statistics, write_scout
-from tierscale.models.train import observe
-from tierscale.models.train import scout as fitting
 from tierscale.models.train.photos import read_image
+from tierscale.models.train.scouting import fit as fitting
+from tierscale.models.train.scouting import observe
 from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.plan.plan import Options

@@ -14,6 +14,7 @@ from tierscale.jobs.cli.export import check_export, check_png, export_to, zarr_b
 from tierscale.jobs.cli.models import models
 from tierscale.jobs.cli.options import BytesType, ScaleType, answering, shared, to_options
 from tierscale.jobs.cli.scout import scout
+from tierscale.jobs.train import train
 from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.formats.registry import Selection, open_image
 
@@ -356,13 +357,7 @@ def evaluate(folder: str, as_json: bool, debug: bool, **given: Any) -> None:
         raise Ended(1)
 
 
-@cli.command("train", add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("line", nargs=-1, type=click.UNPROCESSED)
-def train_network(line: tuple[str, ...]) -> None:
-    """Train a network on photos of your own, from scratch or fine-tuned from the zoo."""
-    from tierscale.jobs.train import main as train
-
-    raise Ended(train(line))
+cli.add_command(train)
 
 
 @cli.command("nightly", add_help_option=False, context_settings={"ignore_unknown_options": True})

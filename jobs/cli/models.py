@@ -167,11 +167,11 @@ def calibrate_model(
     """
     from tierscale.models.contract.efforts import table_path
     from tierscale.models.registry import locate
-    from tierscale.models.train.calibrate import calibrate
+    from tierscale.models.train.calibrate import Sampling, calibrate
 
     check_secrets(name)
     try:
-        found = calibrate(name, folder, scale, side, count, seed)
+        found = calibrate(name, Sampling(folder, side, count, seed), scale)
     except ValueError as error:
         raise Refused(str(error)) from error
     path = str(table_path(locate(name)))

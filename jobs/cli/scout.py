@@ -23,8 +23,8 @@ from tierscale.jobs.cli.progress import Bar
 from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement, Upscaled
 from tierscale.models.scout import Scout, write_scout
-from tierscale.models.train.observe import Enlarge, Sample, observe
-from tierscale.models.train.scout import Schedule, fit, hold_out, speed, tiles_of
+from tierscale.models.train.scouting.fit import Schedule, fit, hold_out, speed, tiles_of
+from tierscale.models.train.scouting.observe import Enlarge, Observing, Sample, observe
 from tierscale.pipeline.dataset.manifest import parse_tiers
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference import statistics as automatic
@@ -137,9 +137,7 @@ def fit_scout(
                 folder,
                 [runner(tier) for tier in loaded],
                 scale,
-                variants,
-                seed,
-                most,
+                Observing(variants, most, seed),
                 partial(bar, "photos"),
             )
         except ValueError as error:
