@@ -1,8 +1,8 @@
-"""What helps a short training: `make ablation`. FSRCNN x4 with one thing changed at a time, the
-same seed, PSNR on Set5 in the end.
+"""What helps a short training: `make ablation`.
 
-The standard is 2,000 steps of 16 crops of 32 input pixels on one thread. Writes docs/ablation.csv,
-a row for each variant as it ends; rows that are there are kept.
+FSRCNN x4 with one thing changed at a time, the same seed, PSNR on Set5 in the end. The standard is
+2,000 steps of 16 crops of 32 input pixels on one thread. Writes docs/ablation.csv, a row for each
+variant as it ends; rows that are there are kept.
 """
 
 import csv
@@ -15,20 +15,22 @@ from pathlib import Path
 import torch
 
 from benchmarks.curves import SHARED
-from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.contract.checkpoints import ModelSpec
 from tierscale.models.train.photos import Photo, image_files, photo, read_image, read_photos
 from tierscale.models.train.recipes import build, recipe
-from tierscale.models.train.trainer import LOSSES, Schedule, Task, Trainer, done_share
+from tierscale.models.train.schedule import Schedule, done_share
+from tierscale.models.train.tasks import LOSSES, Task
+from tierscale.models.train.trainer import Trainer, TrainingPlan
 
 STEPS = 2000
 TABLE = Path("docs/ablation.csv")
 
-Variant = Callable[[Schedule, Blueprint], tuple[Schedule, Blueprint]]
+Variant = Callable[[Schedule, ModelSpec], tuple[Schedule, ModelSpec]]
 
 
 def changed(**fields: object) -> Variant:
     """A variant that changes the schedule."""
-    return lambda schedule, blueprint: (replace(schedule, **fields), blueprint)  # type: ignore[arg-type]
+    return lambda schedule, spec: (replace(schedule, **fields), spec)  # type: ignore[arg-type]
 
 
 VARIANTS: dict[str, Variant] = {
@@ -45,13 +47,13 @@ VARIANTS: dict[str, Variant] = {
     "gradients not clipped": changed(clip=1e9),
     "no warm-up": changed(warmup=1),
     "bfloat16": changed(bf16=True),
-    "no residual: the network makes the whole picture": lambda schedule, blueprint: (
+    "no residual: the network makes the whole picture": lambda schedule, spec: (
         schedule,
-        replace(blueprint, residual=None),
+        replace(spec, residual=None),
     ),
-    "bicubic residual": lambda schedule, blueprint: (
+    "bicubic residual": lambda schedule, spec: (
         schedule,
-        replace(blueprint, residual="bicubic"),
+        replace(spec, residual="bicubic"),
     ),
 }
 # Batch from three quarters of the steps on.
@@ -62,11 +64,10 @@ def run(
     variant: Variant, late: int | None, photos: list[Photo], watched: list[Photo]
 ) -> tuple[float, float]:
     """Train; PSNR on Set5, dB, and seconds of processor time."""
-    blueprint, standard = recipe("fsrcnn-x4")
-    schedule, blueprint = variant(replace(standard, steps=STEPS), blueprint)
-    trainer = Trainer(
-        build(blueprint, 0), blueprint, schedule, torch.device("cpu"), Task(LOSSES[schedule.loss])
-    )
+    spec, standard = recipe("fsrcnn-x4")
+    schedule, spec = variant(replace(standard, steps=STEPS), spec)
+    plan = TrainingPlan(spec, schedule, Task(LOSSES[schedule.loss]))
+    trainer = Trainer(build(spec, 0), plan, torch.device("cpu"))
     began = time.process_time()
     while done_share(trainer.schedule, trainer.step, 0.0) < 1:
         if late and trainer.step == STEPS * 3 // 4:

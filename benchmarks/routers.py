@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from benchmarks.scenes import SCALE, SHARED, Scene, sums
 from tests.reference_file import read_reference
 from tierscale.models import registry as models
-from tierscale.models.adaptive.classsr import upscaler as classsr
 from tierscale.models.adaptive.classsr.upscaler import ClassSrUpscaler
-from tierscale.models.adaptive.pcsr import upscaler as pcsr
 from tierscale.models.adaptive.pcsr.upscaler import PcsrUpscaler
 from tierscale.models.contract.checkpoints import Checkpoint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.runtime.patches import SIDE, STEP, Cut
+from tierscale.models.convert.adaptive import classsr as upstream_classsr
+from tierscale.models.convert.adaptive import pcsr as upstream_pcsr
+from tierscale.models.runtime.patches import SIDE, STEP, Patches
 from tierscale.pipeline.geometry.grid import Grid, Span
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.plan.value_range import ValueRange
@@ -66,7 +66,7 @@ def classifier(upscaler: ClassSrUpscaler) -> Router:
 
     def route(scene: Scene, tile: int) -> np.ndarray:
         window, place = whole(scene)
-        cut = Cut(place, *window.shape[2:], SIDE, STEP)
+        cut = Patches(place, *window.shape[2:], SIDE, STEP)
         with torch.inference_mode():
             shares = torch.softmax(upscaler.classifier(cut.tiles(window)), dim=1)
         return pooled(cut.spread(shares @ torch.arange(shares.shape[1]).float(), 0).numpy(), tile)
@@ -94,15 +94,17 @@ def weights_of(name: str, reference: str, published: Callable[..., Checkpoint]) 
     kept = read_reference(SHARED / "reference" / f"{reference}.safetensors")
     checkpoint = published(kept.weights, kept.config, kept.mean)
     return (
-        models.UPSCALERS[checkpoint.blueprint.network](checkpoint, reference),
+        models.UPSCALERS[checkpoint.spec.network](checkpoint, reference),
         f"published weights, {reference}",
     )
 
 
 def routers(tiers: Sequence[str]) -> tuple[dict[str, Router], dict[str, str]]:
     """All routers by name, and what each one is."""
-    by_class, class_name = weights_of("classsr-carn-x4", "classsr_fsrcnn_x4", classsr.published)
-    by_pixel, pixel_name = weights_of("pcsr-carn-x4", "pcsr_carn_x4", pcsr.published)
+    by_class, class_name = weights_of(
+        "classsr-carn-x4", "classsr_fsrcnn_x4", upstream_classsr.from_upstream
+    )
+    by_pixel, pixel_name = weights_of("pcsr-carn-x4", "pcsr_carn_x4", upstream_pcsr.from_upstream)
     scout = models.load_scout(tiers, Fraction(SCALE))
     if scout is None:
         raise SystemExit(

@@ -29,7 +29,7 @@ def main() -> None:
                     continue
                 upscaler = models.load(network)
                 found = [
-                    quality(upscaler, SHARED / "data" / "eval" / where, scale)["published"].psnr
+                    quality(upscaler, SHARED / "data" / "eval" / where, scale)["papers"].psnr
                     for where in SETS
                 ]
                 rows.writerow(

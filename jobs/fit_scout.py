@@ -19,8 +19,8 @@ from tierscale.jobs.cli.progress import Bar
 from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement, Upscaled
 from tierscale.models.scout import Scout, write_scout
-from tierscale.models.train.observe import Enlarge, Sample, observe
-from tierscale.models.train.scout import Schedule, fit, hold_out, speed, tiles_of
+from tierscale.models.train.scouting.fit import Schedule, fit, hold_out, speed, tiles_of
+from tierscale.models.train.scouting.observe import Enlarge, Observing, Sample, observe
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference import statistics as automatic
 from tierscale.pipeline.plan.tiers import Tier, parse_tiers
@@ -119,9 +119,7 @@ def observed(options: FitOptions, tiers: Sequence[Tier], bar: Bar) -> list[Sampl
             options.folder,
             [runner(tier) for tier in tiers],
             options.scale,
-            options.variants,
-            options.seed,
-            options.observe,
+            Observing(options.variants, options.observe, options.seed),
             partial(bar, "photos"),
         )
     except ValueError as error:
@@ -155,9 +153,11 @@ def runner(tier: Tier) -> Enlarge:
 
     def run(windows: Tensor, place: Placement) -> Upscaled:
         found = automatic.difficulty_cutoffs(
-            upscaler.difficulties(windows, place)[0].numpy(), len(upscaler.thresholds) + 1
+            upscaler.difficulties(windows, place)[0].numpy(), len(upscaler.difficulty_cutoffs) + 1
         )
-        return upscaler(windows, place, settings=dict(zip(upscaler.thresholds, found, strict=True)))  # type: ignore[operator]
+        return upscaler(
+            windows, place, settings=dict(zip(upscaler.difficulty_cutoffs, found, strict=True))
+        )  # type: ignore[operator]
 
     return run
 

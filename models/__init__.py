@@ -1,4 +1,5 @@
-"""Networks: how they are built, run, trained, and found by name (`registry`).
+"""Networks: how they are built, executed, trained, and found by name (`registry`).
 
-Nothing here knows files of images, plans or clusters.
+Nothing here knows image files of a run, plans or clusters: torch, numpy, safetensors and Pillow are
+enough. The way in is `from tierscale.models import registry`.
 """

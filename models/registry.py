@@ -33,8 +33,8 @@ from tierscale.models.scout import Scout, read_scout
 
 ZOO = Path(__file__).parent / "zoo"
 
-# A network is one file in this folder and one line here: name in a checkpoint's blueprint -> what
-# builds the upscaler from it.
+# A network is one file in backbones/ or one folder in adaptive/, and one line here: name in a
+# checkpoint's specification -> what builds the upscaler from it.
 UPSCALERS: dict[str, Callable[[Checkpoint, str], Upscaler]] = {
     "fsrcnn": partial(plain.build, Fsrcnn),
     "carn": partial(plain.build, Carn),
@@ -71,11 +71,11 @@ def locate(name: str) -> Path:
         path = Path(name.removeprefix("file:"))
         if not path.is_file():
             raise ValueError(
-                f"there is no file {path}; give the path of a checkpoint that jobs/train.py wrote"
+                f"there is no file {path}; give the path of a checkpoint that tierscale train wrote"
             )
         return path
     if name == "bicubic":
-        raise ValueError("bicubic has no weights and no knob; name a network")
+        raise ValueError("bicubic has no weights and no control; name a network")
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=2)
         meant = f"; did you mean {' or '.join(near)}?" if near else "; or give file:PATH"
@@ -86,29 +86,29 @@ def locate(name: str) -> Path:
 def load(name: str, device: str = "cpu") -> Upscaler:
     """The upscaler of a zoo name, bicubic, or file:PATH, on a device.
 
-    It is shared with whoever else in this process loads the same weights, threads too: it may be
-    called, not changed.
+    It is shared by all in this process who load the same weights, threads too: it may be called,
+    not changed. ValueError: an unknown name, or a file that is damaged or of no known network.
     """
     if name == "bicubic":
         return Bicubic()
     path = locate(name)
-    if community.foreign(path):
+    if community.is_foreign(path):
         return community.load(path).to(device)
     weights = digest_file(path)
     upscaler, counted = _built(path, weights, device)
-    if upscaler.knob:
-        # A method whose cost depends on nothing but the knob has counted its own.
+    if upscaler.control:
+        # A method whose cost depends on nothing but the control has counted its own.
         upscaler.efforts = read_efforts(path, weights) or counted
     return upscaler
 
 
 # To build one takes a tenth of a second, which planning many small images would spend several times
-# for each.
+# on each.
 @lru_cache(maxsize=16)
 def _built(path: Path, weights: str, device: str) -> tuple[Upscaler, Efforts | None]:
     """The upscaler of a file with a certain SHA-256, and the efforts that it knows of itself."""
     checkpoint = read_checkpoint(path)
-    kind = checkpoint.blueprint.network
+    kind = checkpoint.spec.network
     if kind not in UPSCALERS:
         raise ValueError(f"{path} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}")
     upscaler = UPSCALERS[kind](checkpoint, path.name).to(device)
@@ -116,8 +116,9 @@ def _built(path: Path, weights: str, device: str) -> tuple[Upscaler, Efforts | N
 
 
 def digest(name: str) -> str:
-    """SHA-256, in hex, of the checkpoint that load() reads; for bicubic, of the algorithm's name
-    and version.
+    """SHA-256, in hex, of the checkpoint that load() reads.
+
+    For bicubic, of the algorithm's name and version.
     """
     if name == "bicubic":
         return hashlib.sha256(BICUBIC.encode()).hexdigest()
@@ -125,35 +126,37 @@ def digest(name: str) -> str:
 
 
 def parse_tier(tier: str) -> tuple[str, str]:
-    """The name of a tier and its effort as written, "auto" or a number; "" where the tier names
-    none. Paths may hold an @ too.
+    """The name of a tier and its effort as written: "auto", a number, or "" for none.
+
+    Paths may hold an @ too.
     """
-    found = re.fullmatch(r"(.+?)(?:@(auto|\d+(?:\.\d*)?|\.\d+))?", tier.strip())
-    return (found[1], found[2] or "") if found else (tier, "")
+    match = re.fullmatch(r"(.+?)(?:@(auto|\d+(?:\.\d*)?|\.\d+))?", tier.strip())
+    return (match[1], match[2] or "") if match else (tier, "")
 
 
 def scout_key(tier: str) -> str:
-    """What a scout knows a tier by, wherever it lies: the digest of its weights, and @EFFORT unless
-    it runs at full effort.
+    """What a scout knows a tier by, wherever it lies.
+
+    The digest of its weights, and @EFFORT unless it runs at full effort.
     """
     name, effort = parse_tier(tier)
     return digest(name) + (f"@{effort}" if effort else "")
 
 
 def scout_folders() -> tuple[Path, ...]:
-    """Where scouts are looked for: those fitted here ($TIERSCALE_SCOUTS, else a folder in the
-    user's home), then the zoo's.
+    """Where scouts are looked for: the folder of those fitted here, then the zoo.
+
+    The first is $TIERSCALE_SCOUTS, else a folder in the user's home.
     """
     own = os.environ.get("TIERSCALE_SCOUTS")
     return (Path(own) if own else Path.home() / ".local" / "share" / "tierscale" / "scouts"), ZOO
 
 
 def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None) -> Scout | None:
-    """The scout that was fitted for these tiers with these very weights, or for these and fewest
-    others; None where there is none.
+    """The scout that was fitted for these tiers with these very weights; None: there is none.
 
-    tiers: as written, cheap to dear; a tier at less than full effort is another one. place: a
-    folder to look in, not scout_folders().
+    Or for these and fewest others. tiers: as written, from light to full; a tier at less than full
+    effort is another one. place: a folder to look in, not scout_folders().
     """
     keys = [scout_key(tier) for tier in tiers]
     folders = scout_folders() if place is None else (place,)
@@ -170,8 +173,9 @@ def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None)
 
 
 def open_scout(path: Path, tiers: Sequence[str], scale: Fraction) -> Scout:
-    """The scout of a file. ValueError: it is none, or was fitted for other tiers, other weights, or
-    another scale.
+    """The scout of a file.
+
+    ValueError: it is none, or was fitted for other tiers, other weights, or another scale.
     """
     if not path.is_file():
         raise ValueError(
@@ -205,8 +209,10 @@ def card(name: str) -> dict[str, Any]:
 
 
 def listing() -> list[dict[str, Any]]:
-    """One row for each name: scales (None: any), parameters, reach, cost_per_pixel (at scale 4 for
-    bicubic), psnr from the card.
+    """One row for each name.
+
+    scales (None: any), parameters, reach, cost_per_pixel (at scale 4 for bicubic), psnr from the
+    card.
     """
     rows = []
     for name in names():
@@ -218,7 +224,7 @@ def listing() -> list[dict[str, Any]]:
                 "scales": None if scales is None else [str(scale) for scale in scales],
                 "parameters": upscaler.parameters,
                 "reach": upscaler.reach,
-                "knob": upscaler.knob,
+                "knob": upscaler.control,
                 "floor": None if upscaler.efforts is None else upscaler.efforts.floor,
                 "cost_per_pixel": upscaler.cost(scales[0] if scales else Fraction(4)),
                 "psnr": card(name).get("psnr"),

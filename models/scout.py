@@ -1,5 +1,4 @@
-"""The pre-pass network: what each tier will leave wrong on a tile, predicted from the tile's own
-pixels.
+"""The pre-pass network: what each tier will leave wrong on a tile, from the tile's own pixels.
 
 What a network saves over a cheaper one is nearly in proportion to the energy of the finest
 differences; that alone ranks tiles well. So the energies of some bands, alike in all directions,
@@ -10,6 +9,7 @@ that rule.
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,49 +31,65 @@ CELL, STATISTICS = 4, 13
 
 
 def statistics(tiles: Tensor) -> Tensor:
-    """Statistics of the cells of tiles (N, 3, h, w), 0..1: (N, STATISTICS, h / CELL, w / CELL),
-    both rounded up.
+    """Statistics of the cells of tiles (N, 3, h, w), 0..1.
 
-    Logarithms of energies, brought to about -2..2: first differences of the colours; then of their
-    mean: diagonal, second and third differences, over two pixels, of means of 2x2, mean size of
-    first differences squared, between cells, mixed second differences, variance; and between
-    colours. Then, as they are: lightness, and how much all edges of a cell run the same way.
+    (N, STATISTICS, h / CELL, w / CELL), both rounded up. Logarithms of energies, brought to about
+    -2..2, see energies(); then, as they are, lightness, and how much all edges of a cell run the
+    same way.
     """
-    height, width = tiles.shape[-2:]
     x = F.pad(tiles, (2, 3, 2, 3), mode="replicate")
     y = x.mean(dim=1, keepdim=True)
+    cells = Cells(*tiles.shape[-2:])
+    dx, dy = y.diff(dim=-1)[..., :-1, :], y.diff(dim=-2)[..., :-1]
+    across, down, both = cells(dx.square()), cells(dy.square()), cells(dx * dy)
+    light = cells(y)
+    logs = torch.log(torch.cat(energies(x, y, cells, light), dim=1).clamp(min=0) + FLOOR)
+    along = ((across - down).square() + 4 * both.square()).sqrt() / (across + down + 1e-5)
+    return torch.cat([(logs + 7) / 3, light, along], dim=1)
 
-    def cells(values: Tensor, top: int = 2, left: int = 2) -> Tensor:
-        return F.avg_pool2d(
-            values[..., top : top + height, left : left + width], CELL, ceil_mode=True
-        )
 
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Means over the cells of tiles of `height` by `width` pixels, of maps with a margin around."""
+
+    height: int
+    width: int
+
+    def __call__(self, values: Tensor, top: int = 2, left: int = 2) -> Tensor:
+        """Means of maps whose pixel (top, left) is the tile's first."""
+        inner = values[..., top : top + self.height, left : left + self.width]
+        return F.avg_pool2d(inner, CELL, ceil_mode=True)
+
+
+def energies(x: Tensor, y: Tensor, cells: Cells, light: Tensor) -> list[Tensor]:
+    """Energies of some bands, alike in all directions, of the cells of tiles.
+
+    First differences of the colours x; then of their mean y: diagonal, second and third
+    differences, over two pixels, of means of 2x2, mean size of first differences squared, between
+    cells (whose means `light` is), mixed second differences, variance; and between colours.
+    """
     dx, dy = y.diff(dim=-1), y.diff(dim=-2)
     inner_x, inner_y = dx[..., :-1, :], dy[..., :-1]  # of one size, each beginning at its pixel
     xx, yy, xy = dx.diff(dim=-1), dy.diff(dim=-2), dx.diff(dim=-2)
     xxx, yyy = xx.diff(dim=-1), yy.diff(dim=-2)
     smooth = F.avg_pool2d(y, 2, stride=1)
-    colours = cells(
-        x.diff(dim=-1)[..., :-1, :]
-        .square()
-        .add_(x.diff(dim=-2)[..., :-1].square())
-        .mean(dim=1, keepdim=True)
-    )
-    across, down, both = cells(inner_x.square()), cells(inner_y.square()), cells(inner_x * inner_y)
-    light = cells(y)
+    colours = x.diff(dim=-1)[..., :-1, :].square().add_(x.diff(dim=-2)[..., :-1].square())
+    falling, rising = y[..., 1:, 1:] - y[..., :-1, :-1], y[..., 1:, :-1] - y[..., :-1, 1:]
     around = F.pad(light, (1, 1, 1, 1), mode="replicate")
-    energies = [
-        colours,
-        cells(
-            (y[..., 1:, 1:] - y[..., :-1, :-1]).square()
-            + (y[..., 1:, :-1] - y[..., :-1, 1:]).square()
-        ),
+
+    def wide(values: Tensor, top: int, left: int) -> Tensor:
+        """Energy of differences over two pixels on both axes."""
+        across = (values[..., 2:] - values[..., :-2]).square()
+        down = (values[..., 2:, :] - values[..., :-2, :]).square()
+        return cells(across, top, left) + cells(down, left, top)
+
+    return [
+        cells(colours.mean(dim=1, keepdim=True)),
+        cells(falling.square() + rising.square()),
         cells(xx.square(), 2, 1) + cells(yy.square(), 1, 2),
         cells(xxx.square(), 2, 1) + cells(yyy.square(), 1, 2),
-        cells((y[..., 2:] - y[..., :-2]).square(), 2, 1)
-        + cells((y[..., 2:, :] - y[..., :-2, :]).square(), 1, 2),
-        cells((smooth[..., 2:] - smooth[..., :-2]).square(), 1, 1)
-        + cells((smooth[..., 2:, :] - smooth[..., :-2, :]).square(), 1, 1),
+        wide(y, 2, 1),
+        wide(smooth, 1, 1),
         cells(inner_x.abs()).square() + cells(inner_y.abs()).square(),
         (around[..., 1:-1, 2:] - around[..., 1:-1, :-2]).square()
         + (around[..., 2:, 1:-1] - around[..., :-2, 1:-1]).square(),
@@ -81,21 +97,21 @@ def statistics(tiles: Tensor) -> Tensor:
         cells(y.square()) - light.square(),
         cells((x[:, :1] - x[:, 2:]).square()),
     ]
-    logs = (torch.log(torch.cat(energies, dim=1).clamp(min=0) + FLOOR) + 7) / 3
-    along = ((across - down).square() + 4 * both.square()).sqrt() / (across + down + 1e-5)
-    return torch.cat([logs, light, along], dim=1)
 
 
 class Scout(nn.Module):
-    """Predicted mean squared error (values 0..1) of each tier on tiles (N, 3, h, w), h and w at
-    least 1: (N, T), float32.
+    """Predicted mean squared error (values 0..1) of each tier on tiles (N, 3, h, w): (N, T).
 
-    tiers: as written, cheap to dear. digests: what models.scout_key() knows them by. scale: output
-    pixels for each input pixel. weights: SHA-256, hex, of the file that it was read from. signs: of
-    what each tier saves over the one before it, and of what the last leaves: -1 where a dearer tier
-    errs more on most images. What the dearest leaves is predicted, and how much each saves over the
-    one before; whether it saves or errs more is the same for all tiles. Both are found for every
-    cell and averaged over the tile, so that the size of a tile does not matter.
+    h and w at least 1; float32. What the last tier leaves is predicted, and how much each saves
+    over the one before; whether it saves or errs more is the same for all tiles. Both are found for
+    every cell and averaged over the tile, so that the size of a tile does not matter.
+
+    tiers: as written, from light to full.
+    digests: what registry.scout_key() knows them by.
+    scale: output pixels for each input pixel.
+    weights: SHA-256, hex, of the file that it was read from.
+    signs: of what each tier saves over the one before it, and of what the last leaves: -1 where a
+    heavier tier errs more on most images.
     """
 
     centre: Tensor
@@ -111,12 +127,8 @@ class Scout(nn.Module):
     ) -> None:
         super().__init__()
         self.signs = list(signs or (1 for _ in tiers))
-        self.tiers, self.digests, self.scale, self.width = (
-            tuple(tiers),
-            tuple(digests),
-            scale,
-            width,
-        )
+        self.tiers, self.digests = tuple(tiers), tuple(digests)
+        self.scale, self.width = scale, width
         self.weights = ""
         self.columns = list(range(len(self.tiers)))
         self.look = nn.Conv2d(STATISTICS, width, 3)
@@ -126,53 +138,51 @@ class Scout(nn.Module):
         self.pass_on = nn.Conv2d(STATISTICS, len(tiers), 1, bias=False)
         self.register_buffer("centre", torch.zeros(STATISTICS, 1, 1))
         self.register_buffer("spread", torch.ones(STATISTICS, 1, 1))
-        assert self.tell.bias is not None
         with torch.no_grad():
             # Fitting starts near the rule.
             self.tell.weight.mul_(0.05)
-            self.tell.bias.fill_(-9.0)
+            self.tell.get_parameter("bias").fill_(-9.0)
             self.pass_on.weight.zero_()
             self.pass_on.weight[:, 0] = RULE
 
-    def start(self, told: Tensor) -> None:
+    def start(self, seen: Tensor) -> None:
         """Centre on some statistics (N, STATISTICS, h, w)."""
-        spread, centre = torch.std_mean(told, dim=(0, 2, 3))
+        spread, centre = torch.std_mean(seen, dim=(0, 2, 3))
         self.centre.copy_(centre[:, None, None])
         self.spread.copy_(spread[:, None, None] + 1e-3)
 
     @torch.no_grad()
     def temper(self, share: float) -> None:
-        """Keep a share of what was learnt beside the rule that savings are in proportion to the
-        first energy, in logarithms.
+        """Keep a share of what was learnt beside the rule.
+
+        The rule: savings are in proportion to the first energy, in logarithms.
         """
         self.tell.weight.mul_(share)
         self.pass_on.weight.mul_(share)
         self.pass_on.weight[:, 0] += (1 - share) * RULE
 
     @torch.no_grad()
-    def balance(self, told: Tensor, parts: Tensor) -> None:
-        """Make the mean of what is predicted from some statistics that of `parts` (N, T, h, w), see
-        parts(), where that has its sign.
-        """
-        assert self.tell.bias is not None
-        wanted, made = (
-            self.sized(values).mean(dim=(0, 2, 3)).clamp(min=1e-12)
-            for values in (parts, self.parts(told))
-        )
-        self.tell.bias += torch.log(wanted / made)
+    def balance(self, seen: Tensor, parts: Tensor) -> None:
+        """Bring the mean of what is predicted from some statistics to that of `parts`.
 
-    def parts(self, told: Tensor) -> Tensor:
-        """Of the cells with some statistics (N, STATISTICS, h, w): what each tier but the first
-        saves over the one before it, then what the last one leaves; (N, T, h, w), of the tiers'
-        signs.
+        parts: (N, T, h, w), see parts(); where their mean has their sign.
         """
-        seen = F.relu(
-            self.look(F.pad((told - self.centre) / self.spread, (1, 1, 1, 1), mode="replicate"))
+        wanted, predicted = (
+            self.sized(values).mean(dim=(0, 2, 3)).clamp(min=1e-12)
+            for values in (parts, self.parts(seen))
         )
-        seen = seen + F.relu(self.relate(F.pad(seen, (1, 1, 1, 1), mode="replicate")))
-        return self.sized(
-            (self.tell(F.relu(self.think(seen))) + self.pass_on(told)).clamp(-25, 5).exp()
-        )
+        self.tell.get_parameter("bias").add_(torch.log(wanted / predicted))
+
+    def parts(self, seen: Tensor) -> Tensor:
+        """What each tier but the first saves over the one before it, then what the last one leaves.
+
+        seen: statistics of cells (N, STATISTICS, h, w). (N, T, h, w), of the tiers' signs.
+        """
+        normal = (seen - self.centre) / self.spread
+        known = F.relu(self.look(F.pad(normal, (1, 1, 1, 1), mode="replicate")))
+        known = known + F.relu(self.relate(F.pad(known, (1, 1, 1, 1), mode="replicate")))
+        logs = self.tell(F.relu(self.think(known))) + self.pass_on(seen)
+        return self.sized(logs.clamp(-25, 5).exp())
 
     def sized(self, parts: Tensor) -> Tensor:
         """Parts (N, T, h, w) times their signs: from sizes to parts, and back."""

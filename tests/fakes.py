@@ -16,7 +16,7 @@ class Smear:
 
     scales: frozenset[Fraction] | None = frozenset({Fraction(2), Fraction(4)})
     reach: int | None
-    parameters, knob, efforts = 0, None, None
+    parameters, control, efforts = 0, None, None
 
     def __init__(self, reach: int = 5, most: int | None = None, offset: float = 0.0) -> None:
         self.reach, self.most, self.offset = reach, most, offset

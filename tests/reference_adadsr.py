@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from tests.reference_file import Line, Reference
-from tierscale.models.adaptive.adadsr.upscaler import build, published
+from tierscale.models.adaptive.adadsr.upscaler import build
 from tierscale.models.contract.upscaler import Placement
+from tierscale.models.convert.adaptive.adadsr import from_upstream
 
 # On the range 0..255 of the recorded images; of depths, in blocks.
 IMAGE, DEPTH, TOP = 2e-3, 1e-4, 255.0
@@ -18,7 +19,7 @@ def check(reference: Reference) -> list[Line]:
     blocks everywhere.
     """
     upscaler = build(
-        published(reference.weights, reference.config, reference.mean), reference.path.name
+        from_upstream(reference.weights, reference.config, reference.mean), reference.path.name
     )
     lines = []
     for case, settings in reference.settings.items():

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from tests.reference_dense import compare
 from tests.reference_file import Line, Reference
-from tierscale.models.adaptive.anysr.upscaler import AnySr, published, width_by_scale
+from tierscale.models.adaptive.anysr.network import AnySr, width_by_scale
 from tierscale.models.contract.checkpoints import fill
+from tierscale.models.convert.adaptive.anysr import from_upstream
 from tierscale.models.runtime.nearest import Axis
 
 TOLERANCE = 2e-5
@@ -17,13 +18,13 @@ TOLERANCE = 2e-5
 
 def check(reference: Reference) -> list[Line]:
     """One line for each out.CASE.sSCALE.eENTIRE.sr and .feat_mean_abs."""
-    checkpoint = published(reference.weights, reference.config, reference.mean)
-    network = AnySr(**checkpoint.blueprint.arguments).eval()
+    checkpoint = from_upstream(reference.weights, reference.config, reference.mean)
+    network = AnySr(**checkpoint.spec.arguments).eval()
     fill(network, checkpoint.tensors, reference.path.name)
     lines = []
     for name, setting in reference.settings.items():
         scale, lr = Fraction(str(setting["scale"])), reference.inputs[f"{name.split('.')[0]}.lr"]
-        centred = lr - torch.tensor(checkpoint.blueprint.mean).view(3, 1, 1)
+        centred = lr - torch.tensor(checkpoint.spec.mean).view(3, 1, 1)
         width = 1.0 if setting["entire_net"] else width_by_scale(network.kind, scale)
         with torch.inference_mode():
             found = {"feat_mean_abs": network.encoder(centred, scale, width).abs().mean(dim=(2, 3))}
@@ -62,4 +63,5 @@ def enlarged(
     image.
     """
     base = F.interpolate(lr, size=(rows.count, columns.count), mode="bilinear", align_corners=False)
-    return base + network(centred, rows, columns, scale, width, stretch)
+    features = network.encoder(centred, scale, width)
+    return base + network.head(features, rows, columns, stretch)

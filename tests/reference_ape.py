@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from tests.reference_file import Line, Reference
-from tierscale.models.adaptive.ape.upscaler import Ape, ApeUpscaler, build, published
+from tierscale.models.adaptive.ape.network import Ape
+from tierscale.models.adaptive.ape.upscaler import ApeUpscaler, build
+from tierscale.models.convert.adaptive.ape import from_upstream
 
 # On the range 0..255 of the recorded images; of the regressor, a twenty-fifth of the margin that
 # thresholds keep from it.
@@ -19,7 +21,7 @@ IMAGE, REGRESSOR = 2e-3, 1e-3
 def check(reference: Reference) -> list[Line]:
     """One line for each output."""
     upscaler = build(
-        published(reference.weights, reference.config, reference.mean), reference.path.name
+        from_upstream(reference.weights, reference.config, reference.mean), reference.path.name
     )
     top = float(reference.config.get("rgb_range", 255))
     with torch.inference_mode():

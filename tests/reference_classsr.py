@@ -5,7 +5,8 @@ from torch import Tensor
 
 from tests.reference_dense import compare
 from tests.reference_file import Line, Reference
-from tierscale.models.adaptive.classsr.upscaler import ClassSrUpscaler, build, published
+from tierscale.models.adaptive.classsr.upscaler import ClassSrUpscaler, build
+from tierscale.models.convert.adaptive.classsr import from_upstream
 from tierscale.models.runtime.patches import SIDE, STEP
 
 TOLERANCE = 2e-5
@@ -19,7 +20,7 @@ def check(reference: Reference) -> list[Line]:
     on a whole image.
     """
     upscaler = build(
-        published(reference.weights, reference.config, reference.mean), reference.path.name
+        from_upstream(reference.weights, reference.config, reference.mean), reference.path.name
     )
     with torch.inference_mode():
         found = on_tiles(upscaler, reference.inputs["patches"])

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.reference_file import Line, Reference
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.convert.upstream import PUBLISHED
+from tierscale.models.convert.upstream import UPSTREAM
 from tierscale.models.registry import UPSCALERS
 from tierscale.models.runtime.plain import PlainUpscaler
 
@@ -16,10 +16,10 @@ ABSOLUTE, RELATIVE = 2e-5, 1e-5
 
 def check(reference: Reference) -> list[Line]:
     """One line for each out.CASE.sr."""
-    checkpoint = PUBLISHED[reference.config["name"]](
+    checkpoint = UPSTREAM[reference.config["name"]](
         reference.weights, reference.config, reference.mean
     )
-    upscaler = UPSCALERS[checkpoint.blueprint.network](checkpoint, reference.path.name)
+    upscaler = UPSCALERS[checkpoint.spec.network](checkpoint, reference.path.name)
     assert isinstance(upscaler, PlainUpscaler)
     lines = []
     for key, wanted in reference.outputs.items():

@@ -12,10 +12,11 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file, write_checkpoint
 from tierscale.models.contract.efforts import Efforts, write_efforts
-from tierscale.models.convert.upstream import PUBLISHED
+from tierscale.models.contract.upscaler import Adjustable
+from tierscale.models.convert.upstream import UPSTREAM
 from tierscale.models.runtime.patches import STEP
 from tierscale.models.train import calibrate
 
@@ -101,9 +102,7 @@ def calibrated(shared: Path, name: str, folder: Path, lower: Mapping[str, float]
         read_reference(shared / "reference" / f"{name}.safetensors"),
         folder / f"{name}.safetensors",
     )
-    checkpoint = PUBLISHED[recorded.method.lower()](
-        recorded.weights, recorded.config, recorded.mean
-    )
+    checkpoint = UPSTREAM[recorded.method.lower()](recorded.weights, recorded.config, recorded.mean)
     write_checkpoint(
         file,
         replace(
@@ -112,11 +111,11 @@ def calibrated(shared: Path, name: str, folder: Path, lower: Mapping[str, float]
         ),
     )
     tier = f"file:{file}"
-    upscaler = models.load(tier)
-    assert upscaler.knob is not None
-    if upscaler.efforts is None:
+    upscaler = registry.load(tier)
+    if isinstance(upscaler, Adjustable) and upscaler.efforts is None and upscaler.control:
         scale = Fraction(4) if upscaler.scales is None else min(upscaler.scales)
-        windows = calibrate.crops(shared / "data" / "train", scale, 2 * STEP, 12, 0)
+        sampling = calibrate.Sampling(shared / "data" / "train", 2 * STEP, 12, 0)
+        windows = calibrate.crops(sampling, scale)
         settings, shares = calibrate.measure(upscaler, windows, scale)
-        write_efforts(file, Efforts(upscaler.knob, settings, shares, digest_file(file), {}))
+        write_efforts(file, Efforts(upscaler.control, settings, shares, digest_file(file), {}))
     return tier

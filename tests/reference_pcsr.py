@@ -11,15 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.reference_file import Line, Reference
+from tierscale.models.adaptive.pcsr.network import Pcsr
 from tierscale.models.adaptive.pcsr.pixelwise import (
+    by_difficulty,
     by_probability,
-    by_threshold,
     difficulty,
     refine,
 )
-from tierscale.models.adaptive.pcsr.upscaler import Pcsr, PcsrUpscaler, build, published
+from tierscale.models.adaptive.pcsr.upscaler import PcsrUpscaler, build
 from tierscale.models.contract.checkpoints import fill
 from tierscale.models.contract.upscaler import Placement, hr_length
+from tierscale.models.convert.adaptive.pcsr import from_upstream
 from tierscale.models.runtime.nearest import Axis
 from tierscale.pipeline.inference.statistics import thresholds
 
@@ -55,9 +57,9 @@ def check(reference: Reference) -> list[Line]:
     """One line for each output: features, cost list, probabilities, and flags and image of each
     run.
     """
-    checkpoint = published(reference.weights, reference.config, reference.mean)
+    checkpoint = from_upstream(reference.weights, reference.config, reference.mean)
     network, upscaler = (
-        Pcsr(**checkpoint.blueprint.arguments).eval(),
+        Pcsr(**checkpoint.spec.arguments).eval(),
         build(checkpoint, reference.path.name),
     )
     fill(network, checkpoint.tensors, reference.path.name)
@@ -147,7 +149,7 @@ def enlarge(
             "threshold" if index == 0 else f"threshold{index + 1}": value
             for index, value in enumerate(found)
         }
-        decide = partial(by_threshold, torch.tensor(found, dtype=torch.float64))
+        decide = partial(by_difficulty, torch.tensor(found, dtype=torch.float64))
         margin = torch.stack(
             [(values - value).abs() / (values.max() - values.min()) for value in found]
         ).amin(0)

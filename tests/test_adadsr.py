@@ -13,22 +13,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models import registry as models
+from benchmarks.reproduce import costs
+from tierscale.models import registry
 from tierscale.models.adaptive.adadsr import upscaler as adadsr
-from tierscale.models.adaptive.adadsr.upscaler import Adadsr, AdadsrUpscaler
+from tierscale.models.adaptive.adadsr.network import Adadsr
+from tierscale.models.adaptive.adadsr.upscaler import AdadsrUpscaler
 from tierscale.models.adaptive.gated import spread
 from tierscale.models.contract.checkpoints import (
-    Blueprint,
     Checkpoint,
+    ModelSpec,
     digest_file,
     write_checkpoint,
 )
 from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.contract.upscaler import Placement
+from tierscale.models.convert.adaptive import adadsr as upstream_adadsr
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.plain import PlainUpscaler
-from tierscale.models.runtime.sparse_blocks import SIDE, Cells
-from tierscale.pipeline.plan.options import Options
+from tierscale.models.runtime.sparse_blocks import SIDE, SparseBlocks
+from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.array import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,7 +84,7 @@ def make(kind: str, scale: int = 2, residual: str | None = None, **changed: Any)
         low, high = raw.quantile(0.3), raw.quantile(0.9)
         last.weight.div_(high - low)
         last.bias.copy_(-low / (high - low))
-    return AdadsrUpscaler(method, Blueprint("adadsr", scale, arguments, MEAN, residual))
+    return AdadsrUpscaler(method, ModelSpec("adadsr", scale, arguments, MEAN, residual))
 
 
 def photo(count: int, height: int, width: int) -> Tensor:
@@ -144,7 +147,7 @@ def test_a_window_gives_the_same_bits_alone_and_in_a_batch(kind: str) -> None:
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_full_effort_is_the_network_without_the_predictor(kind: str) -> None:
     upscaler, x = make(kind), photo(2, 30, 26)
-    plain = PlainUpscaler(upscaler.method.network, upscaler.blueprint)
+    plain = PlainUpscaler(upscaler.method.network, upscaler.spec)
     with (
         torch.inference_mode(),
         mock.patch.object(upscaler.method.predictor, "forward", side_effect=AssertionError),
@@ -166,7 +169,7 @@ def test_full_effort_is_the_network_without_the_predictor(kind: str) -> None:
 
 def test_cells_share_their_mean_depth_wherever_a_window_begins() -> None:
     cells, x = make("edsr, cells"), photo(1, 40, 48)
-    alone = AdadsrUpscaler(Adadsr(2, **BACKBONES["edsr"]), cells.blueprint)
+    alone = AdadsrUpscaler(Adadsr(2, **BACKBONES["edsr"]), cells.spec)
     alone.method.load_state_dict(cells.method.state_dict())
     with torch.inference_mode():
         shared, own = (
@@ -221,7 +224,7 @@ def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(
 def test_tiled_equals_whole(tile: int, kind: str, tmp_path: Path) -> None:
     """As a tier at less than full effort, over tiles of several sizes, through the pipeline."""
     upscaler, path, image = make(kind), tmp_path / "a.safetensors", photo(1, 97, 131)
-    write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.method.state_dict()))
+    write_checkpoint(path, Checkpoint(upscaler.spec, upscaler.method.state_dict()))
     write_efforts(path, Efforts("depth", (1.0, 4.0), (0.2, 1.0), digest_file(path), {}))
     with torch.inference_mode():
         expected = upscaler(image, whole(image), settings={"depth": 2.5})
@@ -242,13 +245,13 @@ def test_cells_hold_a_window_and_convolve_it_where_they_are_asked_to(
     before: tuple[int, int],
 ) -> None:
     torch.manual_seed(0)
-    cells, layer = Cells(21, 13, torch.device("cpu"), before), nn.Conv2d(5, 5, 3, padding=1)
+    cells, layer = SparseBlocks(21, 13, torch.device("cpu"), before), nn.Conv2d(5, 5, 3, padding=1)
     x = torch.randn(1, 5, 21, 13)
-    sheet, made = cells.sheet(5, x), cells.sheet(5, x)
-    cells.window(sheet).copy_(x)
+    buffer, made = cells.buffer(5, x), cells.buffer(5, x)
+    cells.window(buffer).copy_(x)
     chosen = torch.tensor([1, 2, 5])  # of three rows or four, of two or three cells
     with torch.inference_mode():
-        for some, values in cells.convolve(sheet, chosen, layer):
+        for some, values in cells.convolve(buffer, chosen, layer):
             cells.put(made, some, values)
             cells.add(made, some, values)
         cells.bound(made)
@@ -272,12 +275,12 @@ def test_the_published_counter_does_not_widen_where_the_first_convolution_is_nee
     upscaler = make("edsr", residual="bilinear")
     depths = torch.zeros(1, 16, 16)
     residual = 3 * 4 * 9 * 256  # bilinear, 3x3 taps for each of four phases
-    nothing = upscaler.published_cost(depths)
+    nothing = costs.adadsr(upscaler, depths)
     depths[0, 5, 5] = 1.5
-    assert upscaler.published_cost(depths) - nothing == 2 * 2 * 9 * 8 * 8, (
+    assert costs.adadsr(upscaler, depths) - nothing == 2 * 2 * 9 * 8 * 8, (
         "one place, two blocks, two convolutions each"
     )
-    full = upscaler.published_cost(torch.full((1, 16, 16), 9.0))
+    full = costs.adadsr(upscaler, torch.full((1, 16, 16), 9.0))
     assert (
         full + residual
         == upscaler.plain.count(16, 16, streamed=False) + upscaler.method.predictor.cost * 256
@@ -286,7 +289,7 @@ def test_the_published_counter_does_not_widen_where_the_first_convolution_is_nee
 
 def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
     upscaler, x, path = make("rcan"), photo(1, 16, 16), tmp_path / "a.safetensors"
-    write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.method.state_dict()))
+    write_checkpoint(path, Checkpoint(upscaler.spec, upscaler.method.state_dict()))
     with pytest.raises(
         ValueError,
         match=(
@@ -294,9 +297,9 @@ def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
             r" calibrate"
         ),
     ):
-        models.load(f"file:{path}")(x, whole(x), 0.5)
+        registry.load(f"file:{path}")(x, whole(x), 0.5)
     write_efforts(path, Efforts("depth", (0.5, 4.0), (0.4, 1.0), digest_file(path), {}))
-    again = models.load(f"file:{path}")
+    again = registry.load(f"file:{path}")
     with torch.inference_mode():
         assert torch.equal(
             again(x, whole(x), 0.2).pixels, upscaler(x, whole(x), settings={"depth": 0.5}).pixels
@@ -320,7 +323,7 @@ def test_what_cannot_work_is_refused() -> None:
     with pytest.raises(ValueError, match="5 layers has no place 6"):
         Adadsr(2, "edsr", budget_place=6, blocks=1, features=8)
     with pytest.raises(ValueError, match="cannot be built"):
-        adadsr.build(Checkpoint(Blueprint("adadsr", 2, {"samplers": 3}), {}), "a")
+        adadsr.build(Checkpoint(ModelSpec("adadsr", 2, {"samplers": 3}), {}), "a")
 
 
 def test_published_names_of_scale_4_become_ours_and_what_does_not_fit_is_named() -> None:
@@ -339,7 +342,7 @@ def test_published_names_of_scale_4_become_ours_and_what_does_not_fit_is_named()
     names = [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")] + [
         f"predictor.layer{n}.0.weight" for n in range(1, 5)
     ]
-    tensors = {name: ours[str(adadsr.own_name(name, growing))] for name in names}
+    tensors = {name: ours[str(upstream_adadsr.own_name(name, growing))] for name in names}
     tensors["head.1.weight"], tensors["tail.0.weight"], tensors["tail.0.bias"] = (
         tensors["head.1.weight"] / 255,
         tensors["tail.0.weight"] * 255,
@@ -359,8 +362,8 @@ def test_published_names_of_scale_4_become_ours_and_what_does_not_fit_is_named()
         "adapter_layers": 5,
         "adapter_pos": 5,
     }
-    made = adadsr.published(tensors, config, (0.0, 0.0, 0.0))
-    assert made.blueprint.mean == pytest.approx(MEAN)
+    made = upstream_adadsr.from_upstream(tensors, config, (0.0, 0.0, 0.0))
+    assert made.spec.mean == pytest.approx(MEAN)
     for name, tensor in ours.items():
         torch.testing.assert_close(made.tensors[name], tensor)
     cases: list[tuple[dict[str, Tensor], dict[str, Any], str]] = [
@@ -385,4 +388,4 @@ def test_published_names_of_scale_4_become_ours_and_what_does_not_fit_is_named()
     ]
     for changed, given, message in cases:
         with pytest.raises(ValueError, match=message):
-            adadsr.published(changed, given, (0.0, 0.0, 0.0))
+            upstream_adadsr.from_upstream(changed, given, (0.0, 0.0, 0.0))

@@ -12,21 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from tests.reference_file import read_reference
-from tierscale.models import registry as models
-from tierscale.models.adaptive.anysr.slim_encoders import tap_sums, with_scale
-from tierscale.models.adaptive.anysr.upscaler import (
-    AnySr,
-    AnySrUpscaler,
-    build,
-    published,
-    width_by_scale,
-)
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, write_checkpoint
+from tierscale.models import registry
+from tierscale.models.adaptive.anysr.gate import with_scale
+from tierscale.models.adaptive.anysr.network import AnySr, width_by_scale
+from tierscale.models.adaptive.anysr.slim_edsr import tap_sums
+from tierscale.models.adaptive.anysr.upscaler import AnySrUpscaler, build
+from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
+from tierscale.models.convert.adaptive.anysr import from_upstream
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.nearest import axes
 from tierscale.models.runtime.resample import multiply_adds, resample
-from tierscale.models.train.calibrate import calibrate
+from tierscale.models.train.calibrate import Sampling, calibrate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,7 +52,7 @@ def make(encoder: str = "edsr", head: str = "srno") -> tuple[AnySr, AnySrUpscale
             nn.init.kaiming_normal_(module.weight)
             nn.init.normal_(module.bias, std=0.1)  # type: ignore[arg-type]
     checkpoint = Checkpoint(
-        Blueprint("anysr", 0, arguments, MEAN, "bilinear"), network.state_dict()
+        ModelSpec("anysr", 0, arguments, MEAN, "bilinear"), network.state_dict()
     )
     return network, build(checkpoint, "test")
 
@@ -82,7 +79,7 @@ def test_the_trained_form_and_the_run_form_are_one_function(
         )
         counted = executed(lambda: upscaler(x, whole(x, scale), settings={"width": width}))
     torch.testing.assert_close(made.pixels, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=0)
-    residual = multiply_adds(3, *size, *made.pixels.shape[2:], "bilinear")
+    residual = multiply_adds(3, size[1], *made.pixels.shape[2:], "bilinear")
     assert made.macs.tolist() == [counted + residual]
     assert made.choice is not None and made.choice.tolist() == pytest.approx([width])
 
@@ -191,16 +188,16 @@ def test_a_file_comes_back_with_a_counted_table_and_no_measuring(tmp_path: Path)
     }
     path = tmp_path / "any.safetensors"
     write_checkpoint(
-        path, Checkpoint(Blueprint("anysr", 0, arguments, MEAN, "bilinear"), network.state_dict())
+        path, Checkpoint(ModelSpec("anysr", 0, arguments, MEAN, "bilinear"), network.state_dict())
     )
-    again, x = models.load(f"file:{path}"), torch.rand(1, 3, 9, 12)
-    assert again.scales is None and again.reach is None and again.knob == "width"
+    again, x = registry.load(f"file:{path}"), torch.rand(1, 3, 9, 12)
+    assert again.scales is None and again.reach is None and again.control == "width"
     assert again.efforts == upscaler.efforts
     place = whole(x, Fraction(5, 2))
     assert torch.equal(again(x, place, 0.7).pixels, upscaler(x, place, 0.7).pixels)
-    written = calibrate(f"file:{path}", tmp_path)
-    assert written == replace(upscaler.counted, weights=models.digest(f"file:{path}"))
-    assert models.load(f"file:{path}").efforts == written
+    written = calibrate(f"file:{path}", Sampling(tmp_path))
+    assert written == replace(upscaler.counted, weights=registry.digest(f"file:{path}"))
+    assert registry.load(f"file:{path}").efforts == written
 
 
 def test_bad_requests_are_refused() -> None:
@@ -217,21 +214,23 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(ValueError, match="no head 'mlp'"):
         AnySr(head="mlp")
     with pytest.raises(ValueError, match="cannot be built"):
-        build(Checkpoint(Blueprint("anysr", 0, {"encoder_arguments": {"colour": 1}}), {}), "test")
+        build(Checkpoint(ModelSpec("anysr", 0, {"encoder_arguments": {"colour": 1}}), {}), "test")
 
 
 def test_published_weights_run_as_published(shared: Path) -> None:
     reference = read_reference(shared / "reference" / "anysr_edsr_b2f64_srno_w64.safetensors")
-    upscaler = build(published(reference.weights, reference.config, reference.mean), "published")
+    upscaler = build(
+        from_upstream(reference.weights, reference.config, reference.mean), "published"
+    )
     lr = reference.inputs["a.lr"]
     with torch.inference_mode():
         for name, scale, width in (("a.s2.e0", 2, 0.7), ("a.s2.e1", 2, 1.0), ("a.s4.e0", 4, 1.0)):
             made = upscaler(lr, whole(lr, Fraction(scale)), settings={"width": width}).pixels
             torch.testing.assert_close(made, reference.outputs[f"{name}.sr"], atol=2e-5, rtol=0)
     with pytest.raises(ValueError, match=r"needs 'encoder.head.0.weight'"):
-        published({"conv00.weight": torch.zeros(1)}, {}, (0, 0, 0))
+        from_upstream({"conv00.weight": torch.zeros(1)}, {}, (0, 0, 0))
     broken = {**reference.weights, "encoder.body.0.conv1.weight": torch.zeros(3, 64, 3, 3)}
     with pytest.raises(
         ValueError, match=r"'body.0.conv1.weight' of shape \(3, 64, 3, 3\).*\(64, 64, 3, 3\)"
     ):
-        published(broken, reference.config, reference.mean)
+        from_upstream(broken, reference.config, reference.mean)

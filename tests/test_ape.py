@@ -13,23 +13,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models import registry as models
+from benchmarks.reproduce import costs
+from tierscale.models import registry
 from tierscale.models.adaptive.ape import upscaler as ape
-from tierscale.models.adaptive.ape.upscaler import Ape, ApeUpscaler
+from tierscale.models.adaptive.ape.network import Ape
+from tierscale.models.adaptive.ape.upscaler import ApeUpscaler
 from tierscale.models.backbones import edsr
 from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.backbones.vdsr import Vdsr
 from tierscale.models.contract.checkpoints import (
-    Blueprint,
     Checkpoint,
+    ModelSpec,
     digest_file,
     write_checkpoint,
 )
 from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.contract.upscaler import Placement
+from tierscale.models.convert.adaptive import ape as upstream_ape
+from tierscale.models.convert.backbones import edsr as upstream_edsr
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.linear_tail import settle
-from tierscale.models.runtime.patches import SIDE, STEP, Cut
+from tierscale.models.runtime.patches import SIDE, STEP, Patches
 from tierscale.models.runtime.plain import PlainUpscaler
 from tierscale.models.runtime.stages import feed
 from tierscale.models.train.trainer import predict
@@ -64,7 +68,7 @@ def make(kind: str, scale: int = 2, residual: str | None = None) -> ApeUpscaler:
     with torch.no_grad():
         told = method(windows(6, 16, 16) - 0.4)
         method.regressor.bias -= torch.atanh(told.capacity.clamp(-0.999, 0.999)).median()
-    return ApeUpscaler(method, Blueprint("ape", scale, arguments, MEAN, residual))
+    return ApeUpscaler(method, ModelSpec("ape", scale, arguments, MEAN, residual))
 
 
 def windows(count: int, height: int, width: int) -> Tensor:
@@ -148,7 +152,7 @@ def test_a_window_makes_of_its_middle_what_the_image_does(kind: str) -> None:
     upscaler, x = make(kind), torch.cat([windows(3, 130, 45)[i : i + 1] for i in range(3)], dim=3)
     assert upscaler.reach == 31
     with torch.inference_mode():
-        given = {"threshold": middling(upscaler, Cut(whole(x), 130, 135, SIDE, STEP).tiles(x))}
+        given = {"threshold": middling(upscaler, Patches(whole(x), 130, 135, SIDE, STEP).tiles(x))}
         image = upscaler(x, whole(x), settings=given)
         place = Placement(Fraction(2), (130, 135), ((9, 11),))
         window = upscaler(x[:, :, 9:111, 11:120], place, settings=given)
@@ -230,12 +234,12 @@ def test_layers_behind_the_exit_are_not_touched(kind: str) -> None:
 @pytest.mark.parametrize("kind", BACKBONES)
 def test_full_effort_is_the_network_and_a_higher_threshold_never_costs_less(kind: str) -> None:
     upscaler, x = make(kind), windows(4, 16, 21)
-    plain = PlainUpscaler(upscaler.network, upscaler.blueprint)
+    plain = PlainUpscaler(upscaler.network, upscaler.spec)
     with torch.inference_mode():
         full, expected = upscaler(x, whole(x)), plain(x, whole(x))
         macs = [
             upscaler(x, whole(x), settings={"threshold": threshold}).macs
-            for threshold in upscaler.ladder
+            for threshold in upscaler.calibration_grid
         ]
     assert torch.equal(full.pixels, expected.pixels) and torch.equal(full.macs, expected.macs)
     assert (
@@ -255,10 +259,10 @@ def test_the_tables_of_the_published_code_count_convolutions_up_to_the_exit() ->
     """
     with torch.device("meta"):
         method = Ape(4, "edsr", 1, blocks=32, features=256)
-    upscaler = ApeUpscaler(method, Blueprint("ape", 4, {}, MEAN))
-    assert upscaler.published_cost(48, 48, 0) == pytest.approx(31.54e9, rel=1e-3)
-    assert upscaler.published_cost(48, 48, -1) == pytest.approx(115.83e9, rel=1e-3)
-    assert upscaler.macs(48, 48, 1, streamed=False) == upscaler.published_cost(48, 48, 1) + 2 * 256
+    upscaler = ApeUpscaler(method, ModelSpec("ape", 4, {}, MEAN))
+    assert costs.ape(upscaler, 48, 48, 0) == pytest.approx(31.54e9, rel=1e-3)
+    assert costs.ape(upscaler, 48, 48, -1) == pytest.approx(115.83e9, rel=1e-3)
+    assert upscaler.macs(48, 48, 1, streamed=False) == costs.ape(upscaler, 48, 48, 1) + 2 * 256
 
 
 @pytest.mark.parametrize(
@@ -276,15 +280,15 @@ def test_the_tables_of_other_backbones_are_a_little_higher(
     arguments: dict[str, Any], least: float, most: float
 ) -> None:
     with torch.device("meta"):
-        upscaler = ApeUpscaler(Ape(4, **arguments), Blueprint("ape", 4, {}, MEAN))
+        upscaler = ApeUpscaler(Ape(4, **arguments), ModelSpec("ape", 4, {}, MEAN))
     for exit_, told in ((0, least), (-1, most)):
-        assert 0.992 < upscaler.published_cost(48, 48, exit_) / told < 0.998
+        assert 0.992 < costs.ape(upscaler, 48, 48, exit_) / told < 0.998
 
 
 def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
     upscaler, x, path = make("edsr"), windows(2, 16, 16), tmp_path / "a.safetensors"
-    write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.method.state_dict()))
-    again = models.load(f"file:{path}")
+    write_checkpoint(path, Checkpoint(upscaler.spec, upscaler.method.state_dict()))
+    again = registry.load(f"file:{path}")
     with pytest.raises(
         ValueError,
         match=(
@@ -294,7 +298,7 @@ def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
     ):
         again(x, whole(x), 0.5)
     write_efforts(path, Efforts("threshold", (-1.0, 2.0), (0.6, 1.0), digest_file(path), {}))
-    again = models.load(f"file:{path}")
+    again = registry.load(f"file:{path}")
     with torch.inference_mode():
         made = again(x, whole(x), 0.3)
         assert torch.equal(made.pixels, upscaler(x, whole(x), settings={"threshold": -1.0}).pixels)
@@ -318,11 +322,11 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         Ape(2, "edsr", 9, blocks=6, features=8)
     tensors = dict(upscaler.method.state_dict())
     with pytest.raises(ValueError, match="cannot be built"):
-        ape.build(Checkpoint(Blueprint("ape", 2, {"groups": 3}), tensors), "a")
+        ape.build(Checkpoint(ModelSpec("ape", 2, {"groups": 3}), tensors), "a")
     with pytest.raises(ValueError, match=r"a lacks 'regressor.bias' of shape \(1,\)"):
         ape.build(
             Checkpoint(
-                upscaler.blueprint,
+                upscaler.spec,
                 {name: t for name, t in tensors.items() if name != "regressor.bias"},
             ),
             "a",
@@ -336,7 +340,7 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
             made()
 
 
-def published_edsr(scale: int) -> tuple[dict[str, Tensor], dict[str, Any], Ape]:
+def upstream_checkpoint(scale: int) -> tuple[dict[str, Tensor], dict[str, Any], Ape]:
     """An APE on EDSR as the published code would store it, for values 0..255, and the same as
     ours.
     """
@@ -353,7 +357,7 @@ def published_edsr(scale: int) -> tuple[dict[str, Tensor], dict[str, Any], Ape]:
     ours = {f"network.{name}": tensor for name, tensor in method.network.state_dict().items()}
     tensors = {}
     for name in (f"{layer}.{part}" for layer in theirs for part in ("weight", "bias")):
-        tensors[name] = ours[f"network.{edsr.own_name(name, growing)}"].clone()
+        tensors[name] = ours[f"network.{upstream_edsr.own_name(name, growing)}"].clone()
     tensors["head.0.weight"] /= 255
     tensors["tail.1.weight"] *= 255
     tensors["tail.1.bias"] *= 255
@@ -378,22 +382,22 @@ def published_edsr(scale: int) -> tuple[dict[str, Tensor], dict[str, Any], Ape]:
 
 @pytest.mark.parametrize("scale", [3, 4])
 def test_published_names_of_other_scales_become_ours(scale: int) -> None:
-    tensors, config, method = published_edsr(scale)
-    made = ape.published(tensors, config, (0.0, 0.0, 0.0))
-    assert made.blueprint.mean == pytest.approx(MEAN)
+    tensors, config, method = upstream_checkpoint(scale)
+    made = upstream_ape.from_upstream(tensors, config, (0.0, 0.0, 0.0))
+    assert made.spec.mean == pytest.approx(MEAN)
     for name, tensor in method.state_dict().items():
         torch.testing.assert_close(made.tensors[name], tensor)
-    plain = edsr.published(
+    plain = upstream_edsr.from_upstream(
         {name: t for name, t in tensors.items() if "regressor" not in name}, config, (0.0, 0.0, 0.0)
     )
     x = windows(1, 9, 9)
     with torch.inference_mode():
-        found = models.UPSCALERS["edsr"](plain, "plain")(x, whole(x, scale)).pixels
+        found = registry.UPSCALERS["edsr"](plain, "plain")(x, whole(x, scale)).pixels
         assert torch.equal(found, ape.build(made, "ape")(x, whole(x, scale)).pixels)
 
 
 def test_published_weights_that_do_not_fit_are_named_with_their_shapes() -> None:
-    tensors, config, _ = published_edsr(2)
+    tensors, config, _ = upstream_checkpoint(2)
     cases: list[tuple[dict[str, Tensor], dict[str, Any], str]] = [
         (
             {**tensors, "body.0.body.0.weight": torch.zeros(4, 8, 3, 3)},
@@ -430,7 +434,7 @@ def test_published_weights_that_do_not_fit_are_named_with_their_shapes() -> None
     ]
     for changed, given, message in cases:
         with pytest.raises(ValueError, match=message):
-            ape.published(changed, given, (0.0, 0.0, 0.0))
+            upstream_ape.from_upstream(changed, given, (0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -440,14 +444,14 @@ def test_rcan_in_one_piece_gives_what_the_trained_form_gives(
 ) -> None:
     network = Rcan(scale, groups=2, blocks=2, features=8, reduction=4)
     upscaler, x = (
-        PlainUpscaler(network, Blueprint("rcan", scale, {}, MEAN, "bilinear")),
+        PlainUpscaler(network, ModelSpec("rcan", scale, {}, MEAN, "bilinear")),
         windows(2, *size),
     )
     assert upscaler.reach is None
     with torch.inference_mode():
         made = upscaler(x, whole(x, scale))
         torch.testing.assert_close(
-            made.pixels, predict(network, x, upscaler.blueprint), atol=1e-5, rtol=1e-5
+            made.pixels, predict(network, x, upscaler.spec), atol=1e-5, rtol=1e-5
         )
         assert torch.equal(made.pixels[1:], upscaler(x[1:], whole(x[1:], scale)).pixels)
     assert made.macs[0].item() == executed(lambda: upscaler(x[:1], whole(x[:1], scale)))
@@ -524,7 +528,7 @@ def in_cells(scale: int = 2, every: int = 2) -> ApeUpscaler:
     arguments = {**BACKBONES["edsr"], "cell": 5, "every": every}
     method = Ape(scale, **arguments)
     method.load_state_dict(upscaler.method.state_dict())
-    return ApeUpscaler(method, Blueprint("ape", scale, arguments, MEAN))
+    return ApeUpscaler(method, ModelSpec("ape", scale, arguments, MEAN))
 
 
 def told_of_cells(upscaler: ApeUpscaler, x: Tensor) -> float:
@@ -579,7 +583,7 @@ def test_one_cell_as_large_as_the_window_leaves_as_the_window_does() -> None:
     plain, x = make("edsr"), windows(3, 16, 16)
     method = Ape(2, **{**BACKBONES["edsr"], "cell": 16})
     method.load_state_dict(plain.method.state_dict())
-    celled = ApeUpscaler(method, plain.blueprint)
+    celled = ApeUpscaler(method, plain.spec)
     given = {"threshold": middling(plain, x)}
     with torch.inference_mode():
         expected, made = plain(x, whole(x), settings=given), celled(x, whole(x), settings=given)

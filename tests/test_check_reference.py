@@ -75,9 +75,7 @@ def test_files_of_unknown_methods_and_broken_ones_fail_and_the_others_are_still_
     assert "method 'waifu'; known are" in told.err
     assert "b.safetensors: it lacks 'method'" in told.err
     assert "c.safetensors: SafetensorError" in told.err
-    assert (
-        "d.safetensors: ValueError: the published CARN lacks what becomes 'exit.bias'" in told.err
-    )
+    assert "d.safetensors: ValueError: the upstream CARN lacks what becomes 'exit.bias'" in told.err
     assert told.out.split()[:2] == ["e.safetensors", "out.a.sr"] and told.out.split()[-1] == "PASS"
 
 

@@ -14,15 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from benchmarks.reproduce import costs
 from tests.reference_file import read_reference
-from tierscale.models import registry as models
-from tierscale.models.adaptive.classsr.upscaler import ClassSr, ClassSrUpscaler, build, published
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, write_checkpoint
+from tierscale.models import registry
+from tierscale.models.adaptive.classsr.network import ClassSr
+from tierscale.models.adaptive.classsr.upscaler import ClassSrUpscaler, build
+from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, write_checkpoint
 from tierscale.models.contract.efforts import Efforts
 from tierscale.models.contract.upscaler import Placement
+from tierscale.models.convert.adaptive.classsr import from_upstream
 from tierscale.models.runtime import patches as cut
 from tierscale.models.runtime.counting import executed
-from tierscale.models.runtime.patches import SIDE, STEP, Cut, fades, starts
+from tierscale.models.runtime.patches import SIDE, STEP, Patches, blend_weights, starts
 from tierscale.models.runtime.plain import PlainUpscaler
 from tierscale.models.runtime.resample import multiply_adds, resample
 from tierscale.pipeline.plan.options import Options
@@ -60,7 +63,7 @@ def make(branch: str = "fsrcnn", scale: int = 2, residual: str | None = None) ->
         assert network.classifier.tell.bias is not None
         network.classifier.tell.bias -= logits.median(dim=0).values
     return build(
-        Checkpoint(Blueprint("classsr", scale, arguments, MEAN, residual), network.state_dict()),
+        Checkpoint(ModelSpec("classsr", scale, arguments, MEAN, residual), network.state_dict()),
         "test",
     )
 
@@ -98,7 +101,7 @@ def test_tiles_of_a_window_are_tiles_of_the_image_and_cover_all_but_its_context(
 @given(whole=st.integers(1, 200), scale=st.sampled_from([2, 3, 4]))
 def test_shares_of_tiles_are_never_negative_and_add_up_to_one(whole: int, scale: int) -> None:
     first, side = starts(0, whole, whole, SIDE, STEP), min(SIDE, whole)
-    shares = fades(first, side, whole, scale)
+    shares = blend_weights(first, side, whole, scale)
     assert shares.min() >= 0
     torch.testing.assert_close(shares.sum(dim=0), torch.ones(whole * scale))
     for share, start in zip(shares, first, strict=True):
@@ -123,7 +126,7 @@ def test_each_tile_is_what_its_branch_makes_of_it_in_the_trained_form(
     upscaler, x = make(branch, residual=residual), photo(60, 88)
     with torch.inference_mode():
         made = upscaler(x, whole(x), settings={"bias": 0.0})
-        window = Cut(whole(x), 60, 88, SIDE, STEP)
+        window = Patches(whole(x), 60, 88, SIDE, STEP)
         wanted, tiles = torch.zeros_like(made.pixels), window.tiles(x)
         classes = upscaler.classifier(tiles).argmax(dim=1)
         assert len(set(classes.tolist())) > 1, "this test is about a choice"
@@ -165,7 +168,7 @@ def test_spent_is_what_is_executed_and_more_bias_never_costs_less() -> None:
     assert macs == sorted(macs) and macs[0] < macs[2] < macs[-1]
     assert upscaler(x, whole(x)).macs.item() == macs[-1]
     inner = Placement(Fraction(2), (500, 500), ((100, 100),))
-    residual = multiply_adds(3, 150, 117, 300, 234, "bilinear")
+    residual = multiply_adds(3, 117, 300, 234, "bilinear")
     assert upscaler(x, inner).macs.item() == executed(lambda: upscaler(x, inner)) + residual
 
 
@@ -234,7 +237,7 @@ def test_tiled_equals_whole(tile: int, tmp_path: Path) -> None:
     path, image = tmp_path / "c.safetensors", photo(171, 133)[0].numpy()
     arguments = {"branch": "fsrcnn", "branches": BRANCHES["fsrcnn"]}
     write_checkpoint(
-        path, Checkpoint(Blueprint("classsr", 2, arguments, MEAN), network.state_dict())
+        path, Checkpoint(ModelSpec("classsr", 2, arguments, MEAN), network.state_dict())
     )
     options = Options(
         scale=Fraction(2),
@@ -259,12 +262,12 @@ def test_tiles_do_not_show_where_one_network_makes_them_all(
     """Steps in overlaps, over those one input pixel beside, are at most 1.05 times what the whole
     image has there anyway.
     """
-    plain = models.load("fsrcnn-x4")
+    plain = registry.load("fsrcnn-x4")
     assert isinstance(plain, PlainUpscaler)
-    network = ClassSr(4, "fsrcnn", [plain.blueprint.arguments] * 2)
+    network = ClassSr(4, "fsrcnn", [plain.spec.arguments] * 2)
     for branch in network.branches:
         branch.load_state_dict(plain.network.state_dict())
-    upscaler = ClassSrUpscaler(network, plain.blueprint)
+    upscaler = ClassSrUpscaler(network, plain.spec)
     x = (
         torch.from_numpy(skimage.data.coffee()[100:260, 150:360].copy())
         .permute(2, 0, 1)[None]
@@ -290,13 +293,13 @@ def test_tiles_do_not_show_where_one_network_makes_them_all(
         return taken[..., 4].mean(dim=0) / taken[..., [0, 8]].mean(dim=(0, 2))
 
     def averaged(first: list[int], side: int, length: int, scale: int) -> Tensor:
-        inside = torch.stack([fades([start], side, length, scale)[0] for start in first])
+        inside = torch.stack([blend_weights([start], side, length, scale)[0] for start in first])
         return inside / inside.sum(dim=0).clamp(min=1)
 
     with torch.inference_mode():
         there_anyway = steps(plain(x, whole(x, 4)).pixels)
         assert (steps(upscaler(x, whole(x, 4)).pixels) / there_anyway).max() <= 1.05
-        monkeypatch.setattr(cut, "fades", averaged)
+        monkeypatch.setattr(cut, "blend_weights", averaged)
         assert (steps(upscaler(x, whole(x, 4)).pixels) / there_anyway).max() > 1.05, (
             "a plain average shows"
         )
@@ -323,7 +326,7 @@ def test_effort_turns_the_bias() -> None:
         upscaler(x, whole(x), 0.6).pixels, upscaler(x, whole(x), settings={"bias": 0.0}).pixels
     )
     assert upscaler.cost(Fraction(2), 0.5) == pytest.approx(0.5 * upscaler.cost(Fraction(2)))
-    assert list(upscaler.ladder) == sorted(upscaler.ladder)
+    assert list(upscaler.calibration_grid) == sorted(upscaler.calibration_grid)
 
 
 def test_the_published_counter_and_its_errors() -> None:
@@ -331,16 +334,16 @@ def test_the_published_counter_and_its_errors() -> None:
     classifier; 380, 770 and 1150 by CARN.
     """
     network = ClassSr(4, "fsrcnn", [{"features": d} for d in (16, 36, 56)])
-    upscaler = ClassSrUpscaler(network, Blueprint("classsr", 4))
-    counts = [upscaler.published_cost(torch.tensor([index])) / 1e6 for index in range(3)]
+    upscaler = ClassSrUpscaler(network, ModelSpec("classsr", 4))
+    counts = [costs.classsr(upscaler, torch.tensor([index])) / 1e6 for index in range(3)]
     assert counts == pytest.approx([141 + 7.4, 304 + 7.4, 468 + 7.4], abs=1)
-    assert upscaler.published_cost(torch.tensor([[0, 2]])) == pytest.approx(
+    assert costs.classsr(upscaler, torch.tensor([[0, 2]])) == pytest.approx(
         (counts[0] + counts[2]) * 1e6
     )
     network = ClassSr(4, "carn", [{"features": nf} for nf in (36, 52, 64)])
-    upscaler = ClassSrUpscaler(network, Blueprint("classsr", 4))
+    upscaler = ClassSrUpscaler(network, ModelSpec("classsr", 4))
     assert [
-        upscaler.published_cost(torch.tensor([index])) / 1e9 for index in range(3)
+        costs.classsr(upscaler, torch.tensor([index])) / 1e9 for index in range(3)
     ] == pytest.approx([0.38, 0.77, 1.15], abs=0.01)
 
 
@@ -351,7 +354,7 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(1, 1, 40, 40\).*three equal channels"):
         upscaler(x[:, :1], whole(x))
     with pytest.raises(
-        ValueError, match=r"effort of 0.5 needs a measured table.*tierscale models calibrate"
+        ValueError, match=r"effort of 0.5 was not measured; run tierscale models calibrate"
     ):
         upscaler(x, whole(x), 0.5)
     with pytest.raises(ValueError, match="no branch 'vdsr'; known are carn, fsrcnn, srresnet"):
@@ -359,7 +362,7 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(ValueError, match="two or more branches, not 1"):
         ClassSr(2, "fsrcnn", BRANCHES["fsrcnn"][:1])
     with pytest.raises(ValueError, match="cannot be built"):
-        build(Checkpoint(Blueprint("classsr", 2, {"colour": 1}), {}), "test")
+        build(Checkpoint(ModelSpec("classsr", 2, {"colour": 1}), {}), "test")
 
 
 def test_published_weights_that_do_not_fit_are_refused(shared: Path) -> None:
@@ -381,4 +384,4 @@ def test_published_weights_that_do_not_fit_are_refused(shared: Path) -> None:
     ]
     for broken, message in cases:
         with pytest.raises(ValueError, match=message):
-            published(broken, {}, (0, 0, 0))
+            from_upstream(broken, {}, (0, 0, 0))

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.convert import community
 from tierscale.models.runtime.counting import executed
@@ -31,7 +31,7 @@ pytestmark = [
 
 def compact(channels: int = 3, scale: int = 2) -> Any:
     """Real-ESRGAN's compact network, small."""
-    community.library()
+    community.import_spandrel()
     from spandrel.architectures.Compact import Compact
 
     torch.manual_seed(0)
@@ -40,7 +40,7 @@ def compact(channels: int = 3, scale: int = 2) -> Any:
 
 def in_eights() -> Any:
     """A network of scale 2 that takes sides in multiples of 8, as spandrel says."""
-    community.library()
+    community.import_spandrel()
     from spandrel.architectures.SAFMN import SAFMN
 
     torch.manual_seed(0)
@@ -62,8 +62,8 @@ def test_a_network_of_spandrel_becomes_a_tier_of_its_own_scale_and_channels(
     channels: int, scale: int, tmp_path: Path
 ) -> None:
     network = compact(channels, scale)
-    upscaler = models.load(f"file:{saved(network, tmp_path / 'n.safetensors')}")
-    assert (upscaler.scales, upscaler.reach, upscaler.knob) == (
+    upscaler = registry.load(f"file:{saved(network, tmp_path / 'n.safetensors')}")
+    assert (upscaler.scales, upscaler.reach, upscaler.control) == (
         frozenset({Fraction(scale)}),
         None,
         None,
@@ -90,7 +90,7 @@ def test_a_network_of_spandrel_becomes_a_tier_of_its_own_scale_and_channels(
 def test_size_rules_are_kept_by_filling_up_and_cutting_off(
     size: tuple[int, int], tmp_path: Path
 ) -> None:
-    upscaler = models.load(f"file:{saved(in_eights(), tmp_path / 'n.safetensors')}")
+    upscaler = registry.load(f"file:{saved(in_eights(), tmp_path / 'n.safetensors')}")
     assert isinstance(upscaler, community.CommunityUpscaler)
     assert upscaler.descriptor.size_requirements.multiple_of == 8
     x = torch.rand(1, 3, *size)
@@ -104,13 +104,13 @@ def test_a_pickled_network_is_read_without_running_it(tmp_path: Path) -> None:
     network, x = compact(), torch.rand(1, 3, 8, 8)
     torch.save({"params_ema": network.state_dict()}, tmp_path / "n.pth")
     with torch.inference_mode():
-        made = models.load(f"file:{tmp_path / 'n.pth'}")(x, whole(x, 2)).pixels
+        made = registry.load(f"file:{tmp_path / 'n.pth'}")(x, whole(x, 2)).pixels
         torch.testing.assert_close(made, network(x).clamp(0, 1))
     torch.save(
         {"params": network.state_dict(), "more": community.CommunityUpscaler}, tmp_path / "n.pth"
     )
     with pytest.raises(ValueError, match=r"cannot be read as plain tensors.*CommunityUpscaler"):
-        models.load(f"file:{tmp_path / 'n.pth'}")
+        registry.load(f"file:{tmp_path / 'n.pth'}")
 
 
 def test_the_pipeline_enlarges_with_it(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_what_spandrel_does_not_know_or_cannot_enlarge_is_refused(tmp_path: Path
         ValueError,
         match="has format None, not 'tierscale-1', and spandrel builds no network from it",
     ):
-        models.load(f"file:{path}")
-    upscaler = models.load(f"file:{saved(compact(), path)}")
+        registry.load(f"file:{path}")
+    upscaler = registry.load(f"file:{saved(compact(), path)}")
     x = torch.rand(1, 3, 8, 8)
     with pytest.raises(ValueError, match="enlarges by 2, not by 4"):
         upscaler(x, whole(x, 4))
@@ -145,7 +145,7 @@ def test_without_spandrel_the_way_out_is_named(
     path = saved(compact(), tmp_path / "n.safetensors")
     monkeypatch.setattr(community.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"install spandrel: pip install .tierscale\[community\]"):
-        models.load(f"file:{path}")
+        registry.load(f"file:{path}")
 
 
 def test_a_broken_torchvision_is_no_hindrance(
@@ -160,5 +160,5 @@ def test_a_broken_torchvision_is_no_hindrance(
         "raise RuntimeError('operator torchvision::nms does not exist')"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert community.library().ModelLoader
+    assert community.import_spandrel().ModelLoader
     assert "torchvision" not in sys.modules

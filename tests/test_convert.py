@@ -16,12 +16,13 @@ from torch import Tensor
 
 from tests.reference_file import Reference, read_reference
 from tierscale.jobs.cli.main import main
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.backbones import rdn
 from tierscale.models.contract.checkpoints import write_checkpoint
 from tierscale.models.contract.efforts import table_path
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.convert.upstream import PUBLISHED, convert, weights_in
+from tierscale.models.convert.files import find_weights
+from tierscale.models.convert.upstream import UPSTREAM, convert
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -61,7 +62,7 @@ def test_an_official_checkpoint_becomes_a_tier_that_makes_the_published_image(
         {**told.config, "mean": told.mean} if any(told.mean) else told.config,
     )
     write_checkpoint(tmp_path / "ours.safetensors", made)
-    upscaler = models.load(f"file:{tmp_path / 'ours.safetensors'}")
+    upscaler = registry.load(f"file:{tmp_path / 'ours.safetensors'}")
     x, wanted = told.inputs[lr], told.outputs[sr]
     scale = Fraction(wanted.shape[-1], x.shape[-1])
     place = Placement(scale, (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
@@ -92,7 +93,9 @@ def test_weights_are_found_where_official_codes_keep_them(
 ) -> None:
     weights = {"a.weight": torch.ones(2, dtype=torch.float16), "a.bias": torch.zeros(2)}
     torch.save(wrap(weights, {"name": "x", "args": {"nf": 2}}), tmp_path / "x.pth")
-    found, held = weights_in(torch.load(tmp_path / "x.pth", weights_only=True), tmp_path / "x.pth")
+    found, held = find_weights(
+        torch.load(tmp_path / "x.pth", weights_only=True), tmp_path / "x.pth"
+    )
     assert {name: (t.dtype, t.tolist()) for name, t in found.items()} == {
         "a.weight": (torch.float32, [1, 1]),
         "a.bias": (torch.float32, [0, 0]),
@@ -107,13 +110,13 @@ def test_constructor_arguments_come_from_the_file_then_the_caller_then_the_shape
     torch.save(
         {"model": {"name": "pcsr", "args": told.config, "sd": told.weights}}, tmp_path / "p.pth"
     )
-    assert convert(tmp_path / "p.pth", "pcsr").blueprint.arguments["encoder"] == "fsrcnn"
+    assert convert(tmp_path / "p.pth", "pcsr").spec.arguments["encoder"] == "fsrcnn"
     told = reference("carn_nf24_x2")
     torch.save(told.weights, tmp_path / "c.pt")
-    blueprint = convert(tmp_path / "c.pt", "carn").blueprint
-    assert (blueprint.scale, blueprint.arguments) == (2, {"features": 24, "groups": 4})
-    assert blueprint.mean == (0.4488, 0.4371, 0.4040)
-    assert convert(tmp_path / "c.pt", "carn", {"mean": [0, 0, 0]}).blueprint.mean == (0, 0, 0)
+    spec = convert(tmp_path / "c.pt", "carn").spec
+    assert (spec.scale, spec.arguments) == (2, {"features": 24, "groups": 4})
+    assert spec.mean == (0.4488, 0.4371, 0.4040)
+    assert convert(tmp_path / "c.pt", "carn", {"mean": [0, 0, 0]}).spec.mean == (0, 0, 0)
 
 
 def test_classsr_of_other_branches_is_told_by_its_shapes(
@@ -139,10 +142,10 @@ def test_classsr_of_other_branches_is_told_by_its_shapes(
                 for name in ("sub_mean.bias",)
             }
         torch.save({**classifier, **nets}, tmp_path / "c.pth")
-        blueprint = convert(tmp_path / "c.pth", "classsr").blueprint
-        assert (blueprint.arguments["branch"], blueprint.scale) == (branch, scale)
-        assert blueprint.mean == pytest.approx((0.4, 0.5, 0.6) if branch == "carn" else (0, 0, 0))
-        assert blueprint.residual == (None if branch == "carn" else "bilinear")
+        spec = convert(tmp_path / "c.pth", "classsr").spec
+        assert (spec.arguments["branch"], spec.scale) == (branch, scale)
+        assert spec.mean == pytest.approx((0.4, 0.5, 0.6) if branch == "carn" else (0, 0, 0))
+        assert spec.residual == (None if branch == "carn" else "bilinear")
 
 
 def test_rdn_comes_back_from_published_names(tmp_path: Path) -> None:
@@ -165,7 +168,7 @@ def test_rdn_comes_back_from_published_names(tmp_path: Path) -> None:
             published[f"{theirs}.{rest[0]}"] = tensor
     torch.save(published, tmp_path / "r.pth")
     made = convert(tmp_path / "r.pth", "rdn", {"scale": 4})
-    assert made.blueprint.arguments == {"features": 8, "growth": 8, "blocks": 2, "layers": 3}
+    assert made.spec.arguments == {"features": 8, "growth": 8, "blocks": 2, "layers": 3}
     assert all(
         torch.equal(made.tensors[name], tensor) for name, tensor in network.state_dict().items()
     )
@@ -274,4 +277,4 @@ def test_every_recorded_family_has_a_reader() -> None:
         "adadsr",
         "anysr",
         "classsr",
-    } <= PUBLISHED.keys()
+    } <= UPSTREAM.keys()

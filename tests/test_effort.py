@@ -18,10 +18,11 @@ from PIL import Image
 from tests.reference_file import calibrated
 from tests.test_pcsr import make, smooth
 from tierscale.jobs.cli.main import main
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.adaptive.anysr.upscaler import AnySrUpscaler
+from tierscale.models.adaptive.pcsr.network import Pcsr
 from tierscale.models.adaptive.pcsr.pixelwise import difficulty
-from tierscale.models.adaptive.pcsr.upscaler import Pcsr, PcsrUpscaler
+from tierscale.models.adaptive.pcsr.upscaler import PcsrUpscaler
 from tierscale.models.contract.checkpoints import Checkpoint, digest_file, write_checkpoint
 from tierscale.models.contract.efforts import Efforts, read_efforts, table_path, write_efforts
 from tierscale.models.contract.upscaler import Placement
@@ -45,7 +46,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def stored(tmp_path: Path) -> str:
     """The name of a small PCSR with a table, stored as a file."""
     upscaler, path = make("fsrcnn", ((4,), (24, 24))), tmp_path / "pcsr.safetensors"
-    network = Pcsr(**upscaler.blueprint.arguments)
+    network = Pcsr(**upscaler.spec.arguments)
     parts = {
         "encoder": upscaler.encoder,
         "classifier": upscaler.classifier,
@@ -53,8 +54,8 @@ def stored(tmp_path: Path) -> str:
     }
     for name, part in parts.items():
         getattr(network, name).load_state_dict(part.state_dict())  # type: ignore[union-attr]
-    write_checkpoint(path, Checkpoint(upscaler.blueprint, network.state_dict()))
-    upscaler.ladder = (50.0, *(step / 20 for step in range(8, -9, -1)), -8.0)
+    write_checkpoint(path, Checkpoint(upscaler.spec, network.state_dict()))
+    upscaler.calibration_grid = (50.0, *(step / 20 for step in range(8, -9, -1)), -8.0)
     settings, shares = calibrate.measure(upscaler, [smooth(1, 40, 40)], Fraction(4))
     write_efforts(path, Efforts("k", settings, shares, digest_file(path), {}))
     return f"file:{path}"
@@ -81,7 +82,7 @@ def given(plan: Plan, image: np.ndarray) -> tuple[dict[str, float], ...]:
     """What a plan's tiers are given, of an image in memory."""
 
     def look(tier: int, places: list[list[automatic.Rect]]) -> list[automatic.Seen]:
-        upscaler = models.load(plan.tiers[tier].name)
+        upscaler = registry.load(plan.tiers[tier].name)
         return [
             automatic.look_at(
                 plan, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1], upscaler, some, "cpu"
@@ -92,13 +93,13 @@ def given(plan: Plan, image: np.ndarray) -> tuple[dict[str, float], ...]:
     return automatic.given(plan, look)
 
 
-def test_a_tier_at_an_effort_costs_that_share_and_the_plan_freezes_its_knob(stored: str) -> None:
-    efforts = models.load(stored).efforts
+def test_a_tier_at_an_effort_costs_that_share_and_the_plan_freezes_its_control(stored: str) -> None:
+    efforts = registry.load(stored).efforts
     assert efforts is not None
     plan, found = draft((f"{stored}@0.8",))
     (tier,) = plan.tiers
     assert (tier.label, tier.effort) == (f"{stored}@0.8", 0.8)
-    assert tier.cost == pytest.approx(0.8 * models.load(stored).cost(Fraction(4)))
+    assert tier.cost == pytest.approx(0.8 * registry.load(stored).cost(Fraction(4)))
     made = enlarge_array(
         picture(60, 70), Options(tiers=(f"{stored}@0.8",), policy="dearest", tile=24)
     )
@@ -114,14 +115,14 @@ def test_a_tier_at_an_effort_costs_that_share_and_the_plan_freezes_its_knob(stor
 
 
 def test_below_the_floor_it_runs_at_the_floor_and_says_so(stored: str) -> None:
-    efforts = models.load(stored).efforts
+    efforts = registry.load(stored).efforts
     assert efforts is not None
     plan, found = draft((f"{stored}@0.01",))
     assert [
         f"runs at {efforts.floor:.2f} of its full computation" in note for note in found.notes
     ] == [True]
     assert plan.tiers[0].cost == pytest.approx(
-        efforts.floor * models.load(stored).cost(Fraction(4))
+        efforts.floor * registry.load(stored).cost(Fraction(4))
     )
     assert given(plan, picture(60, 70)) == ({"k": efforts.settings[0]},)
 
@@ -134,12 +135,12 @@ def test_a_path_may_hold_an_at_sign(stored: str, tmp_path: Path) -> None:
     plan, _ = draft((f"file:{other}@0.8",))
     assert (plan.tiers[0].name, plan.tiers[0].effort) == (f"file:{other}", 0.8)
     assert draft((f"file:{other}",))[0].tiers[0].effort == 1
-    assert models.scout_key(f"file:{other}@0.8") == models.scout_key(f"{stored}@0.8")
+    assert registry.scout_key(f"file:{other}@0.8") == registry.scout_key(f"{stored}@0.8")
 
 
 def test_efforts_of_another_scale_are_told_of(stored: str) -> None:
     path = Path(stored.removeprefix("file:"))
-    efforts = models.load(stored).efforts
+    efforts = registry.load(stored).efforts
     assert efforts is not None
     write_efforts(path, replace(efforts, measured={"scale": "4"}))
     assert not draft((f"{stored}@0.8",))[1].notes
@@ -152,7 +153,7 @@ def test_efforts_of_another_scale_are_told_of(stored: str) -> None:
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("fsrcnn-x4@0.5", "has no knob.*without @0.5"),
+        ("fsrcnn-x4@0.5", "has no control.*without @0.5"),
         ("fsrcnn-x4@auto", "does not decide by statistics.*without @auto"),
         ("fsrcnn-x4@1.5", "effort of 0 to 1, or NAME@auto"),
         ("fsrcnn-x4@much", "effort of 0 to 1, or NAME@auto"),
@@ -176,7 +177,7 @@ def test_an_effort_that_was_not_measured_is_refused_with_the_command(stored: str
 def test_exact_statistics_are_those_of_the_whole_image(stored: str) -> None:
     plan, _ = draft((f"{stored}@auto",), exact=True)
     assert plan.tiers[0].label == f"{stored}@auto"
-    image, upscaler = picture(60, 70), models.load(stored)
+    image, upscaler = picture(60, 70), registry.load(stored)
     assert isinstance(upscaler, PcsrUpscaler)
     with torch.inference_mode():
         whole, _ = upscaler.difficulties(
@@ -199,7 +200,7 @@ def test_exact_statistics_are_those_of_the_whole_image(stored: str) -> None:
 @pytest.mark.parametrize("scale", [Fraction(4), Fraction(5, 2)])
 def test_a_sample_is_seeded_and_takes_its_share_of_the_cost(stored: str, scale: Fraction) -> None:
     plan, _ = draft((f"{stored}@auto",), (300, 280), scale=scale)
-    upscaler = models.load(stored)
+    upscaler = registry.load(stored)
     assert isinstance(upscaler, PcsrUpscaler) and upscaler.reach is not None
     places = automatic.pieces(plan, upscaler, plan.tiers[0].cost)
     assert places == automatic.pieces(plan, upscaler, plan.tiers[0].cost)
@@ -223,7 +224,7 @@ def test_a_flat_image_is_all_light(stored: str) -> None:
     options = Options(tiers=(f"{stored}@auto",), policy="dearest", tile=24)
     made = enlarge_array(flat, options)
     assert made.plan.given == ({"threshold": 1.0},)
-    upscaler = models.load(stored)
+    upscaler = registry.load(stored)
     light = upscaler(
         torch.full((1, 3, 40, 50), 77 / 255),
         Placement.whole((40, 50), Fraction(4)),
@@ -256,7 +257,7 @@ def test_calibrating_measures_rising_shares_and_replaces_a_table_of_other_weight
         table_path(path).read_text().replace('"weights": "', '"weights": "00')
     )
     with pytest.raises(ValueError, match="measured with other weights"):
-        models.load(stored)
+        registry.load(stored)
     with pytest.raises(SystemExit, match="0"):
         main(
             [
@@ -272,10 +273,10 @@ def test_calibrating_measures_rising_shares_and_replaces_a_table_of_other_weight
             ]
         )
     efforts = read_efforts(path, digest_file(path))
-    assert efforts is not None and efforts.knob == "k"
+    assert efforts is not None and efforts.control == "k"
     assert 0 < efforts.settings[0] <= 50, "of settings that cost the same, the last"
     assert list(efforts.settings) == sorted(efforts.settings, reverse=True)
-    upscaler, x = models.load(stored), smooth(1, 40, 40)
+    upscaler, x = registry.load(stored), smooth(1, 40, 40)
     with torch.inference_mode():
         macs = [
             upscaler(x, Placement.whole((40, 40), Fraction(4)), effort).macs.item()
@@ -289,7 +290,7 @@ def test_what_cannot_be_calibrated_is_refused(
 ) -> None:
     photos = str(shared / "data" / "eval" / "Set5")
     for arguments, message in (
-        (["fsrcnn-x4", "--hr", photos], "has no knob"),
+        (["fsrcnn-x4", "--hr", photos], "has no control"),
         (["pcsr", "--hr", photos], "there is no upscaler 'pcsr'"),
         ([stored, "--hr", photos, "--side", "4000"], "holds too few photos of 16000 pixels"),
         ([stored, "--hr", str(tmp_path)], "holds no image files"),
@@ -313,13 +314,19 @@ def executed(upscaler: Any, window: torch.Tensor, scale: Fraction, effort: float
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in models.names() if table_path(models.ZOO / f"{name}.safetensors").is_file()],
+    [
+        name
+        for name in registry.names()
+        if table_path(registry.ZOO / f"{name}.safetensors").is_file()
+    ],
 )
 def test_executed_cost_on_other_photos_is_what_was_asked_for(name: str, shared: Path) -> None:
-    upscaler = models.load(name)
+    upscaler = registry.load(name)
     assert upscaler.efforts is not None
     scale = min(upscaler.scales) if upscaler.scales else Fraction(4)
-    others = calibrate.crops(shared / "data" / "eval" / "Set14", scale, 64, 12, 1)
+    others = calibrate.crops(
+        calibrate.Sampling(shared / "data" / "eval" / "Set14", 64, 12, 1), scale
+    )
     for part in (0.25, 0.5, 0.75):
         effort = upscaler.efforts.floor + part * (1 - upscaler.efforts.floor)
         with torch.inference_mode():
@@ -331,10 +338,12 @@ def test_executed_cost_on_other_photos_is_what_was_asked_for(name: str, shared: 
 def test_what_overlaps_of_tiles_cost_is_measured_as_in_a_large_window(
     name: str, shared: Path, tmp_path: Path
 ) -> None:
-    upscaler = models.load(calibrated(shared, name, tmp_path, {}))
+    upscaler = registry.load(calibrated(shared, name, tmp_path, {}))
     assert upscaler.efforts is not None and upscaler.scales is not None
     scale = min(upscaler.scales)
-    window = calibrate.crops(shared / "data" / "eval" / "Urban100", scale, 140, 1, 0)[0]
+    window = calibrate.crops(
+        calibrate.Sampling(shared / "data" / "eval" / "Urban100", 140, 1, 0), scale
+    )[0]
     with torch.inference_mode():
         assert executed(upscaler, window, scale, 0.0) == pytest.approx(
             upscaler.efforts.floor, rel=0.1

@@ -8,7 +8,7 @@ import skimage.data
 from PIL import Image
 
 from tierscale.jobs.evaluate import evaluate_folder
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.train import measure
 from tierscale.pipeline.plan.options import Options
 
@@ -26,16 +26,16 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_a_card_counts_what_evaluate_counts(photos: Path) -> None:
-    found = measure.quality(models.load("fsrcnn-x4"), photos, 4)
+    found = measure.quality(registry.load("fsrcnn-x4"), photos, 4)
     mean = evaluate_folder(str(photos), Options(tiers=("fsrcnn-x4",), policy="dearest"))["mean"]
     assert (found["coloured"].psnr, found["coloured"].ssim) == pytest.approx(
         (mean["psnr"], mean["ssim"]), abs=1e-3
     )
-    assert found["published"].psnr != pytest.approx(mean["psnr"], abs=1e-2)
-    assert found["coloured"].cost == models.load("fsrcnn-x4").cost(Fraction(4))
+    assert found["papers"].psnr != pytest.approx(mean["psnr"], abs=1e-2)
+    assert found["coloured"].cost == registry.load("fsrcnn-x4").cost(Fraction(4))
 
 
 def test_the_grey_image_of_the_set_is_counted_by_nobody(photos: Path) -> None:
-    before = measure.quality(models.load("bicubic"), photos, 4)
+    before = measure.quality(registry.load("bicubic"), photos, 4)
     (photos / "img_003.png").unlink()
-    assert measure.quality(models.load("bicubic"), photos, 4) == before
+    assert measure.quality(registry.load("bicubic"), photos, 4) == before

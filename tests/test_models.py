@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.backbones.carn import Carn
 from tierscale.models.backbones.edsr import Edsr
 from tierscale.models.backbones.fsrcnn import Fsrcnn
@@ -17,8 +17,8 @@ from tierscale.models.backbones.rdn import Rdn
 from tierscale.models.backbones.srresnet import Srresnet
 from tierscale.models.backbones.vdsr import Vdsr
 from tierscale.models.contract.checkpoints import (
-    Blueprint,
     Checkpoint,
+    ModelSpec,
     read_checkpoint,
     write_checkpoint,
 )
@@ -62,7 +62,7 @@ def make(kind: str, scale: int, residual: str | None = "bilinear") -> PlainUpsca
         network, Rdn
     ):  # its dense blocks add up to results of 30, whose rounding is more than the tests allow
         nn.init.normal_(network.tail.exit.weight, std=0.01)
-    return PlainUpscaler(network, Blueprint(kind, scale, dict(arguments), MEAN, residual))
+    return PlainUpscaler(network, ModelSpec(kind, scale, dict(arguments), MEAN, residual))
 
 
 def whole(x: torch.Tensor, scale: int) -> Placement:
@@ -80,7 +80,7 @@ def test_fed_by_rows_a_network_gives_what_it_gives_at_once(
     upscaler, x = make(kind, scale), torch.rand(2, 3, *size)
     with torch.inference_mode():
         made = upscaler(x, whole(x, scale))
-        expected = predict(upscaler.network, x, upscaler.blueprint)
+        expected = predict(upscaler.network, x, upscaler.spec)
     assert made.pixels.shape == (2, 3, size[0] * scale, size[1] * scale)
     assert made.pixels.dtype == x.dtype
     torch.testing.assert_close(made.pixels, expected, atol=1e-5, rtol=1e-5)
@@ -185,11 +185,11 @@ def test_another_scale_or_a_grey_is_refused() -> None:
 
 def test_weights_come_back_with_what_to_build(tmp_path: Path) -> None:
     upscaler, x, path = make("carn", 2), torch.rand(1, 3, 10, 10), tmp_path / "a.safetensors"
-    write_checkpoint(path, Checkpoint(upscaler.blueprint, upscaler.network.state_dict()))
-    again = models.load(f"file:{path}")
-    assert read_checkpoint(path).blueprint == upscaler.blueprint
+    write_checkpoint(path, Checkpoint(upscaler.spec, upscaler.network.state_dict()))
+    again = registry.load(f"file:{path}")
+    assert read_checkpoint(path).spec == upscaler.spec
     assert torch.equal(again(x, whole(x, 2)).pixels, upscaler(x, whole(x, 2)).pixels)
-    assert len(models.digest(f"file:{path}")) == 64
+    assert len(registry.digest(f"file:{path}")) == 64
 
 
 def test_damaged_weights_are_refused_by_name_and_shape(tmp_path: Path) -> None:
@@ -204,46 +204,46 @@ def test_damaged_weights_are_refused_by_name_and_shape(tmp_path: Path) -> None:
         ({**tensors, "extra": torch.zeros(2)}, r"'extra' of shape \(2,\)"),
     ]
     for changed, message in cases:
-        write_checkpoint(path, Checkpoint(upscaler.blueprint, changed))
+        write_checkpoint(path, Checkpoint(upscaler.spec, changed))
         with pytest.raises(ValueError, match=message):
-            models.load(f"file:{path}")
-    write_checkpoint(path, Checkpoint(Blueprint("fsrcnn", 2, {"colour": 1}), tensors))
+            registry.load(f"file:{path}")
+    write_checkpoint(path, Checkpoint(ModelSpec("fsrcnn", 2, {"colour": 1}), tensors))
     with pytest.raises(ValueError, match="cannot be built"):
-        models.load(f"file:{path}")
-    write_checkpoint(path, Checkpoint(Blueprint("waifu", 2), tensors))
+        registry.load(f"file:{path}")
+    write_checkpoint(path, Checkpoint(ModelSpec("waifu", 2), tensors))
     with pytest.raises(ValueError, match="asks for a network 'waifu'"):
-        models.load(f"file:{path}")
+        registry.load(f"file:{path}")
 
 
 def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     with pytest.raises(ValueError, match="there is no file"):
-        models.load(f"file:{path}")
+        registry.load(f"file:{path}")
     path.write_bytes(b"no")
     with pytest.raises(ValueError, match="cannot be read as safetensors"):
-        models.load(f"file:{path}")
+        registry.load(f"file:{path}")
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="has format None"):
-        models.load(f"file:{path}")
+        registry.load(f"file:{path}")
     save_file(
         {"a": torch.zeros(1)},
         path,
         {"format": "tierscale-1", "blueprint": json.dumps({"network": "carn"})},
     )
     with pytest.raises(ValueError, match="no usable blueprint"):
-        models.load(f"file:{path}")
+        registry.load(f"file:{path}")
 
 
 def test_unknown_names_are_answered_with_known_ones() -> None:
     with pytest.raises(ValueError, match=r"known are bicubic, .*did you mean fsrcnn-x4"):
-        models.load("fsrcn-x4")
+        registry.load("fsrcn-x4")
 
 
 def test_the_zoo_loads_and_enlarges() -> None:
-    rows = {row["name"]: row for row in models.listing()}
+    rows = {row["name"]: row for row in registry.listing()}
     assert {"bicubic", "fsrcnn-x4", "carn-x4"} <= rows.keys()
     for name, row in rows.items():
-        upscaler, scale = models.load(name), int(row["scales"][0]) if row["scales"] else 4
+        upscaler, scale = registry.load(name), int(row["scales"][0]) if row["scales"] else 4
         x = torch.full((1, 3, 24, 24), 0.5)
         with torch.inference_mode():
             made = upscaler(x, whole(x, scale))
@@ -253,7 +253,7 @@ def test_the_zoo_loads_and_enlarges() -> None:
         assert made.macs.item() / 24**2 == pytest.approx(
             row["cost_per_pixel"], rel=1e-3
         ) or name.startswith("classsr")
-        assert len(models.digest(name)) == 64
+        assert len(registry.digest(name)) == 64
     assert (
         rows["bicubic"]["cost_per_pixel"]
         < rows["fsrcnn-x4"]["cost_per_pixel"]
@@ -269,7 +269,7 @@ def test_bicubic_keeps_the_contract() -> None:
         made = upscaler(x, place)
         assert made.pixels.shape == (2, 3, *place.hr_shape(9, 14))
         assert made.macs[0].item() == resample.multiply_adds(
-            3, 9, 14, *made.pixels.shape[2:], "bicubic"
+            3, 14, *made.pixels.shape[2:], "bicubic"
         )
 
 
@@ -307,12 +307,12 @@ def test_the_same_weights_are_built_once_and_never_mistaken_for_others(tmp_path:
         write_checkpoint(
             path,
             Checkpoint(
-                Blueprint("fsrcnn", 4, {"features": 8}, MEAN, "bilinear"),
+                ModelSpec("fsrcnn", 4, {"features": 8}, MEAN, "bilinear"),
                 Fsrcnn(4, features=8).state_dict(),
             ),
         )
-        loaded = models.load(f"file:{path}")
-        assert models.load(f"file:{path}") is loaded
+        loaded = registry.load(f"file:{path}")
+        assert registry.load(f"file:{path}") is loaded
         if seed == 1:
             first = loaded
     assert loaded is not first, "other weights in the same file"
@@ -323,9 +323,9 @@ def test_the_same_weights_are_built_once_and_never_mistaken_for_others(tmp_path:
 
 def test_a_table_of_efforts_is_read_anew_by_each_load(tmp_path: Path) -> None:
     path = tmp_path / "ape-edsr-x4.safetensors"
-    path.write_bytes(models.locate("ape-edsr-x4").read_bytes())
-    assert models.load(f"file:{path}").efforts is None
-    table_path(path).write_bytes(table_path(models.locate("ape-edsr-x4")).read_bytes())
-    assert models.load(f"file:{path}").efforts == models.load("ape-edsr-x4").efforts
+    path.write_bytes(registry.locate("ape-edsr-x4").read_bytes())
+    assert registry.load(f"file:{path}").efforts is None
+    table_path(path).write_bytes(table_path(registry.locate("ape-edsr-x4")).read_bytes())
+    assert registry.load(f"file:{path}").efforts == registry.load("ape-edsr-x4").efforts
     table_path(path).unlink()
-    assert models.load(f"file:{path}").efforts is None
+    assert registry.load(f"file:{path}").efforts is None

@@ -15,14 +15,14 @@ from PIL import Image
 
 from tierscale.jobs.cli import main as cli
 from tierscale.jobs.cli import scout as scouting
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file, read_checkpoint, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.scout import STATISTICS, Scout, read_scout, statistics, write_scout
-from tierscale.models.train import observe
-from tierscale.models.train import scout as fitting
 from tierscale.models.train.photos import read_image
+from tierscale.models.train.scouting import fit as fitting
+from tierscale.models.train.scouting import observe
 from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.plan.options import Options
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def fresh(tiers: tuple[str, ...] = TIERS) -> Scout:
     torch.manual_seed(0)
     return (
-        Scout(tiers, [models.digest(tier) for tier in tiers], Fraction(4))
+        Scout(tiers, [registry.digest(tier) for tier in tiers], Fraction(4))
         .eval()
         .requires_grad_(False)
     )
@@ -88,11 +88,11 @@ def test_before_it_has_learnt_a_scout_is_plain_energy() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(path.name for path in models.ZOO.glob("scout-*.safetensors"))
+    "name", sorted(path.name for path in registry.ZOO.glob("scout-*.safetensors"))
 )
 def test_the_scouts_of_the_zoo_find_texture_harder_than_flat(name: str) -> None:
-    scout = read_scout(models.ZOO / name)
-    assert models.load_scout(scout.tiers, scout.scale) is not None, (
+    scout = read_scout(registry.ZOO / name)
+    assert registry.load_scout(scout.tiers, scout.scale) is not None, (
         "fitted for weights that the zoo no longer holds: fit it again"
     )
     y, x = np.mgrid[:64, :64]
@@ -111,7 +111,7 @@ def test_a_scout_is_found_only_for_its_tiers_scale_and_weights(tmp_path: Path) -
     write_scout(tmp_path / "scout-x4.safetensors", scout)
 
     def found(tiers: tuple[str, ...], scale: int) -> Scout | None:
-        return models.load_scout(tiers, Fraction(scale), tmp_path)
+        return registry.load_scout(tiers, Fraction(scale), tmp_path)
 
     again = found(("bicubic", "fsrcnn-x4"), 4)
     assert again is not None
@@ -128,16 +128,16 @@ def test_a_scout_is_found_only_for_its_tiers_scale_and_weights(tmp_path: Path) -
 def test_a_scout_serves_some_of_its_tiers_too(tmp_path: Path) -> None:
     scout, tile = fresh(), torch.rand(2, 3, 20, 20)
     write_scout(tmp_path / "scout-x4.safetensors", scout)
-    some = models.load_scout(("bicubic", "carn-x4"), Fraction(4), tmp_path)
+    some = registry.load_scout(("bicubic", "carn-x4"), Fraction(4), tmp_path)
     assert some is not None
     assert some.tiers == ("bicubic", "carn-x4")
     assert torch.equal(some(tile), scout(tile)[:, [0, 2]])
-    assert models.load_scout(("carn-x4", "bicubic"), Fraction(4), tmp_path) is None
+    assert registry.load_scout(("carn-x4", "bicubic"), Fraction(4), tmp_path) is None
 
 
 def test_a_checkpoint_of_a_network_is_no_scout() -> None:
     with pytest.raises(ValueError, match="does not say what it was fitted for"):
-        read_scout(models.ZOO / "fsrcnn-x4.safetensors")
+        read_scout(registry.ZOO / "fsrcnn-x4.safetensors")
 
 
 def constant(error: float) -> Callable[..., object]:
@@ -220,7 +220,7 @@ QUICK = ("--steps", 3, "--variants", 1, "--threads", 1)
 
 def test_a_scout_is_fitted_to_any_tiers_and_found_by_their_weights(tmp_path, own, capsys):
     copy = tmp_path / "copy.safetensors"
-    shutil.copy(models.ZOO / "fsrcnn-x4.safetensors", copy)
+    shutil.copy(registry.ZOO / "fsrcnn-x4.safetensors", copy)
     line = (
         "scout",
         "fit",
@@ -242,7 +242,7 @@ def test_a_scout_is_fitted_to_any_tiers_and_found_by_their_weights(tmp_path, own
         table.column_names == ["image", "variation", "y", "x", "tile", "mse"] and table.num_rows > 0
     )
     assert set(table["variation"].to_pylist()) == {0, 1}
-    found = models.load_scout(("bicubic", "fsrcnn-x4"), Fraction(4))
+    found = registry.load_scout(("bicubic", "fsrcnn-x4"), Fraction(4))
     assert found is not None and found.weights == digest_file(Path(told["output"])), (
         "the same weights are known by any name"
     )
@@ -266,7 +266,7 @@ def test_errors_in_the_table_are_those_of_the_tiles(tmp_path, own, capsys):
     lr, side = shrink(hr, 4).clamp(0, 1), row["tile"]
     for name, error in zip(("bicubic", "fsrcnn-x4"), row["mse"], strict=True):
         made = (
-            models.load(name)(lr[None], Placement.whole((108, 112), Fraction(4)))
+            registry.load(name)(lr[None], Placement.whole((108, 112), Fraction(4)))
             .pixels[0]
             .clamp(0, 1)
         )
@@ -313,11 +313,11 @@ def test_too_few_photos_to_judge_by_are_said_to_be_too_few(tmp_path, own, capsys
 def test_a_scout_of_these_tiers_alone_comes_before_one_that_knows_others_too(own):
     own.mkdir()
     tiers = ("bicubic", "fsrcnn-x4", "edsr-x4")
-    shipped = models.load_scout(tiers, Fraction(4))
+    shipped = registry.load_scout(tiers, Fraction(4))
     write_scout(own / "scout-x4-more.safetensors", fresh((*tiers, "carn-x4")))
-    assert models.load_scout(tiers, Fraction(4)).weights == shipped.weights
+    assert registry.load_scout(tiers, Fraction(4)).weights == shipped.weights
     write_scout(own / "scout-x4-own.safetensors", fresh(tiers))
-    assert models.load_scout(tiers, Fraction(4)).weights == digest_file(
+    assert registry.load_scout(tiers, Fraction(4)).weights == digest_file(
         own / "scout-x4-own.safetensors"
     )
 
@@ -327,7 +327,7 @@ def test_a_tile_of_one_colour_is_worth_no_network():
         [np.full((1, 3, 32, 32), 0.3), np.random.default_rng(0).random((1, 3, 32, 32))]
     ).astype(np.float32)
     scores = difficulty._score_tiles(
-        tiles, models.load_scout(("bicubic", "fsrcnn-x4", "edsr-x4"), Fraction(4)), 3
+        tiles, registry.load_scout(("bicubic", "fsrcnn-x4", "edsr-x4"), Fraction(4)), 3
     )
     assert np.ptp(scores[0]) == 0 < np.ptp(scores[1])
 
@@ -337,7 +337,7 @@ def test_a_given_scout_must_belong_to_the_tiers(tmp_path, own, capsys):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(image)
     write_scout(file, fresh(("bicubic", "fsrcnn-x4")))
     write_scout(
-        other, Scout(("bicubic", "fsrcnn-x4"), [models.digest("bicubic"), "0" * 64], Fraction(4))
+        other, Scout(("bicubic", "fsrcnn-x4"), [registry.digest("bicubic"), "0" * 64], Fraction(4))
     )
     line = (
         "plan",
@@ -364,8 +364,8 @@ def test_a_given_scout_must_belong_to_the_tiers(tmp_path, own, capsys):
 def test_where_no_scout_is_known_plain_detail_serves_and_it_is_said(tmp_path, own, capsys):
     image, copy = tmp_path / "a.png", tmp_path / "copy.safetensors"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(image)
-    write_checkpoint(copy, read_checkpoint(models.ZOO / "fsrcnn-x4.safetensors"))
-    assert models.digest(f"file:{copy}") != models.digest("fsrcnn-x4")
+    write_checkpoint(copy, read_checkpoint(registry.ZOO / "fsrcnn-x4.safetensors"))
+    assert registry.digest(f"file:{copy}") != registry.digest("fsrcnn-x4")
     line = (
         "plan",
         image,
@@ -454,7 +454,7 @@ def test_photos_held_back_are_not_fitted_to():
 def test_the_zoo_knows_the_default_tiers_and_has_their_scout(scale: int | Fraction) -> None:
     labels = Options(scale=Fraction(scale)).tier_labels
     assert labels[0] == "bicubic" and len(load_tiers(labels, Fraction(scale))) == len(labels) > 1
-    assert models.load_scout(labels, Fraction(scale), models.ZOO) is not None
+    assert registry.load_scout(labels, Fraction(scale), registry.ZOO) is not None
 
 
 def test_default_tiers_of_other_scales() -> None:

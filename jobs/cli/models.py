@@ -84,7 +84,7 @@ def convert_model(file: Path, method: str, output: Path, **cli_args: Any) -> Non
         )
     try:
         checkpoint = convert(file, method, read_config(cli_args["config"]))
-        upscaler = UPSCALERS[checkpoint.blueprint.network](checkpoint, output.name)
+        upscaler = UPSCALERS[checkpoint.spec.network](checkpoint, output.name)
         write_checkpoint(output, checkpoint)
     except ValueError as error:
         raise Refused(str(error)) from error
@@ -155,24 +155,24 @@ def calibrate_model(name: str, folder: Path, scale: Fraction | None, **cli_args:
     """
     from tierscale.models.contract.efforts import table_path
     from tierscale.models.registry import locate
-    from tierscale.models.train.calibrate import calibrate
+    from tierscale.models.train.calibrate import Sampling, calibrate
 
     check_secrets(name)
-    crops = (cli_args["side"], cli_args["count"], cli_args["seed"])
+    crops = Sampling(folder, cli_args["side"], cli_args["count"], cli_args["seed"])
     try:
-        efforts = calibrate(name, folder, scale, *crops)
+        efforts = calibrate(name, crops, scale)
     except ValueError as error:
         raise Refused(str(error)) from error
     path = str(table_path(locate(name)))
     content = {
         "status": "done",
         "output": path,
-        "knob": efforts.knob,
+        "knob": efforts.control,
         "settings": efforts.settings,
         "shares": efforts.shares,
         "error": None,
     }
     lines = [f"{path}: {efforts.floor:.1%} of the full computation at least"]
     for setting, share in zip(efforts.settings, efforts.shares, strict=True):
-        lines.append(f"  {efforts.knob} {setting:>8.3g}  {share:6.1%}")
+        lines.append(f"  {efforts.control} {setting:>8.3g}  {share:6.1%}")
     emit(cli_args["as_json"], content, lines)

@@ -1,16 +1,15 @@
-"""CARN-M: the full network (Ahn, Kang and Sohn 2018, "Fast, Accurate, and Lightweight
-Super-Resolution with Cascading Residual Network", sections 3.2 and 3.3): residual units with
-grouped convolutions, shared within a block, joined by two levels of cascades.
+"""CARN-M: residual units with grouped convolutions, shared within a block, in two cascades.
+
+Ahn, Kang and Sohn 2018, "Fast, Accurate, and Lightweight Super-Resolution with Cascading Residual
+Network", sections 3.2 and 3.3.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.runtime.stream import (
     Chain,
     Convolve,
@@ -28,8 +27,9 @@ TAIL = 1024
 
 
 class Unit(nn.Module):
-    """Efficient residual unit (section 3.3, figure 3b): two grouped 3x3 and a 1x1 convolution,
-    added to the input; reaches 2 pixels.
+    """Efficient residual unit (section 3.3, figure 3b); reaches 2 pixels.
+
+    Two grouped 3x3 and a 1x1 convolution, added to the input.
     """
 
     def __init__(self, features: int, groups: int) -> None:
@@ -43,9 +43,7 @@ class Unit(nn.Module):
 
 
 def merges(features: int, norm: bool) -> Sequence[nn.Module]:
-    """The three 1x1 convolutions of a cascade, from 2, 3 and 4 times `features` channels to
-    `features`.
-    """
+    """The 1x1 convolutions of a cascade, from 2, 3 and 4 times `features` to `features`."""
 
     def one(count: int) -> nn.Module:
         convolution = nn.Conv2d(count * features, features, 1, bias=not norm)
@@ -55,9 +53,7 @@ def merges(features: int, norm: bool) -> Sequence[nn.Module]:
 
 
 class Block(nn.Module):
-    """Cascading block (equation 3) whose three residual units are one and the same, used three
-    times; reaches 6 pixels.
-    """
+    """Cascading block (equation 3) of one residual unit, used three times; reaches 6 pixels."""
 
     def __init__(self, features: int, groups: int, norm: bool) -> None:
         super().__init__()
@@ -80,9 +76,11 @@ class Carn(RowNetwork):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
     features: channels; groups: of the 3x3 convolutions; norm: batch norm in place of the bias
-    behind the merging 1x1 convolutions, as in the published weights. features_only: what comes
+    behind the merging 1x1 convolutions, as in upstream weights. features_only: what comes
     before the enlarging part, (N, features, h, w), at scale 1.
     """
+
+    reach: int
 
     def __init__(
         self,
@@ -113,8 +111,9 @@ class Carn(RowNetwork):
         self._initialise()
 
     def _initialise(self) -> None:
-        """He's normal weights, damped where a branch joins and at the exit, so that training starts
-        near the residual.
+        """He's normal weights, damped where a branch joins and at the exit.
+
+        Training then starts near the residual.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -165,8 +164,9 @@ class Carn(RowNetwork):
 
 
 def folded(tensors: Mapping[str, Tensor], epsilon: float = 1e-5) -> dict[str, Tensor]:
-    """Weights with batch norm as those of a network without: scaled 1x1 convolutions with a bias
-    (Ioffe and Szegedy 2015, section 3.1).
+    """Weights with batch norm as those of a network without (Ioffe and Szegedy 2015, section 3.1).
+
+    Scaled 1x1 convolutions with a bias.
     """
     result = {}
     for name, tensor in tensors.items():
@@ -186,11 +186,8 @@ class UnitRows:
     """A residual unit fed by rows."""
 
     def __init__(self, unit: Unit) -> None:
-        self.first, self.second, self.mix = (
-            Convolve.of(unit.first),
-            Convolve.of(unit.second),
-            unit.mix,
-        )
+        self.first, self.second = Convolve.of(unit.first), Convolve.of(unit.second)
+        self.mix = unit.mix
         self.delay = Delay()
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
@@ -199,8 +196,9 @@ class UnitRows:
 
 
 class Cascade:
-    """CARN's cascade (Ahn et al. 2018, equation 3): each merging convolution sees the input and all
-    stages so far.
+    """CARN's cascade (equation 3) fed by rows.
+
+    Each merging convolution sees the input and all stages so far.
     """
 
     def __init__(self, stages: Sequence[Stream], merges: Sequence[nn.Module]) -> None:
@@ -210,74 +208,7 @@ class Cascade:
     def push(self, rows: Tensor, last: bool) -> Tensor:
         known = current = rows
         for stage, merge, delay in zip(self.stages, self.merges, self.delays, strict=True):
-            made = stage.push(current, last)
-            known = torch.cat([delay.match(known, made.shape[2]), made], dim=1)
+            rows = stage.push(current, last)
+            known = torch.cat([delay.match(known, rows.shape[2]), rows], dim=1)
             current = merge(known).relu_()
         return current
-
-
-def own_name(theirs: str) -> str | None:
-    """Our name for a weight of the published CARN-M (PCSR, ClassSR); None for one that inference
-    does not need.
-    """
-    stage, *rest = theirs.split(".")
-    if rest[-1] == "num_batches_tracked" or stage in ("sub_mean", "add_mean"):
-        return None
-    if (
-        stage == "upsample"
-    ):  # upsample.up.body.3.weight: each growing convolution is followed by a ReLU and a shuffle
-        return f"grow.{int(rest[2]) // 3}.{rest[3]}"
-    if stage[0] == "c":  # c2.0.weight
-        return f"merges.{int(stage[1:]) - 1}.{'.'.join(rest)}"
-    if stage[0] == "b" and rest[0] == "b1":  # b2.b1.body.4.weight: the one residual unit of a block
-        return f"blocks.{int(stage[1:]) - 1}.unit.{ {'0': 'first', '2': 'second', '4': 'mix'}[rest[2]] }.{rest[3]}"
-    if stage[0] == "b":  # b2.c3.0.weight
-        return f"blocks.{int(stage[1:]) - 1}.merges.{int(rest[0][1:]) - 1}.{'.'.join(rest[1:])}"
-    return theirs
-
-
-def published(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
-) -> Checkpoint:
-    """Published weights as our checkpoint, batch norms folded away.
-
-    config: constructor arguments nf, scale and group; the shapes tell those that are missing.
-    ValueError naming a key that does not fit.
-    """
-    given, origin = told(config), "the published CARN"
-    inputs = {
-        name: tensors[name].shape
-        for name in ("entry.weight", "b1.b1.body.0.weight")
-        if name in tensors
-    }
-    if len(inputs) < 2:
-        raise ValueError(
-            f"{origin} needs 'entry.weight' and 'b1.b1.body.0.weight' but only has"
-            f" {', '.join(list(tensors)[:5])} and so on"
-        )
-    features = int(given.get("nf", inputs["entry.weight"][0]))
-    groups = int(given.get("group", inputs["entry.weight"][0] // inputs["b1.b1.body.0.weight"][1]))
-    network = Carn(int(given.get("scale", _scale(tensors))), features, groups, norm=True)
-    network.load_state_dict(adopt(network, tensors, own_name, origin))
-    arguments = {"features": features, "groups": groups}
-    return Checkpoint(
-        Blueprint("carn", network.scale, arguments, mean), network.eval().fold().state_dict()
-    )
-
-
-def _scale(tensors: Mapping[str, Tensor]) -> int:
-    """The scale that the growing convolutions of a published CARN make: two of them 4, one the root
-    of its growth.
-    """
-    grown = [
-        tensor.shape
-        for name, tensor in tensors.items()
-        if name.startswith("upsample.") and name.endswith(".weight")
-    ]
-    return (
-        4
-        if len(grown) == 2
-        else round((grown[0][0] / tensors["entry.weight"].shape[0]) ** 0.5)
-        if grown
-        else 4
-    )

@@ -1,19 +1,16 @@
-"""EDSR (Lim, Son, Kim, Nah and Lee 2017, "Enhanced Deep Residual Networks for Single Image
-Super-Resolution", section 3): residual blocks without batch norm around one long skip, then pixel
-shuffles.
+"""EDSR: residual blocks without batch norm around one long skip, then pixel shuffles.
+
+Lim, Son, Kim, Nah and Lee 2017, "Enhanced Deep Residual Networks for Single Image
+Super-Resolution", section 3.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tierscale.models.backbones.initial import he
-from tierscale.models.backbones.official import centre, numbered, one_scale, unit
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.runtime.linear_tail import Enlarging, Fused, enlarge_within
 from tierscale.models.runtime.stages import Rejoin, Staged
 from tierscale.models.runtime.stream import (
@@ -31,8 +28,9 @@ TAIL = 16384
 
 
 class Block(nn.Module):
-    """Residual block (figure 2c): two 3x3 convolutions with a ReLU between, times `res_scale`,
-    added to the input; reaches 2 pixels.
+    """Residual block (figure 2c); reaches 2 pixels.
+
+    Two 3x3 convolutions with a ReLU between, times `res_scale`, added to the input.
     """
 
     def __init__(self, features: int, res_scale: float) -> None:
@@ -43,8 +41,8 @@ class Block(nn.Module):
 
     def residual(self, x: Tensor) -> Tensor:
         """What the block adds to x (N, C, h, w)."""
-        made = self.second(self.first(x).relu_())
-        return made if self.res_scale == 1 else made.mul_(self.res_scale)
+        residual = self.second(self.first(x).relu_())
+        return residual if self.res_scale == 1 else residual.mul_(self.res_scale)
 
     def gated(self, x: Tensor, gate: Tensor) -> Tensor:
         """The block with its residual times `gate` (N, 1, h, w)."""
@@ -60,8 +58,9 @@ class Block(nn.Module):
 
 
 class Tail(Enlarging):
-    """Pixel shuffles of 2, or one of 3, each behind a 3x3 convolution, then a convolution to RGB:
-    (N, C, h, w) -> (N, 3, s * h, s * w).
+    """The enlarging part: (N, C, h, w) -> (N, 3, s * h, s * w).
+
+    Pixel shuffles of 2, or one of 3, each behind a 3x3 convolution, then a convolution to RGB.
     """
 
     def __init__(self, scale: int, features: int) -> None:
@@ -124,69 +123,13 @@ class Edsr(Staged):
         entered = self.entry(x)
         return entered, entered
 
-    def finish(self, kept: Tensor, body: Tensor) -> Tensor:
-        return self.tail(kept + self.join(body))
+    def finish(self, entered: Tensor, body: Tensor) -> Tensor:
+        return self.tail(entered + self.join(body))
 
-    def finishing(self, kept: Tensor) -> Stream:
-        return Rejoin(kept, Convolve.of(self.join), self.tail.stream())
+    def finishing(self, entered: Tensor) -> Stream:
+        return Rejoin(entered, Convolve.of(self.join), self.tail.stream())
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""
         body = Skip(Chain(*(block.stream() for block in self.blocks), Convolve.of(self.join)))
         return Chain(Convolve.of(self.entry), body, self.tail.stream())
-
-
-def own_name(theirs: str, growing: Sequence[str]) -> str | None:
-    """Our name for a weight of the published EDSR (APE); None for the layers that shift by the
-    mean. growing: numbered("tail.0.").
-    """
-    layer, _, part = theirs.rpartition(".")
-    if layer in ("sub_mean", "add_mean"):
-        return None
-    if layer in growing:
-        return f"tail.grow.{growing.index(layer)}.{part}"
-    if layer in ("head.0", "tail.1"):
-        return f"{'entry' if layer == 'head.0' else 'tail.exit'}.{part}"
-    stage, index, *inner = layer.split(".")  # body.7.body.2; behind the last block body.8
-    if stage != "body":
-        return theirs
-    return (
-        f"blocks.{index}.{ {'0': 'first', '2': 'second'}[inner[1]] }.{part}"
-        if inner
-        else f"join.{part}"
-    )
-
-
-def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of our EDSR from the published ones; ValueError naming one that is missing."""
-    try:
-        return {
-            "blocks": config["n_resblocks"],
-            "features": config["n_feats"],
-            "res_scale": config.get("res_scale", 1.0),
-        }
-    except KeyError as error:
-        raise ValueError(
-            f"the configuration of a published EDSR lacks {error}; give n_resblocks, n_feats and"
-            " scale"
-        ) from error
-
-
-def published(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
-) -> Checkpoint:
-    """Published weights, for values 0..rgb_range (255 where config does not tell), as our
-    checkpoint; the mean is in the weights.
-
-    config: n_resblocks, n_feats, scale, res_scale (1 where it is missing). ValueError naming what
-    does not fit.
-    """
-    given = told(config)
-    top, scale = float(given.get("rgb_range", 255)), one_scale(given.get("scale", 4))
-    network = Edsr(scale, **arguments(given))
-    names = partial(own_name, growing=numbered(tensors, "tail.0."))
-    weights = unit(adopt(network, tensors, names, "the published EDSR"), "entry", "tail.exit", top)
-    return Checkpoint(
-        Blueprint("edsr", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)),
-        weights,
-    )

@@ -1,17 +1,13 @@
-"""FSRCNN: the light network (Dong, Loy and Tang 2016, "Accelerating the Super-Resolution
-Convolutional Neural Network", section 3).
+"""FSRCNN, the light network.
 
-Five parts: features (5x5), shrink (1x1), map (m times 3x3), expand (1x1), and a 9x9 transposed
+Dong, Loy and Tang 2016, "Accelerating the Super-Resolution Convolutional Neural Network", section
+3. Five parts: features (5x5), shrink (1x1), map (m times 3x3), expand (1x1), and a 9x9 transposed
 convolution that enlarges.
 """
-
-from collections.abc import Mapping
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.runtime.stream import (
     Chain,
     Convolve,
@@ -23,16 +19,18 @@ from tierscale.models.runtime.stream import (
 
 
 def _padding(scale: int) -> tuple[int, int]:
-    """Padding and output padding with which a stride `scale`, 9x9 transposed convolution makes
-    exactly scale * n pixels of n.
+    """Padding and output padding of a 9x9 transposed convolution of stride `scale`.
+
+    With them it makes exactly scale * n pixels of n.
     """
     extra = (scale + 1) % 2  # 2 * padding = 9 + extra - scale must be even
     return (9 + extra - scale) // 2, extra
 
 
 def _reach(scale: int, mapping: int) -> int:
-    """Input pixels on each side: 2 for the 5x5, 1 for each 3x3, and what the transposed
-    convolution's nine taps span.
+    """Input pixels on each side.
+
+    2 for the 5x5, 1 for each 3x3, and what the transposed convolution's nine taps span.
     """
     padding, _ = _padding(scale)
     above = (8 - padding) // scale  # output row 0 reads input rows from ceil((padding - 8) / scale)
@@ -41,9 +39,9 @@ def _reach(scale: int, mapping: int) -> int:
 
 
 def as_convolution(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
-    """Weight (D * s * s, C, k, k) and bias of the plain convolution that, followed by a pixel
-    shuffle, equals `layer` of stride s.
+    """Weight (D * s * s, C, k, k) and bias of the plain convolution that equals `layer`.
 
+    A pixel shuffle by its stride s follows it.
     Output row s * i + r reads input row i + d through tap r + padding - s * d of nine. At scale 4
     this is 24 instead of 14 thousand multiply-adds for each pixel, many of them with a zero, in a
     third of the time (measured, one CPU thread).
@@ -57,19 +55,20 @@ def as_convolution(layer: nn.ConvTranspose2d) -> tuple[Tensor, Tensor]:
         taps.unflatten(3, (count, scale)).unflatten(2, (count, scale)).flip(2, 4)
     )  # (C, D, k, s, k, s), shifts d rising
     spread = taps.permute(1, 3, 5, 0, 2, 4).flatten(0, 2)  # (D * s * s, C, k, k)
-    assert layer.bias is not None
-    return spread, layer.bias.repeat_interleave(scale * scale)
+    return spread, layer.get_parameter("bias").repeat_interleave(scale * scale)
 
 
 class Fsrcnn(RowNetwork):
-    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; FSRCNN(d, s, m) in the
-    paper's notation.
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
+    FSRCNN(d, s, m) in the paper's notation.
     features: d, channels of the outer parts; narrow: s, channels of the mapping; mapping: m, its
     3x3 convolutions. One slope per PReLU and one PReLU behind the whole mapping, as in the code
     that PCSR and ClassSR compare with. features_only: what comes before the enlarging part, (N,
     features, h, w), at scale 1.
     """
+
+    reach: int
 
     def __init__(
         self,
@@ -98,16 +97,17 @@ class Fsrcnn(RowNetwork):
         self._initialise()
 
     def _initialise(self) -> None:
-        """He's normal weights (the paper's section 3.2); a small transposed convolution, so that
-        training starts near the residual.
+        """He's normal weights (the paper's section 3.2), and a small transposed convolution.
+
+        Training then starts near the residual.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.25)
-                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+                nn.init.zeros_(module.get_parameter("bias"))
         if not self.features_only:
             nn.init.normal_(self.enlarge.weight, std=0.001)
-            nn.init.zeros_(self.enlarge.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(self.enlarge.get_parameter("bias"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge x (N, 3, h, w), or its features."""
@@ -126,50 +126,3 @@ class Fsrcnn(RowNetwork):
             if self.features_only
             else Chain(*parts, Convolve(*as_convolution(self.enlarge)), shuffle(self.scale))
         )
-
-
-def own_name(theirs: str) -> str:
-    """Our name for a weight of the published FSRCNN (PCSR, ClassSR), whose body holds shrink,
-    mapping and expand in one list.
-    """
-    stage, rest = theirs.split(".", 1)
-    if stage in ("head_conv", "tail_conv"):
-        return f"{'extract' if stage == 'head_conv' else 'enlarge'}.{rest}"
-    index, inner = rest.split(".", 1)
-    if inner[0].isdigit():  # body_conv.0.1.weight: shrink and expand are lists of their own
-        return f"{'shrink' if index == '0' else 'expand'}.{inner}"
-    return f"map.{int(index) - 1}.{inner}"
-
-
-def published(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
-) -> Checkpoint:
-    """Published weights as our checkpoint.
-
-    config: constructor arguments d, s, m and upscale (4 where it is missing: no shape tells it);
-    the shapes tell the others. ValueError naming a key that does not fit. The published transposed
-    convolution makes scale * n pixels of n at scale 4 only; ours does at any scale, by leaving away
-    a row and a column at the edges.
-    """
-    given, origin = told(config), "the published FSRCNN"
-    shrink = tensors.get("body_conv.0.0.weight")
-    if shrink is None or shrink.ndim != 4:
-        raise ValueError(
-            f"{origin} needs 'body_conv.0.0.weight' but only has {', '.join(list(tensors)[:5])} and"
-            " so on"
-        )
-    plain = sum(
-        1
-        for name, tensor in tensors.items()
-        if name.startswith("body_conv.") and tensor.ndim == 4 and tensor.shape[-1] == 3
-    )
-    arguments: dict[str, Any] = {
-        "features": int(given.get("d", shrink.shape[1])),
-        "narrow": int(given.get("s", shrink.shape[0])),
-        "mapping": int(given.get("m", plain)),
-    }
-    scale = int(given.get("upscale", given.get("scale", 4)))
-    network = Fsrcnn(scale, **arguments)
-    return Checkpoint(
-        Blueprint("fsrcnn", scale, arguments, mean), adopt(network, tensors, own_name, origin)
-    )

@@ -7,9 +7,9 @@ from torch import nn
 
 
 def he(network: nn.Module, damped: Mapping[float, Iterable[nn.Conv2d]]) -> None:
-    """He's normal weights (He, Zhang, Ren and Sun 2015, arXiv 1502.01852, equation 10), biases
-    zero.
+    """He's normal weights, biases zero.
 
+    He, Zhang, Ren and Sun 2015, arXiv 1502.01852, equation 10.
     damped: factor -> convolutions whose weights are multiplied by it: where a branch joins and at
     the exit, training then starts near the residual.
     """

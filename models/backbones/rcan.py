@@ -1,27 +1,24 @@
-"""RCAN (Zhang, Li, Li, Wang, Zhong and Fu 2018, "Image Super-Resolution Using Very Deep Residual
-Channel Attention Networks"): groups of residual blocks whose channels are weighed by what the whole
-window holds of them.
+"""RCAN: groups of residual blocks whose channels are weighed by what the whole window holds.
+
+Zhang, Li, Li, Wang, Zhong and Fu 2018, "Image Super-Resolution Using Very Deep Residual Channel
+Attention Networks".
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from tierscale.models.backbones import edsr
 from tierscale.models.backbones.edsr import Tail
 from tierscale.models.backbones.initial import he
-from tierscale.models.backbones.official import centre, numbered, one_scale, unit
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.runtime.stages import Rejoin, Staged
 from tierscale.models.runtime.stream import Convolve, Stream, check_scale
 
 
 class Attention(nn.Module):
-    """Weight of each channel from its mean over the window (equations 6 to 8): (N, C, h, w) -> (N,
-    C, 1, 1), 0..1.
+    """Weight of each channel from its mean over the window (equations 6 to 8).
+
+    (N, C, h, w) -> (N, C, 1, 1), 0..1.
     """
 
     def __init__(self, features: int, reduction: int) -> None:
@@ -38,8 +35,9 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Residual channel attention block (equations 9 and 10): two 3x3 convolutions with a ReLU
-    between, weighed, added to the input.
+    """Residual channel attention block (equations 9 and 10).
+
+    Two 3x3 convolutions with a ReLU between, weighed, added to the input.
     """
 
     def __init__(self, features: int, reduction: int) -> None:
@@ -54,12 +52,12 @@ class Block(nn.Module):
 
     def gated(self, x: Tensor, gate: Tensor) -> Tensor:
         """The block with its residual times `gate` (N, 1, h, w) before it is weighed."""
-        made = self.residual(x) * gate
-        return x + made * self.attention(made)
+        residual = self.residual(x) * gate
+        return x + residual * self.attention(residual)
 
     def forward(self, x: Tensor) -> Tensor:
-        made = self.residual(x)
-        return x + made * self.attention(made)
+        residual = self.residual(x)
+        return x + residual * self.attention(residual)
 
 
 class Group(nn.Module):
@@ -80,9 +78,9 @@ class Group(nn.Module):
 
 
 class Rcan(Staged):
-    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; looks at the whole
-    window (reach None).
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
+    It looks at the whole window (reach None).
     groups, blocks: residual groups and the blocks of each; features: channels; reduction: of the
     channels inside the attention.
     """
@@ -122,11 +120,11 @@ class Rcan(Staged):
         entered = self.entry(x)
         return entered, entered
 
-    def finish(self, kept: Tensor, body: Tensor) -> Tensor:
-        return self.tail(kept + self.join(body))
+    def finish(self, entered: Tensor, body: Tensor) -> Tensor:
+        return self.tail(entered + self.join(body))
 
-    def finishing(self, kept: Tensor) -> Stream:
-        return Rejoin(kept, Convolve.of(self.join), self.tail.stream())
+    def finishing(self, entered: Tensor) -> Stream:
+        return Rejoin(entered, Convolve.of(self.join), self.tail.stream())
 
     def stream(self) -> Stream:
         """The same network, fed with all rows at once."""
@@ -134,76 +132,21 @@ class Rcan(Staged):
 
 
 class Whole:
-    """RCAN fed with all rows at once: every block needs the mean of the whole window. Its end,
-    whose maps are the largest, goes by rows.
+    """RCAN fed with all rows at once: every block needs the mean of the whole window.
+
+    Its end, whose maps are the largest, goes by rows.
     """
 
     def __init__(self, network: Rcan) -> None:
         self.network = network
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
-        assert last, "an attention over the whole window takes all of its rows at once"
-        kept, body = self.network.enter(rows)
+        if not last:
+            raise ValueError(
+                f"RCAN was fed {rows.shape[2]} rows with more to come; feed it the whole window at"
+                " once, which its attention needs"
+            )
+        entered, body = self.network.enter(rows)
         for layer in self.network.layers:
             body = layer(body)
-        return self.network.finish_by_rows(kept, body)
-
-
-# Place in the published block -> layer of ours.
-PLACES = {
-    "0": "first",
-    "2": "second",
-    "3.conv_du.0": "attention.squeeze",
-    "3.conv_du.2": "attention.excite",
-}
-
-
-def own_name(theirs: str, growing: Sequence[str]) -> str | None:
-    """Our name for a weight of the published RCAN (APE), whose head and tail are EDSR's. growing:
-    numbered("tail.0.").
-    """
-    layer, _, part = theirs.rpartition(".")
-    stage, *inner = layer.split(".")
-    if stage != "body" or len(inner) == 1:  # body.4: behind the last group
-        return edsr.own_name(theirs, growing)
-    if len(inner) == 3:  # body.0.body.2: behind the last block of a group
-        return f"groups.{inner[0]}.join.{part}"
-    return (  # body.0.body.1.body.3.conv_du.0
-        f"groups.{inner[0]}.blocks.{inner[2]}.{PLACES['.'.join(inner[4:])]}.{part}"
-    )
-
-
-def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of our RCAN from the published ones; ValueError naming one that is missing."""
-    try:
-        shape = {
-            "groups": config["n_resgroups"],
-            "blocks": config["n_resblocks"],
-            "features": config["n_feats"],
-        }
-    except KeyError as error:
-        raise ValueError(
-            f"the configuration of a published RCAN lacks {error}; give n_resgroups, n_resblocks"
-            " and n_feats"
-        ) from error
-    return {**shape, "reduction": config.get("reduction", 16)}
-
-
-def published(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
-) -> Checkpoint:
-    """Published weights, for values 0..rgb_range (255 where config does not tell), as our
-    checkpoint; the mean is in the weights.
-
-    config: n_resgroups, n_resblocks, n_feats, scale, reduction (16 where it is missing). ValueError
-    naming what does not fit.
-    """
-    given = told(config)
-    top, scale = float(given.get("rgb_range", 255)), one_scale(given.get("scale", 4))
-    network = Rcan(scale, **arguments(given))
-    names = partial(own_name, growing=numbered(tensors, "tail.0."))
-    weights = unit(adopt(network, tensors, names, "the published RCAN"), "entry", "tail.exit", top)
-    return Checkpoint(
-        Blueprint("rcan", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)),
-        weights,
-    )
+        return self.network.finish_by_rows(entered, body)

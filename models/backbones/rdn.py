@@ -1,10 +1,10 @@
-"""RDN (Zhang, Tian, Kong, Zhong and Fu 2018, "Residual Dense Network for Image Super-Resolution",
-section 3): blocks in which every convolution sees all that came before it, and whose outputs are
-all put together at the end.
+"""RDN: blocks in which every convolution sees all that came before it, all joined at the end.
+
+Zhang, Tian, Kong, Zhong and Fu 2018, "Residual Dense Network for Image Super-Resolution", section
+3.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from tierscale.models.backbones.edsr import Tail
 from tierscale.models.backbones.initial import he
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.runtime.stream import (
     Chain,
     Convolve,
@@ -25,8 +24,9 @@ from tierscale.models.runtime.stream import (
 
 
 class Block(nn.Module):
-    """Residual dense block (equations 5 to 7): `layers` 3x3 convolutions of `growth` channels each,
-    a 1x1 that fuses all, and the input.
+    """Residual dense block (equations 5 to 7).
+
+    `layers` 3x3 convolutions of `growth` channels each, a 1x1 that fuses all, and the input.
     """
 
     def __init__(self, features: int, growth: int, layers: int) -> None:
@@ -50,8 +50,9 @@ class Block(nn.Module):
 
 
 class Dense:
-    """Convolutions fed by rows, each with what entered and what all before it made; gives all of
-    that, side by side as channels.
+    """Convolutions fed by rows, each with what entered and what all before it made.
+
+    Gives all of that, side by side as channels.
     """
 
     def __init__(self, layers: Sequence[Stream]) -> None:
@@ -59,29 +60,25 @@ class Dense:
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
         for layer, delay in zip(self.layers, self.delays, strict=True):
-            made = layer.push(rows, last).relu_()
-            rows = torch.cat([delay.match(rows, made.shape[2]), made], dim=1)
+            grown = layer.push(rows, last).relu_()
+            rows = torch.cat([delay.match(rows, grown.shape[2]), grown], dim=1)
         return rows
 
 
 class Together:
-    """Stages fed by rows one after another; gives what all of them made, side by side as
-    channels.
+    """Stages, one or more, fed by rows one after another.
+
+    Gives what all of them made, side by side as channels.
     """
 
     def __init__(self, stages: Sequence[Stream]) -> None:
         self.stages, self.delays = stages, [Delay() for _ in stages]
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
-        known: Tensor | None = None
-        for stage, delay in zip(self.stages, self.delays, strict=True):
+        known = rows = self.stages[0].push(rows, last)
+        for stage, delay in zip(self.stages[1:], self.delays[1:], strict=True):
             rows = stage.push(rows, last)
-            known = (
-                rows
-                if known is None
-                else torch.cat([delay.match(known, rows.shape[2]), rows], dim=1)
-            )
-        assert known is not None
+            known = torch.cat([delay.match(known, rows.shape[2]), rows], dim=1)
         return known
 
 
@@ -136,67 +133,3 @@ class Rdn(RowNetwork):
             Chain(Convolve.of(self.second), body, Convolve.of(self.fuse), Convolve.of(self.join))
         )
         return Chain(Convolve.of(self.first), inner, self.tail.stream())
-
-
-def own_name(theirs: str) -> str | None:
-    """Our name for a weight of the published RDN (the authors' code in PyTorch); None for a
-    mean.
-    """
-    stage, *rest = theirs.split(".")
-    if stage in ("sub_mean", "add_mean"):
-        return None
-    if stage.startswith("SFENet"):
-        return f"{ {'1': 'first', '2': 'second'}[stage[6:]] }.{rest[0]}"
-    if stage == "GFF":
-        return f"{ {'0': 'fuse', '1': 'join'}[rest[0]] }.{rest[1]}"
-    if stage == "RDBs" and rest[1] == "convs":  # RDBs.3.convs.5.conv.0.weight
-        return f"blocks.{rest[0]}.layers.{rest[2]}.{rest[5]}"
-    if stage == "RDBs":  # RDBs.3.LFF.weight; fc1 and fc2 are AnySR's
-        return f"blocks.{rest[0]}.{ {'LFF': 'fuse', 'fc1': 'gate.squeeze', 'fc2': 'gate.excite'}[rest[1]] }.{rest[2]}"
-    return theirs
-
-
-def sizes(tensors: Mapping[str, Tensor], origin: str) -> dict[str, int]:
-    """Constructor arguments that the shapes of a published RDN tell; ValueError where there is
-    none.
-    """
-    first = "RDBs.0.convs.0.conv.0.weight"
-    if first not in tensors:
-        raise ValueError(
-            f"{origin} needs {first!r} but only has {', '.join(list(tensors)[:5])} and so on"
-        )
-    names = [name.split(".") for name in tensors if name.startswith("RDBs.")]
-    growth, features = tensors[first].shape[:2]
-    blocks = 1 + max(int(name[1]) for name in names)
-    return {
-        "features": features,
-        "growth": growth,
-        "blocks": blocks,
-        "layers": 1 + max(int(n[3]) for n in names if n[2] == "convs"),
-    }
-
-
-def published(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
-) -> Checkpoint:
-    """Published weights for values 0..1 as our checkpoint; the shapes tell all arguments but the
-    scale, which is in `config`.
-
-    ValueError naming a key that does not fit.
-    """
-    origin = "the published RDN"
-    arguments, scale = sizes(tensors, origin), int(told(config).get("scale", 4))
-    convolutions = {
-        "0": "grow.0",
-        "2": "grow.1" if scale == 4 else "exit",
-        "4": "exit",
-    }  # between them shuffles
-
-    def with_tail(theirs: str) -> str | None:
-        stage, index, *rest = theirs.split(".")
-        return f"tail.{convolutions[index]}.{rest[0]}" if stage == "UPNet" else own_name(theirs)
-
-    return Checkpoint(
-        Blueprint("rdn", scale, arguments, mean),
-        adopt(Rdn(scale, **arguments), tensors, with_tail, origin),
-    )

@@ -1,18 +1,17 @@
-"""SRResNet without batch norm, around a bilinear enlargement: the network of Ledig et al. 2017,
-"Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network", section
-2.1.1, as PCSR (arXiv 2407.21448) changes and trains it.
+"""SRResNet without batch norm, around a bilinear enlargement, as PCSR changes and trains it.
+
+Ledig et al. 2017, "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial
+Network", section 2.1.1; PCSR: arXiv 2407.21448.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.backbones.initial import he
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.runtime.stream import (
     Chain,
     Convolve,
@@ -33,8 +32,9 @@ soften = partial(F.leaky_relu_, negative_slope=LEAK)
 
 
 class Block(nn.Module):
-    """Residual block without batch norm: two 3x3 convolutions with a ReLU between, added to the
-    input; reaches 2 pixels.
+    """Residual block without batch norm; reaches 2 pixels.
+
+    Two 3x3 convolutions with a ReLU between, added to the input.
     """
 
     def __init__(self, features: int) -> None:
@@ -51,12 +51,14 @@ class Block(nn.Module):
 
 
 class Srresnet(RowNetwork):
-    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; the bilinear
-    enlargement is added outside.
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
+    The bilinear enlargement is added outside.
     features: channels; blocks: residual blocks. features_only: what comes before the enlarging
     part, (N, features, h, w), at scale 1.
     """
+
+    reach: int
 
     def __init__(
         self, scale: int = 4, features: int = 64, blocks: int = 16, features_only: bool = False
@@ -77,9 +79,8 @@ class Srresnet(RowNetwork):
         if not features_only:
             self.smooth = nn.Conv2d(features, features, 3, padding=1)
             self.exit = nn.Conv2d(features, 3, 3, padding=1)
-        he(
-            self, {0.1: [module for module in self.modules() if isinstance(module, nn.Conv2d)]}
-        )  # as the authors do
+        # As the authors do.
+        he(self, {0.1: [module for module in self.modules() if isinstance(module, nn.Conv2d)]})
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge x (N, 3, h, w), or its features; the form that is trained."""
@@ -104,52 +105,3 @@ class Srresnet(RowNetwork):
             body,
             Finely(Chain(*tail, Convolve.of(self.smooth), soften, Convolve.of(self.exit)), TAIL),
         )
-
-
-def own_name(theirs: str) -> str:
-    """Our name for a weight of the published SRResNet."""
-    stage, _, rest = theirs.partition(".")
-    if stage == "recon_trunk":
-        block, layer, part = rest.split(".")
-        return f"blocks.{block}.{'first' if layer == 'conv1' else 'second'}.{part}"
-    return {
-        "conv_first": "entry",
-        "upconv1": "grow.0",
-        "upconv2": "grow.1",
-        "HRconv": "smooth",
-        "conv_last": "exit",
-    }.get(stage, stage) + f".{rest}"
-
-
-def published(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
-) -> Checkpoint:
-    """Weights under the names of the published code (PCSR, ClassSR) as our checkpoint.
-
-    config: constructor arguments nf, nb and upscale; the shapes tell those that are missing.
-    ValueError naming a key that does not fit.
-    """
-    given, origin = told(config), "the published SRResNet"
-    first, grown = (tensors.get(f"{name}.weight") for name in ("conv_first", "upconv1"))
-    if first is None or grown is None:
-        raise ValueError(
-            f"{origin} needs 'conv_first.weight' and 'upconv1.weight' but only has"
-            f" {', '.join(list(tensors)[:5])} and so on"
-        )
-    growth = round((grown.shape[0] / grown.shape[1]) ** 0.5)
-    scale = int(
-        given.get(
-            "upscale",
-            given.get("scale", growth * growth if "upconv2.weight" in tensors else growth),
-        )
-    )
-    listed = [int(name.split(".")[1]) for name in tensors if name.startswith("recon_trunk.")]
-    features, blocks = (
-        int(given.get("nf", first.shape[0])),
-        int(given.get("nb", 1 + max(listed, default=-1))),
-    )
-    found = adopt(Srresnet(scale, features, blocks), tensors, own_name, origin)
-    return Checkpoint(
-        Blueprint("srresnet", scale, {"features": features, "blocks": blocks}, mean, "bilinear"),
-        found,
-    )

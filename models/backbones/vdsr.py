@@ -1,19 +1,16 @@
-"""VDSR (Kim, Lee and Lee 2016, "Accurate Image Super-Resolution Using Very Deep Convolutional
-Networks", section 3): the image is enlarged by bicubic first, and many 3x3 convolutions at the
-output's size add what that lacks.
+"""VDSR: the image is enlarged by bicubic first, and many 3x3 convolutions add what that lacks.
+
+Kim, Lee and Lee 2016, "Accurate Image Super-Resolution Using Very Deep Convolutional Networks",
+section 3.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.backbones.initial import he
-from tierscale.models.backbones.official import centre, one_scale, unit
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, told
 from tierscale.models.runtime.stages import Rejoin, Staged
 from tierscale.models.runtime.stream import BAND, Chain, Convolve, Finely, Skip, Stream, check_scale
 
@@ -27,12 +24,11 @@ def cubic(distance: Tensor) -> Tensor:
 
 
 def phases(scale: int) -> Tensor:
-    """Weight (scale * scale, 1, 5, 5) of the convolution that, followed by a pixel shuffle,
-    enlarges one channel by cubic().
+    """Weight (scale * scale, 1, 5, 5) of a convolution that enlarges one channel by cubic().
 
-    The centre of output pixel r of an input pixel lies (2r + 1 - scale) / 2scale input pixels from
-    that pixel's own centre, wherever in the image it is: no coordinate that grows with the distance
-    from the origin comes in.
+    A pixel shuffle by `scale` follows it. The centre of output pixel r of an input pixel lies (2r +
+    1 - scale) / 2scale input pixels from that pixel's own centre, wherever in the image it is: no
+    coordinate that grows with the distance from the origin comes in.
     """
     centres = (2 * torch.arange(scale, dtype=torch.float64) + 1 - scale) / (2 * scale)
     spread = cubic(centres[:, None] - torch.arange(-2, 3))  # (s, 5)
@@ -55,9 +51,9 @@ class Layer(nn.Module):
 
 
 class Vdsr(Staged):
-    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean; the bicubic enlargement
-    is part of it.
+    """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
+    The bicubic enlargement is part of it.
     layers: 3x3 convolutions, the first and the last among them; features: channels between.
     """
 
@@ -93,11 +89,11 @@ class Vdsr(Staged):
         enlarged = self.enlarge(x)
         return enlarged, self.first(enlarged)
 
-    def finish(self, kept: Tensor, body: Tensor) -> Tensor:
-        return kept + self.last(body)
+    def finish(self, entered: Tensor, body: Tensor) -> Tensor:
+        return entered + self.last(body)
 
-    def finishing(self, kept: Tensor) -> Stream:
-        return Rejoin(kept, Convolve.of(self.last))
+    def finishing(self, entered: Tensor) -> Stream:
+        return Rejoin(entered, Convolve.of(self.last))
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""
@@ -126,66 +122,14 @@ class Enlarge:
 
 
 def spread(padded: Tensor, weight: Tensor, scale: int) -> Tensor:
-    """Enlarge each channel of maps (N, C, h + 4, w + 4), two pixels of context on each side, to (N,
-    C, scale * h, scale * w).
+    """Enlarge each channel of maps (N, C, h + 4, w + 4) to (N, C, scale * h, scale * w).
+
+    Two pixels on each side are context.
     """
     count, channels, height, width = padded.shape
-    made = F.pixel_shuffle(
+    enlarged = F.pixel_shuffle(
         F.conv2d(padded.reshape(count * channels, 1, height, width), weight), scale
     )
-    return made.view(count, channels, scale * (height - 4), scale * (width - 4)).contiguous(
+    return enlarged.view(count, channels, scale * (height - 4), scale * (width - 4)).contiguous(
         memory_format=torch.channels_last
-    )
-
-
-def own_name(theirs: str, layers: int) -> str | None:
-    """Our name for a weight of the published VDSR (APE) of `layers` layers; None for the layers
-    that shift by the mean.
-    """
-    layer, _, part = theirs.rpartition(".")
-    if layer in ("sub_mean", "add_mean"):
-        return None
-    stage, number, _ = layer.split(".")  # body.3.0
-    if stage != "body":
-        return theirs
-    index = int(number)
-    inside = (
-        "first.convolve"
-        if index == 0
-        else "last"
-        if index == layers - 1
-        else f"middle.{index - 1}.convolve"
-    )
-    return f"{inside}.{part}"
-
-
-def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of our VDSR from the published ones; ValueError naming one that is missing."""
-    try:
-        return {"layers": config["n_resblocks"], "features": config["n_feats"]}
-    except KeyError as error:
-        raise ValueError(
-            f"the configuration of a published VDSR lacks {error}; give n_resblocks, n_feats and"
-            " scale"
-        ) from error
-
-
-def published(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
-) -> Checkpoint:
-    """Published weights, for values 0..rgb_range (255 where config does not tell), as our
-    checkpoint; the mean is in the weights.
-
-    config: n_resblocks (all layers), n_feats, scale. ValueError naming what does not fit.
-    """
-    given = told(config)
-    top, scale = float(given.get("rgb_range", 255)), one_scale(given.get("scale", 4))
-    network = Vdsr(scale, **arguments(given))
-    names = partial(own_name, layers=int(given["n_resblocks"]))
-    weights = unit(
-        adopt(network, tensors, names, "the published VDSR"), "first.convolve", "last", top
-    )
-    return Checkpoint(
-        Blueprint("vdsr", scale, arguments(given), centre(tensors, "sub_mean", "add_mean", top)),
-        weights,
     )

@@ -1,11 +1,12 @@
-"""Checkpoints: safetensors files that say in their own metadata which network to build, with which
-arguments, before the weights fit.
+"""Checkpoints: safetensors files whose own metadata say which network the weights belong to.
+
+The metadata hold a `ModelSpec` as JSON under the key "blueprint".
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,14 @@ FORMAT = "tierscale-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Blueprint:
+class ModelSpec:
     """What is built before weights are put in.
 
-    network: key in UPSCALERS. arguments: of the network's constructor, but for the scale. scale:
-    output pixels for each input pixel; 0: any. mean: of red, green and blue, 0..1; subtracted from
-    the input. residual: kernel whose enlargement the network's output is added to; None: it is
-    added to the mean.
+    network: key in registry.UPSCALERS.
+    scale: output pixels for each input pixel; 0: any.
+    arguments: of the network's constructor, but for the scale.
+    mean: of red, green and blue, 0..1; subtracted from the input.
+    residual: kernel whose enlargement the network's output is added to; None: the mean is added.
     """
 
     network: str
@@ -37,9 +39,9 @@ class Blueprint:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A blueprint and its weights, float32, by name."""
+    """A specification and its weights, float32, by name."""
 
-    blueprint: Blueprint
+    spec: ModelSpec
     tensors: dict[str, Tensor]
 
 
@@ -79,26 +81,27 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, halves widened to float32, and the text metadata; ValueError when the file
-    is none of ours.
+    """Tensors by name, halves widened to float32, and the text metadata of a file.
+
+    ValueError: there is no such file, it is damaged, or it is none of ours.
     """
     if not path.is_file():
         raise ValueError(
-            f"{path} is not a file; give the path of a checkpoint that jobs/train.py wrote"
+            f"{path} is not a file; give the path of a checkpoint that tierscale train wrote"
         )
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+            # safe_open is no mapping.
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(
             f"{path} cannot be read as safetensors ({error}); it is damaged or of another format"
         ) from error
     if metadata.get("format") != FORMAT:
-        found = metadata.get("format")
         raise ValueError(
-            f"{path} has format {found!r}, not {FORMAT!r}; only files written by jobs/train.py say"
-            " what to build"
+            f"{path} has format {metadata.get('format')!r}, not {FORMAT!r}; only files written by"
+            " tierscale train say what to build"
         )
     return {
         name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()
@@ -106,32 +109,36 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint, half: bool = False) -> None:
-    """Store blueprint and weights in one file."""
+    """Store specification and weights in one file; `half` stores floats in 16 bits."""
     write_tensors(
         path,
         checkpoint.tensors,
-        {"blueprint": json.dumps(asdict(checkpoint.blueprint), sort_keys=True)},
+        {"blueprint": json.dumps(asdict(checkpoint.spec), sort_keys=True)},
         half,
     )
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The blueprint and weights of a file; ValueError, naming it, when either is missing or
-    damaged.
+    """The specification and weights of a file.
+
+    ValueError, naming the file, when either is missing or damaged.
     """
     tensors, metadata = read_tensors(path)
     try:
         fields = json.loads(metadata["blueprint"])
         red, green, blue = fields.pop("mean")
-        return Checkpoint(Blueprint(**fields, mean=(red, green, blue)), tensors)
+        return Checkpoint(ModelSpec(**fields, mean=(red, green, blue)), tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} has no usable blueprint in its metadata ({error}); write it with jobs/train.py"
+            f"{path} has no usable blueprint in its metadata ({error}); write it with tierscale"
+            " train"
         ) from error
 
 
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Put weights into a network; ValueError naming the first key that is missing, unknown or of
+    """Put weights into a network.
+
+    origin: names the weights in errors. ValueError: the first key that is missing, unknown or of
     another shape.
     """
     wanted = network.state_dict()
@@ -144,7 +151,8 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None
         if tensors[name].shape != tensor.shape:
             raise ValueError(
                 f"{origin} holds {name!r} of shape {tuple(tensors[name].shape)} where the network"
-                f" has {tuple(tensor.shape)}; its blueprint and its weights do not belong together"
+                f" has {tuple(tensor.shape)}; its specification and its weights do not belong"
+                " together"
             )
     for name in tensors:
         if name not in wanted:
@@ -153,51 +161,3 @@ def fill(network: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None
                 " does not have"
             )
     network.load_state_dict(dict(tensors))
-
-
-def adopt(
-    network: nn.Module,
-    tensors: Mapping[str, Tensor],
-    own_name: Callable[[str], str | None],
-    origin: str,
-) -> dict[str, Tensor]:
-    """Weights under published names as the state dict of `network`, which they fit.
-
-    own_name: our name for a published one; None for what inference does not need. ValueError naming
-    the published key and the shapes.
-    """
-    wanted = network.state_dict()
-    found: dict[str, Tensor] = {}
-    for theirs, tensor in tensors.items():
-        try:
-            ours = own_name(theirs)
-        except (IndexError, KeyError, ValueError):  # not a name that the published code gives
-            ours = theirs
-        if ours is None:
-            continue
-        if ours not in wanted:
-            raise ValueError(
-                f"{origin} holds {theirs!r} of shape {tuple(tensor.shape)}, which the network it"
-                " should become does not have"
-            )
-        if tensor.shape != wanted[ours].shape:
-            raise ValueError(
-                f"{origin} holds {theirs!r} of shape {tuple(tensor.shape)} where the network has"
-                f" {tuple(wanted[ours].shape)}; its configuration and its weights do not belong"
-                " together"
-            )
-        found[ours] = tensor
-    for name, tensor in wanted.items():
-        if name.endswith("num_batches_tracked"):
-            found.setdefault(name, tensor)
-        if name not in found:
-            raise ValueError(
-                f"{origin} lacks what becomes {name!r} of shape {tuple(tensor.shape)}; it belongs"
-                " to another network"
-            )
-    return found
-
-
-def told(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The constructor arguments in a published configuration, which is {"name", "args"} or flat."""
-    return {**config, **config.get("args", {})}

@@ -1,5 +1,6 @@
-"""PSNR and SSIM as the project measures them: RGB, both images rounded to 8 bit, `shave` pixels
-left out at each border.
+"""PSNR and SSIM as the project measures them.
+
+On RGB, both images rounded to 8 bit, `shave` pixels left out at each border.
 """
 
 import math
@@ -21,19 +22,20 @@ def _counts(image: Tensor, shave: int) -> Tensor:
 
 
 def psnr(result: Tensor, truth: Tensor, shave: int) -> float:
-    """Peak signal-to-noise ratio in dB of images (C, H, W), values 0..1; infinity where they are
-    equal.
+    """Peak signal-to-noise ratio in dB of images (C, H, W), values 0..1.
+
+    Infinity where they are equal. ValueError: nothing is left after shaving.
     """
     error = (_counts(result, shave) - _counts(truth, shave)).square().mean().item()
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
 def ssim(result: Tensor, truth: Tensor, shave: int) -> float:
-    """Structural similarity (Wang et al. 2004, "Image quality assessment", equation 13), mean over
-    channels of (C, H, W).
+    """Structural similarity of images (C, H, W), values 0..1, as a mean over channels.
 
-    Gaussian window of 11 pixels, standard deviation 1.5, only where it lies inside; K1 = 0.01, K2 =
-    0.03.
+    Wang et al. 2004, "Image quality assessment", equation 13: Gaussian window of 11 pixels,
+    standard deviation 1.5, only where it lies inside; K1 = 0.01, K2 = 0.03. ValueError: fewer than
+    11 pixels a side are left.
     """
     a, b = _counts(result, shave), _counts(truth, shave)
     if min(a.shape[-2:]) < 11:
@@ -47,10 +49,10 @@ def ssim(result: Tensor, truth: Tensor, shave: int) -> float:
     def local(x: Tensor) -> Tensor:
         height, width = x.shape[-2] - 10, x.shape[-1] - 10
         rows = torch.stack(
-            [share * x[:, step : step + height] for step, share in enumerate(bell)]
+            [weight * x[:, step : step + height] for step, weight in enumerate(bell)]
         ).sum(dim=0)
         return torch.stack(
-            [share * rows[:, :, step : step + width] for step, share in enumerate(bell)]
+            [weight * rows[:, :, step : step + width] for step, weight in enumerate(bell)]
         ).sum(dim=0)
 
     mean_a, mean_b = local(a), local(b)

@@ -1,9 +1,9 @@
 """The one contract between a network or method and the pipeline that feeds it windows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -19,8 +19,7 @@ def hr_length(length: int, scale: Fraction) -> int:
 
 
 def hr_edge(edge: int, length: int, scale: Fraction) -> int:
-    """Where the line between input pixels `edge` - 1 and `edge` falls in an output of
-    hr_length(length) pixels.
+    """Output pixel at which the line before input pixel `edge` falls, of hr_length(length) pixels.
 
     Monotone, 0 at 0 and hr_length at `length`, so that spans which cover the input once cover the
     output once.
@@ -46,8 +45,9 @@ class Placement:
     def hr_spans(
         self, index: int, height: int, width: int
     ) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Output rows and columns (start, stop) of window `index`, which is `height` by `width`
-        input pixels.
+        """Output rows and columns (start, stop) of window `index`.
+
+        height, width: of the window, in input pixels.
         """
         spans = []
         for origin, length, whole in zip(
@@ -59,8 +59,9 @@ class Placement:
         return spans[0], spans[1]
 
     def hr_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Output height and width of the windows; ValueError if they differ from window to
-        window.
+        """Output height and width of windows of `height` by `width` input pixels.
+
+        ValueError if they differ from window to window.
         """
         shapes = set()
         for index in range(len(self.origins)):
@@ -69,9 +70,13 @@ class Placement:
         if len(shapes) != 1:
             raise ValueError(
                 f"windows of {height}x{width} at {self.origins} become outputs of different sizes"
-                f" {sorted(shapes)}; batch them apart"
+                f" {sorted(shapes)}; put each size into a batch of its own"
             )
         return shapes.pop()
+
+    def of_window(self, index: int) -> "Placement":
+        """The placement of one window of the batch alone."""
+        return Placement(self.scale, self.size, (self.origins[index],))
 
     @staticmethod
     def whole(size: tuple[int, int], scale: Fraction) -> "Placement":
@@ -84,7 +89,7 @@ class Upscaled:
     """What an upscaler made of a batch of windows.
 
     pixels: (N, C, H, W), dtype and device of the windows, not clamped.
-    spent: multiply-adds really executed for each window, (N,), float64, on the CPU.
+    macs: multiply-adds really executed for each window, (N,), float64, on the CPU.
     choice: map of what was chosen (class, depth or exit per pixel, width per window), or None.
     """
 
@@ -99,14 +104,14 @@ class Upscaler(Protocol):
     scales: the factors it was made for; None: any.
     reach: input pixels it looks at on each side of an output pixel's place; None: the whole window.
     parameters: numbers that were trained.
-    knob: what effort turns, such as "k" or "width"; None: it runs at full effort only.
-    efforts: which knob costs which share, as measured; None: not measured yet.
+    control: what effort turns, such as "k" or "width"; None: it runs at full effort only.
+    efforts: which setting of the control costs which share, as measured; None: not measured yet.
     """
 
     scales: frozenset[Fraction] | None
     reach: int | None
     parameters: int
-    knob: str | None
+    control: str | None
     efforts: Efforts | None
 
     def __call__(
@@ -118,9 +123,10 @@ class Upscaler(Protocol):
     ) -> Upscaled:
         """Enlarge windows (N, C, h, w), values 0..1.
 
-        effort: share of its full computation it may use, 0..1, turned into its knob by `efforts`;
-        below its floor it runs at the floor. given: frozen values by name, such as a whole-image
-        threshold; one called as the knob sets it in place of `effort`.
+        effort: share of its full computation it may use, 0..1, which `efforts` turns into a setting
+        of the control; below its floor it runs at the floor. settings: frozen values by name, such
+        as a threshold of the whole image; one under the control's name is used in place of
+        `effort`. ValueError: a scale, shape, effort or setting that it does not know.
         """
         ...
 
@@ -129,13 +135,27 @@ class Upscaler(Protocol):
         ...
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
-        """Multiply-adds for each input pixel of a large window; below full effort the mean over the
-        images it was measured on.
+        """Multiply-adds for each input pixel of a large window.
+
+        Below full effort it is the mean over the images that the efforts were measured on.
         """
         ...
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes it takes at most for each input pixel of a window on a CPU, beside a fixed 200 MB
-        for a network's rows.
+        """Bytes it takes at most for each input pixel of a window on a CPU.
+
+        A fixed 200 MB for a network's rows come on top.
         """
         ...
+
+
+@runtime_checkable
+class Adjustable(Upscaler, Protocol):
+    """An upscaler whose efforts are found by measuring what settings of its control execute.
+
+    calibration_grid: settings to measure, from the least computation to the most. safety_margin:
+    how far the harder half of the photos may raise a share above the mean of all.
+    """
+
+    calibration_grid: Sequence[float]
+    safety_margin: float

@@ -1,5 +1,4 @@
-"""Networks of other people's making as tiers: every single-file network that the library spandrel
-knows, with its own rules.
+"""Networks of the library spandrel as tiers: every single-file network that it knows.
 
 spandrel is optional (`pip install "tierscale[community]"`) and imported when the first such network
 is loaded.
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from tierscale.models.contract.checkpoints import FORMAT
 from tierscale.models.contract.efforts import Efforts
 from tierscale.models.contract.upscaler import Placement, Upscaled
-from tierscale.models.convert.upstream import read_official
+from tierscale.models.convert.files import read_upstream
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.plain import check_windows
 
@@ -30,9 +29,10 @@ from tierscale.models.runtime.plain import check_windows
 SIDE = 128
 
 
-def foreign(path: Path) -> bool:
-    """The file holds weights, and is none of ours: a .pth, .pt or .ckpt, or a .safetensors file
-    that does not say what to build.
+def is_foreign(path: Path) -> bool:
+    """Whether a file holds weights that are none of ours.
+
+    Such are .pth, .pt and .ckpt files, and .safetensors files that do not say what to build.
     """
     if path.suffix in (".pth", ".pt", ".ckpt"):
         return True
@@ -44,22 +44,23 @@ def foreign(path: Path) -> bool:
 
 
 def load(path: Path) -> "CommunityUpscaler":
-    """The network of a file; ValueError where spandrel is missing, does not know it, or where it
-    does not enlarge pictures.
+    """The network of a file.
+
+    ValueError: spandrel is missing, does not know it, or it does not enlarge pictures.
     """
-    kinds = (
+    reason = (
         f"{path} has format None, not {FORMAT!r}"
         if path.suffix == ".safetensors"
         else f"{path} is no .safetensors file of ours"
     )
     try:
-        spandrel = library()
+        spandrel = import_spandrel()
     except ImportError as error:
         raise ValueError(
-            f"{kinds}; for networks of other programs, install spandrel: pip install"
+            f"{reason}; for networks of other programs, install spandrel: pip install"
             ' "tierscale[community]"'
         ) from error
-    weights = read_official(path)
+    weights = read_upstream(path)
     if not isinstance(weights, Mapping):
         raise ValueError(f"{path} holds a {type(weights).__name__} and no tensors by name")
     try:
@@ -67,10 +68,10 @@ def load(path: Path) -> "CommunityUpscaler":
             spandrel.canonicalize_state_dict(dict(weights))
         )
     except (spandrel.UnsupportedModelError, KeyError, RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()
+        message = str(error).strip().splitlines()
         raise ValueError(
-            f"{kinds}, and spandrel builds no network from it"
-            f" ({reason[0] if reason else type(error).__name__})"
+            f"{reason}, and spandrel builds no network from it"
+            f" ({message[0] if message else type(error).__name__})"
         ) from error
     channels = (descriptor.input_channels, descriptor.output_channels)
     if not isinstance(descriptor, spandrel.ImageModelDescriptor) or channels not in (
@@ -85,7 +86,7 @@ def load(path: Path) -> "CommunityUpscaler":
     return CommunityUpscaler(descriptor)
 
 
-def library() -> Any:
+def import_spandrel() -> Any:
     """The module spandrel; ImportError where it is not installed.
 
     It imports torchvision for two networks, one that fills holes and one for faces. A torchvision
@@ -117,19 +118,18 @@ def library() -> Any:
 
 
 class CommunityUpscaler:
-    """A network of spandrel under the contract; windows (N, 3, h, w), 0..1; results are clipped to
-    that, as spandrel does.
+    """A network of spandrel under the contract; windows (N, 3, h, w), 0..1.
 
-    A network of one channel enlarges red, green and blue one by one; one of four gets an opaque
-    alpha, and what it makes of that is left out. Windows that break the network's size rules (a
-    least side, a multiple, a square) are filled up by reflection at the right and at the bottom,
-    and the surplus is cut off. Nothing tells how far the network looks, so that the reach is the
-    whole window.
+    Results are clipped to 0..1, as spandrel does. A network of one channel enlarges red, green and
+    blue one by one; one of four gets an opaque alpha, and what it makes of that is left out.
+    Windows that break the network's size rules (a least side, a multiple, a square) are filled up
+    by reflection at the right and at the bottom, and the surplus is cut off. Nothing tells how far
+    the network looks, so that the reach is the whole window.
     """
 
     scales: frozenset[Fraction] | None
     reach: int | None = None
-    knob: str | None = None
+    control: str | None = None
     efforts: Efforts | None = None
 
     def __init__(self, descriptor: Any) -> None:
@@ -182,20 +182,21 @@ class CommunityUpscaler:
         return self.count(SIDE, SIDE) / SIDE**2
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel of a window: an estimate, four times the largest map that the
-        network makes, and the result twice.
+        """Bytes for each input pixel of a window: an estimate.
+
+        Four times the largest map that the network makes, and the result twice.
         """
 
         def largest(model: nn.Module, run: Callable[[], object]) -> int:
-            found = [0]
+            sizes = [0]
             for module in model.modules():
                 module.register_forward_hook(
-                    lambda module, inputs, output: found.append(
+                    lambda module, inputs, output: sizes.append(
                         output.numel() if isinstance(output, Tensor) else 0
                     )
                 )
             run()
-            return max(found)
+            return max(sizes)
 
         wide, tall = self.descriptor.size_requirements.get_padding(SIDE, SIDE)
         return 16 * self._dry((SIDE + tall, SIDE + wide), largest) / SIDE**2 + 24 * self.scale**2
@@ -203,8 +204,9 @@ class CommunityUpscaler:
     def _dry(
         self, size: tuple[int, int], measure: Callable[[nn.Module, Callable[[], object]], int]
     ) -> int:
-        """What `measure` finds of a copy of the network and a run of it: on shapes without values,
-        or on zeros where it looks at values.
+        """What `measure` finds of a copy of the network and a run of it.
+
+        On shapes without values, or on zeros where the network looks at values.
         """
         shape = (1, self.channels, *size)
         try:

@@ -12,14 +12,15 @@ from tierscale.models.runtime.resample import multiply_adds, reach, resample
 
 
 class Bicubic:
-    """Keys' bicubic at any scale; windows (N, C, h, w), 0..1; overshoots are left for the caller to
-    clip.
+    """Keys' bicubic at any scale; windows (N, C, h, w), 0..1.
+
+    Overshoots are left for the caller to clip.
     """
 
     scales: frozenset[Fraction] | None = None
     reach: int | None = reach("bicubic")
     parameters = 0
-    knob: str | None = None
+    control: str | None = None
     efforts: Efforts | None = None
 
     def __call__(
@@ -31,8 +32,8 @@ class Bicubic:
     ) -> Upscaled:
         check_effort(effort)
         pixels = resample(windows, place, "bicubic")
-        channels, height, width = windows.shape[1:]
-        macs = multiply_adds(channels, height, width, pixels.shape[2], pixels.shape[3], "bicubic")
+        channels, width = windows.shape[1], windows.shape[3]
+        macs = multiply_adds(channels, width, pixels.shape[2], pixels.shape[3], "bicubic")
         return Upscaled(pixels, torch.full((len(windows),), float(macs), dtype=torch.float64))
 
     def to(self, device: str) -> "Bicubic":
@@ -42,11 +43,12 @@ class Bicubic:
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
         """Multiply-adds for each input pixel of a large window."""
         hr = hr_length(LARGE, scale)
-        return multiply_adds(3, LARGE, LARGE, hr, hr, "bicubic") / LARGE**2
+        return multiply_adds(3, LARGE, hr, hr, "bicubic") / LARGE**2
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel of a window: the result, three times where its taps are
-        gathered, and its rows.
+        """Bytes for each input pixel of a window.
+
+        The result, three times where its taps are gathered, and its rows.
         """
         results = 1 if scale.denominator == 1 else 3
         return 12 * (results * float(scale) ** 2 + 4 * float(scale) + 2)

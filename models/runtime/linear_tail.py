@@ -1,5 +1,6 @@
-"""The enlarging part of EDSR and RCAN as one convolution: its convolutions and pixel shuffles have
-nothing between that is not linear.
+"""The enlarging part of EDSR and RCAN as one convolution.
+
+Its convolutions and pixel shuffles have nothing between that is not linear.
 
 What an input pixel gives to the s by s output pixels of another follows from their distance, and,
 because each convolution sees zeros beyond the edges of its own map, from whether the latter lies at
@@ -10,6 +11,7 @@ and a twelfth.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +24,10 @@ FIRST, WITHIN, LAST, ONLY = range(4)
 
 
 class Enlarging(nn.Module):
-    """An enlarging part of a network with nothing in it that is not linear; settle() composes it
-    once its weights are final.
+    """An enlarging part of a network with nothing in it that is not linear.
 
-    quick: while it is trained, compute it by enlarge_within().
+    settle() composes it once its weights are final. quick: while it is trained, compute it by
+    enlarge_within().
     """
 
     def __init__(self) -> None:
@@ -37,8 +39,9 @@ class Enlarging(nn.Module):
         self.register_buffer("biases", None, persistent=False)
 
     def steps_of(self) -> list[tuple[nn.Conv2d, int]]:
-        """Its 3x3 convolutions, each with the step of the pixel shuffle behind it, 1 where there is
-        none.
+        """Its 3x3 convolutions, each with the step of the pixel shuffle behind it.
+
+        1 where there is none.
         """
         raise NotImplementedError(
             f"{type(self).__name__} does not tell its convolutions; write its steps_of()"
@@ -54,8 +57,7 @@ def settle(network: nn.Module) -> None:
 
 
 def compose(layers: list[tuple[nn.Conv2d, int]]) -> tuple[Tensor, Tensor]:
-    """Convolutions and shuffles, as Enlarging.steps_of() tells them, as one convolution before one
-    shuffle.
+    """Convolutions and shuffles of Enlarging.steps_of() as one convolution before one shuffle.
 
     Weights (4, 4, D * s * s, C, 5, 5) and biases (4, 4, D * s * s) for rows and columns at each of
     PLACES; s: product of the steps.
@@ -67,7 +69,7 @@ def compose(layers: list[tuple[nn.Conv2d, int]]) -> tuple[Tensor, Tensor]:
     biases = first.weight.new_zeros(4, 4, count)
     for row, (height, y) in enumerate(PLACES):
         for column, (width, x) in enumerate(PLACES):
-            maps, biases[row, column] = _at(layers, height, y, width, x)
+            maps, biases[row, column] = _at(layers, Position(height, y, width, x))
             # Zeros where the kernel reaches beyond the map.
             weights[row, column] = F.pad(maps, (2, 2, 2, 2))[:, :, y : y + 5, x : x + 5]
     # Each place's weights in channels last, as the maps are.
@@ -75,56 +77,63 @@ def compose(layers: list[tuple[nn.Conv2d, int]]) -> tuple[Tensor, Tensor]:
 
 
 def enlarge_within(layers: list[tuple[nn.Conv2d, int]], x: Tensor) -> Tensor:
-    """What the layers make of x (N, C, h, w), by the kernel for places within, composed in a form
-    that gradients pass through.
+    """What the layers make of x (N, C, h, w), by the kernel for places within.
 
-    At the edges it is used as well: there the outermost 3 output pixels differ from what the layers
-    themselves make.
+    It is composed in a form that gradients pass through. At the edges it is used as well: there the
+    outermost 3 output pixels differ from what the layers themselves make.
     """
-    weight, bias = _at(layers, 5, 2, 5, 2)
+    weight, bias = _at(layers, Position(5, 2, 5, 2))
     return F.pixel_shuffle(
         F.conv2d(x, weight, bias, padding=2), math.prod(step for _, step in layers)
     )
 
 
-def _at(
-    layers: list[tuple[nn.Conv2d, int]], height: int, y: int, width: int, x: int
-) -> tuple[Tensor, Tensor]:
-    """How much each input of a map (height, width) counts in the results of its pixel (y, x), (D *
-    s * s, C, height, width), and what they are of zeros, (D * s * s).
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Pixel (y, x) of a map (height, width)."""
+
+    height: int
+    y: int
+    width: int
+    x: int
+
+
+def _at(layers: list[tuple[nn.Conv2d, int]], position: Position) -> tuple[Tensor, Tensor]:
+    """How much each input of a map counts in the results of one of its pixels.
+
+    (D * s * s, C, height, width), and what the results are of zeros, (D * s * s).
     """
     scale = math.prod(step for _, step in layers)
     first, last = layers[0][0], layers[-1][0]
-    maps = _backwards(
-        layers, _wanted(last.out_channels * scale**2, scale, height, y, width, x, first.weight)
-    )
-    made = first.weight.new_zeros(1, first.in_channels, height, width)
+    maps = _backwards(layers, _unit_maps(last.out_channels, scale, position, first.weight))
+    zeros = first.weight.new_zeros(1, first.in_channels, position.height, position.width)
     for layer, step in layers:
-        made = F.pixel_shuffle(layer(made), step)
-    return maps, F.pixel_unshuffle(made, scale)[0, :, y, x]
+        zeros = F.pixel_shuffle(layer(zeros), step)
+    return maps, F.pixel_unshuffle(zeros, scale)[0, :, position.y, position.x]
 
 
-def _wanted(
-    count: int, scale: int, height: int, y: int, width: int, x: int, like: Tensor
-) -> Tensor:
-    """Maps (count, D, s * height, s * width) that are 1 at one of the results of input pixel (y, x)
-    and 0 elsewhere.
+def _unit_maps(channels: int, scale: int, position: Position, like: Tensor) -> Tensor:
+    """Maps that are 1 at one of the results of an input pixel each, and 0 elsewhere.
+
+    (channels * s * s, channels, s * height, s * width), of the type of `like`.
     """
-    wanted = like.new_zeros(count, count, height, width)
-    wanted[range(count), range(count), y, x] = 1
-    return F.pixel_shuffle(wanted, scale)
+    count = channels * scale**2
+    maps = like.new_zeros(count, count, position.height, position.width)
+    maps[range(count), range(count), position.y, position.x] = 1
+    return F.pixel_shuffle(maps, scale)
 
 
 def _backwards(layers: list[tuple[nn.Conv2d, int]], results: Tensor) -> Tensor:
-    """How much each input counts in given sums of results: the layers' transposes, in reverse."""
+    """How much each input counts in sums of results: the layers' transposes, in reverse."""
     for layer, step in reversed(layers):
         results = F.conv_transpose2d(F.pixel_unshuffle(results, step), layer.weight, padding=1)
     return results
 
 
 class Fused:
-    """A composed enlargement fed by rows (N, C, n, w): gives rows (N, D, s * m, s * w), two input
-    pixels behind.
+    """A composed enlargement fed by rows (N, C, n, w).
+
+    Gives rows (N, D, s * m, s * w), two input pixels behind.
     """
 
     def __init__(self, weights: Tensor, biases: Tensor, scale: int) -> None:
@@ -149,8 +158,9 @@ class Fused:
         return F.pixel_shuffle(slabs[0] if len(slabs) == 1 else torch.cat(slabs, dim=2), self.scale)
 
     def _widen(self, rows: Tensor, last: bool) -> Tensor:
-        """The rows with those that are needed again before them, and zeros for two pixels beyond
-        the map's edges.
+        """The rows with those that are needed again before them.
+
+        Zeros lie for two pixels beyond the map's edges.
         """
         above = 2 if self.held is None else 4
         shape = (*rows.shape[:2], above + rows.shape[2] + (2 if last else 0), rows.shape[3] + 4)
@@ -164,8 +174,9 @@ class Fused:
         return wide
 
     def _slab(self, rows: Tensor, place: int) -> Tensor:
-        """What rows with two more on each side make, all of them at one of PLACES: (N, D * s * s,
-        n, w).
+        """What rows with two more on each side make: (N, D * s * s, n, w).
+
+        All of them lie at one of PLACES.
         """
         width = rows.shape[3] - 4
         parts = (
@@ -173,7 +184,7 @@ class Fused:
             if width > 1
             else ((0, 1, ONLY),)
         )
-        made = [
+        slabs = [
             F.conv2d(
                 rows[:, :, :, start : stop + 4],
                 self.weights[place, column],
@@ -182,4 +193,4 @@ class Fused:
             for start, stop, column in parts
             if stop > start
         ]
-        return made[0] if len(made) == 1 else torch.cat(made, dim=3)
+        return slabs[0] if len(slabs) == 1 else torch.cat(slabs, dim=3)

@@ -1,6 +1,7 @@
-"""A multi-layer perceptron on nearest features: what each output pixel is made of in LIIF (Chen,
-Liu and Wang 2021, arXiv 2012.09161) without its local ensemble, as PCSR uses it for its classifier
-and its samplers.
+"""A multi-layer perceptron on nearest features: what each output pixel is made of in LIIF.
+
+Chen, Liu and Wang 2021, arXiv 2012.09161, without its local ensemble, as PCSR uses it for its
+classifier and its samplers.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,12 @@ from tierscale.models.runtime.nearest import Axis
 
 
 class Mlp(nn.Module):
-    """Linear layers with ReLU between, on a feature and four numbers: row, column in the input
-    pixel, height, width of the output pixel.
+    """Linear layers with ReLU between, on a feature and four numbers.
 
-    The feature is the same for all output pixels of one input pixel, and the four numbers are the
-    same for all output pixels of one phase. So the first layer is what it makes of the features, at
-    input resolution, plus a constant for each phase: at scale 4 a sixteenth of the work.
+    These are row and column in the input pixel, height and width of the output pixel. The feature
+    is the same for all output pixels of one input pixel, and the four numbers are the same for all
+    output pixels of one phase. So the first layer is what it makes of the features, at input
+    resolution, plus a constant for each phase: at scale 4 a sixteenth of the work.
     """
 
     def __init__(self, features: int, hidden: Sequence[int], results: int) -> None:
@@ -42,8 +43,9 @@ class Mlp(nn.Module):
         return (row[:, None, None] * weight[:, 0] + fixed) + column[:, None] * weight[:, 1]
 
     def forward(self, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
-        """Features (N, C, h, w) to results (N, results, H, W), at every output pixel; the form that
-        is trained.
+        """Features (N, C, h, w) to results (N, results, H, W), at every output pixel.
+
+        The form that is trained.
         """
         known = F.linear(features.movedim(1, -1), self.layers[0].weight[:, :-4])  # (N, h, w, width)
         constants = self.constants(rows, columns)
@@ -60,8 +62,9 @@ class Mlp(nn.Module):
         return x.movedim(-1, 1)
 
     def table(self, features: Tensor, rows: Axis, columns: Axis) -> Tensor:
-        """First layer of features (P, C), and below it the constants: (P + row phases * column
-        phases, width); without gradients.
+        """First layer of features (P, C), and below it the constants; without gradients.
+
+        (P + row phases * column phases, width).
         """
         constants = self.constants(rows, columns).flatten(0, 1)
         table = features.new_empty(len(features) + len(constants), constants.shape[1])
@@ -70,11 +73,11 @@ class Mlp(nn.Module):
         return table
 
     def at(self, table: Tensor, points: Tensor) -> Tensor:
-        """Results (results, m) at output pixels (m, 2), each given as the two rows of table() that
-        make its first layer.
+        """Results (results, m) at output pixels (m, 2).
 
-        Channels come before pixels: products of narrow matrices are up to six times as fast that
-        way round (oneMKL, AVX-512).
+        points: for each the two rows of table() that make its first layer. Channels come before
+        pixels: products of narrow matrices are up to six times as fast that way round (oneMKL,
+        AVX-512).
         """
         x = F.embedding_bag(points, table, mode="sum").t()
         for layer in self.layers[1:]:

@@ -1,8 +1,8 @@
-"""Which input pixel is nearest to each output pixel, and where in it the output pixel lies: exact
-integers of the global grid.
+"""Which input pixel is nearest to each output pixel, and where in it the output pixel lies.
 
-The centre of output pixel o lies (2o + 1) q / 2p input pixels from the image's edge at the scale
-p/q. Where that is just between two input pixels, the one before is taken.
+Both are exact integers of the global grid. The centre of output pixel o lies (2o + 1) q / 2p input
+pixels from the image's edge at the scale p/q. Where that is just between two input pixels, the one
+before is taken.
 """
 
 from dataclasses import dataclass
@@ -40,22 +40,20 @@ class Axis:
     def source(self) -> Tensor:
         """Row of the window, 0..length - 1, that is nearest to each output row: (count,) int64."""
         p, q = self.scale.numerator, self.scale.denominator
-        found = torch.div(
-            (2 * torch.arange(self.first, self.first + self.count) + 1) * q - 1,
-            2 * p,
-            rounding_mode="floor",
-        )
+        rows = torch.arange(self.first, self.first + self.count)
+        nearest = torch.div((2 * rows + 1) * q - 1, 2 * p, rounding_mode="floor")
         # Rows whose nearest one lies outside the window are in the halo, and what they get does not
         # matter.
-        return (found - self.origin).clamp_(0, self.length - 1)
+        return (nearest - self.origin).clamp_(0, self.length - 1)
 
     def phase(self) -> Tensor:
         """Which entry of offsets() tells the place of each output row: (count,) int64."""
         return torch.arange(self.first, self.first + self.count) % self.scale.numerator
 
     def offsets(self) -> Tensor:
-        """Place of the output row's centre in its input row, from above -1 (begin) to 1 (end), by
-        phase: (p,) float64.
+        """Place of the output row's centre in its input row, by phase: (p,) float64.
+
+        From above -1 (begin) to 1 (end).
         """
         p, q = self.scale.numerator, self.scale.denominator
         return (((2 * torch.arange(p) + 1) * q - 1) % (2 * p) + 1).double() / p - 1

@@ -1,5 +1,6 @@
-"""Plain networks of one integer scale under the contract: mean subtraction, residual, reach and
-counted cost.
+"""Plain networks of one integer scale under the contract.
+
+Mean subtraction, residual, reach and counted cost.
 """
 
 import copy
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, fill
+from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
 from tierscale.models.runtime import resample
@@ -22,8 +23,9 @@ from tierscale.models.runtime.stream import RowNetwork, bands, run
 
 
 def residual_weight(kernel: str, scale: int) -> Tensor:
-    """Weight (scale * scale, 1, k, k) of the convolution that, followed by a pixel shuffle,
-    enlarges one channel as resample does.
+    """Weight (scale * scale, 1, k, k) of a convolution that enlarges one channel as resample does.
+
+    A pixel shuffle by `scale` follows it.
     """
     starts, weights = resample.taps(0, scale, Fraction(scale), kernel)
     margin = resample.reach(kernel)
@@ -37,8 +39,9 @@ def residual_weight(kernel: str, scale: int) -> Tensor:
 
 
 def add_residual(result: Tensor, windows: Tensor, weight: Tensor, scale: int) -> None:
-    """Add the enlargement of windows (N, C, h, w) to result (N, C, H, W), in bands that stay in
-    cache; the border is repeated.
+    """Add the enlargement of windows (N, C, h, w) to result (N, C, H, W), in place.
+
+    weight: of residual_weight(). In bands that stay in cache; the border is repeated.
     """
     count, channels, height, width = windows.shape
     margin = weight.shape[-1] // 2
@@ -58,6 +61,11 @@ def check_windows(windows: Tensor, place: Placement, scale: int) -> None:
             f"this network enlarges by {scale}, not by {place.scale}; load one that was trained for"
             f" {place.scale}"
         )
+    check_colours(windows)
+
+
+def check_colours(windows: Tensor) -> None:
+    """ValueError unless windows are (N, 3, h, w)."""
     if windows.ndim != 4 or windows.shape[1] != 3:
         raise ValueError(
             f"windows of shape {tuple(windows.shape)} are not (N, 3, h, w); feed a grey as three"
@@ -66,30 +74,27 @@ def check_windows(windows: Tensor, place: Placement, scale: int) -> None:
 
 
 class PlainUpscaler:
-    """SR = network(LR - mean) + residual, or + mean where there is none; values 0..1, overshoots
-    are left for the caller to clip.
+    """SR = network(LR - mean) + residual, or + mean where there is none.
+
+    Windows (N, 3, h, w), values 0..1; overshoots are left for the caller to clip.
     """
 
     scales: frozenset[Fraction] | None
     reach: int | None
-    knob: str | None = None
+    control: str | None = None
     efforts: Efforts | None = None
 
-    def __init__(self, network: RowNetwork, blueprint: Blueprint) -> None:
-        self.scale = blueprint.scale
-        self.scales = frozenset({Fraction(blueprint.scale)})
-        self.blueprint = blueprint
+    def __init__(self, network: RowNetwork, spec: ModelSpec) -> None:
+        self.scale = spec.scale
+        self.scales = frozenset({Fraction(spec.scale)})
+        self.spec = spec
         settle(network)
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.reach = network.reach
-        if network.reach is not None and blueprint.residual is not None:
-            self.reach = max(network.reach, resample.reach(blueprint.residual))
-        self.mean = torch.tensor(blueprint.mean).view(3, 1, 1)
-        self.weight = (
-            None
-            if blueprint.residual is None
-            else residual_weight(blueprint.residual, blueprint.scale)
-        )
+        if network.reach is not None and spec.residual is not None:
+            self.reach = max(network.reach, resample.reach(spec.residual))
+        self.mean = torch.tensor(spec.mean).view(3, 1, 1)
+        self.weight = None if spec.residual is None else residual_weight(spec.residual, spec.scale)
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         self._counted: dict[bool, tuple[int, int]] = {}
 
@@ -113,14 +118,16 @@ class PlainUpscaler:
         return Upscaled(pixels, torch.full((len(windows),), float(macs), dtype=torch.float64))
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
-        """Multiply-adds for each input pixel of a large window on a CPU; only a global pooling
-        makes them depend on the size.
+        """Multiply-adds for each input pixel of a large window on a CPU.
+
+        Only a global pooling makes them depend on the size.
         """
         return self.count(LARGE, LARGE) / LARGE**2
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel of a window: the window three times, the result, and all
-        layers' maps where it cannot be streamed.
+        """Bytes for each input pixel of a window.
+
+        The window three times, the result, and all layers' maps where it cannot be streamed.
         """
         maps = (
             28 * self.network.features
@@ -130,8 +137,9 @@ class PlainUpscaler:
         return 12 * (float(scale) ** 2 + 3) + maps
 
     def _enlarge(self, windows: Tensor, streamed: bool) -> Tensor:
-        """Pixels of windows (N, 3, h, w). Streamed, nothing is computed twice; a GPU takes a batch
-        at once.
+        """Pixels of windows (N, 3, h, w).
+
+        Streamed, nothing is computed twice; a GPU takes a batch at once.
         """
         centred = windows - self.mean
         if streamed:
@@ -143,8 +151,9 @@ class PlainUpscaler:
         return self.complete(result, windows)
 
     def complete(self, result: Tensor, windows: Tensor) -> Tensor:
-        """Add the mean, or the windows enlarged by the residual's kernel, to what the network made
-        of them; in place.
+        """Add the mean, or the windows enlarged by the residual's kernel, to `result`; in place.
+
+        result: what the network made of the windows.
         """
         if self.weight is None:
             return result.add_(self.mean)
@@ -152,14 +161,13 @@ class PlainUpscaler:
         return result
 
     def count(self, height: int, width: int, streamed: bool = True) -> int:
-        """Multiply-adds executed for one window of `height` by `width`, on a CPU (streamed) or a
-        GPU.
+        """Multiply-adds for one window of `height` by `width`, on a CPU (streamed) or a GPU.
 
         Every convolution gives one result for each pixel and none twice, or, behind a global
         pooling, one for the window: two small shapes, counted once, tell all others.
         """
         if streamed not in self._counted:
-            shape = PlainUpscaler(copy.deepcopy(self.network), self.blueprint).to("meta")
+            shape = PlainUpscaler(copy.deepcopy(self.network), self.spec).to("meta")
             small, large = (
                 executed(partial(shape._enlarge, blank(1, 3, 8, side), streamed))
                 for side in (8, 16)
@@ -171,13 +179,13 @@ class PlainUpscaler:
 
 def build(network: type[RowNetwork], checkpoint: Checkpoint, origin: str) -> PlainUpscaler:
     """The upscaler of a checkpoint; `origin` names it in errors."""
-    blueprint = checkpoint.blueprint
+    spec = checkpoint.spec
     try:
-        made = network(scale=blueprint.scale, **blueprint.arguments)
+        built = network(scale=spec.scale, **spec.arguments)
     except TypeError as error:
         raise ValueError(
-            f"{origin} asks for a {blueprint.network} of {blueprint.arguments}, which cannot be"
+            f"{origin} asks for a {spec.network} of {spec.arguments}, which cannot be"
             f" built ({error})"
         ) from error
-    fill(made, checkpoint.tensors, origin)
-    return PlainUpscaler(made, blueprint)
+    fill(built, checkpoint.tensors, origin)
+    return PlainUpscaler(built, spec)

@@ -1,5 +1,4 @@
-"""Bicubic and bilinear enlargement whose weights come from integer phases of the whole image's
-grid.
+"""Bicubic and bilinear enlargement by integer phases of the whole image's grid.
 
 The centre of output pixel o lies at ((2o + 1) q - p) / 2p in input pixels for the scale p/q:
 quotient and remainder are exact integers, so a window far from the origin gets the very weights
@@ -8,6 +7,7 @@ that the whole image gets.
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,9 @@ ROWS = 64
 
 
 def cubic(distance: Tensor) -> Tensor:
-    """Keys' cubic convolution kernel, a = -0.5 (Keys 1981, eq. 15), which MATLAB's imresize uses;
-    support 2.
+    """Keys' cubic convolution kernel, a = -0.5, which MATLAB's imresize uses; support 2.
+
+    Keys 1981, equation 15.
     """
     d = distance.abs()
     near = 1.5 * d**3 - 2.5 * d**2 + 1
@@ -46,8 +47,9 @@ def reach(kernel: str) -> int:
 
 
 def taps(first: int, count: int, scale: Fraction, kernel: str) -> tuple[Tensor, Tensor]:
-    """Input index of the first tap (count,) and weights (count, 2 * support), float64, of output
-    pixels first.. on one axis.
+    """First taps and weights of `count` output pixels from `first` on, on one axis.
+
+    Input index of the first tap (count,), weights (count, 2 * support), float64.
     """
     weigh, support = KERNELS[kernel]
     p, q = scale.numerator, scale.denominator
@@ -61,6 +63,7 @@ def taps(first: int, count: int, scale: Fraction, kernel: str) -> tuple[Tensor, 
 
 def resample(windows: Tensor, place: Placement, kernel: str = "bicubic") -> Tensor:
     """Enlarge windows (N, C, h, w) to (N, C, H, W); border pixels are repeated outwards.
+
     ValueError: not a place for each window.
     """
     if place.scale.denominator == 1:
@@ -74,7 +77,7 @@ def resample(windows: Tensor, place: Placement, kernel: str = "bicubic") -> Tens
         return result
     if len(windows) != len(place.origins):
         raise ValueError(
-            f"{len(windows)} windows cannot lie at {len(place.origins)} places; tell the origin of"
+            f"{len(windows)} windows cannot lie at {len(place.origins)} places; give the origin of"
             " each"
         )
     height, width = windows.shape[-2:]
@@ -85,9 +88,7 @@ def resample(windows: Tensor, place: Placement, kernel: str = "bicubic") -> Tens
 
 
 def _whole_scale(x: Tensor, dim: int, scale: int, kernel: str) -> Tensor:
-    """Enlarge one axis by an integer: each of the `scale` phases is a short sum of shifted
-    slices.
-    """
+    """Enlarge one axis by an integer: each phase is a short sum of shifted slices."""
     length, support = x.shape[dim], KERNELS[kernel][1]
     margin = support + 1
     edges = (0, 0, margin, margin) if dim == -2 else (margin, margin, 0, 0)
@@ -96,8 +97,8 @@ def _whole_scale(x: Tensor, dim: int, scale: int, kernel: str) -> Tensor:
     phases = []
     for start, weight in zip(starts.tolist(), weights.tolist(), strict=True):
         total = padded.narrow(dim, margin + start, length) * weight[0]
-        for step, share in enumerate(weight[1:], start=1):
-            total.add_(padded.narrow(dim, margin + start + step, length), alpha=share)
+        for step, factor in enumerate(weight[1:], start=1):
+            total.add_(padded.narrow(dim, margin + start + step, length), alpha=factor)
         phases.append(total)
     # Interleave: (…, h, w, s) -> (…, h, w * s) for columns, (…, h, s, w) -> (…, h * s, w) for rows.
     return (
@@ -114,20 +115,16 @@ def _any_scale(x: Tensor, place: Placement, index: int, kernel: str) -> Tensor:
         length = x.shape[dim]
         first, weights = taps(start, stop - start, place.scale, kernel)
         weights = weights.to(device=x.device, dtype=x.dtype)
-        total = None
-        for step in range(weights.shape[1]):
-            chosen = (first - origin + step).clamp(0, length - 1).to(x.device)
-            share = weights[:, step, None] if dim == -2 else weights[:, step]
-            part = x.index_select(dim, chosen) * share
-            total = part if total is None else total.add_(part)
-        assert total is not None
-        x = total
+        parts = (
+            x.index_select(dim, (first - origin + step).clamp(0, length - 1).to(x.device))
+            * (weights[:, step, None] if dim == -2 else weights[:, step])
+            for step in range(weights.shape[1])
+        )
+        x = reduce(Tensor.add_, parts)
     return x
 
 
-def multiply_adds(
-    channels: int, height: int, width: int, hr_height: int, hr_width: int, kernel: str
-) -> int:
-    """Multiply-adds of resample() for one window: rows first, then columns."""
+def multiply_adds(channels: int, width: int, hr_height: int, hr_width: int, kernel: str) -> int:
+    """Multiply-adds of resample() for one window of `width` columns: rows first, then columns."""
     count = 2 * KERNELS[kernel][1]
     return channels * count * (hr_height * width + hr_height * hr_width)

@@ -1,6 +1,8 @@
-"""3x3 convolutions at some places of a map only: the map is cut into cells, and those that hold a
-needed place are gathered, convolved as a batch, and put back. There a convolution costs a pixel
-what it costs in a whole map (measured); the copying adds a tenth.
+"""3x3 convolutions at some places of a map only.
+
+The map is cut into cells, and those that hold a needed place are gathered, convolved as a batch,
+and put back. There a convolution costs a pixel what it costs in a whole map (measured); the copying
+adds a tenth.
 """
 
 from collections.abc import Iterator
@@ -17,16 +19,15 @@ SIDE = 8
 BATCH = 128
 
 
-class Cells:
-    """The cells of a window of `height` by `width` pixels, numbered by rows, and the sheets that
-    hold its maps.
+class SparseBlocks:
+    """The cells of a window of `height` by `width` pixels, and the buffers that hold its maps.
 
-    before: rows and columns, 0 .. SIDE - 1, of the first cell that lie before the window's first
-    pixel.
+    Cells are numbered by rows. before: rows and columns, 0 .. SIDE - 1, of the first cell that lie
+    before the window's first pixel.
 
-    A sheet (rows, columns, C) holds whole cells, and zeros around: a row above, two below, and SIDE
-    columns on the left, which are also what follows on the right of the row before. So the SIDE
-    pixels that a cell has in a row are copied as one piece.
+    A buffer (rows, columns, C) holds whole cells, and zeros around: a row above, two below, and
+    SIDE columns on the left, which are also what follows on the right of the row before. So the
+    SIDE pixels that a cell has in a row are copied as one piece.
     """
 
     def __init__(
@@ -42,40 +43,40 @@ class Cells:
         )
         corner = (y * self.columns + x).view(-1, 1)  # the pixel above the first one of each cell
         steps = torch.arange(SIDE + 2, device=device) * self.columns
-        self.around = (
-            corner + steps - 1
-        )  # first pixel of the SIDE + 2 rows that the cell's convolution reads
-        self.within = (
-            corner + steps[1:-1]
-        ) // SIDE  # number of the SIDE rows of the cell, counted in pieces of SIDE pixels
+        # First pixel of the SIDE + 2 rows that the cell's convolution reads.
+        self.around = corner + steps - 1
+        # Number of the SIDE rows of the cell, counted in pieces of SIDE pixels.
+        self.within = (corner + steps[1:-1]) // SIDE
         self.batch = BATCH if device.type == "cpu" else len(corner)
 
-    def sheet(self, channels: int, like: Tensor) -> Tensor:
-        """A sheet of zeros of the type and on the device of a tensor."""
+    def buffer(self, channels: int, like: Tensor) -> Tensor:
+        """A buffer of zeros of the type and on the device of a tensor."""
         return like.new_zeros(self.rows, self.columns, channels)
 
-    def window(self, sheet: Tensor) -> Tensor:
-        """The window (1, C, height, width) in a sheet, as a view."""
-        return sheet[self.top : self.top + self.height, self.left : self.left + self.width].permute(
-            2, 0, 1
-        )[None]
+    def window(self, buffer: Tensor) -> Tensor:
+        """The window (1, C, height, width) in a buffer, as a view."""
+        return buffer[
+            self.top : self.top + self.height, self.left : self.left + self.width
+        ].permute(2, 0, 1)[None]
 
     def values(self, window: Tensor) -> Tensor:
-        """The values of a window (1, 1, height, width) cell by cell, (cells, 1, SIDE, SIDE); zeros
-        beyond its edges.
+        """The values of a window (1, 1, height, width) cell by cell: (cells, 1, SIDE, SIDE).
+
+        Zeros beyond its edges.
         """
-        sheet = self.sheet(1, window)
-        self.window(sheet).copy_(window)
-        return _pieces(sheet).index_select(0, self.within.view(-1)).view(-1, 1, SIDE, SIDE)
+        buffer = self.buffer(1, window)
+        self.window(buffer).copy_(window)
+        return _pieces(buffer).index_select(0, self.within.view(-1)).view(-1, 1, SIDE, SIDE)
 
     def convolve(
-        self, sheet: Tensor, cells: Tensor, layer: nn.Conv2d
+        self, buffer: Tensor, cells: Tensor, layer: nn.Conv2d
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """A 3x3 convolution at some cells, a batch of them after another: which ones (n,) and their
-        results (n, C, SIDE, SIDE).
+        """A 3x3 convolution at some cells, a batch of them after another.
+
+        Yields which ones, (n,), and their results, (n, C, SIDE, SIDE).
         """
-        channels = sheet.shape[2]
-        wide = sheet.view(-1).as_strided(
+        channels = buffer.shape[2]
+        wide = buffer.view(-1).as_strided(
             (self.rows * self.columns - SIDE - 1, (SIDE + 2) * channels), (channels, 1)
         )
         for some in cells.split(self.batch):
@@ -84,28 +85,29 @@ class Cells:
             )
             yield some, F.conv2d(gathered.permute(0, 3, 1, 2), layer.weight, layer.bias)
 
-    def put(self, sheet: Tensor, cells: Tensor, values: Tensor) -> None:
-        """Write values (n, C, SIDE, SIDE) to cells (n,) of a sheet."""
-        _pieces(sheet).index_copy_(0, self.within.index_select(0, cells).view(-1), _rows(values))
+    def put(self, buffer: Tensor, cells: Tensor, values: Tensor) -> None:
+        """Write values (n, C, SIDE, SIDE) to cells (n,) of a buffer."""
+        _pieces(buffer).index_copy_(0, self.within.index_select(0, cells).view(-1), _rows(values))
 
-    def add(self, sheet: Tensor, cells: Tensor, values: Tensor) -> None:
-        """Add values (n, C, SIDE, SIDE) to cells (n,) of a sheet."""
-        _pieces(sheet).index_add_(0, self.within.index_select(0, cells).view(-1), _rows(values))
+    def add(self, buffer: Tensor, cells: Tensor, values: Tensor) -> None:
+        """Add values (n, C, SIDE, SIDE) to cells (n,) of a buffer."""
+        _pieces(buffer).index_add_(0, self.within.index_select(0, cells).view(-1), _rows(values))
 
-    def bound(self, sheet: Tensor) -> None:
-        """Set what lies just beyond the window's edges to zero, as a convolution of the whole
-        window sees it.
+    def bound(self, buffer: Tensor) -> None:
+        """Set what lies just beyond the window's edges to zero.
+
+        So a convolution of the whole window sees it.
         """
-        sheet[self.top - 1].zero_()
-        sheet[self.top + self.height].zero_()
-        sheet[:, self.left - 1].zero_()
+        buffer[self.top - 1].zero_()
+        buffer[self.top + self.height].zero_()
+        buffer[:, self.left - 1].zero_()
         if (self.left + self.width) % SIDE:
-            sheet[:, self.left + self.width].zero_()
+            buffer[:, self.left + self.width].zero_()
 
 
-def _pieces(sheet: Tensor) -> Tensor:
-    """A sheet as pieces of SIDE pixels, (pieces, SIDE * C)."""
-    return sheet.view(-1, SIDE * sheet.shape[2])
+def _pieces(buffer: Tensor) -> Tensor:
+    """A buffer as pieces of SIDE pixels, (pieces, SIDE * C)."""
+    return buffer.view(-1, SIDE * buffer.shape[2])
 
 
 def _rows(values: Tensor) -> Tensor:

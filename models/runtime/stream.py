@@ -1,5 +1,6 @@
-"""Networks run down a window a few rows at a time, so that what one layer writes is still in cache
-when the next one reads it.
+"""Networks run down a window a few rows at a time.
+
+What one layer writes is then still in cache when the next one reads it.
 
 Fed with all rows at once, CARN on one CPU thread takes 11 microseconds for each pixel of a 64x64
 window but 47 for each of 562x562 (channels last; 18 and 65 otherwise), because every layer goes
@@ -23,7 +24,8 @@ class Stream(Protocol):
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
         """Take the next rows (N, C, n, w); give the rows (N, D, m, v) that are complete now.
-        `last`: no more will come.
+
+        last: no more will come.
         """
         ...
 
@@ -38,11 +40,10 @@ def check_scale(network: str, scale: int) -> None:
 
 
 class RowNetwork(nn.Module):
-    """A network (N, 3, h, w) -> (N, 3, scale * h, scale * w) that can also be fed by rows, with the
-    same result.
+    """A network (N, 3, h, w) -> (N, 3, scale * h, scale * w) that can also be fed by rows.
 
-    scale: output pixels for each input pixel. reach: input pixels it looks at on each side; None:
-    the whole window, and no stream().
+    The result is the same. scale: output pixels for each input pixel. reach: input pixels it looks
+    at on each side; None: the whole window, and no stream().
     """
 
     scale: int
@@ -56,8 +57,9 @@ class RowNetwork(nn.Module):
 
 
 class Convolve:
-    """A convolution of odd kernel and stride 1 with zeros around the window; its output lags half a
-    kernel behind.
+    """A convolution of odd kernel and stride 1, fed by rows; its output lags half a kernel behind.
+
+    Zeros lie around the window.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, groups: int = 1) -> None:
@@ -92,7 +94,7 @@ class Delay:
         self.held: Tensor | None = None
 
     def match(self, rows: Tensor, count: int) -> Tensor:
-        """Take rows; give the `count` oldest ones that were not given yet."""
+        """Take rows; return the `count` oldest ones that were not returned yet."""
         waiting = (
             rows
             if self.held is None or self.held.shape[2] == 0
@@ -109,8 +111,8 @@ class Skip:
         self.inner, self.delay = inner, Delay()
 
     def push(self, rows: Tensor, last: bool) -> Tensor:
-        made = self.inner.push(rows, last)
-        return made.add_(self.delay.match(rows, made.shape[2]))
+        inner = self.inner.push(rows, last)
+        return inner.add_(self.delay.match(rows, inner.shape[2]))
 
 
 class Chain:
@@ -126,10 +128,10 @@ class Chain:
 
 
 class Finely:
-    """A stream fed with about `pixels` pixels at a time: for the part of a network whose maps are
-    larger than its input.
+    """A stream fed with about `pixels` pixels at a time.
 
-    reach: of the stream, where it lags behind by more than the rows of a piece.
+    For the part of a network whose maps are larger than its input. reach: of the stream, where it
+    lags behind by more than the rows of a piece.
     """
 
     def __init__(self, stream: Stream, pixels: int, reach: int = 0) -> None:
@@ -141,16 +143,17 @@ class Finely:
             for start, stop in bands(rows.shape[2], rows.shape[3], self.reach, self.pixels)
         ]
         self.reach = 0  # only the first piece needs to be taller
-        made = [
+        results = [
             self.stream.push(piece, last and index == len(pieces) - 1)
             for index, piece in enumerate(pieces)
         ]
-        return made[0] if len(made) == 1 else torch.cat(made, dim=2)
+        return results[0] if len(results) == 1 else torch.cat(results, dim=2)
 
 
 def bands(height: int, width: int, reach: int, pixels: int = BAND) -> Iterator[tuple[int, int]]:
-    """Rows (start, stop) to push one after another; the first band is taller by `reach`, so that no
-    layer is left without output.
+    """Rows (start, stop) to push one after another.
+
+    The first band is taller by `reach`, so that no layer is left without output.
     """
     rows = max(2, pixels // width)
     start, stop = 0, reach + rows
@@ -161,10 +164,10 @@ def bands(height: int, width: int, reach: int, pixels: int = BAND) -> Iterator[t
 
 
 def run(stream: Callable[[], Stream], windows: Tensor, scale: int, reach: int) -> Tensor:
-    """Enlarge windows (N, C, h, w) to (N, 3, scale * h, scale * w), each window through a stream of
-    its own.
+    """Enlarge windows (N, C, h, w) to (N, 3, scale * h, scale * w).
 
-    A window's result does not depend on its batch, not even in the last bit.
+    Each window goes through a stream of its own. A window's result does not depend on its batch,
+    not even in the last bit.
     """
     count, _, height, width = windows.shape
     result = windows.new_empty(count, 3, scale * height, scale * width)
@@ -172,9 +175,9 @@ def run(stream: Callable[[], Stream], windows: Tensor, scale: int, reach: int) -
         layers, row = stream(), 0
         window = windows[index : index + 1].contiguous(memory_format=torch.channels_last)
         for start, stop in bands(height, width, reach):
-            made = layers.push(window[:, :, start:stop], stop == height)
-            result[index, :, row : row + made.shape[2]] = made[0]
-            row += made.shape[2]
+            rows = layers.push(window[:, :, start:stop], stop == height)
+            result[index, :, row : row + rows.shape[2]] = rows[0]
+            row += rows.shape[2]
     return result
 
 

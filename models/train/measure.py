@@ -1,5 +1,6 @@
-"""What a model card says of quality and speed: `python -m tierscale.models.train.measure fsrcnn-x4
---eval DIR`.
+"""What a model card says of quality and speed.
+
+`python -m tierscale.models.train.measure fsrcnn-x4 --eval DIR` adds it to the card in the zoo.
 """
 
 import argparse
@@ -16,21 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement, Upscaler
 from tierscale.models.train.photos import centre_crop, image_files, is_grey, read_image
 from tierscale.models.train.shrink import shrink
 
-# Left out of means, as in the published measurements: the one image that is grey at its source.
+# Left out of means, as papers do: the one image that is grey at its source.
 LEFT_OUT = frozenset({("Set14", "img_003")})
-# Knobs that the papers leave at 0, and efforts that cards tell of.
-AS_PUBLISHED = ("k", "bias")
+# Controls that the papers leave at 0, and efforts that cards tell of.
+ZERO_IN_PAPERS = ("k", "bias")
 EFFORTS = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, slots=True)
-class SourceInfo:
+class Quality:
     """Means over images: PSNR in dB, SSIM, and multiply-adds executed for each input pixel."""
 
     psnr: float
@@ -43,47 +44,47 @@ def quality(
     folder: Path,
     scale: Fraction | int,
     effort: float = 1.0,
-    given: Mapping[str, float] = {},
-) -> dict[str, SourceInfo]:
+    settings: Mapping[str, float] = {},
+) -> dict[str, Quality]:
     """Means over images of a folder, enlarged whole; LR kept in float, shave = scale, rounded up.
 
-    "published": those that published measurements count. "coloured": those that `tierscale
-    evaluate` counts, which leaves out every file with a single channel.
+    "papers": over those that papers count. "coloured": over those that `tierscale evaluate` counts,
+    which leaves out every file with a single channel.
     """
-    published, coloured, exact = [], [], Fraction(scale)
+    papers: list[tuple[float, float, float]] = []
+    coloured: list[tuple[float, float, float]] = []
+    exact = Fraction(scale)
     shave = math.ceil(exact)
     for path in image_files(folder):
         hr = centre_crop(read_image(path), exact.numerator) / 255
         lr = shrink(hr, exact)
         with torch.inference_mode():
-            made = upscaler(
-                lr[None], Placement.whole((lr.shape[-2], lr.shape[-1]), exact), effort, given
+            result = upscaler(
+                lr[None], Placement.whole((lr.shape[-2], lr.shape[-1]), exact), effort, settings
             )
-        found = (
-            psnr(made.pixels[0], hr, shave),
-            ssim(made.pixels[0], hr, shave),
-            made.macs.item() / lr[0].numel(),
+        row = (
+            psnr(result.pixels[0], hr, shave),
+            ssim(result.pixels[0], hr, shave),
+            result.macs.item() / lr[0].numel(),
         )
         if (folder.name, path.stem) not in LEFT_OUT:
-            published.append(found)
+            papers.append(row)
         if not is_grey(path):
-            coloured.append(found)
+            coloured.append(row)
     return {
-        name: SourceInfo(*np.mean(rows, axis=0).tolist())
-        for name, rows in (("published", published), ("coloured", coloured))
+        name: Quality(*np.mean(rows, axis=0).tolist())
+        for name, rows in (("papers", papers), ("coloured", coloured))
         if rows
     }
 
 
 def milliseconds(upscaler: Upscaler, scale: int, side: int, repeats: int = 3) -> float:
-    """Milliseconds of one thread's work for each million input pixels, on a square window; the best
-    of some.
+    """Milliseconds of one thread's work for each million input pixels, on a square window.
+
+    The best of some.
     """
-    window, place, best = (
-        torch.rand(1, 3, side, side),
-        Placement.whole((side, side), Fraction(scale)),
-        np.inf,
-    )
+    window, place = torch.rand(1, 3, side, side), Placement.whole((side, side), Fraction(scale))
+    best = np.inf
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.inference_mode():
@@ -96,49 +97,45 @@ def milliseconds(upscaler: Upscaler, scale: int, side: int, repeats: int = 3) ->
 
 
 def measure(name: str, scale: int, folder: Path) -> dict[str, Any]:
-    """PSNR and SSIM on each sub-folder of `folder`, and cost, of an upscaler at a scale; of a
-    method at some efforts too.
+    """PSNR and SSIM on each sub-folder of `folder`, and cost, of an upscaler at a scale.
+
+    Of a method at some efforts too.
     """
-    upscaler = models.load(name)
+    upscaler = registry.load(name)
     folders = [sub for sub in sorted(folder.iterdir()) if sub.is_dir()]
     sets = {sub.name: quality(upscaler, sub, scale) for sub in folders}
     coloured = {key: value["coloured"] for key, value in sets.items() if "coloured" in value}
-    found = {
-        "psnr": {key: round(value["published"].psnr, 3) for key, value in sets.items()},
-        "ssim": {key: round(value["published"].ssim, 4) for key, value in sets.items()},
+    card: dict[str, Any] = {
+        "psnr": {key: round(value["papers"].psnr, 3) for key, value in sets.items()},
+        "ssim": {key: round(value["papers"].ssim, 4) for key, value in sets.items()},
         "psnr_without_grey": {key: round(value.psnr, 3) for key, value in coloured.items()},
         "ssim_without_grey": {key: round(value.ssim, 4) for key, value in coloured.items()},
         "cost_per_pixel": upscaler.cost(Fraction(scale)),
         "protocol": "rgb, shave = scale, float lr",
     }
     settings: dict[str, tuple[float, Mapping[str, float]]] = {}
-    if upscaler.knob in AS_PUBLISHED:
-        settings[f"{upscaler.knob} = 0"] = (1.0, {upscaler.knob: 0.0})
+    if upscaler.control in ZERO_IN_PAPERS:
+        settings[f"{upscaler.control} = 0"] = (1.0, {upscaler.control: 0.0})
     if upscaler.efforts is not None:
         floor = round(upscaler.efforts.floor, 3)  # what it runs at when it is asked for less
         settings |= {
             f"effort {effort:g}": (effort, {})
             for effort in sorted({max(effort, floor) for effort in EFFORTS})
         }
-    for label, (effort, given) in settings.items():
-        some = {
-            sub.name: quality(upscaler, sub, scale, effort, given)["published"] for sub in folders
-        }
-        found[label] = {
+    for label, (effort, own) in settings.items():
+        some = {sub.name: quality(upscaler, sub, scale, effort, own)["papers"] for sub in folders}
+        card[label] = {
             "psnr": {key: round(value.psnr, 3) for key, value in some.items()},
             "share_of_full_cost": {
-                key: round(value.cost / sets[key]["published"].cost, 3)
-                for key, value in some.items()
+                key: round(value.cost / sets[key]["papers"].cost, 3) for key, value in some.items()
             },
         }
-    return found
+    return card
 
 
 def speed(name: str, scale: int) -> dict[str, Any]:
-    """Milliseconds for each million input pixels on square windows of three sizes, as pipelines cut
-    them.
-    """
-    upscaler = models.load(name)
+    """Milliseconds for each million input pixels on square windows of three sizes."""
+    upscaler = registry.load(name)
     return {
         "milliseconds_per_million_pixels": {
             str(side): round(milliseconds(upscaler, scale, side)) for side in (178, 306, 562)
@@ -165,17 +162,17 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     try:
-        scales = models.load(options.name).scales
+        scales = registry.load(options.name).scales
         scale = options.scale or (int(min(scales)) if scales else 4)
-        found = {} if options.only == "speed" else measure(options.name, scale, options.eval)
-        found |= {} if options.only == "quality" else speed(options.name, scale)
+        fresh = {} if options.only == "speed" else measure(options.name, scale, options.eval)
+        fresh |= {} if options.only == "quality" else speed(options.name, scale)
     except ValueError as error:
         print(f"measure: {error}", file=sys.stderr)
         return 2
-    print(options.name, json.dumps(found), flush=True)
-    card = models.ZOO / f"{options.name}.json"
+    print(options.name, json.dumps(fresh), flush=True)
+    card = registry.ZOO / f"{options.name}.json"
     if card.is_file() and (scales or scale == 4):  # bicubic's card is for scale 4
-        card.write_text(json.dumps({**json.loads(card.read_text()), **found}, indent=2) + "\n")
+        card.write_text(json.dumps({**json.loads(card.read_text()), **fresh}, indent=2) + "\n")
     return 0
 
 

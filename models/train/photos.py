@@ -38,15 +38,17 @@ class Photo:
     lr: Tensor
 
     def on(self, device: torch.device) -> "Photo":
-        """The same photo in a device's memory, so that crops need not be brought there step by
-        step.
+        """The same photo in a device's memory.
+
+        Crops need not be brought there step by step.
         """
         return Photo(self.name, self.hr.to(device), self.lr.to(device))
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files of `folder` in order of name, but for hidden ones; ValueError when there are
-    none, or no such folder.
+    """Image files of `folder` in order of name, but for hidden ones.
+
+    ValueError: there are none, or no such folder.
     """
     if not folder.is_dir():
         raise ValueError(
@@ -75,8 +77,9 @@ def image_files(folder: Path) -> list[Path]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """An image file of 8 bits whose pixels are not decoded yet; ValueError when it has more bits,
-    or opening or decoding it fails.
+    """An image file of 8 bits whose pixels are not decoded yet.
+
+    ValueError: it has more bits, or opening or decoding it fails.
     """
     # Scans are larger than what Pillow takes for an attack; check_memory() says what this machine
     # can hold.
@@ -101,8 +104,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def has_deep_pixels(image: Image.Image) -> bool:
-    """Whether an opened image has more than 8 bits, which Pillow cuts to 8 without a word when
-    there are three channels.
+    """Whether an opened image has more than 8 bits.
+
+    Pillow cuts them to 8 without a word when there are three channels.
     """
     if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8
@@ -114,8 +118,9 @@ def has_deep_pixels(image: Image.Image) -> bool:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image file, from its header alone; ValueError when it cannot be opened
-    or has more than 8 bits.
+    """Height and width of an image file, from its header alone.
+
+    ValueError: it cannot be opened or has more than 8 bits.
     """
     with opened(path) as image:
         width, height = image.size
@@ -128,8 +133,9 @@ def image_sizes(folder: Path) -> dict[Path, tuple[int, int]]:
 
 
 def read_image(path: Path) -> Tensor:
-    """An image file as RGB, uint8, (3, H, W), as it is stored, whichever way up; ValueError when it
-    cannot be decoded or has more bits.
+    """An image file as RGB, uint8, (3, H, W), as it is stored, whichever way up.
+
+    ValueError: it cannot be decoded or has more bits.
     """
     with opened(path) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
@@ -141,8 +147,9 @@ def machine_memory() -> int:
 
 
 def check_memory(folder: Path, sizes: Collection[tuple[int, int]], scale: int) -> None:
-    """Refuse, before any is decoded, images (heights, widths) that together would take more than
-    half of this machine's memory.
+    """Refuse, before any is decoded, images (heights, widths) that take too much memory together.
+
+    Too much is more than half of this machine's.
     """
     pixels = [height * width for height, width in sizes]
     # Kept: three values and their shrunken versions as floats. For a while, of one image: Pillow's
@@ -173,25 +180,25 @@ def centre_crop(image: Tensor, scale: int) -> Tensor:
 
 
 def photo(name: str, image: Tensor, scale: int) -> Photo:
-    """Pair an image (3, H, W), uint8, cropped to a multiple of `scale`, with its shrunken
-    version.
-    """
+    """An image (3, H, W), uint8, cropped to a multiple of `scale`, and its shrunken version."""
     hr = centre_crop(image, scale)
     # Divided last, a large photo is never held in floats.
     return Photo(name, hr, shrink(hr, scale).div_(255))
 
 
 def decoded(folder: Path, sizes: Mapping[Path, tuple[int, int]], scale: int) -> list[Photo]:
-    """Photos of a folder whose heights and widths are known; ValueError when memory would run
-    out.
+    """Photos of a folder whose heights and widths are known.
+
+    ValueError: memory would run out.
     """
     check_memory(folder, sizes.values(), scale)
     return [photo(path.name, read_image(path), scale) for path in sizes]
 
 
 def read_photos(folder: Path, scale: int, smallest: int) -> list[Photo]:
-    """All photos of `folder` of at least `smallest` shrunken pixels a side; ValueError when there
-    are none or memory would run out.
+    """All photos of `folder` of at least `smallest` shrunken pixels a side.
+
+    ValueError: there are none, or memory would run out.
     """
     sizes = {
         path: size for path, size in image_sizes(folder).items() if min(size) // scale >= smallest
@@ -225,8 +232,10 @@ def digest(sizes: Mapping[Path, tuple[int, int]]) -> str:
 def hold_out(
     photos: Sequence[Photo], crop: int, every: int = 23
 ) -> tuple[list[Photo], list[Photo]]:
-    """Split into photos to train on and to watch progress on. Of a single one the lower eighth is
-    watched, `crop` shrunken pixels at least; where it is too small to be cut, it is both.
+    """Split into photos to train on and to watch progress on.
+
+    Of a single one the lower eighth is watched, `crop` shrunken pixels at least; where it is too
+    small to be cut, it is both.
     """
     if len(photos) > 1:
         return [p for index, p in enumerate(photos) if index % every], list(photos[::every])
@@ -256,11 +265,11 @@ def same(photos: Sequence[Photo], watched: Sequence[Photo]) -> list[str]:
 def draw(
     photos: Sequence[Photo], crop: int, batch: int, seed: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """Random crops, flipped and transposed: (batch, 3, crop, crop) and (batch, 3, scale * crop,
-    scale * crop), float32, 0..1.
+    """Random crops, flipped and transposed, float32, 0..1.
 
-    Everything follows from `seed` (of the run, step), so that a resumed run draws what the unbroken
-    one would have. Larger photos are drawn more often, in proportion to their area.
+    (batch, 3, crop, crop) and (batch, 3, scale * crop, scale * crop). Everything follows from
+    `seed` (of the run, step), so that a resumed run draws what the unbroken one would have. Larger
+    photos are drawn more often, in proportion to their area.
     """
     rng = np.random.default_rng(seed)
     area = np.array([p.lr[0].numel() for p in photos], dtype=np.float64)

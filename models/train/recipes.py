@@ -1,42 +1,42 @@
 """What each zoo name is built from and how it is trained unless the options say otherwise."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from tierscale.models.adaptive.adadsr.upscaler import Adadsr
-from tierscale.models.adaptive.anysr.upscaler import AnySr
+from tierscale.models.adaptive.adadsr.network import Adadsr
+from tierscale.models.adaptive.anysr.network import AnySr
 from tierscale.models.adaptive.ape.network import Ape
-from tierscale.models.adaptive.classsr.network import OURS
-from tierscale.models.adaptive.classsr.upscaler import ClassSr
-from tierscale.models.adaptive.pcsr.upscaler import Pcsr
+from tierscale.models.adaptive.classsr.network import OURS, ClassSr
+from tierscale.models.adaptive.pcsr.network import Pcsr
 from tierscale.models.backbones.carn import Carn
 from tierscale.models.backbones.edsr import Edsr
 from tierscale.models.backbones.fsrcnn import Fsrcnn
 from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.backbones.srresnet import Srresnet
 from tierscale.models.backbones.vdsr import Vdsr
-from tierscale.models.contract.checkpoints import Blueprint
+from tierscale.models.contract.checkpoints import ModelSpec
 from tierscale.models.train.methods import adadsr, anysr, ape, classsr, pcsr
-from tierscale.models.train.trainer import LOSSES, Schedule, Task
+from tierscale.models.train.schedule import Schedule
+from tierscale.models.train.tasks import LOSSES, Task
 
-MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as the published CARN and EDSR use it
-# Kind -> what builds the network of a blueprint: plain ones are made for a scale, PCSR for any.
-NETWORKS: dict[str, Callable[[Blueprint], nn.Module]] = {
-    "fsrcnn": lambda plan: Fsrcnn(scale=plan.scale, **plan.arguments),
-    "carn": lambda plan: Carn(scale=plan.scale, **plan.arguments),
-    "edsr": lambda plan: Edsr(scale=plan.scale, **plan.arguments),
-    "srresnet": lambda plan: Srresnet(scale=plan.scale, **plan.arguments),
-    "rcan": lambda plan: Rcan(scale=plan.scale, **plan.arguments),
-    "vdsr": lambda plan: Vdsr(scale=plan.scale, **plan.arguments),
-    "pcsr": lambda plan: Pcsr(**plan.arguments),
-    "ape": lambda plan: Ape(scale=plan.scale, **plan.arguments),
-    "adadsr": lambda plan: Adadsr(scale=plan.scale, **plan.arguments),
-    "anysr": lambda plan: AnySr(**plan.arguments),
-    "classsr": lambda plan: ClassSr(scale=plan.scale, **plan.arguments),
+MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K, as upstream CARN and EDSR use it
+# Kind -> what builds the network of a specification: plain ones are made for a scale, PCSR for any.
+NETWORKS: dict[str, Callable[[ModelSpec], nn.Module]] = {
+    "fsrcnn": lambda spec: Fsrcnn(scale=spec.scale, **spec.arguments),
+    "carn": lambda spec: Carn(scale=spec.scale, **spec.arguments),
+    "edsr": lambda spec: Edsr(scale=spec.scale, **spec.arguments),
+    "srresnet": lambda spec: Srresnet(scale=spec.scale, **spec.arguments),
+    "rcan": lambda spec: Rcan(scale=spec.scale, **spec.arguments),
+    "vdsr": lambda spec: Vdsr(scale=spec.scale, **spec.arguments),
+    "pcsr": lambda spec: Pcsr(**spec.arguments),
+    "ape": lambda spec: Ape(scale=spec.scale, **spec.arguments),
+    "adadsr": lambda spec: Adadsr(scale=spec.scale, **spec.arguments),
+    "anysr": lambda spec: AnySr(**spec.arguments),
+    "classsr": lambda spec: ClassSr(scale=spec.scale, **spec.arguments),
 }
 PCSR_CARN = {
     "encoder": "carn",
@@ -64,40 +64,42 @@ SMALL_EDSR = {"blocks": 8, "features": 32}
 # Of methods that leave early: entry and end take a third of the work of eight blocks, so that half
 # of it would leave but three of them.
 DEEP_EDSR = {"blocks": 16, "features": 32}
-# Name, but for the scale -> blueprint. Widths of the methods are those of their papers, but for
+# Name, but for the scale -> specification. Widths of the methods are those of their papers, but for
 # ClassSR's (models/adaptive/classsr/network.py).
-BLUEPRINTS = {
-    "fsrcnn": Blueprint(
+MODEL_SPECS = {
+    "fsrcnn": ModelSpec(
         "fsrcnn", 4, {"features": 56, "narrow": 12, "mapping": 4}, MEAN, "bilinear"
     ),
-    "carn": Blueprint("carn", 4, {"features": 64, "groups": 4, "norm": False}, MEAN, "bilinear"),
-    "edsr": Blueprint("edsr", 4, SMALL_EDSR, MEAN, "bilinear"),
-    "edsr16": Blueprint("edsr", 4, DEEP_EDSR, MEAN, "bilinear"),
-    "srresnet": Blueprint("srresnet", 4, {"features": 64, "blocks": 16}, MEAN, "bilinear"),
-    "rcan": Blueprint(
+    "carn": ModelSpec("carn", 4, {"features": 64, "groups": 4, "norm": False}, MEAN, "bilinear"),
+    "edsr": ModelSpec("edsr", 4, SMALL_EDSR, MEAN, "bilinear"),
+    "edsr16": ModelSpec("edsr", 4, DEEP_EDSR, MEAN, "bilinear"),
+    "srresnet": ModelSpec("srresnet", 4, {"features": 64, "blocks": 16}, MEAN, "bilinear"),
+    "rcan": ModelSpec(
         "rcan", 4, {"groups": 4, "blocks": 4, "features": 32, "reduction": 8}, MEAN, "bilinear"
     ),
     # Its own bicubic enlargement is the residual.
-    "vdsr": Blueprint("vdsr", 4, {"layers": 20, "features": 64}, MEAN, None),
-    "pcsr-carn": Blueprint("pcsr", 4, PCSR_CARN, MEAN, "bilinear"),
-    "pcsr-fsrcnn": Blueprint("pcsr", 4, PCSR_FSRCNN, MEAN, "bilinear"),
-    "ape-edsr": Blueprint(
+    "vdsr": ModelSpec("vdsr", 4, {"layers": 20, "features": 64}, MEAN, None),
+    "pcsr-carn": ModelSpec("pcsr", 4, PCSR_CARN, MEAN, "bilinear"),
+    "pcsr-fsrcnn": ModelSpec("pcsr", 4, PCSR_FSRCNN, MEAN, "bilinear"),
+    "ape-edsr": ModelSpec(
         "ape", 4, {"backbone": "edsr", "every": 4, "cell": 16, **DEEP_EDSR}, MEAN, "bilinear"
     ),
-    "adaedsr": Blueprint(
+    "adaedsr": ModelSpec(
         "adadsr", 4, {"backbone": "edsr", "cell": 16, **DEEP_EDSR}, MEAN, "bilinear"
     ),
-    "classsr-carn": Blueprint("classsr", 4, CLASSSR_CARN, MEAN, "bilinear"),
-    "anysr-edsr": Blueprint("anysr", 0, ANYSR_EDSR, MEAN, "bilinear"),
+    "classsr-carn": ModelSpec("classsr", 4, CLASSSR_CARN, MEAN, "bilinear"),
+    "anysr-edsr": ModelSpec("anysr", 0, ANYSR_EDSR, MEAN, "bilinear"),
 }
-# Kind -> stages of training, in their order, and other ways of a stage, such as "paper"; the first
-# is the default. Plain networks have one.
-STAGES: dict[str, Callable[[Blueprint], dict[str, Task]]] = {
-    "pcsr": lambda plan: pcsr.stages(len(plan.arguments["samplers"])),
-    "ape": lambda plan: ape.STAGES,
-    "adadsr": lambda plan: adadsr.STAGES,
-    "anysr": lambda plan: anysr.STAGES,
-    "classsr": lambda plan: classsr.stages(len(plan.arguments["branches"])),
+# What tells the stages of training of a specification, in their order; the first is the default.
+Stages = Mapping[str, Callable[[ModelSpec], dict[str, Task]]]
+
+# Kind -> its stages. Plain networks have one.
+STAGES: Stages = {
+    "pcsr": lambda spec: pcsr.stages(len(spec.arguments["samplers"])),
+    "ape": lambda spec: ape.STAGES,
+    "adadsr": lambda spec: adadsr.STAGES,
+    "anysr": lambda spec: anysr.STAGES,
+    "classsr": lambda spec: classsr.stages(len(spec.arguments["branches"])),
 }
 # Stages that move only a part of the network and yet need no other stage before them.
 FIRST = frozenset({"heaviest"})
@@ -121,46 +123,47 @@ SCHEDULES = {
 def known() -> str:
     """The names that recipe() takes, with commas between them."""
     return ", ".join(
-        f"{kind}-x{{2,3,4}}" if blueprint.scale else kind for kind, blueprint in BLUEPRINTS.items()
+        f"{kind}-x{{2,3,4}}" if spec.scale else kind for kind, spec in MODEL_SPECS.items()
     )
 
 
-def recipe(name: str) -> tuple[Blueprint, Schedule]:
-    """Blueprint and schedule (without an end) of a name such as carn-x4; ValueError listing what
-    there is.
+def recipe(name: str) -> tuple[ModelSpec, Schedule]:
+    """Specification and schedule (without an end) of a name such as carn-x4.
+
+    ValueError listing what there is.
     """
     kind, _, factor = name.partition("-x")
-    scales = ("",) if kind in BLUEPRINTS and not BLUEPRINTS[kind].scale else ("2", "3", "4")
-    if kind not in BLUEPRINTS or factor not in scales:
+    scales = ("",) if kind in MODEL_SPECS and not MODEL_SPECS[kind].scale else ("2", "3", "4")
+    if kind not in MODEL_SPECS or factor not in scales:
         raise ValueError(f"there is no recipe for {name!r}; known are {known()}")
-    return replace(BLUEPRINTS[kind], scale=int(factor or 0)), SCHEDULES[kind]
+    return replace(MODEL_SPECS[kind], scale=int(factor or 0)), SCHEDULES[kind]
 
 
-def task(blueprint: Blueprint, stage: str | None, loss: str) -> tuple[str, Task]:
-    """A stage of training, the first one when none is named, and what it does; loss: of plain
-    networks, which the others do not take.
+def task(
+    spec: ModelSpec, stage: str | None, loss: str, stages: Stages = STAGES
+) -> tuple[str, Task]:
+    """A stage of training, the first one when none is named, and what it does.
 
-    ValueError listing the stages, or naming the loss.
+    loss: of plain networks, which the others do not take. ValueError listing the stages, or naming
+    the loss.
     """
-    if blueprint.network in STAGES and loss != "l1":
+    if spec.network in stages and loss != "l1":
         raise ValueError(
-            f"{blueprint.network} is trained by losses of its own, not by {loss!r}; leave"
-            " --loss out"
+            f"{spec.network} is trained by losses of its own, not by {loss!r}; leave --loss out"
         )
-    tasks = STAGES.get(blueprint.network, lambda plan: {"whole": Task(LOSSES[loss])})(blueprint)
+    tasks = stages.get(spec.network, lambda spec: {"whole": Task(LOSSES[loss])})(spec)
     name = stage if stage is not None else next(iter(tasks))
     if name not in tasks:
         raise ValueError(
-            f"{blueprint.network} has no stage {name!r} of training; its stages are"
-            f" {', '.join(tasks)}"
+            f"{spec.network} has no stage {name!r} of training; its stages are {', '.join(tasks)}"
         )
     return name, tasks[name]
 
 
-def build(blueprint: Blueprint, seed: int) -> nn.Module:
-    """A network of the blueprint with first weights that follow from `seed`."""
+def build(spec: ModelSpec, seed: int) -> nn.Module:
+    """A network of the specification with first weights that follow from `seed`."""
     torch.manual_seed(seed)
-    return NETWORKS[blueprint.network](blueprint)
+    return NETWORKS[spec.network](spec)
 
 
 def warm_start(

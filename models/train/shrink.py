@@ -1,5 +1,6 @@
-"""Shrinking as MATLAB's imresize does it: antialiased bicubic, symmetric border; the degradation
-that the protocol is defined by.
+"""Shrinking as MATLAB's imresize does it: antialiased bicubic, symmetric border.
+
+The degradation that the protocol is defined by.
 """
 
 from fractions import Fraction
@@ -24,11 +25,10 @@ def shrunk_length(length: int, scale: Fraction) -> int:
 # Training asks for the same few small ones at every step.
 @lru_cache(maxsize=64)
 def band(length: int, scale: Fraction, first: int, last: int) -> tuple[int, Tensor]:
-    """The first input that outputs first:last need, and their weights from there on, float64, each
-    row adding up to one.
+    """The first input that outputs first:last need, and their weights from there on.
 
-    The cubic kernel (a = -0.5) is widened by `scale` against aliasing; beyond the border the image
-    is mirrored with the border pixel repeated.
+    Float64, each row adding up to one. The cubic kernel (a = -0.5) is widened by `scale` against
+    aliasing; beyond the border the image is mirrored with the border pixel repeated.
     """
     factor = float(scale)
     centres = (torch.arange(first, last, dtype=torch.float64) + 0.5) * factor - 0.5
@@ -45,20 +45,22 @@ def band(length: int, scale: Fraction, first: int, last: int) -> tuple[int, Tens
 
 
 def bands(length: int, scale: Fraction, device: torch.device) -> list[tuple[int, int, Tensor]]:
-    """What shrinks `length` pixels, in order: the inputs from where to where, and the weights of
-    the outputs that they become.
+    """What shrinks `length` pixels, in order.
+
+    The inputs from where to where, and the weights of the outputs that they become.
     """
     count = shrunk_length(length, scale)
     step = count if length <= SMALL else BAND
-    found = [
+    parts = [
         band(length, scale, first, min(first + step, count)) for first in range(0, count, step)
     ]
-    return [(start, start + weights.shape[1], weights.to(device)) for start, weights in found]
+    return [(start, start + weights.shape[1], weights.to(device)) for start, weights in parts]
 
 
 def shrink(image: Tensor, scale: Fraction | int) -> Tensor:
-    """Shrink image (..., H, W) by `scale` >= 1 to (..., ceil(H / scale), ceil(W / scale)); dtype
-    float32, not rounded, not clamped.
+    """Shrink image (..., H, W) by `scale` >= 1 to (..., ceil(H / scale), ceil(W / scale)).
+
+    Float32, not rounded, not clamped. ValueError: a scale below 1.
     """
     exact = Fraction(scale)
     if exact < 1:
@@ -69,12 +71,12 @@ def shrink(image: Tensor, scale: Fraction | int) -> Tensor:
         (left, right, weights.T)
         for left, right, weights in bands(image.shape[-1], exact, image.device)
     ]
-    made = []
+    strips = []
     for top, bottom, rows in bands(image.shape[-2], exact, image.device):
         strip = rows @ image[..., top:bottom, :].double()  # (..., some of h, W)
-        made.append(
+        strips.append(
             torch.cat(
                 [strip[..., left:right] @ weights for left, right, weights in columns], dim=-1
             ).float()
         )
-    return torch.cat(made, dim=-2)
+    return torch.cat(strips, dim=-2)

@@ -1,31 +1,23 @@
-"""Training: Adam, warm-up, cosine decay, a running mean of the weights, and an exact resume; the
-task of plain networks is L1.
-"""
+"""Training: Adam, warm-up, cosine decay, a running mean of the weights, and an exact resume."""
 
 import io
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from fractions import Fraction
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.contract.checkpoints import Blueprint, write_whole
+from tierscale.models.contract.checkpoints import ModelSpec, write_whole
 from tierscale.models.contract.metrics import psnr
-from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.linear_tail import Enlarging
-from tierscale.models.runtime.resample import resample
 from tierscale.models.train.photos import Photo, draw
+from tierscale.models.train.schedule import Schedule, done_share, rate_at
+from tierscale.models.train.tasks import LARGEST, Task
 
-# Scale of the crops for networks of any scale.
-LARGEST = 4
-# A warm-up takes no more than this share of a run, so that short ones reach their peak.
-SHORT = 0.1
 # What weights are stored in.
 STORED = torch.finfo(torch.float16)
 # An enlarging part that can be composed is, but for one step of so many, which keeps it right at
@@ -34,85 +26,29 @@ WHOLE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """How a network is trained.
+class TrainingPlan:
+    """What is trained and how: all that a resumed run must share with the first, and the task.
 
-    steps, seconds: where the learning rate reaches zero, whichever comes first; at least one of
-    them. batch: crops in a step. crop: input pixels a side. rate: peak learning rate. warmup: steps
-    until the peak, if not a tenth of the run. clip: largest gradient norm. ema: share of the
-    running mean that a step keeps. seed: of crops and weights. bf16: compute in bfloat16 where
-    autocast does. loss: of plain networks, "l1" or "charbonnier".
+    origin: what else must be the same, such as the stage and a digest of the photos.
     """
 
-    steps: int | None = None
-    seconds: float | None = None
-    batch: int = 16
-    crop: int = 32
-    rate: float = 1e-3
-    warmup: int = 200
-    clip: float = 1.0
-    ema: float = 0.999
-    seed: int = 0
-    bf16: bool = False
-    loss: str = "l1"
-
-
-def done_share(schedule: Schedule, step: int, elapsed: float) -> float:
-    """How much of the schedule is over, 0..1."""
-    shares = [step / schedule.steps] if schedule.steps else []
-    shares += [elapsed / schedule.seconds] if schedule.seconds else []
-    if not shares:
-        raise ValueError(
-            "a schedule without an end cannot decay its learning rate; give --steps or --seconds"
-        )
-    return min(1.0, max(shares))
-
-
-def rate_at(schedule: Schedule, step: int, share: float) -> float:
-    """Learning rate: a straight warm-up, then half a cosine down to zero (Loshchilov and Hutter
-    2017, SGDR, equation 5).
-    """
-    warm = max((step + 1) / max(1, schedule.warmup), share / SHORT)
-    return schedule.rate * min(1.0, warm) * 0.5 * (1 + math.cos(math.pi * share))
-
-
-def predict(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
-    """Enlarge lr (N, 3, h, w), 0..1, with mean subtraction and residual, in a form that gradients
-    pass through.
-    """
-    mean = lr.new_tensor(blueprint.mean).view(3, 1, 1)
-    if blueprint.residual is None:
-        return network(lr - mean).float() + mean
-    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(blueprint.scale))
-    return network(lr - mean).float() + resample(lr, place, blueprint.residual)
-
-
-def l1(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
-    """Mean absolute error of the enlarged crops."""
-    return F.l1_loss(predict(network, lr, blueprint), hr)
-
-
-def charbonnier(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
-    """L1 rounded off near zero (Lai, Huang, Ahuja and Yang 2017, LapSRN, equation 3), with 1/255
-    for epsilon.
-    """
-    return ((predict(network, lr, blueprint) - hr).square() + 1 / 255**2).sqrt().mean()
-
-
-LOSSES = {"l1": l1, "charbonnier": charbonnier}
+    spec: ModelSpec
+    schedule: Schedule
+    task: Task = field(default_factory=Task)
+    origin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """What a stage of training minimises, watches and moves.
+class Reports:
+    """When and to whom a run reports.
 
-    loss: of crops (N, 3, h, w) and (N, 3, H, W), 0..1. image: what is watched, lr to hr. trained:
-    first names of the parameters that move; all of them when empty.
+    every: seconds between reports. tell: called with the mean loss since the last report and the
+    PSNR in dB. largest: of watched photos, see Trainer.watch.
     """
 
-    loss: Callable[[nn.Module, Tensor, Tensor, Blueprint], Tensor] = l1
-    image: Callable[[nn.Module, Tensor, Blueprint], Tensor] = predict
-    trained: tuple[str, ...] = ()
+    every: float
+    tell: Callable[[float, float], None]
+    largest: int | None = 64
 
 
 # What state() holds.
@@ -122,32 +58,21 @@ STATE = frozenset(
 
 
 class Trainer:
-    """A network under a schedule: weights, running mean, optimiser, step and seconds so far.
+    """A network under a plan: weights, running mean, optimiser, step and seconds so far."""
 
-    origin: what else a resumed run must share, such as the stage and a digest of the photos.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        blueprint: Blueprint,
-        schedule: Schedule,
-        device: torch.device,
-        task: Task = Task(),
-        origin: Mapping[str, str] = {},
-    ) -> None:
+    def __init__(self, network: nn.Module, plan: TrainingPlan, device: torch.device) -> None:
         # Measured on an EPYC with AVX512-bf16, two threads, CARN, microseconds for each input
         # pixel: plain 54, channels last 33, bf16 25, both 15; torch.compile makes both slower.
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.blueprint, self.schedule, self.device, self.task = blueprint, schedule, device, task
-        self.origin = dict(origin)
+        self.spec, self.schedule, self.task = plan.spec, plan.schedule, plan.task
+        self.device, self.origin = device, dict(plan.origin)
         for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(not task.trained or name.startswith(task.trained))
+            parameter.requires_grad_(not self.task.trained or name.startswith(self.task.trained))
         self.moving = [
             parameter for parameter in self.network.parameters() if parameter.requires_grad
         ]
         self.optimiser = torch.optim.Adam(
-            self.moving, schedule.rate, betas=(0.9, 0.99), fused=device.type == "cuda"
+            self.moving, self.schedule.rate, betas=(0.9, 0.99), fused=device.type == "cuda"
         )
         self.ema = {
             name: value.detach().clone() for name, value in self.network.state_dict().items()
@@ -155,8 +80,9 @@ class Trainer:
         self.step, self.elapsed = 0, 0.0
 
     def advance(self, photos: Sequence[Photo], started: float) -> Tensor:
-        """One step; the loss, still on the device. `started`: clock at which `elapsed` was last
-        brought up to date.
+        """One step; the loss, still on the device.
+
+        started: clock at which `elapsed` was last brought up to date.
         """
         schedule = self.schedule
         share = done_share(schedule, self.step, self.elapsed + time.monotonic() - started)
@@ -169,7 +95,7 @@ class Trainer:
             if isinstance(part, Enlarging):
                 part.quick = self.step % WHOLE != 0
         with torch.autocast(self.device.type, torch.bfloat16, enabled=schedule.bf16):
-            loss = self.task.loss(self.network, lr, hr.to(self.device), self.blueprint)
+            loss = self.task.loss(self.network, lr, hr.to(self.device), self.spec)
         loss.backward()
         nn.utils.clip_grad_norm_(self.moving, schedule.clip)
         self.optimiser.step()
@@ -186,7 +112,7 @@ class Trainer:
     @property
     def scale(self) -> int:
         """Of the crops: the network's; the largest that is trained where it takes any."""
-        return self.blueprint.scale or LARGEST
+        return self.spec.scale or LARGEST
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs."""
@@ -196,17 +122,18 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
             "elapsed": self.elapsed,
-            "blueprint": asdict(self.blueprint),
+            "blueprint": asdict(self.spec),
             "schedule": asdict(self.schedule),
             "origin": self.origin,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from state(); ValueError when it belongs to another network, schedule, stage or
-        other photos.
+        """Go on from state().
+
+        ValueError: it belongs to another network, schedule, stage or other photos.
         """
         for name, mine in (
-            ("blueprint", asdict(self.blueprint)),
+            ("blueprint", asdict(self.spec)),
             ("schedule", asdict(self.schedule)),
             ("origin", self.origin),
         ):
@@ -223,15 +150,17 @@ class Trainer:
         self.step, self.elapsed = state["step"], state["elapsed"]
 
     def check(self, loss: float) -> None:
-        """FloatingPointError when a loss or the running mean's weights are not finite or beyond
-        what they are stored in.
+        """FloatingPointError when training diverged.
+
+        That is, a loss or the running mean's weights are not finite, or beyond what these are
+        stored in.
         """
-        kept = all(
+        storable = all(
             bool((value.abs() <= STORED.max).all())
             for value in self.ema.values()
             if value.is_floating_point()
         )
-        if not (math.isfinite(loss) and kept):
+        if not (math.isfinite(loss) and storable):
             raise FloatingPointError(
                 f"training diverged by step {self.step} (loss {loss:.4g}), and nothing is stored of"
                 " what came after the last report; try again with a --rate well below"
@@ -239,10 +168,11 @@ class Trainer:
             )
 
     def watch(self, photos: Sequence[Photo], largest: int | None = 64) -> float:
-        """Mean PSNR in dB of the running mean's weights on some photos, of which the central
-        `largest` input pixels a side; None: all.
+        """Mean PSNR in dB of the running mean's weights on some photos.
+
+        largest: input pixels a side of the central part that is enlarged; None: all.
         """
-        kept = {name: value.clone() for name, value in self.network.state_dict().items()}
+        trained = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.network.load_state_dict(self.ema)
         self.network.eval()
         scale, total = self.scale, 0.0
@@ -257,8 +187,8 @@ class Trainer:
                     )
                     / 255
                 )
-                total += psnr(self.task.image(self.network, lr, self.blueprint)[0], hr, scale)
-        self.network.load_state_dict(kept)
+                total += psnr(self.task.image(self.network, lr, self.spec)[0], hr, scale)
+        self.network.load_state_dict(trained)
         self.network.train()
         return total / len(photos)
 
@@ -267,14 +197,13 @@ def train(
     trainer: Trainer,
     photos: Sequence[Photo],
     watched: Sequence[Photo],
-    every: float,
-    report: Callable[[float, float], None],
+    reports: Reports,
     stop: Callable[[], bool] = lambda: False,
-    largest: int | None = 64,
 ) -> None:
-    """Run the schedule to its end, or until stop(); report(mean loss since the last report, PSNR in
-    dB) about each `every` seconds and at the end, unless training diverged: FloatingPointError.
-    largest: of watched photos, see Trainer.watch.
+    """Run the schedule to its end, or until stop().
+
+    Reports come about each `reports.every` seconds and at the end, unless training diverged:
+    FloatingPointError.
     """
     started = last = time.monotonic()
     losses: list[Tensor] = []
@@ -283,10 +212,10 @@ def train(
         now = time.monotonic()
         trainer.elapsed, started = trainer.elapsed + now - started, now
         over = stop() or done_share(trainer.schedule, trainer.step, trainer.elapsed) >= 1
-        if over or now - last >= every:
+        if over or now - last >= reports.every:
             loss = torch.stack(losses).mean().item()
             trainer.check(loss)
-            report(loss, trainer.watch(watched, largest))
+            reports.tell(loss, trainer.watch(watched, reports.largest))
             losses, last = [], time.monotonic()
         if over:
             return
@@ -294,9 +223,9 @@ def train(
 
 def save_state(path: Path, trainer: Trainer) -> None:
     """Write state() whole or not at all."""
-    held = io.BytesIO()
-    torch.save(trainer.state(), held)
-    write_whole(path, held.getvalue())
+    buffer = io.BytesIO()
+    torch.save(trainer.state(), buffer)
+    write_whole(path, buffer.getvalue())
 
 
 def first_line(error: Exception) -> str:

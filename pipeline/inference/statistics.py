@@ -43,11 +43,11 @@ FLAT = 0.5 / 255
 class Automatic(Protocol):
     """What an upscaler offers, beside the contract, that can decide by the statistics of an image.
 
-    thresholds: names of the settings that hold cutoffs of difficulty, rising.
+    difficulty_cutoffs: names of the settings that hold cutoffs of difficulty, rising.
     """
 
     reach: int | None
-    thresholds: tuple[str, ...]
+    difficulty_cutoffs: tuple[str, ...]
 
     def difficulties(self, windows: Tensor, place: Placement) -> tuple[Tensor, Tensor]:
         """Difficulty of each output pixel (N, H, W), 0..1, and its multiply-adds (N,)."""
@@ -89,11 +89,11 @@ def _settings_of(draft: Draft, index: int, read_difficulty: ReadDifficulty) -> d
         places = sample_places(draft, upscaler, tier.cost)
         calls = [places[start : start + CALL] for start in range(0, len(places), CALL)]
         histograms = read_difficulty(index, calls)
-        cutoffs = cutoffs_of(histograms, len(upscaler.thresholds) + 1)
-        return dict(zip(upscaler.thresholds, cutoffs, strict=True))
-    if upscaler.knob is None or upscaler.efforts is None:
+        cutoffs = cutoffs_of(histograms, len(upscaler.difficulty_cutoffs) + 1)
+        return dict(zip(upscaler.difficulty_cutoffs, cutoffs, strict=True))
+    if upscaler.control is None or upscaler.efforts is None:
         raise ValueError(f"{tier.name} has no setting for {tier.label}; write {tier.name} alone")
-    return {upscaler.knob: upscaler.efforts.setting(tier.effort)}
+    return {upscaler.control: upscaler.efforts.setting(tier.effort)}
 
 
 def sample_places(draft: Draft, upscaler: Automatic, cost: float) -> list[Rect]:

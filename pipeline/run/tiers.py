@@ -121,7 +121,7 @@ def _check_tier(name: str, asked: str, effort: float, upscaler: Upscaler, scale:
         raise Refused(
             f"{name} does not decide by statistics of the image; write {name} without @auto"
         )
-    if effort < 1 and upscaler.knob is None:
+    if effort < 1 and upscaler.control is None:
         raise Refused(
             f"{name} has no effort control: it runs at full effort only; write {name} without"
             f" @{asked}"

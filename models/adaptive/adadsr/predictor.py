@@ -1,5 +1,6 @@
-"""The predictor of AdaDSR (Liu et al. 2020, arXiv 2004.03915, section 3.2): how many residual
-blocks each place of a picture needs.
+"""The predictor of AdaDSR: how many residual blocks each place of a picture needs.
+
+Liu et al. 2020, arXiv 2004.03915, section 3.2.
 """
 
 from itertools import pairwise
@@ -8,8 +9,7 @@ from torch import Tensor, nn
 
 
 class Predictor(nn.Module):
-    """How many blocks each place needs: features (N, C, h, w) and budgets -> depths (N, maps, h,
-    w), at least 0.
+    """Features (N, C, h, w) and budgets to depths (N, maps, h, w), at least 0.
 
     maps: depth maps; layers: 3x3 convolutions, a PReLU before each but the first; width: channels
     between; place: convolution whose input the budget multiplies; `layers`: the last one's output.
@@ -34,15 +34,13 @@ class Predictor(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """He's normal weights, and a last layer that starts with about the budget itself
-        everywhere.
-        """
+        """He's normal weights, and a last layer that starts with about the budget everywhere."""
         for layer in self.layers:
             nn.init.kaiming_normal_(layer.weight, a=0.25)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            nn.init.zeros_(layer.get_parameter("bias"))
         last = self.layers[-1]
         nn.init.normal_(last.weight, std=0.01)
-        nn.init.ones_(last.bias)  # type: ignore[arg-type]
+        nn.init.ones_(last.get_parameter("bias"))
 
     def forward(self, x: Tensor, budget: Tensor) -> Tensor:
         """budget: blocks that may be spent, (N, 1, 1, 1), or one number for all."""

@@ -1,6 +1,7 @@
-"""LIIF with the nearest feature (Chen, Liu and Wang 2021, "Learning Continuous Image Representation
-with Local Implicit Image Function", section 3, without feature unfolding and local ensemble, as
-PCSR uses it): a perceptron makes each output pixel.
+"""LIIF with the nearest feature: a perceptron makes each output pixel.
+
+Chen, Liu and Wang 2021, "Learning Continuous Image Representation with Local Implicit Image
+Function", section 3, without feature unfolding and local ensemble, as PCSR uses it.
 """
 
 from collections.abc import Sequence
@@ -31,8 +32,9 @@ class Liif(nn.Module):
         return self.sampler(features, rows, columns)
 
     def run(self, features: Tensor, rows: Axis, columns: Axis, stretch: float = 1.0) -> Tensor:
-        """The same for one window (1, features, h, w), a few output rows at a time, without
-        gradients.
+        """The same for one window (1, features, h, w), a few output rows at a time.
+
+        Without gradients.
         """
         known = features[0].movedim(0, -1).flatten(0, 1)  # (h * w, C)
         table = self.sampler.table(known, rows, columns)

@@ -1,20 +1,17 @@
-"""SRNO (Wei and Zhang 2023, "Super-Resolution Neural Operator"): features at input resolution
-become pixels at any places.
+"""SRNO: features at input resolution become pixels at any places.
 
-For each queried place the four nearest features, weighed by area, are lifted to `width` channels
-(section 3.2); two layers of Galerkin attention (section 3.3) mix all queries of a window; a
-perceptron makes red, green and blue of each.
+Wei and Zhang 2023, "Super-Resolution Neural Operator". For each queried place the four nearest
+features, weighed by area, are lifted to `width` channels (section 3.2); two layers of Galerkin
+attention (section 3.3) mix all queries of a window; a perceptron makes red, green and blue of each.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.contract.checkpoints import adopt
 from tierscale.models.runtime.nearest import Axis
 
 # Queries worked on at a time on a CPU: 256 channels of them are 2 MiB.
@@ -25,9 +22,9 @@ NUDGE = 1e-6
 
 
 def centres(count: int) -> Tensor:
-    """Centres of `count` pixels on -1..1: (count,), float32, rounded as in the published code.
+    """Centres of `count` pixels on -1..1: (count,), float32, rounded as in the upstream code.
 
-    At odd scales the published weights make noise of the last rounding error, hence this very order
+    At odd scales the upstream weights make noise of the last rounding error, hence this very order
     of operations.
     """
     half = 1 / count
@@ -43,15 +40,15 @@ def places(axis: Axis) -> Tensor:
     p, q = axis.scale.numerator, axis.scale.denominator
     if axis.first * q == axis.origin * p and axis.count * q == axis.length * p:
         return centres(axis.count)
-    twice = (
-        2 * torch.arange(axis.first, axis.first + axis.count) + 1
-    ) * q - 2 * p * axis.origin  # 2p times the place in input pixels
+    rows = torch.arange(axis.first, axis.first + axis.count)
+    twice = (2 * rows + 1) * q - 2 * p * axis.origin  # 2p times the place in input pixels
     return (twice.double() / (p * axis.length) - 1).float()
 
 
 def corners(axis: Axis) -> tuple[Tensor, Tensor]:
-    """The features before and after each output row: rows (2, count), int64, and how far off each
-    is, in input pixels, (2, count).
+    """The features before and after each output row, and how far off each is.
+
+    Rows (2, count), int64, and distances in input pixels, (2, count).
     """
     at, known, length = places(axis), centres(axis.length), axis.length
     shifted = torch.stack([at + (-1 / length + NUDGE), at + (1 / length + NUDGE)])
@@ -61,8 +58,9 @@ def corners(axis: Axis) -> tuple[Tensor, Tensor]:
 
 
 class Galerkin(nn.Module):
-    """Attention without softmax (equations 9 to 11), then a perceptron; queries are mixed only
-    through one small matrix for each head.
+    """Attention without softmax (equations 9 to 11), then a perceptron.
+
+    Queries are mixed only through one small matrix for each head.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -84,8 +82,9 @@ class Galerkin(nn.Module):
         return key.transpose(-2, -1) @ value
 
     def _normal(self, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-        """x (N, Q, width) by heads, (N, heads, Q, d), each query's mean 0 and unbiased standard
-        deviation 1, times gain, plus shift.
+        """x (N, Q, width) by heads, (N, heads, Q, d), normalised, times gain, plus shift.
+
+        Each query's mean is brought to 0 and its unbiased standard deviation to 1.
         """
         x = x.unflatten(-1, (self.heads, -1))
         deviation, mean = torch.std_mean(x, dim=-1, keepdim=True)
@@ -104,11 +103,10 @@ class Galerkin(nn.Module):
 
 
 class Srno(nn.Module):
-    """(N, features, h, w) -> (N, 3, H, W): what is added to the bilinear enlargement; the form that
-    is trained, and that which is run.
+    """(N, features, h, w) -> (N, 3, H, W): what is added to the bilinear enlargement.
 
-    features: channels; width: of the queries; heads: of the attention (16 heads of 16 as
-    published).
+    The form that is trained, and that which is run. features: channels; width: of the queries;
+    heads: of the attention (16 heads of 16 in the paper).
     """
 
     def __init__(self, features: int, width: int = 256, heads: int = 16) -> None:
@@ -131,19 +129,17 @@ class Srno(nn.Module):
         x = list(self._queries(features, rows, columns, stretch))
         for layer in self.attention:
             mixed = _total(layer.mix(block) for block in x) / count
-            for index, block in enumerate(
-                x
-            ):  # in place of the list: the old blocks are let go one by one
+            for index, block in enumerate(x):  # so that the old blocks are let go one by one
                 x[index] = layer(block, mixed)
-        made = torch.cat([self.second(F.gelu(self.first(block))) for block in x], dim=1)
-        return made.movedim(-1, 1).unflatten(-1, (rows.count, columns.count))
+        pixels = torch.cat([self.second(F.gelu(self.first(block))) for block in x], dim=1)
+        return pixels.movedim(-1, 1).unflatten(-1, (rows.count, columns.count))
 
     def _queries(
         self, features: Tensor, rows: Axis, columns: Axis, stretch: float
     ) -> Iterator[Tensor]:
         """Lifted queries (N, Q, width), a few output rows at a time."""
-        below, down = (found.to(features.device) for found in corners(rows))
-        beside, across = (found.to(features.device) for found in corners(columns))
+        below, down = (part.to(features.device) for part in corners(rows))
+        beside, across = (part.to(features.device) for part in corners(columns))
         known = features.movedim(1, -1)  # (N, h, w, C)
         cell = features.new_tensor(
             [stretch * 2 / float(rows.scale), stretch * 2 / float(columns.scale)]
@@ -173,11 +169,10 @@ class Srno(nn.Module):
 def gather(
     known: Tensor, nearest: tuple[Tensor, Tensor], off: tuple[Tensor, Tensor], cell: Tensor
 ) -> Tensor:
-    """What a query is made of (section 3.2): four offsets, four features weighed by area, the size
-    of an output pixel.
+    """What a query is made of (section 3.2): (N, H, W, 4 * (C + 2) + 2).
 
-    known: (N, h, w, C). nearest, off: from corners() of rows and columns. The result is (N, H, W, 4
-    * (C + 2) + 2).
+    Four offsets, four features weighed by area, the size of an output pixel. known: (N, h, w, C).
+    nearest, off: from corners() of rows and columns.
     """
     height, width = off[0].shape[1], off[1].shape[1]
     pairs = [(a, b) for a in (0, 1) for b in (0, 1)]
@@ -203,56 +198,8 @@ def gather(
 
 def _total(parts: Iterable[Tensor]) -> Tensor:
     """Sum of tensors of one shape."""
-    found = iter(parts)
-    total = next(found)
-    for part in found:
+    rest = iter(parts)
+    total = next(rest)
+    for part in rest:
         total = total + part
     return total
-
-
-def own_name(theirs: str) -> str:
-    """Our name for a weight of the published head, the three projections already apart."""
-    stage, rest = theirs.split(".", 1)
-    if stage in ("conv00", "fc1", "fc2"):
-        return f"{ {'conv00': 'lift', 'fc1': 'first', 'fc2': 'second'}[stage] }.{rest}"
-    layer, kind = rest.split(".")
-    if layer in ("kln", "vln"):
-        return f"attention.{stage[4:]}.{'key' if layer == 'kln' else 'value'}_{'gain' if kind == 'weight' else 'shift'}"
-    return f"attention.{stage[4:]}.{ {'o_proj1': 'first', 'o_proj2': 'second'}.get(layer, layer) }.{kind}"
-
-
-def published(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], features: int, origin: str
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Arguments and weights of the head in a published SRNO, whose colours are twice as large as
-    0..1; the encoder's are left alone.
-
-    config: {"width", "blocks"}, where blocks are the heads; the shapes tell them where they are
-    missing.
-    """
-    for name in ("conv00.weight", "conv0.kln.weight"):
-        if name not in tensors:
-            raise ValueError(f"{origin} lacks {name!r}; only its SRNO head can be converted")
-    width = int(config.get("width", tensors["conv00.weight"].shape[0]))
-    arguments = {
-        "width": width,
-        "heads": int(config.get("blocks", tensors["conv0.kln.weight"].shape[0])),
-    }
-    apart: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        flat = tensor[:, :, 0, 0] if tensor.ndim == 4 else tensor
-        if name.startswith("encoder."):
-            continue
-        if ".qkv_proj." in name:  # by heads, and within each query, key, value
-            for kind, piece in zip(
-                ("query", "key", "value"),
-                flat.unflatten(0, (arguments["heads"], 3, -1)).unbind(1),
-                strict=True,
-            ):
-                apart[name.replace("qkv_proj", kind)] = piece.flatten(0, 1)
-        else:
-            apart[name] = flat.squeeze(1) if "ln." in name else flat
-    made = adopt(Srno(features, **arguments), apart, own_name, origin)
-    for name in ("second.weight", "second.bias"):
-        made[name] = made[name] / 2
-    return arguments, made

@@ -1,6 +1,7 @@
-"""The network of APE (Wang, Zheng, Chen, Wu, Yao and Li 2022, "Adaptive Patch Exiting for Scalable
-Single Image Super-Resolution", arXiv 2203.11589): a plain one with exits behind some of its layers,
-and a regressor that says how little is left to gain there.
+"""The network of APE: a plain one with exits, and a regressor that says how little is left to gain.
+
+Wang, Zheng, Chen, Wu, Yao and Li 2022, "Adaptive Patch Exiting for Scalable Single Image
+Super-Resolution", arXiv 2203.11589.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tierscale.models.adaptive.ape.sparse_exits import cell_means
+from tierscale.models.adaptive.cell_grid import cell_means
 from tierscale.models.backbones.edsr import Edsr
 from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.backbones.vdsr import Vdsr
@@ -34,8 +35,7 @@ class Exits:
 
 
 class Ape(nn.Module):
-    """A network with an exit behind every `every` layers and one regressor for all of them (section
-    3.2).
+    """A network with an exit behind every `every` layers, and one regressor (section 3.2).
 
     backbone: "edsr" (exits behind blocks), "rcan" (groups) or "vdsr" (middle layers). arguments: of
     its constructor, but for the scale. cell: input pixels a side of the cells that leave, of EDSR
@@ -69,36 +69,37 @@ class Ape(nn.Module):
         self.regressor = nn.Linear(self.network.features, 1)
 
     def tell(self, means: Tensor) -> Tensor:
-        """The regressor on means (…, features) of the features over windows or cells: (…),
-        -1..1.
-        """
+        """The regressor on means (…, features) over windows or cells: (…), -1..1."""
         return torch.tanh(self.regressor(means))[..., 0]
 
     def _tell_all(self, body: Tensor) -> Tensor:
-        """The regressor on features (N, C, h, w): (N,), or (N, rows, columns) of cells counted from
-        the first pixel.
+        """The regressor on features (N, C, h, w): (N,), or (N, rows, columns) of cells.
+
+        Cells are counted from the first pixel.
         """
         if self.cell is None:
             return self.tell(body.mean(dim=(2, 3)))
         return self.tell(cell_means(body, self.cell).movedim(1, -1))
 
     def interval(self, index: int) -> Sequence[nn.Module]:
-        """The layers before exit `index`, behind the exit before; `exits` asks for those behind the
-        last one.
+        """The layers before exit `index` and behind the one before.
+
+        index: 0 to `exits`, which means those behind the last exit.
         """
         return self.layers[index * self.every : (index + 1) * self.every]
 
     def forward(self, x: Tensor) -> Exits:
-        """All exits of x (N, 3, h, w), values around the mean; nothing leaves early. The form that
-        is trained.
+        """All exits of x (N, 3, h, w), values around the mean; nothing leaves early.
+
+        The form that is trained.
         """
-        kept, body = self.network.enter(x)
-        images, told = [], []
+        entered, body = self.network.enter(x)
+        images, capacity = [], []
         for index in range(self.exits + 1):
             for layer in self.interval(index):
                 body = layer(body)
             if index < self.exits:
-                told.append(self._tell_all(body))
-                images.append(self.network.finish(kept, body))
-        full = self.network.finish(kept, body) if self.interval(self.exits) else images[-1]
-        return Exits(images, torch.stack(told), full)
+                capacity.append(self._tell_all(body))
+                images.append(self.network.finish(entered, body))
+        full = self.network.finish(entered, body) if self.interval(self.exits) else images[-1]
+        return Exits(images, torch.stack(capacity), full)

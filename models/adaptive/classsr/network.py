@@ -1,5 +1,6 @@
-"""ClassSR's network (Kong, Zhao, Qiao and Dong 2021, arXiv 2103.04039): a classifier of small
-tiles, and branches from light to heavy.
+"""ClassSR's network: a classifier of small tiles, and branches from light to heavy.
+
+Kong, Zhao, Qiao and Dong 2021, arXiv 2103.04039.
 """
 
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ class Classifier(nn.Module):
         x = self.look(tiles)
         for layer in self.think:
             x = layer(F.leaky_relu(x, 0.1))
-        # The published pooling window is as wide as the map is high; for the square tiles it is
+        # The upstream pooling window is as wide as the map is high; for the square tiles it is
         # made for, that is all of it.
         side = x.shape[2]
         return self.tell(x[:, :, :, :side].mean(dim=(2, 3)))
@@ -83,11 +84,10 @@ class ClassSr(nn.Module):
         )
 
     def forward(self, tiles: Tensor, centred: Tensor) -> tuple[Tensor, Tensor]:
-        """Tiles (N, 3, t, t), 0..1, and the same around the mean, to logits (N, classes) and (N, 3,
-        T, T).
+        """Tiles (N, 3, t, t), 0..1, and the same around the mean, to logits and (N, 3, T, T).
 
-        The pixels are those of all branches, weighed by the classes' probabilities (equation 1):
-        the form that is trained.
+        Logits are (N, classes). The pixels are those of all branches, weighed by the classes'
+        probabilities (equation 1): the form that is trained.
         """
         logits = self.classifier(tiles)
         shares = torch.softmax(logits, dim=1).unbind(dim=1)

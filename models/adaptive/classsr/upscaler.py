@@ -1,6 +1,7 @@
-"""ClassSR (Kong, Zhao, Qiao and Dong 2021, "ClassSR: A General Framework to Accelerate
-Super-Resolution Networks by Data Characteristic", arXiv 2103.04039): a classifier sends each small
-tile through one of several branches, from light to heavy.
+"""ClassSR as an upscaler: a classifier sends each small tile through one of several branches.
+
+Kong, Zhao, Qiao and Dong 2021, "ClassSR: A General Framework to Accelerate Super-Resolution
+Networks by Data Characteristic", arXiv 2103.04039.
 
 The tiles are the paper's, 32 input pixels with step 28, counted from the corner of the whole image.
 So a place belongs to the same tiles, the same decision and the same pixels in whichever window it
@@ -9,23 +10,18 @@ the overlaps, but its area would hang on how the image is cut, windows of severa
 hardly ever all easy, and neighbouring windows would disagree along a visible line.
 """
 
-import copy
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from tierscale.models.adaptive.classsr.network import CLASSIFIER, Classifier, ClassSr
-from tierscale.models.backbones import carn, fsrcnn, srresnet
-from tierscale.models.contract.checkpoints import Blueprint, Checkpoint, adopt, fill
-from tierscale.models.contract.efforts import Efforts, check_effort
+from tierscale.models.adaptive.classsr.network import CLASSIFIER, ClassSr
+from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
+from tierscale.models.contract.efforts import SAFETY_MARGIN, Efforts, check_effort, measured_setting
 from tierscale.models.contract.upscaler import Placement, Upscaled
-from tierscale.models.runtime.counting import blank, executed
-from tierscale.models.runtime.patches import SIDE, STEP, Cut
+from tierscale.models.runtime.patches import SIDE, STEP, Patches
 from tierscale.models.runtime.plain import PlainUpscaler, check_windows
 
 # Multiply-adds that a branch should do in one go on a CPU: few tiles, so that their maps stay in
@@ -37,30 +33,36 @@ POWERS = (-6, -3, 0, 3, 6)
 
 
 class ClassSrUpscaler:
-    """ClassSR (arXiv 2103.04039, section 3.1) as an upscaler: a decision and one branch for each
-    tile of 32 input pixels. Windows (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, s * h, s * w),
-    not clipped.
+    """ClassSR (section 3.1): a decision and one branch for each tile of 32 input pixels.
 
-    Knob "bias": added to a class's logit once for each lighter one; 0 decides as published, a large
-    one sends all through the heaviest. Upscaled.choice is the class at each input pixel, (N, h, w),
-    uint8; NONE where no whole tile lies in the window. Such pixels are nearer to the window's edge
-    than the reach and only there as context; they are filled by a bilinear enlargement.
+    Windows (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, s * h, s * w), not clipped.
+
+    The control is "bias": added to a class's logit once for each lighter one; 0 decides as the
+    paper, a large one sends all through the heaviest. Upscaled.choice is the class at each input
+    pixel, (N, h, w), uint8; NONE where no whole tile lies in the window. Such pixels are nearer to
+    the window's edge than the reach and only there as context; they are filled by a bilinear
+    enlargement.
     """
 
     NONE = 255
     scales: frozenset[Fraction] | None
     reach: int | None = SIDE - 1
-    knob: str | None = "bias"
-    ladder = (*(-(2.0**power) for power in POWERS[::-1]), 0.0, *(2.0**power for power in POWERS))
+    control: str | None = "bias"
+    calibration_grid = (
+        *(-(2.0**power) for power in POWERS[::-1]),
+        0.0,
+        *(2.0**power for power in POWERS),
+    )
+    safety_margin = SAFETY_MARGIN
     efforts: Efforts | None = None
 
-    def __init__(self, network: ClassSr, blueprint: Blueprint) -> None:
-        self.scale = blueprint.scale
-        self.scales = frozenset({Fraction(blueprint.scale)})
+    def __init__(self, network: ClassSr, spec: ModelSpec, origin: str = "this network") -> None:
+        self.scale, self.origin = spec.scale, origin
+        self.scales = frozenset({Fraction(spec.scale)})
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         classifier = network.classifier.eval().requires_grad_(False)
         self.classifier = classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.branches = [PlainUpscaler(branch, blueprint) for branch in network.branches]
+        self.branches = [PlainUpscaler(branch, spec) for branch in network.branches]
 
     def to(self, device: str) -> "ClassSrUpscaler":
         """Move the weights, in place."""
@@ -77,67 +79,33 @@ class ClassSrUpscaler:
     ) -> Upscaled:
         check_windows(windows, place, self.scale)
         bias = settings["bias"] if "bias" in settings else self._bias(effort)
-        made = [
-            self._window(
-                windows[i : i + 1], Placement(place.scale, place.size, (place.origins[i],)), bias
-            )
-            for i in range(len(windows))
+        parts = [
+            self._window(windows[i : i + 1], place.of_window(i), bias) for i in range(len(windows))
         ]
-        pixels, macs, choice = zip(*made, strict=True)
+        pixels, macs, choice = zip(*parts, strict=True)
         return Upscaled(
             torch.cat(pixels), torch.tensor(macs, dtype=torch.float64), torch.stack(choice)
         )
 
     def _bias(self, effort: float) -> float:
         """The setting for an effort: at full effort every tile goes through the heaviest branch."""
-        check_effort(effort)
-        if effort == 1:
-            return float("inf")
-        if self.efforts is None:
-            raise ValueError(
-                f"an effort of {effort:g} needs a measured table; write it with tierscale models"
-                " calibrate NAME"
-            )
-        return self.efforts.setting(effort)
+        return math.inf if effort == 1 else measured_setting(self.efforts, effort, self.origin)
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
-        """Multiply-adds for each input pixel of a large window, overlaps and the classifier
-        included.
-        """
+        """Multiply-adds for each input pixel of a large window, with overlaps and classifier."""
         check_effort(effort)
-        share = 1.0 if effort == 1 or self.efforts is None else self.efforts.share(effort)
-        return (
-            share
-            * (self.branches[-1].cost(scale) + self.classifier.cost(SIDE, SIDE) / SIDE**2)
-            * (SIDE / STEP) ** 2
-        )
+        full = self.branches[-1].cost(scale) + self.classifier.cost(SIDE, SIDE) / SIDE**2
+        share = 1.0
+        if effort < 1 and self.efforts is not None:
+            share = self.efforts.cost_fraction(effort)
+        return share * full * (SIDE / STEP) ** 2
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel of a window: the window, its tiles, the classifier's maps of
-        them, the result twice.
+        """Bytes for each input pixel of a window.
+
+        The window, its tiles, the classifier's maps of them, the result twice.
         """
         return 12 * (2 * float(scale) ** 2 + 3) + 4 * 3 * CLASSIFIER / 16
-
-    def published_cost(self, classes: Tensor) -> float:
-        """Operations (2 for each multiply-add) that the published counter tells for tiles of these
-        classes.
-
-        It charges FSRCNN's transposed convolution at each output pixel, scale * scale times what it
-        executes (95 % of the figure at scale 4 and 56 channels), and leaves the classifier out
-        where the branches are CARN or SRResNet.
-        """
-        total = 0.0
-        for index in classes.flatten().tolist():
-            plain = self.branches[index]
-            branch = executed(
-                partial(copy.deepcopy(plain.network).to("meta"), blank(1, 3, SIDE, SIDE))
-            )
-            if isinstance(plain.network, fsrcnn.Fsrcnn):
-                branch += plain.network.enlarge.weight.numel() * SIDE**2 * (
-                    self.scale**2 - 1
-                ) + self.classifier.cost(SIDE, SIDE)
-            total += 2 * branch
-        return total
 
     def decide(self, tiles: Tensor, bias: float = 0.0) -> Tensor:
         """Class of each tile (N, 3, t, t): (N,), int64."""
@@ -151,112 +119,45 @@ class ClassSrUpscaler:
         """Tiles (N, 3, t, t) through one branch, all at once: (N, 3, T, T)."""
         plain = self.branches[branch]
         centred = (tiles - plain.mean).contiguous(memory_format=torch.channels_last)
-        made = plain.network.stream().push(centred, last=True)
-        return plain.complete(made, tiles)
+        return plain.complete(plain.network.stream().push(centred, last=True), tiles)
 
     def _window(
         self, window: Tensor, place: Placement, bias: float
     ) -> tuple[Tensor, float, Tensor]:
-        """One window (1, 3, h, w): its pixels, multiply-adds and classes; each branch works on its
-        own tiles and no others.
+        """One window (1, 3, h, w): its pixels, multiply-adds and classes.
+
+        Each branch works on its own tiles and no others.
         """
-        cut = Cut(place, window.shape[2], window.shape[3], SIDE, STEP)
-        result, macs = cut.begin(window, place)
-        if not cut.count:
-            return result, macs, torch.full(cut.size, self.NONE, dtype=torch.uint8)
-        tiles = cut.tiles(window)
+        patches = Patches(place, window.shape[2], window.shape[3], SIDE, STEP)
+        result, macs = patches.begin(window, place)
+        if not patches.count:
+            return result, macs, torch.full(patches.size, self.NONE, dtype=torch.uint8)
+        tiles = patches.tiles(window)
         classes = self.decide(tiles, bias).cpu()
-        macs += cut.count * self.classifier.cost(*cut.sides)
+        macs += patches.count * self.classifier.cost(*patches.sides)
         for branch, plain in enumerate(self.branches):
             own = (classes == branch).nonzero()[:, 0]
             if not len(own):
                 continue
-            cost = plain.count(*cut.sides)
+            cost = plain.count(*patches.sides)
             macs += cost * len(own)
-            together = (
-                max(1, int(ENOUGH / cost)) * torch.get_num_threads()
-            )  # each thread takes tiles of its own
+            # Each thread takes tiles of its own.
+            together = max(1, int(ENOUGH / cost)) * torch.get_num_threads()
             for some in own.split(together if window.device.type == "cpu" else 256):
-                for index, pixels in zip(
-                    some.tolist(), self.enlarge(tiles[some], branch), strict=True
-                ):
-                    cut.add(result, index, pixels)
-        return result, macs, cut.spread(classes.to(torch.uint8), self.NONE)
+                enlarged = self.enlarge(tiles[some], branch)
+                for index, pixels in zip(some.tolist(), enlarged, strict=True):
+                    patches.add(result, index, pixels)
+        return result, macs, patches.spread(classes.to(torch.uint8), self.NONE)
 
 
 def build(checkpoint: Checkpoint, origin: str) -> ClassSrUpscaler:
     """The upscaler of a checkpoint; `origin` names it in errors."""
-    blueprint = checkpoint.blueprint
+    spec = checkpoint.spec
     try:
-        network = ClassSr(blueprint.scale, **blueprint.arguments)
+        network = ClassSr(spec.scale, **spec.arguments)
     except TypeError as error:
         raise ValueError(
-            f"{origin} asks for a ClassSR of {blueprint.arguments}, which cannot be built ({error})"
+            f"{origin} asks for a ClassSR of {spec.arguments}, which cannot be built ({error})"
         ) from error
     fill(network, checkpoint.tensors, origin)
-    return ClassSrUpscaler(network, blueprint)
-
-
-# What a branch's first layer is called in the published code -> what reads its weights.
-READERS = {"entry": carn.published, "head_conv": fsrcnn.published, "conv_first": srresnet.published}
-
-
-def own_name(theirs: str) -> str:
-    """Our name for a weight of the published classifier."""
-    stage, _, rest = theirs.removeprefix("classifier.").partition(".")
-    if stage == "lastOut":
-        return f"tell.{rest}"
-    index, _, kind = rest.partition(".")
-    return f"look.{kind}" if index == "0" else f"think.{int(index) // 2 - 1}.{kind}"
-
-
-def published(
-    tensors: Mapping[str, Tensor], config: Mapping[str, Any], mean: tuple[float, float, float]
-) -> Checkpoint:
-    """Published weights (classifier, net1, net2 and so on, from light to heavy) as our checkpoint;
-    the shapes tell the arguments.
-
-    ValueError naming a key that does not fit. A mean that the branches subtract themselves is used
-    in place of `mean`.
-    """
-    origin = "the published ClassSR"
-    parts: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = tensor
-    nets = [f"net{index}" for index in range(1, len(parts))]
-    if "classifier" not in parts or len(nets) < 2 or any(net not in parts for net in nets):
-        raise ValueError(
-            f"{origin} holds 'classifier', 'net1', 'net2' and so on, but this file"
-            f" {', '.join(parts)}"
-        )
-    readers = {
-        READERS[stage]
-        for net in nets
-        for stage in {name.partition(".")[0] for name in parts[net]} & READERS.keys()
-    }
-    if len(readers) != 1:
-        raise ValueError(
-            f"{origin} has branches that are all CARN, FSRCNN or SRResNet, but 'net1' of this file"
-            f" holds {', '.join(parts['net1'])}"
-        )
-    reader = readers.pop()
-    red, green, blue = (
-        (-parts["net1"]["sub_mean.bias"]).tolist() if "sub_mean.bias" in parts["net1"] else mean
-    )
-    branches = [reader(parts[net], {}, (red, green, blue)) for net in nets]
-    classifier = Classifier(len(nets))
-    made = {
-        f"classifier.{name}": t
-        for name, t in adopt(classifier, parts["classifier"], own_name, origin).items()
-    }
-    for index, branch in enumerate(branches):
-        made.update({f"branches.{index}.{name}": tensor for name, tensor in branch.tensors.items()})
-    first = branches[0].blueprint
-    arguments = {
-        "branch": first.network,
-        "branches": [branch.blueprint.arguments for branch in branches],
-    }
-    return Checkpoint(
-        Blueprint("classsr", first.scale, arguments, first.mean, first.residual), made
-    )
+    return ClassSrUpscaler(network, spec, origin)

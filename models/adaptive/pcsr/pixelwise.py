@@ -1,7 +1,7 @@
-"""Pixel-level classification (PCSR, arXiv 2407.21448): choosing a sampler for each pixel, making
-it, smoothing where two samplers meet.
+"""Pixel-level classification (PCSR, arXiv 2407.21448).
 
-Logits are (samplers, n), samplers from light to heavy; choices are uint8 indices of samplers.
+Choosing a sampler for each pixel, making it, smoothing where two samplers meet. Logits are
+(samplers, n), samplers from light to heavy; choices are uint8 indices of samplers.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,25 +22,23 @@ Decide = Callable[[Tensor], Tensor]
 
 
 def difficulty(logits: Tensor) -> Tensor:
-    """What the paper's adaptive decision making (ADM) looks at: (n,), 0..1. With two samplers the
-    probability of the heavy one.
+    """What the paper's adaptive decision making (ADM) looks at: (n,), 0..1.
 
-    guess: with more of them that of the heavier half (the heavier one of three); published code
-    knows two only.
+    With two samplers the probability of the heavy one. guess: with more of them that of the heavier
+    half (the heavier one of three); upstream code knows two only.
     """
     return logits.softmax(0)[(len(logits) + 1) // 2 :].sum(0)
 
 
-def by_threshold(thresholds: Tensor, logits: Tensor) -> Tensor:
-    """The sampler of each pixel is the number of thresholds, rising, that its difficulty exceeds:
-    (n,).
-    """
-    return torch.bucketize(difficulty(logits), thresholds.to(logits)).to(torch.uint8)
+def by_difficulty(cutoffs: Tensor, logits: Tensor) -> Tensor:
+    """Sampler of each pixel: how many of the rising cutoffs its difficulty exceeds, (n,)."""
+    return torch.bucketize(difficulty(logits), cutoffs.to(logits)).to(torch.uint8)
 
 
 def by_probability(handicaps: Tensor, logits: Tensor) -> Tensor:
-    """The sampler of each pixel has the largest log probability less its handicap (samplers,); of
-    equals the lighter: (n,).
+    """Sampler of each pixel: that of the largest log probability less its handicap, (n,).
+
+    handicaps: (samplers,). Of equals the lighter wins.
     """
     scores = logits - handicaps.to(logits)[:, None]
     best, chosen = scores[0], torch.zeros_like(scores[0], dtype=torch.uint8)
@@ -51,10 +49,11 @@ def by_probability(handicaps: Tensor, logits: Tensor) -> Tensor:
 
 
 def refine(pixels: Tensor, chosen: Tensor) -> None:
-    """Replace each pixel of the lightest sampler that touches one of another by the mean of its 3x3
-    neighbourhood, in place.
+    """Smooth where samplers meet, in place.
 
-    pixels: (C, H, W); chosen: (H, W). The outermost rows and columns stay as they are.
+    Each pixel of the lightest sampler that touches one of another becomes the mean of its 3x3
+    neighbourhood. pixels: (C, H, W); chosen: (H, W). The outermost rows and columns stay as they
+    are.
     """
     height, width = chosen.shape
     step, above = max(1, BLOCK * torch.get_num_threads() // (3 * width)), pixels[:, :1].clone()
@@ -72,7 +71,7 @@ def refine(pixels: Tensor, chosen: Tensor) -> None:
         pixels[:, start:stop, 1:-1] = torch.where(touched, means, source[:, 1:-1, 1:-1])
 
 
-class Sheet:
+class PixelBuffer:
     """The output pixels of one window, made from some of its features after another.
 
     pixels: (3, H, W), to which samplers add. chosen: (H, W), what was decided for each pixel. rows,
@@ -104,8 +103,9 @@ class Sheet:
         return slice(first, stop)
 
     def points(self, row: int, count: int) -> Tensor:
-        """The two rows of Mlp.table(), made of `count` input rows from `row` on, that each output
-        pixel takes: (n, 2).
+        """The two rows of Mlp.table() that each output pixel takes: (n, 2).
+
+        The table is made of `count` input rows from `row` on.
         """
         covered, width = self.covered(row, count), self.columns.length
         feature = (self.source[covered, None] - row) * width + self.beside
@@ -115,18 +115,18 @@ class Sheet:
     def decide(
         self, features: Tensor, points: Tensor, row: int, classifier: Mlp, decide: Decide
     ) -> float:
-        """Set `chosen` of the pixels whose features (P, C) are given; multiply-adds."""
+        """Set `chosen` of the pixels of features (P, C); multiply-adds."""
         chosen = self.chosen[self.covered(row, len(features) // self.columns.length)].flatten()
         table = classifier.table(features, self.rows, self.columns)
-        for some, found in zip(
-            points.split(self.block(classifier)), chosen.split(self.block(classifier)), strict=True
-        ):
-            found.copy_(decide(classifier.at(table, some)))
+        size = self.block(classifier)
+        for some, part in zip(points.split(size), chosen.split(size), strict=True):
+            part.copy_(decide(classifier.at(table, some)))
         return classifier.cost(len(features), len(points))
 
     def make(self, features: Tensor, points: Tensor, row: int, samplers: Sequence[Mlp]) -> float:
-        """Add to the pixels whose features (P, C) are given what their samplers make, and no
-        others; multiply-adds.
+        """Add to the pixels of features (P, C) what their samplers make; multiply-adds.
+
+        No other sampler runs.
         """
         covered, macs = self.covered(row, len(features) // self.columns.length), 0.0
         pixels, chosen = self.pixels[:, covered].flatten(1), self.chosen[covered].flatten()

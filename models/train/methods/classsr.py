@@ -1,94 +1,73 @@
-"""Training of ClassSR (arXiv 2103.04039, section 3.4): the lighter branches, then the classifier.
+"""Training of ClassSR: the lighter branches, then the classifier.
 
-The paper trains classifier and branches together on the error of the probability-weighted image,
-with a loss that drives probabilities apart and one for an even use. A tile is never a mixture when
-it is used: here each branch learns from all tiles, and the classifier from the error that its
-choice would leave.
+arXiv 2103.04039, section 3.4. The paper trains classifier and branches together on the error of the
+probability-weighted image, with a loss that drives probabilities apart and one for an even use
+(benchmarks/reproduce). A tile is never a mixture when it is used: here each branch learns from all
+tiles, and the classifier from the error that its choice would leave.
 """
-
-from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.adaptive.classsr.upscaler import ClassSr
-from tierscale.models.contract.checkpoints import Blueprint
-from tierscale.models.contract.upscaler import Placement
-from tierscale.models.runtime.resample import resample
-from tierscale.models.train.methods.choice import expected_error, uneven
-from tierscale.models.train.trainer import Task
-
-# Weights of the paper's losses: of the image, of the classes' distance, and of an even use.
-IMAGE, CLASSES, EVEN = 1000.0, 1.0, 6.0
+from tierscale.models.adaptive.classsr.network import ClassSr
+from tierscale.models.contract.checkpoints import ModelSpec
+from tierscale.models.train.methods.choice import expected_error
+from tierscale.models.train.tasks import Task, centred, enlarged_by, expect
 
 
-def around_mean(lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
-    """Tiles (N, 3, t, t) around the mean, and enlarged bilinearly."""
-    place = Placement.whole((lr.shape[-2], lr.shape[-1]), Fraction(blueprint.scale))
-    return lr - lr.new_tensor(blueprint.mean).view(3, 1, 1), resample(lr, place, "bilinear")
+def enlarge_by_all(network: nn.Module, lr: Tensor, spec: ModelSpec) -> tuple[Tensor, Tensor]:
+    """Every branch's image of tiles lr (N, 3, t, t), and how probable each is.
 
-
-def all_of(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> tuple[Tensor, Tensor]:
-    """Probabilities (N, branches) and every branch's image (N, branches, 3, H, W) of tiles lr (N,
-    3, t, t).
+    Probabilities (N, branches), images (N, branches, 3, H, W).
     """
-    assert isinstance(network, ClassSr)
-    centred, residual = around_mean(lr, blueprint)
-    shares = torch.softmax(network.classifier(lr).float(), dim=1)
-    return shares, torch.stack(
-        [residual + branch(centred).float() for branch in network.branches], dim=1
-    )
+    method = expect(network, ClassSr)
+    inputs, residual = centred(lr, spec), enlarged_by("bilinear", lr, spec)
+    shares = torch.softmax(method.classifier(lr).float(), dim=1)
+    images = [residual + branch(inputs).float() for branch in method.branches]
+    return shares, torch.stack(images, dim=1)
 
 
-def lightest(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+def lightest(network: nn.Module, lr: Tensor, spec: ModelSpec) -> Tensor:
     """The lightest branch's image."""
-    return all_of(network, lr, blueprint)[1][:, 0]
+    return enlarge_by_all(network, lr, spec)[1][:, 0]
 
 
-def chosen(network: nn.Module, lr: Tensor, blueprint: Blueprint) -> Tensor:
+def chosen(network: nn.Module, lr: Tensor, spec: ModelSpec) -> Tensor:
     """Each tile by its most probable branch."""
-    shares, images = all_of(network, lr, blueprint)
+    shares, images = enlarge_by_all(network, lr, spec)
     return images[torch.arange(len(lr)), shares.argmax(dim=1)]
 
 
-def branches_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
+def branches_loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
     """Mean absolute error of each branch but the heaviest, at all tiles."""
-    assert isinstance(network, ClassSr)
-    centred, residual = around_mean(lr, blueprint)
+    inputs, residual = centred(lr, spec), enlarged_by("bilinear", lr, spec)
+    branches = expect(network, ClassSr).branches[:-1]
     return torch.stack(
-        [F.l1_loss(residual + branch(centred).float(), hr) for branch in network.branches[:-1]]
+        [F.l1_loss(residual + branch(inputs).float(), hr) for branch in branches]
     ).mean()
 
 
-def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
-    """What choosing by these probabilities leaves. How evenly a few tiles use the branches is
-    chance: asking for it hid all else.
+def choice_loss(network: nn.Module, lr: Tensor, hr: Tensor, spec: ModelSpec) -> Tensor:
+    """What choosing by these probabilities leaves.
+
+    How evenly a few tiles use the branches is chance: asking for it hid all else.
     """
     with torch.no_grad():
-        errors = (all_of(network, lr, blueprint)[1] - hr[:, None]).square().mean(dim=(2, 3, 4))
-    assert isinstance(network, ClassSr)
-    return expected_error(torch.softmax(network.classifier(lr).float(), dim=1), errors)
+        images = enlarge_by_all(network, lr, spec)[1]
+        errors = (images - hr[:, None]).square().mean(dim=(2, 3, 4))
+    logits = expect(network, ClassSr).classifier(lr).float()
+    return expected_error(torch.softmax(logits, dim=1), errors)
 
 
-def paper_loss(network: nn.Module, lr: Tensor, hr: Tensor, blueprint: Blueprint) -> Tensor:
-    """The paper's: L1 of the mixture, the class loss (equation 3) and the average loss (equation
-    4).
-    """
-    shares, images = all_of(network, lr, blueprint)
-    mixture = (shares[:, :, None, None, None] * images).sum(dim=1)
-    pairs = torch.combinations(torch.arange(shares.shape[1]))
-    apart = (shares[:, pairs[:, 0]] - shares[:, pairs[:, 1]]).abs().sum(dim=1).mean()
-    return IMAGE * F.l1_loss(mixture, hr) - CLASSES * apart + EVEN * uneven(shares)
+def lighter_parts(branches: int) -> tuple[str, ...]:
+    """First names of the parameters of all branches but the heaviest."""
+    return tuple(f"branches.{index}." for index in range(branches - 1))
 
 
 def stages(branches: int) -> dict[str, Task]:
-    """Tasks by name, in their order; the heaviest branch comes trained. "mixture" is the paper's
-    way.
-    """
-    lighter = tuple(f"branches.{index}." for index in range(branches - 1))
+    """Tasks by name, in their order; the heaviest branch comes trained."""
     return {
-        "branches": Task(branches_loss, lightest, lighter),
+        "branches": Task(branches_loss, lightest, lighter_parts(branches)),
         "choice": Task(choice_loss, chosen, ("classifier.",)),
-        "mixture": Task(paper_loss, chosen, ("classifier.", *lighter)),
     }

@@ -4,7 +4,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,38 +44,32 @@ class Sample:
 
 
 def leave(
-    upscalers: Sequence[Enlarge],
-    lr: Tensor,
-    hr: Tensor,
-    scale: Fraction,
-    name: str = "",
-    variation: int = 0,
-    trust: float = TRUST,
+    upscalers: Sequence[Enlarge], lr: Tensor, hr: Tensor, scale: Fraction, trust: float = TRUST
 ) -> Sample:
-    """Enlarge a whole image with every tier and keep where it errs; lr (3, h, w), hr (3, scale * h,
-    scale * w), 0..1.
+    """Enlarge a whole image with every tier and keep where it errs.
 
-    Where the scale is a fraction, an output pixel that lies in two input pixels counts in both.
+    lr (3, h, w), hr (3, scale * h, scale * w), 0..1. Where the scale is a fraction, an output pixel
+    that lies in two input pixels counts in both.
 
-    What a tier errs more than the dearest is, on the average over all images that could be behind
-    the small one, the squared difference of the two enlargements, if the dearest gives the mean of
-    those images. One image is one draw, full of chance; the difference has none, but the dearest
+    What a tier errs more than the full one is, on the average over all images that could be behind
+    the small one, the squared difference of the two enlargements, if the full one gives the mean of
+    those images. One image is one draw, full of chance; the difference has none, but the full
     network is no such mean. `trust` is the share of the difference in what is expected.
     """
     size = (lr.shape[-2], lr.shape[-1])
     place = Placement.whole(size, scale)
     with torch.inference_mode():
-        made = [upscaler(lr[None], place).pixels[0].clamp(0, 1) for upscaler in upscalers]
+        results = [upscaler(lr[None], place).pixels[0].clamp(0, 1) for upscaler in upscalers]
         errors, apart = (
             torch.stack(
                 [
                     F.adaptive_avg_pool2d((one - other).square().mean(dim=0, keepdim=True), size)[0]
-                    for one in made
+                    for one in results
                 ]
             )
-            for other in (hr, made[-1])
+            for other in (hr, results[-1])
         )
-    return Sample(lr, errors, (1 - trust) * errors + trust * (apart + errors[-1]), name, variation)
+    return Sample(lr, errors, (1 - trust) * errors + trust * (apart + errors[-1]))
 
 
 def _jpeg(image: Tensor, quality: int) -> Tensor:
@@ -87,12 +81,12 @@ def _jpeg(image: Tensor, quality: int) -> Tensor:
 
 
 def vary(hr: Tensor, scale: Fraction, rng: np.random.Generator) -> tuple[Tensor, Tensor, bool]:
-    """Small and large version of an image (3, H, W), 0..1, made into other content, and whether the
-    small one is a clean one of the large.
+    """Small and large version of an image (3, H, W), 0..1, made into other content.
 
-    Mostly finer (shrunk first), every other time turned too; sometimes grey, dark, low in contrast,
-    smooth, noisy, or JPEG compressed, the last two also of the small one alone. More of those would
-    be learnt at the cost of the clean ones: noise looks like texture.
+    And whether the small one is a clean one of the large. Mostly finer (shrunk first), every other
+    time turned too; sometimes grey, dark, low in contrast, smooth, noisy, or JPEG compressed, the
+    last two also of the small one alone. More of those would be learnt at the cost of the clean
+    ones: noise looks like texture.
     """
     kind = rng.choice(
         ["finer", "turned", "grey", "dark", "pale", "smooth", "noise", "jpeg"],
@@ -108,11 +102,10 @@ def vary(hr: Tensor, scale: Fraction, rng: np.random.Generator) -> tuple[Tensor,
         small = shrink(hr, Fraction(int(rng.integers(4, 17)), 2))
         hr = F.interpolate(small[None], hr.shape[-2:], mode="bicubic", align_corners=False)[0]
     elif kind in ("finer", "turned"):
-        made = _turn(hr, float(rng.uniform(5, 85))) if kind == "turned" else hr
-        made = centre_crop(shrink(made, Fraction(int(rng.integers(9, 21)), 8)), scale.numerator)
-        hr = (
-            made if made.numel() else hr
-        )  # of a small image nothing is left where the scale's numerator is large
+        source = _turn(hr, float(rng.uniform(5, 85))) if kind == "turned" else hr
+        finer = centre_crop(shrink(source, Fraction(int(rng.integers(9, 21)), 8)), scale.numerator)
+        # Of a small image nothing is left where the scale's numerator is large.
+        hr = finer if finer.numel() else hr
     elif kind == "jpeg":
         hr = _jpeg(hr, int(rng.integers(30, 95)))
     hr = hr.clamp(0, 1)
@@ -132,8 +125,9 @@ def vary(hr: Tensor, scale: Fraction, rng: np.random.Generator) -> tuple[Tensor,
 
 
 def _turn(image: Tensor, degrees: float) -> Tensor:
-    """The middle of an image (3, H, W), 0..1, turned: a square that is within the image at any
-    angle.
+    """The middle of an image (3, H, W), 0..1, turned.
+
+    A square that is within the image at any angle.
     """
     turned = Image.fromarray(
         (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
@@ -146,21 +140,31 @@ def _turn(image: Tensor, degrees: float) -> Tensor:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Observing:
+    """How photos are observed.
+
+    variants: variations of each photo, beside the photo as it is. seconds: when to stop with what
+    there is. seed: of the photos' order and of the variations.
+    """
+
+    variants: int
+    seconds: float
+    seed: int = 0
+
+
 def observe(
     folder: Path,
     upscalers: Sequence[Enlarge],
     scale: Fraction,
-    variants: int,
-    seed: int,
-    limit: float,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    how: Observing,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Sample]:
-    """Samples of all photos as they are and in `variants` variations; stops after `limit` seconds
-    with what it has.
+    """Samples of all photos as they are and in variations, or of those that there was time for.
 
-    told: called with (photos done, all). ValueError: no photo is large enough.
+    progress: called with (photos done, all). ValueError: no photo is large enough.
     """
-    rng, started = np.random.default_rng(seed), time.monotonic()
+    rng, started = np.random.default_rng(how.seed), time.monotonic()
     samples: list[Sample] = []
     files = image_files(folder)
     for done, index in enumerate(rng.permutation(len(files)), start=1):
@@ -169,23 +173,14 @@ def observe(
             continue
         versions = [
             (shrink(hr, scale).clamp(0, 1), hr, True),
-            *(vary(hr, scale, rng) for _ in range(variants)),
+            *(vary(hr, scale, rng) for _ in range(how.variants)),
         ]
         for variation, (lr, large, clean) in enumerate(versions):
             if min(lr.shape[-2:]) >= 16:
-                samples.append(
-                    leave(
-                        upscalers,
-                        lr,
-                        large,
-                        scale,
-                        files[index].name,
-                        variation,
-                        TRUST if clean else 0.0,
-                    )
-                )
-        told(done, len(files))
-        if time.monotonic() - started > limit:
+                sample = leave(upscalers, lr, large, scale, TRUST if clean else 0.0)
+                samples.append(replace(sample, name=files[index].name, variation=variation))
+        progress(done, len(files))
+        if time.monotonic() - started > how.seconds:
             break
     if not samples:
         least = scale.numerator * math.ceil(16 / scale.denominator)
