@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export TIERSCALE_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo test test-all lint bench-checks bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
+.PHONY: install demo docs test test-all lint bench-checks bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
 
 install: .venv/installed
 
@@ -19,6 +19,9 @@ install: .venv/installed
 
 demo: install
 	$(BIN)/python -m tierscale.jobs.demo demo
+
+docs: install
+	$(BIN)/python docs/generate_cli.py
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=8

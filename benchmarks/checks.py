@@ -1,5 +1,6 @@
-"""The figures behind the laws: `make bench-checks`. PSNR needs the evaluation sets below
-TIERSCALE_SHARED; without them it is left out.
+"""The figures behind the laws: `make bench-checks`.
+
+PSNR needs the evaluation sets below TIERSCALE_SHARED; without them it is left out.
 """
 
 import os
@@ -21,8 +22,9 @@ TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
 
 def tiled_equals_whole() -> dict[str, float]:
-    """Largest difference of floats, and share of 8-bit values that differ, between tiles and the
-    whole image.
+    """How tiles differ from the whole image.
+
+    The largest difference of floats, and the share of 8-bit values that differ.
     """
     image = COFFEE[:, 60:261, 90:331]
     unit = image.astype(np.float32) / 255
@@ -33,15 +35,13 @@ def tiled_equals_whole() -> dict[str, float]:
         for tile in (32, 50, 128):
             options = Options(tiers=(name,), policy="dearest", tile=tile, value_range=(0.0, 1.0))
             worst = max(worst, float(np.abs(enlarge_array(unit, options).pixels - wanted).max()))
-            found = upscale_array(image, 4, tiers=[name], policy="dearest", tile=tile)
-            different = max(different, float((found != eight).mean()))
+            tiled = upscale_array(image, 4, tiers=[name], policy="dearest", tile=tile)
+            different = max(different, float((tiled != eight).mean()))
     return {"largest difference, float": worst, "share of 8-bit values that differ": different}
 
 
 def halos() -> dict[str, float]:
-    """Multiply-adds of all-dearest CARN at the default tile over those of the whole image in one
-    piece.
-    """
+    """Multiply-adds of the full CARN at the default tile over those of the image in one piece."""
     tier = prepare.load_tiers(("carn-x4",), Fraction(4))
 
     def ratio(side: int) -> float:
@@ -59,16 +59,15 @@ def halos() -> dict[str, float]:
 
 
 def budgets() -> dict[str, float]:
-    """Executed share of the dearest cost for each asked one, on scikit-image's coffee with tiles of
-    32.
-    """
-    found = {}
-    for asked in (0.1, 0.25, 0.5, 0.75, 1.0):
-        made = enlarge_array(
-            COFFEE[:, :256, :320], Options(tiers=TIERS, policy="budget", budget=asked, tile=32)
+    """Executed share of the full cost for each budget, on scikit-image's coffee in tiles of 32."""
+    executed = {}
+    for budget in (0.1, 0.25, 0.5, 0.75, 1.0):
+        enlarged = enlarge_array(
+            COFFEE[:, :256, :320], Options(tiers=TIERS, policy="budget", budget=budget, tile=32)
         )
-        found[f"asked {asked:g}"] = round(made.cost / full_cost(made.plan), 4)
-    return found
+        share = enlarged.cost / full_cost(enlarged.plan)
+        executed[f"asked {budget:g}"] = round(share, 4)
+    return executed
 
 
 def main() -> None:

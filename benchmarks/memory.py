@@ -1,7 +1,7 @@
 """Memory does not grow with the image: `make bench-memory`.
 
-Synthetic tiled images of 16, 64 and 256 output megapixels go through the whole job, cheapest and
-dearest. Measured is the peak over time of the unique memory (USS) of all processes, Ray's included,
+Synthetic tiled images of 16, 64 and 256 output megapixels go through the whole job, light and
+full. Measured is the peak over time of the unique memory (USS) of all processes, Ray's included,
 plus the shared memory that the object store touched, as a multiple of what a 64-pixel image takes.
 Flat means that the largest multiple is at most 1.15 times the smallest. What is taken beyond the
 64-pixel image stands beside it in MiB: there small images are ahead, because their few windows lie
@@ -51,8 +51,9 @@ def synthetic(path: Path, side: int) -> None:
 
 
 def peak(command: list[str]) -> tuple[float, float, float]:
-    """Memory of a command and all its descendants: highest sum and sum of each one's highest, in
-    MiB; and the seconds it took.
+    """Memory of a command and its descendants, in MiB, and the seconds it took.
+
+    The highest sum over time, and the sum of each process's highest.
     """
     began = time.monotonic()
     highest: dict[int, int] = {}
@@ -72,27 +73,29 @@ def peak(command: list[str]) -> tuple[float, float, float]:
 
 
 def in_use(parent: psutil.Process) -> dict[int, int]:
-    """Unique bytes of a process and its descendants, by process id, and under 0 the touched pages
-    of Ray's object store.
+    """Unique bytes of a process and its descendants, by process id.
+
+    Under 0: the touched pages of Ray's object store.
     """
-    found = {0: 0}
+    used = {0: 0}
     try:
         everyone = [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
-        return found
+        return used
     for process in everyone:
         try:
-            found[process.pid] = process.memory_full_info().uss
+            used[process.pid] = process.memory_full_info().uss
             if process.name() == "raylet":
-                found[0] = max(found[0], process.memory_info().shared)
+                used[0] = max(used[0], process.memory_info().shared)
         except psutil.Error:
             continue
-    return found
+    return used
 
 
 def compare(sizes: dict[int, float]) -> dict[str, float]:
-    """Peaks (MiB) of images of SIDES as multiples of a 64-pixel image's, how flat they are, and the
-    MiB beyond it.
+    """Peaks of images of SIDES, compared with that of a 64-pixel image.
+
+    sizes: MiB by side. Multiples of the small image, how flat they are, and the MiB beyond it.
     """
     times = {side: sizes[side] / sizes[64] for side in SIDES}
     return {
@@ -139,4 +142,4 @@ def main(policies: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ("cheapest", "dearest"))
+    main(sys.argv[1:] or ("light", "full"))

@@ -31,9 +31,7 @@ TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
 
 def photograph() -> np.ndarray:
-    """2048 by 2048 pixels of scikit-image's astronaut, coffee and Hubble pictures, mirrored into a
-    sheet.
-    """
+    """2048 by 2048 pixels of scikit-image's astronaut and Hubble pictures, mirrored."""
     part = np.concatenate([skimage.data.astronaut(), skimage.data.astronaut()[::-1]])
     stars = skimage.data.hubble_deep_field()[:512, :1000]
     sheet = np.concatenate(
@@ -71,9 +69,7 @@ def bare(plan: Plan, image: np.ndarray) -> float:
 
 
 def main() -> None:
-    """Measure the job and the networks three times each, in turn, and record the ratio of the
-    medians.
-    """
+    """Measure the job and the networks three times each, in turn; record the ratio of medians."""
     image = photograph()
     jobs, networks = [], []
     options = Options(scale=Fraction(4), tiers=TIERS, policy="dearest")

@@ -22,8 +22,9 @@ EACH = 40
 
 
 class Seats:
-    """An async actor that stands for many workers; each does one call at a time, and every call
-    sleeps.
+    """An async actor that stands for many workers.
+
+    Each does one call at a time, and every call sleeps.
     """
 
     def __init__(self, seconds: list[float]) -> None:

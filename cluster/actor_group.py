@@ -110,8 +110,8 @@ class ActorGroup:
         actor, calls = min(responsive, key=itemgetter(1), default=(None, CALLS_PER_ACTOR))
         return None if calls >= CALLS_PER_ACTOR else actor
 
-    def call_given(self, actor: Any) -> int:
-        """Count a call that an actor was given; how many it has now."""
+    def call_started(self, actor: Any) -> int:
+        """Count a call that was sent to an actor; how many it has now."""
         self.up[actor] += 1
         return self.up[actor]
 

@@ -104,7 +104,7 @@ class Scheduler:
             self.waiting[kind].appendleft(call)
             self._replace(kind, actor, error)
             return
-        alone = self.groups[kind].call_given(actor) == 1
+        alone = self.groups[kind].call_started(actor) == 1
         began = time.monotonic() if alone else None
         self.in_flight.add(reference, CallInFlight(call, kind, actor, result, began))
 

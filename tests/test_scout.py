@@ -305,9 +305,8 @@ def test_too_few_photos_to_judge_by_are_said_to_be_too_few(tmp_path, own, capsys
         capsys, *fitting_line(photos(tmp_path / "photos", (200, 210)), file), "--json"
     )
     assert code == 0 and json.loads(out)["captured"] is None, err
-    assert "too few photos" in scouting.tell(
-        file, json.loads(file.with_suffix(".json").read_text())
-    )
+    lines = scouting.report(file, json.loads(file.with_suffix(".json").read_text()))
+    assert "too few photos" in "".join(lines)
 
 
 def test_a_scout_of_these_tiers_alone_comes_before_one_that_knows_others_too(own):

@@ -28,8 +28,9 @@ DAMAGED = 5
 def play(
     on: Stage, folder: Path, levels: list[np.ndarray], kind: str, chance: random.Random
 ) -> tuple[list[str], str | None]:
-    """One run: what was done to it, and what is wrong with its end, or None. Missed: no blow
-    fell.
+    """One run: what was done to it, and what is wrong with its end, or None.
+
+    Missed: the run ended before it was disturbed.
     """
     source = folder / chance.choice(["stars.png", "stars.tif"])
     with tempfile.TemporaryDirectory(dir=folder) as own, contextlib.ExitStack() as props:
@@ -92,18 +93,18 @@ def by_kind(rows: list[Row]) -> dict[str, dict[str, int]]:
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    made = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         prog="make chaos", description=(chaos.__doc__ or "").split("\n")[0]
     )
-    made.add_argument("--runs", type=int, default=100)
-    made.add_argument("--seed", type=int, default=7)
-    made.add_argument("--kind", choices=KINDS, help="this kind of fault only")
-    made.add_argument(
+    options.add_argument("--runs", type=int, default=100)
+    options.add_argument("--seed", type=int, default=7)
+    options.add_argument("--kind", choices=KINDS, help="this kind of fault only")
+    options.add_argument(
         "--inject",
         action="store_true",
         help="inject the faults of disks, as is done where no tmpfs may be mounted",
     )
-    return made
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,8 +16,9 @@ SPARE_BYTES = 3 << 30
 
 
 def ballast(enough: Callable[[], bool]) -> None:
-    """Take memory piece by piece until it is enough, or the machine has none to spare; then give it
-    back.
+    """Take memory piece by piece until it is enough, then give it back.
+
+    Stops early where the machine has none to spare.
     """
     held = []
     while not enough() and psutil.virtual_memory().available > SPARE_BYTES:
@@ -39,8 +40,10 @@ def mountable() -> bool:
 
 
 class Disk:
-    """A file system of its own, for as long as the context lasts: in memory, or where none may be
-    mounted a folder that Python's calls take for one (benchmarks/faulty). size: bytes.
+    """A file system of its own, for as long as the context lasts.
+
+    It is in memory, or, where none may be mounted, a folder that Python's calls take for one
+    (faulty/). size: bytes.
     """
 
     def __init__(self, path: Path, size: int, mounts: bool) -> None:
@@ -55,7 +58,7 @@ class Disk:
                 capture_output=True,
             )
         else:
-            self._tell(str(self.size))
+            self._write_capacity(str(self.size))
         return self
 
     def resize(self, size: int) -> None:
@@ -70,10 +73,10 @@ class Disk:
         """Let it be written again."""
         self._remount("rw", str(self.size))
 
-    def _remount(self, options: str, told: str) -> None:
+    def _remount(self, options: str, capacity: str) -> None:
         """Change how it is mounted; while a file is being written it cannot become read-only."""
         if not self.mounts:
-            self._tell(told)
+            self._write_capacity(capacity)
             return
 
         def done() -> bool:
@@ -86,10 +89,10 @@ class Disk:
 
         assert waited(done, 30), f"cannot remount {self.path} with {options}"
 
-    def _tell(self, told: str) -> None:
+    def _write_capacity(self, capacity: str) -> None:
         """Put what the folder can take into its file, in one piece."""
-        beside = self.path.with_suffix(".told")
-        beside.write_text(told)
+        beside = self.path.with_suffix(".new")
+        beside.write_text(capacity)
         beside.replace(self.path / DISK)
 
     def __exit__(self, *error: object) -> None:

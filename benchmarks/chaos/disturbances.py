@@ -70,8 +70,9 @@ def memory(trial: Trial) -> None:
 
 
 def straggler(trial: Trial) -> None:
-    """SIGSTOP a worker: its call is begun elsewhere too. It wakes after the run, and what it then
-    writes does no harm.
+    """SIGSTOP a worker: its call is started elsewhere too.
+
+    It wakes after the run, and what it then writes does no harm.
     """
     trial.begin()
     victim = trial.stage.workers()[0]
@@ -133,9 +134,7 @@ def own_ray(trial: Trial) -> None:
 
 
 def full(trial: Trial) -> None:
-    """The disk is full in the middle of the run; there is room again, and the same command
-    goes on.
-    """
+    """The disk becomes full during the run; with room again, the same command resumes."""
     disk = trial.moved(trial.chance.randint(1500, 2300) << 10)
     trial.stage.driver().begin(*trial.command)
     trial.end(1, "full")
@@ -172,11 +171,10 @@ def two_drivers(trial: Trial) -> None:
 
 
 def clock(trial: Trial) -> None:
-    """A clock jumps by a day while a run is at work: that of its driver, or that of a second one
-    which then wants the same output.
+    """The clock of a driver jumps by a day, or that of a second one that wants the same output.
 
-    Who seems to be long dead is taken over: both write, and do no harm. Who seems to live is waited
-    for: the second driver is refused.
+    A driver that seems long dead is taken over: both write, and do no harm. One that seems alive is
+    respected: the second driver is refused.
     """
     own, jump = trial.chance.random() < 0.5, trial.chance.choice([-DAY, DAY])
     with other(trial) as second:
@@ -220,9 +218,9 @@ def damage(trial: Trial) -> None:
             file, trial.chance.choice(["truncated", "zeroed", "flipped", "removed"]), trial.chance
         )
     names = [f"level {file.parts[-5]} shard {file.parts[-2]}.{file.parts[-1]} " for file in chosen]
-    found = trial.verify()
-    assert found.code == 1 and all(name in found.err for name in names), (
-        f"{names}: {found.err[-600:]}"
+    damaged = trial.verify()
+    assert damaged.code == 1 and all(name in damaged.err for name in names), (
+        f"{names}: {damaged.err[-600:]}"
     )
     healed = trial.verify("--heal")
     assert healed.code == 0, healed.err[-600:]

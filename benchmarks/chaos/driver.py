@@ -12,14 +12,12 @@ from typing import Any, NamedTuple
 
 # Seconds after which a lease that was not renewed is stale.
 LEASE = 12
-# Seconds in which processes that are told to go, or that lost their node, are gone.
+# Seconds in which processes that are asked to end, or that lost their node, are gone.
 GONE_SECONDS = 120
 
 
 class Ended(NamedTuple):
-    """How a command ended: exit code (minus the signal's number where it was killed), and what it
-    printed.
-    """
+    """How a command ended: exit code (minus the signal's number if killed), and its output."""
 
     code: int
     out: str
@@ -27,10 +25,10 @@ class Ended(NamedTuple):
 
 
 def serve(pipe: Connection, address: str | None, shift: Any) -> None:
-    """Carry out tierscale commands as they come. address: of a cluster, whose pool is kept from
-    command to command; None: none.
+    """Carry out tierscale commands as they come.
 
-    shift: shared number of seconds by which the clock of leases is wrong at this moment.
+    address: of a cluster, whose pool is kept from command to command; None: none. shift: shared
+    number of seconds by which the clock of leases is wrong at this moment.
     """
     from tierscale.cluster import session
     from tierscale.jobs.cli import main as cli
@@ -55,8 +53,9 @@ def serve(pipe: Connection, address: str | None, shift: Any) -> None:
 
 
 class Driver:
-    """A process that carries out commands. It is forked from one that has imported everything, so
-    that starting it costs little.
+    """A process that carries out commands.
+
+    It is forked from one that has imported everything, so that starting it costs little.
     """
 
     def __init__(self, context: ForkServerContext, address: str | None = None) -> None:

@@ -72,8 +72,9 @@ class Stage:
         )
 
     def replace_node(self, index: int, room: int | None = None) -> None:
-        """SIGKILL the raylet of a node, and put a new node in its place. room: bytes that may be
-        taken on it before its memory monitor ends a worker.
+        """SIGKILL the raylet of a node, and put a new node in its place.
+
+        room: bytes that may be taken on it before its memory monitor ends a worker.
         """
         self.driver()
         node = self.nodes[index]
@@ -101,17 +102,17 @@ class Stage:
 
     def workers(self) -> list[psutil.Process]:
         """Processes of actors on the cluster, those at work first."""
-        found = []
+        workers = []
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 words = process.cmdline()
                 if words and words[0].startswith("ray::Worker"):
-                    found.append((not words[0].startswith("ray::Worker."), process.pid, process))
+                    workers.append((not words[0].startswith("ray::Worker."), process.pid, process))
                 if any(
                     word.startswith("ray::") or "/ray/" in word for word in words[:4]
                 ):  # raylet, GCS and agents too
                     self.seen.add(process)
-        return [process for _, _, process in sorted(found, key=lambda entry: entry[:2])]
+        return [process for _, _, process in sorted(workers, key=lambda entry: entry[:2])]
 
     def _of_nodes(self) -> list[int]:
         """Process ids that the nodes themselves have started: raylets, GCS, dashboard."""
@@ -128,16 +129,14 @@ class Stage:
         roots = self._of_nodes()
         if self.resident is not None:
             roots.append(self.resident.process.pid)
-        found: set[psutil.Process] = set()
+        processes: set[psutil.Process] = set()
         for pid in roots:
             with contextlib.suppress(psutil.NoSuchProcess):
-                found |= {(root := psutil.Process(pid)), *root.children(recursive=True)}
-        return found
+                processes |= {(root := psutil.Process(pid)), *root.children(recursive=True)}
+        return processes
 
     def orphans(self) -> list[int]:
-        """Processes of Ray that outlived their node or their driver, and actors beyond those of the
-        driver, after some time to go.
-        """
+        """Processes of Ray that outlived their node or driver, and surplus actors, after a wait."""
         expected = (
             sum(sum(kinds.values()) for kinds in NODES)
             if self.resident is not None and self.resident.process.is_alive()
@@ -156,9 +155,9 @@ class Stage:
             ]
 
         waited(lambda: not left(), GONE_SECONDS)
-        found = left()
+        orphans = left()
         self.seen = {process for process in self.seen if process.is_running()}
-        return found
+        return orphans
 
     def dismiss(self) -> None:
         """End the driver."""
@@ -176,8 +175,9 @@ class Stage:
 
 @contextmanager
 def stage(mounts: bool) -> Iterator[Stage]:
-    """A stage; at its end, nothing of it is left. mounts: whether disks are mounted, or their
-    faults injected.
+    """A cluster with a driver; at its end, nothing of it is left.
+
+    mounts: whether disks are mounted, or their faults injected.
     """
     import multiprocessing
 
@@ -197,8 +197,8 @@ def stage(mounts: bool) -> Iterator[Stage]:
             "tierscale.cluster.pool",
         ]
     )
-    made = Stage(context, mounts)
+    staged = Stage(context, mounts)
     try:
-        yield made
+        yield staged
     finally:
-        made.shutdown()
+        staged.shutdown()

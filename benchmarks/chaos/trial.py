@@ -69,8 +69,9 @@ class Trial:
         return len(list(self.folder.glob("receipts/0/*.json")))
 
     def renewed(self) -> float:
-        """When the lease was renewed by its owner's clock, seconds since the epoch; now, where
-        there is none.
+        """When the lease was renewed, by its owner's clock in seconds since the epoch.
+
+        Now, where there is no lease.
         """
         try:
             return float(json.loads((self.folder / "lease.json").read_text())["renewed"])
@@ -122,8 +123,8 @@ class Trial:
 
     def check(self, levels: Iterable[np.ndarray]) -> None:
         """What must hold after every run. levels: of an undisturbed one."""
-        found = self.verify()
-        assert found.code == 0, f"verify finds damage: {found.err[-300:]}"
+        verified = self.verify()
+        assert verified.code == 0, f"verify finds damage: {verified.err[-300:]}"
         for level, wanted in enumerate(levels):
             pixels = zarr.open_array(f"{self.output}/{level}", mode="r")[:]
             assert np.array_equal(pixels, wanted), (

@@ -47,10 +47,10 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        found = getattr(importlib.import_module(entry.module), entry.name)
-        if not isinstance(found, click.Command):
+        command = getattr(importlib.import_module(entry.module), entry.name)
+        if not isinstance(command, click.Command):
             raise TypeError(f"{entry.module}.{entry.name} is no command")
-        return found
+        return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

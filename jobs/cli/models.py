@@ -28,11 +28,11 @@ def models(context: click.Context, as_json: bool, debug: bool) -> None:
 
 def rows(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """The table of networks: a header, and a row for each."""
-    found = [["name", "scales", "parameters", "reach", "multiply-adds/pixel", "PSNR on Set14"]]
+    cells = [["name", "scales", "parameters", "reach", "multiply-adds/pixel", "PSNR on Set14"]]
     for entry in entries:
         scales = entry["scales"]
         psnr = (entry.get("psnr") or {}).get("Set14")
-        found.append(
+        cells.append(
             [
                 entry["name"],
                 "any" if scales is None else ", ".join(f"x{scale}" for scale in scales),
@@ -42,7 +42,7 @@ def rows(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
                 "" if psnr is None else f"{psnr:.2f} dB",
             ]
         )
-    return found
+    return cells
 
 
 @models.command("convert")

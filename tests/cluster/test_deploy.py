@@ -1,9 +1,8 @@
-"""The files by which schedulers and clusters start us: accepted by their schemas, and by our own
-command line.
-"""
+"""The files by which schedulers and clusters start us fit their schemas and our command line."""
 
 import configparser
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -139,8 +138,9 @@ RAYJOB, RAYCLUSTER = documents("rayjob.yaml")[0], documents("raycluster.yaml")[0
 
 
 def fits(value, shape, at="spec"):
-    """Fail where a value has a name or a type that its shape has not; a stranger to Kubernetes is
-    dropped there without a word.
+    """Fail where a value has a name or a type that its shape has not.
+
+    Kubernetes drops an unknown field without a word.
     """
     if isinstance(shape, dict):
         assert isinstance(value, dict), f"{at} is {value!r}"
@@ -171,9 +171,7 @@ def pods(found):
 
 
 def parsed(line):
-    """The options of a nightly command line, as our own parser takes them; None: the line is
-    none.
-    """
+    """The options of a nightly command line, as our own parser takes them; None: it is none."""
     words = shlex.split(line.replace("\\\n", " "))
     start = next(
         (
@@ -376,9 +374,7 @@ def test_the_cron_job_creates_the_ray_job():
 
 
 def test_the_night_fits_its_clocks():
-    """The window from the schedule to --until, and time to drain, lie within the job's deadline;
-    both clocks are of one zone.
-    """
+    """The window, and time to drain, lie within the job's deadline; both clocks have one zone."""
     given = parsed(RAYJOB["spec"]["entrypoint"])
     cron = next(
         document for document in documents("cronjob.yaml") if document["kind"] == "CronJob"
@@ -464,3 +460,41 @@ def test_every_target_of_the_makefile_is_made_each_time():
     assert set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split()) == set(
         re.findall(r"^([a-z-]+):(?! *=)", text, re.M)
     )
+
+
+DEPLOY = [path for path in sorted((ROOT / "cluster/deploy").rglob("*")) if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *DEPLOY,
+        *(ROOT / "docs" / name for name in ("cluster.md", "nightly.md")),
+        ROOT / "SECURITY.md",
+    ],
+    ids=lambda path: path.name,
+)
+def test_every_file_of_ours_that_is_named_exists(path):
+    named = re.findall(r"(?<![\w/])(?:cluster|jobs|docs)/[\w./-]*\w\.\w+", path.read_text())
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert not missing
+
+
+def test_kustomize_names_files_beside_it():
+    file = documents("kustomization.yaml")[0]
+    names = [*file["resources"], *file["configMapGenerator"][0]["files"]]
+    assert all((KUBE / name).is_file() for name in names)
+
+
+def test_a_job_in_a_pod_runs_a_file_of_the_image():
+    words = shlex.split(RAYJOB["spec"]["entrypoint"])
+    text = (ROOT / "cluster/deploy/Containerfile").read_text()
+    file = next(word for word in words if word.endswith(".py"))
+    assert (ROOT / file).is_file() and f"COPY {file.split('/')[0]} " in text
+
+
+def test_the_links_of_the_package_lead_to_what_the_image_copies():
+    text = (ROOT / "cluster/deploy/Containerfile").read_text()
+    links = [path for path in (ROOT / "tierscale").iterdir() if path.is_symlink()]
+    assert len(links) == 4 and all(not os.path.isabs(os.readlink(path)) for path in links)
+    assert all(f"COPY {path.name} {path.name}\n" in text for path in links)

@@ -1,6 +1,4 @@
-"""An embedded Ray tells Prometheus what its pool does, listens on this machine alone, and asks for
-its token.
-"""
+"""An embedded Ray reports metrics, listens on this machine alone, and asks for its token."""
 
 import json
 import re

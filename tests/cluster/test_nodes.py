@@ -1,6 +1,4 @@
-"""Several nodes for real, on one machine: work goes where it belongs, and nodes may come and go in
-the middle of it.
-"""
+"""Several real nodes on one machine: work goes where it belongs, and nodes come and go."""
 
 import logging
 import os
@@ -123,9 +121,7 @@ def test_nodes_are_taken_away_and_added_in_the_middle(nodes, source, plain, tmp_
 
 @pytest.mark.slow
 def test_a_worker_that_stands_still_holds_nothing_up(nodes, source, plain, tmp_path, monkeypatch):
-    """A stopped process is not dead; its shards are begun elsewhere, and what it writes when it
-    wakes does no harm.
-    """
+    """Its shards are started elsewhere, and what it writes when it wakes does no harm."""
     monkeypatch.setattr(stragglers, "LATE_SECONDS", 2.0)
     # Where it is stopped in its very first call, nobody knows yet how long that takes.
     monkeypatch.setattr(stragglers, "FIRST_SECONDS", 20.0)

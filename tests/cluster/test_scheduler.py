@@ -52,9 +52,7 @@ def scheduler_with(*seconds, tries=2, method="finish"):
 
 
 def test_an_actor_that_the_memory_monitor_ended_is_replaced_and_its_calls_are_repeated(monkeypatch):
-    """Ray reports it by an error that is none of a dead actor; an actor that were kept would fail
-    every further call.
-    """
+    """Its error is none of a dead actor; an actor that were kept would fail every further call."""
     found, group, call, _ = scheduler_with(0.0)
     behind = Call("finish", (2,), "light", False, tries=1)
     found.in_flight.add("behind", CallInFlight(behind, "light", 0, None, None))
@@ -156,8 +154,9 @@ def hurried(monkeypatch):
 
 
 def sleeper(seconds):
-    """A plan that keeps whoever reads it busy for so long; cloudpickle takes a class in a function
-    along by value.
+    """A plan that keeps whoever reads it busy for so long.
+
+    Its class is local, so that cloudpickle takes it along by value.
     """
 
     class Sleeper:

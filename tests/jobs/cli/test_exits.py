@@ -44,9 +44,7 @@ def output(source, tmp_path_factory):
 
 @pytest.fixture
 def signalled(monkeypatch):
-    """A function after whose call the process gets a signal as soon as the stage has made some
-    progress.
-    """
+    """Sends the process a signal as soon as a stage has made some progress."""
 
     def when(stage, number):
         sent = []
