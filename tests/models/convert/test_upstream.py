@@ -196,7 +196,7 @@ def test_what_cannot_be_read_or_does_not_fit_is_refused_in_a_sentence(
     path.write_bytes(pickle.dumps(Anything()))
     refused("cannot be read as plain tensors.*unpickling runs code")
     torch.save({"state_dict": weights, "options": Anything()}, path)
-    refused(r"holds a tests\.test_convert\.Anything, and more is not read")
+    refused(r"holds a tests\.models\.convert\.test_upstream\.Anything, and more is not read")
     path.write_bytes(b"no checkpoint")
     refused("cannot be read")
     torch.save({"weights": weights}, path)

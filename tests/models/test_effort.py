@@ -15,8 +15,8 @@ import torch
 import zarr
 from PIL import Image
 
+from tests.models.adaptive.small_pcsr import make, smooth
 from tests.reference_file import calibrated
-from tests.test_pcsr import make, smooth
 from tierscale.jobs.cli.main import main
 from tierscale.models import registry
 from tierscale.models.adaptive.anysr.upscaler import AnySrUpscaler
