@@ -70,8 +70,9 @@ def test_the_tables_of_other_backbones_are_a_little_higher(
 
 
 def test_classsrs_counter_and_its_errors() -> None:
-    """The paper's millions of operations for a tile: 141, 304 and 468 by FSRCNN, 7.4 by the
-    classifier; 380, 770 and 1150 by CARN.
+    """The paper's millions of operations for a tile.
+
+    141, 304 and 468 by FSRCNN, 7.4 by the classifier; 380, 770 and 1150 by CARN.
     """
     network = ClassSr(4, "fsrcnn", [{"features": d} for d in (16, 36, 56)])
     upscaler = ClassSrUpscaler(network, ModelSpec("classsr", 4))

@@ -12,8 +12,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize(("features", "groups"), [(6, 3), (4, 2)])
 def test_a_narrower_network_keeps_the_channels_that_carry(features: int, groups: int) -> None:
-    """Of a network where only some channels carry anything, exactly those stay, and what it makes
-    is the same.
+    """Of a network where only some channels carry anything, exactly those stay.
+
+    And what it makes is the same.
     """
     torch.manual_seed(0)
     wide = Carn(scale=2, features=9, groups=3)

@@ -46,8 +46,9 @@ BACKBONES: dict[str, dict[str, Any]] = {
 
 
 def make(kind: str, scale: int = 2, residual: str | None = None, **changed: Any) -> AdadsrUpscaler:
-    """A small network that gives three tenths of a picture as photo() makes it no depth, and a
-    tenth more than the budget.
+    """A small network that gives three tenths of a picture as photo() makes it no depth.
+
+    And a tenth more than the budget.
     """
     torch.manual_seed(1)
     arguments = {**BACKBONES[kind], **changed}

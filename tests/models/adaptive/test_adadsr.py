@@ -1,5 +1,6 @@
-"""AdaDSR under the contract, on small networks with random weights: what it skips, how far it
-looks, and what published names become.
+"""AdaDSR under the contract, on small networks with random weights.
+
+What it skips, how far it looks, and what upstream names become.
 """
 
 from fractions import Fraction

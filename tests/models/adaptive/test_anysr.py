@@ -1,5 +1,6 @@
-"""AnySR under the contract, on small networks with random weights: narrow runs, any scale, windows
-on their own.
+"""AnySR under the contract, on small networks with random weights.
+
+Narrow runs, any scale, windows on their own.
 """
 
 from dataclasses import replace
@@ -163,7 +164,7 @@ def test_the_scale_is_told_behind_each_full_run_and_turned_at_odd_tenths() -> No
     assert told == [*range(16), 2.0, 2.0, *range(16, 32), 2.0, 2.0, *range(32, 37)]
     assert with_scale(pooled, Fraction(27, 10))[0, 16].item() == pytest.approx(-2.7)
     assert with_scale(pooled, Fraction(9, 4))[0, 16].item() == pytest.approx(2.25)
-    # The published code decides in float32, which is the same for all scales it was trained for.
+    # The upstream code decides in float32, which is the same for all scales it was trained for.
     for tenths in range(11, 41):
         odd = bool((torch.tensor(tenths / 10) * 10 % 2 == 1).item())
         assert (with_scale(pooled, Fraction(tenths, 10))[0, 16] < 0) == odd

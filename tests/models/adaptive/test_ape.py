@@ -1,5 +1,6 @@
-"""APE under the contract, on small networks with random weights; RCAN and VDSR, which it stands on;
-what published names become.
+"""APE under the contract, on small networks with random weights.
+
+RCAN and VDSR, which it stands on; what upstream names become.
 """
 
 from fractions import Fraction

@@ -43,8 +43,9 @@ def told_of_cells(upscaler: ApeUpscaler, x: Tensor) -> float:
 
 
 def by_hand(upscaler: ApeUpscaler, x: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """One window, cell by cell, each block computed everywhere and kept where its cell stays: the
-    image, and the exit of each pixel.
+    """One window, cell by cell, each block computed everywhere and kept where its cell stays.
+
+    The image, and the exit of each pixel.
     """
     method = upscaler.method
     kept, body = method.network.enter(x - upscaler.plain.mean)
@@ -92,8 +93,9 @@ def test_one_cell_as_large_as_the_window_leaves_as_the_window_does() -> None:
 
 
 def test_cells_lie_in_the_grid_of_the_whole_image() -> None:
-    """A window that begins at row 3 and column 12 sees cells cut at rows 5, 10, … of the image;
-    inside, it makes what the image makes.
+    """A window that begins at row 3 and column 12 sees cells cut at rows 5, 10, … of the image.
+
+    Inside, it makes what the image makes.
     """
     upscaler, x = in_cells(), windows(1, 60, 70)
     threshold = told_of_cells(upscaler, x)

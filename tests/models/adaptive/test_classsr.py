@@ -1,5 +1,6 @@
-"""ClassSR under the contract, on small networks with random weights: tiles of the whole image's
-grid, each through its own branch.
+"""ClassSR under the contract, on small networks with random weights.
+
+Tiles of the whole image's grid, each through its own branch.
 """
 
 from fractions import Fraction
@@ -219,8 +220,9 @@ def test_tiled_equals_whole(tile: int, tmp_path: Path) -> None:
 def test_tiles_do_not_show_where_one_network_makes_them_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Steps in overlaps, over those one input pixel beside, are at most 1.05 times what the whole
-    image has there anyway.
+    """Steps in overlaps, over those one input pixel beside.
+
+    Are at most 1.05 times what the whole image has there anyway.
     """
     plain = registry.load("fsrcnn-x4")
     assert isinstance(plain, PlainUpscaler)

@@ -1,5 +1,6 @@
-"""PCSR under the contract, on small networks with random weights; what it skips, how it decides,
-and where it is refused.
+"""PCSR under the contract, on small networks with random weights.
+
+What it skips, how it decides, and where it is refused.
 """
 
 from collections.abc import Mapping
@@ -44,8 +45,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def dense(upscaler: PcsrUpscaler, x: Tensor, place: Placement, chosen: Tensor) -> Tensor:
-    """The image of given samplers (H, W) by the form that is trained, every sampler at every pixel,
-    not refined.
+    """The image of given samplers (H, W) by the form that is trained.
+
+    Every sampler at every pixel, not refined.
     """
     rows, columns = axes(place, 0, x.shape[2], x.shape[3])
     features = upscaler.encoder(x - upscaler.mean)
@@ -273,7 +275,7 @@ def test_refinement_means_light_pixels_that_touch_heavy_ones() -> None:
 
 
 @pytest.mark.parametrize("name", ["pcsr_carn_x4", "pcsr_fsrcnn_x4"])
-def test_published_weights_give_the_published_outputs(shared: Path, name: str) -> None:
+def test_upstream_weights_give_the_upstream_outputs(shared: Path, name: str) -> None:
     reference = read_reference(shared / "reference" / f"{name}.safetensors")
     lines = check(reference)
     assert {line.key for line in lines} == {f"out.{key}" for key in reference.outputs}

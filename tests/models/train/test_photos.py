@@ -211,8 +211,9 @@ def test_more_than_half_of_the_memory_is_refused_before_anything_is_decoded(
 
 
 def test_a_large_scan_is_shrunk_in_little_more_than_its_own_memory() -> None:
-    """In a process of its own, 48 megapixels take their 144 MB, 36 MB shrunk, and no more than a
-    strip at a time.
+    """In a process of its own, 48 megapixels take their 144 MB, 36 MB shrunk.
+
+    And no more than a strip at a time.
     """
     code = (
         "import resource, torch; from tierscale.models.train.photos import photo;"

@@ -15,7 +15,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(
-    ("folder", "grey", "floor"), [("Set14", {"img_003"}, 24.58), ("Urban100", set(), 21.56)]
+    ("folder", "grey", "floor"),
+    [
+        ("Set14", {"img_003"}, 24.58),
+        pytest.param("Urban100", set(), 21.56, marks=pytest.mark.slow),
+    ],
 )
 def test_the_floor_of_bicubic_is_the_measured_one(
     folder: str, grey: set[str], floor: float, shared: Path

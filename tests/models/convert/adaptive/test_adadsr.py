@@ -12,7 +12,7 @@ from tierscale.models.convert.adaptive import adadsr as upstream_adadsr
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_published_names_of_scale_4_become_ours_and_what_does_not_fit_is_named() -> None:
+def test_upstream_names_of_scale_4_become_ours_and_what_does_not_fit_is_named() -> None:
     """The enlarging layers' own numbers do not matter, only their order."""
     method = make("edsr", 4).method
     ours = {name: tensor.clone() for name, tensor in method.state_dict().items()}

@@ -19,11 +19,9 @@ def whole(x: Tensor, scale: Fraction) -> Placement:
     return Placement(scale, (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
 
 
-def test_published_weights_run_as_published(shared: Path) -> None:
+def test_upstream_weights_run_as_published(shared: Path) -> None:
     reference = read_reference(shared / "reference" / "anysr_edsr_b2f64_srno_w64.safetensors")
-    upscaler = build(
-        from_upstream(reference.weights, reference.config, reference.mean), "published"
-    )
+    upscaler = build(from_upstream(reference.weights, reference.config, reference.mean), "upstream")
     lr = reference.inputs["a.lr"]
     with torch.inference_mode():
         for name, scale, width in (("a.s2.e0", 2, 0.7), ("a.s2.e1", 2, 1.0), ("a.s4.e0", 4, 1.0)):

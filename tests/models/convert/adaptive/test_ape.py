@@ -17,8 +17,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def upstream_checkpoint(scale: int) -> tuple[dict[str, Tensor], dict[str, Any], Ape]:
-    """An APE on EDSR as the published code would store it, for values 0..255, and the same as
-    ours.
+    """An APE on EDSR as the upstream code would store it, for values 0..255.
+
+    And the same as ours.
     """
     torch.manual_seed(4)
     method = Ape(scale, "edsr", 1, blocks=2, features=8, res_scale=0.1)
@@ -57,7 +58,7 @@ def upstream_checkpoint(scale: int) -> tuple[dict[str, Tensor], dict[str, Any], 
 
 
 @pytest.mark.parametrize("scale", [3, 4])
-def test_published_names_of_other_scales_become_ours(scale: int) -> None:
+def test_upstream_names_of_other_scales_become_ours(scale: int) -> None:
     tensors, config, method = upstream_checkpoint(scale)
     made = upstream_ape.from_upstream(tensors, config, (0.0, 0.0, 0.0))
     assert made.spec.mean == pytest.approx(MEAN)
@@ -72,7 +73,7 @@ def test_published_names_of_other_scales_become_ours(scale: int) -> None:
         assert torch.equal(found, ape.build(made, "ape")(x, whole(x, scale)).pixels)
 
 
-def test_published_weights_that_do_not_fit_are_named_with_their_shapes() -> None:
+def test_upstream_weights_that_do_not_fit_are_named_with_their_shapes() -> None:
     tensors, config, _ = upstream_checkpoint(2)
     cases: list[tuple[dict[str, Tensor], dict[str, Any], str]] = [
         (

@@ -12,7 +12,7 @@ from tierscale.models.convert.adaptive.classsr import from_upstream
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_published_weights_that_do_not_fit_are_refused(shared: Path) -> None:
+def test_upstream_weights_that_do_not_fit_are_refused(shared: Path) -> None:
     weights = read_reference(shared / "reference" / "classsr_fsrcnn_x4.safetensors").weights
     cases: list[tuple[dict[str, Tensor], str]] = [
         (

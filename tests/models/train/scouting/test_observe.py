@@ -52,7 +52,11 @@ def test_what_is_expected_lies_between_the_truth_and_the_difference_of_enlargeme
 
 @pytest.mark.parametrize(
     ("scale", "size"),
-    [(Fraction(4), (96, 104)), (Fraction(8, 5), (96, 104)), (Fraction(137, 100), (137, 137))],
+    [
+        (Fraction(4), (96, 104)),
+        (Fraction(8, 5), (96, 104)),
+        pytest.param(Fraction(137, 100), (137, 137), marks=pytest.mark.slow),
+    ],
 )
 def test_every_variation_keeps_the_scale(scale: Fraction, size: tuple[int, int]) -> None:
     rng, hr, dirty = np.random.default_rng(0), torch.rand(3, *size), 0
