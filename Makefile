@@ -31,6 +31,7 @@ test-all: install lint
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/mypy --strict -p tierscale.models.contract
 
 bench-checks: install
 	$(BIN)/python -m benchmarks.checks

@@ -1,5 +1,6 @@
-"""Our networks against recorded outputs of the published ones: `python -m tests.check_reference
-DIR`.
+"""Our networks against recorded outputs of the upstream ones.
+
+`python -m tests.check_reference DIR`.
 
 Prints one line for each output tensor of each file, `FILE KEY max_error tolerance PASS|FAIL`, and
 ends with 1 when one failed, when a file holds an output that nothing checks, or when a file is of

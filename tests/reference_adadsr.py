@@ -1,4 +1,4 @@
-"""AdaDSR against recorded outputs of the published one: depths and images, skipped and dense."""
+"""AdaDSR against recorded outputs of the upstream one: depths and images, skipped and dense."""
 
 from fractions import Fraction
 
@@ -15,8 +15,9 @@ IMAGE, DEPTH, TOP = 2e-3, 1e-4, 255.0
 
 
 def check(reference: Reference) -> list[Line]:
-    """One line for each output; an image's error is the larger one of skipping and of computing all
-    blocks everywhere.
+    """One line for each output.
+
+    An image's error is the larger one of skipping and of computing all blocks everywhere.
     """
     upscaler = build(
         from_upstream(reference.weights, reference.config, reference.mean), reference.path.name

@@ -1,4 +1,4 @@
-"""AnySR against recorded outputs of the published network."""
+"""AnySR against recorded outputs of the upstream network."""
 
 from fractions import Fraction
 
@@ -59,8 +59,9 @@ def enlarged(
     width: float,
     stretch: float,
 ) -> Tensor:
-    """The published grid: as many output pixels as the size was rounded to, over the whole
-    image.
+    """The upstream grid.
+
+    As many output pixels as the size was rounded to, over the whole image.
     """
     base = F.interpolate(lr, size=(rows.count, columns.count), mode="bilinear", align_corners=False)
     features = network.encoder(centred, scale, width)

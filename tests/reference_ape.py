@@ -1,5 +1,6 @@
-"""APE against recorded outputs of the published one: exits, what the regressor says, images, and a
-tiled image.
+"""APE against recorded outputs of the upstream one.
+
+Exits, what the regressor says, images, and a tiled image.
 """
 
 from collections.abc import Iterable
@@ -38,8 +39,9 @@ def check(reference: Reference) -> list[Line]:
 def check_case(
     upscaler: ApeUpscaler, reference: Reference, case: str, settings: dict[str, Any], top: float
 ) -> list[Line]:
-    """Images and exits of the patches at one threshold, and the regressor at the last exit on
-    features frozen at each one's own.
+    """Images and exits of the patches at one threshold.
+
+    And the regressor at the last exit on features frozen at each one's own.
     """
     patches, threshold = reference.inputs["patches"] / top, settings["exit_threshold"]
     pixels, left = upscaler.patches(patches, threshold)
@@ -56,8 +58,9 @@ def check_case(
 
 
 def frozen(upscaler: ApeUpscaler, patches: Tensor, left: Tensor) -> Tensor:
-    """What the regressor says of the features that each patch stopped with, or else of those at the
-    last exit: (N,).
+    """What the regressor says of the features that each patch stopped with.
+
+    Or else of those at the last exit: (N,).
     """
     told = exits(upscaler.method, patches - upscaler.plain.mean)
     return told[left, torch.arange(len(patches))]  # -1 is the last exit
@@ -93,8 +96,9 @@ def check_exits(upscaler: ApeUpscaler, reference: Reference, top: float) -> list
 def check_tiled(
     upscaler: ApeUpscaler, reference: Reference, case: str, settings: dict[str, Any], top: float
 ) -> list[Line]:
-    """The tiled run: patches that step over the image while they fit, the rest dropped; overlaps
-    summed, then halved seam by seam.
+    """The tiled run: patches that step over the image while they fit, the rest dropped.
+
+    Overlaps summed, then halved seam by seam.
     """
     image, size, step = (
         reference.inputs[f"{case}.image"] / top,
@@ -115,8 +119,9 @@ def check_tiled(
 
 
 def join(patches: Tensor, rows: int, columns: int, step: int, size: int) -> Tensor:
-    """Patches (rows * columns, C, size, size) as one image (1, C, H, W): sums, with the overlap
-    strip before each seam halved.
+    """Patches (rows * columns, C, size, size) as one image (1, C, H, W).
+
+    Sums, with the overlap strip before each seam halved.
     """
     height, width = (step * (count - 1) + size for count in (rows, columns))
     join_path = patches.new_zeros(1, patches.shape[1], height, width)

@@ -1,4 +1,4 @@
-"""ClassSR against recorded outputs of the published network."""
+"""ClassSR against recorded outputs of the upstream network."""
 
 import torch
 from torch import Tensor
@@ -16,8 +16,9 @@ ROUNDED, FEW = 1.0, 1e-3
 
 
 def check(reference: Reference) -> list[Line]:
-    """One line for each output: logits, probabilities, classes and pixels of the tiles, and the run
-    on a whole image.
+    """One line for each output.
+
+    Logits, probabilities, classes and pixels of the tiles, and the run on a whole image.
     """
     upscaler = build(
         from_upstream(reference.weights, reference.config, reference.mean), reference.path.name
@@ -40,8 +41,9 @@ def check(reference: Reference) -> list[Line]:
 
 
 def on_tiles(upscaler: ClassSrUpscaler, tiles: Tensor) -> dict[str, Tensor]:
-    """What the published network makes of tiles, each through its branch; the first also through
-    all of them, as in training.
+    """What the upstream network makes of tiles, each through its branch.
+
+    The first also through all of them, as in training.
     """
     logits = upscaler.classifier(tiles)
     shares, classes = torch.softmax(logits, dim=1), upscaler.decide(tiles)
@@ -58,8 +60,9 @@ def on_tiles(upscaler: ClassSrUpscaler, tiles: Tensor) -> dict[str, Tensor]:
 
 
 def on_image(upscaler: ClassSrUpscaler, image: Tensor, side: int, step: int) -> dict[str, Tensor]:
-    """The published run: tiles from the corner while they fit, rounded to 8 bits, summed, and each
-    overlap halved.
+    """The upstream run.
+
+    Tiles from the corner while they fit, rounded to 8 bits, summed, and each overlap halved.
     """
     tops, lefts = (range(0, length - side + 1, step) for length in image.shape[-2:])
     scale, strip = upscaler.scale, (side - step) * upscaler.scale

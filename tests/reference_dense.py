@@ -1,4 +1,4 @@
-"""CARN and FSRCNN as plain networks, against recorded outputs of the published ones."""
+"""CARN and FSRCNN as plain networks, against recorded outputs of the upstream ones."""
 
 from fractions import Fraction
 
@@ -32,8 +32,9 @@ def check(reference: Reference) -> list[Line]:
 
 
 def enlarge(upscaler: PlainUpscaler, lr: Tensor, wanted: Tensor) -> Tensor:
-    """Enlarge as the published network does; it is one or two pixels too large for FSRCNN at scales
-    other than 4.
+    """Enlarge as the upstream network does.
+
+    It is one or two pixels too large for FSRCNN at scales other than 4.
     """
     scale, (height, width) = upscaler.scale, (lr.shape[-2], lr.shape[-1])
     surplus = wanted.shape[-1] - scale * width

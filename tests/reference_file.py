@@ -1,5 +1,6 @@
-"""One file of recorded weights, inputs and outputs of a published network, and how a comparison
-with it is told.
+"""One file of recorded weights, inputs and outputs of a upstream network.
+
+And how a comparison with it is told.
 """
 
 import json
@@ -25,8 +26,8 @@ from tierscale.models.train import calibrate
 class Reference:
     """A reference file.
 
-    config: constructor arguments of the published network. settings: what was asked in each case,
-    or a text. weights: by published name. inputs, outputs: by key, without "in." and "out.". mean:
+    config: constructor arguments of the upstream network. settings: what was asked in each case,
+    or a text. weights: by upstream name. inputs, outputs: by key, without "in." and "out.". mean:
     of the normalisation, zeros where none is told.
     """
 
@@ -43,8 +44,9 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One checked output tensor. error: the largest that counts; passed: within all bounds that
-    hold for the key.
+    """One checked output tensor.
+
+    error: the largest that counts; passed: within all bounds that hold for the key.
     """
 
     key: str
@@ -92,8 +94,9 @@ def read_reference(path: Path) -> Reference:
 
 
 def calibrated(shared: Path, name: str, folder: Path, lower: Mapping[str, float]) -> str:
-    """The published network of a reference file as a tier file:PATH in `folder`, with a table of
-    efforts from a few photos.
+    """The upstream network of a reference file as a tier file:PATH in `folder`.
+
+    With a table of efforts from a few photos.
 
     lower: what is taken from some of its weights, where random ones decide alike for all that they
     see.

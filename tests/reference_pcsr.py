@@ -1,4 +1,4 @@
-"""PCSR against recorded outputs of the published network."""
+"""PCSR against recorded outputs of the upstream network."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,8 +32,9 @@ FLIPS, MARGIN = 3, 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One input and what our network makes of it, densely. scale: as told; logits: (samplers, H,
-    W).
+    """One input and what our network makes of it, densely.
+
+    scale: as told; logits: (samplers, H, W).
     """
 
     lr: Tensor
@@ -44,8 +45,9 @@ class Case:
 
     @property
     def exact(self) -> bool:
-        """The output is scale times the input on both axes, so that the upscaler's grid is the
-        published one.
+        """The output is scale times the input on both axes.
+
+        So that the upscaler's grid is the upstream one.
         """
         return all(
             length * self.scale == hr
@@ -54,8 +56,9 @@ class Case:
 
 
 def check(reference: Reference) -> list[Line]:
-    """One line for each output: features, cost list, probabilities, and flags and image of each
-    run.
+    """One line for each output.
+
+    Features, cost list, probabilities, and flags and image of each run.
     """
     checkpoint = from_upstream(reference.weights, reference.config, reference.mean)
     network, upscaler = (
@@ -78,8 +81,9 @@ def check(reference: Reference) -> list[Line]:
 
 
 def run(network: Pcsr, reference: Reference, name: str) -> Case:
-    """The network's dense form on one input. Its grid is what the recorded sizes say, also where
-    they are no exact multiple.
+    """The network's dense form on one input.
+
+    Its grid is what the recorded sizes say, also where they are no exact multiple.
     """
     lr = reference.inputs[f"{name}.lr"]
     told = next(
@@ -138,8 +142,9 @@ def compare(
 def enlarge(
     case: Case, upscaler: PcsrUpscaler, setting: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Image (3, H, W), samplers (H, W), and how far each pixel is from the border between two
-    samplers, of one run.
+    """Image (3, H, W), samplers (H, W).
+
+    And how far each pixel is from the border between two samplers, of one run.
     """
     refined, logits = bool(setting.get("refinement", True)), case.logits.flatten(1)
     if setting.get("adaptive_cluster"):

@@ -1,4 +1,4 @@
-"""The check against published networks: all recorded files agree, and what does not is told."""
+"""The check against upstream networks: all recorded files agree, and what does not is told."""
 
 from pathlib import Path
 
@@ -105,7 +105,7 @@ def test_fsrcnn_of_other_scales_is_one_or_two_pixels_larger_as_published(
 
 
 def features(tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-    """What the published FSRCNN feeds its transposed convolution with."""
+    """What the upstream FSRCNN feeds its transposed convolution with."""
 
     def convolve(name: str, x: Tensor, padding: int) -> Tensor:
         return torch.nn.functional.conv2d(

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from tierscale.jobs.cli import main as cli
@@ -18,11 +16,8 @@ from tierscale.jobs.cli import scout as scouting
 from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file, read_checkpoint, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.runtime.bicubic import Bicubic
-from tierscale.models.scout import STATISTICS, Scout, read_scout, statistics, write_scout
+from tierscale.models.scout import Scout, write_scout
 from tierscale.models.train.photos import read_image
-from tierscale.models.train.scouting import fit as fitting
-from tierscale.models.train.scouting import observe
 from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.plan.options import Options
@@ -41,155 +36,6 @@ def fresh(tiers: tuple[str, ...] = TIERS) -> Scout:
         .eval()
         .requires_grad_(False)
     )
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 3), (7, 9), (64, 128)])
-def test_any_tile_size_gives_one_error_for_each_tier(size: tuple[int, int]) -> None:
-    predicted = fresh()(torch.rand(2, 3, *size))
-    assert predicted.shape == (2, 3)
-    assert torch.isfinite(predicted).all()
-    assert (predicted > 0).all()
-
-
-def test_a_dearer_tier_is_never_predicted_worse() -> None:
-    predicted = fresh()(torch.rand(5, 3, 32, 32) * torch.linspace(0, 1, 5).view(5, 1, 1, 1))
-    assert (predicted.diff(dim=1) <= 0).all()
-
-
-def test_a_tile_repeated_is_about_as_hard_as_the_tile() -> None:
-    tile = torch.rand(1, 3, 32, 32)
-    tile = torch.cat([tile, tile.flip(-1)], dim=-1)
-    assert fresh()(tile.repeat(1, 1, 3, 3)) == pytest.approx(fresh()(tile), rel=0.1)
-
-
-def test_statistics_are_alike_in_all_directions_and_cells_of_any_tile() -> None:
-    wide = F.interpolate(
-        torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0)),
-        (64, 64),
-        mode="bicubic",
-    ).clamp(0, 1)
-    found = statistics(wide)
-    assert found.shape == (1, STATISTICS, 16, 16)
-    assert statistics(wide.transpose(-1, -2)).transpose(-1, -2) == pytest.approx(found, abs=1e-3)
-    # Differences begin at their pixel, so that a mirrored tile has them one pixel on.
-    assert statistics(wide.flip(-1)).flip(-1).mean(dim=(2, 3)) == pytest.approx(
-        found.mean(dim=(2, 3)), abs=0.05
-    )
-    assert statistics(wide[..., :24, :40])[..., :-1, :-1] == pytest.approx(
-        found[..., :5, :9], abs=1e-5
-    )
-
-
-def test_before_it_has_learnt_a_scout_is_plain_energy() -> None:
-    scout, tile = fresh(), torch.rand(1, 3, 32, 32) * 0.2
-    with torch.no_grad():
-        scout.tell.weight.zero_()
-    assert scout(2 * tile) == pytest.approx(4 * scout(tile), rel=0.01)
-
-
-@pytest.mark.parametrize(
-    "name", sorted(path.name for path in registry.ZOO.glob("scout-*.safetensors"))
-)
-def test_the_scouts_of_the_zoo_find_texture_harder_than_flat(name: str) -> None:
-    scout = read_scout(registry.ZOO / name)
-    assert registry.load_scout(scout.tiers, scout.scale) is not None, (
-        "fitted for weights that the zoo no longer holds: fit it again"
-    )
-    y, x = np.mgrid[:64, :64]
-    flat = torch.full((3, 64, 64), 0.5)
-    edges = torch.from_numpy(
-        ((np.sin(0.7 * x + 0.4 * y) > 0) * 0.8 + 0.1).astype(np.float32)
-    ).expand(3, -1, -1)
-    predicted = scout(torch.stack([flat, edges]))
-    gains = predicted[:, 0] - predicted[:, -1]
-    assert predicted[0, 0] < 1e-4 < predicted[1, 0]
-    assert gains[1] > 20 * gains[0]
-
-
-def test_a_scout_is_found_only_for_its_tiers_scale_and_weights(tmp_path: Path) -> None:
-    scout = fresh(("bicubic", "fsrcnn-x4"))
-    write_scout(tmp_path / "scout-x4.safetensors", scout)
-
-    def found(tiers: tuple[str, ...], scale: int) -> Scout | None:
-        return registry.load_scout(tiers, Fraction(scale), tmp_path)
-
-    again = found(("bicubic", "fsrcnn-x4"), 4)
-    assert again is not None
-    tile = torch.rand(1, 3, 20, 20)
-    assert torch.equal(again(tile), scout(tile))
-    assert found(("bicubic", "carn-x4"), 4) is None
-    assert found(("bicubic", "fsrcnn-x4"), 2) is None
-    write_scout(
-        tmp_path / "scout-x4.safetensors", Scout(scout.tiers, ["0" * 64, "1" * 64], Fraction(4))
-    )
-    assert found(("bicubic", "fsrcnn-x4"), 4) is None
-
-
-def test_a_scout_serves_some_of_its_tiers_too(tmp_path: Path) -> None:
-    scout, tile = fresh(), torch.rand(2, 3, 20, 20)
-    write_scout(tmp_path / "scout-x4.safetensors", scout)
-    some = registry.load_scout(("bicubic", "carn-x4"), Fraction(4), tmp_path)
-    assert some is not None
-    assert some.tiers == ("bicubic", "carn-x4")
-    assert torch.equal(some(tile), scout(tile)[:, [0, 2]])
-    assert registry.load_scout(("carn-x4", "bicubic"), Fraction(4), tmp_path) is None
-
-
-def test_a_checkpoint_of_a_network_is_no_scout() -> None:
-    with pytest.raises(ValueError, match="does not say what it was fitted for"):
-        read_scout(registry.ZOO / "fsrcnn-x4.safetensors")
-
-
-def constant(error: float) -> Callable[..., object]:
-    """An upscaler that is `error` off everywhere where bicubic is exact."""
-
-    def enlarge(windows: torch.Tensor, place: object) -> object:
-        made = Bicubic()(windows, place)  # type: ignore[arg-type]
-        return type(made)(made.pixels + error, made.macs)
-
-    return enlarge
-
-
-@pytest.mark.parametrize("scale", [Fraction(4), Fraction(8, 5)])
-def test_errors_are_measured_for_each_input_pixel(scale: Fraction) -> None:
-    side = int(32 / scale)
-    flat = torch.full((3, 32, 32), 0.5)
-    sample = observe.leave([constant(0.1), constant(0.2)], flat[:, :side, :side], flat, scale)  # type: ignore[list-item]
-    assert sample.errors.shape == (2, side, side)
-    assert sample.errors[0].flatten().tolist() == pytest.approx([0.01] * side**2, rel=1e-3)
-    assert sample.errors[1].flatten().tolist() == pytest.approx([0.04] * side**2, rel=1e-3)
-    # What is wrong at the far corner alone is told of the last input pixel alone.
-    spoilt = flat.clone()
-    spoilt[:, -1, -1] = 1.0
-    errors = observe.leave([constant(0.0)], flat[:, :side, :side], spoilt, scale).errors[0]  # type: ignore[list-item]
-    assert errors[-1, -1] > 0.01
-    assert errors.flatten()[:-1].max() < 1e-6
-
-
-def test_what_is_expected_lies_between_the_truth_and_the_difference_of_enlargements() -> None:
-    flat = torch.full((3, 32, 32), 0.5)
-    for trust, wanted in ((0.0, [0.01, 0.04]), (1.0, [0.01 + 0.04, 0.04]), (0.5, [0.03, 0.04])):
-        sample = observe.leave(
-            [constant(0.1), constant(0.2)], flat[:, ::4, ::4], flat, Fraction(4), trust=trust
-        )  # type: ignore[list-item]
-        assert sample.expected.mean(dim=(1, 2)).tolist() == pytest.approx(wanted, rel=1e-3)
-        assert sample.errors.mean(dim=(1, 2)).tolist() == pytest.approx([0.01, 0.04], rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("scale", "size"),
-    [(Fraction(4), (96, 104)), (Fraction(8, 5), (96, 104)), (Fraction(137, 100), (137, 137))],
-)
-def test_every_variation_keeps_the_scale(scale: Fraction, size: tuple[int, int]) -> None:
-    rng, hr, dirty = np.random.default_rng(0), torch.rand(3, *size), 0
-    for _ in range(60):
-        small, large, clean = observe.vary(hr, scale, rng)
-        dirty += not clean
-        assert tuple(large.shape[-2:]) == (small.shape[-2] * scale, small.shape[-1] * scale)
-        assert small.shape[0] == large.shape[0] == 3
-        assert 0 <= small.min() <= small.max() <= 1
-        assert not clean or small == pytest.approx(shrink(large, scale).clamp(0, 1), abs=1e-6)
-    assert 0 < dirty < 20
 
 
 def photos(folder: Path, size: tuple[int, int] = (448, 432)) -> Path:
@@ -385,68 +231,6 @@ def test_where_no_scout_is_known_plain_detail_serves_and_it_is_said(tmp_path, ow
     )
     code, _, err = tierscale(capsys, *line, "--lose", "0.1")
     assert code == 2 and "tierscale scout fit" in err
-
-
-def test_the_loss_is_least_at_the_mean_of_what_may_come() -> None:
-    expected = torch.tensor([[3e-3, 1e-3], [1.5e-3, 5e-4]]).repeat(8, 1)[:, :, None, None]
-    predicted = torch.tensor([2e-3, 1e-3]).log().requires_grad_(True)
-    optimiser = torch.optim.Adam([predicted], 0.05)
-    for _ in range(400):
-        optimiser.zero_grad()
-        fitting.loss(
-            predicted.exp()[None, :, None, None].expand(16, 2, 1, 1),
-            expected,
-            torch.tensor([1e-3, 1e-4]),
-        ).backward()
-        optimiser.step()
-    assert predicted.exp().tolist() == pytest.approx([2.25e-3, 7.5e-4], rel=0.02)
-
-
-def test_fitting_finds_what_energy_alone_does_not_tell() -> None:
-    """Stripes and noise of one energy, of which only the stripes are worth the dear tier."""
-    rng, samples = np.random.default_rng(0), []
-    stripes = torch.tensor([0.4, 0.6]).repeat_interleave(4).repeat(8)[:64].expand(3, 64, 64)
-    noise = torch.from_numpy(
-        rng.choice([0.4, 0.6], (1, 64, 64), p=[0.5, 0.5]).astype(np.float32)
-    ).expand(3, -1, -1)
-    noise = 0.5 + (noise - 0.5) * 0.35
-    for index in range(4):
-        for lr, saved in ((stripes, 0.9), (noise, 0.05)):
-            errors = torch.stack(
-                [torch.full((64, 64), 1e-3), torch.full((64, 64), 1e-3 * (1 - saved))]
-            )
-            samples.append(observe.Sample(lr.contiguous(), errors, errors, str(index)))
-    scout = Scout(("a", "b"), ("0", "1"), Fraction(4))
-    fitting.fit(scout, samples, fitting.Schedule(steps=150, batch=8, rate=3e-3))
-    told = scout(torch.stack([stripes, noise]))
-    saved = told[:, 0] - told[:, 1]
-    assert saved[0] == pytest.approx(9e-4, rel=0.3) and saved[1] < 3e-4
-
-
-def test_a_dear_tier_that_errs_more_is_predicted_to(tmp_path: Path) -> None:
-    rng, samples = np.random.default_rng(0), []
-    for index in range(6):
-        lr = torch.from_numpy(rng.random((3, 64, 64), np.float32))
-        errors = torch.stack([torch.full((64, 64), error) for error in (3e-3, 1e-3, 2e-3)])
-        samples.append(observe.Sample(lr, errors, errors, str(index)))
-    scout = Scout(("a", "b", "c"), ("0", "1", "2"), Fraction(4))
-    fitting.fit(scout, samples, fitting.Schedule(steps=60, batch=8, rate=3e-3))
-    told = scout(samples[0].lr[None])[0]
-    assert told.tolist() == pytest.approx([3e-3, 1e-3, 2e-3], rel=0.1)
-    write_scout(tmp_path / "s.safetensors", scout)
-    assert torch.equal(read_scout(tmp_path / "s.safetensors")(samples[0].lr[None])[0], told)
-
-
-def test_photos_held_back_are_not_fitted_to():
-    samples = [
-        observe.Sample(torch.zeros(3, 8, 8), *[torch.zeros(2, 8, 8)] * 2, name, v)
-        for name in "abcdefghij"
-        for v in (0, 1)
-    ]
-    trained, held = fitting.hold_out(samples, every=5)
-    assert {s.name for s in held} == {"a", "f"} and all(s.variation == 0 for s in held)
-    assert not {s.name for s in trained} & {"a", "f"}
-    assert fitting.hold_out(samples[:2]) == (samples[:2], [])
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, Fraction(3, 2), Fraction(5, 2)])

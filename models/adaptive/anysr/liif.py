@@ -50,7 +50,8 @@ class Liif(nn.Module):
         return self.sampler.cost(pixels, queries)
 
     def memory(self, scale: Fraction) -> float:
-        """Bytes for each input pixel: the first layer there, and for each output pixel its two
-        places and the result twice.
+        """Bytes for each input pixel.
+
+        The first layer there, and for each output pixel its two places and the result twice.
         """
         return 4 * self.sampler.layers[0].out_features + (48 + 24) * float(scale) ** 2

@@ -1,5 +1,7 @@
-"""RDN as the authors' PyTorch code publishes it, for values 0..1; AnySR's encoder is named
-alike."""
+"""RDN as the authors' PyTorch code publishes it, for values 0..1.
+
+AnySR's encoder has the same names.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,19 +1,19 @@
-"""PCSR under the contract, on small networks with random weights; what it skips, how it decides,
-and where it is refused.
+"""PCSR under the contract, on small networks with random weights.
+
+What it skips, how it decides, and where it is refused.
 """
 
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.reproduce import costs
+from tests.models.adaptive.small_pcsr import ENCODERS, make, smooth, whole
 from tests.reference_file import read_reference
 from tests.reference_pcsr import check
 from tierscale.models import registry
@@ -43,56 +43,11 @@ from tierscale.pipeline.inference.statistics import thresholds
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-MEAN = (0.45, 0.44, 0.4)
-ENCODERS: dict[str, dict[str, Any]] = {
-    "carn": {"features": 8, "groups": 2},
-    "fsrcnn": {"features": 8, "narrow": 4, "mapping": 2},
-    "srresnet": {"features": 6, "blocks": 2},
-}
-
-
-def make(
-    encoder: str = "fsrcnn",
-    samplers: tuple[tuple[int, ...], ...] = ((5,), (9, 9)),
-    classifier: tuple[int, ...] = (6,),
-) -> PcsrUpscaler:
-    """A small network whose random weights are large enough that every pixel it reads can be seen,
-    and every sampler has its share.
-    """
-    torch.manual_seed(3)
-    arguments = {
-        "encoder": encoder,
-        "encoder_arguments": ENCODERS[encoder],
-        "samplers": samplers,
-        "classifier": classifier,
-    }
-    network = Pcsr(**arguments)  # type: ignore[arg-type]
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight)
-    x = torch.rand(1, 3, 24, 24)
-    with torch.no_grad():
-        last = network.classifier.layers[-1]
-        assert last.bias is not None
-        rows, columns = axes(Placement.whole((24, 24), Fraction(4)), 0, 24, 24)
-        last.bias -= network.classifier(network.encoder(x - 0.5), rows, columns).mean(dim=(0, 2, 3))
-    return PcsrUpscaler(network, ModelSpec("pcsr", 4, arguments, MEAN))
-
-
-def whole(x: Tensor, scale: Fraction | int = 4) -> Placement:
-    return Placement(Fraction(scale), (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
-
-
-def smooth(*shape: int) -> Tensor:
-    """Something like a photo: some of it flat, some of it fine."""
-    torch.manual_seed(5)
-    coarse = F.interpolate(torch.rand(shape[0], 3, 4, 4), size=shape[1:], mode="bicubic")
-    return (coarse + 0.2 * torch.rand(shape[0], 3, *shape[1:]) * (coarse > 0.5)).clamp(0, 1)
-
 
 def dense(upscaler: PcsrUpscaler, x: Tensor, place: Placement, chosen: Tensor) -> Tensor:
-    """The image of given samplers (H, W) by the form that is trained, every sampler at every pixel,
-    not refined.
+    """The image of given samplers (H, W) by the form that is trained.
+
+    Every sampler at every pixel, not refined.
     """
     rows, columns = axes(place, 0, x.shape[2], x.shape[3])
     features = upscaler.encoder(x - upscaler.mean)
@@ -319,19 +274,8 @@ def test_refinement_means_light_pixels_that_touch_heavy_ones() -> None:
     torch.testing.assert_close(after, expected)
 
 
-def test_the_published_counter_tells_the_published_figures(shared: Path) -> None:
-    reference = read_reference(shared / "reference" / "pcsr_carn_x4.safetensors")
-    upscaler = build(
-        from_upstream(reference.weights, reference.config, reference.mean), "pcsr-carn-x4"
-    )
-    heavy = torch.ones(768, 1024, dtype=torch.uint8)
-    found = [costs.pcsr(upscaler, heavy, 192, 256), costs.pcsr(upscaler, heavy * 0, 192, 256)]
-    assert [cost / 1e9 for cost in found] == pytest.approx([56.70, 27.12], rel=1e-3)
-    assert upscaler.encoder_operations * 192 * 256 == pytest.approx(22.93e9, rel=1e-3)
-
-
 @pytest.mark.parametrize("name", ["pcsr_carn_x4", "pcsr_fsrcnn_x4"])
-def test_published_weights_give_the_published_outputs(shared: Path, name: str) -> None:
+def test_upstream_weights_give_the_upstream_outputs(shared: Path, name: str) -> None:
     reference = read_reference(shared / "reference" / f"{name}.safetensors")
     lines = check(reference)
     assert {line.key for line in lines} == {f"out.{key}" for key in reference.outputs}

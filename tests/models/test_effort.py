@@ -1,5 +1,6 @@
-"""Effort through the product: a measured table, tiers NAME@EFFORT and NAME@auto, and what the plan
-freezes of them.
+"""Effort through the product.
+
+A measured table, tiers NAME@EFFORT and NAME@auto, and what the plan freezes of them.
 """
 
 import json
@@ -15,8 +16,8 @@ import torch
 import zarr
 from PIL import Image
 
+from tests.models.adaptive.small_pcsr import make, smooth
 from tests.reference_file import calibrated
-from tests.test_pcsr import make, smooth
 from tierscale.jobs.cli.main import main
 from tierscale.models import registry
 from tierscale.models.adaptive.anysr.upscaler import AnySrUpscaler
@@ -315,7 +316,8 @@ def executed(upscaler: Any, window: torch.Tensor, scale: Fraction, effort: float
 @pytest.mark.parametrize(
     "name",
     [
-        name
+        # One of them quickly, the others with all slow tests.
+        name if name == "pcsr-fsrcnn-x4" else pytest.param(name, marks=pytest.mark.slow)
         for name in registry.names()
         if table_path(registry.ZOO / f"{name}.safetensors").is_file()
     ],
@@ -334,7 +336,9 @@ def test_executed_cost_on_other_photos_is_what_was_asked_for(name: str, shared: 
         assert effort - 0.10 <= macs <= effort + 0.05, (effort, macs)
 
 
-@pytest.mark.parametrize("name", ["ape_edsr_b8f32_x2", "classsr_fsrcnn_x4"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("ape_edsr_b8f32_x2", marks=pytest.mark.slow), "classsr_fsrcnn_x4"]
+)
 def test_what_overlaps_of_tiles_cost_is_measured_as_in_a_large_window(
     name: str, shared: Path, tmp_path: Path
 ) -> None:

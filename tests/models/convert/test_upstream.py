@@ -1,5 +1,6 @@
-"""Official checkpoints become tiers: what is found in their files, what the result computes, and
-what is refused.
+"""Upstream checkpoints become tiers.
+
+What is found in their files, what the result computes, and what is refused.
 """
 
 import json
@@ -47,17 +48,17 @@ def reference(shared: Path) -> Callable[[str], Reference]:
 
 
 @pytest.mark.parametrize("method", RUNS)
-def test_an_official_checkpoint_becomes_a_tier_that_makes_the_published_image(
+def test_an_upstream_checkpoint_becomes_a_tier_that_makes_the_upstream_image(
     method: str, reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     name, lr, sr, given = RUNS[method]
     told = reference(name)
     torch.save(
         {"state_dict": OrderedDict((f"module.{key}", t) for key, t in told.weights.items())},
-        tmp_path / "official.pth",
+        tmp_path / "upstream.pth",
     )
     made = convert(
-        tmp_path / "official.pth",
+        tmp_path / "upstream.pth",
         method,
         {**told.config, "mean": told.mean} if any(told.mean) else told.config,
     )
@@ -88,7 +89,7 @@ def test_an_official_checkpoint_becomes_a_tier_that_makes_the_published_image(
     ],
     ids=["bare", "basicsr", "liif", "parallel"],
 )
-def test_weights_are_found_where_official_codes_keep_them(
+def test_weights_are_found_where_upstream_codes_keep_them(
     wrap: Callable[[Any, Any], Any], tmp_path: Path
 ) -> None:
     weights = {"a.weight": torch.ones(2, dtype=torch.float16), "a.bias": torch.zeros(2)}
@@ -148,25 +149,25 @@ def test_classsr_of_other_branches_is_told_by_its_shapes(
         assert spec.residual == (None if branch == "carn" else "bilinear")
 
 
-def test_rdn_comes_back_from_published_names(tmp_path: Path) -> None:
+def test_rdn_comes_back_from_upstream_names(tmp_path: Path) -> None:
     network = rdn.Rdn(4, features=8, growth=8, blocks=2, layers=3)
-    published = {}
+    upstream = {}
     for name, tensor in network.state_dict().items():
         stage, *rest = name.split(".")
         if stage == "blocks" and rest[1] == "layers":
-            published[f"RDBs.{rest[0]}.convs.{rest[2]}.conv.0.{rest[3]}"] = tensor
+            upstream[f"RDBs.{rest[0]}.convs.{rest[2]}.conv.0.{rest[3]}"] = tensor
         elif stage == "blocks":
-            published[f"RDBs.{rest[0]}.LFF.{rest[2]}"] = tensor
+            upstream[f"RDBs.{rest[0]}.LFF.{rest[2]}"] = tensor
         elif stage == "tail":
-            published[
+            upstream[
                 f"UPNet.{ {'grow.0': 0, 'grow.1': 2}.get('.'.join(rest[:2]), 4) }.{rest[-1]}"
             ] = tensor
         else:
             theirs = {"first": "SFENet1", "second": "SFENet2", "fuse": "GFF.0", "join": "GFF.1"}[
                 stage
             ]
-            published[f"{theirs}.{rest[0]}"] = tensor
-    torch.save(published, tmp_path / "r.pth")
+            upstream[f"{theirs}.{rest[0]}"] = tensor
+    torch.save(upstream, tmp_path / "r.pth")
     made = convert(tmp_path / "r.pth", "rdn", {"scale": 4})
     assert made.spec.arguments == {"features": 8, "growth": 8, "blocks": 2, "layers": 3}
     assert all(
@@ -196,7 +197,7 @@ def test_what_cannot_be_read_or_does_not_fit_is_refused_in_a_sentence(
     path.write_bytes(pickle.dumps(Anything()))
     refused("cannot be read as plain tensors.*unpickling runs code")
     torch.save({"state_dict": weights, "options": Anything()}, path)
-    refused(r"holds a tests\.test_convert\.Anything, and more is not read")
+    refused(r"holds a tests\.models\.convert\.test_upstream\.Anything, and more is not read")
     path.write_bytes(b"no checkpoint")
     refused("cannot be read")
     torch.save({"weights": weights}, path)

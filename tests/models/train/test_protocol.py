@@ -1,6 +1,5 @@
 """The floor of bicubic on the evaluation images, as it was measured for the reference data."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,23 +11,21 @@ from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.train.photos import centre_crop, image_files, read_image
 from tierscale.models.train.shrink import shrink
 
-SHARED = Path(os.environ.get("TIERSCALE_SHARED", Path(__file__).parents[2] / "shared"))
-EVAL = SHARED / "data" / "eval"
-
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.skipif(
-    not EVAL.is_dir(), reason=f"no evaluation images at {EVAL}; set TIERSCALE_SHARED"
-)
 @pytest.mark.parametrize(
-    ("folder", "grey", "floor"), [("Set14", {"img_003"}, 24.58), ("Urban100", set(), 21.56)]
+    ("folder", "grey", "floor"),
+    [
+        ("Set14", {"img_003"}, 24.58),
+        pytest.param("Urban100", set(), 21.56, marks=pytest.mark.slow),
+    ],
 )
 def test_the_floor_of_bicubic_is_the_measured_one(
-    folder: str, grey: set[str], floor: float
+    folder: str, grey: set[str], floor: float, shared: Path
 ) -> None:
     found = []
-    for path in image_files(EVAL / folder):
+    for path in image_files(shared / "data" / "eval" / folder):
         if path.stem in grey:
             continue
         hr = centre_crop(read_image(path), 4) / 255

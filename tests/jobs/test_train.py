@@ -27,7 +27,7 @@ from tierscale.models.train import run as running
 from tierscale.models.train.photos import read_watched
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def save(folder: Path, *seeds: int, height: int = 140, width: int = 140) -> Path:

@@ -1,5 +1,6 @@
-"""AnySR under the contract, on small networks with random weights: narrow runs, any scale, windows
-on their own.
+"""AnySR under the contract, on small networks with random weights.
+
+Narrow runs, any scale, windows on their own.
 """
 
 from dataclasses import replace
@@ -11,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.reference_file import read_reference
 from tierscale.models import registry
 from tierscale.models.adaptive.anysr.gate import with_scale
 from tierscale.models.adaptive.anysr.network import AnySr, width_by_scale
@@ -19,7 +19,6 @@ from tierscale.models.adaptive.anysr.slim_edsr import tap_sums
 from tierscale.models.adaptive.anysr.upscaler import AnySrUpscaler, build
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.convert.adaptive.anysr import from_upstream
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.nearest import axes
 from tierscale.models.runtime.resample import multiply_adds, resample
@@ -27,11 +26,16 @@ from tierscale.models.train.calibrate import Sampling, calibrate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+
 MEAN = (0.7, 0.6, 0.5)
+
+
 ENCODERS: dict[str, dict[str, int]] = {
     "edsr": {"blocks": 3, "features": 24},
     "rdn": {"blocks": 2, "features": 8, "growth": 16},
 }
+
+
 HEADS: dict[str, dict[str, Any]] = {"srno": {"width": 16, "heads": 4}, "liif": {"hidden": [16, 12]}}
 
 
@@ -160,7 +164,7 @@ def test_the_scale_is_told_behind_each_full_run_and_turned_at_odd_tenths() -> No
     assert told == [*range(16), 2.0, 2.0, *range(16, 32), 2.0, 2.0, *range(32, 37)]
     assert with_scale(pooled, Fraction(27, 10))[0, 16].item() == pytest.approx(-2.7)
     assert with_scale(pooled, Fraction(9, 4))[0, 16].item() == pytest.approx(2.25)
-    # The published code decides in float32, which is the same for all scales it was trained for.
+    # The upstream code decides in float32, which is the same for all scales it was trained for.
     for tenths in range(11, 41):
         odd = bool((torch.tensor(tenths / 10) * 10 % 2 == 1).item())
         assert (with_scale(pooled, Fraction(tenths, 10))[0, 16] < 0) == odd
@@ -215,22 +219,3 @@ def test_bad_requests_are_refused() -> None:
         AnySr(head="mlp")
     with pytest.raises(ValueError, match="cannot be built"):
         build(Checkpoint(ModelSpec("anysr", 0, {"encoder_arguments": {"colour": 1}}), {}), "test")
-
-
-def test_published_weights_run_as_published(shared: Path) -> None:
-    reference = read_reference(shared / "reference" / "anysr_edsr_b2f64_srno_w64.safetensors")
-    upscaler = build(
-        from_upstream(reference.weights, reference.config, reference.mean), "published"
-    )
-    lr = reference.inputs["a.lr"]
-    with torch.inference_mode():
-        for name, scale, width in (("a.s2.e0", 2, 0.7), ("a.s2.e1", 2, 1.0), ("a.s4.e0", 4, 1.0)):
-            made = upscaler(lr, whole(lr, Fraction(scale)), settings={"width": width}).pixels
-            torch.testing.assert_close(made, reference.outputs[f"{name}.sr"], atol=2e-5, rtol=0)
-    with pytest.raises(ValueError, match=r"needs 'encoder.head.0.weight'"):
-        from_upstream({"conv00.weight": torch.zeros(1)}, {}, (0, 0, 0))
-    broken = {**reference.weights, "encoder.body.0.conv1.weight": torch.zeros(3, 64, 3, 3)}
-    with pytest.raises(
-        ValueError, match=r"'body.0.conv1.weight' of shape \(3, 64, 3, 3\).*\(64, 64, 3, 3\)"
-    ):
-        from_upstream(broken, reference.config, reference.mean)

@@ -1,5 +1,6 @@
-"""Networks that spandrel knows, built by it with random weights and saved, as tiers of their own
-scale, channels and size rules.
+"""Networks that spandrel knows, built by it with random weights and saved.
+
+As tiers of their own scale, channels and size rules.
 """
 
 import sys

@@ -1,5 +1,6 @@
-"""The heads of any scale: places, the four corners, attention in blocks, and the nearest
-feature.
+"""The heads of any scale.
+
+Places, the four corners, attention in blocks, and the nearest feature.
 """
 
 from fractions import Fraction

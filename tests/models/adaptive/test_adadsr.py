@@ -1,24 +1,21 @@
-"""AdaDSR under the contract, on small networks with random weights: what it skips, how far it
-looks, and what published names become.
+"""AdaDSR under the contract, on small networks with random weights.
+
+What it skips, how far it looks, and what upstream names become.
 """
 
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
-from benchmarks.reproduce import costs
+from tests.models.adaptive.small_adadsr import BACKBONES, make, photo, whole
 from tierscale.models import registry
 from tierscale.models.adaptive.adadsr import upscaler as adadsr
 from tierscale.models.adaptive.adadsr.network import Adadsr
 from tierscale.models.adaptive.adadsr.upscaler import AdadsrUpscaler
-from tierscale.models.adaptive.gated import spread
 from tierscale.models.contract.checkpoints import (
     Checkpoint,
     ModelSpec,
@@ -27,77 +24,12 @@ from tierscale.models.contract.checkpoints import (
 )
 from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.convert.adaptive import adadsr as upstream_adadsr
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.plain import PlainUpscaler
-from tierscale.models.runtime.sparse_blocks import SIDE, SparseBlocks
 from tierscale.pipeline.plan.plan import Options
 from tierscale.pipeline.run.array import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-MEAN = (0.45, 0.44, 0.4)
-BACKBONES: dict[str, dict[str, Any]] = {
-    "edsr": {
-        "backbone": "edsr",
-        "blocks": 4,
-        "features": 8,
-        "res_scale": 0.5,
-        "predictor_width": 4,
-    },
-    "edsr, cells": {
-        "backbone": "edsr",
-        "blocks": 4,
-        "features": 8,
-        "res_scale": 0.5,
-        "predictor_width": 4,
-        "cell": 8,
-    },
-    "rcan": {
-        "backbone": "rcan",
-        "groups": 2,
-        "blocks": 3,
-        "features": 8,
-        "reduction": 4,
-        "predictor_width": 4,
-        "budget_place": 0,
-    },
-}
-
-
-def make(kind: str, scale: int = 2, residual: str | None = None, **changed: Any) -> AdadsrUpscaler:
-    """A small network that gives three tenths of a picture as photo() makes it no depth, and a
-    tenth more than the budget.
-    """
-    torch.manual_seed(1)
-    arguments = {**BACKBONES[kind], **changed}
-    method = Adadsr(scale, **arguments)
-    for module in method.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-    with torch.no_grad():
-        method.network.tail.exit.weight.mul_(0.1)  # type: ignore[operator, union-attr]
-        last = method.predictor.layers[-1]
-        assert last.bias is not None
-        last.bias.fill_(1000)
-        raw = method(photo(1, 40, 40) - 0.45, torch.ones(1))[1] - 1000
-        low, high = raw.quantile(0.3), raw.quantile(0.9)
-        last.weight.div_(high - low)
-        last.bias.copy_(-low / (high - low))
-    return AdadsrUpscaler(method, ModelSpec("adadsr", scale, arguments, MEAN, residual))
-
-
-def photo(count: int, height: int, width: int) -> Tensor:
-    """Something like a photo: some of it flat, some of it fine."""
-    torch.manual_seed(5)
-    coarse = F.interpolate(torch.rand(count, 3, 5, 5), size=(height, width), mode="bicubic")
-    return (coarse + 0.3 * (torch.rand(count, 3, height, width) - 0.5) * (coarse > 0.6)).clamp(
-        0.05, 0.95
-    )
-
-
-def whole(x: Tensor, scale: int = 2) -> Placement:
-    return Placement(Fraction(scale), (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
 
 
 @pytest.mark.parametrize("kind", BACKBONES)
@@ -240,53 +172,6 @@ def test_tiled_equals_whole(tile: int, kind: str, tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(found), expected.pixels[0], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("before", [(0, 0), (3, 5), (7, 3)])
-def test_cells_hold_a_window_and_convolve_it_where_they_are_asked_to(
-    before: tuple[int, int],
-) -> None:
-    torch.manual_seed(0)
-    cells, layer = SparseBlocks(21, 13, torch.device("cpu"), before), nn.Conv2d(5, 5, 3, padding=1)
-    x = torch.randn(1, 5, 21, 13)
-    buffer, made = cells.buffer(5, x), cells.buffer(5, x)
-    cells.window(buffer).copy_(x)
-    chosen = torch.tensor([1, 2, 5])  # of three rows or four, of two or three cells
-    with torch.inference_mode():
-        for some, values in cells.convolve(buffer, chosen, layer):
-            cells.put(made, some, values)
-            cells.add(made, some, values)
-        cells.bound(made)
-        inside, columns = torch.zeros(32, 32), -(-(before[1] + 13) // SIDE)
-        for cell in chosen.tolist():
-            inside[cell // columns * SIDE :, cell % columns * SIDE :][:SIDE, :SIDE] = 2
-        inside = inside[before[0] : before[0] + 21, before[1] : before[1] + 13]
-        torch.testing.assert_close(cells.window(made), layer(x) * inside, atol=1e-5, rtol=1e-5)
-    above, left = 1 + before[0], SIDE + before[1]
-    assert not made[[above - 1, above + 21]].any() and not made[:, : SIDE - 1].any()
-    assert not made[:, [left - 1, (left + 13) % made.shape[1]]].any()
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (12, 7)])
-def test_depths_spread_by_a_pixel(size: tuple[int, int]) -> None:
-    depths = torch.rand(1, 1, *size)
-    assert torch.equal(spread(depths), F.max_pool2d(depths, 3, 1, 1))
-
-
-def test_the_published_counter_does_not_widen_where_the_first_convolution_is_needed() -> None:
-    upscaler = make("edsr", residual="bilinear")
-    depths = torch.zeros(1, 16, 16)
-    residual = 3 * 4 * 9 * 256  # bilinear, 3x3 taps for each of four phases
-    nothing = costs.adadsr(upscaler, depths)
-    depths[0, 5, 5] = 1.5
-    assert costs.adadsr(upscaler, depths) - nothing == 2 * 2 * 9 * 8 * 8, (
-        "one place, two blocks, two convolutions each"
-    )
-    full = costs.adadsr(upscaler, torch.full((1, 16, 16), 9.0))
-    assert (
-        full + residual
-        == upscaler.plain.count(16, 16, streamed=False) + upscaler.method.predictor.cost * 256
-    )
-
-
 def test_weights_come_back_with_their_table(tmp_path: Path) -> None:
     upscaler, x, path = make("rcan"), photo(1, 16, 16), tmp_path / "a.safetensors"
     write_checkpoint(path, Checkpoint(upscaler.spec, upscaler.method.state_dict()))
@@ -324,68 +209,3 @@ def test_what_cannot_work_is_refused() -> None:
         Adadsr(2, "edsr", budget_place=6, blocks=1, features=8)
     with pytest.raises(ValueError, match="cannot be built"):
         adadsr.build(Checkpoint(ModelSpec("adadsr", 2, {"samplers": 3}), {}), "a")
-
-
-def test_published_names_of_scale_4_become_ours_and_what_does_not_fit_is_named() -> None:
-    """The enlarging layers' own numbers do not matter, only their order."""
-    method = make("edsr", 4).method
-    ours = {name: tensor.clone() for name, tensor in method.state_dict().items()}
-    growing = ["up.0.0", "up.0.2"]
-    layers = [
-        "head.1",
-        *(f"block{block}.layer{place}" for block in range(4) for place in (0, 2)),
-        "body_lastconv",
-        *growing,
-        "tail.0",
-    ]
-    layers += ["predictor.layer0", *(f"predictor.layer{layer}.1" for layer in range(1, 5))]
-    names = [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")] + [
-        f"predictor.layer{n}.0.weight" for n in range(1, 5)
-    ]
-    tensors = {name: ours[str(upstream_adadsr.own_name(name, growing))] for name in names}
-    tensors["head.1.weight"], tensors["tail.0.weight"], tensors["tail.0.bias"] = (
-        tensors["head.1.weight"] / 255,
-        tensors["tail.0.weight"] * 255,
-        tensors["tail.0.bias"] * 255,
-    )
-    for layer, sign in (("head.0", -1), ("tail.1", 1)):
-        tensors |= {
-            f"{layer}.weight": torch.ones(3, 1, 1, 1),
-            f"{layer}.bias": sign * 255 * torch.tensor(MEAN),
-        }
-    config = {
-        "model": "adaedsr_model",
-        "n_resblocks": 4,
-        "n_feats": 8,
-        "scale": 4,
-        "res_scale": 0.5,
-        "adapter_layers": 5,
-        "adapter_pos": 5,
-    }
-    made = upstream_adadsr.from_upstream(tensors, config, (0.0, 0.0, 0.0))
-    assert made.spec.mean == pytest.approx(MEAN)
-    for name, tensor in ours.items():
-        torch.testing.assert_close(made.tensors[name], tensor)
-    cases: list[tuple[dict[str, Tensor], dict[str, Any], str]] = [
-        (
-            {**tensors, "block2.layer0.bias": torch.zeros(3)},
-            config,
-            r"'block2.layer0.bias' of shape \(3,\) where the network has \(8,\)",
-        ),
-        (
-            {name: t for name, t in tensors.items() if name != "up.0.2.bias"},
-            config,
-            r"'network.tail.grow.1.bias' of shape \(32,\)",
-        ),
-        ({**tensors, "side.weight": torch.zeros(2)}, config, r"'side.weight' of shape \(2,\)"),
-        (tensors, {**config, "adapter_bound": 3}, "adapter_bound 3"),
-        (tensors, {**config, "model": "adasan_model"}, "'adasan_model'"),
-        (
-            tensors,
-            {name: value for name, value in config.items() if name != "adapter_pos"},
-            "lacks 'adapter_pos'",
-        ),
-    ]
-    for changed, given, message in cases:
-        with pytest.raises(ValueError, match=message):
-            upstream_adadsr.from_upstream(changed, given, (0.0, 0.0, 0.0))

@@ -1,0 +1,130 @@
+"""Weights in files, and upscalers by name."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.models.plain_networks import MEAN, make, whole
+from tierscale.models import registry
+from tierscale.models.backbones.fsrcnn import Fsrcnn
+from tierscale.models.contract.checkpoints import (
+    Checkpoint,
+    ModelSpec,
+    read_checkpoint,
+    write_checkpoint,
+)
+from tierscale.models.contract.efforts import table_path
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_weights_come_back_with_what_to_build(tmp_path: Path) -> None:
+    upscaler, x, path = make("carn", 2), torch.rand(1, 3, 10, 10), tmp_path / "a.safetensors"
+    write_checkpoint(path, Checkpoint(upscaler.spec, upscaler.network.state_dict()))
+    again = registry.load(f"file:{path}")
+    assert read_checkpoint(path).spec == upscaler.spec
+    assert torch.equal(again(x, whole(x, 2)).pixels, upscaler(x, whole(x, 2)).pixels)
+    assert len(registry.digest(f"file:{path}")) == 64
+
+
+def test_damaged_weights_are_refused_by_name_and_shape(tmp_path: Path) -> None:
+    upscaler, path = make("fsrcnn", 2), tmp_path / "a.safetensors"
+    tensors = dict(upscaler.network.state_dict())
+    cases = [
+        ({**tensors, "enlarge.bias": torch.zeros(4)}, r"'enlarge.bias' of shape \(4,\).*\(3,\)"),
+        (
+            {name: t for name, t in tensors.items() if name != "enlarge.bias"},
+            "lacks 'enlarge.bias'",
+        ),
+        ({**tensors, "extra": torch.zeros(2)}, r"'extra' of shape \(2,\)"),
+    ]
+    for changed, message in cases:
+        write_checkpoint(path, Checkpoint(upscaler.spec, changed))
+        with pytest.raises(ValueError, match=message):
+            registry.load(f"file:{path}")
+    write_checkpoint(path, Checkpoint(ModelSpec("fsrcnn", 2, {"colour": 1}), tensors))
+    with pytest.raises(ValueError, match="cannot be built"):
+        registry.load(f"file:{path}")
+    write_checkpoint(path, Checkpoint(ModelSpec("waifu", 2), tensors))
+    with pytest.raises(ValueError, match="asks for a network 'waifu'"):
+        registry.load(f"file:{path}")
+
+
+def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(ValueError, match="there is no file"):
+        registry.load(f"file:{path}")
+    path.write_bytes(b"no")
+    with pytest.raises(ValueError, match="cannot be read as safetensors"):
+        registry.load(f"file:{path}")
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="has format None"):
+        registry.load(f"file:{path}")
+    save_file(
+        {"a": torch.zeros(1)},
+        path,
+        {"format": "tierscale-1", "blueprint": json.dumps({"network": "carn"})},
+    )
+    with pytest.raises(ValueError, match="no usable blueprint"):
+        registry.load(f"file:{path}")
+
+
+def test_unknown_names_are_answered_with_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"known are bicubic, .*did you mean fsrcnn-x4"):
+        registry.load("fsrcn-x4")
+
+
+def test_the_zoo_loads_and_enlarges() -> None:
+    rows = {row["name"]: row for row in registry.listing()}
+    assert {"bicubic", "fsrcnn-x4", "carn-x4"} <= rows.keys()
+    for name, row in rows.items():
+        upscaler, scale = registry.load(name), int(row["scales"][0]) if row["scales"] else 4
+        x = torch.full((1, 3, 24, 24), 0.5)
+        with torch.inference_mode():
+            made = upscaler(x, whole(x, scale))
+        assert made.pixels.shape == (1, 3, 24 * scale, 24 * scale)
+        assert (made.pixels - 0.5).abs().max() < 0.05, "a flat grey stays about as it is"
+        # ClassSR's is that of large windows, where its tiles overlap.
+        assert made.macs.item() / 24**2 == pytest.approx(
+            row["cost_per_pixel"], rel=1e-3
+        ) or name.startswith("classsr")
+        assert len(registry.digest(name)) == 64
+    assert (
+        rows["bicubic"]["cost_per_pixel"]
+        < rows["fsrcnn-x4"]["cost_per_pixel"]
+        < rows["carn-x4"]["cost_per_pixel"]
+    )
+
+
+def test_the_same_weights_are_built_once_and_never_mistaken_for_others(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        write_checkpoint(
+            path,
+            Checkpoint(
+                ModelSpec("fsrcnn", 4, {"features": 8}, MEAN, "bilinear"),
+                Fsrcnn(4, features=8).state_dict(),
+            ),
+        )
+        loaded = registry.load(f"file:{path}")
+        assert registry.load(f"file:{path}") is loaded
+        if seed == 1:
+            first = loaded
+    assert loaded is not first, "other weights in the same file"
+    x = torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        assert not torch.equal(loaded(x, whole(x, 4)).pixels, first(x, whole(x, 4)).pixels)
+
+
+def test_a_table_of_efforts_is_read_anew_by_each_load(tmp_path: Path) -> None:
+    path = tmp_path / "ape-edsr-x4.safetensors"
+    path.write_bytes(registry.locate("ape-edsr-x4").read_bytes())
+    assert registry.load(f"file:{path}").efforts is None
+    table_path(path).write_bytes(table_path(registry.locate("ape-edsr-x4")).read_bytes())
+    assert registry.load(f"file:{path}").efforts == registry.load("ape-edsr-x4").efforts
+    table_path(path).unlink()
+    assert registry.load(f"file:{path}").efforts is None
