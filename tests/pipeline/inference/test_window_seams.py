@@ -1,6 +1,6 @@
 """No seam between windows, nor between tiers, of networks that look at all of their window."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -71,13 +71,22 @@ def chequered(monkeypatch: pytest.MonkeyPatch) -> Chequered:
     return patched
 
 
-@pytest.mark.parametrize("name", sorted(RECORDED))
+def quick_only(names: Iterable[str], quick: str) -> list[object]:
+    """Names as parameters: `quick` in every run, the others, which take 10 to 90 s, as slow."""
+    return [
+        name if name == quick else pytest.param(name, marks=pytest.mark.slow) for name in names
+    ]
+
+
+@pytest.mark.parametrize("name", quick_only(sorted(RECORDED), "classsr_fsrcnn_x4"))
 def test_no_seam(name: str, shared: Path, tmp_path: Path, chequered: Chequered) -> None:
     lower = LOWER if name.startswith("ada") else {}
     check_seams(calibrated(shared, name, tmp_path, lower), RECORDED[name], chequered)
 
 
-@pytest.mark.parametrize("name", ["anysr-edsr", "ape-edsr-x4", "classsr-carn-x4"])
+@pytest.mark.parametrize(
+    "name", quick_only(["anysr-edsr", "ape-edsr-x4", "classsr-carn-x4"], "ape-edsr-x4")
+)
 def test_no_seam_of_the_zoo(name: str, chequered: Chequered) -> None:
     check_seams(name, 4, chequered)
 
