@@ -1,20 +1,21 @@
 """Tiled equals whole, for the networks that ship; and no seam where tiers meet."""
 
 from fractions import Fraction
-from unittest import mock
 
 import numpy as np
 import pytest
 import skimage.data
 import torch
 
-from tierscale.models import registry as models
+from tests.plans import draft_of
+from tierscale.models import registry
 from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.routing import costs
-from tierscale.pipeline.routing import routes as choosing
-from tierscale.pipeline.run import draft as prepare
+from tierscale.pipeline.plan.policies import Budget, Full
+from tierscale.pipeline.routing.costs import full_cost, planned_cost
+from tierscale.pipeline.run import array
 from tierscale.pipeline.run.array import enlarge_array, upscale_array
+from tierscale.pipeline.run.tiers import load_tiers
 
 COFFEE = skimage.data.coffee().transpose(2, 0, 1)
 
@@ -23,7 +24,7 @@ def whole(name, image, scale):
     """The network on the whole image in one piece: (c, H, W), float."""
     window = torch.from_numpy(image[None].astype(np.float32))
     return (
-        models.load(name)(window, Placement.whole(image.shape[1:], Fraction(scale)))
+        registry.load(name)(window, Placement.whole(image.shape[1:], Fraction(scale)))
         .pixels[0]
         .numpy()
     )
@@ -48,33 +49,40 @@ def test_tiled_equals_whole(name, scale, tile, size):
     unit = image.astype(np.float32) / 255
     wanted = whole(name, unit, scale)
     options = Options(
-        scale=Fraction(scale), tiers=(name,), policy="dearest", tile=tile, value_range=(0.0, 1.0)
+        scale=Fraction(scale), tiers=(name,), policy=Full(), tile=tile, value_range=(0.0, 1.0)
     )
     found = enlarge_array(unit, options).pixels
     np.testing.assert_allclose(found, wanted, atol=1e-5)
-    eight = upscale_array(image, scale, tiers=[name], policy="dearest", tile=tile)
+    eight = upscale_array(image, scale, tiers=[name], policy="full", tile=tile)
     different = eight != np.clip(np.rint(wanted * 255), 0, 255).astype(np.uint8)
     assert different.mean() <= 1e-5
     assert np.abs(eight.astype(int) - np.clip(np.rint(wanted * 255), 0, 255)).max() <= 1
 
 
+@pytest.fixture
+def striped(monkeypatch):
+    """Tiers in a pattern that pays no heed to the picture, 0, 1, 2 along every diagonal.
+
+    The scout would put borders where they show least.
+    """
+
+    def route(scored, timings):
+        return np.add.outer(*map(np.arange, scored.grid.tiles)) % 3
+
+    monkeypatch.setattr(array, "route", route)
+
+
 def steps(image, blend):
-    """Mean step across borders of tiers, and the mean step one input pixel beside them.
+    """Mean step across borders of tiers, over the mean step one input pixel beside them.
 
     Within an input pixel the steps of any enlargement differ by phase: bicubic alone, untiled, has
     steps at the edges of input pixels that are 1.15 times those one output pixel beside. So the
     pixel beside is an input pixel, where the phase is the same.
     """
-    # Tiers in a pattern that pays no heed to the picture: the scout would put borders where they
-    # show least.
-    with mock.patch.object(
-        choosing,
-        "route",
-        lambda plan, scores, time: np.add.outer(*map(np.arange, plan.grid.tiles)) % 3,
-    ):
-        made = enlarge_array(
-            image, Options(tiers=("bicubic", "fsrcnn-x4", "carn-x4"), tile=32, blend=blend)
-        )
+    made = enlarge_array(
+        image, Options(tiers=("bicubic", "fsrcnn-x4", "carn-x4"), tile=32, blend=blend)
+    )
+    assert set(made.plan.routes.ravel().tolist()) == {0, 1, 2}
     across, beside = [], []
     for pixels, routes in (
         (made.pixels.astype(float), made.plan.routes),
@@ -91,7 +99,7 @@ def steps(image, blend):
     return np.mean(across) / np.mean(beside)
 
 
-def test_no_seam_where_tiers_meet():
+def test_no_seam_where_tiers_meet(striped):
     """At most 1.05 times; a hard edge between tiers would not pass."""
     image = COFFEE[:, :256, :320]
     assert steps(image, 4) <= 1.05
@@ -102,25 +110,18 @@ def test_no_seam_where_tiers_meet():
     "size", [(2048, 1024), (1293, 1293), (653, 653), (700, 900), (769, 807), (5000, 5000)]
 )
 def test_windows_share_their_halos(size):
-    """All-dearest CARN at the default tile costs at most 1.3 times the whole image in one piece."""
-    tiers = prepare.load_tiers(("bicubic", "carn-x4"), Fraction(4))
-    grid = prepare.Plan(
-        source={"uri": ""}, shape=(3, *size), dtype="uint8", colour="rgb", alpha=None, scale=Fraction(4), tile=128, blend=4, tiers=tiers,
-        policy={}, device="cpu", threads=1, batch=(1, 1), scores="scout",
-    )  # fmt: skip
-    assert costs.full_cost(grid) <= 1.3 * tiers[-1].cost * size[0] * size[1]
+    """CARN everywhere at the default tile costs at most 1.3 times the image in one piece."""
+    tiers = load_tiers(("bicubic", "carn-x4"), Fraction(4))
+    draft = draft_of(size, tiers, tile=128)
+    assert full_cost(draft) <= 1.3 * tiers[-1].cost * size[0] * size[1]
 
 
-def test_executed_cost_is_planned_cost_and_within_the_budget():
-    for budget in (0.2, 0.6):
-        made = enlarge_array(
-            COFFEE[:, :200, :300],
-            Options(
-                tiers=("bicubic", "fsrcnn-x4", "carn-x4"), policy="budget", budget=budget, tile=32
-            ),
-        )
-        dearest = costs.full_cost(made.plan)
-        assert made.cost == pytest.approx(costs.planned_cost(made.plan, made.plan.routes), rel=1e-6)
-        assert made.cost <= budget * dearest
-        step = made.plan.tiers[-1].cost * (32 + 50) ** 2
-        assert made.cost >= budget * dearest - max(0.01 * dearest, step)
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_executed_cost_is_planned_cost_and_within_the_budget(share):
+    options = Options(tiers=("bicubic", "fsrcnn-x4", "carn-x4"), policy=Budget(share), tile=32)
+    made = enlarge_array(COFFEE[:, :200, :300], options)
+    full = full_cost(made.plan)
+    assert made.cost == pytest.approx(planned_cost(made.plan, made.plan.routes), rel=1e-6)
+    assert made.cost <= share * full
+    step = made.plan.tiers[-1].cost * (32 + 50) ** 2
+    assert made.cost >= share * full - max(0.01 * full, step)

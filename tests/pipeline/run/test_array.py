@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.output import store
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Budget, Deadline
 from tierscale.pipeline.run.array import enlarge_array, upscale_array
@@ -26,6 +27,15 @@ def noise(*shape):
 def test_axes_come_back_as_they_were(smear, axes, shape, wanted):
     out = upscale_array(noise(*shape), 2, tiers=["smear"], axes=axes)
     assert out.shape == wanted and out.dtype == np.uint8
+
+
+def test_an_output_is_handed_out_as_a_dask_array_and_taken_as_one(made):
+    lazy = store.as_dask(str(made), 1)
+    assert lazy.shape == (3, 600, 680)
+    found = upscale_array(lazy[:, :50, :60], 2, tiers=["bicubic"])
+    wanted = upscale_array(lazy[:, :50, :60].compute(), 2, tiers=["bicubic"])
+    assert found.shape == (3, 100, 120)
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_tiers_are_a_list_or_one_text_and_scales_any_number():

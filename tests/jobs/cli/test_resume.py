@@ -1,6 +1,4 @@
-"""Stop and go on: whatever ends a run, the same command finishes it, and the array is byte for byte
-that of an undisturbed run.
-"""
+"""Stop and go on: whatever ends a run, the same command finishes it, with the same bytes."""
 
 import json
 import os
@@ -17,10 +15,10 @@ import skimage.data
 import zarr
 from PIL import Image
 
+from tests.conftest import ROOT
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.run.array import upscale_array
 
-ROOT = Path(__file__).resolve().parent.parent
 # Many shards of a good part of a second each: enough to be caught at work.
 OPTIONS = (
     "--tiers",
@@ -84,9 +82,7 @@ def wait_for_receipts(output, process, count=2):
 
 
 def check_whole(image, output, undisturbed, done_at_least=1):
-    """The same command without Ray finishes what is left; nothing that was receipted is done
-    again.
-    """
+    """The same command without Ray finishes what is left, and does no shard with a receipt again."""
     before = receipts(output)
     assert before >= done_at_least
     code, out, err = run("upscale", image, output, *OPTIONS, "--ray", "none", "--json")
@@ -153,7 +149,7 @@ def test_a_pool_of_one_goes_on_when_its_only_actor_dies(image, tmp_path):
         "--tiers",
         "bicubic,fsrcnn-x4",
         "--policy",
-        "dearest",
+        "full",
         "--tile",
         "24",
         "--workers",
@@ -180,9 +176,9 @@ def test_a_pool_of_one_goes_on_when_its_only_actor_dies(image, tmp_path):
     victim.kill()
     code, _, err = finish(process)
     assert code == 0 and "is replaced" in err, err
-    assert Folder(str(tmp_path / "out.zarr")).plan().source["uri"] == str(tmp_path / "crop.png")
+    assert Folder(str(tmp_path / "out.zarr")).plan().source.uri == str(tmp_path / "crop.png")
     wanted = upscale_array(
-        pixels, 4, tiers=["bicubic", "fsrcnn-x4"], policy="dearest", tile=24, axes="yxc"
+        pixels, 4, tiers=["bicubic", "fsrcnn-x4"], policy="full", tile=24, axes="yxc"
     )
     np.testing.assert_array_equal(
         zarr.open_array(f"{tmp_path}/out.zarr/0", mode="r")[:].transpose(1, 2, 0), wanted
@@ -212,7 +208,7 @@ def test_another_plan_on_the_same_output_is_refused(image, tmp_path):
     code, _, err = run("upscale", image, output, *two)
     assert (
         "(tiers " in err
-        and "; policy adaptive, now budget; budget none, now 0.5)" in err
+        and "; policy adaptive, now budget 0.5)" in err
         and "scout" not in err
     )
     assert run("upscale", image, output, *options, "--tile", "64", "--overwrite")[0] == 0
