@@ -48,7 +48,8 @@ class Groups:
         square = errors.reshape(*self.shape, -1)
         tiles = self.depths[-1]
         valued = square + price * tiles.cost
-        best, routes = valued.min(axis=2), valued.argmin(axis=2)
+        best = valued.min(axis=2)
+        routes: np.ndarray = valued.argmin(axis=2)
         for above, below in zip(self.depths[-2::-1], self.depths[:0:-1], strict=True):
             valued = _sums(_sums(square, above.rows, 0), above.columns, 1) + price * above.cost
             parts = [
