@@ -10,7 +10,7 @@ import tierscale
 PAGE = Path(__file__).with_name("api.md")
 HEAD = """# The Python API
 
-What a program may rely on: the names of `import tierscale`. Everything else may change with any version.
+What a program may rely on: the names of `import tierscale`. All else may change with any version.
 This page is made from their docstrings by `make docs`; change it there.
 """
 # Chapters of the page; names that none of them lists come last.

@@ -56,7 +56,7 @@ class MaxLoss:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The least predicted error that is ready in `seconds`, by the measured speed of the workers."""
+    """The least predicted error that is ready in `seconds`, by the workers' measured speed."""
 
     name: ClassVar[str] = "deadline"
     seconds: float
