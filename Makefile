@@ -1,9 +1,8 @@
 # Commands of the README, one line each. Everything runs in .venv, which `make` builds when it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-export TIERSCALE_SHARED ?= $(abspath ../shared)
 
-.PHONY: install demo docs test test-all lint bench-checks bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
+.PHONY: install hooks demo test test-all coverage lint docs bench-checks bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
 
 install: .venv/installed
 
@@ -17,6 +16,11 @@ install: .venv/installed
 	$(BIN)/python -m pip install -q -c .venv/constraints.txt -e ".[demo,test,train,community]"
 	touch $@
 
+# Lint before every commit.
+hooks: install
+	$(BIN)/python -m pip install -q -c .venv/constraints.txt "pre-commit>=4"
+	$(BIN)/pre-commit install
+
 demo: install
 	$(BIN)/python -m tierscale.jobs.demo demo
 
@@ -29,9 +33,17 @@ test: install lint
 test-all: install lint
 	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile --durations=20
 
+coverage: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
+
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/mypy --strict -p tierscale.models.contract
+
+# The pages that are made from the code. A test fails where they are out of date.
+docs: install
+	$(BIN)/python -m docs.generate_api
+	test ! -e docs/generate_cli.py || $(BIN)/python -m docs.generate_cli
 
 bench-checks: install
 	$(BIN)/python -m benchmarks.checks

@@ -7,7 +7,8 @@ from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.run.shards import Quarantined
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 
-# A call is late after so many times the longest one of its kind of task, and never before LATE_SECONDS.
+# A call is late after so many times the longest one of its kind of task, and not before
+# LATE_SECONDS.
 TIMES = 4
 LATE_SECONDS = float(os.environ.get("TIERSCALE_LATE_SECONDS", "60"))
 # While no task of its kind has ended: networks are loaded, disks spin up.

@@ -1,7 +1,7 @@
 """What several test modules share."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,8 @@ from hypothesis import settings
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-
-ROOT = Path(__file__).resolve().parents[1]
+# Where the reference data lie, unless the variable names another folder.
+DEFAULT_REFERENCE = ROOT.parent / "shared"
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,14 +21,42 @@ settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
 
+def reference_folder() -> Path:
+    """Where the reference data are, or would be."""
+    return Path(os.environ.get("TIERSCALE_SHARED") or DEFAULT_REFERENCE).resolve()
+
+
+def reference_expected(environment: Mapping[str, str], default: Path) -> bool:
+    """Whether the reference data should be here: the variable names them, or the folder exists."""
+    return bool(environment.get("TIERSCALE_SHARED")) or default.exists()
+
+
+def fail_hidden_skip(report: pytest.TestReport, expected: bool) -> None:
+    """Make a skip for missing reference data a failure where the data should be here.
+
+    Such a skip is known by its reason, which names TIERSCALE_SHARED.
+    """
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+    if report.skipped and expected and "TIERSCALE_SHARED" in reason:
+        report.outcome = "failed"
+        report.longrepr = f"{reason}, and they should be here: a skip would hide a failure"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    fail_hidden_skip(report, reference_expected(os.environ, DEFAULT_REFERENCE))
+    return report
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The reference data; tests that need it are skipped, visibly, where it is absent."""
-    path = Path(
-        os.environ.get("TIERSCALE_SHARED", Path(__file__).parents[1] / ".." / "shared")
-    ).resolve()
+    path = reference_folder()
     if not (path / "data").is_dir():
-        pytest.skip(f"reference data not found at {path}")
+        pytest.skip(f"no reference data at {path}; set TIERSCALE_SHARED")
     return path
 
 

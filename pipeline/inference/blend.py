@@ -1,8 +1,8 @@
 """How the pieces of a shard are put together: cross-faded where tiers meet, copied elsewhere.
 
-For a tile of tier u, let G(l) be the fade, 0..1, away from all neighbours cheaper than l (see
-`geometry.layout`). Tier t < u has the weight G(t) - G(t + 1), and u has G(u): the weights of a pixel
-add up to one, without a count map and without a division.
+For a tile of tier u, let G(l) be the fade, 0..1, away from all neighbours of tiers below l (see
+`geometry.layout`). Tier t < u has the weight G(t) - G(t + 1), and u has G(u). The weights of a
+pixel add up to one, without a count map and without a division.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The pre-pass: what each tier is predicted to leave wrong on a tile, from the tile's own pixels."""
+"""The prescan: the error that each tier is predicted to leave on a tile, from the tile's pixels."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,8 @@ def measure(
 ) -> tuple[float, float]:
     """Smallest and largest value of some pixel rows of an image, alpha left out.
 
-    (inf, -inf) where all is without data. Refused: NaN or infinite values that no no-data value accounts for.
+    (inf, -inf) where all is without data. Refused: NaN or infinite values that no no-data value
+    accounts for.
     """
     low, high = np.inf, -np.inf
     for columns in blocks(width, 4096):

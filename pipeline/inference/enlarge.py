@@ -1,4 +1,4 @@
-"""Windows through networks: batches of one tier and shape, and what happens when memory runs out."""
+"""Windows through networks: batches of one tier and shape, and what is done without memory."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ class _Result:
 
 
 def enlarge(engine: Engine, shard_input: ShardInput, works: Sequence[Work]) -> list[Piece]:
-    """Enlarge windows, each by its tier; those of one tier and shape share batches of fixed size."""
+    """Enlarge windows, each by its tier; those of a tier and shape share batches of fixed size."""
     draft = engine.draft
     colours = normalise.rgb_batch(shard_input.unit, draft.colour, draft.alpha)
     groups: dict[tuple[int, tuple[int, int, int, int]], list[Work]] = {}

@@ -154,7 +154,7 @@ def measure_difficulty(
 
 
 def cutoffs_of(histograms: Sequence[Histogram], samplers: int) -> tuple[float, ...]:
-    """Cutoffs for the difficulties of an image; a flat image exceeds none, so all of it is light."""
+    """Cutoffs for the difficulties of an image; a flat image exceeds none, and is all light."""
     if max(one.high for one in histograms) - min(one.low for one in histograms) < FLAT:
         return (1.0,) * (samplers - 1)
     counts = np.sum([one.counts for one in histograms], axis=0)

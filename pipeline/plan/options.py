@@ -36,12 +36,14 @@ class Selection:
 class Options:
     """How an image is enlarged; valid once constructed, else Refused.
 
-    tiers: labels from light to full; None: the defaults of the scale. tile, blend: input pixels.
-    device: "auto", "cpu" or "cuda". value_range: the values that become 0 and 1; None: by the data
-    type, or measured. region: x, y, width, height of a part of the input. series, level, z, t: see
-    Selection. nodata: value that marks missing pixels, beside what the file says.
-    exact_statistics: tiers that decide by statistics of the image look at all of it, at full price,
-    and not at a sample. scout: file of a scout to use instead of the known ones.
+    scale: 1 to 64, exact. tiers: labels from light to full; None: the defaults of the scale.
+    policy: how the tier of each tile is chosen. tile, blend: input pixels. device: "auto", "cpu" or
+    "cuda". value_range: the values that become 0 and 1; None: by the data type, or measured.
+    region: x, y, width, height of a part of the input. series, level, z, t: which image of a file
+    that holds several, which pyramid level (0 is the largest), which plane, which time point; None:
+    the first. nodata: value that marks missing pixels, beside what the file says.
+    exact_statistics: tiers NAME@auto measure the whole image, at full cost, instead of a sample.
+    scout: file of a scout to use instead of the known ones.
     """
 
     scale: Fraction = Fraction(4)

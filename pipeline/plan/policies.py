@@ -5,7 +5,7 @@ last tier of the list, `Light` the first.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -56,7 +56,7 @@ class MaxLoss:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The least predicted error that is ready in `seconds`, by the measured speed of the workers."""
+    """The least predicted error that is ready in `seconds`, by the workers' measured speed."""
 
     name: ClassVar[str] = "deadline"
     seconds: float
@@ -103,6 +103,17 @@ Policy = Adaptive | Budget | MaxLoss | Deadline | Threshold | Full | Light
 KINDS: dict[str, type[Policy]] = {
     kind.name: kind for kind in (MaxLoss, Adaptive, Budget, Deadline, Threshold, Full, Light)
 }
+_WITHOUT_NUMBER: Mapping[str, Policy] = {
+    Adaptive.name: Adaptive(),
+    Full.name: Full(),
+    Light.name: Light(),
+}
+_WITH_NUMBER: Mapping[str, Callable[[float], Policy]] = {
+    Budget.name: Budget,
+    MaxLoss.name: MaxLoss,
+    Deadline.name: Deadline,
+    Threshold.name: Threshold,
+}
 # The one number of a policy, by the name of the option that gives it.
 PARAMETERS = {
     "budget": "budget",
@@ -146,16 +157,15 @@ def policy_from(
                 f"--{key.replace('_', '-')} belongs to policy {PARAMETERS[key]} and would be"
                 f" ignored by {chosen}; leave one of the two out"
             )
-    kind = KINDS[chosen]
-    if kind in (Adaptive, Full, Light):
-        return kind()  # type: ignore[call-arg]
+    if chosen in _WITHOUT_NUMBER:
+        return _WITHOUT_NUMBER[chosen]
     if not numbers and chosen == default.name:
         return default
     if not numbers:
         raise Refused(
             f"policy {chosen} needs --{chosen} and a number; see tierscale upscale --help"
         )
-    return kind(next(iter(numbers.values())))  # type: ignore[call-arg]
+    return _WITH_NUMBER[chosen](next(iter(numbers.values())))
 
 
 def parameter_of(policy: Policy) -> float | None:

@@ -28,7 +28,7 @@ UNDIGESTED = ("digest", "uri")
 
 
 def freeze(scored: ScoredPlan, routes: np.ndarray) -> Plan:
-    """The plan of a scored image and the tiers that were chosen, (rows, columns) of tier indices."""
+    """The plan of a scored image and its routes, (rows, columns) of tier indices."""
     known = draft_fields(scored)
     plan = Plan(
         **known,

@@ -65,7 +65,7 @@ def limits(dtype: np.dtype) -> tuple[float, float]:
 
 
 def holds(value: float, dtype: np.dtype) -> bool:
-    """Whether a pixel of `dtype` can have this value: -9999 in bytes would wrap to 241, a colour."""
+    """Whether a pixel of `dtype` can have this value: -9999 in bytes would wrap to 241."""
     if dtype.kind == "f":
         return True
     low, high = limits(dtype)

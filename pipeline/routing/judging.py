@@ -35,8 +35,8 @@ def judge(
 ) -> Judged:
     """What a router's predictions are worth at a mean cost of `share` of the full cost.
 
-    Each tile pays for its own pixels. predicted, true: errors (tiles, tiers). areas: pixels of the tiles (tiles,). costs: of a pixel
-    under each tier, rising.
+    Each tile pays for its own pixels. predicted, true: errors (tiles, tiers). areas: pixels of the
+    tiles (tiles,). costs: of a pixel under each tier, rising.
     """
     return Judged(
         leave(predicted, true, areas, costs, share),

@@ -50,12 +50,14 @@ def choose(
 
 def difficulty(errors: np.ndarray) -> np.ndarray:
     """Predicted error of the first tier less that of the full tier, at least 0; (tiles,)."""
-    return np.maximum(errors[:, 0] - errors[:, -1], 0.0)
+    saved: np.ndarray = np.maximum(errors[:, 0] - errors[:, -1], 0.0)
+    return saved
 
 
 def threshold(errors: np.ndarray, gap: float) -> np.ndarray:
     """The first tier whose predicted error is at most `gap` above that of the full tier."""
-    return np.argmax(errors - errors[:, -1:] <= gap, axis=1).astype(np.int64)
+    routes: np.ndarray = np.argmax(errors - errors[:, -1:] <= gap, axis=1)
+    return routes.astype(np.int64)
 
 
 def adaptive(errors: np.ndarray) -> np.ndarray:
@@ -75,7 +77,8 @@ def adaptive(errors: np.ndarray) -> np.ndarray:
     scores = (scores - scores.min()) / (scores.max() - scores.min())
     centroids = np.sort(_kmeans(np.sort(scores), np.linspace(0.0, 1.0, tiers)))
     borders = (centroids[1:] + centroids[:-1]) / 2
-    return np.searchsorted(borders, scores, side="left").astype(np.int64)
+    routes: np.ndarray = np.searchsorted(borders, scores, side="left")
+    return routes.astype(np.int64)
 
 
 def _kmeans(ordered: np.ndarray, centroids: np.ndarray) -> np.ndarray:

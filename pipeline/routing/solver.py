@@ -57,7 +57,7 @@ def least_cost(errors: np.ndarray, problem: RoutingProblem, db: float) -> np.nda
     tier everywhere.
     """
     weighed = problem.weigh(errors)
-    allowed = weighed[:, -1].sum() * 10 ** (db / 10) * (1 + 1e-12)
+    allowed = float(weighed[:, -1].sum() * 10 ** (db / 10) * (1 + 1e-12))
 
     def good(routes: np.ndarray) -> bool:
         return total(weighed, routes) <= allowed
@@ -141,7 +141,8 @@ def priced(errors: np.ndarray, problem: RoutingProblem, price: float) -> np.ndar
     weighed = problem.weigh(errors)
     if problem.groups is not None:
         return problem.groups.least(weighed, price)
-    return np.argmin(weighed + price * problem.work(len(errors)), axis=1).astype(np.int64)
+    routes: np.ndarray = np.argmin(weighed + price * problem.work(len(errors)), axis=1)
+    return routes.astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)

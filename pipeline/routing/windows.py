@@ -1,10 +1,10 @@
-"""Which tiles share a window: the quadtree of every shard as tables, on which the routes of a whole
-image are chosen at once.
+"""Which tiles share a window: the quadtree of every shard as tables.
 
 Tiles of one tier in a block of the quadtree are enlarged as one window and pay its halo once
-(geometry.layout), so a lone tile of a dear tier costs more than one among its like. For a given price of work,
-the choice with the least error + price * cost is found exactly, from single tiles up to whole
-shards: a block is one window of the tier that is best for it, or whatever is best for its parts.
+(geometry.layout), so a lone tile of a larger tier costs more than one among its like. For a given
+price of work, the choice with the least error + price * cost is found exactly for a whole image,
+from single tiles up to whole shards: a block is one window of the tier that is best for it, or
+whatever is best for its parts.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,8 @@ class Groups:
         square = errors.reshape(*self.shape, -1)
         tiles = self.depths[-1]
         valued = square + price * tiles.cost
-        best, routes = valued.min(axis=2), valued.argmin(axis=2)
+        best = valued.min(axis=2)
+        routes: np.ndarray = valued.argmin(axis=2)
         for above, below in zip(self.depths[-2::-1], self.depths[:0:-1], strict=True):
             valued = _sums(_sums(square, above.rows, 0), above.columns, 1) + price * above.cost
             parts = [

@@ -91,7 +91,7 @@ class Planner:
         return plan, self.pixels(found, self.folder.path)
 
     def _new(self, found: Inspection) -> Plan:
-        """A new plan, stored. An output that it replaces stays until nothing can refuse the plan."""
+        """A new plan, stored. An output that it replaces stays until nothing can refuse it."""
         resources.check_disk(found.draft, self.job.output)
         plan, scored = self.prescan(found, self.folder.path)
         keep = ("lease.json", COPY) if found.source.needs_ingest else ("lease.json",)

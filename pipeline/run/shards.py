@@ -1,4 +1,4 @@
-"""The shards of one level on their way: each a chain of tasks, begun again for a passing failure."""
+"""The shards of one level: each a chain of tasks, which starts again after a passing failure."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
