@@ -8,9 +8,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from tests.test_seamless import COFFEE, steps, whole
 
 from benchmarks.results import record
-from tests.test_seamless import COFFEE, steps, whole
 from tierscale.jobs.evaluate import evaluate_folder
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.options import Options

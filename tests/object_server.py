@@ -219,5 +219,6 @@ class Handler(BaseHTTPRequestHandler):
             for folder in folders
         ]
         token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
-        text = f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{''.join(rows)}</ListBucketResult>"
+        truncated = f"<IsTruncated>{str(more).lower()}</IsTruncated>"
+        text = f"<ListBucketResult>{truncated}{token}{''.join(rows)}</ListBucketResult>"
         return 200, text.encode(), {"Content-Type": "application/xml"}

@@ -185,7 +185,7 @@ def test_exact_statistics_are_those_of_the_whole_image(stored: str) -> None:
             torch.from_numpy(image[None].astype(np.float32) / 255),
             Placement.whole((60, 70), Fraction(4)),
         )
-    (expected,) = automatic.thresholds(whole.numpy())
+    (expected,) = automatic.difficulty_cutoffs(whole.numpy())
     assert given(plan, image)[0]["threshold"] == pytest.approx(expected, abs=1e-3)
     made = enlarge_array(
         image, Options(tiers=(f"{stored}@auto",), policy="dearest", tile=24, exact_statistics=True)

@@ -82,7 +82,7 @@ def wait_for_receipts(output, process, count=2):
 
 
 def check_whole(image, output, undisturbed, done_at_least=1):
-    """The same command without Ray finishes what is left, and does no shard with a receipt again."""
+    """The same command without Ray finishes what is left; no shard with a receipt is made again."""
     before = receipts(output)
     assert before >= done_at_least
     code, out, err = run("upscale", image, output, *OPTIONS, "--ray", "none", "--json")
@@ -206,11 +206,7 @@ def test_another_plan_on_the_same_output_is_refused(image, tmp_path):
     assert "was begun with another plan (tile 128, now 64)" in err and len(err.splitlines()) == 1
     two = ("--tiers", "bicubic,fsrcnn-x4", "--ray", "none", "--budget", "0.5")
     code, _, err = run("upscale", image, output, *two)
-    assert (
-        "(tiers " in err
-        and "; policy adaptive, now budget 0.5)" in err
-        and "scout" not in err
-    )
+    assert "(tiers " in err and "; policy adaptive, now budget 0.5)" in err and "scout" not in err
     assert run("upscale", image, output, *options, "--tile", "64", "--overwrite")[0] == 0
 
 

@@ -26,7 +26,7 @@ from tierscale.models.contract.efforts import Efforts, write_efforts
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.plain import PlainUpscaler
-from tierscale.pipeline.plan.plan import Options
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -39,7 +39,7 @@ from tierscale.models.runtime import resample
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.nearest import Axis, axes
 from tierscale.models.train.calibrate import measure
-from tierscale.pipeline.inference.statistics import thresholds
+from tierscale.pipeline.inference.statistics import difficulty_cutoffs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -215,10 +215,10 @@ def test_a_flat_image_is_all_light() -> None:
     found, _ = upscaler.difficulties(x, whole(x))
     inner = found[:, 40:-40, 40:-40].round(decimals=5)
     assert len(inner.unique()) <= 16, "one for each phase"
-    threshold = thresholds(np.full((50, 50), 0.37, np.float32))
+    threshold = difficulty_cutoffs(np.full((50, 50), 0.37, np.float32))
     assert threshold == pytest.approx((0.37,))
     same = torch.tensor([[0.1], [0.1]]).expand(2, 9)
-    level = thresholds(difficulty(same).numpy())
+    level = difficulty_cutoffs(difficulty(same).numpy())
     assert by_difficulty(torch.tensor(level, dtype=torch.float64), same).tolist() == [0] * 9
 
 
@@ -226,17 +226,17 @@ def test_thresholds_lie_between_groups_whatever_the_order_of_pixels() -> None:
     rng = np.random.default_rng(0)
     groups = [rng.normal(centre, 0.02, 400) for centre in (0.2, 0.5, 0.8)]
     values = np.concatenate(groups).astype(np.float32)
-    low, high = thresholds(values, 3)
+    low, high = difficulty_cutoffs(values, 3)
     assert groups[0].max() < low < groups[1].min() < groups[1].max() < high < groups[2].min()
-    assert thresholds(rng.permutation(values), 3) == (low, high)
-    assert len(thresholds(np.array([0.0, 0.0, 1.0], np.float32), 4)) == 3
+    assert difficulty_cutoffs(rng.permutation(values), 3) == (low, high)
+    assert len(difficulty_cutoffs(np.array([0.0, 0.0, 1.0], np.float32), 4)) == 3
 
 
 def test_the_automatic_decision_splits_by_difficulty() -> None:
     upscaler, x = make("fsrcnn", ((4,), (6, 6), (9, 9, 9))), smooth(1, 30, 30)
     with torch.inference_mode():
         found, macs = upscaler.difficulties(x, whole(x))
-        low, high = thresholds(found.numpy(), 3)
+        low, high = difficulty_cutoffs(found.numpy(), 3)
         made = upscaler(x, whole(x), settings={"threshold": low, "threshold2": high})
         full = upscaler(x, whole(x), settings={"k": 0})
     assert made.choice is not None
