@@ -40,13 +40,13 @@ class TrainCommand(click.Command):
         **extra: Any,
     ) -> click.Context:
         """Parse the options, and remember the line for the card."""
-        given = tuple(args)
+        words = tuple(args)
         try:
             context = super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
             say(f"train: {sentence(error)}; see --help", error=True)
             raise click.exceptions.Exit(2) from error
-        context.meta["tierscale.line"] = (*context.command_path.split(), *given)
+        context.meta["tierscale.line"] = (*context.command_path.split(), *words)
         return context
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -76,7 +76,7 @@ class Stopping:
         return self.number != 0
 
 
-def start(stages: "Stages | None" = None, **given: Any) -> int:
+def start(stages: "Stages | None" = None, **values: Any) -> int:
     """Train as the options say; the exit code.
 
     0 when trained, 1 when that diverged or saving failed, 2 when the options cannot work, 130, 143
@@ -85,7 +85,7 @@ def start(stages: "Stages | None" = None, **given: Any) -> int:
     from tierscale.models.train.recipes import STAGES
     from tierscale.models.train.run import run
 
-    options, stopping = to_options(given), Stopping()
+    options, stopping = to_options(values), Stopping()
     try:
         ended = run(options, stopping, say, warn, STAGES if stages is None else stages)
     except (ValueError, FloatingPointError) as error:
@@ -103,15 +103,15 @@ def start(stages: "Stages | None" = None, **given: Any) -> int:
     return 0
 
 
-def to_options(given: dict[str, Any]) -> "TrainOptions":
-    """The options of the command as the run takes them."""
+def to_options(values: dict[str, Any]) -> "TrainOptions":
+    """The values of the command's options as the run takes them."""
     from tierscale.models.train.setup import TrainOptions
 
     context = click.get_current_context()
-    schedule = {name: given.pop(name) for name in SCHEDULE}
+    schedule = {name: values.pop(name) for name in SCHEDULE}
     changed = {name: value for name, value in schedule.items() if value is not None}
     line: tuple[str, ...] = context.meta["tierscale.line"]
-    return TrainOptions(**given, schedule=changed, command=line)
+    return TrainOptions(**values, schedule=changed, command=line)
 
 
 def warn(text: str) -> None:

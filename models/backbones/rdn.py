@@ -120,11 +120,11 @@ class Rdn(RowNetwork):
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge x (N, 3, h, w); the form that is trained."""
         first = self.first(x)
-        body, made = self.second(first), []
+        body, bodies = self.second(first), []
         for block in self.blocks:
             body = block(body)
-            made.append(body)
-        return self.tail(first + self.join(self.fuse(torch.cat(made, dim=1))))
+            bodies.append(body)
+        return self.tail(first + self.join(self.fuse(torch.cat(bodies, dim=1))))
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""

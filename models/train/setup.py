@@ -103,13 +103,13 @@ def prepare(options: TrainOptions, say: Say, stages: Stages = STAGES) -> Trainer
 
 def pick_device(device: str) -> str:
     """ "cpu" or "cuda" of "auto", "cpu" or "cuda"; ValueError where there is no GPU."""
-    found = torch.cuda.is_available()
-    if device == "cuda" and not found:
+    usable = torch.cuda.is_available()
+    if device == "cuda" and not usable:
         raise ValueError(
             "--device cuda: torch finds no GPU here; leave it out, or install a torch that was"
             " built for the GPU"
         )
-    return ("cuda" if found else "cpu") if device == "auto" else device
+    return ("cuda" if usable else "cpu") if device == "auto" else device
 
 
 def build_tried(

@@ -42,8 +42,8 @@ class Liif(nn.Module):
         phase = len(known) + rows.phase()[:, None] * len(columns.offsets()) + columns.phase()
         points = torch.stack([place, phase], dim=-1).to(features.device)
         step = max(1, (TOGETHER if features.device.type == "cpu" else 1 << 18) // columns.count)
-        made = [self.sampler.at(table, part.flatten(0, 1)) for part in points.split(step)]
-        return torch.cat(made, dim=1).unflatten(1, (rows.count, columns.count))[None]
+        blocks = [self.sampler.at(table, part.flatten(0, 1)) for part in points.split(step)]
+        return torch.cat(blocks, dim=1).unflatten(1, (rows.count, columns.count))[None]
 
     def cost(self, pixels: int, queries: int) -> float:
         """Multiply-adds for a window of so many input and output pixels."""

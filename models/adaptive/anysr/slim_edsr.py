@@ -88,15 +88,15 @@ class EdsrBlock(nn.Module):
         hidden, held = empty(x, kept, room, columns), 1
         hidden[:, :, 0] = 0
         for start, stop in cuts:
-            made = F.conv2d(x[:, :, start : stop + 2], first, bias, padding=(0, 1))
-            torch.clamp_min(made, 0, out=hidden[:, :, held : held + stop - start])
+            convolved = F.conv2d(x[:, :, start : stop + 2], first, bias, padding=(0, 1))
+            torch.clamp_min(convolved, 0, out=hidden[:, :, held : held + stop - start])
             held += stop - start
             if stop == height:
                 hidden[:, :, held] = 0
                 held += 1
-            made = F.conv2d(hidden[:, :, :held], second, self.second.bias, padding=(0, 1))
+            convolved = F.conv2d(hidden[:, :, :held], second, self.second.bias, padding=(0, 1))
             rows = slice(row, row + held - 2)
-            sums += torch.add(x[:, :, rows], made, out=result[:, :, rows]).sum(dim=(2, 3))
+            sums += torch.add(x[:, :, rows], convolved, out=result[:, :, rows]).sum(dim=(2, 3))
             hidden[:, :, :2] = hidden[:, :, held - 2 : held].clone()
             row, held = rows.stop, 2
         return sums

@@ -45,9 +45,9 @@ class RdnBlock(nn.Module):
         """Weight and bias of each convolution, as far as they are used."""
         known, parts = self.fuse.out_channels, []
         for index, layer in enumerate(self.layers):
-            made = self.kept(width) if index in self.SLIM else self.growth
-            parts.append((layer.weight[:made, :known], layer.get_parameter("bias")[:made]))
-            known += made
+            count = self.kept(width) if index in self.SLIM else self.growth
+            parts.append((layer.weight[:count, :known], layer.get_parameter("bias")[:count]))
+            known += count
         return parts
 
     def forward(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
@@ -118,11 +118,11 @@ class SlimRdn(nn.Module):
         scale: told to the gates; width: share of the hidden channels, above 0 to 1.
         """
         first = self.first(x)
-        body, made = self.second(first), []
+        body, bodies = self.second(first), []
         for block in self.blocks:
             body = block(body, scale, width)
-            made.append(body)
-        return first + self.join(self.fuse(torch.cat(made, dim=1)))
+            bodies.append(body)
+        return first + self.join(self.fuse(torch.cat(bodies, dim=1)))
 
     def run(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
         """The same for one window (1, 3, h, w), a few rows at a time."""

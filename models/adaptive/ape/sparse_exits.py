@@ -30,7 +30,7 @@ def leave(
     the mean features of some cells (n, C), which of them leave. whole: features behind blocks that
     all cells need.
     """
-    body, macs, asked = entered, 0, 0
+    body, macs, questions = entered, 0, 0
     some: Gated | None = None
     exits = torch.full((grid.rows * grid.columns,), -1, device=entered.device)
     for index, blocks in enumerate(intervals):
@@ -45,6 +45,6 @@ def leave(
             macs += some.run(blocks, grid.spread(staying.to(body.dtype) * len(blocks))[None, None])
             body = some.features
         if index < len(intervals) - 1:
-            asked += int(staying.sum())
+            questions += int(staying.sum())
             exits[staying] = torch.where(leaves(grid.means(body)[staying]), index, -1)
-    return body, exits, macs, asked
+    return body, exits, macs, questions

@@ -145,7 +145,7 @@ class ApeUpscaler:
             result = torch.empty_like(features) if features is entered else features
             return self._advance(blocks, features, result)
 
-        body, exits, macs, asked = leave(
+        body, exits, macs, questions = leave(
             [method.interval(index) for index in range(method.exits + 1)],  # type: ignore[misc]
             body,
             grid,
@@ -156,7 +156,7 @@ class ApeUpscaler:
         blocks = sum(cost(block, 2 * height * width) for block in method.layers)  # type: ignore[misc, arg-type]
         fixed = self.plain.count(height, width, streamed) - blocks
         pixels = self.plain.complete(self._finish(entered, body), window)
-        return pixels, grid.spread(exits), float(fixed + macs + asked * self.network.features)
+        return pixels, grid.spread(exits), float(fixed + macs + questions * self.network.features)
 
     def _advance(self, layers: Sequence[nn.Module], body: Tensor, result: Tensor) -> Tensor:
         """Features (1, C, h, w) behind some layers; written into `result` if they go by rows."""
@@ -241,9 +241,9 @@ class ApeUpscaler:
         left: the exit that it left by; -1: it never left. streamed: on a CPU, where the network's
         end is composed.
         """
-        asked = self.method.exits if left == -1 else left + 1
+        questions = self.method.exits if left == -1 else left + 1
         skipped = 0 if left == -1 else self.saved(height, width)[left]
-        return self.plain.count(height, width, streamed) - skipped + asked * self.network.features
+        return self.plain.count(height, width, streamed) - skipped + questions * self.network.features
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
         """Multiply-adds for each input pixel of a large window.
