@@ -243,7 +243,9 @@ class ApeUpscaler:
         """
         questions = self.method.exits if left == -1 else left + 1
         skipped = 0 if left == -1 else self.saved(height, width)[left]
-        return self.plain.count(height, width, streamed) - skipped + questions * self.network.features
+        return (
+            self.plain.count(height, width, streamed) - skipped + questions * self.network.features
+        )
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
         """Multiply-adds for each input pixel of a large window.
