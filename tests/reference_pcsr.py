@@ -23,7 +23,6 @@ from tierscale.models.contract.checkpoints import fill
 from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.convert.adaptive.pcsr import from_upstream
 from tierscale.models.runtime.nearest import Axis
-from tierscale.pipeline.inference.statistics import difficulty_cutoffs as thresholds
 
 SR, PROBABILITY, COST = 2e-5, 1e-5, 1e-6
 # Choices that may differ in an image, and how near the border between two samplers they must be.
@@ -149,7 +148,7 @@ def enlarge(
     refined, logits = bool(setting.get("refinement", True)), case.logits.flatten(1)
     if setting.get("adaptive_cluster"):
         values = difficulty(logits)
-        found = thresholds(values.numpy(), len(logits))
+        found = difficulty_cutoffs(values.numpy(), len(logits))
         given = {
             "threshold" if index == 0 else f"threshold{index + 1}": value
             for index, value in enumerate(found)

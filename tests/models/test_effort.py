@@ -17,6 +17,7 @@ import zarr
 from PIL import Image
 
 from tests.models.adaptive.small_pcsr import make, smooth
+from tests.pipeline.run.upscaling import plan_at, upscale
 from tests.reference_file import calibrated
 from tierscale.jobs.cli.main import main
 from tierscale.models import registry
@@ -30,15 +31,20 @@ from tierscale.models.contract.upscaler import Placement
 from tierscale.models.train import calibrate
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
-from tierscale.pipeline.inference import statistics as automatic
+from tierscale.pipeline.geometry.grid import Rect
+from tierscale.pipeline.inference import statistics
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.plan.plan import Draft, Settings
+from tierscale.pipeline.plan.policies import Budget, Full
+from tierscale.pipeline.plan.stored import (
+    draft_fields,
+    plan_from_json,
+    plan_to_json,
+    with_digest,
+)
 from tierscale.pipeline.plan.value_range import ValueRange
-from tierscale.pipeline.run import draft as prepare
 from tierscale.pipeline.run.array import enlarge_array
-from tierscale.pipeline.run.job import ImageJob as ImageJob
-from tierscale.pipeline.run.run import Run
-from tierscale.pipeline.run.workers.pool import LocalPool
+from tierscale.pipeline.run.draft import inspect_image
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,60 +78,61 @@ def draft(
     size: tuple[int, int] = (60, 70),
     exact: bool = False,
     scale: Fraction = Fraction(4),
-) -> tuple[Plan, prepare.SourceInfo]:
-    """A plan of a picture with its levels."""
-    options = Options(scale=scale, tiers=tiers, policy="dearest", tile=24, exact_statistics=exact)
-    plan, found = prepare.draft_of(open_array(picture(*size), "cyx"), options, "cpu")
-    return replace(plan, levels=ValueRange(0.0, 255.0, 0.0, 255.0, None)), found
+) -> tuple[Draft, tuple[str, ...]]:
+    """The draft of a picture, and its notes."""
+    options = Options(scale=scale, tiers=tiers, policy=Full(), tile=24, exact_statistics=exact)
+    found = inspect_image(open_array(picture(*size), "cyx"), options, "cpu")
+    return found.draft, found.source.notes
 
 
-def given(plan: Plan, image: np.ndarray) -> tuple[dict[str, float], ...]:
-    """What a plan's tiers are given, of an image in memory."""
+def settings_of(draft: Draft, image: np.ndarray) -> Settings:
+    """What a draft's tiers are told, of an image in memory."""
 
-    def look(tier: int, places: list[list[automatic.Rect]]) -> list[automatic.Seen]:
-        upscaler = registry.load(plan.tiers[tier].name)
+    def measure(tier: int, places: list[list[Rect]]) -> list[statistics.Histogram]:
+        upscaler = registry.load(draft.tiers[tier].name)
+        assert isinstance(upscaler, statistics.Automatic)
+        value_range = ValueRange(0.0, 255.0, 0.0, 255.0, None)
         return [
-            automatic.look_at(
-                plan, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1], upscaler, some, "cpu"
+            statistics.measure_difficulty(
+                draft, value_range, lambda y0, y1, x0, x1: image[:, y0:y1, x0:x1], upscaler, some
             )
             for some in places
         ]
 
-    return automatic.given(plan, look)
+    return statistics.tier_settings(draft, measure)
 
 
 def test_a_tier_at_an_effort_costs_that_share_and_the_plan_freezes_its_control(stored: str) -> None:
     efforts = registry.load(stored).efforts
     assert efforts is not None
-    plan, found = draft((f"{stored}@0.8",))
-    (tier,) = plan.tiers
+    drafted, notes = draft((f"{stored}@0.8",))
+    (tier,) = drafted.tiers
     assert (tier.label, tier.effort) == (f"{stored}@0.8", 0.8)
     assert tier.cost == pytest.approx(0.8 * registry.load(stored).cost(Fraction(4)))
-    made = enlarge_array(
-        picture(60, 70), Options(tiers=(f"{stored}@0.8",), policy="dearest", tile=24)
-    )
-    assert made.plan.given == ({"k": efforts.setting(0.8)},)
-    full = enlarge_array(picture(60, 70), Options(tiers=(stored,), policy="dearest", tile=24))
-    assert full.plan.given == ({},)
+    made = enlarge_array(picture(60, 70), Options(tiers=(f"{stored}@0.8",), policy=Full(), tile=24))
+    assert made.plan.settings == ({"k": efforts.setting(0.8)},)
+    full = enlarge_array(picture(60, 70), Options(tiers=(stored,), policy=Full(), tile=24))
+    assert full.plan.settings == ({},)
     assert made.cost < 0.95 * full.cost
-    again = Plan.from_json(json.loads(json.dumps(made.plan.to_json())))
-    assert again.given == made.plan.given
-    assert again.digest == made.plan.digest != replace(made.plan, given=({"k": 0.0},)).digest
-    assert made.plan.asked() == plan.asked(), "what the pre-pass found is not what was asked for"
-    assert not any("least" in note for note in found.notes)
+    again = plan_from_json(json.loads(json.dumps(plan_to_json(made.plan))))
+    assert again.settings == made.plan.settings
+    other = with_digest(replace(made.plan, settings=({"k": 0.0},)))
+    assert again.digest == made.plan.digest != other.digest
+    assert draft_fields(made.plan)["tiers"] == drafted.tiers
+    assert not any("least" in note for note in notes)
 
 
 def test_below_the_floor_it_runs_at_the_floor_and_says_so(stored: str) -> None:
     efforts = registry.load(stored).efforts
     assert efforts is not None
-    plan, found = draft((f"{stored}@0.01",))
-    assert [
-        f"runs at {efforts.floor:.2f} of its full computation" in note for note in found.notes
-    ] == [True]
-    assert plan.tiers[0].cost == pytest.approx(
+    drafted, notes = draft((f"{stored}@0.01",))
+    assert [f"runs at {efforts.floor:.2f} of its full computation" in note for note in notes] == [
+        True
+    ]
+    assert drafted.tiers[0].cost == pytest.approx(
         efforts.floor * registry.load(stored).cost(Fraction(4))
     )
-    assert given(plan, picture(60, 70)) == ({"k": efforts.settings[0]},)
+    assert settings_of(drafted, picture(60, 70)) == ({"k": efforts.settings[0]},)
 
 
 def test_a_path_may_hold_an_at_sign(stored: str, tmp_path: Path) -> None:
@@ -133,8 +140,8 @@ def test_a_path_may_hold_an_at_sign(stored: str, tmp_path: Path) -> None:
     other.parent.mkdir()
     shutil.copy(path, other)
     shutil.copy(table_path(path), table_path(other))
-    plan, _ = draft((f"file:{other}@0.8",))
-    assert (plan.tiers[0].name, plan.tiers[0].effort) == (f"file:{other}", 0.8)
+    drafted, _ = draft((f"file:{other}@0.8",))
+    assert (drafted.tiers[0].name, drafted.tiers[0].effort) == (f"file:{other}", 0.8)
     assert draft((f"file:{other}",))[0].tiers[0].effort == 1
     assert registry.scout_key(f"file:{other}@0.8") == registry.scout_key(f"{stored}@0.8")
 
@@ -144,17 +151,17 @@ def test_efforts_of_another_scale_are_told_of(stored: str) -> None:
     efforts = registry.load(stored).efforts
     assert efforts is not None
     write_efforts(path, replace(efforts, measured={"scale": "4"}))
-    assert not draft((f"{stored}@0.8",))[1].notes
-    _, found = draft((f"{stored}@0.8",), scale=Fraction(2))
-    assert [
-        f"{stored}@0.8 costs was measured at scale 4; at 2 it" in note for note in found.notes
-    ] == [True]
+    assert not draft((f"{stored}@0.8",))[1]
+    _, notes = draft((f"{stored}@0.8",), scale=Fraction(2))
+    assert [f"{stored}@0.8 costs was measured at scale 4; at 2 it" in note for note in notes] == [
+        True
+    ]
 
 
 @pytest.mark.parametrize(
     ("label", "message"),
     [
-        ("fsrcnn-x4@0.5", "has no control.*without @0.5"),
+        ("fsrcnn-x4@0.5", "has no effort control.*without @0.5"),
         ("fsrcnn-x4@auto", "does not decide by statistics.*without @auto"),
         ("fsrcnn-x4@1.5", "effort of 0 to 1, or NAME@auto"),
         ("fsrcnn-x4@much", "effort of 0 to 1, or NAME@auto"),
@@ -176,8 +183,8 @@ def test_an_effort_that_was_not_measured_is_refused_with_the_command(stored: str
 
 
 def test_exact_statistics_are_those_of_the_whole_image(stored: str) -> None:
-    plan, _ = draft((f"{stored}@auto",), exact=True)
-    assert plan.tiers[0].label == f"{stored}@auto"
+    drafted, _ = draft((f"{stored}@auto",), exact=True)
+    assert drafted.tiers[0].label == f"{stored}@auto"
     image, upscaler = picture(60, 70), registry.load(stored)
     assert isinstance(upscaler, PcsrUpscaler)
     with torch.inference_mode():
@@ -185,46 +192,43 @@ def test_exact_statistics_are_those_of_the_whole_image(stored: str) -> None:
             torch.from_numpy(image[None].astype(np.float32) / 255),
             Placement.whole((60, 70), Fraction(4)),
         )
-    (expected,) = automatic.difficulty_cutoffs(whole.numpy())
-    assert given(plan, image)[0]["threshold"] == pytest.approx(expected, abs=1e-3)
+    (expected,) = statistics.difficulty_cutoffs(whole.numpy())
+    assert settings_of(drafted, image)[0]["threshold"] == pytest.approx(expected, abs=1e-3)
     made = enlarge_array(
-        image, Options(tiers=(f"{stored}@auto",), policy="dearest", tile=24, exact_statistics=True)
+        image, Options(tiers=(f"{stored}@auto",), policy=Full(), tile=24, exact_statistics=True)
     )
-    assert made.plan.given is not None
-    light = (whole <= made.plan.given[0]["threshold"]).float().mean().item()
+    light = (whole <= made.plan.settings[0]["threshold"]).float().mean().item()
     assert 0.02 < light < 0.98
-    assert (
-        made.cost < enlarge_array(image, Options(tiers=(stored,), policy="dearest", tile=24)).cost
-    )
+    assert made.cost < enlarge_array(image, Options(tiers=(stored,), policy=Full(), tile=24)).cost
 
 
 @pytest.mark.parametrize("scale", [Fraction(4), Fraction(5, 2)])
 def test_a_sample_is_seeded_and_takes_its_share_of_the_cost(stored: str, scale: Fraction) -> None:
-    plan, _ = draft((f"{stored}@auto",), (300, 280), scale=scale)
+    drafted, _ = draft((f"{stored}@auto",), (300, 280), scale=scale)
     upscaler = registry.load(stored)
     assert isinstance(upscaler, PcsrUpscaler) and upscaler.reach is not None
-    places = automatic.pieces(plan, upscaler, plan.tiers[0].cost)
-    assert places == automatic.pieces(plan, upscaler, plan.tiers[0].cost)
+    places = statistics.sample_places(drafted, upscaler, drafted.tiers[0].cost)
+    assert places == statistics.sample_places(drafted, upscaler, drafted.tiers[0].cost)
     assert len(set(places)) == len(places) > 3
     seen = sum(
         (place.y.length + 2 * upscaler.reach) * (place.x.length + 2 * upscaler.reach)
         for place in places
     )
-    assert seen * upscaler.looking(scale) <= 0.03 * plan.tiers[0].cost * 300 * 280
-    assert upscaler.looking(scale) < plan.tiers[0].cost
+    assert seen * upscaler.looking(scale) <= 0.03 * drafted.tiers[0].cost * 300 * 280
+    assert upscaler.looking(scale) < drafted.tiers[0].cost
     image = picture(300, 280)
     (sampled,), (exact,) = (
-        given(plan, image),
-        given(replace(plan, policy={**plan.policy, "statistics": "exact"}), image),
+        settings_of(drafted, image),
+        settings_of(replace(drafted, statistics="exact"), image),
     )
     assert sampled["threshold"] == pytest.approx(exact["threshold"], abs=0.15)
 
 
 def test_a_flat_image_is_all_light(stored: str) -> None:
     flat = np.full((3, 40, 50), 77, np.uint8)
-    options = Options(tiers=(f"{stored}@auto",), policy="dearest", tile=24)
+    options = Options(tiers=(f"{stored}@auto",), policy=Full(), tile=24)
     made = enlarge_array(flat, options)
-    assert made.plan.given == ({"threshold": 1.0},)
+    assert made.plan.settings == ({"threshold": 1.0},)
     upscaler = registry.load(stored)
     light = upscaler(
         torch.full((1, 3, 40, 50), 77 / 255),
@@ -235,12 +239,12 @@ def test_a_flat_image_is_all_light(stored: str) -> None:
 
 
 def test_of_more_pixels_than_are_clustered_each_step_keeps_its_share() -> None:
-    counts = np.zeros(automatic.STEPS, np.int64)
-    counts[[1000, 2000, 50000]] = [3 * automatic.MOST_VALUES, 1, automatic.MOST_VALUES]
-    (threshold,) = automatic.of(
-        [automatic.Seen(counts, 0.0, 1.0), automatic.Seen(counts, 0.0, 1.0)], 2
+    counts = np.zeros(statistics.STEPS, np.int64)
+    counts[[1000, 2000, 50000]] = [3 * statistics.MOST_VALUES, 1, statistics.MOST_VALUES]
+    (threshold,) = statistics.cutoffs_of(
+        [statistics.Histogram(counts, 0.0, 1.0), statistics.Histogram(counts, 0.0, 1.0)], 2
     )
-    assert 2000 < threshold * automatic.STEPS < 50000
+    assert 2000 < threshold * statistics.STEPS < 50000
 
 
 def test_difficulty_of_three_samplers_is_that_of_the_heaviest() -> None:
@@ -358,15 +362,12 @@ def test_a_run_freezes_what_an_array_in_memory_gets(stored: str, tmp_path: Path)
     image, output = picture(70, 60), str(tmp_path / "out.zarr")
     Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / "photo.png")
     options = Options(
-        tiers=("bicubic", f"{stored}@0.7", f"{stored}@auto"), policy="budget", budget=0.8, tile=24
+        tiers=("bicubic", f"{stored}@0.7", f"{stored}@auto"), policy=Budget(0.8), tile=24
     )
-    with LocalPool(1) as pool:
-        run = Run(ImageJob(str(tmp_path / "photo.png"), output, options), pool)
-        summary = run.carry_out()
+    summary = upscale(tmp_path / "photo.png", output, options)
     made = enlarge_array(image, options)
-    assert run.plan is not None and run.plan.given == made.plan.given
-    assert made.plan.given is not None
-    assert [sorted(names) for names in made.plan.given] == [[], ["k"], ["threshold"]]
+    assert plan_at(output).settings == made.plan.settings
+    assert [sorted(names) for names in made.plan.settings] == [[], ["k"], ["threshold"]]
     np.testing.assert_array_equal(zarr.open_array(f"{output}/0", mode="r")[:], made.pixels)
-    assert summary["tiles"].keys() == {"bicubic", f"{stored}@0.7", f"{stored}@auto"}
-    assert summary["cost"] == pytest.approx(made.cost)
+    assert summary.tiles.keys() == {"bicubic", f"{stored}@0.7", f"{stored}@auto"}
+    assert summary.cost == pytest.approx(made.cost)
