@@ -35,12 +35,11 @@ coverage: install
 
 lint: install
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	$(BIN)/mypy --strict -p tierscale.models.contract
 
 # The pages that are made from the code. A test fails where they are out of date.
 docs: install
 	$(BIN)/python -m docs.generate_api
-	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python -m docs.generate_cli
 
 bench-checks: install
 	$(BIN)/python -m benchmarks.checks

@@ -1,6 +1,5 @@
 """Write docs/cli.md from the commands themselves: `make docs`."""
 
-import argparse
 import inspect
 import sys
 import textwrap
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from tierscale.jobs import train, upscale_dataset
+from tierscale.jobs import upscale_dataset
 from tierscale.jobs.cli.main import COMMANDS, cli
 from tierscale.jobs.cli.options import answering, shared
 
@@ -48,10 +47,7 @@ def page() -> str:
         command = cli.get_command(context, name)
         if command is None:
             raise KeyError(name)
-        if name == "train":
-            sections += train_section()
-        else:
-            sections += section(command, f"tierscale {name}", names)
+        sections += section(command, f"tierscale {name}", names)
     sections += section(upscale_dataset.command, "python -m tierscale.jobs.upscale_dataset", names)
     return "\n".join(sections).rstrip() + "\n"
 
@@ -113,22 +109,6 @@ def paragraphs(text: str) -> str:
         )
         + "\n"
     )
-
-
-def train_section() -> Iterator[str]:
-    """`tierscale train`, whose options are those of argparse, since it also runs without click."""
-    parser = train.arguments()
-    yield "\n## `tierscale train`\n"
-    yield "    tierscale train [OPTIONS] NAME\n"
-    yield paragraphs(parser.description or "")
-    for action in parser._actions:
-        if isinstance(action, argparse._HelpAction):
-            continue
-        flags = ", ".join(action.option_strings) or "NAME"
-        if action.option_strings and action.nargs != 0:
-            value = action.metavar or "|".join(map(str, action.choices or ())) or "VALUE"
-            flags += f" {value}"
-        yield item(flags, (action.help or "") % {"default": action.default})
 
 
 if __name__ == "__main__":

@@ -143,13 +143,13 @@ OPTIONS: list[click.Parameter] = [
         ["--threads"],
         type=Number(int),
         default=os.cpu_count() or 1,
-        help=f"CPU threads (default: {os.cpu_count() or 1}, all there are).",
+        help="CPU threads (default: all there are).",
     ),
     click.Option(
         ["--device"],
         type=click.Choice(("auto", "cpu", "cuda")),
         default="auto",
-        help="(default: auto, a GPU where there is one).",
+        help="Where to train (default: auto, a GPU where there is one).",
     ),
     click.Option(
         ["--init"],
