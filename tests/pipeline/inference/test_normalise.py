@@ -22,7 +22,8 @@ EIGHT = ValueRange(0, 255, 0, 255)
 def test_every_value_comes_back(dtype, value_range):
     values = np.arange(int(value_range.low), int(value_range.high) + 1).astype(dtype)[None, None]
     np.testing.assert_array_equal(
-        normalise.from_unit(normalise.to_unit(values, value_range), value_range, np.dtype(dtype)), values
+        normalise.from_unit(normalise.to_unit(values, value_range), value_range, np.dtype(dtype)),
+        values,
     )
 
 
@@ -31,7 +32,9 @@ def test_the_ends_of_a_float_range_come_back_exactly(low, high):
     low, high = min(low, high), max(low, high)
     pixels = np.array([[[low, high]]], np.float32)
     value_range = ValueRange.measured([(low, high)], None)
-    back = normalise.from_unit(normalise.to_unit(pixels, value_range), value_range, np.dtype(np.float32))
+    back = normalise.from_unit(
+        normalise.to_unit(pixels, value_range), value_range, np.dtype(np.float32)
+    )
     if low == high:
         assert (back == low).all()
     else:

@@ -73,9 +73,7 @@ def chequered(monkeypatch: pytest.MonkeyPatch) -> Chequered:
 
 def quick_only(names: Iterable[str], quick: str) -> list[object]:
     """Names as parameters: `quick` in every run, the others, which take 10 to 90 s, as slow."""
-    return [
-        name if name == quick else pytest.param(name, marks=pytest.mark.slow) for name in names
-    ]
+    return [name if name == quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
 
 
 @pytest.mark.parametrize("name", quick_only(sorted(RECORDED), "classsr_fsrcnn_x4"))

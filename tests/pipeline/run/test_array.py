@@ -47,7 +47,11 @@ def test_a_policy_is_an_object_or_its_name_and_number():
     image = noise(3, 70, 60)
     made = [
         upscale_array(image, tiers=TIERS, tile=16, **policy)
-        for policy in ({"policy": Budget(0.5)}, {"policy": "budget", "budget": 0.5}, {"budget": 0.5})
+        for policy in (
+            {"policy": Budget(0.5)},
+            {"policy": "budget", "budget": 0.5},
+            {"budget": 0.5},
+        )
     ]
     np.testing.assert_array_equal(made[0], made[1])
     np.testing.assert_array_equal(made[0], made[2])

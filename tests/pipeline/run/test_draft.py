@@ -50,7 +50,7 @@ def test_tiles_are_scored_by_a_scout_where_a_policy_asks_and_one_is_known(policy
 
 
 def test_a_policy_that_compares_errors_needs_a_scout():
-    with pytest.raises(Refused, match="no scout knows bicubic, pcsr-carn-x4@0.6; use --budget"):
+    with pytest.raises(Refused, match=r"no scout knows bicubic, pcsr-carn-x4@0.6; use --budget"):
         inspected(Options(tiers=("bicubic", "pcsr-carn-x4@0.6"), policy=MaxLoss(0.1)))
 
 

@@ -6,7 +6,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import pytest
 import tifffile
 import zarr
 from PIL import Image

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zarr
-import numpy as np
 
 from tests.command import tierscale
 from tierscale.pipeline.output.receipts import Folder

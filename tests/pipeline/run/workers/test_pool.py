@@ -58,7 +58,7 @@ def test_a_worker_refuses_weights_that_are_not_the_plans(job_for):
         plan, _ = plan_only(job_for(), pool)
     tier = replace(plan.tiers[0], weights="0" * 64)
     other = InProcess(replace(plan, tiers=(tier,)))
-    with pytest.raises(Refused, match="weights of bicubic here have digest .*, the plan has 0000"):
+    with pytest.raises(Refused, match=r"weights of bicubic here have digest .*, the plan has 0000"):
         EnlargeTiles(other, plan.source.in_place, (0, 0), (0,)).run(Worker("cpu"))
 
 
