@@ -23,6 +23,7 @@ from tierscale.models.contract.checkpoints import fill
 from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.convert.adaptive.pcsr import from_upstream
 from tierscale.models.runtime.nearest import Axis
+from tierscale.pipeline.inference.statistics import difficulty_cutoffs
 
 SR, PROBABILITY, COST = 2e-5, 1e-5, 1e-6
 # Choices that may differ in an image, and how near the border between two samplers they must be.

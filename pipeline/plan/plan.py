@@ -88,10 +88,9 @@ class Draft:
         return 1 if self.colour in ("rgb", "rgba", "greya") else self.shape[0]
 
 
-# Scores are an array, and two of these are never compared.
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredPlan(Draft):
-    """A draft after the pre-pass.
+    """A draft after the pre-pass. Each equals itself alone: nobody asks whether scores are alike.
 
     settings: what each tier is told at every call, by name, such as its exit threshold.
     scores: predicted mean squared error (values 0..1) of each tile under each tier, float32
@@ -101,6 +100,13 @@ class ScoredPlan(Draft):
     value_range: ValueRange
     settings: Settings
     scores: np.ndarray = field(repr=False)
+
+    # Those of Draft, which would be inherited, do not look at the scores.
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
