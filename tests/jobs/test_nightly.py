@@ -25,13 +25,13 @@ from tests.jobs.nights import (
     stamps,
 )
 from tierscale.jobs.nightly import closing_time, nightly
-from tierscale.pipeline.dataset import archive_run
+from tierscale.pipeline.dataset import runner
 from tierscale.pipeline.dataset.ledger import Ledger
 from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.formats import fingerprint as identity
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.verify import verify_output
 from tierscale.pipeline.run.workers.pool import LocalPool
 
@@ -66,10 +66,13 @@ def test_the_window_closes_with_work_left_and_the_next_night_goes_on(archive, mo
     for number in range(4):
         picture(archive / f"archive/{number}.png", 70 + number)
     ended = []
-    whole = Run.carry_out
-    monkeypatch.setattr(
-        Run, "carry_out", lambda self: (whole(self), ended.append(self.request.source))[0]
-    )
+
+    def upscaled(job, *lent):
+        summary = upscale_image(job, *lent)
+        ended.append(job.source)
+        return summary
+
+    monkeypatch.setattr(runner, "upscale_image", upscaled)
     found = nightly(options(archive), clock=lambda: EVENING + (DAY if ended else 0))
     assert found["status"] == "left" and "the window closed" in found["error"]
     assert found["done"] + found["left"] == 6
@@ -174,11 +177,15 @@ def test_a_checksum_of_hours_ends_with_the_window_or_a_signal(archive, monkeypat
 
 
 def test_a_large_file_is_not_read_to_its_end_once_the_night_is_over(archive, monkeypatch):
-    whole = Run.carry_out
+    def upscaled(job, pool, controls):
+        summary = upscale_image(job, pool, controls)
+        controls.stop.set()
+        return summary
+
     with monkeypatch.context() as patched:
         patched.setattr(identity, "WHOLE_DIGEST", 0)
         patched.setattr(identity, "END", 16)
-        patched.setattr(Run, "carry_out", lambda self: (whole(self), self.stop.set())[0])
+        patched.setattr(runner, "upscale_image", upscaled)
         assert night(archive)["done"] >= 1
     with Ledger(str(archive / "ledger.db")) as ledger:
         assert {
@@ -195,13 +202,12 @@ def test_the_window_is_in_local_time():
 def test_a_signal_drains_and_leaves_the_rest(archive, monkeypatch):
     draining = Draining()
 
-    class Stopping(Run):
-        def carry_out(self):
-            draining.code = 143
-            draining.stop.set()
-            return super().carry_out()
+    def stopping(*job):
+        draining.code = 143
+        draining.stop.set()
+        return upscale_image(*job)
 
-    monkeypatch.setattr(archive_run, "Run", Stopping)
+    monkeypatch.setattr(runner, "upscale_image", stopping)
     found = nightly(options(archive), draining, lambda: EVENING)
     assert found["status"] == "interrupted" and found["left"] >= 1 and "stopped" in found["error"]
 

@@ -16,10 +16,11 @@ from tests.jobs.nights import (
     picture,
     run,
 )
+from tierscale.pipeline.dataset import runner
 from tierscale.pipeline.dataset import scan as archive_files
 from tierscale.pipeline.dataset.ledger import Ledger
 from tierscale.pipeline.errors import Full, Held
-from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.run import upscale_image
 
 
 def test_poison_is_parked_after_three_nights_and_tried_when_asked(archive, capsys):
@@ -56,14 +57,14 @@ def test_poison_is_parked_after_three_nights_and_tried_when_asked(archive, capsy
 
 
 def test_a_full_disk_ends_the_night_and_blames_no_image(archive, monkeypatch):
-    def full(self):
+    def full(*job):
         raise Full(
             "the disk that holds out is full; free some space and give the same command again: what"
             " is done is kept"
         )
 
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "carry_out", full)
+        patched.setattr(runner, "upscale_image", full)
         found = night(archive)
     assert (
         found["status"] == "failed"
@@ -76,11 +77,11 @@ def test_a_full_disk_ends_the_night_and_blames_no_image(archive, monkeypatch):
 
 
 def test_workers_that_are_gone_blame_no_image(archive, monkeypatch):
-    def lost(self):
-        self.pool.close()
+    def lost(job, pool, controls):
+        pool.close()
         raise RuntimeError("cannot schedule new futures after shutdown")
 
-    monkeypatch.setattr(Run, "carry_out", lost)
+    monkeypatch.setattr(runner, "upscale_image", lost)
     found = night(archive)
     assert (
         found["status"] == "failed"
@@ -91,10 +92,10 @@ def test_workers_that_are_gone_blame_no_image(archive, monkeypatch):
 
 
 def test_an_output_that_another_run_writes_does_not_count(archive, monkeypatch):
-    def held(self):
+    def held(*job):
         raise Held("process 1 on elsewhere is writing it")
 
-    monkeypatch.setattr(Run, "carry_out", held)
+    monkeypatch.setattr(runner, "upscale_image", held)
     assert night(archive)["failed"] == 2
     with Ledger(str(archive / "ledger.db")) as ledger:
         assert [row[0] for row in ledger.do("SELECT attempts FROM sources")] == [0, 0]
@@ -129,20 +130,20 @@ def test_one_that_kills_the_process_is_at_work_alone(archive, monkeypatch):
                 f"%{name}",
             )
         ledger.do("UPDATE sources SET state = 'pending' WHERE state = 'done'")
-    at_work, seen, whole = set(), [], Run.carry_out
+    at_work, seen = set(), []
 
-    def told(self):
-        name = Path(self.request.source).name
+    def told(job, *lent):
+        name = Path(job.source).name
         at_work.add(name)
         together = len(at_work)
         time.sleep(0.6 if name == "3.png" else 0.2)
         seen.append((name, max(together, len(at_work))))
         try:
-            return whole(self)
+            return upscale_image(job, *lent)
         finally:
             at_work.discard(name)
 
-    monkeypatch.setattr(Run, "carry_out", told)
+    monkeypatch.setattr(runner, "upscale_image", told)
     assert night(archive, 1, workers=2)["done"] == 6
     assert [entry for entry in seen if entry[0] in blamed] == [
         ("a.png", 1),
