@@ -1,6 +1,4 @@
-"""Sources and outputs in an object store: the same bytes as on a disk, whatever goes wrong on the
-way.
-"""
+"""Sources and outputs in an object store: the same bytes as on a disk, whatever goes wrong."""
 
 import json
 import os
@@ -14,6 +12,7 @@ import zarr
 from PIL import Image
 
 from tests.object_server import FAULTS
+from tests.pipeline.run import upscaling
 from tests.pipeline.storage.conftest import SECRET
 from tierscale.jobs.nightly import NightlyOptions, nightly
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
@@ -22,10 +21,11 @@ from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run.job import ImageJob as ImageJob
-from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.run.job import Controls, ImageJob
+from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.verify import status_of, verify_output
 from tierscale.pipeline.run.workers.pool import LocalPool
+from tierscale.pipeline.run.workers.shard_tasks import FinishShard
 from tierscale.pipeline.storage import object_store
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import place, remove_tree
@@ -53,14 +53,8 @@ def plain(picture, tmp_path_factory):
     return pixels(output)
 
 
-def upscale(source, output, stop=None, **more):
-    with LocalPool(2) as pool:
-        run = Run(
-            ImageJob(str(source), str(output), OPTIONS, **more),
-            pool,
-            stop=stop or threading.Event(),
-        )
-        return run.carry_out()
+def upscale(source, output, options=OPTIONS, **more):
+    return upscaling.upscale(source, output, options, workers=2, **more)
 
 
 def pixels(output):
@@ -89,10 +83,10 @@ def check_whole(output, plain):
 
 def test_a_file_in_a_bucket_becomes_an_output_in_a_bucket(server, picture, plain, tmp_path):
     source, output = uploaded(picture), "s3://bucket/out/a.zarr"
-    found = upscale(source, output)
+    summary = upscale(source, output)
     assert (
-        found["shards"]["done_before"] == 0
-        and found["files"]["preview"] == f"{output}.tierscale/preview.png"
+        summary.done_before == 0
+        and summary.to_json()["files"]["preview"] == f"{output}.tierscale/preview.png"
     )
     check_whole(output, plain)
     names = {entry.key.split("/")[0] for entry in Folder(output).path.listed()}
@@ -104,7 +98,7 @@ def test_a_file_in_a_bucket_becomes_an_output_in_a_bucket(server, picture, plain
         "routing.png",
         "report.html",
     } <= names and "source.zarr" not in names
-    assert upscale(source, output)["shards"]["written"] == 0
+    assert upscale(source, output).written == 0
     assert status_of(output, 0.0)["status"] == "done"
     upscale(source, tmp_path / "local.zarr")
     np.testing.assert_array_equal(pixels(tmp_path / "local.zarr"), plain)
@@ -117,15 +111,15 @@ def test_a_run_that_was_stopped_goes_on(server, picture, plain):
     stop = threading.Event()
 
     class Stopping(LocalPool):
-        def submit(self, method, *args, **more):
-            if method == "finish" and len(list(Folder(output).path.glob("receipts/0/*.json"))) >= 1:
+        def submit(self, task, kind="light", as_reference=False):
+            if isinstance(task, FinishShard) and any(Folder(output).path.glob("receipts/0/*.json")):
                 stop.set()
-            return super().submit(method, *args, **more)
+            return super().submit(task, kind, as_reference)
 
     with Stopping(1) as pool, pytest.raises(Interrupted):
-        Run(ImageJob(source, output, OPTIONS), pool, stop=stop).carry_out()
-    found = upscale(source, output)
-    assert found["shards"]["done_before"] >= 1 and found["shards"]["written"] >= 1
+        upscale_image(ImageJob(source, output, OPTIONS), pool, Controls(stop=stop))
+    summary = upscale(source, output)
+    assert summary.done_before >= 1 and summary.written >= 1
     check_whole(output, plain)
 
 
@@ -146,8 +140,7 @@ def test_identity_of_a_zarr_in_a_bucket(server):
 
 def test_another_plan_is_refused_and_replaced_when_told(server, picture, plain):
     source, output = uploaded(picture), "s3://bucket/out/a.zarr"
-    with LocalPool(1) as pool:
-        Run(ImageJob(source, output, Options(tiers=("bicubic",), tile=48)), pool).carry_out()
+    upscale(source, output, Options(tiers=("bicubic",), tile=48))
     with pytest.raises(Refused, match="another plan"):
         upscale(source, output)
     upscale(source, output, overwrite=True)
