@@ -10,7 +10,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from tierscale.jobs.cli.ending import Draining
 
 from tests.jobs.nights import (
     DAY,
@@ -24,6 +23,7 @@ from tests.jobs.nights import (
     run,
     stamps,
 )
+from tierscale.jobs.cli.exits import Draining
 from tierscale.jobs.nightly import closing_time, nightly
 from tierscale.pipeline.dataset import runner
 from tierscale.pipeline.dataset.ledger import Ledger
@@ -184,7 +184,7 @@ def test_a_large_file_is_not_read_to_its_end_once_the_night_is_over(archive, mon
 
     with monkeypatch.context() as patched:
         patched.setattr(identity, "WHOLE_DIGEST", 0)
-        patched.setattr(identity, "END", 16)
+        patched.setattr(identity, "BLOCK", 16)
         patched.setattr(runner, "upscale_image", upscaled)
         assert night(archive)["done"] >= 1
     with Ledger(str(archive / "ledger.db")) as ledger:

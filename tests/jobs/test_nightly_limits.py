@@ -9,9 +9,12 @@ from tierscale.jobs.nightly import nightly
 from tierscale.pipeline.dataset.ledger import Ledger
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import MaxLoss
 from tierscale.pipeline.run.job import ImageJob
 from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.workers.pool import LocalPool
+
+LOSS = MaxLoss(1.0)
 
 
 @pytest.mark.parametrize(
@@ -19,11 +22,7 @@ from tierscale.pipeline.run.workers.pool import LocalPool
     [
         ({"image": Options(tiers=("bicubic",), scout="/nope")}, "/nope"),
         (
-            {
-                "image": Options(
-                    tiers=("bicubic", "fsrcnn-x4"), policy="quality", lose=1.0, scale=Fraction(3)
-                )
-            },
+            {"image": Options(scale=Fraction(3), tiers=("bicubic", "fsrcnn-x4"), policy=LOSS)},
             "x4",
         ),
         ({"max_memory": 1 << 20}, "--max-memory"),
