@@ -27,6 +27,7 @@ from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.plain import PlainUpscaler
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import Full
 from tierscale.pipeline.run.array import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -164,7 +165,7 @@ def test_tiled_equals_whole(tile: int, kind: str, tmp_path: Path) -> None:
     options = Options(
         scale=Fraction(2),
         tiers=(f"file:{path}@0.6",),
-        policy="dearest",
+        policy=Full(),
         tile=tile,
         value_range=(0.0, 1.0),
     )

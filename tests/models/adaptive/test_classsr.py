@@ -25,6 +25,7 @@ from tierscale.models.runtime.patches import SIDE, STEP, Patches, blend_weights,
 from tierscale.models.runtime.plain import PlainUpscaler
 from tierscale.models.runtime.resample import multiply_adds, resample
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import Full
 from tierscale.pipeline.run.array import enlarge_array
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -203,7 +204,7 @@ def test_tiled_equals_whole(tile: int, tmp_path: Path) -> None:
     options = Options(
         scale=Fraction(2),
         tiers=(f"file:{path}",),
-        policy="dearest",
+        policy=Full(),
         tile=tile,
         value_range=(0.0, 1.0),
     )

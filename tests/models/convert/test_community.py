@@ -19,6 +19,7 @@ from tierscale.models.contract.upscaler import Placement
 from tierscale.models.convert import community
 from tierscale.models.runtime.counting import executed
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import Full
 from tierscale.pipeline.run.array import enlarge_array
 
 pytestmark = [
@@ -118,7 +119,7 @@ def test_the_pipeline_enlarges_with_it(tmp_path: Path) -> None:
     name = f"file:{saved(compact(), tmp_path / 'n.safetensors')}"
     image = np.random.default_rng(0).integers(0, 256, (3, 70, 90), dtype=np.uint8)
     made = enlarge_array(
-        image, Options(scale=Fraction(2), tiers=("bicubic", name), policy="dearest", tile=32)
+        image, Options(scale=Fraction(2), tiers=("bicubic", name), policy=Full(), tile=32)
     )
     assert made.pixels.shape == (3, 140, 180)
     assert made.cost > 0

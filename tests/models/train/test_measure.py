@@ -11,6 +11,7 @@ from tierscale.jobs.evaluate import evaluate_folder
 from tierscale.models import registry
 from tierscale.models.train import measure
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import Full
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def photos(tmp_path: Path) -> Path:
 
 def test_a_card_counts_what_evaluate_counts(photos: Path) -> None:
     found = measure.quality(registry.load("fsrcnn-x4"), photos, 4)
-    mean = evaluate_folder(str(photos), Options(tiers=("fsrcnn-x4",), policy="dearest"))["mean"]
+    mean = evaluate_folder(str(photos), Options(tiers=("fsrcnn-x4",), policy=Full()))["mean"]
     assert (found["coloured"].psnr, found["coloured"].ssim) == pytest.approx(
         (mean["psnr"], mean["ssim"]), abs=1e-3
     )
