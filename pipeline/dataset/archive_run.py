@@ -25,14 +25,7 @@ from tierscale.pipeline.dataset.scan import content_sha256, missing_outputs, sca
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.plan.policies import (
-    OLD_NAMES,
-    Budget,
-    Deadline,
-    MaxLoss,
-    Threshold,
-    parameter_of,
-)
+from tierscale.pipeline.plan.policies import OLD_NAMES, parameter_of
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.prescan import Progress
 from tierscale.pipeline.run.workers.pool import Pool
@@ -41,6 +34,13 @@ from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.path_policy import check_source, output_below, output_outside
 from tierscale.pipeline.storage.paths import normalize_root, place
 
+# Policies whose number version 0.1 wrote down, or None, whichever policy was chosen -> its name.
+FIRST_NUMBERS = {
+    "budget": "budget",
+    "threshold": "threshold",
+    "max-loss": "lose",
+    "deadline": "deadline",
+}
 # Bytes of the file that tells whether anything can be written at all.
 PROBE = 1 << 16
 Item = TypeVar("Item")
@@ -84,15 +84,15 @@ def ledger_text(options: Options) -> str:
     """
     policy = options.policy
     old_names = {new: old for old, new in OLD_NAMES.items()}
+    numbers: dict[str, float | None] = dict.fromkeys(FIRST_NUMBERS.values())
     number = parameter_of(policy)
+    if number is not None:
+        numbers[FIRST_NUMBERS.get(policy.name, policy.name)] = number
     wanted = {
+        **numbers,
         "scale": str(options.scale),
         "tiers": options.tiers,
         "policy": old_names.get(policy.name, policy.name),
-        "budget": number if isinstance(policy, Budget) else None,
-        "threshold": number if isinstance(policy, Threshold) else None,
-        "lose": number if isinstance(policy, MaxLoss) else None,
-        "deadline": number if isinstance(policy, Deadline) else None,
         "pooled": False,
         "tile": options.tile,
         "blend": options.blend,

@@ -1,16 +1,25 @@
 """What becomes of the pending images of a ledger, without networks: runs are stand-ins."""
 
+import json
 import threading
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 
 from tests.pipeline.dataset.test_runner import SUMMARY
 from tierscale.pipeline.dataset import archive_run
-from tierscale.pipeline.dataset.archive_run import ArchiveRun, ArchiveTask, update_ledger
+from tierscale.pipeline.dataset.archive_run import (
+    ArchiveRun,
+    ArchiveTask,
+    ledger_text,
+    update_ledger,
+)
 from tierscale.pipeline.dataset.ledger import Ledger
 from tierscale.pipeline.dataset.runner import Enlarged
 from tierscale.pipeline.errors import Damaged, Interrupted
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import Adaptive, Budget, MaxLoss
 
 # Long after the sources were written, so that their times tell whether they were changed.
 NIGHT, EVENING, MORNING = "2096-11-22", 4e9, 4.1e9
@@ -50,6 +59,27 @@ def states(ledger):
 def test_roots_are_normalized(task, tmp_path):
     assert (task.archive, task.output) == (str(tmp_path / "in"), str(tmp_path / "out"))
     assert task.output_paths().of(f"{task.archive}/a/b.png") == f"{task.output}/a/b.png.zarr"
+
+
+def test_another_number_of_a_policy_is_another_text_in_the_ledger():
+    @dataclass(frozen=True)
+    class Later:
+        """A policy that version 0.1 did not know."""
+
+        name: ClassVar[str] = "later"
+        number: float
+
+    policies = (Adaptive(), Budget(0.3), Budget(0.4), MaxLoss(0.3), Later(0.3), Later(0.4))
+    texts = [ledger_text(Options(policy=policy)) for policy in policies]
+    assert len(set(texts)) == len(policies)
+
+
+def test_the_texts_of_version_0_1_stay():
+    plain = json.loads(ledger_text(Options()))
+    numbers = {name: plain[name] for name in ("budget", "threshold", "lose", "deadline")}
+    assert numbers == dict.fromkeys(numbers) and plain["policy"] == "adaptive"
+    lossy = json.loads(ledger_text(Options(policy=MaxLoss(0.02))))
+    assert lossy == {**plain, "policy": "quality", "lose": 0.02}
 
 
 def test_every_pending_image_is_enlarged_and_told(task, ledger, monkeypatch):
