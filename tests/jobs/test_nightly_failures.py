@@ -200,10 +200,9 @@ def test_a_ledger_that_was_taken_over_in_the_listing_ends_the_night(archive, mon
 def test_names_do_nothing_to_a_terminal_and_failures_are_told_with_a_cause(archive, capsys):
     (archive / "archive/a\nb\x1b[31m\u202e.tif").write_bytes(b"II*\0")
     code, out, err = run(capsys, *[part for part in line(archive) if part != "--json"])
-    assert (
-        code == 1 and "\x1b" not in out + err and "\u202e" not in err and len(err.splitlines()) == 2
-    ), err
-    first, last = err.splitlines()
+    assert code == 1 and "\x1b" not in out + err and "\u202e" not in err
+    # A slow machine tells how far it is in between.
+    first, last = [text for text in err.splitlines() if not text.startswith("images: ")]
     assert (
         "a\\nb\\x1b[31m\\u202e.tif" in first
         and first in last

@@ -84,7 +84,7 @@ def test_the_texts_of_version_0_1_stay():
 
 def test_every_pending_image_is_enlarged_and_told(task, ledger, monkeypatch):
     assert begin(task, ledger).new == 5
-    monkeypatch.setattr(archive_run, "enlarge", lambda run: Enlarged(SUMMARY, 1, "s"))
+    monkeypatch.setattr(archive_run, "enlarge", lambda *job: Enlarged(SUMMARY, "s"))
     told = []
     run = ArchiveRun(task, ledger, Pool(), threading.Event(), pytest.fail)
     run.work(NIGHT, MORNING, lambda *progress: told.append(progress))
@@ -98,9 +98,9 @@ def test_a_ledger_that_fails_ends_the_run_and_what_is_under_way_drains(task, led
     begin(task, ledger)
     stop, drained = threading.Event(), []
 
-    def slow(run):
-        if run.request.source.endswith("0.png"):
-            return Enlarged(SUMMARY, 1)
+    def slow(job, *lent):
+        if job.source.endswith("0.png"):
+            return Enlarged(SUMMARY, "s")
         drained.append(stop.wait(20))
         raise Interrupted
 
@@ -124,9 +124,9 @@ def test_a_plan_is_on_record_before_its_run_ends(task, ledger, monkeypatch):
     class Plan:
         digest = "p7"
 
-    def fail_after_planning(run):
-        run.plan = Plan()
-        raise Damaged(f"{run.request.source} is cut short")
+    def fail_after_planning(job, pool, controls):
+        controls.on_plan(Plan())
+        raise Damaged(f"{job.source} is cut short")
 
     monkeypatch.setattr(archive_run, "enlarge", fail_after_planning)
     ArchiveRun(task, ledger, Pool(), threading.Event(), seen.append).work(

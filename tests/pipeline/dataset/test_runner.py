@@ -1,34 +1,56 @@
 """The one runner: an outcome for every job, whatever happens to the others."""
 
+import hashlib
 import threading
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tierscale.pipeline.dataset.results import RESULT, ImageResult, ResultRow, result_table
-from tierscale.pipeline.dataset.runner import Cause, Enlarged, ImageJob, NotEnlarged, run_jobs
+from tierscale.pipeline.dataset.runner import (
+    Cause,
+    Enlarged,
+    NotEnlarged,
+    QueuedJob,
+    enlarge,
+    run_jobs,
+)
 from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
+from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.shards import Quarantined
+from tierscale.pipeline.run.workers.pool import LocalPool
 
-SUMMARY = {
-    "plan": "p1",
-    "shape": [3, 40, 60],
-    "tiles": {"bicubic": 4, "carn-x4": 2},
-    "cost": 5.0,
-    "cost_share": 0.5,
-    "seconds": {"total": 1.5},
-}
+SUMMARY = Summary(
+    status="done",
+    output="/out/1.zarr",
+    plan="p1",
+    shape=(3, 40, 60),
+    dtype="uint8",
+    scale="4",
+    tiles={"bicubic": 4, "carn-x4": 2},
+    cost=5.0,
+    cost_share=0.5,
+    seconds={"total": 1.5},
+    shards=1,
+    done_before=0,
+    written=1,
+    notes=(),
+)
 
 
-def job(key, **more):
-    return ImageJob(key, f"/in/{key}.png", f"/out/{key}.zarr", Options(), **more)
+def job(key):
+    return QueuedJob(key, ImageJob(f"/in/{key}.png", f"/out/{key}.zarr", Options()))
 
 
 def test_each_job_has_an_outcome_and_a_fault_stops_no_other():
     def perform(one):
         if one.key % 3 == 1:
             raise Refused(f"image {one.key} is no image")
-        return Enlarged(SUMMARY, written=one.key)
+        return Enlarged(replace(SUMMARY, written=one.key))
 
     outcomes = dict(run_jobs(map(job, range(7)), perform, 3, threading.Event()))
     assert sorted(outcomes) == list(range(7))
@@ -42,7 +64,7 @@ def test_after_stop_no_job_is_begun_and_none_is_taken_from_the_queue():
     def perform(one):
         begun.append(one.key)
         stop.set()
-        return Enlarged(SUMMARY, 1)
+        return Enlarged(SUMMARY)
 
     queue = map(job, range(100))
     assert [key for key, _ in run_jobs(queue, perform, 1, stop)] == begun == [0]
@@ -68,17 +90,22 @@ def test_what_an_exception_says_of_the_image(error, status, cause, text):
     assert outcome.error.endswith(text.replace("\\\\", "\\"))
 
 
-def test_a_job_is_the_request_of_its_run():
-    request = job("a", max_memory=7, overwrite=True, renew=True).request()
-    assert (request.source, request.output) == ("/in/a.png", "/out/a.zarr")
-    assert (request.max_memory, request.overwrite, request.renew) == (7, True, True)
+def test_an_enlarged_image_knows_the_checksum_of_its_source(tmp_path):
+    source = tmp_path / "a.png"
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(source)
+    plans = []
+    image = ImageJob(str(source), str(tmp_path / "a.zarr"), Options(tiers=("bicubic",)))
+    with LocalPool(1) as pool:
+        made = enlarge(image, pool, Controls(on_plan=plans.append))
+    assert made.status == "done" and plans[0].digest == made.summary.plan
+    assert made.source_sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def test_the_result_table_has_a_row_for_each_outcome():
     rows = [
         ResultRow.of(job(3), NotEnlarged.of(Interrupted())),
         ResultRow.of(job(2), NotEnlarged.of(Quarantined("failed 3 times"))),
-        ResultRow.of(job(1), Enlarged(SUMMARY, 0)),
+        ResultRow.of(job(1), Enlarged(replace(SUMMARY, written=0))),
     ]
     table = result_table(rows)
     assert table.schema.equals(RESULT)
