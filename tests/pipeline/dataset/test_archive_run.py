@@ -8,6 +8,7 @@ from typing import ClassVar
 import pytest
 
 from tests.pipeline.dataset.test_runner import SUMMARY
+from tests.plans import draft_of, plan_of
 from tierscale.pipeline.dataset import archive_run
 from tierscale.pipeline.dataset.archive_run import (
     ArchiveRun,
@@ -84,7 +85,7 @@ def test_the_texts_of_version_0_1_stay():
 
 def test_every_pending_image_is_enlarged_and_told(task, ledger, monkeypatch):
     assert begin(task, ledger).new == 5
-    monkeypatch.setattr(archive_run, "enlarge", lambda run: Enlarged(SUMMARY, 1, "s"))
+    monkeypatch.setattr(archive_run, "enlarge", lambda *call: Enlarged(SUMMARY, "s"))
     told = []
     run = ArchiveRun(task, ledger, Pool(), threading.Event(), pytest.fail)
     run.work(NIGHT, MORNING, lambda *progress: told.append(progress))
@@ -98,9 +99,9 @@ def test_a_ledger_that_fails_ends_the_run_and_what_is_under_way_drains(task, led
     begin(task, ledger)
     stop, drained = threading.Event(), []
 
-    def slow(run):
-        if run.request.source.endswith("0.png"):
-            return Enlarged(SUMMARY, 1)
+    def slow(job, pool, controls):
+        if job.source.endswith("0.png"):
+            return Enlarged(SUMMARY)
         drained.append(stop.wait(20))
         raise Interrupted
 
@@ -121,19 +122,18 @@ def test_a_plan_is_on_record_before_its_run_ends(task, ledger, monkeypatch):
     begin(task, ledger)
     seen = []
 
-    class Plan:
-        digest = "p7"
+    plan = plan_of(draft_of())
 
-    def fail_after_planning(run):
-        run.plan = Plan()
-        raise Damaged(f"{run.request.source} is cut short")
+    def fail_after_planning(job, pool, controls):
+        controls.on_plan(plan)
+        raise Damaged(f"{job.source} is cut short")
 
     monkeypatch.setattr(archive_run, "enlarge", fail_after_planning)
     ArchiveRun(task, ledger, Pool(), threading.Event(), seen.append).work(
         NIGHT, MORNING, lambda *_: None
     )
     assert states(ledger) == ["failed"] * 5 and len(seen) == 5
-    assert {row["plan"] for row in ledger.do("SELECT plan FROM sources")} == {"p7"}
+    assert {row["plan"] for row in ledger.do("SELECT plan FROM sources")} == {plan.digest}
 
 
 def test_a_stopped_listing_leaves_the_ledger_alone(task, ledger):

@@ -13,6 +13,7 @@ from tierscale.pipeline.dataset import scan as scan_module
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import Budget, Deadline, Full, MaxLoss
 
 ROWS = (
     Row("a.tif", "a.zarr", "5/2", "bicubic,carn-x4", "budget", budget=0.5, priority=2.0),
@@ -32,20 +33,21 @@ def test_what_is_written_is_read(tmp_path, suffix):
 
 def test_rows_have_their_own_options():
     options = ROWS[0].options(Options())
-    assert (options.scale, options.tiers, options.policy, options.budget) == (
-        Fraction(5, 2),
-        ("bicubic", "carn-x4"),
-        "budget",
-        0.5,
-    )
+    assert (options.scale, options.tiers) == (Fraction(5, 2), ("bicubic", "carn-x4"))
+    assert options.policy == Budget(0.5)
     assert ROWS[-1].options(Options(tile=64)) == Options(tile=64)
-    assert not ROWS[-1].has_own_policy and all(row.has_own_policy for row in ROWS[:-1])
+
+
+def test_a_budget_of_a_row_is_its_own_and_the_jobs_stays_shared():
+    job = Options(policy=Budget(0.3, shared=True))
+    assert ROWS[0].options(job).policy == Budget(0.5)
+    assert ROWS[-1].options(job).policy == Row("x", policy="budget").options(job).policy
+    assert ROWS[-1].options(job).policy == Budget(0.3, shared=True)
 
 
 def test_a_column_of_a_policy_implies_it():
-    quality, deadline = (row.options(Options(policy="dearest")) for row in ROWS[1:3])
-    assert (quality.policy, quality.lose) == ("quality", 0.02)
-    assert (deadline.policy, deadline.deadline) == ("deadline", 90.0)
+    job = Options(policy=Full())
+    assert [row.options(job).policy for row in ROWS[1:]] == [MaxLoss(0.02), Deadline(90.0), Full()]
 
 
 def test_a_bad_row_is_named_and_the_others_stay(tmp_path):
