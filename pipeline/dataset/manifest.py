@@ -40,13 +40,6 @@ class Row:
     threshold: float | None = None
     priority: float | None = None
 
-    @property
-    def has_own_policy(self) -> bool:
-        """Whether the row says how its tiles get their tiers; its budget is then its own, too."""
-        return self.policy is not None or any(
-            getattr(self, column) is not None for column in PARAMETERS
-        )
-
     def options(self, job: Options) -> Options:
         """The job's options with this row's own. Refused: a value that cannot be."""
         own: dict[str, Any] = {}

@@ -86,7 +86,7 @@ def shared_routes(
         try:
             routes.update(_share(images, sharing))
         except Refused as error:
-            for number in images:
+            for number in sorted(images):
                 failed(number, sharing[number], error)
     return routes
 

@@ -17,8 +17,9 @@ import numpy as np, psutil, ray
 from PIL import Image
 from tierscale.cluster import scheduler
 from tierscale.cluster.session import session
-from tierscale.pipeline.plan.plan import Options
-from tierscale.pipeline.run.run import Request, Run
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.job import ImageJob
+from tierscale.pipeline.run.run import upscale_image
 
 def listening():
     me = psutil.Process()
@@ -41,7 +42,8 @@ folder = sys.argv[1]
 Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(folder + "/a.png")
 options = Options(tiers=("bicubic",), tile=24)
 with session("local", "auto", "cpu", 1) as pool:
-    summary = Run(Request(folder + "/a.png", folder + "/out.zarr", options), pool).carry_out()
+    job = ImageJob(folder + "/a.png", folder + "/out.zarr", options)
+    summary = upscale_image(job, pool).to_json()
     node = ray.nodes()[0]
     text = metrics(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics")
     mode = ray.remote(lambda: os.environ.get("RAY_AUTH_MODE")).options(num_cpus=0)

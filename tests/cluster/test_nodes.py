@@ -16,11 +16,13 @@ from tierscale.cluster import stragglers
 from tierscale.cluster.session import session
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.plan.options import Options, Selection
-from tierscale.pipeline.run.job import ImageJob as ImageJob
-from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.plan.policies import Budget
+from tierscale.pipeline.run.job import Controls, ImageJob
+from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.workers.pool import LocalPool
+from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 
-OPTIONS = Options(tiers=("bicubic", "fsrcnn-x4"), policy="budget", budget=0.9, tile=24)
+OPTIONS = Options(tiers=("bicubic", "fsrcnn-x4"), policy=Budget(0.9), tile=24)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def source(tmp_path_factory):
 def plain(source, tmp_path_factory):
     output = tmp_path_factory.mktemp("plain") / "out.zarr"
     with LocalPool(1) as pool:
-        Run(ImageJob(str(source), str(output), OPTIONS), pool).carry_out()
+        upscale_image(ImageJob(str(source), str(output), OPTIONS), pool)
     return zarr.open_array(f"{output}/0", mode="r")[:]
 
 
@@ -84,8 +86,8 @@ def run_with(nodes, source, output, at, meddle):
             meddled.append(meddle())
 
     with session(nodes.address, "auto", "cpu") as pool:
-        found = Run(ImageJob(str(source), str(output), OPTIONS), pool, told).carry_out()
-    assert meddled and found["shards"]["total"] > 16
+        found = upscale_image(ImageJob(str(source), str(output), OPTIONS), pool, Controls(told))
+    assert meddled and found.shards > 16
     return zarr.open_array(f"{output}/0", mode="r")[:]
 
 
@@ -152,15 +154,12 @@ def test_a_worker_that_stands_still_holds_nothing_up(nodes, source, plain, tmp_p
 
 @pytest.mark.slow
 def test_a_file_that_keeps_its_decoder_busy_is_given_up(nodes, source, tmp_path, monkeypatch):
+    copy, again = str(tmp_path / "copy.zarr"), str(tmp_path / "again.zarr")
     monkeypatch.setattr(stragglers, "DECODE_SECONDS", 0.001)
     with session(nodes.address, "auto", "cpu") as pool:
         with pytest.raises(
             Damaged, match=r"stars\.png: decoding took more than 0 s and was given up"
         ):
-            pool.submit(
-                "ingest", str(source), Selection(), str(tmp_path / "copy.zarr"), None
-            ).result(timeout=60)
+            pool.submit(IngestSource(str(source), Selection(), copy, None)).result(timeout=60)
         monkeypatch.setattr(stragglers, "DECODE_SECONDS", 100.0)
-        pool.submit("ingest", str(source), Selection(), str(tmp_path / "again.zarr"), None).result(
-            timeout=100
-        )
+        pool.submit(IngestSource(str(source), Selection(), again, None)).result(timeout=100)

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +10,14 @@ import skimage.data
 import zarr
 from PIL import Image
 
+from tests.conftest import ROOT
+from tierscale.pipeline.formats.arrays.ingest import ingest
+from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.receipts import Folder
+from tierscale.pipeline.run.workers.pool import InProcess
+from tierscale.pipeline.run.workers.shard_tasks import FinishShard
 from tierscale.pipeline.run.workers.worker import Worker
 
-ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ("--tiers", "bicubic,fsrcnn-x4,carn-x4", "--tile", "32")
 
 
@@ -56,26 +59,15 @@ def test_ray_gives_the_bytes_of_the_plain_loop(plain, tmp_path, layout):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_shard_alone_is_the_shard_of_the_run(plain):
+def test_a_shard_alone_is_the_shard_of_the_run(plain, one_thread):
     folder, _ = plain
     output = str(folder / "out.zarr")
     plan = Folder(output).plan()
     before = {receipt.key: receipt for receipt in Folder(output).receipts(plan.digest)}
-    import torch
-
-    threads = torch.get_num_threads()
-    worker = Worker("cpu", plan.threads)
-    try:
-        from dataclasses import replace
-
-        from tierscale.pipeline.formats.arrays.ingest import ingest
-        from tierscale.pipeline.formats.registry import open_image
-
-        with open_image(plan.source["uri"]) as source:
-            ingest(source, str(folder / "source.zarr"))
-        plan = replace(plan, source={**plan.source, "uri": str(folder / "source.zarr")})
-        for shard in ((1, 0), (0, 1)):
-            again = worker.finish(plan, output, shard)
-            assert again.pixels_sha256 == before[(0, *shard)].pixels_sha256
-    finally:
-        torch.set_num_threads(threads)
+    with open_image(plan.source.uri) as source:
+        ingest(source, str(folder / "source.zarr"))
+    pixels = plan.source.copied_to(str(folder / "source.zarr"))
+    worker = Worker("cpu")
+    for shard in ((1, 0), (0, 1)):
+        again = FinishShard(InProcess(plan), pixels, output, shard).run(worker)
+        assert again.pixels_sha256 == before[(0, *shard)].pixels_sha256

@@ -1,6 +1,7 @@
 """Calls whose actors die, hang or are slow: repeated elsewhere, or given up in one sentence."""
 
 import time
+from dataclasses import dataclass
 
 import pytest
 import ray
@@ -13,7 +14,10 @@ from tierscale.cluster.session import session
 from tierscale.cluster.sizing import PoolSpec
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.geometry.grid import Span
+from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.run.shards import Quarantined
+from tierscale.pipeline.run.workers.prescan_tasks import CheckReady, IngestSource
+from tierscale.pipeline.run.workers.shard_tasks import FinishShard, HalveShards
 
 NOW = 1000.0
 
@@ -33,15 +37,19 @@ class Group(actor_group.ActorGroup):
         self.killed = True
 
 
-def scheduler_with(*seconds, tries=2, method="finish"):
+FINISH = FinishShard(None, None, "out.zarr", (0, 1))
+INGEST = IngestSource("in.jpg", Selection(), "copy.zarr", None)
+
+
+def scheduler_with(*seconds, tries=2, task=FINISH):
     """A scheduler with one call in flight on as many actors, each at work for so many seconds.
 
     None: the call waits behind another.
     """
     group = Group("light", PoolSpec(1))
     found = Scheduler({"light": group})
-    found.timer.record("finish", 1.0)
-    call = Call(method, ("out.zarr", (0, 1)), "light", False, tries=tries)
+    found.timer.record("FinishShard", 1.0)
+    call = Call(task, "light", False, tries=tries)
     entries = []
     for actor, at_work in enumerate(seconds):
         began = None if at_work is None else NOW - at_work
@@ -54,7 +62,7 @@ def scheduler_with(*seconds, tries=2, method="finish"):
 def test_an_actor_that_the_memory_monitor_ended_is_replaced_and_its_calls_are_repeated(monkeypatch):
     """Its error is none of a dead actor; an actor that were kept would fail every further call."""
     found, group, call, _ = scheduler_with(0.0)
-    behind = Call("finish", (2,), "light", False, tries=1)
+    behind = Call(FINISH, "light", False, tries=1)
     found.in_flight.add("behind", CallInFlight(behind, "light", 0, None, None))
 
     def killed(reference):
@@ -83,7 +91,7 @@ def test_a_call_that_hangs_wherever_it_is_started_is_given_up():
     found.on_late(entries[1], NOW)
     assert group.replaced == [0, 1] and not found.waiting["light"]
     sentence = (
-        r"finish\('out.zarr', \(0, 1\)\) was started 4 times .* within 480 s;"
+        r"FinishShard\('out.zarr', \(0, 1\)\) was started 4 times .* within 480 s;"
         r" .*TIERSCALE_LATE_SECONDS=60"
     )
     with pytest.raises(Quarantined, match=sentence):
@@ -92,16 +100,20 @@ def test_a_call_that_hangs_wherever_it_is_started_is_given_up():
 
 def test_each_try_has_twice_the_time_up_to_that_of_a_first_call():
     timer = stragglers.StragglerTimer()
-    assert timer.limit("finish") == 900
-    timer.record("finish", 1.0)
-    assert [timer.limit("finish", tries) for tries in (1, 2, 3, 4, 9)] == [60, 120, 240, 480, 900]
+
+    def limit(tries):
+        return timer.limit(Call(FINISH, "light", False, tries=tries))
+
+    assert limit(1) == 900
+    timer.record("FinishShard", 1.0)
+    assert [limit(tries) for tries in (1, 2, 3, 4, 9)] == [60, 120, 240, 480, 900]
 
 
 def test_a_file_whose_decoding_takes_too_long_is_given_up_at_once():
-    found, group, call, entries = scheduler_with(4000.0, tries=1, method="ingest")
+    found, group, call, entries = scheduler_with(4000.0, tries=1, task=INGEST)
     found.on_late(entries[0], NOW)
     assert group.replaced == [0] and not found.waiting["light"]
-    with pytest.raises(Damaged, match=r"out\.zarr: decoding took more than 4000 s"):
+    with pytest.raises(Damaged, match=r"in\.jpg: decoding took more than 4000 s"):
         call.future.result()
 
 
@@ -114,7 +126,7 @@ def test_a_call_that_ended_elsewhere_ends_no_worker():
 
 def test_a_call_that_was_never_started_loses_no_try():
     found, _, _, entries = scheduler_with(900.0, 481.0, tries=TRIES)
-    behind = Call("pyramid", (), "light", False, tries=1)
+    behind = Call(HalveShards(None, "out.zarr", 1, (0, 0)), "light", False, tries=1)
     found.in_flight.add("behind", CallInFlight(behind, "light", 1, None, None))
     found.on_late(entries[0], NOW)
     assert list(found.waiting["light"]) == [behind] and behind.tries == 0
@@ -153,19 +165,21 @@ def hurried(monkeypatch):
     monkeypatch.setattr(stragglers, "FIRST_SECONDS", 1.5)
 
 
-def sleeper(seconds):
-    """A plan that keeps whoever reads it busy for so long.
+def sleeping(seconds):
+    """A task that keeps a worker busy for so long.
 
-    Its class is local, so that cloudpickle takes it along by value.
+    cloudpickle takes a class that was made in a function along by value.
     """
 
-    class Sleeper:
-        def __getattr__(self, name):
-            if not name.startswith("__"):
-                time.sleep(seconds)
-            raise AttributeError(name)
+    @dataclass(frozen=True)
+    class Sleep:
+        rows: Span
 
-    return Sleeper()
+        def run(self, worker):
+            time.sleep(seconds)
+            return "done"
+
+    return Sleep(Span(3, 5))
 
 
 @pytest.mark.slow
@@ -174,21 +188,20 @@ def sleeper(seconds):
 def test_a_pool_goes_on_beside_a_call_that_hangs(hurried, workers):
     with session("local", "together", "cpu", workers) as pool:
         began = time.monotonic()
-        hanging = pool.submit("score", sleeper(1e6), Span(3, 5))
-        others = [pool.submit("ready") for _ in range(6)]
+        hanging = pool.submit(sleeping(1e6))
+        others = [pool.submit(CheckReady()) for _ in range(6)]
         sentence = (
-            r"score\(Span\(start=3, stop=5\)\) was started 4 times and did not end, .* within 2 s;"
+            r"Sleep\(Span\(start=3, stop=5\)\) was started 4 times and did not end, .* within 2 s;"
         )
         with pytest.raises(Quarantined, match=sentence):
             hanging.result(timeout=240)
         assert time.monotonic() - began >= (TRIES if workers == 1 else TRIES / 2) * 1.5
-        assert all(other.result(timeout=120) for other in [*others, pool.submit("ready")])
+        assert all(other.result(timeout=120) for other in [*others, pool.submit(CheckReady())])
 
 
 @pytest.mark.slow
 def test_a_slow_call_is_started_twice_and_its_workers_live(hurried, caplog):
     with session("local", "together", "cpu", 2) as pool:
-        with pytest.raises(AttributeError):
-            pool.submit("score", sleeper(2.5), Span(0, 1)).result(timeout=60)
+        assert pool.submit(sleeping(2.5)).result(timeout=60) == "done"
         assert "started elsewhere too" in caplog.text
         assert "died" not in caplog.text and "hangs" not in caplog.text

@@ -22,7 +22,7 @@ from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.dataset.results import RESULT
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import upscale_array
-from tierscale.pipeline.run.job import ImageJob as ImageJob
+from tierscale.pipeline.run.job import ImageJob
 
 ROOT = Path(__file__).resolve().parents[2]
 BICUBIC = Options(tiers=("bicubic",), tile=32)
@@ -114,7 +114,7 @@ def test_other_rows_never_move_an_output(images):
         )
         manifest = Manifest.read(images / "in/m.jsonl")
         jobs, _ = image_jobs(manifest, job(images))
-        return [one.output.removeprefix(str(images / "out")) for one in jobs]
+        return [one.image.output.removeprefix(str(images / "out")) for one in jobs]
 
     assert outputs(images / "in/deep/b.png") == ["/deep/b.png.zarr"]
     assert outputs(
@@ -184,7 +184,7 @@ def test_a_submitted_job_is_killed_and_a_second_submit_finishes(images):
         "PATH": f"{binaries}:{os.environ['PATH']}",
     }
     Image.fromarray(skimage.data.hubble_deep_field()[:640, :640]).save(images / "in/big.png")
-    Manifest((Row(str(images / "in/big.png"), None, None, "bicubic,carn-x4", "dearest"),)).write(
+    Manifest((Row(str(images / "in/big.png"), None, None, "bicubic,carn-x4", "full"),)).write(
         images / "m.parquet"
     )
     start = [
@@ -260,7 +260,7 @@ def test_a_submitted_job_is_killed_and_a_second_submit_finishes(images):
         skimage.data.hubble_deep_field()[:640, :640],
         4,
         tiers=["bicubic", "carn-x4"],
-        policy="dearest",
+        policy="full",
         tile=32,
         axes="yxc",
     )

@@ -16,7 +16,7 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tests import command
+from tests import commands
 from tests.conftest import ROOT
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.run.array import upscale_array
@@ -196,7 +196,12 @@ def test_a_killed_raylet_ends_the_run_and_the_next_one_finishes(image, undisturb
     process = tierscale("upscale", image, output, *OPTIONS)
     raylet = wait_for_raylet(process)
     wait_for_receipts(output, process, 1)
+    # Actors go on without a raylet for some seconds, in which all may be done: the driver is held
+    # until they have noticed.
+    process.send_signal(signal.SIGSTOP)
     raylet.kill()
+    time.sleep(20)
+    process.send_signal(signal.SIGCONT)
     code, _, _ = finish(process)
     assert code != 0
     check_whole(image, output, undisturbed)
@@ -219,15 +224,15 @@ def test_another_plan_on_the_same_output_is_refused(image, tmp_path, capsys):
     output = tmp_path / "out.zarr"
     options = ("--tiers", "bicubic", "--ray", "none", "--region", "0,0,200,200")
     line = ("upscale", image, output, *options)
-    assert command.tierscale(capsys, *line)[0] == 0
-    code, _, err = command.tierscale(capsys, *line, "--tile", "64")
+    assert commands.tierscale(capsys, *line)[0] == 0
+    code, _, err = commands.tierscale(capsys, *line, "--tile", "64")
     assert code == 2
     assert "was begun with another plan (tile 128, now 64)" in err and len(err.splitlines()) == 1
     two = ("--tiers", "bicubic,fsrcnn-x4", "--budget", "0.5")
-    code, _, err = command.tierscale(capsys, *line, *two)
+    code, _, err = commands.tierscale(capsys, *line, *two)
     assert code == 2 and "(tiers " in err
     assert "; policy adaptive, now budget 0.5)" in err and "scout" not in err
-    assert command.tierscale(capsys, *line, "--tile", "64", "--overwrite")[0] == 0
+    assert commands.tierscale(capsys, *line, "--tile", "64", "--overwrite")[0] == 0
 
 
 def test_a_changed_source_is_another_plan(image, tmp_path, capsys):
@@ -235,10 +240,10 @@ def test_a_changed_source_is_another_plan(image, tmp_path, capsys):
     pixels = np.array(Image.open(image))[:200, :200]
     Image.fromarray(pixels).save(copy)
     line = ("upscale", copy, output, "--tiers", "bicubic", "--ray", "none")
-    assert command.tierscale(capsys, *line)[0] == 0
+    assert commands.tierscale(capsys, *line)[0] == 0
     pixels[0, 0] ^= 255
     Image.fromarray(pixels).save(copy)
-    code, _, err = command.tierscale(capsys, *line)
+    code, _, err = commands.tierscale(capsys, *line)
     assert code == 2 and "source" in err
 
 
