@@ -36,7 +36,6 @@ def test_rows_have_their_own_options():
     assert (options.scale, options.tiers) == (Fraction(5, 2), ("bicubic", "carn-x4"))
     assert options.policy == Budget(0.5)
     assert ROWS[-1].options(Options(tile=64)) == Options(tile=64)
-    assert not ROWS[-1].has_own_policy and all(row.has_own_policy for row in ROWS[:-1])
 
 
 def test_a_column_of_a_policy_implies_it():
