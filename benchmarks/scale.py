@@ -28,8 +28,9 @@ from benchmarks.simulated import Nobody, workers
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run.job import ImageJob as ImageJob
-from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.plan.policies import Full
+from tierscale.pipeline.run.job import ImageJob
+from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.workers.pool import LocalPool
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
@@ -45,40 +46,31 @@ def measured(folder: Path) -> list[float]:
     stars = np.tile(skimage.data.hubble_deep_field()[:512, :512], (2, 2, 1))
     source = str(folder / "stars.zarr")
     zarr.create_array(source, data=stars.transpose(2, 0, 1), chunks=(3, 256, 256))
+    options = Options(tiers=TIERS[:2], policy=Full())
     with LocalPool(1) as pool:
         for name in ("cold", "warm"):
-            run = Run(
-                ImageJob(
-                    source, str(folder / f"{name}.zarr"), Options(tiers=TIERS[:2], policy="dearest")
-                ),
-                pool,
-            )
-            run.carry_out()
-    assert run.plan is not None
-    return [
-        sum(r.seconds.values())
-        for r in Folder(run.request.output).receipts(run.plan.digest)
-        if r.level == 0
-    ]
+            output = str(folder / f"{name}.zarr")
+            upscale_image(ImageJob(source, output, options), pool)
+    receipts = Folder(output).receipts(Folder(output).plan().digest)
+    return [sum(receipt.seconds.values()) for receipt in receipts if receipt.level == 0]
 
 
 def driver(side: int) -> dict[str, float]:
-    """Memory and time of the driver for a plan of side x side tiles, from the source to the
-    report.
-    """
-    from tierscale.pipeline.run import resources as needs
+    """Memory and time of the driver for a plan of side x side tiles, from source to report."""
+    from tierscale.pipeline.run import resources
 
-    needs.check_disk = lambda plan, output: None  # type: ignore[assignment]  # nothing is written but receipts
+    # Nothing is written but receipts.
+    resources.check_disk = lambda draft, output: None  # type: ignore[assignment]
     with tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder:
         source = f"{folder}/empty.zarr"
         zarr.create_array(source, shape=(side * TILE, side * TILE), chunks=(1024, 1024), dtype="u1")
         before = memory()
         began, cpu = time.perf_counter(), time.process_time()
-        run = Run(ImageJob(source, f"{folder}/out.zarr", Options(tiers=TIERS, tile=TILE)), Nobody())  # type: ignore[arg-type]
-        found = run.carry_out()
+        job = ImageJob(source, f"{folder}/out.zarr", Options(tiers=TIERS, tile=TILE))
+        summary = upscale_image(job, Nobody())
         return {
             "tiles": side * side,
-            "shards": found["shards"]["total"],
+            "shards": summary.shards,
             "driver, MiB": memory(),
             "of these before, MiB": before,
             "seconds": round(time.perf_counter() - began, 1),

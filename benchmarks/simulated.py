@@ -5,14 +5,21 @@ import itertools
 import time
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
 
+from tierscale.pipeline.geometry.grid import Span
 from tierscale.pipeline.output.receipts import Folder, Receipt
-from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.run.workers.pool import Pool
+from tierscale.pipeline.plan.plan import Draft
+from tierscale.pipeline.run.workers.pool import InProcess, Kind, Pool, Task
+from tierscale.pipeline.run.workers.prescan_tasks import ScoreTiles
+from tierscale.pipeline.run.workers.shard_tasks import DrawPictures, FinishShard, HalveShards
+from tierscale.pipeline.run.workers.worker import Worker
+
+T = TypeVar("T")
 
 # Most processes that simulated workers share.
 PROCESSES = 16
@@ -35,12 +42,23 @@ class Seats:
         """True once it is up."""
         return True
 
-    async def finish(self, seat: int, number: int) -> Receipt:
+    async def run(self, seat: int, task: "MakeNothing") -> Receipt:
         """A shard that was made by nobody."""
         async with self.locks.setdefault(seat, asyncio.Lock()):
-            slept = self.seconds[number % len(self.seconds)]
+            slept = self.seconds[task.number % len(self.seconds)]
             await asyncio.sleep(slept)
-            return empty(("", 0, number, 0), {"enlarge": slept})
+            return empty(("", 0, task.number, 0), {"enlarge": slept})
+
+
+@dataclass(frozen=True, slots=True)
+class MakeNothing:
+    """The task of a simulated worker, which its seat carries out."""
+
+    number: int
+
+    def run(self, worker: Worker) -> Receipt:
+        """Never called: a seat sleeps instead."""
+        raise NotImplementedError
 
 
 class Seat:
@@ -83,49 +101,51 @@ def empty(
     )
 
 
+def random_scores(draft: Draft, rows: Span) -> np.ndarray:
+    """Predicted errors of the tiles in some tile rows: (rows, columns, tiers), falling by tier."""
+    chance = np.random.default_rng(rows.start)
+    scores = chance.exponential(1e-3, (rows.length, draft.grid.tiles[1], len(draft.tiers)))
+    return -np.sort(-scores, axis=2).astype(np.float32)
+
+
 class Nobody:
     """A pool whose workers make nothing and write receipts."""
 
     split, device, width = False, "cpu", 8
 
     def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
+        self.tasks: Counter[str] = Counter()
 
-    def put(self, value: Any) -> Any:
-        return value
+    def put(self, value: T) -> InProcess[T]:
+        return InProcess(value)
 
     def close(self) -> None:
         pass
 
     def submit(
-        self, method: str, *args: Any, kind: str = "light", as_reference: bool = False
-    ) -> Future:
-        self.calls[method] += 1
-        future: Future = Future()
-        future.set_result(getattr(self, method)(*args))
+        self, task: Task[Any], kind: Kind = "light", as_reference: bool = False
+    ) -> Future[Any]:
+        self.tasks[type(task).__name__] += 1
+        future: Future[Any] = Future()
+        future.set_result(self._result(task))
         return future
 
-    def score(self, plan: Plan, rows: Any) -> np.ndarray:
-        chance = np.random.default_rng(rows.start)
-        scores = chance.exponential(1e-3, (rows.length, plan.grid.tiles[1], len(plan.tiers)))
-        return -np.sort(-scores, axis=2).astype(np.float32)
-
-    def finish(self, plan: Plan, output: str, shard: tuple[int, int]) -> Receipt:
-        rows, columns = (range(span.start, span.stop) for span in plan.grid.shard_block(shard))
-        return self._written(
-            output,
-            empty(
-                (plan.digest, 0, *shard), {"read": 0.1, "enlarge": 1.0, "write": 0.1}, rows, columns
-            ),
-        )
-
-    def pyramid(self, plan: Plan, output: str, level: int, shard: tuple[int, int]) -> Receipt:
-        return self._written(
-            output, empty((plan.digest, level, *shard), {"pyramid": 0.1}, range(0))
-        )
-
-    def draw(self, plan: Plan, output: str) -> None:
-        """Pictures are drawn from pixels, of which there are none."""
+    def _result(self, task: Task[Any]) -> Any:
+        """What a real worker would return."""
+        match task:
+            case ScoreTiles(draft=draft, rows=rows):
+                return random_scores(draft.get(), rows)
+            case FinishShard(plan=plan, output=output, shard=shard):
+                spans = plan.get().grid.shard_block(shard)
+                tiles = [range(span.start, span.stop) for span in spans]
+                seconds = {"read": 0.1, "enlarge": 1.0, "write": 0.1}
+                return self._written(output, empty((plan.get().digest, 0, *shard), seconds, *tiles))
+            case HalveShards(plan=plan, output=output, level=level, shard=shard):
+                key = (plan.get().digest, level, *shard)
+                return self._written(output, empty(key, {"pyramid": 0.1}, range(0)))
+            case DrawPictures():
+                return None  # pictures are drawn from pixels, of which there are none
+        raise TypeError(f"no worker here carries out {task}")
 
     def _written(self, output: str, receipt: Receipt) -> Receipt:
         Folder(output).write(receipt)
@@ -201,7 +221,7 @@ def carry_out(pool: Pool, shards: int) -> None:
     numbers, in_flight = iter(range(shards)), set[Future]()
     while True:
         for number in itertools.islice(numbers, 2 * pool.width - len(in_flight)):
-            in_flight.add(pool.submit("finish", number))
+            in_flight.add(pool.submit(MakeNothing(number)))
         if not in_flight:
             return
         done, in_flight = wait(in_flight, return_when=FIRST_COMPLETED)

@@ -18,8 +18,8 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, Python puts jobs/ on the path instead of the project.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from tierscale.jobs.cli.terminal import write
 from tierscale.jobs.cli.train_options import EXAMPLES, OPTIONS, sentence
-from tierscale.pipeline.storage.path_policy import printable
 
 if TYPE_CHECKING:
     from tierscale.models.train.recipes import Stages
@@ -44,7 +44,7 @@ class TrainCommand(click.Command):
         try:
             context = super().make_context(info_name, args, parent, **extra)
         except click.UsageError as error:
-            say(f"train: {sentence(error)}; see --help", error=True)
+            write(f"train: {sentence(error)}; see --help", error=True)
             raise click.exceptions.Exit(2) from error
         context.meta["tierscale.line"] = (*context.command_path.split(), *words)
         return context
@@ -54,11 +54,6 @@ class TrainCommand(click.Command):
         from tierscale.models.train.recipes import known
 
         formatter.write(EXAMPLES.format(networks=known()))
-
-
-def say(text: str, error: bool = False) -> None:
-    """Print a line at once; nothing that names hold can break it or reach the terminal."""
-    print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
 
 
 class Stopping:
@@ -87,19 +82,19 @@ def start(stages: "Stages | None" = None, **values: Any) -> int:
 
     options, stopping = to_options(values), Stopping()
     try:
-        ended = run(options, stopping, say, warn, STAGES if stages is None else stages)
+        ended = run(options, stopping, write, warn, STAGES if stages is None else stages)
     except (ValueError, FloatingPointError) as error:
-        say(f"train: {error}", error=True)
+        write(f"train: {error}", error=True)
         return 2 if isinstance(error, ValueError) else 1
     except OSError as error:
-        say(f"train: cannot write to {options.out} ({error}){how_to_go_on(options)}", error=True)
+        write(f"train: cannot write to {options.out} ({error}){how_to_go_on(options)}", error=True)
         return 1
     if not ended:
         state = options.file(".pt")
-        say(f"stopped; go on with --resume {state}", error=True)
+        write(f"stopped; go on with --resume {state}", error=True)
         return 128 + stopping.number
     weights = options.file(".safetensors")
-    say(f"{weights} is ready: use it as a tier file:{weights}")
+    write(f"{weights} is ready: use it as a tier file:{weights}")
     return 0
 
 
@@ -116,7 +111,7 @@ def to_options(values: dict[str, Any]) -> "TrainOptions":
 
 def warn(text: str) -> None:
     """Say something that does not end the run."""
-    say(f"train: {text}", error=True)
+    write(f"train: {text}", error=True)
 
 
 def how_to_go_on(options: "TrainOptions") -> str:
