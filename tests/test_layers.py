@@ -13,16 +13,30 @@ from tests.conftest import ROOT
 
 LAYERS = ("models", "pipeline", "cluster", "jobs")
 FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
-# Packages (and modules) of pipeline, low to high; those of one row do not import each other.
-ROWS = (
-    ("errors", "geometry", "version"),
-    ("plan", "storage"),
-    ("formats", "routing", "inference"),
-    ("output",),
-    ("run",),
-    ("open", "dataset", "view"),
-)
-FLOOR = {package: floor for floor, row in enumerate(ROWS) for package in row}
+# Packages (and modules) of a layer, low to high; those of one row do not import each other.
+ROWS = {
+    "models": (
+        ("contract",),
+        ("runtime", "scout"),
+        ("backbones",),
+        ("adaptive",),
+        ("convert",),
+        ("registry",),
+        ("train",),
+    ),
+    "pipeline": (
+        ("errors", "geometry", "version"),
+        ("plan", "storage"),
+        ("formats", "routing", "inference"),
+        ("output",),
+        ("run",),
+        ("open", "dataset", "view"),
+    ),
+}
+FLOORS = {
+    layer: {package: floor for floor, row in enumerate(rows) for package in row}
+    for layer, rows in ROWS.items()
+}
 # What training and inference may lean on, so that they run where nothing else is installed.
 MODELS_MAY = {"torch", "numpy", "safetensors", "PIL", "tierscale"}
 
@@ -88,30 +102,35 @@ def test_models_need_little(path):
     assert foreign <= allowed, f"{path.name} imports {foreign - allowed}"
 
 
-def forbidden(imported: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Those of the pairs (package of pipeline, package that it imports) that do not go down."""
-    return {(own, other) for own, other in imported if own != other and FLOOR[other] >= FLOOR[own]}
+def forbidden(layer: str, imported: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of the pairs (package of a layer, package that it imports) that do not go down."""
+    floor = FLOORS[layer]
+    return {(own, other) for own, other in imported if own != other and floor[other] >= floor[own]}
 
 
-def packages_imported() -> set[tuple[str, str]]:
-    """(package of pipeline, package of pipeline that one of its modules imports)."""
+def packages_imported(layer: str) -> set[tuple[str, str]]:
+    """(package of a layer, package of it that one of its modules imports)."""
     pairs = set()
-    for path in sorted((ROOT / "pipeline").rglob("*.py")):
-        own = path.relative_to(ROOT / "pipeline").with_suffix("").parts[0]
+    for path in sorted((ROOT / layer).rglob("*.py")):
+        own = path.relative_to(ROOT / layer).with_suffix("").parts[0]
         for name in imports(path):
             parts = name.split(".")
-            if parts[:2] == ["tierscale", "pipeline"] and own != "__init__":
+            if parts[:2] == ["tierscale", layer] and own != "__init__":
                 pairs.add((own, parts[2]))
     return pairs
 
 
-def test_packages_of_pipeline_import_downwards():
-    assert forbidden(packages_imported()) == set()
+@pytest.mark.parametrize("layer", ROWS)
+def test_packages_import_downwards(layer):
+    imported = packages_imported(layer)
+    assert imported and forbidden(layer, imported) == set()
 
 
-def test_every_package_of_pipeline_has_its_place():
-    present = {path.stem for path in (ROOT / "pipeline").iterdir() if path.suffix in ("", ".py")}
-    assert present - {"__init__", "__pycache__"} <= set(FLOOR)
+@pytest.mark.parametrize("layer", ROWS)
+def test_every_package_has_its_place(layer):
+    folder = ROOT / layer
+    present = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert present - {"__init__", "__pycache__", "zoo"} <= set(FLOORS[layer])
 
 
 @pytest.mark.parametrize(
@@ -125,4 +144,4 @@ def test_every_package_of_pipeline_has_its_place():
     ],
 )
 def test_the_order_tells_up_from_down(own, other, fine):
-    assert (forbidden([(own, other)]) == set()) == fine
+    assert (forbidden("pipeline", [(own, other)]) == set()) == fine
