@@ -126,7 +126,7 @@ def test_errors_in_the_table_are_those_of_the_tiles(tmp_path, own, capsys):
     ("line", "words"),
     [
         (("--tiers", "bicubic"), ("nothing to choose",)),
-        (("--tiers", "carn-x4,bicubic"), ("cheap to dear",)),
+        (("--tiers", "carn-x4,bicubic"), ("light to full",)),
         (("--tiers", "bicubic,fsrcnn-x4", "--scale", "5/2"), ("fsrcnn-x4", "5/2")),
         (("--tiers", "bicubic,fsrcnn-x4", "--out", "a.pt"), (".safetensors",)),
         (("--tiers", "bicubic,fsrcnn-x4", "--hr", "{empty}"), ("no image files",)),

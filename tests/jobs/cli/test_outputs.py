@@ -77,10 +77,10 @@ def test_overwrite_keeps_the_finished_output_until_nothing_refuses_the_new_plan(
     check_refusal(
         tierscale(capsys, "upscale", image, output, *again, "--budget", "0.0001"),
         2,
-        "below the cheapest tier",
+        "less than the first tier costs",
     )
     with monkeypatch.context() as patch:
-        patch.setattr("tierscale.pipeline.run.resources.disk", lambda plan: 1 << 60)
+        patch.setattr("tierscale.pipeline.run.resources.disk_bytes", lambda plan: 1 << 60)
         check_refusal(
             tierscale(capsys, "upscale", image, output, *again, "--policy", "dearest"),
             2,

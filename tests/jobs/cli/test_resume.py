@@ -106,7 +106,7 @@ def test_a_polite_stop_drains_and_says_how_to_go_on(image, undisturbed, tmp_path
     process.send_signal(number)
     got, out, err = finish(process)
     assert got == code, err
-    assert "the same command again goes on" in err.splitlines()[-1]
+    assert "run the same command again to resume" in err.splitlines()[-1]
     assert json.loads(out)["status"] == "interrupted"
     assert receipts(output) < SHARDS
     check_whole(image, output, undisturbed)

@@ -28,11 +28,15 @@ from tierscale.pipeline.run.array import enlarge_array
         (("--scale", "four"), 2, ("'four'", "5/2")),
         (("--scale", "3", "--tiers", "fsrcnn-x4"), 2, ("fsrcnn-x4", "not made for scale 3", "x4")),
         (("--tiers", "esrgan"), 2, ("'esrgan'", "bicubic")),
-        (("--tiers", "carn-x4,bicubic"), 2, ("cheap to dear",)),
+        (("--tiers", "carn-x4,bicubic"), 2, ("light to full",)),
         (("--tiers", "bicubic,bicubic"), 2, ("twice",)),
         (("--tiers", "file:/nowhere/x.safetensors"), 2, ("/nowhere/x.safetensors",)),
         (("--budget", "1.5"), 2, ("1.5",)),
-        (("--budget", "0.0001", "--tiers", "bicubic,fsrcnn-x4"), 2, ("below the cheapest tier",)),
+        (
+            ("--budget", "0.0001", "--tiers", "bicubic,fsrcnn-x4"),
+            2,
+            ("less than the first tier costs",),
+        ),
         (("--policy", "threshold"), 2, ("--threshold",)),
         (("--policy", "luck"), 2, ("luck",)),
         (("--tile", "4"), 2, ("tile of 4",)),
@@ -43,7 +47,7 @@ from tierscale.pipeline.run.array import enlarge_array
         (("--max-memory", "100M"), 2, ("GiB", "--max-memory")),
         (("--max-memory", "lots"), 2, ("'lots'",)),
         (("--device", "cuda"), 2, ("CUDA",)),
-        (("--policy", "dearest", "--budget", "0.5"), 2, ("--budget", "dearest", "ignored")),
+        (("--policy", "dearest", "--budget", "0.5"), 2, ("--budget", "full", "ignored")),
         (("--budget", "0.5", "--threshold", "0.1"), 2, ("--threshold", "budget", "ignored")),
         (("--no-such-option",), 2, ("--no-such-option",)),
     ],
@@ -156,7 +160,10 @@ def test_alpha_does_not_stretch_the_measured_range(capsys, tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
     assert tierscale(capsys, "upscale", tmp_path / "x.tif", tmp_path / "out.zarr", *FAST)[0] == 0
     plan = Folder(str(tmp_path / "out.zarr")).plan()
-    assert (plan.levels.low, plan.levels.high) == (pixels[..., :3].min(), pixels[..., :3].max())
+    assert (plan.value_range.low, plan.value_range.high) == (
+        pixels[..., :3].min(),
+        pixels[..., :3].max(),
+    )
     out = zarr.open_array(str(tmp_path / "out.zarr/0"), mode="r")[:]
     assert out[:3].max() <= 4000 and (out[3] == 65535).all()
 

@@ -37,8 +37,12 @@ def test_png_holds_every_pixel(tmp_path, dtype, colour):
     with open_image(tmp_path / "a.png") as source:
         assert source.colour == colour
         np.testing.assert_array_equal(source.read(0, 130, 0, 170), levels[0])
-        assert (source.facts.icc, source.facts.xmp, source.facts.exif) == (ICC, XMP, METADATA.exif)
-        assert source.facts.resolution == pytest.approx((1200 / 2.54, 600 / 2.54), abs=0.01)
+        assert (source.metadata.icc, source.metadata.xmp, source.metadata.exif) == (
+            ICC,
+            XMP,
+            METADATA.exif,
+        )
+        assert source.metadata.resolution == pytest.approx((1200 / 2.54, 600 / 2.54), abs=0.01)
     with Image.open(tmp_path / "a.png") as image:
         image.load()
         if dtype == np.uint8:

@@ -73,7 +73,7 @@ def test_jpeg_is_close_and_only_for_what_it_can_hold(tmp_path):
     )
     with open_image(tmp_path / "a.tif") as source:
         assert np.abs(source.read(0, 600, 0, 700).astype(int) - levels[0]).mean() < 6
-        assert source.facts.icc == ICC
+        assert source.metadata.icc == ICC
     write_output(tmp_path / "b.zarr", (3, 20, 20), np.uint16)
     for name, colour in (("a", "channels"), ("b", "rgb")):
         with pytest.raises(Refused, match="deflate or zstd"):
@@ -130,12 +130,12 @@ def test_photo_facts_are_in_the_tiff_for_any_reader(tmp_path, big, monkeypatch):
         )
     with open_image(out) as source:
         assert (
-            source.facts.icc,
-            source.facts.xmp,
-            source.facts.resolution,
-            source.facts.nodata,
+            source.metadata.icc,
+            source.metadata.xmp,
+            source.metadata.resolution,
+            source.metadata.nodata,
         ) == (ICC, XMP, (1200, 600), 0)
-        assert source.facts.geo == GEO
+        assert source.metadata.geo == GEO
 
 
 def test_channels_keep_names_colours_and_pixel_size(tmp_path):
@@ -149,7 +149,7 @@ def test_channels_keep_names_colours_and_pixel_size(tmp_path):
     export_tiff(exported(tmp_path, "channels", metadata=metadata), str(tmp_path / "a.tif"))
     with open_image(tmp_path / "a.tif") as source:
         for name in ("pixel_size", "pixel_unit", "channel_names", "channel_colours"):
-            assert getattr(source.facts, name) == getattr(metadata, name)
+            assert getattr(source.metadata, name) == getattr(metadata, name)
 
 
 def test_a_slide_keeps_its_pixel_size_as_resolution(tmp_path):
@@ -158,6 +158,6 @@ def test_a_slide_keeps_its_pixel_size_as_resolution(tmp_path):
     export_tiff(exported(tmp_path, "rgb", metadata=metadata), str(tmp_path / "a.tif"))
     with open_image(tmp_path / "a.tif") as source:
         assert (
-            source.facts.resolution == (40000, 20000)
-            and source.facts.resolution_unit == "centimetre"
+            source.metadata.resolution == (40000, 20000)
+            and source.metadata.resolution_unit == "centimetre"
         )
