@@ -51,7 +51,7 @@ def reads(monkeypatch):
         receipts,
         "_parse",
         parsed,
-        lambda text: tuple(json.loads(text)[n] for n in "level y x".split()),
+        lambda text: tuple(json.loads(text)[n] for n in ["level", "y", "x"]),
     )
     return opened, digested, parsed
 
