@@ -1,8 +1,8 @@
 """What everything around the networks costs: `make bench-overhead`.
 
-A 4-megapixel photograph, all-dearest: seconds of the whole job (reading to report; Ray's start
-apart) over seconds of the bare networks on the same windows in one process, with as many threads as
-the job has workers.
+A 4-megapixel photograph, the full tier everywhere: seconds of the whole job (reading to report;
+Ray's start apart) over seconds of the bare networks on the same windows in one process, with as
+many threads as the job has workers.
 """
 
 import tempfile
@@ -20,12 +20,13 @@ import torch
 from benchmarks.results import record
 from tierscale.cluster.session import session
 from tierscale.cluster.sizing import cores
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.run.job import ImageJob as ImageJob
-from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.plan.policies import Full
+from tierscale.pipeline.run.job import Controls, ImageJob
+from tierscale.pipeline.run.run import upscale_image
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
@@ -53,7 +54,9 @@ def bare(plan: Plan, image: np.ndarray) -> float:
     def one(work) -> None:  # type: ignore[no-untyped-def]
         if not hasattr(own, "networks"):
             torch.set_num_threads(1)
-            own.networks = {index: models.load(tier.name) for index, tier in enumerate(plan.tiers)}
+            own.networks = {
+                index: registry.load(tier.name) for index, tier in enumerate(plan.tiers)
+            }
         rows, columns = work.window.slices
         with torch.inference_mode():
             place = Placement(
@@ -72,7 +75,7 @@ def main() -> None:
     """Measure the job and the networks three times each, in turn; record the ratio of medians."""
     image = photograph()
     jobs, networks = [], []
-    options = Options(scale=Fraction(4), tiers=TIERS, policy="dearest")
+    options = Options(scale=Fraction(4), tiers=TIERS, policy=Full())
     with (
         tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder,
         session("local", "auto", "cpu") as pool,
@@ -80,12 +83,12 @@ def main() -> None:
         source = Path(folder) / "photo.tif"
         tifffile.imwrite(source, image, tile=(256, 256), photometric="rgb", compression="zlib")
         for attempt in range(3):
-            run = Run(ImageJob(str(source), f"{folder}/{attempt}.zarr", options), pool)
+            plans: list[Plan] = []
+            job = ImageJob(str(source), f"{folder}/{attempt}.zarr", options)
             began = time.perf_counter()
-            run.carry_out()
+            upscale_image(job, pool, Controls(on_plan=plans.append))
             jobs.append(time.perf_counter() - began)
-            assert run.plan is not None
-            networks.append(bare(run.plan, image))
+            networks.append(bare(plans[0], image))
             print(f"job {jobs[-1]:.1f} s, networks {networks[-1]:.1f} s", flush=True)
     ratio = float(np.median(jobs) / np.median(networks))
     figures = {

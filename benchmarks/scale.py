@@ -28,8 +28,10 @@ from benchmarks.simulated import Nobody, workers
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run.job import ImageJob as ImageJob
-from tierscale.pipeline.run.run import Run
+from tierscale.pipeline.plan.policies import Adaptive, Full
+from tierscale.pipeline.run import resources
+from tierscale.pipeline.run.job import ImageJob
+from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.workers.pool import LocalPool
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
@@ -39,46 +41,33 @@ SIDE, TILE = 1000, 128
 
 
 def measured(folder: Path) -> list[float]:
-    """Seconds that real shards take on one core here, from reading to writing, once a worker is
-    warm.
-    """
+    """Seconds that real shards take on one core here, from reading to writing by a warm worker."""
     stars = np.tile(skimage.data.hubble_deep_field()[:512, :512], (2, 2, 1))
     source = str(folder / "stars.zarr")
     zarr.create_array(source, data=stars.transpose(2, 0, 1), chunks=(3, 256, 256))
+    options = Options(tiers=TIERS[:2], policy=Full())
     with LocalPool(1) as pool:
         for name in ("cold", "warm"):
-            run = Run(
-                ImageJob(
-                    source, str(folder / f"{name}.zarr"), Options(tiers=TIERS[:2], policy="dearest")
-                ),
-                pool,
-            )
-            run.carry_out()
-    assert run.plan is not None
-    return [
-        sum(r.seconds.values())
-        for r in Folder(run.request.output).receipts(run.plan.digest)
-        if r.level == 0
-    ]
+            upscale_image(ImageJob(source, str(folder / f"{name}.zarr"), options), pool)
+    warm = Folder(str(folder / "warm.zarr"))
+    receipts = warm.receipts(warm.plan().digest, 0)
+    return [sum(receipt.seconds.values()) for receipt in receipts]
 
 
 def driver(side: int) -> dict[str, float]:
-    """Memory and time of the driver for a plan of side x side tiles, from the source to the
-    report.
-    """
-    from tierscale.pipeline.run import resources as needs
-
-    needs.check_disk = lambda plan, output: None  # type: ignore[assignment]  # nothing is written but receipts
+    """Memory and time of the driver for side x side tiles, from the source to the report."""
+    # Nothing is written but receipts.
+    resources.check_disk = lambda draft, output: None
     with tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder:
         source = f"{folder}/empty.zarr"
         zarr.create_array(source, shape=(side * TILE, side * TILE), chunks=(1024, 1024), dtype="u1")
         before = memory()
         began, cpu = time.perf_counter(), time.process_time()
-        run = Run(ImageJob(source, f"{folder}/out.zarr", Options(tiers=TIERS, tile=TILE)), Nobody())  # type: ignore[arg-type]
-        found = run.carry_out()
+        options = Options(tiers=TIERS, policy=Adaptive(), tile=TILE)
+        found = upscale_image(ImageJob(source, f"{folder}/out.zarr", options), Nobody())
         return {
             "tiles": side * side,
-            "shards": found["shards"]["total"],
+            "shards": found.shards,
             "driver, MiB": memory(),
             "of these before, MiB": before,
             "seconds": round(time.perf_counter() - began, 1),
@@ -136,16 +125,16 @@ def memory() -> int:
     return int(found.split()[1]) >> 10
 
 
-def apart(what: str, *given: Any) -> dict[str, float]:
+def apart(what: str, *arguments: Any) -> dict[str, float]:
     """Measure one thing in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale", what, json.dumps(given)],
+        [sys.executable, "-m", "benchmarks.scale", what, json.dumps(arguments)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    print(what, *(str(one)[:40] for one in given), found, flush=True)
+    print(what, *(str(one)[:40] for one in arguments), found, flush=True)
     return found
 
 
