@@ -24,6 +24,7 @@ from tierscale.models.train.measure import LEFT_OUT
 from tierscale.models.train.photos import centre_crop, image_files, read_image
 from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import Budget, Full
 from tierscale.pipeline.run.array import enlarge_array
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
@@ -97,7 +98,7 @@ def point(
 
 def asked() -> Iterator[tuple[str, float, Options]]:
     """Series, effort or budget, and options of every point."""
-    alone = Options(policy="dearest", tile=64, value_range=(0.0, 1.0))
+    alone = Options(policy=Full(), tile=64, value_range=(0.0, 1.0))
     for name in PLAIN:
         yield name, 1.0, replace(alone, tiers=(name,))
     for name in METHODS:
@@ -113,7 +114,7 @@ def asked() -> Iterator[tuple[str, float, Options]]:
         yield (
             "tiles routed among " + ", ".join(ROUTED),
             budget,
-            replace(alone, tiers=ROUTED, policy="budget", budget=budget),
+            replace(alone, tiers=ROUTED, policy=Budget(budget)),
         )
 
 

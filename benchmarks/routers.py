@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.scenes import SCALE, SHARED, Scene, sums
+from tests.plans import LIGHT, draft_of
 from tests.reference_file import read_reference
 from tierscale.models import registry as models
 from tierscale.models.adaptive.classsr.upscaler import ClassSrUpscaler
@@ -20,7 +21,7 @@ from tierscale.models.contract.upscaler import Placement
 from tierscale.models.convert.adaptive import classsr as upstream_classsr
 from tierscale.models.convert.adaptive import pcsr as upstream_pcsr
 from tierscale.models.runtime.patches import SIDE, STEP, Patches
-from tierscale.pipeline.geometry.grid import Grid, Span
+from tierscale.pipeline.geometry.grid import Span
 from tierscale.pipeline.inference import difficulty
 from tierscale.pipeline.plan.value_range import ValueRange
 
@@ -44,18 +45,14 @@ def scored(scout: difficulty.Scout | None, tiers: int) -> Router:
     """The pre-pass of the pipeline; plain detail without a scout."""
 
     def route(scene: Scene, tile: int) -> np.ndarray:
-        grid = Grid(scene.lr.shape[1:], Fraction(SCALE), tile)  # type: ignore[arg-type]
-        levels = ValueRange(0.0, 1.0, 0.0, 1.0, None)
-        found = difficulty.score(
-            lambda y0, y1, x0, x1: scene.lr[:, y0:y1, x0:x1],
-            grid,
-            Span(0, grid.tiles[0]),
-            scout,
-            tiers,
-            levels,
-            "rgb",
-            None,
-        )
+        height, width = scene.lr.shape[1:]
+        draft = draft_of((height, width), (LIGHT,) * tiers, scale=Fraction(SCALE), tile=tile)
+
+        def read(y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
+            return scene.lr[:, y0:y1, x0:x1]
+
+        rows = Span(0, draft.grid.tiles[0])
+        found = difficulty.score(draft, ValueRange(0.0, 1.0, 0.0, 1.0), read, rows, scout)
         return found.reshape(-1, tiers) if scout is not None else found.reshape(-1, tiers)[:, 0]
 
     return route

@@ -28,10 +28,10 @@ from benchmarks.scenes import SCALE, SETS, Scene, scenes
 from tierscale.models import registry as models
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.tiers import Tier
-from tierscale.pipeline.routing import policies as routing
 from tierscale.pipeline.routing.costs import cost_of_routes
 from tierscale.pipeline.routing.judging import judge, leave
-from tierscale.pipeline.routing.policies import RoutingProblem
+from tierscale.pipeline.routing.problem import RoutingProblem, all_full
+from tierscale.pipeline.routing.solver import least_cost
 from tierscale.pipeline.routing.windows import groups
 from tierscale.pipeline.run.tiers import load_tiers
 
@@ -56,7 +56,7 @@ SIDES = {
 REPORTED_ONLY = 32
 # The lowest share that is drawn, %.
 LOWEST = -50
-LOSE = 0.02
+MAX_LOSS = 0.02
 DOCS = Path("docs")
 
 
@@ -148,7 +148,7 @@ def known(given: Setting, predicted: np.ndarray) -> dict[str, dict[str, float]]:
             areas @ (errors[first:last] - errors[first:last, -1:])
             for errors in (given.true, predicted)
         )
-        # The dearest tier saves nothing over itself; where a tier is told to save nothing, its mean
+        # The full tier saves nothing over itself; where a tier is told to save nothing, its mean
         # cannot be mended.
         ratio = np.where(told[:-1] > 1e-12, true[:-1] / np.maximum(told[:-1], 1e-12), 1.0)
         means[first:last, :-1] = (
@@ -214,8 +214,8 @@ def two_levels(sets: Sequence[str], count: int | None) -> dict[str, Any]:
 
 
 def grouped(given: Setting, router: Router) -> dict[str, Any]:
-    """What it gains to know the halo: cost (share of all-dearest, halos and strips included) and
-    seconds of one thread that `--lose` takes.
+    """What it gains to know the halo: cost (share of the full tier everywhere, halos included) and
+    seconds of one thread that `--max-loss` takes.
 
     Seconds are those that the tiers took for whole images, by pixels of windows.
     """
@@ -231,12 +231,11 @@ def grouped(given: Setting, router: Router) -> dict[str, Any]:
             replace(tier, cost=float(one)) for tier, one in zip(given.tiers, each, strict=True)
         )
         cost_of, seconds_of = (cost_of_routes(grid, tiers, 4, 1) for tiers in (given.tiers, timed))
-        alone = RoutingProblem(given.costs, cost_of, lose=LOSE, areas=areas)
-        for index, choice in enumerate(
-            (alone, replace(alone, groups=groups(grid, given.tiers, 4, 1)))
-        ):
-            routes = routing.quality(predicted, choice)
-            cost[:, index] += cost_of(routes), cost_of(routing.dearest(predicted, choice))
+        alone = RoutingProblem(given.costs, cost_of, areas)
+        together = replace(alone, groups=groups(grid, given.tiers, 4, 1))
+        for index, problem in enumerate((alone, together)):
+            routes = least_cost(predicted, problem, MAX_LOSS)
+            cost[:, index] += cost_of(routes), cost_of(all_full(predicted))
             seconds[index] += seconds_of(routes)
             left[index] += float(areas @ np.take_along_axis(true, routes[:, None], axis=1)[:, 0])
     names = ("tiles alone", "in groups")
@@ -307,7 +306,7 @@ def measure(names: Sequence[str], sets: Sequence[str], count: int | None) -> dic
                     "oracle": row["oracle"]["0.5"],
                 },
             )
-            row["below the dearest at 0.5, dB"] = {
+            row["below full at 0.5, dB"] = {
                 name: round(best - psnr, 4) for name, psnr in half.items()
             }
             results.setdefault(kind, {})[str(tile)] = row

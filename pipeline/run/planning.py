@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import wait
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tierscale.pipeline.formats.arrays.ingest import rows_done
 from tierscale.pipeline.output import kept_scores, store, tile_table
 from tierscale.pipeline.output.levels import StoreLayout
 from tierscale.pipeline.output.ome import ome_attributes
-from tierscale.pipeline.output.receipts import Folder
+from tierscale.pipeline.output.receipts import Folder, ReceiptSummary
 from tierscale.pipeline.plan.differences import differences, outdated
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import Deadline
@@ -29,6 +30,18 @@ from tierscale.pipeline.storage.paths import Place, place, remove_tree
 
 # The ingested copy of a source, in the folder beside the output.
 COPY = "source.zarr"
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An image that can be carried out.
+
+    pixels: where workers read them. receipts: of the shards that are done; they are read once.
+    """
+
+    plan: Plan
+    pixels: PixelSource
+    receipts: ReceiptSummary
 
 
 class Planner:
@@ -79,16 +92,18 @@ class Planner:
         store.check_ours(output)
         return None
 
-    def plan(self, found: Inspection) -> tuple[Plan, PixelSource]:
-        """The plan, its output made, and where its pixels are read from."""
+    def plan(self, found: Inspection) -> Planned:
+        """The plan, with its output made and its source ready to be read."""
         stored = self.stored(found.draft)
         plan = stored or self._new(found)
         # First of all: where the output is gone, its receipts go too, and then its shards need the
         # ingested copy again.
         self._make_output(plan, found)
-        if stored is not None and found.source.needs_ingest and not self._complete(plan):
+        receipts = self.folder.summary(plan)
+        left = any((0, *shard) not in receipts for shard in plan.grid.all_shards())
+        if stored is not None and found.source.needs_ingest and left:
             self.ingest(found, self.folder.path)
-        return plan, self.pixels(found, self.folder.path)
+        return Planned(plan, self.pixels(found, self.folder.path), receipts)
 
     def _new(self, found: Inspection) -> Plan:
         """A new plan, stored. An output that it replaces stays until nothing can refuse it."""
@@ -164,8 +179,3 @@ class Planner:
         name = Path(self.job.source).name
         attributes = ome_attributes(name, layout, found.source.metadata, plan.scale, window)
         store.create(output, layout, {**attributes, "tierscale": {"plan": plan.digest}})
-
-    def _complete(self, plan: Plan) -> bool:
-        """Whether level 0 has all its receipts."""
-        rows, columns = plan.grid.shards
-        return sum(1 for _ in self.folder.receipts(plan.digest, 0)) == rows * columns

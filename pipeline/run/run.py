@@ -16,7 +16,7 @@ from tierscale.pipeline.errors import Damaged, Interrupted
 from tierscale.pipeline.formats.arrays.ingest import discard
 from tierscale.pipeline.output import levels, report, tile_table
 from tierscale.pipeline.output.levels import Key
-from tierscale.pipeline.output.receipts import Folder
+from tierscale.pipeline.output.receipts import ReceiptSummary
 from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import Budget
@@ -60,10 +60,10 @@ def upscale_image(job: ImageJob, pool: Pool, controls: Controls | None = None) -
         # Whatever is decided from what lies there is decided under the lease: another run may have
         # written it a moment ago.
         with Lease(planner.folder.path):
-            plan, pixels = planner.plan(found)
-            lent.on_plan(plan)
-            work = ImageWork(job, pool, lent, timings, plan)
-            return work.carry_out(pixels, found)
+            planned = planner.plan(found)
+            lent.on_plan(planned.plan)
+            work = ImageWork(planner, planned.plan, planned.receipts)
+            return work.carry_out(planned.pixels, found)
     except Stopped:
         raise
     except Interrupted:
@@ -92,16 +92,16 @@ def _unplanned(job: ImageJob, timings: Timings) -> Summary:
 
 
 class ImageWork:
-    """The shards of one planned image on their way."""
+    """The shards of one planned image on their way.
 
-    def __init__(
-        self, job: ImageJob, pool: Pool, controls: Controls, timings: Timings, plan: Plan
-    ) -> None:
-        self.job, self.pool, self.controls, self.timings = job, pool, controls, timings
-        self.plan, self.folder = plan, Folder(job.output)
-        self.handle: Handle[Plan] = pool.put(plan)
-        # What is done already is read once; receipts of this run are added as they come.
-        self.receipts = self.folder.summary(plan)
+    receipts: of the shards that are done; those of this run are added as they come.
+    """
+
+    def __init__(self, planner: Planner, plan: Plan, receipts: ReceiptSummary) -> None:
+        self.job, self.pool, self.folder = planner.job, planner.pool, planner.folder
+        self.controls, self.timings = planner.controls, planner.timings
+        self.plan, self.receipts = plan, receipts
+        self.handle: Handle[Plan] = self.pool.put(plan)
         self.done_before = 0
         self.written = 0
 
@@ -266,7 +266,7 @@ def plan_only(
         scores = scored.scores
     else:
         plan, scores = stored, tile_table.read_scores(planner.folder.path, len(stored.tiers))
-    work = ImageWork(job, pool, Controls(), timings, plan)
+    work = ImageWork(planner, plan, planner.folder.summary(plan))
     work.done_before = 0 if stored is None else len(work.receipts)
     ahead = outlook(plan, found.source, pool.width)
     predicted: dict[str, Any] = {"lost": None, "curve": None}

@@ -1,4 +1,4 @@
-"""The scout: any tile size, a sane order of tiers, what it learns, and when it is found."""
+"""The scout command: what it fits and writes, which scout a plan takes, and what is refused."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tierscale.jobs.cli import main as cli
+from tests.commands import tierscale
 from tierscale.jobs.cli import scout as scouting
 from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file, read_checkpoint, write_checkpoint
@@ -19,9 +19,6 @@ from tierscale.models.contract.upscaler import Placement
 from tierscale.models.scout import Scout, write_scout
 from tierscale.models.train.photos import read_image
 from tierscale.models.train.shrink import shrink
-from tierscale.pipeline.inference import difficulty
-from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run.tiers import load_tiers
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
@@ -52,13 +49,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where scouts that are fitted here lie, empty."""
     monkeypatch.setenv("TIERSCALE_SCOUTS", str(tmp_path / "scouts"))
     return tmp_path / "scouts"
-
-
-def tierscale(capsys: pytest.CaptureFixture[str], *line: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as end:
-        cli.main([str(part) for part in line])
-    said = capsys.readouterr()
-    return int(end.value.code or 0), said.out, said.err
 
 
 QUICK = ("--steps", 3, "--variants", 1, "--threads", 1)
@@ -167,16 +157,6 @@ def test_a_scout_of_these_tiers_alone_comes_before_one_that_knows_others_too(own
     )
 
 
-def test_a_tile_of_one_colour_is_worth_no_network():
-    tiles = np.stack(
-        [np.full((1, 3, 32, 32), 0.3), np.random.default_rng(0).random((1, 3, 32, 32))]
-    ).astype(np.float32)
-    scores = difficulty._score_tiles(
-        tiles, registry.load_scout(("bicubic", "fsrcnn-x4", "edsr-x4"), Fraction(4)), 3
-    )
-    assert np.ptp(scores[0]) == 0 < np.ptp(scores[1])
-
-
 def test_a_given_scout_must_belong_to_the_tiers(tmp_path, own, capsys):
     image, file, other = tmp_path / "a.png", tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(image)
@@ -184,25 +164,16 @@ def test_a_given_scout_must_belong_to_the_tiers(tmp_path, own, capsys):
     write_scout(
         other, Scout(("bicubic", "fsrcnn-x4"), [registry.digest("bicubic"), "0" * 64], Fraction(4))
     )
-    line = (
-        "plan",
-        image,
-        tmp_path / "out.zarr",
-        "--ray",
-        "none",
-        "--tile",
-        16,
-        "--json",
-        "--tiers",
-    )
+    options = ("--ray", "none", "--tile", 16, "--json")
+    line = ("plan", image, tmp_path / "out.zarr", *options, "--tiers")
     code, out, _ = tierscale(capsys, *line, "bicubic,fsrcnn-x4", "--scout", file)
     assert code == 0 and json.loads(out)["curve"]
-    for tiers, given, word in (
+    for tiers, scout, word in (
         ("bicubic,carn-x4", file, "carn-x4: it was fitted for bicubic, fsrcnn-x4"),
         ("bicubic,fsrcnn-x4", other, "fsrcnn-x4: it was fitted with other weights"),
         ("bicubic,fsrcnn-x4", tmp_path / "none.safetensors", "none.safetensors"),
     ):
-        code, _, err = tierscale(capsys, *line, tiers, "--scout", given)
+        code, _, err = tierscale(capsys, *line, tiers, "--scout", scout)
         assert code == 2 and word in err
 
 
@@ -211,39 +182,13 @@ def test_where_no_scout_is_known_plain_detail_serves_and_it_is_said(tmp_path, ow
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(image)
     write_checkpoint(copy, read_checkpoint(registry.ZOO / "fsrcnn-x4.safetensors"))
     assert registry.digest(f"file:{copy}") != registry.digest("fsrcnn-x4")
-    line = (
-        "plan",
-        image,
-        tmp_path / "out.zarr",
-        "--ray",
-        "none",
-        "--tile",
-        16,
-        "--json",
-        "--tiers",
-        f"bicubic,file:{copy}",
-    )
+    options = ("--ray", "none", "--tile", 16, "--json")
+    line = ("plan", image, tmp_path / "out.zarr", *options, "--tiers", f"bicubic,file:{copy}")
     code, out, _ = tierscale(capsys, *line, "--budget", "0.6")
     assert (
         code == 0
         and "plain detail" in json.loads(out)["notes"][0]
         and json.loads(out)["curve"] is None
     )
-    code, _, err = tierscale(capsys, *line, "--lose", "0.1")
+    code, _, err = tierscale(capsys, *line, "--max-loss", "0.1")
     assert code == 2 and "tierscale scout fit" in err
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4, Fraction(3, 2), Fraction(5, 2)])
-def test_the_zoo_knows_the_default_tiers_and_has_their_scout(scale: int | Fraction) -> None:
-    labels = Options(scale=Fraction(scale)).tier_labels
-    assert labels[0] == "bicubic" and len(load_tiers(labels, Fraction(scale))) == len(labels) > 1
-    assert registry.load_scout(labels, Fraction(scale), registry.ZOO) is not None
-
-
-def test_default_tiers_of_other_scales() -> None:
-    assert Options(scale=Fraction(27, 10)).tier_labels == ("bicubic", "anysr-edsr")
-    assert (
-        Options(scale=Fraction(1)).tier_labels
-        == Options(scale=Fraction(21, 20)).tier_labels
-        == ("bicubic",)
-    )

@@ -1,0 +1,39 @@
+"""Labels of tiers, and the tiers of a scale that names none."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from tests.plans import FULL
+from tierscale.models import registry
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.tiers import default_tiers, parse_tiers
+from tierscale.pipeline.run.tiers import load_tiers
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4, Fraction(3, 2), Fraction(5, 2)])
+def test_the_zoo_knows_the_default_tiers_and_has_their_scout(scale):
+    labels = Options(scale=Fraction(scale)).tier_labels
+    assert labels[0] == "bicubic" and len(load_tiers(labels, Fraction(scale))) == len(labels) > 1
+    assert registry.load_scout(labels, Fraction(scale), registry.ZOO) is not None
+
+
+def test_default_tiers_of_other_scales():
+    assert default_tiers(Fraction(27, 10)) == ("bicubic", "anysr-edsr")
+    assert default_tiers(Fraction(1)) == default_tiers(Fraction(21, 20)) == ("bicubic",)
+
+
+def test_tiers_that_are_named_come_before_the_defaults():
+    assert Options(tiers=("bicubic",)).tier_labels == ("bicubic",)
+
+
+def test_a_tier_is_written_as_it_was_asked_for():
+    assert FULL.label == "full"
+    assert replace(FULL, effort=0.25).label == "full@0.25"
+    assert replace(FULL, auto=True).label == "full@auto"
+
+
+def test_labels_are_parsed_with_commas_and_spaces_between_them():
+    assert parse_tiers(" bicubic, edsr-x4@0.5,,") == ("bicubic", "edsr-x4@0.5")
+    assert parse_tiers("") == ()
