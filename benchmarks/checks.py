@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results import record
-from tests.pipeline.inference.test_seamless import COFFEE, steps, whole
+from tests.pipeline.inference.seams import COFFEE, steps, whole
 from tierscale.jobs.evaluate import evaluate_folder
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Budget, Full
 from tierscale.pipeline.routing.costs import cost_of_routes, full_cost
-from tierscale.pipeline.run import draft as prepare
 from tierscale.pipeline.run.array import enlarge_array, upscale_array
+from tierscale.pipeline.run.tiers import load_tiers
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
@@ -36,14 +36,14 @@ def tiled_equals_whole() -> dict[str, float]:
         for tile in (32, 50, 128):
             options = Options(tiers=(name,), policy=Full(), tile=tile, value_range=(0.0, 1.0))
             worst = max(worst, float(np.abs(enlarge_array(unit, options).pixels - wanted).max()))
-            tiled = upscale_array(image, 4, tiers=[name], policy=Full(), tile=tile)
+            tiled = upscale_array(image, 4, tiers=[name], policy="full", tile=tile)
             different = max(different, float((tiled != eight).mean()))
     return {"largest difference, float": worst, "share of 8-bit values that differ": different}
 
 
 def halos() -> dict[str, float]:
     """Multiply-adds of the full CARN at the default tile over those of the image in one piece."""
-    tier = prepare.load_tiers(("carn-x4",), Fraction(4))
+    tier = load_tiers(("carn-x4",), Fraction(4))
 
     def ratio(side: int) -> float:
         grid = Grid((side, side), Fraction(4), 128)
@@ -63,9 +63,8 @@ def budgets() -> dict[str, float]:
     """Executed share of the full cost for each budget, on scikit-image's coffee in tiles of 32."""
     executed = {}
     for budget in (0.1, 0.25, 0.5, 0.75, 1.0):
-        enlarged = enlarge_array(
-            COFFEE[:, :256, :320], Options(tiers=TIERS, policy=Budget(budget), tile=32)
-        )
+        options = Options(tiers=TIERS, policy=Budget(budget), tile=32)
+        enlarged = enlarge_array(COFFEE[:, :256, :320], options)
         share = enlarged.cost / full_cost(enlarged.plan)
         executed[f"asked {budget:g}"] = round(share, 4)
     return executed

@@ -1,8 +1,8 @@
 """What everything around the networks costs: `make bench-overhead`.
 
-A 4-megapixel photograph, all-dearest: seconds of the whole job (reading to report; Ray's start
-apart) over seconds of the bare networks on the same windows in one process, with as many threads as
-the job has workers.
+A 4-megapixel photograph, the full tier everywhere: seconds of the whole job (reading to report;
+Ray's start apart) over seconds of the bare networks on the same windows in one process, with as
+many threads as the job has workers.
 """
 
 import tempfile
@@ -20,13 +20,12 @@ import torch
 from benchmarks.results import record
 from tierscale.cluster.session import session
 from tierscale.cluster.sizing import cores
-from tierscale.models import registry as models
+from tierscale.models import registry
 from tierscale.models.contract.upscaler import Placement
-from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import Full
-from tierscale.pipeline.run.job import ImageJob
+from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.run import upscale_image
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
@@ -55,7 +54,9 @@ def bare(plan: Plan, image: np.ndarray) -> float:
     def one(work) -> None:  # type: ignore[no-untyped-def]
         if not hasattr(own, "networks"):
             torch.set_num_threads(1)
-            own.networks = {index: models.load(tier.name) for index, tier in enumerate(plan.tiers)}
+            own.networks = {
+                index: registry.load(tier.name) for index, tier in enumerate(plan.tiers)
+            }
         rows, columns = work.window.slices
         with torch.inference_mode():
             place = Placement(
@@ -82,11 +83,12 @@ def main() -> None:
         source = Path(folder) / "photo.tif"
         tifffile.imwrite(source, image, tile=(256, 256), photometric="rgb", compression="zlib")
         for attempt in range(3):
-            output = f"{folder}/{attempt}.zarr"
+            plans: list[Plan] = []
+            job = ImageJob(str(source), f"{folder}/{attempt}.zarr", options)
             began = time.perf_counter()
-            upscale_image(ImageJob(str(source), output, options), pool)
+            upscale_image(job, pool, Controls(on_plan=plans.append))
             jobs.append(time.perf_counter() - began)
-            networks.append(bare(Folder(output).plan(), image))
+            networks.append(bare(plans[0], image))
             print(f"job {jobs[-1]:.1f} s, networks {networks[-1]:.1f} s", flush=True)
     ratio = float(np.median(jobs) / np.median(networks))
     figures = {

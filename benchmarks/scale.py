@@ -28,7 +28,8 @@ from benchmarks.simulated import Nobody, workers
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.policies import Full
+from tierscale.pipeline.plan.policies import Adaptive, Full
+from tierscale.pipeline.run import resources
 from tierscale.pipeline.run.job import ImageJob
 from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.workers.pool import LocalPool
@@ -40,37 +41,33 @@ SIDE, TILE = 1000, 128
 
 
 def measured(folder: Path) -> list[float]:
-    """Seconds that real shards take on one core here, from reading to writing, once a worker is
-    warm.
-    """
+    """Seconds that real shards take on one core here, from reading to writing by a warm worker."""
     stars = np.tile(skimage.data.hubble_deep_field()[:512, :512], (2, 2, 1))
     source = str(folder / "stars.zarr")
     zarr.create_array(source, data=stars.transpose(2, 0, 1), chunks=(3, 256, 256))
     options = Options(tiers=TIERS[:2], policy=Full())
     with LocalPool(1) as pool:
         for name in ("cold", "warm"):
-            output = str(folder / f"{name}.zarr")
-            upscale_image(ImageJob(source, output, options), pool)
-    receipts = Folder(output).receipts(Folder(output).plan().digest)
-    return [sum(receipt.seconds.values()) for receipt in receipts if receipt.level == 0]
+            upscale_image(ImageJob(source, str(folder / f"{name}.zarr"), options), pool)
+    warm = Folder(str(folder / "warm.zarr"))
+    receipts = warm.receipts(warm.plan().digest, 0)
+    return [sum(receipt.seconds.values()) for receipt in receipts]
 
 
 def driver(side: int) -> dict[str, float]:
-    """Memory and time of the driver for a plan of side x side tiles, from source to report."""
-    from tierscale.pipeline.run import resources
-
+    """Memory and time of the driver for side x side tiles, from the source to the report."""
     # Nothing is written but receipts.
-    resources.check_disk = lambda draft, output: None  # type: ignore[assignment]
+    resources.check_disk = lambda draft, output: None
     with tempfile.TemporaryDirectory(prefix="tierscale-bench-") as folder:
         source = f"{folder}/empty.zarr"
         zarr.create_array(source, shape=(side * TILE, side * TILE), chunks=(1024, 1024), dtype="u1")
         before = memory()
         began, cpu = time.perf_counter(), time.process_time()
-        job = ImageJob(source, f"{folder}/out.zarr", Options(tiers=TIERS, tile=TILE))
-        summary = upscale_image(job, Nobody())
+        options = Options(tiers=TIERS, policy=Adaptive(), tile=TILE)
+        found = upscale_image(ImageJob(source, f"{folder}/out.zarr", options), Nobody())
         return {
             "tiles": side * side,
-            "shards": summary.shards,
+            "shards": found.shards,
             "driver, MiB": memory(),
             "of these before, MiB": before,
             "seconds": round(time.perf_counter() - began, 1),
@@ -128,16 +125,16 @@ def memory() -> int:
     return int(found.split()[1]) >> 10
 
 
-def apart(what: str, *given: Any) -> dict[str, float]:
+def apart(what: str, *arguments: Any) -> dict[str, float]:
     """Measure one thing in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.scale", what, json.dumps(given)],
+        [sys.executable, "-m", "benchmarks.scale", what, json.dumps(arguments)],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    print(what, *(str(one)[:40] for one in given), found, flush=True)
+    print(what, *(str(one)[:40] for one in arguments), found, flush=True)
     return found
 
 

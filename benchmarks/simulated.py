@@ -4,17 +4,16 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import psutil
 
-from tierscale.pipeline.geometry.grid import Span
 from tierscale.pipeline.output.receipts import Folder, Receipt
-from tierscale.pipeline.plan.plan import Draft
-from tierscale.pipeline.run.workers.pool import InProcess, Kind, Pool, Task
+from tierscale.pipeline.run.workers.bounded import bounded_map
+from tierscale.pipeline.run.workers.pool import Handle, InProcess, Kind, Pool, Task
 from tierscale.pipeline.run.workers.prescan_tasks import ScoreTiles
 from tierscale.pipeline.run.workers.shard_tasks import DrawPictures, FinishShard, HalveShards
 from tierscale.pipeline.run.workers.worker import Worker
@@ -26,6 +25,17 @@ PROCESSES = 16
 # Shards that every simulated worker makes: the last one of each ends when it will, which leaves
 # workers idle for half a shard on average.
 EACH = 40
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyShard:
+    """The task of a simulated worker."""
+
+    number: int
+
+    def run(self, worker: Worker) -> Receipt:
+        """What a real worker would make of it: nothing, at once."""
+        return empty(("", 0, self.number, 0), {"enlarge": 0.0})
 
 
 class Seats:
@@ -42,23 +52,12 @@ class Seats:
         """True once it is up."""
         return True
 
-    async def run(self, seat: int, task: "MakeNothing") -> Receipt:
+    async def run(self, seat: int, task: "EmptyShard") -> Receipt:
         """A shard that was made by nobody."""
         async with self.locks.setdefault(seat, asyncio.Lock()):
             slept = self.seconds[task.number % len(self.seconds)]
             await asyncio.sleep(slept)
             return empty(("", 0, task.number, 0), {"enlarge": slept})
-
-
-@dataclass(frozen=True, slots=True)
-class MakeNothing:
-    """The task of a simulated worker, which its seat carries out."""
-
-    number: int
-
-    def run(self, worker: Worker) -> Receipt:
-        """Never called: a seat sleeps instead."""
-        raise NotImplementedError
 
 
 class Seat:
@@ -101,55 +100,53 @@ def empty(
     )
 
 
-def random_scores(draft: Draft, rows: Span) -> np.ndarray:
-    """Predicted errors of the tiles in some tile rows: (rows, columns, tiers), falling by tier."""
-    chance = np.random.default_rng(rows.start)
-    scores = chance.exponential(1e-3, (rows.length, draft.grid.tiles[1], len(draft.tiers)))
-    return -np.sort(-scores, axis=2).astype(np.float32)
-
-
 class Nobody:
-    """A pool whose workers make nothing and write receipts."""
+    """A pool whose workers make nothing and write receipts. calls: tasks so far, by name."""
 
     split, device, width = False, "cpu", 8
 
     def __init__(self) -> None:
-        self.tasks: Counter[str] = Counter()
+        self.calls: Counter[str] = Counter()
 
-    def put(self, value: T) -> InProcess[T]:
+    def put(self, value: T) -> Handle[T]:
+        """The value itself, wrapped."""
         return InProcess(value)
 
     def close(self) -> None:
-        pass
+        """There is nothing to end."""
 
     def submit(
         self, task: Task[Any], kind: Kind = "light", as_reference: bool = False
     ) -> Future[Any]:
-        self.tasks[type(task).__name__] += 1
+        """The result of a task, at once. TypeError: nobody knows what it would make."""
+        self.calls[type(task).__name__] += 1
         future: Future[Any] = Future()
-        future.set_result(self._result(task))
+        future.set_result(_result(task))
         return future
 
-    def _result(self, task: Task[Any]) -> Any:
-        """What a real worker would return."""
-        match task:
-            case ScoreTiles(draft=draft, rows=rows):
-                return random_scores(draft.get(), rows)
-            case FinishShard(plan=plan, output=output, shard=shard):
-                spans = plan.get().grid.shard_block(shard)
-                tiles = [range(span.start, span.stop) for span in spans]
-                seconds = {"read": 0.1, "enlarge": 1.0, "write": 0.1}
-                return self._written(output, empty((plan.get().digest, 0, *shard), seconds, *tiles))
-            case HalveShards(plan=plan, output=output, level=level, shard=shard):
-                key = (plan.get().digest, level, *shard)
-                return self._written(output, empty(key, {"pyramid": 0.1}, range(0)))
-            case DrawPictures():
-                return None  # pictures are drawn from pixels, of which there are none
-        raise TypeError(f"no worker here carries out {task}")
 
-    def _written(self, output: str, receipt: Receipt) -> Receipt:
-        Folder(output).write(receipt)
-        return receipt
+def _result(task: Task[Any]) -> Any:
+    """What a task might have made, without looking at a pixel."""
+    match task:
+        case ScoreTiles():
+            draft, chance = task.draft.get(), np.random.default_rng(task.rows.start)
+            size = (task.rows.length, draft.grid.tiles[1], len(draft.tiers))
+            return -np.sort(-chance.exponential(1e-3, size), axis=2).astype(np.float32)
+        case FinishShard():
+            plan, seconds = task.plan.get(), {"read": 0.1, "enlarge": 1.0, "write": 0.1}
+            block = (range(span.start, span.stop) for span in plan.grid.shard_block(task.shard))
+            return _written(task.output, empty((plan.digest, 0, *task.shard), seconds, *block))
+        case HalveShards():
+            key = (task.plan.get().digest, task.level, *task.shard)
+            return _written(task.output, empty(key, {"pyramid": 0.1}, range(0)))
+        case DrawPictures():
+            return None  # pictures are drawn from pixels, of which there are none
+    raise TypeError(f"nobody knows the result of {type(task).__name__}; add it here")
+
+
+def _written(output: str, receipt: Receipt) -> Receipt:
+    Folder(output).write(receipt)
+    return receipt
 
 
 def start_ray() -> None:
@@ -177,7 +174,8 @@ def simulated_pool(width: int, seconds: list[float]) -> Pool:
     from tierscale.cluster.sizing import PoolSpec
 
     per = -(-width // min(PROCESSES, width))
-    remote = ray.remote(num_cpus=0, max_concurrency=4 * per)(Seats)
+    remote: Any = ray.remote(Seats)
+    remote = remote.options(num_cpus=0, max_concurrency=4 * per)
     actors = [remote.remote(seconds) for _ in range(-(-width // per))]
     seats = iter([Seat(actors[number // per], number) for number in range(width)])
 
@@ -218,12 +216,9 @@ def workers(width: int, seconds: list[float]) -> dict[str, float]:
 
 def carry_out(pool: Pool, shards: int) -> None:
     """Make so many shards, two in flight for each worker."""
-    numbers, in_flight = iter(range(shards)), set[Future]()
-    while True:
-        for number in itertools.islice(numbers, 2 * pool.width - len(in_flight)):
-            in_flight.add(pool.submit(MakeNothing(number)))
-        if not in_flight:
-            return
-        done, in_flight = wait(in_flight, return_when=FIRST_COMPLETED)
-        for future in done:
-            future.result()
+
+    def start(number: int) -> Future[Receipt]:
+        return pool.submit(EmptyShard(number))
+
+    for _, future in bounded_map(range(shards), start, 2 * pool.width):
+        future.result()
