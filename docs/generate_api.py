@@ -27,7 +27,8 @@ SHORTER = (
     (re.compile(r"<function (\w+) at \w+>"), r"\1"),
     (re.compile(r"<factory>"), "..."),
     (re.compile(r"Fraction\((\d+), 1\)"), r"Fraction(\1)"),
-    (re.compile(r"\"(?=[A-Z]\w*\"$)|(?<=[a-z])\"$"), ""),
+    # Classes that are named before they exist.
+    (re.compile(r"-> \"(\w+)\"$"), r"-> \1"),
 )
 WIDTH = 100
 

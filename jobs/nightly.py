@@ -37,7 +37,7 @@ from tierscale.pipeline.dataset.night_report import (
     NightSummary,
     error_sentence,
     night_counts,
-    summary_text,
+    summary_lines,
     write_report,
 )
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
@@ -246,7 +246,7 @@ def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
                 {"output": job.output},
                 "stopped before any image was begun; to begin again, run the same command",
             ) from None
-        emit(as_json, summary, summary_text(summary))
+        emit(as_json, summary, summary_lines(summary))
         if summary["error"]:
             say(f"tierscale: {summary['error']}")
         codes = {"done": 0, "left": LEFT, "failed": 1, "interrupted": draining.code}

@@ -226,6 +226,8 @@ class Export:
                 f"{self.output} is not finished; run the upscale command again first (tierscale"
                 " status tells how far it is)"
             )
+        if Path(self.file).suffix.lower() not in (".tif", ".tiff", ".png"):
+            raise Refused(f"the file {self.file} ends in none of .tif, .png; name one that does")
         check_place(self.output, self.file, self.overwrite)
         self._write(folder, progress)
         known = folder.read_json(EXPORTS) or {}
@@ -248,5 +250,5 @@ class Export:
 
         if suffix in (".tif", ".tiff"):
             export_tiff(image, self.file, compression=self.compression, progress=report)
-        elif suffix == ".png":
+        else:
             export_png(image, self.file, max_bytes=self.max_memory or PNG_BYTES, progress=report)

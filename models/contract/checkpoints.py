@@ -130,8 +130,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(ModelSpec(**fields, mean=(red, green, blue)), tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} has no usable blueprint in its metadata ({error}); write it with tierscale"
-            " train"
+            f"{path} has no usable model specification in its metadata ({error}); write it with"
+            " tierscale train"
         ) from error
 
 

@@ -143,8 +143,8 @@ def error_sentence(
     return f"{why}, and images that are left: {counts['left']}; to resume, run the same command"
 
 
-def summary_text(summary: Mapping[str, Any]) -> str:
-    """The summary of a night for a person."""
+def summary_lines(summary: Mapping[str, Any]) -> list[str]:
+    """The summary of a night for a person, in lines."""
     listed = (
         f"{summary['new']} new, {summary['changed']} changed, {summary['untouched']} untouched,"
         f" {summary['gone']} no longer there"
@@ -153,7 +153,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         f"{summary['done']} enlarged, {summary['failed']} failed, {summary['left']} left,"
         f" {summary['parked']} parked"
     )
-    return (
-        f"the night to {summary['night']}: {listed}; {worked}\n  report          "
-        f" {summary['report']['html']}"
-    )
+    return [
+        f"the night to {summary['night']}: {listed}; {worked}",
+        f"  report           {summary['report']['html']}",
+    ]

@@ -1,7 +1,8 @@
 """Where everything lies: tiles, shards and windows as rectangles of whole pixels.
 
 Rectangles are in input pixels unless named hr_. Output coordinates come from
-models.upscaler.hr_edge alone, so what covers the input once covers the output once, at any scale.
+models.contract.upscaler.hr_edge alone, so what covers the input once covers the output once, at
+any scale.
 """
 
 from collections.abc import Iterator

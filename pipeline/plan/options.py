@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan.policies import DEFAULT, Policy
-from tierscale.pipeline.plan.tiers import default_tiers
+from tierscale.pipeline.plan.policies import DEFAULT, KINDS, Policy, policy_from
+from tierscale.pipeline.plan.tiers import default_tiers, parse_tiers
 
 LARGEST_SCALE = 64
 # Tiles are multiples of the scale's denominator.
@@ -36,6 +36,7 @@ class Selection:
 class Options:
     """How an image is enlarged; valid once constructed, else Refused.
 
+    scale: a number, or a fraction as text such as "5/2". policy: one of the policies, or its name.
     scale: 1 to 64, exact. tiers: labels from light to full; None: the defaults of the scale.
     policy: how the tier of each tile is chosen. tile, blend: input pixels. device: "auto", "cpu" or
     "cuda". value_range: the values that become 0 and 1; None: by the data type, or measured.
@@ -63,6 +64,7 @@ class Options:
     scout: str | None = None
 
     def __post_init__(self) -> None:
+        self._convert()
         if not Fraction(1) <= self.scale <= LARGEST_SCALE:
             raise Refused(
                 f"scale {self.scale} is not between 1 and {LARGEST_SCALE}; give --scale 2, 3, 4 or"
@@ -84,6 +86,20 @@ class Options:
                 f" ({self.tile // 2}); leave --blend out, or give 4"
             )
         _check_range(self.value_range)
+
+    def _convert(self) -> None:
+        """Take scale, tiers and policy as people write them; Refused: they are something else."""
+        object.__setattr__(self, "scale", parse_scale(self.scale))
+        if isinstance(self.tiers, str):
+            object.__setattr__(self, "tiers", parse_tiers(self.tiers))
+        if isinstance(self.policy, str):
+            object.__setattr__(self, "policy", policy_from(self.policy, {}))
+        if not isinstance(self.policy, tuple(KINDS.values())):
+            raise Refused(f"{self.policy!r} is no policy; give one such as tierscale.Budget(0.3)")
+        for name in ("tile", "blend", "level"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise Refused(f"a {name} of {value!r} is no whole number; give one such as 128")
 
     @property
     def tier_labels(self) -> tuple[str, ...]:

@@ -12,6 +12,12 @@ from typing import Any, ClassVar
 from tierscale.pipeline.errors import Refused
 
 
+def _check_number(name: str, value: object) -> None:
+    """Refuse what is no number; True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(f"a {name} of {value!r} is no number; give one such as 0.5")
+
+
 @dataclass(frozen=True, slots=True)
 class Adaptive:
     """As many groups of tiles as tiers, by k-means on the difficulty of the image's tiles."""
@@ -32,10 +38,11 @@ class Budget:
     shared: bool = False
 
     def __post_init__(self) -> None:
+        _check_number("budget", self.share)
         if not 0 < self.share <= 1:
             raise Refused(
                 f"a budget of {self.share:g} is not a share above 0 and up to 1 of the cost of the"
-                " full tier; write for example --budget 0.5"
+                " full tier; write for example 0.5"
             )
 
 
@@ -47,10 +54,10 @@ class MaxLoss:
     db: float
 
     def __post_init__(self) -> None:
+        _check_number("loss", self.db)
         if not 0 <= self.db < math.inf:
             raise Refused(
-                f"a loss of {self.db:g} dB is not a number of 0 or more; write for example"
-                " --max-loss 0.02"
+                f"a loss of {self.db:g} dB is not a number of 0 or more; write for example 0.02"
             )
 
 
@@ -62,10 +69,11 @@ class Deadline:
     seconds: float
 
     def __post_init__(self) -> None:
+        _check_number("deadline", self.seconds)
         if not 0 < self.seconds < math.inf:
             raise Refused(
                 f"a deadline of {self.seconds:g} s is not a time above 0; write for example"
-                " --deadline 6h or --deadline 90m"
+                " 6h or 90m"
             )
 
 
@@ -77,10 +85,11 @@ class Threshold:
     gap: float
 
     def __post_init__(self) -> None:
+        _check_number("threshold", self.gap)
         if not 0 <= self.gap < math.inf:
             raise Refused(
                 f"a threshold of {self.gap:g} is not a squared error of 0 or more; write for"
-                " example --threshold 1e-4"
+                " example 1e-4"
             )
 
 
@@ -121,6 +130,8 @@ PARAMETERS = {
     "deadline": "deadline",
     "threshold": "threshold",
 }
+# A number for each, as an example.
+EXAMPLES = {"budget": "0.5", "max_loss": "0.02", "deadline": "6h", "threshold": "1e-4"}
 # Names of version 0.1, which stay readable until 1.0.
 OLD_NAMES = {"dearest": "full", "cheapest": "light", "quality": "max-loss"}
 DEFAULT = Adaptive()
@@ -154,17 +165,16 @@ def policy_from(
     for key in numbers:
         if PARAMETERS[key] != chosen:
             raise Refused(
-                f"--{key.replace('_', '-')} belongs to policy {PARAMETERS[key]} and would be"
-                f" ignored by {chosen}; leave one of the two out"
+                f"{key} belongs to policy {PARAMETERS[key]} and would be ignored by {chosen};"
+                " leave one of the two out"
             )
     if chosen in _WITHOUT_NUMBER:
         return _WITHOUT_NUMBER[chosen]
     if not numbers and chosen == default.name:
         return default
     if not numbers:
-        raise Refused(
-            f"policy {chosen} needs --{chosen} and a number; see tierscale upscale --help"
-        )
+        needed = chosen.replace("-", "_")
+        raise Refused(f"policy {chosen} needs a number; give {needed}, such as {EXAMPLES[needed]}")
     return _WITH_NUMBER[chosen](next(iter(numbers.values())))
 
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -29,21 +29,19 @@ UNDIGESTED = ("digest", "uri")
 
 def freeze(scored: ScoredPlan, routes: np.ndarray) -> Plan:
     """The plan of a scored image and its routes, (rows, columns) of tier indices."""
-    known = draft_fields(scored)
-    plan = Plan(
-        **known,
+    routes = routes.astype(np.int64)
+    return Plan(
+        **draft_fields(scored),
         value_range=scored.value_range,
         settings=scored.settings,
-        routes=routes.astype(np.int64),
-        digest="",
+        routes=routes,
+        digest=digest_of(_document(scored, routes)),
     )
-    return with_digest(plan)
 
 
 def with_digest(plan: Plan) -> Plan:
     """The same plan with the digest that its fields have."""
-    values = {one.name: getattr(plan, one.name) for one in fields(plan)}
-    return Plan(**{**values, "digest": digest_of(_document(plan))})
+    return replace(plan, digest=digest_of(_document(plan, plan.routes)))
 
 
 def draft_fields(draft: Draft) -> dict[str, Any]:
@@ -82,18 +80,18 @@ def draft_document(draft: Draft) -> dict[str, Any]:
     }
 
 
-def _document(plan: Plan) -> dict[str, Any]:
+def _document(known: ScoredPlan | Plan, routes: np.ndarray) -> dict[str, Any]:
     return {
-        **draft_document(plan),
-        "value_range": plan.value_range.to_json(),
-        "settings": [dict(names) for names in plan.settings],
-        "routes": _pack(plan.routes),
+        **draft_document(known),
+        "value_range": known.value_range.to_json(),
+        "settings": [dict(names) for names in known.settings],
+        "routes": _pack(routes),
     }
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """The document of a plan, with its digest."""
-    return {**_document(plan), "digest": plan.digest}
+    return {**_document(plan, plan.routes), "digest": plan.digest}
 
 
 def plan_from_json(document: Mapping[str, Any]) -> Plan:

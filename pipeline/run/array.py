@@ -98,7 +98,7 @@ def _policy_of(policy: str | Policy | None, numbers: Mapping[str, float | None])
     ignored = [name for name, value in numbers.items() if value is not None]
     if ignored:
         raise Refused(
-            f"--{ignored[0].replace('_', '-')} would be ignored beside the policy"
+            f"{ignored[0]} would be ignored beside the policy"
             f" {in_words(policy)}; leave one of the two out"
         )
     return policy

@@ -68,7 +68,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
         path,
         {"format": "tierscale-1", "blueprint": json.dumps({"network": "carn"})},
     )
-    with pytest.raises(ValueError, match="no usable blueprint"):
+    with pytest.raises(ValueError, match="no usable model specification"):
         registry.load(f"file:{path}")
 
 

@@ -76,13 +76,13 @@ def test_times_as_people_write_them(text, seconds):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("--policy", "max-loss"), ("max-loss", "--max-loss and a number")),
-        (("--policy", "quality"), ("--max-loss and a number",)),
-        (("--lose", "-1"), ("-1 dB", "--max-loss 0.02")),
-        (("--policy", "deadline"), ("--deadline and a number",)),
+        (("--policy", "max-loss"), ("policy max-loss needs a number", "max_loss")),
+        (("--policy", "quality"), ("give max_loss, such as 0.02",)),
+        (("--lose", "-1"), ("-1 dB", "0.02")),
+        (("--policy", "deadline"), ("give deadline, such as 6h",)),
         (("--deadline", "soon"), ("'soon'", "90m")),
-        (("--deadline", "0s"), ("--deadline",)),
-        (("--budget", "0.5", "--policy", "full"), ("--budget", "ignored by full")),
+        (("--deadline", "0s"), ("deadline of 0 s",)),
+        (("--budget", "0.5", "--policy", "full"), ("budget belongs", "ignored by full")),
     ],
 )
 def test_policies_that_lack_what_they_need(capsys, image, tmp_path, given, words):

@@ -7,6 +7,7 @@ import pytest
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options, Selection, parse_scale
+from tierscale.pipeline.plan.policies import Budget, Deadline, Full, MaxLoss, Threshold
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,41 @@ def test_scales_are_read_exactly(text, scale):
 def test_a_scale_that_is_no_number_is_refused(text):
     with pytest.raises(Refused, match="neither a number nor a fraction"):
         parse_scale(text)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ({"scale": "5/2"}, {"scale": Fraction(5, 2)}),
+        ({"scale": 2.5}, {"scale": Fraction(5, 2)}),
+        ({"scale": 3}, {"scale": Fraction(3)}),
+        ({"tiers": "bicubic, edsr-x4"}, {"tiers": ("bicubic", "edsr-x4")}),
+        ({"policy": "full"}, {"policy": Full()}),
+        ({"policy": "dearest"}, {"policy": Full()}),
+    ],
+)
+def test_options_take_what_people_write(written, meant):
+    assert Options(**written) == Options(**meant)
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ({"scale": "much"}, "a scale 'much' is neither"),
+        ({"policy": "luck"}, "there is no policy 'luck'"),
+        ({"policy": 0.3}, "0.3 is no policy"),
+        ({"policy": "budget"}, "policy budget needs a number"),
+        ({"tile": "a"}, "a tile of 'a' is no whole number"),
+        ({"blend": True}, "a blend of True is no whole number"),
+    ],
+)
+def test_options_of_a_wrong_kind_are_refused(written, words):
+    with pytest.raises(Refused, match=words):
+        Options(**written)
+
+
+@pytest.mark.parametrize("policy", [Budget, MaxLoss, Deadline, Threshold])
+@pytest.mark.parametrize("value", ["x", True, None])
+def test_a_policy_takes_numbers_alone(policy, value):
+    with pytest.raises(Refused, match="is no number"):
+        policy(value)

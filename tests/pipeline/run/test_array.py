@@ -62,16 +62,16 @@ def test_a_policy_is_an_object_or_its_name_and_number():
     [
         (
             {"budget": 0.5, "threshold": 0.1},
-            "--threshold belongs to policy threshold and would be ignored by budget",
+            "threshold belongs to policy threshold and would be ignored by budget",
         ),
         (
             {"policy": "cheapest", "budget": 0.5},
-            "--budget belongs to policy budget and would be ignored by light",
+            "budget belongs to policy budget and would be ignored by light",
         ),
         ({"axes": "xy"}, "axes 'xy' are not known; choose one of"),
         (
             {"policy": Budget(0.5), "budget": 0.3},
-            "--budget would be ignored beside the policy budget 0.5; leave one of the two out",
+            "budget would be ignored beside the policy budget 0.5; leave one of the two out",
         ),
         ({"budget": 1.5}, "a budget of 1.5"),
     ],
