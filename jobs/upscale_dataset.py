@@ -191,9 +191,9 @@ def _run_all(
 
     def perform(one: QueuedJob[int]) -> Enlarged:
         limit = deadline.limit(one.key) if deadline and one.key in timed else None
-        lent = Controls(stop=stop, routes=routes.get(one.key), time_limit=limit)
+        controls = Controls(stop=stop, routes=routes.get(one.key), time_limit=limit)
         try:
-            return enlarge(one.image, pool, lent)
+            return enlarge(one.image, pool, controls)
         finally:
             if deadline:
                 deadline.finished(one.key)

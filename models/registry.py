@@ -224,7 +224,7 @@ def listing() -> list[dict[str, Any]]:
                 "scales": None if scales is None else [str(scale) for scale in scales],
                 "parameters": upscaler.parameters,
                 "reach": upscaler.reach,
-                "knob": upscaler.control,
+                "control": upscaler.control,
                 "floor": None if upscaler.efforts is None else upscaler.efforts.floor,
                 "cost_per_pixel": upscaler.cost(scales[0] if scales else Fraction(4)),
                 "psnr": card(name).get("psnr"),

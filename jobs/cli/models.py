@@ -167,7 +167,7 @@ def calibrate_model(name: str, folder: Path, scale: Fraction | None, **cli_args:
     content = {
         "status": "done",
         "output": path,
-        "knob": efforts.control,
+        "control": efforts.control,
         "settings": efforts.settings,
         "shares": efforts.shares,
         "error": None,

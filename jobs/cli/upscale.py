@@ -63,8 +63,8 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, **cli_
                 summary = enlarge_to(output, job, pool, controls, draining.watched(bar))
             except Stopped as stopped:
                 text = f"{stopped}; run the same command again to resume"
-                told = stopped.summary.to_json()
-                raise draining.end(cli_args["as_json"], told, text) from None
+                content = stopped.summary.to_json()
+                raise draining.end(cli_args["as_json"], content, text) from None
     emit(cli_args["as_json"], summary, report(summary))
 
 

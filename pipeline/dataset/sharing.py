@@ -33,15 +33,15 @@ def score_image(job: ImageJob, pool: Pool, controls: Controls) -> ScoredImage:
     Refused, Damaged, Interrupted.
     """
     planner = Planner(job, pool, controls, Timings())
-    found = planner.inspect()
+    inspection = planner.inspect()
     folder = planner.folder.path
     with Lease(planner.folder.path):
-        plan = planner.stored(found.draft)
+        plan = planner.stored(inspection.draft)
         if plan is not None:
             return ScoredImage(plan, read_scores(folder, len(plan.tiers)), plan.routes)
-        scored = kept_scores.kept(folder, found.draft)
+        scored = kept_scores.kept(folder, inspection.draft)
         if scored is None:
-            scored = planner.scored(found, folder)
+            scored = planner.scored(inspection, folder)
             kept_scores.keep(folder, scored)
             remove_tree(folder / COPY)
     try:

@@ -99,16 +99,16 @@ def _windows_length(length: int, tile: int, count: int) -> int:
     for core in cores(length, count * tile):
         wanted = core.grown(CONTEXT, length).length
         total += min(
-            length, next(rung for rung in ladder(tile, count, CONTEXT, 0) if rung >= wanted)
+            length,
+            next(one for one in window_lengths(tile, count, CONTEXT, 0) if one >= wanted),
         )
     return total
 
 
-def ladder(tile: int, count: int, context: int, strip: int) -> list[int]:
-    """Lengths that windows come in: a narrow strip, and quarters of tiles up to `count` tiles, each
-    with `context` on both sides.
+def window_lengths(tile: int, count: int, context: int, strip: int) -> list[int]:
+    """Lengths that windows come in, each with `context` on both sides.
 
-    Quarters serve the ragged far edge of an image, where rounding up to a whole tile would waste
+    They are a narrow strip, and quarters of tiles up to `count` tiles. Quarters serve the ragged far edge of an image, where rounding up to a whole tile would waste
     most.
     """
     return [strip + 2 * context] + [
@@ -205,7 +205,7 @@ class Grid:
     def window(self, need: Rect, reach: int, blend: int) -> Rect:
         """The input rectangle to read so that `need` comes out right.
 
-        Lengths come from a short ladder (one narrow strip, or quarters of tiles, each with its
+        Lengths come from a short list (one narrow strip, or quarters of tiles, each with its
         halo), so that windows have few shapes. At the edge of the image the window slides inwards
         instead of shrinking: it ends where the image ends, which is where the network's own border
         treatment belongs.
@@ -215,10 +215,9 @@ class Grid:
     def _along(self, need: Span, axis: int, reach: int, blend: int) -> Span:
         length = self.size[axis]
         wanted = need.grown(reach, length)
-        rungs = ladder(self.tile, self.shard_tiles[axis], reach + blend, blend)
-        longest = min(
-            length, next((rung for rung in rungs if rung >= wanted.length), wanted.length)
-        )
+        lengths = window_lengths(self.tile, self.shard_tiles[axis], reach + blend, blend)
+        enough = next((one for one in lengths if one >= wanted.length), wanted.length)
+        longest = min(length, enough)
         step = self.scale.denominator
         # Origins fall on output pixels where they can; at the far edge the window ends with the
         # image.

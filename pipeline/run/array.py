@@ -107,9 +107,9 @@ def _policy_of(policy: str | Policy | None, numbers: Mapping[str, float | None])
 def enlarge_array(array: Any, options: Options, axes: str = "cyx") -> EnlargedArray:
     """As upscale_array(), with the plan and the cost."""
     source = open_array(array, axes)
-    found = inspect_image(source, options, device_here(options.device))
-    work = ArrayWork(found.draft, cropped(source.read, options.region))
-    plan = work.plan(found.scorer.scout)
+    inspection = inspect_image(source, options, device_here(options.device))
+    work = ArrayWork(inspection.draft, cropped(source.read, options.region))
+    plan = work.plan(inspection.scorer.scout)
     out = np.zeros(plan.hr_shape, np.dtype(plan.dtype))
     costs: list[float] = []
     engine = work.engine(plan.settings)

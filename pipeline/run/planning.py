@@ -55,10 +55,10 @@ class Planner:
         """The draft of the job. Refused: it cannot work, or does not fit in memory."""
         job = self.job
         check_paths(job.source, job.output)
-        found = inspect_file(job.source, job.options, job.max_memory, self.pool.device)
-        resources.check_memory(found.draft, found.source, job.max_memory, self.pool.width)
-        self.timings.notes.extend(found.source.notes)
-        return found
+        inspection = inspect_file(job.source, job.options, job.max_memory, self.pool.device)
+        resources.check_memory(inspection.draft, inspection.source, job.max_memory, self.pool.width)
+        self.timings.notes.extend(inspection.source.notes)
+        return inspection
 
     def stored(self, draft: Draft) -> Plan | None:
         """The plan to go on with; None: there is none, or it will be replaced.
@@ -92,53 +92,53 @@ class Planner:
         store.check_ours(output)
         return None
 
-    def plan(self, found: Inspection) -> Planned:
+    def plan(self, inspection: Inspection) -> Planned:
         """The plan, with its output made and its source ready to be read."""
-        stored = self.stored(found.draft)
-        plan = stored or self._new(found)
+        stored = self.stored(inspection.draft)
+        plan = stored or self._new(inspection)
         # First of all: where the output is gone, its receipts go too, and then its shards need the
         # ingested copy again.
-        self._make_output(plan, found)
+        self._make_output(plan, inspection)
         receipts = self.folder.summary(plan)
         left = any((0, *shard) not in receipts for shard in plan.grid.all_shards())
-        if stored is not None and found.source.needs_ingest and left:
-            self.ingest(found, self.folder.path)
-        return Planned(plan, self.pixels(found, self.folder.path), receipts)
+        if stored is not None and inspection.source.needs_ingest and left:
+            self.ingest(inspection, self.folder.path)
+        return Planned(plan, self.pixels(inspection, self.folder.path), receipts)
 
-    def _new(self, found: Inspection) -> Plan:
+    def _new(self, inspection: Inspection) -> Plan:
         """A new plan, stored. An output that it replaces stays until nothing can refuse it."""
-        resources.check_disk(found.draft, self.job.output)
-        plan, scored = self.prescan(found, self.folder.path)
-        keep = ("lease.json", COPY) if found.source.needs_ingest else ("lease.json",)
+        resources.check_disk(inspection.draft, self.job.output)
+        plan, scored = self.prescan(inspection, self.folder.path)
+        keep = ("lease.json", COPY) if inspection.source.needs_ingest else ("lease.json",)
         store.remove(self.job.output, keep=keep)
         tile_table.write(self.folder.path, plan, scored.scores)
-        write_json(self.folder.path / "facts.json", found.source.scaled_metadata.to_json())
+        write_json(self.folder.path / "facts.json", inspection.source.scaled_metadata.to_json())
         self.folder.write_plan(plan)
         return plan
 
-    def pixels(self, found: Inspection, folder: Place | Path) -> PixelSource:
+    def pixels(self, inspection: Inspection, folder: Place | Path) -> PixelSource:
         """Where workers read pixels: the source itself, or its ingested copy in `folder`."""
-        source = found.draft.source
-        if found.source.needs_ingest:
+        source = inspection.draft.source
+        if inspection.source.needs_ingest:
             return source.copied_to(str(folder / COPY))
         return source.in_place
 
-    def prescan(self, found: Inspection, folder: Place | Path) -> tuple[Plan, ScoredPlan]:
+    def prescan(self, inspection: Inspection, folder: Place | Path) -> tuple[Plan, ScoredPlan]:
         """Ingest if need be, look at the image, and choose the tiers of its tiles."""
-        scored = self.scored(found, folder)
+        scored = self.scored(inspection, folder)
         with self.timings.stage("score"):
-            plan = freeze(scored, self._routes(scored, self.pixels(found, folder)))
+            plan = freeze(scored, self._routes(scored, self.pixels(inspection, folder)))
         self.timings.notes.extend(remarks(plan))
         return plan, scored
 
-    def scored(self, found: Inspection, folder: Place | Path) -> ScoredPlan:
+    def scored(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan:
         """Ingest if need be, and look at the image unless an earlier look was kept."""
-        if found.source.needs_ingest:
-            self.ingest(found, folder)
+        if inspection.source.needs_ingest:
+            self.ingest(inspection, folder)
         with self.timings.stage("score"):
-            kept = kept_scores.kept(folder, found.draft)
-            return kept or self._prescan(self.pixels(found, folder)).scan(
-                found.draft, found.scorer.scout
+            kept = kept_scores.kept(folder, inspection.draft)
+            return kept or self._prescan(self.pixels(inspection, folder)).scan(
+                inspection.draft, inspection.scorer.scout
             )
 
     def _prescan(self, pixels: PixelSource) -> Prescan:
@@ -155,9 +155,9 @@ class Planner:
         limit = self.controls.time_limit or own
         return route(scored, self._prescan(pixels).time(scored, limit))
 
-    def ingest(self, found: Inspection, folder: Place | Path) -> None:
+    def ingest(self, inspection: Inspection, folder: Place | Path) -> None:
         """Copy a source that cannot be read by windows into `folder`."""
-        target, source = str(folder / COPY), found.source
+        target, source = str(folder / COPY), inspection.source
         progress: Callable[[str, int, int], None] = self.controls.progress
         with self.timings.stage("ingest"):
             task = IngestSource(source.uri, source.selection, target, self.job.max_memory)
@@ -168,7 +168,7 @@ class Planner:
             _, total = rows_done(target)
             progress("ingest", total, total)
 
-    def _make_output(self, plan: Plan, found: Inspection) -> None:
+    def _make_output(self, plan: Plan, inspection: Inspection) -> None:
         """Make the empty arrays, unless an earlier run did. Refused: something else is there."""
         output, layout = self.job.output, StoreLayout.of(plan)
         if store.matches_plan(output, plan.digest, len(layout.levels)):
@@ -177,5 +177,5 @@ class Planner:
         remove_tree(self.folder.path / "receipts")
         window = plan.value_range.low, plan.value_range.high
         name = Path(self.job.source).name
-        attributes = ome_attributes(name, layout, found.source.metadata, plan.scale, window)
+        attributes = ome_attributes(name, layout, inspection.source.metadata, plan.scale, window)
         store.create(output, layout, {**attributes, "tierscale": {"plan": plan.digest}})

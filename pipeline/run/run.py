@@ -53,17 +53,17 @@ class Stopped(Interrupted):
 
 def upscale_image(job: ImageJob, pool: Pool, controls: Controls | None = None) -> Summary:
     """Everything from the source to the closed output. Raises Refused, Damaged, Stopped."""
-    lent, timings = controls or Controls(), Timings()
-    planner = Planner(job, pool, lent, timings)
+    controls, timings = controls or Controls(), Timings()
+    planner = Planner(job, pool, controls, timings)
     try:
-        found = planner.inspect()
+        inspection = planner.inspect()
         # Whatever is decided from what lies there is decided under the lease: another run may have
         # written it a moment ago.
         with Lease(planner.folder.path):
-            planned = planner.plan(found)
-            lent.on_plan(planned.plan)
+            planned = planner.plan(inspection)
+            controls.on_plan(planned.plan)
             work = ImageWork(planner, planned.plan, planned.receipts)
-            return work.carry_out(planned.pixels, found)
+            return work.carry_out(planned.pixels, inspection)
     except Stopped:
         raise
     except Interrupted:
@@ -105,7 +105,7 @@ class ImageWork:
         self.done_before = 0
         self.written = 0
 
-    def carry_out(self, pixels: PixelSource, found: Inspection) -> Summary:
+    def carry_out(self, pixels: PixelSource, inspection: Inspection) -> Summary:
         """Make what is missing and close the output; the summary. Raises Damaged, Stopped."""
         try:
             self._write_shards(pixels)
@@ -113,7 +113,7 @@ class ImageWork:
         except Interrupted:
             raise Stopped(self.summary("interrupted")) from None
         self.timings.finish()
-        return self._close(found)
+        return self._close(inspection)
 
     def _write_shards(self, pixels: PixelSource) -> None:
         began = time.perf_counter()
@@ -174,10 +174,10 @@ class ImageWork:
             raise Interrupted
         return taken
 
-    def _close(self, found: Inspection) -> Summary:
+    def _close(self, inspection: Inspection) -> Summary:
         """Check that all is there, and write what is left beside the output."""
         plan, output = self.plan, self.job.output
-        check_unchanged(plan, found.source)
+        check_unchanged(plan, inspection.source)
         self._check_receipts()
         retreats = self.receipts.retreats
         if retreats:
@@ -190,9 +190,9 @@ class ImageWork:
         over = _over_budget(plan, summary)
         self.timings.notes.extend(over)
         summary = replace(summary, notes=tuple(self.timings.notes))
-        metadata = found.source.scaled_metadata
+        metadata = inspection.source.scaled_metadata
         report.close(output, plan, self.receipts.tile_costs, summary.to_json(), metadata)
-        if found.source.needs_ingest and not self.job.keep_source:
+        if inspection.source.needs_ingest and not self.job.keep_source:
             discard(self.folder.path / COPY)
         return summary
 
@@ -258,21 +258,21 @@ def plan_only(
     """
     timings = Timings()
     planner = Planner(job, pool, Controls(progress), timings)
-    found = planner.inspect()
-    stored = planner.stored(found.draft)
+    inspection = planner.inspect()
+    stored = planner.stored(inspection.draft)
     if stored is None:
         with tempfile.TemporaryDirectory(prefix="tierscale-") as folder:
-            plan, scored = planner.prescan(found, Path(folder))
+            plan, scored = planner.prescan(inspection, Path(folder))
         scores = scored.scores
     else:
         plan, scores = stored, tile_table.read_scores(planner.folder.path, len(stored.tiers))
     work = ImageWork(planner, plan, planner.folder.summary(plan))
     work.done_before = 0 if stored is None else len(work.receipts)
-    ahead = outlook(plan, found.source, pool.width)
+    ahead = outlook(plan, inspection.source, pool.width)
     predicted: dict[str, Any] = {"lost": None, "curve": None}
     if plan.scoring == "scout":
         loss, points = predicted_loss(plan, scores, plan.routes), curve(plan, scores, SHARES)
         timings.notes.extend(better_budget(plan, points, ahead.cost_share, loss))
         predicted = {"lost": loss, "curve": points}
-    told = {**work.summary("done").to_json(), "files": {}}
-    return plan, {**told, **ahead.to_json(), **predicted}
+    content = {**work.summary("done").to_json(), "files": {}}
+    return plan, {**content, **ahead.to_json(), **predicted}

@@ -91,9 +91,9 @@ def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
 
 
 def _load_tier(label: str, scale: Fraction) -> Tier:
-    name, asked = registry.parse_tier(label)
-    auto = asked == "auto"
-    effort = 1.0 if auto or not asked else float(asked)
+    name, effort_text = registry.parse_tier(label)
+    auto = effort_text == "auto"
+    effort = 1.0 if auto or not effort_text else float(effort_text)
     if not name or ("@" in name and not name.startswith("file:")) or effort > 1:
         raise Refused(
             f"a tier {label!r} is not written NAME, NAME@EFFORT with an effort of 0 to 1, or"
@@ -103,13 +103,15 @@ def _load_tier(label: str, scale: Fraction) -> Tier:
         upscaler = registry.load(name)
     except (ValueError, FileNotFoundError) as error:
         raise Refused(str(error)) from error
-    _check_tier(name, asked, effort, upscaler, scale)
+    _check_tier(name, effort_text, effort, upscaler, scale)
     reach = upscaler.reach if upscaler.reach is not None else ENDLESS_REACH
     cost, memory = upscaler.cost(scale, effort), upscaler.memory(scale)
     return Tier(name, registry.digest(name), effort, cost, reach, memory, auto)
 
 
-def _check_tier(name: str, asked: str, effort: float, upscaler: Upscaler, scale: Fraction) -> None:
+def _check_tier(
+    name: str, effort_text: str, effort: float, upscaler: Upscaler, scale: Fraction
+) -> None:
     """Refuse a scale or an effort that an upscaler does not offer."""
     if upscaler.scales is not None and scale not in upscaler.scales:
         offered = ", ".join(f"x{s}" for s in sorted(upscaler.scales))
@@ -117,19 +119,19 @@ def _check_tier(name: str, asked: str, effort: float, upscaler: Upscaler, scale:
             f"{name} was not made for scale {scale}, only for {offered}; choose other tiers"
             " (tierscale models lists them)"
         )
-    if asked == "auto" and not isinstance(upscaler, Automatic):
+    if effort_text == "auto" and not isinstance(upscaler, Automatic):
         raise Refused(
             f"{name} does not decide by statistics of the image; write {name} without @auto"
         )
     if effort < 1 and upscaler.control is None:
         raise Refused(
             f"{name} has no effort control: it runs at full effort only; write {name} without"
-            f" @{asked}"
+            f" @{effort_text}"
         )
     if effort < 1 and upscaler.efforts is None:
         raise Refused(
-            f"what {name} costs at an effort of {asked} was not measured; run tierscale models"
-            f" calibrate {name} --hr DIR"
+            f"what {name} costs at an effort of {effort_text} was not measured; run tierscale"
+            f" models calibrate {name} --hr DIR"
         )
 
 
