@@ -108,8 +108,8 @@ def _windows_length(length: int, tile: int, count: int) -> int:
 def window_lengths(tile: int, count: int, context: int, strip: int) -> list[int]:
     """Lengths that windows come in, each with `context` on both sides.
 
-    They are a narrow strip, and quarters of tiles up to `count` tiles. Quarters serve the ragged far edge of an image, where rounding up to a whole tile would waste
-    most.
+    They are a narrow strip, and quarters of tiles up to `count` tiles. Quarters serve the ragged
+    far edge of an image, where rounding up to a whole tile would waste most.
     """
     return [strip + 2 * context] + [
         part * tile // 4 + 2 * context for part in range(1, 4 * count + 1)

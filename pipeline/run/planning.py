@@ -86,8 +86,9 @@ class Planner:
                 return plan
             if not (overwrite or (self.job.renew and outdated(plan, draft))):
                 raise Refused(
-                    f"{output} was begun with another plan ({'; '.join(unlike)}); ask for the same"
-                    " as before to go on, choose another output, or give --overwrite to begin anew"
+                    f"{output} was begun with another plan ({'; '.join(unlike)}); repeat the"
+                    " earlier options to resume, choose another output, or give --overwrite to"
+                    " start over"
                 )
         store.check_ours(output)
         return None

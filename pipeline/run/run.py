@@ -203,7 +203,7 @@ class ImageWork:
         if missing:
             raise Damaged(
                 f"{self.job.output} lacks {len(missing)} of {len(keys)} receipts, such as"
-                f" {min(missing)}; give the same command again"
+                f" {min(missing)}; run the same command again"
             )
 
     def summary(self, status: str) -> Summary:

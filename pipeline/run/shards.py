@@ -93,7 +93,7 @@ class ShardQueue:
         if step.attempt >= TRIES:
             raise Quarantined(
                 f"{self._output} level {level} shard {y}.{x} failed {TRIES} times (the last time"
-                f" {type(error).__name__}: {one_line(error)}); give the same command again, what is"
-                " done is kept"
+                f" {type(error).__name__}: {one_line(error)}); run the same command to"
+                " resume: finished shards are kept"
             ) from error
         self._backlog.add(ShardStep(step.key, self._chain(step.key), step.attempt + 1))

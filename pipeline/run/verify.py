@@ -101,10 +101,10 @@ def status_of(output: str, at: float) -> dict[str, Any]:
         if fresh:
             left = (at - lease["started"]) / fresh * (total - done)
     state = "done" if total and done >= total else "running" if lease else "interrupted"
-    by = f"process {lease['pid']} on {lease['host']}" if lease else "nobody"
-    text = f"{output}: {done} of {total} shards, {state}; at work: {by}"
+    text = f"{output}: {done} of {total} shards, {state}"
+    text += f" by process {lease['pid']} on {lease['host']}" if lease else ""
     text += f"; about {left:.0f} s left" if left is not None else ""
-    text += "; the upscale command again goes on" if state == "interrupted" else ""
+    text += "; to resume, run the upscale command again" if state == "interrupted" else ""
     return {
         "status": state,
         "output": output,

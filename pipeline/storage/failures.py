@@ -16,8 +16,8 @@ def storage_failure(path: str, error: OSError) -> Refused | Damaged:
     """
     if error.errno in FULL:
         return Full(
-            f"the disk that holds {path} is full; free some space and give the same command again:"
-            " what is done is kept"
+            f"the disk that holds {path} is full; free some space and run the same command again:"
+            " finished shards are kept"
         )
     if error.errno in DENIED:
         return Refused(

@@ -164,6 +164,6 @@ class Database:
             ) from error
         except sqlite3.DatabaseError as error:
             raise Refused(
-                f"{self.path} is no database of ours ({error}); name another file, or restore it"
-                " from a copy"
+                f"{self.path} is not a database of tierscale ({error}); name another file, or"
+                " restore it from a copy"
             ) from error

@@ -74,7 +74,7 @@ class CopyPixels(ArrayPixels):
         block = ArrayPixels.read(self, y0, y1, x0, x1)
         if before is None or self._version() != before:
             raise Damaged(
-                f"{self.file.parent} was taken away by another run while it was read; give the same"
+                f"{self.file.parent} was removed by another run while it was read; run the same"
                 " command again"
             )
         return block

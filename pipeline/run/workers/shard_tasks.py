@@ -202,7 +202,7 @@ def verified(output: str, receipt: Receipt) -> np.ndarray:
         raise Damaged(
             f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum"
             f" {digest[:12]}, its receipt says {receipt.pixels_sha256[:12]}; tierscale verify"
-            " --heal does it again"
+            " --heal makes it again"
         )
     return pixels
 

@@ -99,6 +99,6 @@ def open_pixels(pixels: PixelSource) -> Source:
         return open_image(pixels.uri)  # a copy holds the selected image alone
     except (Refused, Damaged) as error:
         raise Damaged(
-            f"{pixels.uri}: this copy of the source was taken away by another run, or this machine"
-            " does not see it; give the same command again, with an output that all machines see"
+            f"{pixels.uri}: this copy of the source was removed by another run, or this machine"
+            " does not see it; run the same command again, with an output that all machines see"
         ) from error

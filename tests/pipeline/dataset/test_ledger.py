@@ -308,7 +308,7 @@ def test_files_that_are_no_ledger_are_refused(tmp_path):
     other.execute("CREATE TABLE theirs (a)")
     other.close()
     for name, words in (
-        ("text.db", "is no database of ours"),
+        ("text.db", "is not a database of tierscale"),
         ("other.db", "is a database of something else"),
         ("none/l.db", "no folder"),
     ):

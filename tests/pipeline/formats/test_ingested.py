@@ -30,7 +30,7 @@ def test_a_copy_that_is_gone_or_another_is_damage_and_never_black(source, tmp_pa
         with pytest.raises(
             Damaged,
             match=(
-                r"copy\.zarr was taken away by another run while it was read; give the same command"
+                r"copy\.zarr was removed by another run while it was read; run the same command"
                 r" again"
             ),
         ):
@@ -41,7 +41,7 @@ def test_a_copy_that_is_gone_or_another_is_damage_and_never_black(source, tmp_pa
         zarr.open_array(copy, mode="r+").update_attributes(
             {"tierscale_source": {"complete": False}}
         )
-        with pytest.raises(Damaged, match="taken away"):
+        with pytest.raises(Damaged, match="removed"):
             opened.read(0, 288, 0, 300)
 
 
@@ -57,5 +57,5 @@ def test_a_copy_that_goes_while_it_is_read_is_noticed(source, tmp_path, monkeypa
             return whole(self, at)
 
         monkeypatch.setattr(type(opened.pixels.array), "__getitem__", interrupted)
-        with pytest.raises(Damaged, match="taken away"):
+        with pytest.raises(Damaged, match="removed"):
             opened.read(0, 288, 0, 300)

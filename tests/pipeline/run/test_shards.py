@@ -68,7 +68,7 @@ def test_a_lasting_failure_is_one_sentence_with_image_shard_cause_and_advice():
         run([RuntimeError("the actor died\nwith a long story")] * TRIES)
     wanted = (
         "/out/a.zarr level 0 shard 1.2 failed 3 times (the last time RuntimeError: the actor died"
-        " with a long story); give the same"
+        " with a long story); run the same command to resume"
     )
     assert str(error.value).startswith(wanted) and len(str(error.value).splitlines()) == 1
 

@@ -44,7 +44,7 @@ def test_a_worker_that_wakes_after_the_close_writes_nothing(source, tmp_path):
     before = content(tmp_path)
     # One that has the copy open, and one that has yet to open it.
     for late in (worker, Worker("cpu")):
-        with pytest.raises(Damaged, match="taken away by another run"):
+        with pytest.raises(Damaged, match="removed by another run"):
             task.run(late)
     assert content(tmp_path) == before
 
