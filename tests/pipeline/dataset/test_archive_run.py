@@ -19,7 +19,7 @@ from tierscale.pipeline.dataset.ledger import Ledger
 from tierscale.pipeline.dataset.runner import Enlarged
 from tierscale.pipeline.errors import Damaged, Interrupted
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.policies import Adaptive, Budget, MaxLoss
+from tierscale.pipeline.plan.policies import KINDS, Adaptive, Budget, MaxLoss
 
 # Long after the sources were written, so that their times tell whether they were changed.
 NIGHT, EVENING, MORNING = "2096-11-22", 4e9, 4.1e9
@@ -61,7 +61,7 @@ def test_roots_are_normalized(task, tmp_path):
     assert task.output_paths().of(f"{task.archive}/a/b.png") == f"{task.output}/a/b.png.zarr"
 
 
-def test_another_number_of_a_policy_is_another_text_in_the_ledger():
+def test_another_number_of_a_policy_is_another_text_in_the_ledger(monkeypatch):
     @dataclass(frozen=True)
     class Later:
         """A policy that version 0.1 did not know."""
@@ -69,6 +69,7 @@ def test_another_number_of_a_policy_is_another_text_in_the_ledger():
         name: ClassVar[str] = "later"
         number: float
 
+    monkeypatch.setitem(KINDS, Later.name, Later)
     policies = (Adaptive(), Budget(0.3), Budget(0.4), MaxLoss(0.3), Later(0.3), Later(0.4))
     texts = [ledger_text(Options(policy=policy)) for policy in policies]
     assert len(set(texts)) == len(policies)
