@@ -36,6 +36,14 @@ QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 log = logging.getLogger(__name__)
 
 
+def where_submitted(where: str) -> str:
+    """Where a job belongs whose options ask for `where`, as of session.
+
+    Submitted to a running cluster, which RAY_ADDRESS names, it starts no Ray of its own there.
+    """
+    return "auto" if where == "local" and os.environ.get("RAY_ADDRESS") else where
+
+
 @contextmanager
 def session(where: str, layout: str, device: str, workers: int | None = None) -> Iterator[Pool]:
     """A pool of workers for as long as the context lasts.

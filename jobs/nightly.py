@@ -3,7 +3,6 @@
 A scheduler may also run this file.
 """
 
-import os
 import re
 import sys
 import threading
@@ -21,7 +20,7 @@ if __name__ == "__main__" and not __package__:
 
 import click
 
-from tierscale.cluster.session import session
+from tierscale.cluster.session import session, where_submitted
 from tierscale.jobs.cli.exits import Draining, Ended, run_command
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
@@ -256,14 +255,11 @@ def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
 
 def to_job(cli_args: Mapping[str, Any]) -> NightlyOptions:
     """The night that the command's options ask for. Refused: a value that cannot be."""
-    ray = cli_args["ray_address"]
-    if ray == "local" and os.environ.get("RAY_ADDRESS"):
-        ray = "auto"  # submitted to a running cluster: that is where the work belongs
     names = ("archive", "output", "ledger", "until", "layout", "workers", "max_memory")
     flags = ("overwrite", "retry_parked", "source_roots")
     return NightlyOptions(
         image=to_options(dict(cli_args)),
-        ray=ray,
+        ray=where_submitted(cli_args["ray_address"]),
         **{name: cli_args[name] for name in names + flags},
     )
 

@@ -19,7 +19,7 @@ if __name__ == "__main__" and not __package__:
 import click
 import pyarrow as pa
 
-from tierscale.cluster.session import session
+from tierscale.cluster.session import session, where_submitted
 from tierscale.jobs.cli.exits import Draining, Ended, run_command
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
@@ -260,13 +260,10 @@ def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
 
 def to_job(cli_args: Mapping[str, Any]) -> JobOptions:
     """The job that the command's options ask for. Refused: a value that cannot be."""
-    ray = cli_args["ray_address"]
-    if ray == "local" and os.environ.get("RAY_ADDRESS"):
-        ray = "auto"  # submitted to a running cluster: that is where the work belongs
     names = ("output_root", "layout", "workers", "max_memory", "overwrite", "source_roots")
     return JobOptions(
         to_options(dict(cli_args)),
-        ray=ray,
+        ray=where_submitted(cli_args["ray_address"]),
         output_bounds=os.getcwd(),
         **{name: cli_args[name] for name in names},
     )

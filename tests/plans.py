@@ -9,11 +9,31 @@ import numpy as np
 
 from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
-from tierscale.pipeline.plan.policies import Budget
+from tierscale.pipeline.plan.policies import (
+    Adaptive,
+    Budget,
+    Deadline,
+    Full,
+    Light,
+    MaxLoss,
+    Threshold,
+)
 from tierscale.pipeline.plan.source import SourceRef
 from tierscale.pipeline.plan.stored import draft_fields, freeze
 from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.plan.value_range import ValueRange
+
+# One of every kind, and the budget that is shared.
+POLICIES = (
+    Adaptive(),
+    Budget(0.3),
+    Budget(0.3, shared=True),
+    MaxLoss(0.02),
+    Deadline(90.0),
+    Threshold(1e-4),
+    Full(),
+    Light(),
+)
 
 EIGHT_BITS = ValueRange(0.0, 255.0, 0.0, 255.0)
 LIGHT = Tier("light", "0" * 64, 1.0, 240.0, 2, 40.0)

@@ -1,6 +1,7 @@
 """What the converters have in common: renaming weights, value ranges, means, numbered layers."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,6 +56,17 @@ def rename_weights(
 def constructor_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """The constructor arguments in an upstream configuration, {"name", "args"} or flat."""
     return {**config, **config.get("args", {})}
+
+
+@contextmanager
+def reading_configuration(network: str, needed: str) -> Iterator[None]:
+    """Within, a KeyError of an upstream network's configuration is a ValueError for its user."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(
+            f"the configuration of an upstream {network} lacks {error}; give {needed}"
+        ) from error
 
 
 def mean_of_shifts(tensors: Mapping[str, Tensor], subtract: str, add: str, top: float) -> Mean:

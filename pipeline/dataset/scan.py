@@ -8,16 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.formats.registry import SUFFIXES
+from tierscale.pipeline.formats.registry import SUFFIXES, is_output
 from tierscale.pipeline.storage.object_path import Listed, ObjectPath
 from tierscale.pipeline.storage.paths import place
-from tierscale.pipeline.storage.sidecar import sidecar
+from tierscale.pipeline.storage.sidecar import SIDECAR_SUFFIX, sidecar
 
 BLOCK = 1 << 20
 # Folders of outputs that are listed at a time.
 AT_ONCE = 16
-# Suffix of the folder beside an output of ours.
-BESIDE = ".tierscale"
 
 # Called with a sentence on something that could not be listed.
 Problem = Callable[[str], None]
@@ -64,11 +62,10 @@ def _refuse_outputs(root: str) -> None:
     """Refuse a root inside an output of ours: all images there are results."""
     path = root.rstrip("/") if "://" in root else os.path.realpath(root)
     while path and not path.endswith("/"):
-        output = path.removesuffix(BESIDE)
-        if output != path or (_is_zarr(path) and sidecar(path).exists()):
+        if is_output(path):
             raise Refused(
-                f"{root} lies inside {output}, which is an output of tierscale; name the folder of"
-                " its sources"
+                f"{root} lies inside {path.removesuffix(SIDECAR_SUFFIX)}, which is an output of"
+                " tierscale; name the folder of its sources"
             )
         path = path.rpartition("/")[0]
 
@@ -87,7 +84,9 @@ def _skipped(name: str, beside: frozenset[str] | set[str]) -> bool:
     beside: the names in the same folder, or the full ones where `name` is full.
     """
     last = name.rsplit("/", 1)[-1]
-    return last.startswith(".") or last.endswith(BESIDE) or f"{name}{BESIDE}" in beside
+    return (
+        last.startswith(".") or last.endswith(SIDECAR_SUFFIX) or f"{name}{SIDECAR_SUFFIX}" in beside
+    )
 
 
 def _scan_objects(root: str, problem: Problem) -> Iterator[ListedSource]:
@@ -100,7 +99,9 @@ def _scan_objects(root: str, problem: Problem) -> Iterator[ListedSource]:
         )
         return
     beside = {
-        f"{row.key.split(f'{BESIDE}/', 1)[0]}{BESIDE}" for row in listed if f"{BESIDE}/" in row.key
+        f"{row.key.split(f'{SIDECAR_SUFFIX}/', 1)[0]}{SIDECAR_SUFFIX}"
+        for row in listed
+        if f"{SIDECAR_SUFFIX}/" in row.key
     }
     images: dict[str, list[Listed]] = {}
     for row in listed:

@@ -13,6 +13,7 @@ from tierscale.models.convert.mapping import (
     constructor_arguments,
     mean_of_shifts,
     numbered_layers,
+    reading_configuration,
     rename_weights,
     single_scale,
     to_unit_range,
@@ -42,17 +43,12 @@ def own_name(theirs: str, growing: Sequence[str]) -> str | None:
 
 def own_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of our EDSR from the upstream ones; ValueError naming one that is missing."""
-    try:
+    with reading_configuration("EDSR", "n_resblocks, n_feats and scale"):
         return {
             "blocks": config["n_resblocks"],
             "features": config["n_feats"],
             "res_scale": config.get("res_scale", 1.0),
         }
-    except KeyError as error:
-        raise ValueError(
-            f"the configuration of an upstream EDSR lacks {error}; give n_resblocks, n_feats and"
-            " scale"
-        ) from error
 
 
 def from_upstream(

@@ -14,6 +14,7 @@ from tierscale.models.convert.mapping import (
     constructor_arguments,
     mean_of_shifts,
     numbered_layers,
+    reading_configuration,
     rename_weights,
     single_scale,
     to_unit_range,
@@ -45,18 +46,13 @@ def own_name(theirs: str, growing: Sequence[str]) -> str | None:
 
 def own_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of our RCAN from the upstream ones; ValueError naming one that is missing."""
-    try:
+    with reading_configuration("RCAN", "n_resgroups, n_resblocks and n_feats"):
         return {
             "groups": config["n_resgroups"],
             "blocks": config["n_resblocks"],
             "features": config["n_feats"],
             "reduction": config.get("reduction", 16),
         }
-    except KeyError as error:
-        raise ValueError(
-            f"the configuration of an upstream RCAN lacks {error}; give n_resgroups, n_resblocks"
-            " and n_feats"
-        ) from error
 
 
 def from_upstream(

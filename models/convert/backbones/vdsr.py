@@ -12,6 +12,7 @@ from tierscale.models.convert.mapping import (
     Mean,
     constructor_arguments,
     mean_of_shifts,
+    reading_configuration,
     rename_weights,
     single_scale,
     to_unit_range,
@@ -37,13 +38,8 @@ def own_name(theirs: str, layers: int) -> str | None:
 
 def own_arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of our VDSR from the upstream ones; ValueError naming one that is missing."""
-    try:
+    with reading_configuration("VDSR", "n_resblocks, n_feats and scale"):
         return {"layers": config["n_resblocks"], "features": config["n_feats"]}
-    except KeyError as error:
-        raise ValueError(
-            f"the configuration of an upstream VDSR lacks {error}; give n_resblocks, n_feats and"
-            " scale"
-        ) from error
 
 
 def from_upstream(

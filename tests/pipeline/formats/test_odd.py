@@ -38,12 +38,10 @@ warnings.simplefilter("error")
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+from tests.memory import peak
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
 FIELDS = "shape", "colour", "alpha", "bits", "random_access", "decode_bytes", "notes"
-def peak():
-    lines = [line.split() for line in open("/proc/self/status")]
-    return next(int(line[1]) * 1024 for line in lines if line[0] == "VmHWM:")
 def look(path):
     open("/proc/self/clear_refs", "w").write("5")
     before, started, told = peak(), time.monotonic(), {}

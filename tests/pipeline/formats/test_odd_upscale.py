@@ -31,13 +31,10 @@ PROCESS = """
 import contextlib, io, json, pathlib, resource, sys, time, warnings
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
 warnings.simplefilter("error")
+from tests.memory import peak
 from tierscale.jobs.cli.main import main
 from tierscale.models.registry import load
 load("bicubic")
-def peak():
-    status = pathlib.Path("/proc/self/status").read_text()
-    lines = [line.split() for line in status.splitlines()]
-    return next(int(line[1]) * 1024 for line in lines if line[0] == "VmHWM:")
 def told(arguments):
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     before, started, out, err, code = peak(), time.monotonic(), io.StringIO(), io.StringIO(), None

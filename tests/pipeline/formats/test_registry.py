@@ -96,10 +96,8 @@ def test_too_large_for_the_allowance_is_refused_before_decoding_with_both_number
 
 PEAK = """
 import sys
+from tests.memory import peak
 from tierscale.pipeline.formats.registry import open_image
-def peak():
-    lines = [line.split() for line in open("/proc/self/status")]
-    return next(int(line[1]) * 1024 for line in lines if line[0] == "VmHWM:")
 with open_image(sys.argv[2]) as source:  # opens the libraries
     for _ in source.strips(): pass
 open("/proc/self/clear_refs", "w").write("5")

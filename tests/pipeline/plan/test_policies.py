@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from tests.plans import POLICIES
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.policies import (
     DEFAULT,
@@ -25,20 +26,9 @@ from tierscale.pipeline.plan.policies import (
     policy_to_json,
 )
 
-EACH = (
-    Adaptive(),
-    Budget(0.3),
-    Budget(0.3, shared=True),
-    MaxLoss(0.02),
-    Deadline(90.0),
-    Threshold(1e-4),
-    Full(),
-    Light(),
-)
-
 
 def test_every_policy_is_tried_here():
-    assert {type(policy) for policy in EACH} == set(KINDS.values())
+    assert {type(policy) for policy in POLICIES} == set(KINDS.values())
 
 
 @pytest.mark.parametrize(
@@ -69,16 +59,16 @@ def test_the_ends_of_what_can_be_are_taken(policy):
     assert parameter_of(policy) >= 0
 
 
-@pytest.mark.parametrize("policy", EACH, ids=in_words)
+@pytest.mark.parametrize("policy", POLICIES, ids=in_words)
 def test_json_gives_the_same_policy_back(policy):
     plain = json.loads(json.dumps(policy_to_json(policy)))
     assert policy_from_json(plain) == policy
     assert plain["name"] == policy.name
 
 
-@pytest.mark.parametrize("policy", EACH, ids=in_words)
+@pytest.mark.parametrize("policy", POLICIES, ids=in_words)
 def test_policies_are_values(policy):
-    assert [other == policy for other in EACH].count(True) == 1
+    assert [other == policy for other in POLICIES].count(True) == 1
     assert len({policy, policy_from_json(policy_to_json(policy))}) == 1
     with pytest.raises((AttributeError, TypeError)):
         policy.share = 0.1
@@ -131,15 +121,15 @@ def test_what_is_missing_or_would_be_ignored_is_refused(name, numbers, message):
 
 
 def test_what_each_policy_needs_to_know_of_tiles():
-    assert [policy for policy in EACH if not looks_at_tiles(policy)] == [Full(), Light()]
-    assert [policy for policy in EACH if compares_errors(policy)] == [
+    assert [policy for policy in POLICIES if not looks_at_tiles(policy)] == [Full(), Light()]
+    assert [policy for policy in POLICIES if compares_errors(policy)] == [
         MaxLoss(0.02),
         Threshold(1e-4),
     ]
 
 
 def test_policies_in_words():
-    assert [in_words(policy) for policy in EACH] == [
+    assert [in_words(policy) for policy in POLICIES] == [
         "adaptive",
         "budget 0.3",
         "budget 0.3 of the archive",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.plans import FULL, LIGHT, SOURCE, TIERS, draft_of, plan_of, scored_of
+from tests.plans import FULL, LIGHT, POLICIES, SOURCE, TIERS, draft_of, plan_of, scored_of
 from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import (
@@ -32,16 +32,6 @@ from tierscale.pipeline.plan.stored import (
 )
 from tierscale.pipeline.plan.value_range import ValueRange
 
-POLICIES = (
-    Adaptive(),
-    Budget(0.3),
-    Budget(0.3, shared=True),
-    MaxLoss(0.02),
-    Deadline(90.0),
-    Threshold(1e-4),
-    Full(),
-    Light(),
-)
 ROUTES = np.random.default_rng(0).integers(0, 3, draft_of().grid.tiles)
 PLAN = plan_of(draft_of(), ROUTES, settings=({}, {"k": 0.25}, {"t": 0.5, "u": 1.0}))
 
