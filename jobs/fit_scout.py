@@ -26,6 +26,7 @@ from tierscale.pipeline.inference import statistics as automatic
 from tierscale.pipeline.plan.tiers import Tier, parse_tiers
 from tierscale.pipeline.routing.judging import judge
 from tierscale.pipeline.run.tiers import load_tiers
+from tierscale.pipeline.storage.atomic import write_bytes
 
 # Side in input pixels of the tiles that the table holds and that a scout is judged on, and shares
 # of the full tier's cost that it is judged at.
@@ -99,7 +100,7 @@ def fit_scout(options: FitOptions) -> tuple[Path, dict[str, Any]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     # The scout goes last: a scout that is found has its table and card.
     write_errors(path.with_suffix(".errors.parquet"), samples, [tier.label for tier in tiers])
-    path.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    write_bytes(path.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
     write_scout(path, scout)
     return path, card
 
@@ -185,7 +186,9 @@ def write_errors(path: Path, samples: Sequence[Sample], labels: Sequence[str]) -
     table = pa.table(
         {name: pa.array(column, kinds.get(name, pa.int32())) for name, column in columns.items()}
     )
-    pq.write_table(table.replace_schema_metadata({"tiers": json.dumps(list(labels))}), path)
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({"tiers": json.dumps(list(labels))}), sink)
+    write_bytes(path, sink.getvalue().to_pybytes())
 
 
 def captured(

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.disk_trace import DiskTrace
 from tests.pipeline.dataset.test_scan import Bucket
 from tierscale.pipeline.dataset import scan as scan_module
 from tierscale.pipeline.dataset.manifest import Manifest, Row
@@ -21,6 +22,13 @@ ROWS = (
     Row("d.tif", policy="deadline", deadline=90.0),
     Row("b.png"),
 )
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_a_manifest_is_written_whole_and_is_on_the_disk(tmp_path, monkeypatch, suffix):
+    trace, path = DiskTrace(monkeypatch), tmp_path / f"a.{suffix}"
+    Manifest(ROWS).write(path)
+    trace.durable(path)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])

@@ -9,7 +9,7 @@ import zarr
 
 from tests.commands import tierscale
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.run.verify import status_of
+from tierscale.pipeline.run.verify import is_finished, status_of
 
 
 def test_a_plan_that_was_changed_by_hand_is_refused(made, tmp_path, capsys):
@@ -50,6 +50,19 @@ def test_verify_finds_damage_and_heals_it(photo, tmp_path, capsys, damage):
     assert code == 0 and json.loads(out)["healed"] == 1
     assert tierscale(capsys, "verify", output)[0] == 0
     np.testing.assert_array_equal(zarr.open_array(f"{output}/0", mode="r")[:], before)
+
+
+def test_an_output_whose_shard_was_cut_is_not_finished(photo, tmp_path, capsys):
+    output = tmp_path / "out.zarr"
+    options = ("--tiers", "bicubic", "--ray", "none", "--tile", "32")
+    assert tierscale(capsys, "upscale", photo, output, *options)[0] == 0
+    folder = Folder(str(output))
+    assert is_finished(folder, folder.plan())
+    (output / "0/c/0/1/1").write_bytes(b"")
+    assert not is_finished(folder, folder.plan())
+    found = status_of(str(output), 0.0)
+    assert found["status"] == "interrupted"
+    assert found["shards"]["done"] == found["shards"]["total"] - 1
 
 
 def test_status_tells_how_far(made):

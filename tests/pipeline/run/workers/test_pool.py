@@ -1,6 +1,7 @@
 """A plan is made for the device of the workers that carry it out, and no other worker takes it."""
 
-from dataclasses import replace
+import threading
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,49 @@ def test_a_value_that_stays_where_it_was_made_is_given_as_its_handle():
         assert pool.submit(Pair(), as_reference=True).result().get() == ["a", "b"]
         value = object()
         assert pool.put(value).get() is value
+
+
+def test_one_task_computes_on_a_worker_while_others_wait_for_the_disk():
+    """All threads of a worker have one network, one thread of torch, and take turns."""
+    computing, most, written = set(), [], threading.Event()
+
+    @dataclass(frozen=True)
+    class Writes:
+        name: str
+
+        def run(self, worker):
+            computing.add(self.name)
+            most.append(len(computing))
+            threads = torch.get_num_threads()
+            computing.discard(self.name)
+            worker.rest()
+            if self.name == "first":
+                assert written.wait(30), "the second one did not begin while the first one wrote"
+            written.set()
+            return self.name, threads, id(worker)
+
+    with LocalPool(1) as pool:
+        futures = [pool.submit(Writes(name)) for name in ("first", "second", "third")]
+        ends = [future.result() for future in futures]
+    assert [name for name, _, _ in ends] == ["first", "second", "third"] and max(most) == 1
+    assert {threads for _, threads, _ in ends} == {1} and len({one for _, _, one in ends}) == 1
+
+
+def test_a_task_that_fails_ends_its_turn():
+    class Fails:
+        def run(self, worker):
+            raise RuntimeError("lost")
+
+    class Works:
+        def run(self, worker):
+            worker.rest()
+            worker.rest()
+            return "done"
+
+    with LocalPool(1) as pool:
+        with pytest.raises(RuntimeError, match="lost"):
+            pool.submit(Fails()).result()
+        assert [pool.submit(Works()).result() for _ in range(3)] == ["done"] * 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without CUDA is needed")
