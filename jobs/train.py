@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tierscale.models.train.setup import TrainOptions
 
 # Options that change a field of the recipe's schedule.
-SCHEDULE = ("steps", "seconds", "batch", "crop", "rate", "loss", "seed", "bf16")
+SCHEDULE = ("steps", "seconds", "batch", "crop", "rate", "loss", "family", "seed", "bf16")
 
 
 class TrainCommand(click.Command):

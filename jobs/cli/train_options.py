@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tierscale.models.train.schedule import LOSS_NAMES, Schedule
+from tierscale.models.train.schedule import FAMILIES, LOSS_NAMES, Schedule
 
 EXAMPLES = """
 networks: {networks}
@@ -117,6 +117,14 @@ OPTIONS: list[click.Parameter] = [
         ["--loss"],
         type=click.Choice(LOSS_NAMES),
         help=f"Of plain networks (default: {STANDARD.loss}).",
+    ),
+    click.Option(
+        ["--family"],
+        type=click.Choice(FAMILIES),
+        help=(
+            "What the network is for: pictures as they are, or scans and photos with blur, grain"
+            f" and compression (default: {STANDARD.family})."
+        ),
     ),
     click.Option(
         ["--arguments"],

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tierscale.models.contract.checkpoints import ModelSpec, write_whole
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.runtime.linear_tail import Enlarging
+from tierscale.models.train.degradations import MARGIN, damaged
 from tierscale.models.train.photos import Photo, draw
 from tierscale.models.train.schedule import Schedule, done_share, rate_at
 from tierscale.models.train.tasks import LARGEST, Task
@@ -88,7 +89,8 @@ class Trainer:
         share = done_share(schedule, self.step, self.elapsed + time.monotonic() - started)
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(schedule, self.step, share)
-        lr, hr = draw(photos, schedule.crop, schedule.batch, (schedule.seed, self.step))
+        damaging = (damaged, MARGIN) if schedule.family == "photo" else None
+        lr, hr = draw(photos, schedule.crop, schedule.batch, (schedule.seed, self.step), damaging)
         lr = lr.to(self.device, memory_format=torch.channels_last)
         self.optimiser.zero_grad(set_to_none=True)
         for part in self.network.modules():
@@ -132,6 +134,8 @@ class Trainer:
 
         ValueError: it belongs to another network, schedule, stage or other photos.
         """
+        # What a run of an earlier version does not say was as it is by default.
+        state = {**state, "schedule": {**asdict(Schedule()), **state["schedule"]}}
         for name, mine in (
             ("blueprint", asdict(self.spec)),
             ("schedule", asdict(self.schedule)),
