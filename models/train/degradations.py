@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-# Of a picture (3, h, w), float32, in levels 0..255 that may overshoot: the picture with a damage.
+# Of a picture (1 or 3, h, w), float32, levels 0..255 that may overshoot: the picture damaged.
 Step = Callable[[Tensor], Tensor]
 
 # Range of blur in pixels of the small picture, of grain in levels, of the quality of JPEG and WebP.
@@ -71,7 +71,7 @@ def parse_kind(kind: str) -> tuple[tuple[str, float], ...]:
 
 
 def degrade(picture: Tensor, kind: str, rng: np.random.Generator) -> Tensor:
-    """A picture (3, h, w), 0..1, with the damage of a kind, see parse_kind; 8 bits, as 0..1.
+    """A picture (1 or 3, h, w), 0..1, with the damage of a kind, see parse_kind; 8 bits, as 0..1.
 
     The picture is brought to 8 bits first. Blur is Gaussian, grain grey and Gaussian, JPEG as
     Pillow writes it unless told otherwise (colour at half the resolution).
@@ -154,7 +154,7 @@ class Grain:
 
 
 def grain(levels: Tensor, grains: Grain, rng: np.random.Generator) -> Tensor:
-    """A picture (3, h, w) with noise added, not clipped."""
+    """A picture (1 or 3, h, w) with noise added, not clipped."""
     count = len(levels) if grains.coloured else 1
     noise = torch.from_numpy(rng.standard_normal((count, *levels.shape[1:]), dtype=np.float32))
     if grains.spread:
@@ -177,15 +177,18 @@ class Codec:
 
 
 def coded(levels: Tensor, codec: Codec) -> Tensor:
-    """A picture (3, h, w) written to a lossy file and read again."""
+    """A picture (1 or 3, h, w) written to a lossy file and read again."""
     pixels = rounded(levels).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+    grey = pixels.shape[2] == 1
     file = io.BytesIO()
     options = {"subsampling": 0} if codec.full_colour and codec.format == "JPEG" else {}
     # WebP's slowest search for the same quality is of no use in training.
     speed = {"method": 2} if codec.format == "WEBP" else {}
-    Image.fromarray(pixels).save(file, codec.format, quality=codec.quality, **options, **speed)
-    decoded = np.asarray(Image.open(file).convert("RGB"))
-    return torch.from_numpy(decoded.copy()).permute(2, 0, 1).float()
+    Image.fromarray(pixels[..., 0] if grey else pixels).save(
+        file, codec.format, quality=codec.quality, **options, **speed
+    )
+    decoded = np.array(Image.open(file).convert("L" if grey else "RGB"))
+    return torch.from_numpy(decoded.reshape(pixels.shape)).permute(2, 0, 1).float()
 
 
 @dataclass(frozen=True, slots=True)
