@@ -29,6 +29,7 @@ from tierscale.models.contract.upscaler import Upscaler
 from tierscale.models.convert import community
 from tierscale.models.runtime import plain
 from tierscale.models.runtime.bicubic import Bicubic
+from tierscale.models.runtime.turned import Turned
 from tierscale.models.scout import Scout, read_scout
 
 ZOO = Path(__file__).parent / "zoo"
@@ -65,8 +66,22 @@ def names() -> list[str]:
     ]
 
 
+def parse_turns(name: str) -> tuple[str, int]:
+    """The network of NAME+8 and how often it is run; 1 where nothing of the kind is written.
+
+    The name of a file may end like that too.
+    """
+    base, plus, count = name.rpartition("+")
+    turned = plus and count.isdecimal() and not os.path.isfile(name.removeprefix("file:"))
+    return (base, int(count)) if turned else (name, 1)
+
+
 def locate(name: str) -> Path:
-    """The checkpoint of a zoo name or of file:PATH; ValueError listing the known names."""
+    """The checkpoint of a zoo name or of file:PATH, +8 or not.
+
+    ValueError listing the known names.
+    """
+    name, _ = parse_turns(name)
     if name.startswith("file:"):
         path = Path(name.removeprefix("file:"))
         if not path.is_file():
@@ -84,11 +99,14 @@ def locate(name: str) -> Path:
 
 
 def load(name: str, device: str = "cpu") -> Upscaler:
-    """The upscaler of a zoo name, bicubic, or file:PATH, on a device.
+    """The upscaler of a zoo name, bicubic, or file:PATH, on a device; with +8, +4 or +2, turned.
 
     It is shared by all in this process who load the same weights, threads too: it may be called,
     not changed. ValueError: an unknown name, or a file that is damaged or of no known network.
     """
+    base, count = parse_turns(name)
+    if count != 1:
+        return Turned(load(base, device), count)
     if name == "bicubic":
         return Bicubic()
     path = locate(name)
@@ -137,10 +155,11 @@ def parse_tier(tier: str) -> tuple[str, str]:
 def scout_key(tier: str) -> str:
     """What a scout knows a tier by, wherever it lies.
 
-    The digest of its weights, and @EFFORT unless it runs at full effort.
+    The digest of its weights, +8 where it is turned, @EFFORT unless it runs at full effort.
     """
     name, effort = parse_tier(tier)
-    return digest(name) + (f"@{effort}" if effort else "")
+    _, count = parse_turns(name)
+    return digest(name) + (f"+{count}" if count > 1 else "") + (f"@{effort}" if effort else "")
 
 
 def scout_folders() -> tuple[Path, ...]:
