@@ -193,13 +193,18 @@ def coded(levels: Tensor, codec: Codec) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What happens to one crop: steps in order, and the sharpening (radius, amount), if any.
+    """What happens to one crop: steps in order, and how much of each there is.
 
-    Sharpening is one of the steps too; it is named because the truth is sharpened as well.
+    sharpening: radius and amount; it is one of the steps, named because the truth is sharpened as
+    well. blur: sigma in pixels, grain: sigma in levels, quality: the lowest of its codings, 100
+    without.
     """
 
     steps: Sequence[Step]
     sharpening: tuple[float, float] | None = None
+    blur: float = 0.0
+    grain: float = 0.0
+    quality: int = 100
 
 
 def random_damage(rng: np.random.Generator) -> Damage:
@@ -207,29 +212,42 @@ def random_damage(rng: np.random.Generator) -> Damage:
     if rng.random() < CLEAN:
         return Damage(())
     steps: list[Step] = []
+    sigma = sharpening = None
+    grains, codecs = Grain(0.0), [random_codec(rng) for _ in range(2)]
     if rng.random() < BLURRED:
-        steps.append(partial(blur, kernel=random_blur(rng)))
+        sigma = random_blur(rng)
+        steps.append(partial(blur, kernel=gaussian(*sigma)))
     if rng.random() < GRAINY:
-        steps.append(partial(grain, grains=random_grain(rng), rng=rng))
-    sharpening = None
+        grains = random_grain(rng)
+        steps.append(partial(grain, grains=grains, rng=rng))
     if rng.random() < SHARPENED:
         sharpening = (rng.uniform(*RADIUS), rng.uniform(*AMOUNT))
         steps.append(partial(sharpened, radius=sharpening[0], amount=sharpening[1]))
-    if rng.random() < CODED:
-        steps.append(partial(coded, codec=random_codec(rng)))
+    if once := rng.random() < CODED:
+        steps.append(partial(coded, codec=codecs[0]))
     if rng.random() < SHUFFLED:
         steps = [steps[index] for index in rng.permutation(len(steps))]
-    if rng.random() < TWICE:
-        steps.append(partial(coded, codec=random_codec(rng)))
-    return Damage(steps, sharpening)
+    if twice := rng.random() < TWICE:
+        steps.append(partial(coded, codec=codecs[1]))
+    return Damage(
+        steps,
+        sharpening,
+        # The area of an ellipse is that of a circle of this radius.
+        blur=math.sqrt(sigma[0] * sigma[1]) if sigma else 0.0,
+        grain=grains.sigma,
+        quality=min(
+            [codec.quality for codec, used in zip(codecs, (once, twice), strict=True) if used],
+            default=100,
+        ),
+    )
 
 
-def random_blur(rng: np.random.Generator) -> Tensor:
-    """The kernel of a lens or of motion."""
+def random_blur(rng: np.random.Generator) -> tuple[float, float, float]:
+    """The blur of a lens or of motion: sigma, sigma across, and angle, as gaussian() takes them."""
     sigma = rng.uniform(*BLUR)
     across = rng.uniform(0.0, sigma) if rng.random() < ASTRAY else sigma
     # To a hundredth, so that kernels are found again.
-    return gaussian(round(sigma, 2), round(across, 2), round(rng.uniform(0, math.pi), 1))
+    return round(sigma, 2), round(across, 2), round(rng.uniform(0, math.pi), 1)
 
 
 def random_grain(rng: np.random.Generator) -> Grain:
