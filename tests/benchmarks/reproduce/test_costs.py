@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks.reproduce import costs
-from tests.models.adaptive.small_adadsr import make
-from tests.models.adaptive.small_ape import MEAN
+from tests.models.adaptive.adadsr.small_adadsr import make
+from tests.models.adaptive.ape.small_ape import MEAN
 from tests.reference_file import read_reference
 from tierscale.models.adaptive.ape.network import Ape
 from tierscale.models.adaptive.ape.upscaler import ApeUpscaler

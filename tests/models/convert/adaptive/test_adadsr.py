@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.models.adaptive.small_adadsr import MEAN, make
+from tests.models.adaptive.adadsr.small_adadsr import MEAN, make
 from tierscale.models.convert.adaptive import adadsr as upstream_adadsr
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.models.adaptive.small_pcsr import ENCODERS, make, smooth, whole
+from tests.models.adaptive.pcsr.small_pcsr import ENCODERS, make, smooth, whole
 from tests.reference_file import read_reference
 from tests.reference_pcsr import check
 from tierscale.models import registry

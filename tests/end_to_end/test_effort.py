@@ -16,7 +16,7 @@ import torch
 import zarr
 from PIL import Image
 
-from tests.models.adaptive.small_pcsr import make, smooth
+from tests.models.adaptive.pcsr.small_pcsr import make, smooth
 from tests.pipeline.run.upscaling import plan_at, upscale
 from tests.reference_file import calibrated
 from tierscale.jobs.cli.main import main

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 import torch
 
-from tests.models.adaptive.small_adadsr import BACKBONES, make, photo, whole
+from tests.models.adaptive.adadsr.small_adadsr import BACKBONES, make, photo, whole
 from tierscale.models import registry
 from tierscale.models.adaptive.adadsr import upscaler as adadsr
 from tierscale.models.adaptive.adadsr.network import Adadsr

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tests.pipeline.inference.seams import COFFEE, steps, whole
+from tests.end_to_end.seams import COFFEE, steps, whole
 from tests.plans import draft_of
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Budget, Full

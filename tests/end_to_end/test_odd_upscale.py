@@ -1,7 +1,7 @@
 """The whole `upscale` on every odd and bad file of the reference set, under limits on memory and
 time: it ends as the set's README says.
 
-What a file must be read as, and why a bad one is turned away, is in test_odd.py; here it goes
+What a file must be read as, and why a bad one is turned away, is in test_odd_files.py; here it goes
 through to a verified output, or leaves none.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 import zarr
 
-from tests.pipeline.formats.test_odd import BAD, VALID, Worker
+from tests.end_to_end.test_odd_files import BAD, VALID, Worker
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.run.verify import is_finished as finished
 

@@ -1,79 +1,16 @@
-"""Arrays in memory, zarr and OME-Zarr as sources."""
+"""OME-Zarr images as sources."""
 
 from pathlib import Path
 from typing import Any
 
-import dask.array
 import numpy as np
 import pytest
 import zarr
 
-from tests.pipeline.formats.pictures import check, picture, whole
-from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.registry import open_array, open_image
+from tests.pipeline.formats.pictures import whole
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.plan.options import Selection
-
-
-@pytest.mark.parametrize(
-    "make", [np.asarray, lambda a: dask.array.from_array(a, chunks=7)], ids=["numpy", "dask"]
-)
-@pytest.mark.parametrize(
-    ("axes", "channels", "colour"),
-    [("cyx", 1, "grey"), ("yxc", 2, "channels"), ("yxc", 3, "rgb"), ("cyx", 4, "rgba")],
-)
-def test_arrays_are_sources(make, axes, channels, colour):
-    array = picture(20, 30, channels)
-    source = open_array(make(array if axes == "yxc" else array.transpose(2, 0, 1)), axes)
-    assert source.colour == colour and source.random_access
-    np.testing.assert_array_equal(whole(source), array.transpose(2, 0, 1))
-
-
-def test_arrays_that_are_no_images_are_refused():
-    for array, axes in (
-        (np.zeros((4, 4)), "cyx"),
-        (np.zeros((4, 4, 3)), "yx"),
-        (np.zeros((0, 4)), "yx"),
-        (np.zeros((4, 4), complex), "yx"),
-    ):
-        with pytest.raises(Refused):
-            open_array(array, axes)
-    with pytest.raises(Refused, match="object"):
-        open_array(np.array([[None, None]]), "yx")
-
-
-@pytest.mark.parametrize("version", [2, 3])
-@pytest.mark.parametrize("dtype", ["uint8", ">u2", "float32"])
-def test_a_plain_zarr_array_comes_back(tmp_path, version, dtype):
-    pixels = picture(50, 70).transpose(2, 0, 1).astype(dtype)
-    if version == 3 and dtype == ">u2":
-        dtype = "uint16"
-    array = zarr.create_array(
-        str(tmp_path / "a.zarr"),
-        shape=pixels.shape,
-        chunks=(3, 16, 16),
-        dtype=dtype,
-        zarr_format=version,
-    )
-    array[:] = pixels
-    check(
-        tmp_path / "a.zarr",
-        pixels.astype(np.dtype(dtype).newbyteorder("=")),
-        colour="rgb",
-        random_access=True,
-    )
-    part = next(
-        path
-        for path in sorted((tmp_path / "a.zarr").rglob("*"))
-        if path.is_file() and path.stat().st_size > 100 and "." not in path.name[1:2]
-    )
-    part = (
-        part
-        if part.name != "zarr.json"
-        else next(p for p in sorted((tmp_path / "a.zarr" / "c").rglob("*")) if p.is_file())
-    )
-    part.write_bytes(part.read_bytes()[:20])
-    with pytest.raises(Damaged, match=r"a\.zarr"), open_image(tmp_path / "a.zarr") as source:
-        whole(source)
 
 
 def ome_zarr(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.models.adaptive.small_ape import BACKBONES, MEAN, make, middling, whole, windows
+from tests.models.adaptive.ape.small_ape import BACKBONES, MEAN, make, middling, whole, windows
 from tierscale.models.adaptive.ape.network import Ape
 from tierscale.models.adaptive.ape.upscaler import ApeUpscaler
 from tierscale.models.contract.checkpoints import (

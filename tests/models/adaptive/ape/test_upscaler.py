@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.models.adaptive.small_ape import BACKBONES, make, middling, whole, windows
+from tests.models.adaptive.ape.small_ape import BACKBONES, make, middling, whole, windows
 from tierscale.models import registry
 from tierscale.models.adaptive.ape import upscaler as ape
 from tierscale.models.adaptive.ape.network import Ape
