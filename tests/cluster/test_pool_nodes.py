@@ -81,12 +81,14 @@ def run_with(nodes, source, output, at, meddle):
     """Enlarge on the cluster; after `at` shards, meddle() once. The pixels."""
     meddled = []
 
-    def told(stage, done, total):
+    def on_progress(stage, done, total):
         if stage == "enlarge" and done >= at and not meddled:
             meddled.append(meddle())
 
     with session(nodes.address, "auto", "cpu") as pool:
-        found = upscale_image(ImageJob(str(source), str(output), OPTIONS), pool, Controls(told))
+        found = upscale_image(
+            ImageJob(str(source), str(output), OPTIONS), pool, Controls(on_progress)
+        )
     assert meddled and found.shards > 16
     return zarr.open_array(f"{output}/0", mode="r")[:]
 

@@ -146,7 +146,7 @@ def test_a_path_may_hold_an_at_sign(stored: str, tmp_path: Path) -> None:
     assert registry.scout_key(f"file:{other}@0.8") == registry.scout_key(f"{stored}@0.8")
 
 
-def test_efforts_of_another_scale_are_told_of(stored: str) -> None:
+def test_efforts_of_another_scale_are_reported(stored: str) -> None:
     path = Path(stored.removeprefix("file:"))
     efforts = registry.load(stored).efforts
     assert efforts is not None

@@ -44,25 +44,26 @@ from tierscale.pipeline.formats.registry import open_image
 FIELDS = "shape", "colour", "alpha", "bits", "random_access", "decode_bytes", "notes"
 def look(path):
     open("/proc/self/clear_refs", "w").write("5")
-    before, started, told = peak(), time.monotonic(), {}
+    before, started, report = peak(), time.monotonic(), {}
     opened.clear()
     try:
         with open_image(path, max_bytes=int(sys.argv[2])) as source:
-            told = {name: getattr(source, name) for name in FIELDS}
+            report = {name: getattr(source, name) for name in FIELDS}
             rows, strip_bytes, low, high = 0, 0, float("inf"), float("-inf")
             for y, strip in source.strips():
                 assert y == rows and strip.shape[::2] == source.shape[::2]
                 rows, strip_bytes = rows + strip.shape[1], max(strip_bytes, strip.nbytes)
                 low, high = min(low, float(strip.min())), max(high, float(strip.max()))
-            told |= {"dtype": str(source.dtype), "rows": rows, "strip_bytes": strip_bytes}
-            told |= {"range": [low, high], "outcome": "read"}
-            told |= {"nodata": source.metadata.nodata, "pixel_size": source.metadata.pixel_size}
+            report |= {"dtype": str(source.dtype), "rows": rows, "strip_bytes": strip_bytes}
+            report |= {"range": [low, high], "outcome": "read"}
+            report |= {"nodata": source.metadata.nodata, "pixel_size": source.metadata.pixel_size}
     except (Refused, Damaged) as error:
-        told |= {"outcome": type(error).__name__, "error": str(error)}
+        report |= {"outcome": type(error).__name__, "error": str(error)}
     except BaseException as error:
-        told |= {"outcome": "broken", "error": repr(error)}
+        report |= {"outcome": "broken", "error": repr(error)}
     files = [path for path in opened if not path.startswith("/proc")]
-    return told | {"seconds": time.monotonic() - started, "taken": peak() - before, "opened": files}
+    seconds = time.monotonic() - started
+    return report | {"seconds": seconds, "taken": peak() - before, "opened": files}
 print("ready", flush=True)
 for line in sys.stdin:
     print(json.dumps(look(line.rstrip("\\n"))), flush=True)
@@ -222,32 +223,32 @@ def test_no_file_of_the_set_is_left_out(shared):
 
 @pytest.mark.parametrize("name", VALID)
 def test_an_odd_file_is_read_as_what_it_is(shared, worker, name):
-    told, wanted = worker.look(shared / "data/odd" / name), VALID[name]
-    assert told["outcome"] == "read", told
-    assert (tuple(told["shape"]), told["dtype"], told["colour"], told["bits"]) == (
+    report, wanted = worker.look(shared / "data/odd" / name), VALID[name]
+    assert report["outcome"] == "read", report
+    assert (tuple(report["shape"]), report["dtype"], report["colour"], report["bits"]) == (
         wanted.shape,
         wanted.dtype,
         wanted.colour,
         wanted.bits,
     )
-    assert told["rows"] == wanted.shape[1] and any(
-        wanted.note in note for note in ["", *told["notes"]] if wanted.note or not note
+    assert report["rows"] == wanted.shape[1] and any(
+        wanted.note in note for note in ["", *report["notes"]] if wanted.note or not note
     )
-    assert told["taken"] <= told["decode_bytes"] + 2 * told["strip_bytes"] + SLACK
-    assert told["alpha"] == ("straight" if wanted.colour == "rgba" else None)
+    assert report["taken"] <= report["decode_bytes"] + 2 * report["strip_bytes"] + SLACK
+    assert report["alpha"] == ("straight" if wanted.colour == "rgba" else None)
     assert {
         path
-        for path in told["opened"]
+        for path in report["opened"]
         if os.path.isabs(path) and "site-packages" not in path and "/lib/python" not in path
     } <= {str(shared / "data/odd" / name)}
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_is_turned_away_in_one_sentence(shared, worker, name):
-    told, (outcome, reason) = worker.look(shared / "data/odd" / name), BAD[name]
-    assert told["outcome"] == outcome, told
-    assert reason in told["error"] and name in told["error"] and "\n" not in told["error"]
-    assert told["taken"] <= SLACK and told["seconds"] < 5
+    report, (outcome, reason) = worker.look(shared / "data/odd" / name), BAD[name]
+    assert report["outcome"] == outcome, report
+    assert reason in report["error"] and name in report["error"] and "\n" not in report["error"]
+    assert report["taken"] <= SLACK and report["seconds"] < 5
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -35,7 +35,7 @@ from tests.memory import peak
 from tierscale.jobs.cli.main import main
 from tierscale.models.registry import load
 load("bicubic")
-def told(arguments):
+def outcome_of(arguments):
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     before, started, out, err, code = peak(), time.monotonic(), io.StringIO(), io.StringIO(), None
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -47,7 +47,7 @@ def told(arguments):
     return {"code": code, "out": out.getvalue(), "err": err.getvalue(), **took}
 print("ready", flush=True)
 for line in sys.stdin:
-    print(json.dumps(told(json.loads(line))), flush=True)
+    print(json.dumps(outcome_of(json.loads(line))), flush=True)
 """
 
 
@@ -67,7 +67,7 @@ def upscale() -> Iterator[Command]:
     made.stop()
 
 
-def told(upscale, shared, tmp_path, name, *more):
+def run_command(upscale, shared, tmp_path, name, *more):
     options = (
         "--scale",
         "2",
@@ -102,7 +102,7 @@ def test_an_odd_file_goes_through_to_its_output(shared, upscale, tmp_path, name)
     if height * width > PIXELS:
         width, height = min(width, REGION[0]), min(height, REGION[1])
         region = ("--region", f"0,0,{width},{height}")
-    found = told(upscale, shared, tmp_path, name, *region)
+    found = run_command(upscale, shared, tmp_path, name, *region)
     assert found["code"] == 0 and found["taken"] <= SLACK, found
     summary = json.loads(found["out"])
     assert summary["status"] == "done" and any(
@@ -117,7 +117,7 @@ def test_an_odd_file_goes_through_to_its_output(shared, upscale, tmp_path, name)
 @pytest.mark.parametrize("name", [*BAD, TOO_LARGE])
 def test_a_bad_file_ends_in_one_sentence_and_leaves_nothing(shared, upscale, tmp_path, name):
     outcome, reason = BAD.get(name, ("Refused", "--max-memory"))
-    found = told(upscale, shared, tmp_path, name)
+    found = run_command(upscale, shared, tmp_path, name)
     assert (
         found["code"] == {"Refused": 2, "Damaged": 1}[outcome]
         and found["taken"] <= SLACK

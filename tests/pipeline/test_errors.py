@@ -14,5 +14,5 @@ from tierscale.pipeline.errors import one_line
         ("x" * 201, "x" * 197 + "..."),
     ],
 )
-def test_an_error_is_told_in_one_line_of_at_most_200_characters(error, line):
+def test_an_error_is_reported_in_one_line_of_at_most_200_characters(error, line):
     assert one_line(error) == line

@@ -65,8 +65,8 @@ def test_the_tables_of_other_backbones_are_a_little_higher(
 ) -> None:
     with torch.device("meta"):
         upscaler = ApeUpscaler(Ape(4, **arguments), ModelSpec("ape", 4, {}, MEAN))
-    for exit_, told in ((0, least), (-1, most)):
-        assert 0.992 < costs.ape(upscaler, 48, 48, exit_) / told < 0.998
+    for exit_, published in ((0, least), (-1, most)):
+        assert 0.992 < costs.ape(upscaler, 48, 48, exit_) / published < 0.998
 
 
 def test_classsrs_counter_and_its_errors() -> None:

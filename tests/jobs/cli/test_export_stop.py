@@ -21,12 +21,12 @@ def signalled(monkeypatch):
     def when(stage, number):
         sent = []
 
-        def told(self, at, done, total):
+        def stop(self, at, done, total):
             if at == stage and done and not sent:
                 sent.append(number)
                 os.kill(os.getpid(), number)
 
-        monkeypatch.setattr(progress.Bar, "__call__", told)
+        monkeypatch.setattr(progress.Bar, "__call__", stop)
 
     return when
 

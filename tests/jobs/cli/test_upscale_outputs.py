@@ -40,13 +40,13 @@ def test_outputs_that_are_not_ours_are_left_alone(capsys, image, tmp_path):
 def test_an_output_that_is_the_source_or_beside_it_is_refused(capsys, image, tmp_path):
     assert tierscale(capsys, "upscale", image, tmp_path / "a.zarr", *FAST)[0] == 0
     before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
-    kept = Path(f"{tmp_path}/a.zarr.tierscale/source.zarr")
-    assert tierscale(capsys, "ingest", image, kept)[0] == 0
+    ingested = Path(f"{tmp_path}/a.zarr.tierscale/source.zarr")
+    assert tierscale(capsys, "ingest", image, ingested)[0] == 0
     for source, output in (
         (tmp_path / "a.zarr", tmp_path / "a.zarr"),
         (tmp_path / "a.zarr", tmp_path / "a.tif"),
         (tmp_path / "a.zarr/0", tmp_path / "a.tif"),
-        (kept, tmp_path / "a.zarr"),
+        (ingested, tmp_path / "a.zarr"),
     ):
         for extra in ((), ("--overwrite",)):
             check_refusal(
@@ -56,7 +56,9 @@ def test_an_output_that_is_the_source_or_beside_it_is_refused(capsys, image, tmp
                 str(output),
                 "choose a",
             )
-    assert kept.exists() and set(before) < {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert ingested.exists() and set(before) < {
+        path for path in tmp_path.rglob("*") if path.is_file()
+    }
 
 
 def test_a_source_may_be_called_source_zarr(capsys, image, tmp_path):
@@ -82,16 +84,16 @@ def test_overwrite_keeps_the_finished_output_until_nothing_refuses_the_new_plan(
     with monkeypatch.context() as patch:
         patch.setattr("tierscale.pipeline.run.resources.disk_bytes", lambda plan: 1 << 60)
         check_refusal(
-            tierscale(capsys, "upscale", image, output, *again, "--policy", "dearest"),
+            tierscale(capsys, "upscale", image, output, *again, "--policy", "full"),
             2,
             "free; choose another place",
         )
-    assert tierscale(capsys, "plan", image, output, *again, "--policy", "dearest")[0] == 0, (
+    assert tierscale(capsys, "plan", image, output, *again, "--policy", "full")[0] == 0, (
         "a plan writes nothing"
     )
     assert tierscale(capsys, "verify", output)[0] == 0
     np.testing.assert_array_equal(zarr.open_array(f"{output}/0", mode="r")[:], pixels)
-    assert tierscale(capsys, "upscale", image, output, *again, "--policy", "dearest")[0] == 0
+    assert tierscale(capsys, "upscale", image, output, *again, "--policy", "full")[0] == 0
     assert (zarr.open_array(f"{output}/0", mode="r")[:] != pixels).any() and tierscale(
         capsys, "verify", output
     )[0] == 0

@@ -218,9 +218,9 @@ def test_a_store_that_is_down_is_one_sentence_and_leaves_nothing_unreadable(
 def test_a_store_that_says_no_is_refused_without_secrets(server, picture):
     source = uploaded(picture)
     server.denied = True
-    for given in ((source, "s3://bucket/out/a.zarr"), (str(picture), "s3://bucket/out/a.zarr")):
+    for arguments in ((source, "s3://bucket/out/a.zarr"), (str(picture), "s3://bucket/out/a.zarr")):
         with pytest.raises((Refused, Damaged)) as error:
-            upscale(*given)
+            upscale(*arguments)
         text = str(error.value)
         assert "s3://bucket" in text and len(text.splitlines()) == 1 and SECRET not in text
 

@@ -59,9 +59,11 @@ def test_some_blocks_are_skipped_at_some_places_and_none_of_that_is_computed(kin
         full = upscaler(x, whole(x)).macs.item()
     macs = []
     for depth in (0.0, 0.5, 1.0, 2.0, 4.0):
-        given = {"depth": depth}
-        macs.append(upscaler(x, whole(x), settings=given).macs.item())
-        assert macs[-1] == executed(lambda given=given: upscaler(x, whole(x), settings=given))  # type: ignore[misc]
+        settings = {"depth": depth}
+        macs.append(upscaler(x, whole(x), settings=settings).macs.item())
+        assert macs[-1] == executed(
+            lambda settings=settings: upscaler(x, whole(x), settings=settings)
+        )
     if kind != "rcan":
         assert all(less <= more for less, more in pairwise(macs))
         assert len(set(macs)) == 5 and macs[0] < 0.6 * full

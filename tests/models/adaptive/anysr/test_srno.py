@@ -108,7 +108,7 @@ def test_the_nearest_feature_in_blocks_is_the_trained_form() -> None:
 
 
 @pytest.mark.parametrize("head", [Srno(6, 16, 4), Liif(6, (16, 12))], ids=["srno", "liif"])
-def test_the_told_cost_is_the_executed_one(head: Srno | Liif) -> None:
+def test_the_stated_cost_is_the_executed_one(head: Srno | Liif) -> None:
     features, axes = torch.randn(1, 6, 9, 7), (whole(9, 25), whole(7, 28))
     assert head.cost(63, 700) == executed(lambda: head.run(features, *axes))
 

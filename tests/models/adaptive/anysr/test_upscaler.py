@@ -158,16 +158,16 @@ def test_the_papers_widths() -> None:
     assert width_by_scale("edsr", Fraction(3, 2) + Fraction(1, 100)) == 1.0
 
 
-def test_the_scale_is_told_behind_each_full_run_and_turned_at_odd_tenths() -> None:
-    pooled = torch.arange(37.0)[None]
-    told = with_scale(pooled, Fraction(2))[0].tolist()
-    assert told == [*range(16), 2.0, 2.0, *range(16, 32), 2.0, 2.0, *range(32, 37)]
-    assert with_scale(pooled, Fraction(27, 10))[0, 16].item() == pytest.approx(-2.7)
-    assert with_scale(pooled, Fraction(9, 4))[0, 16].item() == pytest.approx(2.25)
+def test_the_scale_is_appended_behind_each_full_run_and_turned_at_odd_tenths() -> None:
+    features = torch.arange(37.0)[None]
+    scaled = with_scale(features, Fraction(2))[0].tolist()
+    assert scaled == [*range(16), 2.0, 2.0, *range(16, 32), 2.0, 2.0, *range(32, 37)]
+    assert with_scale(features, Fraction(27, 10))[0, 16].item() == pytest.approx(-2.7)
+    assert with_scale(features, Fraction(9, 4))[0, 16].item() == pytest.approx(2.25)
     # The upstream code decides in float32, which is the same for all scales it was trained for.
     for tenths in range(11, 41):
         odd = bool((torch.tensor(tenths / 10) * 10 % 2 == 1).item())
-        assert (with_scale(pooled, Fraction(tenths, 10))[0, 16] < 0) == odd
+        assert (with_scale(features, Fraction(tenths, 10))[0, 16] < 0) == odd
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 4)])

@@ -41,8 +41,8 @@ def make(kind: str, scale: int = 2, residual: str | None = None) -> ApeUpscaler:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
     with torch.no_grad():
-        told = method(windows(6, 16, 16) - 0.4)
-        method.regressor.bias -= torch.atanh(told.capacity.clamp(-0.999, 0.999)).median()
+        exits = method(windows(6, 16, 16) - 0.4)
+        method.regressor.bias -= torch.atanh(exits.capacity.clamp(-0.999, 0.999)).median()
     return ApeUpscaler(method, ModelSpec("ape", scale, arguments, MEAN, residual))
 
 
@@ -59,6 +59,9 @@ def whole(x: Tensor, scale: int = 2) -> Placement:
 
 def middling(upscaler: ApeUpscaler, x: Tensor) -> float:
     """A threshold between what the regressor says, far from all of it."""
-    told = upscaler.method(x - upscaler.plain.mean).capacity.flatten().sort().values
-    gap = int(told[len(told) // 4 : 3 * len(told) // 4].diff().argmax()) + len(told) // 4
-    return float((told[gap] + told[gap + 1]) / 2)
+    capacity = upscaler.method(x - upscaler.plain.mean).capacity.flatten().sort().values
+    gap = (
+        int(capacity[len(capacity) // 4 : 3 * len(capacity) // 4].diff().argmax())
+        + len(capacity) // 4
+    )
+    return float((capacity[gap] + capacity[gap + 1]) / 2)

@@ -30,16 +30,19 @@ def in_cells(scale: int = 2, every: int = 2) -> ApeUpscaler:
     return ApeUpscaler(method, ModelSpec("ape", scale, arguments, MEAN))
 
 
-def told_of_cells(upscaler: ApeUpscaler, x: Tensor) -> float:
+def capacity_of_cells(upscaler: ApeUpscaler, x: Tensor) -> float:
     """What parts the cells of x at the first exit, far from what the regressor says of any."""
     with torch.inference_mode():
-        told = upscaler.method(x - upscaler.plain.mean).capacity[0].flatten().sort().values
+        capacity = upscaler.method(x - upscaler.plain.mean).capacity[0].flatten().sort().values
     gap = (
-        int(told[len(told) // 4 : 3 * len(told) // 4 + 2].diff().argmax()) + len(told) // 4
-        if len(told) > 1
+        int(capacity[len(capacity) // 4 : 3 * len(capacity) // 4 + 2].diff().argmax())
+        + len(capacity) // 4
+        if len(capacity) > 1
         else 0
     )
-    return float((told[gap] + told[min(gap + 1, len(told) - 1)]) / 2) - 1e-3 * (len(told) == 1)
+    return float((capacity[gap] + capacity[min(gap + 1, len(capacity) - 1)]) / 2) - 1e-3 * (
+        len(capacity) == 1
+    )
 
 
 def by_hand(upscaler: ApeUpscaler, x: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
@@ -48,7 +51,7 @@ def by_hand(upscaler: ApeUpscaler, x: Tensor, threshold: float) -> tuple[Tensor,
     The image, and the exit of each pixel.
     """
     method = upscaler.method
-    kept, body = method.network.enter(x - upscaler.plain.mean)
+    entered, body = method.network.enter(x - upscaler.plain.mean)
     left = torch.full(x.shape[2:], -1)
     for index in range(method.exits):
         for block in method.interval(index):
@@ -63,14 +66,14 @@ def by_hand(upscaler: ApeUpscaler, x: Tensor, threshold: float) -> tuple[Tensor,
                     left[at] = index
     for block in method.interval(method.exits):
         body = torch.where(left < 0, block(body), body)
-    return method.network.finish(kept, body) + upscaler.plain.mean, left
+    return method.network.finish(entered, body) + upscaler.plain.mean, left
 
 
 @pytest.mark.parametrize("size", [(5, 5), (16, 21), (40, 33)])
 @pytest.mark.parametrize("every", [1, 2, 4])
 def test_cells_leave_one_by_one_and_keep_their_features(size: tuple[int, int], every: int) -> None:
     upscaler, x = in_cells(every=every), windows(1, *size)
-    threshold = told_of_cells(upscaler, x)
+    threshold = capacity_of_cells(upscaler, x)
     with torch.inference_mode():
         made = upscaler(x, whole(x), settings={"threshold": threshold})
         expected, left = by_hand(upscaler, x, threshold)
@@ -84,9 +87,12 @@ def test_one_cell_as_large_as_the_window_leaves_as_the_window_does() -> None:
     method = Ape(2, **{**BACKBONES["edsr"], "cell": 16})
     method.load_state_dict(plain.method.state_dict())
     celled = ApeUpscaler(method, plain.spec)
-    given = {"threshold": middling(plain, x)}
+    settings = {"threshold": middling(plain, x)}
     with torch.inference_mode():
-        expected, made = plain(x, whole(x), settings=given), celled(x, whole(x), settings=given)
+        expected, made = (
+            plain(x, whole(x), settings=settings),
+            celled(x, whole(x), settings=settings),
+        )
     assert expected.choice is not None and made.choice is not None
     assert torch.equal(made.choice, expected.choice) and torch.equal(made.macs, expected.macs)
     torch.testing.assert_close(made.pixels, expected.pixels, atol=1e-5, rtol=1e-5)
@@ -98,7 +104,7 @@ def test_cells_lie_in_the_grid_of_the_whole_image() -> None:
     Inside, it makes what the image makes.
     """
     upscaler, x = in_cells(), windows(1, 60, 70)
-    threshold = told_of_cells(upscaler, x)
+    threshold = capacity_of_cells(upscaler, x)
     with torch.inference_mode():
         image = upscaler(x, whole(x), settings={"threshold": threshold})
         place = Placement(Fraction(2), (60, 70), ((3, 12),))
@@ -117,7 +123,7 @@ def test_work_of_cells_that_left_is_not_done() -> None:
     with torch.inference_mode():
         macs = [
             upscaler(x, whole(x), settings={"threshold": t}).macs.item()
-            for t in (-1.0, told_of_cells(upscaler, x), 2.0)
+            for t in (-1.0, capacity_of_cells(upscaler, x), 2.0)
         ]
         for threshold, found in zip((-1.0, 2.0), (macs[0], macs[2]), strict=True):
             assert found == executed(

@@ -43,12 +43,12 @@ def test_leaving_gives_what_the_trained_form_gives_at_that_exit(
 ) -> None:
     upscaler, x = make(kind, residual=residual), windows(4, *size)
     with torch.inference_mode():
-        told = upscaler.method(x - upscaler.plain.mean)
+        exits = upscaler.method(x - upscaler.plain.mean)
         threshold = middling(upscaler, x)
         made = upscaler(x, whole(x), settings={"threshold": threshold})
-        images = torch.stack([*told.images, told.full])
+        images = torch.stack([*exits.images, exits.full])
         left = (
-            torch.cat([told.capacity >= threshold, torch.ones(1, len(x), dtype=torch.bool)])
+            torch.cat([exits.capacity >= threshold, torch.ones(1, len(x), dtype=torch.bool)])
             .int()
             .argmax(dim=0)
         )
@@ -97,10 +97,12 @@ def test_a_window_makes_of_its_middle_what_the_image_does(kind: str) -> None:
     upscaler, x = make(kind), torch.cat([windows(3, 130, 45)[i : i + 1] for i in range(3)], dim=3)
     assert upscaler.reach == 31
     with torch.inference_mode():
-        given = {"threshold": middling(upscaler, Patches(whole(x), 130, 135, SIDE, STEP).tiles(x))}
-        image = upscaler(x, whole(x), settings=given)
+        settings = {
+            "threshold": middling(upscaler, Patches(whole(x), 130, 135, SIDE, STEP).tiles(x))
+        }
+        image = upscaler(x, whole(x), settings=settings)
         place = Placement(Fraction(2), (130, 135), ((9, 11),))
-        window = upscaler(x[:, :, 9:111, 11:120], place, settings=given)
+        window = upscaler(x[:, :, 9:111, 11:120], place, settings=settings)
     assert image.choice is not None and window.choice is not None and len(image.choice.unique()) > 1
     assert (window.choice[0, :5, 0] == ApeUpscaler.NONE).any() and torch.equal(
         window.choice[0, 31:71, 31:78], image.choice[0, 40:80, 42:89]
@@ -129,9 +131,9 @@ def test_layers_run_by_rows_give_what_they_give_at_once() -> None:
 def test_a_window_gives_the_same_bits_alone_and_in_a_batch(kind: str) -> None:
     upscaler, x = make(kind), windows(4, 16, 21)
     with torch.inference_mode():
-        given = {"threshold": middling(upscaler, x)}
-        together = upscaler(x, whole(x), settings=given)
-        alone = [upscaler(one, whole(one), settings=given) for one in x.split(1)]
+        settings = {"threshold": middling(upscaler, x)}
+        together = upscaler(x, whole(x), settings=settings)
+        alone = [upscaler(one, whole(one), settings=settings) for one in x.split(1)]
     assert torch.equal(together.pixels, torch.cat([made.pixels for made in alone]))
     assert together.macs.tolist() == [made.macs.item() for made in alone]
     assert len(set(together.macs.tolist())) > 1, "the windows leave at different exits"
@@ -152,14 +154,14 @@ def test_a_batch_that_shrinks_gives_what_each_patch_gives(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", BACKBONES)
 @pytest.mark.parametrize("residual", [None, "bicubic"])
-def test_spent_is_what_is_executed(kind: str, residual: str | None) -> None:
+def test_macs_are_those_executed(kind: str, residual: str | None) -> None:
     upscaler, x = make(kind, 3, residual), windows(4, 16, 21)
     with torch.inference_mode():
-        given = {"threshold": middling(upscaler, x)}
+        settings = {"threshold": middling(upscaler, x)}
     for window in x.split(1):
-        macs = upscaler(window, whole(window, 3), settings=given).macs.item()
+        macs = upscaler(window, whole(window, 3), settings=settings).macs.item()
         assert macs == executed(
-            lambda window=window: upscaler(window, whole(window, 3), settings=given)
+            lambda window=window: upscaler(window, whole(window, 3), settings=settings)
         )  # type: ignore[misc]
 
 

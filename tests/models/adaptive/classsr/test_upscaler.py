@@ -118,7 +118,7 @@ def test_a_branch_that_no_tile_is_sent_through_never_runs(monkeypatch: pytest.Mo
         assert set(ran) == wanted
 
 
-def test_spent_is_what_is_executed_and_more_bias_never_costs_less() -> None:
+def test_macs_are_those_executed_and_more_bias_never_costs_less() -> None:
     upscaler, x = make(), photo(150, 117)
     macs = []
     for bias in (-1e6, -1.0, 0.0, 1.0, 1e6):
@@ -165,11 +165,11 @@ def test_a_window_holds_what_the_whole_image_has_there(origin: tuple[int, int]) 
             Placement(Fraction(2), (200, 190), (origin,)),
             settings={"bias": 0.0},
         )
-    kept = [
+    common = [
         slice(0 if start == 0 else 31, length if start + length == all_of else length - 31)
         for start, length, all_of in zip(origin, (height, width), (200, 190), strict=True)
     ]
-    hr = [slice(2 * part.start, 2 * part.stop) for part in kept]
+    hr = [slice(2 * part.start, 2 * part.stop) for part in common]
     torch.testing.assert_close(
         window.pixels[:, :, hr[0], hr[1]],
         image.pixels[:, :, 2 * rows.start :, 2 * columns.start :][:, :, hr[0], hr[1]],
@@ -178,7 +178,8 @@ def test_a_window_holds_what_the_whole_image_has_there(origin: tuple[int, int]) 
     )
     assert image.choice is not None and window.choice is not None
     assert torch.equal(
-        window.choice[:, kept[0], kept[1]], image.choice[:, rows, columns][:, kept[0], kept[1]]
+        window.choice[:, common[0], common[1]],
+        image.choice[:, rows, columns][:, common[0], common[1]],
     )
 
 

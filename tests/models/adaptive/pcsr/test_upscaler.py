@@ -164,15 +164,17 @@ def test_tiled_equals_whole(encoder: str, scale: Fraction, core: int) -> None:
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
-@pytest.mark.parametrize("given", [{}, {"k": 0.0}, {"k": 50.0}, {"k": -50.0}, {"threshold": 0.5}])
-def test_spent_is_what_is_executed(encoder: str, given: Mapping[str, float]) -> None:
+@pytest.mark.parametrize(
+    "settings", [{}, {"k": 0.0}, {"k": 50.0}, {"k": -50.0}, {"threshold": 0.5}]
+)
+def test_macs_are_those_executed(encoder: str, settings: Mapping[str, float]) -> None:
     upscaler, x = make(encoder, ((20,), (30, 30))), smooth(1, 75, 70)
-    macs = upscaler(x, whole(x), settings=given).macs
+    macs = upscaler(x, whole(x), settings=settings).macs
     residual = resample.multiply_adds(
         3, 70, 300, 280, "bilinear"
     )  # sums of shifted slices, which the counter does not see
-    assert macs.tolist() == [executed(lambda: upscaler(x, whole(x), settings=given)) + residual]
-    if not given:
+    assert macs.tolist() == [executed(lambda: upscaler(x, whole(x), settings=settings)) + residual]
+    if not settings:
         assert macs.item() / (75 * 70) == pytest.approx(upscaler.cost(Fraction(4)))
 
 

@@ -109,6 +109,6 @@ def test_upstream_weights_that_do_not_fit_are_named_with_their_shapes() -> None:
             "lacks 'n_feats'",
         ),
     ]
-    for changed, given, message in cases:
+    for changed, settings, message in cases:
         with pytest.raises(ValueError, match=message):
-            upstream_ape.from_upstream(changed, given, (0.0, 0.0, 0.0))
+            upstream_ape.from_upstream(changed, settings, (0.0, 0.0, 0.0))

@@ -40,10 +40,10 @@ def test_anysr_learns_full_width_in_every_batch_and_the_least_in_half(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And a third of the batches has the largest scale."""
-    asked: list[tuple[Fraction, float]] = []
+    calls: list[tuple[Fraction, float]] = []
 
     def enlarge(network: Any, lr: Any, spec: ModelSpec, scale: Fraction, width: float) -> Any:
-        asked.append((scale, width))
+        calls.append((scale, width))
         return torch.zeros(
             *lr.shape[:2], hr_length(lr.shape[2], scale), hr_length(lr.shape[3], scale)
         )
@@ -55,7 +55,7 @@ def test_anysr_learns_full_width_in_every_batch_and_the_least_in_half(
     for lr in crops:
         hr = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
         anysr.STAGES["whole"].loss(torch.nn.Identity(), lr, hr, spec)
-    scales, widths = (list(column) for column in zip(*asked, strict=True))
+    scales, widths = (list(column) for column in zip(*calls, strict=True))
     assert min(scales) == Fraction(11, 10)
     assert widths[::2] == [1.0] * len(crops)
     assert 0.4 < np.mean(np.equal(widths[1::2], 0.5)) < 0.6

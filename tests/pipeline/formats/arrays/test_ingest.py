@@ -88,8 +88,8 @@ def test_an_ingest_of_something_else_or_over_something_else(tmp_path):
         ingest(first, copy)
         with pytest.raises(Refused, match="copy of another image"):
             ingest(second, copy)
-        with open_image(copy) as kept:
-            np.testing.assert_array_equal(whole(kept), whole(first))
+        with open_image(copy) as ingested:
+            np.testing.assert_array_equal(whole(ingested), whole(first))
         ingest(second, copy, replaceable=True)
         with open_image(copy) as again:
             np.testing.assert_array_equal(whole(again), whole(second))

@@ -34,10 +34,10 @@ def test_npy_of_any_order_comes_back(tmp_path, order, dtype, axes):
     array = np.asarray(np.random.default_rng(0).integers(0, 200, shape), dtype=dtype, order=order)
     np.save(tmp_path / "a.npy", array)
     expected = array[None] if axes == "yx" else array.transpose(2, 0, 1) if axes == "yxc" else array
-    kept = {"f": np.float32, "u": np.dtype(dtype).newbyteorder("=")}[np.dtype(dtype).kind]
+    expected_dtype = {"f": np.float32, "u": np.dtype(dtype).newbyteorder("=")}[np.dtype(dtype).kind]
     check(
         tmp_path / "a.npy",
-        expected.astype(kept),
+        expected.astype(expected_dtype),
         colour="grey" if axes == "yx" else "rgb",
         random_access=True,
     )

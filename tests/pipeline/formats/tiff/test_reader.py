@@ -125,7 +125,7 @@ def test_known_colours_of_lab_and_cmyk(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "kept"),
+    ("dtype", "expected_dtype"),
     [
         (np.int8, np.float32),
         (np.int16, np.float32),
@@ -134,12 +134,12 @@ def test_known_colours_of_lab_and_cmyk(tmp_path):
         (np.uint32, np.float32),
     ],
 )
-def test_other_types_keep_their_values(tmp_path, dtype, kept):
+def test_other_types_keep_their_values(tmp_path, dtype, expected_dtype):
     pixels = (
         np.arange(600).reshape(20, 30) % 200 - (100 if np.dtype(dtype).kind != "u" else 0)
     ).astype(dtype)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack")
-    check(tmp_path / "a.tif", pixels.astype(kept)[None])
+    check(tmp_path / "a.tif", pixels.astype(expected_dtype)[None])
     with open_image(tmp_path / "a.tif") as source:
         assert any(str(np.dtype(dtype)) in note for note in source.notes)
 
