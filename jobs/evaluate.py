@@ -16,8 +16,8 @@ from tierscale.jobs.cli.terminal import emit, say
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train.degradations import degrade, parse_kind, seeded
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.degradations import degrade, parse_kind, seeded
+from tierscale.models.train.data.shrink import shrink
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image

@@ -29,8 +29,8 @@ from tierscale.models.contract.upscaler import Upscaler
 from tierscale.models.convert import community
 from tierscale.models.runtime import plain
 from tierscale.models.runtime.bicubic import Bicubic
-from tierscale.models.runtime.turned import Turned
 from tierscale.models.scout import Scout, read_scout
+from tierscale.models.turned import Turned
 
 ZOO = Path(__file__).parent / "zoo"
 

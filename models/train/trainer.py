@@ -15,8 +15,9 @@ from tierscale.models.contract.checkpoints import ModelSpec, write_whole
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.modules import channels_last
 from tierscale.models.runtime.linear_tail import Enlarging
-from tierscale.models.train.degradations import MARGIN, damaged
-from tierscale.models.train.photos import Photo, draw
+from tierscale.models.train.data.crops import draw
+from tierscale.models.train.data.mixture import MARGIN, damaged
+from tierscale.models.train.data.photos import Photo
 from tierscale.models.train.schedule import Schedule, done_share, rate_at
 from tierscale.models.train.tasks import LARGEST, Task
 

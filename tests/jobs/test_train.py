@@ -24,7 +24,7 @@ from tierscale.models.contract.checkpoints import read_checkpoint
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.train import run as running
-from tierscale.models.train.photos import read_watched
+from tierscale.models.train.data.photos import read_watched
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]

@@ -17,8 +17,8 @@ from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file, read_checkpoint, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.scout import Scout, write_scout
-from tierscale.models.train.photos import read_image
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.photos import read_image
+from tierscale.models.train.data.shrink import shrink
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
