@@ -1,4 +1,4 @@
-"""What torch does to modules, with the types that its own signatures lose."""
+"""Torch functions on modules, with the types that their own signatures lose."""
 
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -10,11 +10,11 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def module_list(modules: Iterable[M]) -> Sequence[M]:
-    """A ModuleList, as an attribute of a module its parameters; to a checker a sequence of M."""
+    """A torch ModuleList of the modules, which a checker sees as a sequence of their class."""
     return nn.ModuleList(modules)  # type: ignore[return-value]
 
 
 def channels_last(module: M) -> M:
-    """The module itself, its weights laid out with channels last (NHWC), as CPUs compute them."""
+    """The module itself, its weights laid out with channels last (NHWC), the fastest on CPUs."""
     moved: M = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return moved
