@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tierscale.models import registry
+from tierscale.models.contract.upscaler import Upscaler
 from tierscale.models.scout import Scout
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
@@ -25,7 +26,7 @@ from tierscale.pipeline.plan.options import Options, Region, parse_scale
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan, Settings
 from tierscale.pipeline.plan.policies import Deadline, Policy, in_words, policy_from
 from tierscale.pipeline.plan.stored import draft_fields, freeze
-from tierscale.pipeline.plan.tiers import parse_tiers
+from tierscale.pipeline.plan.tiers import Tier, parse_tiers
 from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.routing.routes import TierTimings, TimeLimit, route
 from tierscale.pipeline.run.draft import inspect_image
@@ -166,10 +167,11 @@ class ArrayWork:
     def engine(self, settings: Settings) -> Engine:
         """All tiers, loaded."""
         draft = self.draft
-        upscalers = {
-            index: registry.load(tier.name, draft.device) for index, tier in enumerate(draft.tiers)
-        }
+        upscalers = {index: self._upscaler(tier) for index, tier in enumerate(draft.tiers)}
         return Engine(draft, upscalers, settings, Device(draft.device))
+
+    def _upscaler(self, tier: Tier) -> Upscaler:
+        return registry.load_weights(tier.name, self.draft.device, tier.weights).upscaler
 
     def _measure(self, rows: Sequence[Span]) -> list[tuple[float, float]]:
         draft = self.draft
@@ -188,7 +190,7 @@ class ArrayWork:
     def _read_difficulty(
         self, value_range: ValueRange, tier: int, places: Sequence[Sequence[Rect]]
     ) -> list[statistics.Histogram]:
-        upscaler = registry.load(self.draft.tiers[tier].name, self.draft.device)
+        upscaler = self._upscaler(self.draft.tiers[tier])
         if not isinstance(upscaler, statistics.Automatic):
             raise Refused(f"{self.draft.tiers[tier].label} does not decide by statistics")
         look = partial(statistics.measure_difficulty, self.draft, value_range, self.read, upscaler)
