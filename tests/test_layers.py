@@ -17,8 +17,8 @@ FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"
 ROWS = {
     "models": (
         ("contract",),
-        ("runtime", "scout", "kind", "weights", "turned"),
-        ("backbones",),
+        ("runtime", "scout", "weights", "turned"),
+        ("backbones", "kind"),
         ("adaptive",),
         ("convert",),
         ("registry",),

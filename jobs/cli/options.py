@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Fields of Options whose option has the same name and holds their value, or text for it.
 PLAIN = (
     *("scale", "tiers", "tile", "blend", "device", "value_range", "region"),
-    *("series", "level", "z", "t", "nodata", "exact_statistics", "scout"),
+    *("series", "level", "z", "t", "nodata", "family", "exact_statistics", "scout"),
 )
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -96,6 +96,14 @@ NETWORKS: list[Command] = [
     click.option(
         "--tiers",
         help="Networks from light to full, separated by commas (default: by scale).",
+    ),
+    click.option(
+        "--family",
+        type=click.Choice(["auto", "clean", "photo"]),
+        help=(
+            "Networks for pictures as they are, or for photos and scans with blur, grain or JPEG"
+            " blocks (default: auto, as each picture needs); without effect beside --tiers."
+        ),
     ),
     click.option(
         "--scout",

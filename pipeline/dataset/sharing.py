@@ -39,7 +39,7 @@ def score_image(job: ImageJob, pool: Pool, controls: Controls) -> ScoredImage:
         plan = planner.stored(inspection)
         if plan is not None:
             return ScoredImage(plan, read_scores(folder, len(plan.tiers)), plan.routes)
-        scored = kept_scores.kept(folder, inspection.draft)
+        scored = planner.kept(inspection, folder)
         if scored is None:
             scored = planner.scored(inspection, folder)
             kept_scores.keep(folder, scored)

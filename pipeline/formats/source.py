@@ -101,6 +101,7 @@ class Source:
     notes: what was chosen or converted, in sentences for a person.
     identify: computes `identity`; it may read the whole file.
     stamp: of the file when it was opened; None where the image is no single local file.
+    jpeg_quality: 1 to 100, by the tables of a JPEG; None: it is none.
     """
 
     uri: str
@@ -112,6 +113,7 @@ class Source:
     notes: tuple[str, ...]
     identify: Callable[[], Identity] = field(repr=False)
     stamp: Stamp | None = None
+    jpeg_quality: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tierscale.pipeline.plan.plan import Draft, ScoredPlan
+from tierscale.models.contract.kind import Kind
+from tierscale.pipeline.plan.plan import Draft, Family, ScoredPlan
 from tierscale.pipeline.plan.stored import draft_document, draft_fields
 from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.storage.atomic import write_bytes
@@ -37,12 +38,25 @@ def keep(folder: Place | Path, scored: ScoredPlan) -> None:
         "basis": basis(scored),
         "value_range": scored.value_range.to_json(),
         "settings": [dict(names) for names in scored.settings],
+        "family": scored.family,
+        "kind": None if scored.kind is None else scored.kind.to_json(),
     }
     column = pa.array(list(scored.scores.astype(np.float32)), pa.list_(pa.float32()))
     table = pa.table({"predicted_mse": column}).replace_schema_metadata({MARK: json.dumps(about)})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
     write_bytes(folder / NAME, sink.getvalue().to_pybytes())
+
+
+def kept_family(folder: Place | Path) -> tuple[Family, Kind | None] | None:
+    """The family that was chosen for the image whose scores were kept; None: there is none."""
+    try:
+        table = pq.read_table(pa.BufferReader((folder / NAME).read_bytes()))
+        about: dict[str, Any] = json.loads(table.schema.metadata[MARK])
+        kind = about["kind"]
+        return about["family"] and (about["family"], None if kind is None else Kind(**kind))
+    except (FileNotFoundError, KeyError, TypeError, ValueError, pa.ArrowException):
+        return None
 
 
 def kept(folder: Place | Path, draft: Draft) -> ScoredPlan | None:

@@ -33,6 +33,8 @@ def differences(
     if scout_named:
         before["scout"], now["scout"] = stored.scout, draft.scout
     found = []
+    if stored.family and draft.family and stored.family != draft.family:
+        found.append(f"family {stored.family}, now {draft.family}")
     for name, value in now.items():
         old = before[name]
         if name == "source":

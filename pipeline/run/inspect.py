@@ -22,6 +22,7 @@ class SourceInfo:
     needs_ingest: whether windows can be read from a copy only. decode_bytes: most memory that
     reading or ingesting takes beside the window that is asked for. nodata: value that marks missing
     pixels, or None. stamp: of a local file when it was opened; None: of anything else.
+    jpeg_quality: of a JPEG, by its tables.
     """
 
     uri: str
@@ -33,6 +34,7 @@ class SourceInfo:
     nodata: float | None
     notes: tuple[str, ...]
     stamp: Stamp | None
+    jpeg_quality: int | None
 
 
 def describe_source(image: Source, options: Options) -> SourceInfo:
@@ -58,6 +60,7 @@ def describe_source(image: Source, options: Options) -> SourceInfo:
         nodata=nodata,
         notes=notes,
         stamp=image.stamp,
+        jpeg_quality=image.jpeg_quality,
     )
 
 

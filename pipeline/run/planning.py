@@ -21,7 +21,8 @@ from tierscale.pipeline.plan.policies import Deadline
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.stored import freeze
 from tierscale.pipeline.routing.routes import TimeLimit, remarks, route
-from tierscale.pipeline.run.draft import Inspection, check_paths, inspect_file
+from tierscale.pipeline.run.draft import Inspection, check_paths, in_family, inspect_file
+from tierscale.pipeline.run.family import decided, sentence
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.prescan import Prescan
 from tierscale.pipeline.run.resources import check_disk, check_memory
@@ -197,7 +198,7 @@ class Planner:
         scored = self.scored(inspection, folder)
         with self.timings.stage("score"):
             plan = freeze(scored, self._routes(scored, self.pixels(inspection, folder)))
-        self.timings.notes.extend(remarks(plan))
+        self.timings.notes.extend((*sentence(plan), *remarks(plan)))
         return plan, scored
 
     def scored(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan:
@@ -205,10 +206,18 @@ class Planner:
         if inspection.source.needs_ingest:
             self.ingest(inspection, folder)
         with self.timings.stage("score"):
-            kept = kept_scores.kept(folder, inspection.draft)
-            return kept or self._prescan(self.pixels(inspection, folder)).scan(
-                inspection.draft, inspection.scorer.scout
-            )
+            if kept := self.kept(inspection, folder):
+                return kept
+            prescan = self._prescan(self.pixels(inspection, folder))
+            decision = decided(inspection, self.job.options, prescan)
+            return prescan.scan(decision.draft, decision.scorer.scout)
+
+    def kept(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan | None:
+        """What an earlier look at the image found, if it was kept."""
+        known = kept_scores.kept_family(folder) if inspection.draft.family == "auto" else None
+        if known is not None:
+            inspection = in_family(inspection, self.job.options, *known)
+        return kept_scores.kept(folder, inspection.draft)
 
     def _prescan(self, pixels: PixelSource) -> Prescan:
         return Prescan(self.pool, pixels, self.controls.progress, self.controls.stop)
