@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,14 +78,14 @@ def _listed(path: Path, options: Options, kind: str | None) -> dict[str, Any]:
         return {"name": path.name, **dict.fromkeys(FIGURES), "grey": None, "error": str(error)}
 
 
-def evaluate_image(path: Path, options: Options, kind: str | None = None) -> dict[str, Any]:
+def evaluate_image(path: Path, wanted: Options, kind: str | None = None) -> dict[str, Any]:
     """The figures of one image, cropped about its centre to whole multiples of the scale.
 
     kind: of degradation, seeded by the file's name; None: the input is kept in float.
     Refused: it is too small, or has neither one nor three colours.
     """
-    hr = _cropped(_read(path), options)
-    scale = options.scale
+    hr = _cropped(_read(path), wanted)
+    scale = wanted.scale
     shave = int(np.ceil(float(scale)))
     if min(hr.shape[1:]) < 2 * shave + SSIM_WINDOW:
         raise Refused(
@@ -95,14 +94,17 @@ def evaluate_image(path: Path, options: Options, kind: str | None = None) -> dic
         )
     truth = torch.from_numpy(hr)
     lr = shrink(truth, scale)
+    pixels, options, values = lr.numpy(), wanted.altered(value_range=(0.0, 1.0)), 1.0
     if kind is not None:
         lr = degrade(lr, kind, seeded(path.name))
+        # As a file would hold them, so that the family of networks is decided as for a file.
+        pixels, options, values = (lr * 255).round().byte().numpy(), wanted, 255.0
     place = Placement.whole((lr.shape[-2], lr.shape[-1]), scale)
     plain = resample(lr[None], place, "bicubic")[0]
     began = time.perf_counter()
-    enlarged = enlarge_array(lr.numpy(), replace(options, value_range=(0.0, 1.0)), "cyx")
+    enlarged = enlarge_array(pixels, options, "cyx")
     seconds = time.perf_counter() - began
-    result = torch.from_numpy(enlarged.pixels)
+    result = torch.from_numpy(enlarged.pixels) / values
     return {
         "name": path.name,
         # Equal images have no finite PSNR, and JSON has no infinity.
@@ -112,6 +114,7 @@ def evaluate_image(path: Path, options: Options, kind: str | None = None) -> dic
         "cost_share": cost_share(enlarged.plan, enlarged.cost),
         "seconds": seconds,
         "grey": len(hr) == 1,
+        "family": enlarged.plan.family,
     }
 
 

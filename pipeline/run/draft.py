@@ -92,11 +92,7 @@ def inspect_image(
 
     begun: the stored plan of the output; what is not written in the options is taken from it.
     """
-    if options.device not in ("auto", device):
-        raise Refused(
-            f"the workers run on {device}, and {options.device} was asked for; use --device"
-            f" {device}, or other workers"
-        )
+    _check_device(options, device)
     if begun is not None:
         options = completed(options, begun)
     info = describe_source(image, options)
@@ -136,6 +132,15 @@ def inspect_image(
     )
     notes = (*info.notes, *effort_notes(tiers, options.scale), *_notes(draft, options))
     return Inspection(draft, replace(info, notes=notes), scorer, begun)
+
+
+def _check_device(options: Options, device: str) -> None:
+    """Refuse workers of another kind of device than was asked for."""
+    if options.device not in ("auto", device):
+        raise Refused(
+            f"the workers run on {device}, and {options.device} was asked for; use --device"
+            f" {device}, or other workers"
+        )
 
 
 def _family(image: Source, options: Options, begun: Plan | None) -> Family | None:

@@ -153,7 +153,7 @@ class Planner:
         receipts = self.folder.summary(plan)
         left = sum((0, *shard) not in receipts for shard in plan.grid.all_shards())
         if stored is not None:
-            self.timings.notes.extend(other_bytes(plan, left))
+            self.timings.notes.extend((*sentence(plan), *other_bytes(plan, left)))
         if stored is not None and left:
             self._check_can_go_on(plan, inspection)
             if inspection.source.needs_ingest:

@@ -43,10 +43,9 @@ def upscale_array(
 ) -> "np.ndarray | da.Array | zarr.Array":
     """Enlarge a numpy, dask or zarr array; the result has the same axes and type.
 
-    A numpy or zarr array gives a numpy array. A dask array gives a dask array at once, in blocks of
-    some 2000 pixels: the plan is made when the first block is computed, and blocks as they are
-    asked for. out: a zarr array of the result's shape and type, or a path where one is made; all
-    is written there, in memory that does not grow with the image, and that array is returned.
+    A numpy or zarr array gives a numpy array. A dask array gives a dask array at once: its plan is
+    made when the first block is computed. out: a zarr array of the result's shape and type, or a
+    path where one is made; all is written there in bounded memory, and that array is returned.
 
     array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are
     always "yx". Three channels are taken as RGB and four as RGBA. scale: a number or a fraction
@@ -62,10 +61,8 @@ def upscale_array(
     array = array if hasattr(array, "shape") else np.asarray(array)
     axes = _axes_of(array, axes)
     numbers = {"budget": budget, "max_loss": max_loss, "deadline": deadline, "threshold": threshold}
-    chosen = _policy_of(policy, numbers)
-    options = _written(
-        scale=scale, tiers=tiers, family=family, policy=chosen, tile=tile, blend=blend
-    )
+    named = {"tiers": tiers, "family": family, "policy": _policy_of(policy, numbers)}
+    options = _written(scale=scale, tile=tile, blend=blend, **named)
     job = ArrayJob.of(array, axes, options, max_memory)
     if out is not None:
         return _stored(job, out, bytes_in_memory(array))
