@@ -98,11 +98,7 @@ def inspect_image(
     info = describe_source(image, options)
     tiers, scorer = _networks(options, begun)
     family = _family(image, options, begun)
-    tile, nodata = tile_length(options.tile, options.scale), info.nodata
-    if begun is not None:
-        tile = tile if "tile" in options.written else begun.tile
-        nodata = nodata if "nodata" in options.written else begun.source.nodata
-        device = begun.device if options.device == "auto" else device
+    tile, nodata, device = _as_begun(options, begun, info.nodata, device)
     statistics = "exact" if options.exact_statistics else "sample"
     draft = Draft(
         source=SourceRef(
@@ -132,6 +128,20 @@ def inspect_image(
     )
     notes = (*info.notes, *effort_notes(tiers, options.scale), *_notes(draft, options))
     return Inspection(draft, replace(info, notes=notes), scorer, begun)
+
+
+def _as_begun(
+    options: Options, begun: Plan | None, nodata: float | None, device: str
+) -> tuple[int, float | None, str]:
+    """Tile, value of missing pixels and device: of the stored plan, where they are not written."""
+    tile = tile_length(options.tile, options.scale)
+    if begun is None:
+        return tile, nodata, device
+    return (
+        tile if "tile" in options.written else begun.tile,
+        nodata if "nodata" in options.written else begun.source.nodata,
+        begun.device if options.device == "auto" else device,
+    )
 
 
 def _check_device(options: Options, device: str) -> None:
