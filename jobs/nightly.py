@@ -156,8 +156,7 @@ def nightly(
     notes: list[str] = []
     with Ledger(job.ledger, clock) as ledger, held(ledger, draining.stop) as check_held:
         changes = update_ledger(job.task, ledger, draining.stop, until, notes)
-        redo_unless = job.task.options_text if job.overwrite else None
-        ledger.begin_night(night, job.retry_parked, redo_unless)
+        ledger.begin_night(night, job.retry_parked, job.task.is_redone)
         if ledger.counts(night)["left"] and not draining.stop.is_set() and clock() < until:
             notes.extend(_enlarge_pending(job, ledger, draining, night, until))
         check_held()

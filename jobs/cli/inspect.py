@@ -41,6 +41,8 @@ def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
     text = f"{output}: {content['shards']} shards, {len(problems)} wrong"
     if heal:
         text += f", {healed} healed"
+    for note in content["notes"]:
+        say(f"note: {note}")
     result = {"status": "done" if good else "failed", "error": None if good else text}
     emit(as_json, {**content, **result}, text)
     if not good:

@@ -17,6 +17,8 @@ from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 from tierscale.pipeline.run.workers.shard_tasks import FinishShard, HalveShards, VerifyShard
 from tierscale.pipeline.storage.lease import Lease, living
 
+OTHER = "this version has another bytes_version than the one that wrote them (see their receipts)"
+
 
 def is_finished(folder: Folder, plan: Plan) -> bool:
     """Whether every shard has its receipt."""
@@ -26,7 +28,7 @@ def is_finished(folder: Folder, plan: Plan) -> bool:
 def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     """Compare every shard with its receipt; with `heal`, make those that differ again.
 
-    {"output", "shards", "problems": [sentence], "healed": number}.
+    {"output", "shards", "problems": [sentence], "healed": number, "notes": [sentence]}.
     """
     folder = Folder(output)
     plan = folder.plan()
@@ -40,12 +42,25 @@ def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     ]
     wrong = [(receipt, text) for receipt, text in _compare(output, pool, there) if text]
     problems.extend(text for _, text in wrong)
-    healed = 0
+    again: list[Receipt] = []
     if heal and wrong:
         with Lease(folder.path):
             again = heal_shards(output, pool, [receipt for receipt, _ in wrong])
-        healed = sum(one.pixels_sha256 == receipts[one.key].pixels_sha256 for one in again)
-    return {"output": output, "shards": len(keys), "problems": problems, "healed": healed}
+    same = [one.pixels_sha256 == receipts[one.key].pixels_sha256 for one in again]
+    # By another bytes_version other pixels are right, and say so.
+    other = [
+        not equal and one.bytes_version != receipts[one.key].bytes_version
+        for equal, one in zip(same, again, strict=True)
+    ]
+    notes = [f"{sum(other)} shards were made again with other bytes: {OTHER}"] if any(other) else []
+    healed = sum(same) + sum(other)
+    return {
+        "output": output,
+        "shards": len(keys),
+        "problems": problems,
+        "healed": healed,
+        "notes": notes,
+    }
 
 
 def heal_shards(output: str, pool: Pool, damaged: Sequence[Receipt]) -> list[Receipt]:
