@@ -266,7 +266,7 @@ def to_job(cli_args: Mapping[str, Any]) -> NightlyOptions:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the job; exit codes as of the tierscale command."""
-    run_command(command, sys.argv[1:] if arguments is None else arguments)
+    run_command(command, sys.argv[1:] if arguments is None else arguments, "tierscale nightly")
 
 
 if __name__ == "__main__":

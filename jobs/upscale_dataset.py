@@ -290,7 +290,11 @@ def _report(table: pa.Table, path: str | None, draining: Draining, as_json: bool
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the job; exit codes as of the tierscale command."""
-    run_command(command, sys.argv[1:] if arguments is None else arguments)
+    run_command(
+        command,
+        sys.argv[1:] if arguments is None else arguments,
+        "python -m tierscale.jobs.upscale_dataset",
+    )
 
 
 if __name__ == "__main__":

@@ -82,12 +82,15 @@ class Draining:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
-def run_command(command: click.Command, cli_args: Sequence[str]) -> None:
-    """Run a click command and end the process as the table of exit codes in docs/cli.md says."""
+def run_command(command: click.Command, cli_args: Sequence[str], name: str = "tierscale") -> None:
+    """Run a click command and end the process as the table of exit codes in docs/cli.md says.
+
+    name: of the command, as --help shows it.
+    """
     as_json, debug = "--json" in cli_args, "--debug" in cli_args
     take_logs(debug)
     try:
-        code = command.main(list(cli_args), prog_name="tierscale", standalone_mode=False)
+        code = command.main(list(cli_args), prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         write(error.format_message().split("\n"), error=True)
         sys.exit(2)

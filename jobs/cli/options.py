@@ -212,7 +212,8 @@ ANSWERING: list[Command] = [
 ]
 
 
-def _with(options: list[Command], command: Command) -> Command:
+def with_options(options: list[Command], command: Command) -> Command:
+    """Give a command options, which --help shows in this order."""
     for option in reversed(options):
         command = option(command)
     return command
@@ -220,17 +221,17 @@ def _with(options: list[Command], command: Command) -> Command:
 
 def shared(command: Command) -> Command:
     """Give a command the options of all enlarging commands."""
-    return _with([*NETWORKS, *POLICY, *RUNNING, *PART], command)
+    return with_options([*NETWORKS, *POLICY, *RUNNING, *PART], command)
 
 
 def choosing(command: Command) -> Command:
     """Give a command the options that choose networks and a policy."""
-    return _with([*NETWORKS, *POLICY], command)
+    return with_options([*NETWORKS, *POLICY], command)
 
 
 def answering(command: Command) -> Command:
     """Give a command the options of all that print a result."""
-    return _with(ANSWERING, command)
+    return with_options(ANSWERING, command)
 
 
 def to_options(cli_args: Mapping[str, Any]) -> "Options":

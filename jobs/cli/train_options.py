@@ -1,4 +1,4 @@
-"""The options of `tierscale train`: what they take, their help, and what is said of mistakes."""
+"""The options of `tierscale train`: what they take, and their help."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tierscale.jobs.cli.options import Command, with_options
 from tierscale.models.train.schedule import LOSS_NAMES, Schedule
 
 EXAMPLES = """
@@ -72,13 +73,13 @@ class Mapping(click.ParamType):
         return content
 
 
-OPTIONS: list[click.Parameter] = [
-    click.Argument(["name"]),
-    click.Option(
-        ["--hr"], type=FOLDER, required=True, metavar="DIR", help="Folder of photos, 8 bit."
+OPTIONS: list[Command] = [
+    click.argument("name"),
+    click.option(
+        "--hr", type=FOLDER, required=True, metavar="DIR", help="Folder of photos, 8 bit."
     ),
-    click.Option(
-        ["--watch"],
+    click.option(
+        "--watch",
         type=FOLDER,
         metavar="DIR",
         help=(
@@ -87,98 +88,96 @@ OPTIONS: list[click.Parameter] = [
             " shown)."
         ),
     ),
-    click.Option(
-        ["--stage"],
+    click.option(
+        "--stage",
         help=(
             "Of an adaptive method's training, such as heaviest, lighter, choice (default: the"
             " method's first)."
         ),
     ),
-    click.Option(["--steps"], type=Number(int), help="End after so many steps (default: none)."),
-    click.Option(
-        ["--seconds"],
+    click.option("--steps", type=Number(int), help="End after so many steps (default: none)."),
+    click.option(
+        "--seconds",
         type=Number(float),
         help="End after so many seconds (default: none); this or --steps must be given.",
     ),
-    click.Option(
-        ["--batch"], type=Number(int), help=f"Crops in a step (default: {STANDARD.batch})."
-    ),
-    click.Option(
-        ["--crop"],
+    click.option("--batch", type=Number(int), help=f"Crops in a step (default: {STANDARD.batch})."),
+    click.option(
+        "--crop",
         type=Number(int),
         help=f"Input pixels a side of a crop (default: {STANDARD.crop}).",
     ),
-    click.Option(
-        ["--rate"],
+    click.option(
+        "--rate",
         type=Number(float),
         help=f"Peak learning rate ({OWN}, 5e-4 to 2e-3; with --init a third to a fifth is better).",
     ),
-    click.Option(
-        ["--loss"],
+    click.option(
+        "--loss",
         type=click.Choice(LOSS_NAMES),
         help=f"Of plain networks (default: {STANDARD.loss}).",
     ),
-    click.Option(
-        ["--arguments"],
+    click.option(
+        "--arguments",
         type=Mapping(),
         default={},
         metavar="JSON",
         help=f"Of the network, such as '{{\"features\": 32}}' ({OWN}).",
     ),
-    click.Option(
-        ["--seed"],
+    click.option(
+        "--seed",
         type=Number(int, zero=True),
         default=0,
         help="Of the first weights and the crops (default: 0).",
     ),
-    click.Option(
-        ["--bf16/--no-bf16"],
+    click.option(
+        "--bf16/--no-bf16",
         default=None,
         help=(
             "Compute in bfloat16: much faster where the processor has it (default: on a GPU, not"
             " on a CPU)."
         ),
     ),
-    click.Option(
-        ["--threads"],
+    click.option(
+        "--threads",
         type=Number(int),
         default=os.cpu_count() or 1,
         help="CPU threads (default: all there are).",
     ),
-    click.Option(
-        ["--device"],
+    click.option(
+        "--device",
         type=click.Choice(("auto", "cpu", "cuda")),
         default="auto",
         help="Where to train (default: auto, a GPU where there is one).",
     ),
-    click.Option(
-        ["--init"],
+    click.option(
+        "--init",
         multiple=True,
         metavar="[PART=]FILE",
         help=(
             "Start from what fits of a zoo name or a file; may be repeated (default: from scratch)."
         ),
     ),
-    click.Option(
-        ["--resume"],
+    click.option(
+        "--resume",
         type=FOLDER,
         metavar="CKPT",
         help="Go on from the .pt file of an earlier run, exactly (default: a new run).",
     ),
-    click.Option(
-        ["--out"],
+    click.option(
+        "--out",
         type=FOLDER,
         default=Path(".work/train"),
         metavar="DIR",
         help="Where all files of the run go (default: .work/train).",
     ),
-    click.Option(
-        ["--overwrite"],
+    click.option(
+        "--overwrite",
         is_flag=True,
         help="Replace what an earlier run left in --out (default: refused).",
     ),
-    click.Option(
-        ["--every"],
+    click.option(
+        "--every",
         type=Number(float),
         default=60,
         metavar="SECONDS",
@@ -187,12 +186,6 @@ OPTIONS: list[click.Parameter] = [
 ]
 
 
-def sentence(error: click.UsageError) -> str:
-    """What is wrong with the options, and with which."""
-    if isinstance(error, click.MissingParameter) and error.param is not None:
-        positional = isinstance(error.param, click.Argument)
-        names = [error.param.name or ""] if positional else error.param.opts
-        return f"the following arguments are required: {', '.join(names)}"
-    if isinstance(error, click.BadParameter) and error.param is not None:
-        return f"argument {'/'.join(error.param.opts)}: {error.message.rstrip('.')}"
-    return error.format_message().rstrip(".")
+def training(command: Command) -> Command:
+    """Give a command the options of all that train."""
+    return with_options(OPTIONS, command)
