@@ -30,7 +30,7 @@ ROWS = {
         ("formats", "routing", "inference"),
         ("output",),
         ("run",),
-        ("open", "dataset", "view"),
+        ("dataset",),
     ),
 }
 FLOORS = {
