@@ -231,7 +231,7 @@ def bytes_at(path: str) -> int:
 
 @contextmanager
 def _storage_errors(path: str) -> Iterator[None]:
-    """Raise what storage raises for `path` as Refused, Full or Damaged, in one sentence."""
+    """Raise what storage raises for `path` as Refused, DiskFull or Damaged, in one sentence."""
     try:
         yield
     except Exception as raised:
