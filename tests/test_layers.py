@@ -32,6 +32,11 @@ ROWS = {
         ("run",),
         ("dataset",),
     ),
+    "jobs": (
+        ("cli",),
+        ("fit_scout", "manifest_run"),
+        ("demo", "evaluate", "nightly", "scout", "train", "upscale_dataset"),
+    ),
 }
 FLOORS = {
     layer: {package: floor for floor, row in enumerate(rows) for package in row}

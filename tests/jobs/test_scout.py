@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.commands import tierscale
-from tierscale.jobs.cli import scout as scouting
+from tierscale.jobs import scout as scouting
 from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file, read_checkpoint, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
