@@ -55,14 +55,6 @@ class Stamp:
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """The identity of an image, and the stamp that its file had when the identity was computed."""
-
-    identity: Identity
-    stamp: Stamp
-
-
 class Pixels(Protocol):
     """Pixels as they are stored: final in colour and type, but not yet upright.
 
@@ -143,11 +135,6 @@ class Source:
         """Format, bytes, digest, selection: equal for the same image again. Computed once."""
         with decoding(self.uri):
             return self.identify()
-
-    @property
-    def fingerprint(self) -> Fingerprint | None:
-        """Identity and stamp, for open_image to recognise the file by; None: it has no stamp."""
-        return None if self.stamp is None else Fingerprint(self.identity, self.stamp)
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """The window [y0, y1) x [x0, x1) as (channels, y1 - y0, x1 - x0), C-contiguous.
