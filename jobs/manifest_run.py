@@ -87,18 +87,18 @@ def image_jobs(
         number: ResultRow(number, manifest.sources.get(number, ""), None, "failed", error=text)
         for number, text in manifest.bad.items()
     }
-    planner = _JobPlanner(manifest, job)
+    builder = _JobBuilder(manifest, job)
     jobs: list[QueuedJob[int]] = []
     for number, row in manifest.numbered():
         try:
-            jobs.append(planner.job_of(number, row))
+            jobs.append(builder.job_of(number, row))
         except (Refused, ValueError, OSError) as error:
             refused[number] = ResultRow(number, row.source, row.output, "failed", error=str(error))
     priorities = {number: row.priority or 0.0 for number, row in manifest.numbered()}
     return sorted(jobs, key=lambda one: (-priorities[one.key], one.key)), refused
 
 
-class _JobPlanner:
+class _JobBuilder:
     """Makes the jobs of a manifest's rows; remembers what was checked before."""
 
     def __init__(self, manifest: Manifest, job: ManifestJob) -> None:

@@ -27,6 +27,7 @@ from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.path_policy import check_secrets
 from tierscale.pipeline.storage.paths import join_path, place
+from tierscale.pipeline.wording import counted
 
 
 def upscale_dataset(
@@ -83,10 +84,12 @@ def upscale_dataset(
     "--manifest",
     "manifest_path",
     required=True,
+    metavar="FILE",
     help="Table of images: .parquet, .csv or .jsonl with a column source.",
 )
 @click.option(
     "--output-root",
+    metavar="DIR",
     help=(
         "Folder for outputs of rows that name none. They lie below it as their sources lie below"
         " the manifest's folder; a source from elsewhere keeps its whole path."
@@ -97,13 +100,16 @@ def upscale_dataset(
     "--source-root",
     "source_roots",
     multiple=True,
-    help="Folder below which all sources must lie (may be given several times).",
+    metavar="DIR",
+    help="Folder below which all sources must lie; may be repeated.",
 )
 @click.option(
-    "--results", help="Where the result table goes (default: results.parquet in the output root)."
+    "--results",
+    metavar="FILE",
+    help="Parquet file for the result table (default: results.parquet in the output root).",
 )
 @click.option(
-    "--overwrite", is_flag=True, help="Replace outputs of ours that were planned otherwise."
+    "--overwrite", is_flag=True, help="Replace outputs of tierscale that have another plan."
 )
 @answering
 def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
@@ -147,7 +153,7 @@ def _report(table: pa.Table, path: str | None, draining: Draining, as_json: bool
         named = row["error"].startswith("row ")
         say(row["error"] if named else f"row {row['row']}: {row['error']}")
     total, done = table.num_rows, table.num_rows - len(failed)
-    text = f"{done} of {total} images are enlarged, {len(failed)} failed"
+    text = f"{done} of {counted(total, 'image')} enlarged, {len(failed)} failed"
     text += f"; the table is {path}" if path else ""
     counts = {"images": total, "done": done, "failed": len(failed), "results": path}
     status = "interrupted" if draining.code else "failed" if failed else "done"

@@ -116,10 +116,16 @@ def _fail(error: BaseException, as_json: bool, debug: bool) -> None:
     sys.exit(code)
 
 
+def _with_help(error: click.UsageError) -> str:
+    """What is wrong with the arguments, and the command that says how they are written."""
+    path = error.ctx.command_path if error.ctx else "tierscale"
+    return f"{error.format_message().rstrip('.')}; see {path} --help"
+
+
 def reason(error: BaseException) -> tuple[int, str]:
     """The exit code and the sentence for an error that ended a command."""
     if isinstance(error, click.UsageError):
-        return 2, error.format_message()
+        return 2, _with_help(error)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return 130, "stopped; run the same command again to resume"
     if isinstance(error, OSError):

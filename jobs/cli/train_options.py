@@ -1,14 +1,12 @@
 """The options of `tierscale train`: what they take, and their help."""
 
-import json
-import math
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
 from tierscale.jobs.cli.options import Command, with_options
+from tierscale.jobs.cli.types import JsonType, NumberType
 from tierscale.models.train.schedule import LOSS_NAMES, Schedule
 
 EXAMPLES = """
@@ -25,52 +23,9 @@ examples:
 The result, runs/a/fsrcnn-x4.safetensors, is a tier:
     tierscale upscale … --tiers bicubic,file:runs/a/fsrcnn-x4.safetensors
 """
-# Beyond it, torch takes no seed.
-SEEDS = 2**63
 STANDARD = Schedule()
 OWN = "default: the network's own"
 FOLDER = click.Path(path_type=Path)
-
-
-class Number(click.ParamType):
-    """A finite number above 0 (`zero`: or 0)."""
-
-    def __init__(self, kind: type[int] | type[float], zero: bool = False) -> None:
-        self.kind, self.zero = kind, zero
-        self.name = "integer" if kind is int else "float"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number in an option's text; fails with a message that quotes the text."""
-        try:
-            number = self.kind(value)
-        except ValueError:
-            number = math.nan
-        positive = number > 0 or (self.zero and number == 0)
-        if not (math.isfinite(number) and positive and number < SEEDS):
-            what = "a whole number" if self.kind is int else "a finite number"
-            least = "of 0 or more" if self.zero else "above 0"
-            self.fail(f"{value!r} is not {what} {least}", param, ctx)
-        return number
-
-
-class Mapping(click.ParamType):
-    """A JSON object."""
-
-    name = "json"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, Any]:
-        """The object in an option's text; fails with a message that quotes the text."""
-        try:
-            content = value if isinstance(value, dict) else json.loads(value)
-        except ValueError:
-            content = None
-        if not isinstance(content, dict):
-            self.fail(f'{value!r} is no JSON object such as {{"features": 32}}', param, ctx)
-        return content
 
 
 OPTIONS: list[Command] = [
@@ -91,44 +46,50 @@ OPTIONS: list[Command] = [
     click.option(
         "--stage",
         help=(
-            "Of an adaptive method's training, such as heaviest, lighter, choice (default: the"
-            " method's first)."
+            "Stage of an adaptive method's training, such as heaviest, lighter or choice (default:"
+            " the method's first)."
         ),
     ),
-    click.option("--steps", type=Number(int), help="End after so many steps (default: none)."),
+    click.option(
+        "--steps",
+        type=NumberType(int),
+        help="End after so many steps; this or --seconds must be given.",
+    ),
     click.option(
         "--seconds",
-        type=Number(float),
-        help="End after so many seconds (default: none); this or --steps must be given.",
+        type=NumberType(float),
+        help="End after so many seconds; this or --steps must be given.",
     ),
-    click.option("--batch", type=Number(int), help=f"Crops in a step (default: {STANDARD.batch})."),
+    click.option(
+        "--batch", type=NumberType(int), help=f"Crops in a step (default: {STANDARD.batch})."
+    ),
     click.option(
         "--crop",
-        type=Number(int),
+        type=NumberType(int),
         help=f"Input pixels a side of a crop (default: {STANDARD.crop}).",
     ),
     click.option(
         "--rate",
-        type=Number(float),
-        help=f"Peak learning rate ({OWN}, 5e-4 to 2e-3; with --init a third to a fifth is better).",
+        type=NumberType(float),
+        help=f"Peak learning rate ({OWN}, 5e-4 to 2e-3; with --init, take a third to a fifth).",
     ),
     click.option(
         "--loss",
         type=click.Choice(LOSS_NAMES),
-        help=f"Of plain networks (default: {STANDARD.loss}).",
+        help=f"Loss that a plain network is trained by (default: {STANDARD.loss}).",
     ),
     click.option(
         "--arguments",
-        type=Mapping(),
+        type=JsonType(),
         default={},
         metavar="JSON",
-        help=f"Of the network, such as '{{\"features\": 32}}' ({OWN}).",
+        help=f"Arguments of the network, such as '{{\"features\": 32}}' ({OWN}).",
     ),
     click.option(
         "--seed",
-        type=Number(int, zero=True),
+        type=NumberType(int, zero=True),
         default=0,
-        help="Of the first weights and the crops (default: 0).",
+        help="Seed of the first weights and the crops (default: 0).",
     ),
     click.option(
         "--bf16/--no-bf16",
@@ -140,9 +101,9 @@ OPTIONS: list[Command] = [
     ),
     click.option(
         "--threads",
-        type=Number(int),
+        type=NumberType(int),
         default=os.cpu_count() or 1,
-        help="CPU threads (default: all there are).",
+        help="CPU threads (default: all).",
     ),
     click.option(
         "--device",
@@ -155,33 +116,34 @@ OPTIONS: list[Command] = [
         multiple=True,
         metavar="[PART=]FILE",
         help=(
-            "Start from what fits of a zoo name or a file; may be repeated (default: from scratch)."
+            "Start from the weights of a zoo name or a file, as far as they fit; may be repeated"
+            " (default: from scratch)."
         ),
     ),
     click.option(
         "--resume",
         type=FOLDER,
-        metavar="CKPT",
-        help="Go on from the .pt file of an earlier run, exactly (default: a new run).",
+        metavar="FILE",
+        help="Resume from the .pt file of an earlier run, exactly (default: begin a new run).",
     ),
     click.option(
         "--out",
         type=FOLDER,
         default=Path(".work/train"),
         metavar="DIR",
-        help="Where all files of the run go (default: .work/train).",
+        help="Folder for all files of the run (default: .work/train).",
     ),
     click.option(
         "--overwrite",
         is_flag=True,
-        help="Replace what an earlier run left in --out (default: refused).",
+        help="Replace what an earlier run left in --out (default: refuse to).",
     ),
     click.option(
         "--every",
-        type=Number(float),
+        type=NumberType(float),
         default=60,
         metavar="SECONDS",
-        help="Between progress lines and checkpoints (default: 60).",
+        help="Time between progress lines and checkpoints (default: 60).",
     ),
 ]
 

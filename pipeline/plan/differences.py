@@ -21,7 +21,7 @@ def differences(stored: Plan, draft: Draft, scout_named: bool = False) -> list[s
     scout_named: a person named the scout of the draft. One that was only found does not count,
     because the routes of a stored plan are made.
     """
-    before, now = _wishes(stored), _wishes(draft)
+    before, now = _requested(stored), _requested(draft)
     if scout_named:
         before["scout"], now["scout"] = stored.scout, draft.scout
     found = []
@@ -37,15 +37,15 @@ def differences(stored: Plan, draft: Draft, scout_named: bool = False) -> list[s
 
 def outdated(stored: Plan, draft: Draft) -> bool:
     """Whether the same is asked of the same file, and only what the file holds is another."""
-    before, now = _wishes(stored), _wishes(draft)
-    for wishes in (before, now):
+    before, now = _requested(stored), _requested(draft)
+    for requested in (before, now):
         for name in ("shape", "dtype", "colour", "alpha"):
-            del wishes[name]
-        del wishes["source"]["identity"]
+            del requested[name]
+        del requested["source"]["identity"]
     return stored.source.uri == draft.source.uri and before == now
 
 
-def _wishes(plan: Draft) -> dict[str, Any]:
+def _requested(plan: Draft) -> dict[str, Any]:
     """What was asked for, by the name that a sentence gives it."""
     return {
         "source": plan.source.to_json(),

@@ -125,7 +125,7 @@ class Planner:
         return source.in_place
 
     def prescan(self, inspection: Inspection, folder: Place | Path) -> tuple[Plan, ScoredPlan]:
-        """Ingest if need be, look at the image, and choose the tiers of its tiles."""
+        """Ingest if need be, run the pre-pass, and choose the tiers of its tiles."""
         scored = self.scored(inspection, folder)
         with self.timings.stage("score"):
             plan = freeze(scored, self._routes(scored, self.pixels(inspection, folder)))
@@ -133,11 +133,11 @@ class Planner:
         return plan, scored
 
     def scored(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan:
-        """Ingest if need be, and look at the image unless an earlier look was kept."""
+        """Ingest if need be, and run the pre-pass unless its scores were saved earlier."""
         if inspection.source.needs_ingest:
             self.ingest(inspection, folder)
         with self.timings.stage("score"):
-            kept = kept_scores.kept(folder, inspection.draft)
+            kept = kept_scores.load(folder, inspection.draft)
             return kept or self._prescan(self.pixels(inspection, folder)).scan(
                 inspection.draft, inspection.scorer.scout
             )

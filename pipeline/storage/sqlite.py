@@ -17,7 +17,7 @@ from tierscale.pipeline.storage.lease import LEASE_SECONDS, living
 from tierscale.pipeline.storage.path_policy import check_secrets
 
 # Seconds to wait for another process that is writing.
-PATIENCE = 30
+LOCK_SECONDS = 30
 LEASE = (
     "CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), host TEXT, pid INTEGER, token"
     " TEXT, started REAL, renewed REAL)"
@@ -50,7 +50,7 @@ class Database:
             self._make(schema, mark)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
         connection.row_factory = sqlite3.Row
         # Readers see whole states while one writes; what a power failure takes of the last moments
         # is only done again.
@@ -136,7 +136,7 @@ class Database:
 
     def _renew(self, over: threading.Event, lost: Callable[[], None], every: float) -> None:
         """Renew the lease until `over` is set, or until another process has taken over."""
-        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
         try:
             while not over.wait(every):
                 try:

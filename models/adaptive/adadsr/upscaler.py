@@ -34,7 +34,7 @@ class AdadsrUpscaler:
     Nowhere else but in the rest of the same sparse blocks is it computed. Windows (N, 3, h, w),
     0..1, to Upscaled.pixels (N, 3, s * h, s * w), not clipped.
 
-    The control is the budget of depth, in blocks, which the predictor is told; the depths follow it
+    The control is the budget of depth, in blocks, an input of the predictor; the depths follow it
     but do not obey it, and a budget above the number of blocks deepens them further. At effort 1
     every block runs everywhere and the predictor rests. settings: "depth", the budget.
     Upscaled.choice: the depths (N, maps, h, w), float32, in blocks, not bounded by their number; at
