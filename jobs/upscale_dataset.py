@@ -45,13 +45,12 @@ def upscale_dataset(
 ) -> pa.Table:
     """Enlarge all images of a manifest; one row of the result for each, in the manifest's order.
 
-    A bad row or a failing image is listed in the table and never stops the others. To resume after
-    an interruption, call it again: finished images are skipped, and begun ones are completed.
+    A bad row or a failing image is listed and never stops the others. To resume, call it again.
 
     - manifest: the images, and what each row says itself.
     - options: what rows do not say; a Budget or a Deadline is that of all rows together.
-    - output_root: folder or address for outputs of rows that name none; they lie below it as their
-      sources lie below the manifest's folder.
+    - output_root: folder for outputs of rows that name none, as their sources lie below the root
+      of the manifest.
     - source_roots: folders below which all sources must lie; none: anywhere.
     - ray: "local" starts Ray here, "none" uses threads without Ray, or the address of a cluster.
     - layout: "together" is one pool of workers; "split" gives the full tier workers of its own;
@@ -63,7 +62,7 @@ def upscale_dataset(
 
     The columns of the result: row, source, output, status (done, skipped, failed or quarantined),
     height, width, channels, tiles (number by tier), cost (multiply-adds), cost_share (of the full
-    tier everywhere), seconds, error. Raises Refused when the workers cannot be started.
+    tier everywhere), seconds, error. Raises Refused: the workers cannot be started.
     """
     job = ManifestJob(
         options or Options(),

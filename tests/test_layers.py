@@ -25,7 +25,7 @@ ROWS = {
         ("train",),
     ),
     "pipeline": (
-        ("errors", "geometry", "version", "wording"),
+        ("closing", "errors", "geometry", "version", "wording"),
         ("plan", "storage"),
         ("formats", "routing", "inference"),
         ("output",),

@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import TracebackType
 from typing import Literal, Protocol
 
 import numpy as np
 
+from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.decoding import decoding
 from tierscale.pipeline.formats.metadata import PhotoMetadata
@@ -80,7 +80,7 @@ class Pixels(Protocol):
 
 
 @dataclass(kw_only=True)
-class Source:
+class Source(Closing):
     """An opened image; a context manager.
 
     uri: where it lies.
@@ -171,17 +171,6 @@ class Source:
     def close(self) -> None:
         """Release files and memory; closing twice does no harm."""
         self.pixels.close()
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def native(block: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -9,9 +9,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.storage.lease import LEASE_SECONDS, living
 from tierscale.pipeline.storage.path_policy import check_secrets
@@ -28,7 +28,7 @@ class Busy(Exception):
     """Another process holds the lease; the text says which."""
 
 
-class Database:
+class Database(Closing):
     """The SQLite file at `path`, created with `schema` where there is none.
 
     schema: statements with semicolons between them. mark: number by which the file is known as
@@ -74,17 +74,6 @@ class Database:
     def close(self) -> None:
         """Let go of the file."""
         self.connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def do(self, statement: str, *values: Any) -> sqlite3.Cursor:
         """Execute one statement.

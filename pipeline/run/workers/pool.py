@@ -3,11 +3,11 @@
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import torch
 
+from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.run.workers.worker import Worker
 
@@ -77,7 +77,7 @@ class InProcess(Generic[T]):
         return self.value
 
 
-class LocalPool:
+class LocalPool(Closing):
     """Worker threads in this process: the plain loop that every other pool equals byte for byte."""
 
     split = False
@@ -106,17 +106,6 @@ class LocalPool:
     def close(self) -> None:
         """Wait for the tasks under way; those that wait are cancelled."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def __enter__(self) -> "LocalPool":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def device_here(name: str) -> str:
