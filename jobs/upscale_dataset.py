@@ -49,8 +49,7 @@ def upscale_dataset(
 
     - manifest: the images, and what each row says itself.
     - options: what rows do not say; a Budget or a Deadline is that of all rows together.
-    - output_root: folder for outputs of rows that name none, as their sources lie below the root
-      of the manifest.
+    - output_root: folder for outputs of rows that name none; it mirrors the manifest's folder.
     - source_roots: folders below which all sources must lie; none: anywhere.
     - ray: "local" starts Ray here, "none" uses threads without Ray, or the address of a cluster.
     - layout: "together" is one pool of workers; "split" gives the full tier workers of its own;
