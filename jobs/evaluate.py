@@ -45,7 +45,7 @@ def evaluate_folder(folder: str, options: Options, kind: str | None = None) -> d
             raise Refused(f"--degrade: {error}") from error
     files = [Path(row.source) for row in Manifest.scan(folder)]
     if not files:
-        raise Refused(f"{folder} holds no images of a known format")
+        raise Refused(f"{folder} holds no images of a known format; name a folder that does")
     # Tiers that no image could be enlarged with are refused at once.
     load_tiers(options.tier_labels, options.scale)
     images = [_listed(path, options, kind) for path in files]
@@ -89,8 +89,8 @@ def evaluate_image(path: Path, wanted: Options, kind: str | None = None) -> dict
     shave = int(np.ceil(float(scale)))
     if min(hr.shape[1:]) < 2 * shave + SSIM_WINDOW:
         raise Refused(
-            f"{path} leaves too little to compare at scale {scale}: {hr.shape[2]}x{hr.shape[1]}"
-            " pixels before the shave"
+            f"{path} leaves {hr.shape[2]}x{hr.shape[1]} pixels, too few to compare at scale"
+            f" {scale}; take it out of the folder, or give a smaller --scale"
         )
     truth = torch.from_numpy(hr)
     lr = shrink(truth, scale)
@@ -123,12 +123,14 @@ def _read(path: Path) -> np.ndarray:
     with open_image(path) as image:
         pixels = image.read(0, image.shape[1], 0, image.shape[2])
         if image.dtype.kind != "u":
-            raise Refused(f"{path} holds {image.dtype}; evaluation takes 8 and 16 bit images")
+            raise Refused(
+                f"{path} holds {image.dtype}; evaluation takes 8 and 16 bit images; convert it"
+            )
         colours = pixels[: len(pixels) - (image.alpha is not None)]
         if len(colours) not in (1, 3):
             raise Refused(
                 f"{path} holds {len(colours)} channels; evaluation compares images of one or three"
-                " colours"
+                " colours; take it out of the folder"
             )
         return colours.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
 

@@ -25,12 +25,17 @@ ROWS = {
         ("train",),
     ),
     "pipeline": (
-        ("errors", "geometry", "version"),
+        ("closing", "errors", "geometry", "version", "wording"),
         ("plan", "storage"),
         ("formats", "routing", "inference"),
         ("output",),
         ("run",),
-        ("open", "dataset", "view"),
+        ("dataset",),
+    ),
+    "jobs": (
+        ("cli",),
+        ("fit_scout", "manifest_run"),
+        ("demo", "evaluate", "nightly", "scout", "train", "upscale_dataset"),
     ),
 }
 FLOORS = {

@@ -104,7 +104,7 @@ def measure(
 
     The last share is 1. Where the control's end costs more than the full network (PCSR's classifier
     is not asked at full effort), the last setting but one serves up to full effort. Of settings
-    with one share the last is told, from which on the share rises.
+    with one share the last is listed, from which on the share rises.
     """
     grid = upscaler.calibration_grid
     with torch.inference_mode():

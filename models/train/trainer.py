@@ -104,10 +104,10 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.moving, schedule.clip)
         self.optimiser.step()
         self.step += 1
-        keep = min(schedule.ema, self.step / (self.step + 10))
+        decay = min(schedule.ema, self.step / (self.step + 10))
         for name, value in self.network.state_dict().items():
             (
-                self.ema[name].lerp_(value, 1 - keep)
+                self.ema[name].lerp_(value, 1 - decay)
                 if value.is_floating_point()
                 else self.ema[name].copy_(value)
             )

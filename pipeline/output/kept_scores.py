@@ -32,7 +32,7 @@ def basis(draft: Draft) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def keep(folder: Place | Path, scored: ScoredPlan) -> None:
+def save(folder: Place | Path, scored: ScoredPlan) -> None:
     """Store what the pre-pass found of an image whose tiers are not chosen yet."""
     about = {
         "basis": basis(scored),
@@ -48,7 +48,7 @@ def keep(folder: Place | Path, scored: ScoredPlan) -> None:
     write_bytes(folder / NAME, sink.getvalue().to_pybytes())
 
 
-def kept_family(folder: Place | Path) -> tuple[Family, Kind | None] | None:
+def load_family(folder: Place | Path) -> tuple[Family, Kind | None] | None:
     """The family that was chosen for the image whose scores were kept; None: there is none."""
     try:
         table = pq.read_table(pa.BufferReader((folder / NAME).read_bytes()))
@@ -59,7 +59,7 @@ def kept_family(folder: Place | Path) -> tuple[Family, Kind | None] | None:
         return None
 
 
-def kept(folder: Place | Path, draft: Draft) -> ScoredPlan | None:
+def load(folder: Place | Path, draft: Draft) -> ScoredPlan | None:
     """What was kept of a draft; None: there is nothing, or it is of another draft."""
     try:
         table = pq.read_table(pa.BufferReader((folder / NAME).read_bytes()))

@@ -1,4 +1,4 @@
-"""What is told of one image's run: one type, turned into JSON in one place."""
+"""The summary of one image's run: one type, turned into JSON in one place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

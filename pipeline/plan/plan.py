@@ -105,7 +105,7 @@ class Draft:
 class ScoredPlan(Draft):
     """A draft after the pre-pass. Each equals itself alone: nobody asks whether scores are alike.
 
-    settings: what each tier is told at every call, by name, such as its exit threshold.
+    settings: arguments of each tier at every call, by name, such as its exit threshold.
     scores: predicted mean squared error (values 0..1) of each tile under each tier, float32
     (tiles, tiers), rows of tiles one after another.
     """
@@ -114,7 +114,7 @@ class ScoredPlan(Draft):
     settings: Settings
     scores: np.ndarray = field(repr=False)
 
-    # Those of Draft, which would be inherited, do not look at the scores.
+    # Those of Draft, which would be inherited, leave out the scores.
     def __eq__(self, other: object) -> bool:
         return self is other
 

@@ -68,7 +68,10 @@ def region_shape(image: Source, region: Region | None) -> tuple[int, int, int]:
     """Channels, height and width of a region. Refused: it is not inside, or there are no pixels."""
     channels, height, width = image.shape
     if height < 1 or width < 1 or channels < 1:
-        raise Refused(f"{image.uri} has no pixels ({channels} channels of {height}x{width})")
+        raise Refused(
+            f"{image.uri} has no pixels ({channels} channels of {height}x{width}); check how it was"
+            " written"
+        )
     if region is None:
         return image.shape
     x, y, wide, tall = region
@@ -104,6 +107,6 @@ def check_unchanged(draft: Draft, info: SourceInfo) -> None:
     with open_image(info.uri, info.selection) as image:
         if dict(image.identity) != draft.source.identity:
             raise Damaged(
-                f"{info.uri} was changed while it was enlarged; give the command again with"
+                f"{info.uri} was changed while it was enlarged; run the same command again with"
                 " --overwrite"
             )

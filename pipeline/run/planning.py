@@ -194,7 +194,7 @@ class Planner:
         return source.in_place
 
     def prescan(self, inspection: Inspection, folder: Place | Path) -> tuple[Plan, ScoredPlan]:
-        """Ingest if need be, look at the image, and choose the tiers of its tiles."""
+        """Ingest if need be, run the pre-pass, and choose the tiers of its tiles."""
         scored = self.scored(inspection, folder)
         with self.timings.stage("score"):
             plan = freeze(scored, self._routes(scored, self.pixels(inspection, folder)))
@@ -202,7 +202,7 @@ class Planner:
         return plan, scored
 
     def scored(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan:
-        """Ingest if need be, and look at the image unless an earlier look was kept."""
+        """Ingest if need be, and run the pre-pass unless its scores were saved earlier."""
         if inspection.source.needs_ingest:
             self.ingest(inspection, folder)
         with self.timings.stage("score"):
@@ -214,10 +214,10 @@ class Planner:
 
     def kept(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan | None:
         """What an earlier look at the image found, if it was kept."""
-        known = kept_scores.kept_family(folder) if inspection.draft.family == "auto" else None
+        known = kept_scores.load_family(folder) if inspection.draft.family == "auto" else None
         if known is not None:
             inspection = in_family(inspection, self.job.options, *known)
-        return kept_scores.kept(folder, inspection.draft)
+        return kept_scores.load(folder, inspection.draft)
 
     def _prescan(self, pixels: PixelSource) -> Prescan:
         return Prescan(self.pool, pixels, self.controls.progress, self.controls.stop)

@@ -31,7 +31,7 @@ from tierscale.pipeline.run.workers.prescan_tasks import (
     TimeTier,
 )
 
-# Told of a stage, what is done of it, and all of it.
+# Called with a stage, how much of it is done, and its total.
 Progress = Callable[[str, int, int], None]
 # Rows of pixels whose range one task measures.
 RANGE_ROWS = 512
@@ -149,7 +149,7 @@ def run_tasks(
 ) -> list[Any]:
     """Results of many tasks, in order; a bounded number is under way. Interrupted: `stop` was set.
 
-    progress: told how many are done, and of how many.
+    progress: called with how many are done, and of how many.
     """
     results: list[Any] = [None] * len(tasks)
 

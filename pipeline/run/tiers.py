@@ -14,7 +14,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference.statistics import Automatic
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Scoring
-from tierscale.pipeline.plan.policies import compares_errors, looks_at_tiles
+from tierscale.pipeline.plan.policies import compares_errors, needs_scores
 from tierscale.pipeline.plan.tiers import ENDLESS_REACH, Tier
 from tierscale.pipeline.storage.path_policy import check_secrets
 
@@ -43,7 +43,7 @@ def find_scorer(tiers: Sequence[Tier], options: Options) -> TileScorer:
     """
     named, keys = named_scout(tiers, options), _scout_keys(tiers)
     policy = options.policy
-    if not looks_at_tiles(policy) or len(tiers) == 1:
+    if not needs_scores(policy) or len(tiers) == 1:
         if named is not None:
             raise Refused(
                 f"policy {policy.name} scores no tiles, so the scout {options.scout} would be"

@@ -110,7 +110,7 @@ def has_deep_pixels(image: Image.Image) -> bool:
     """
     if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8
-    # What the decoder is told about PNG ends like RGB;16B; in BMP a 16 counts the bits of all
+    # What the decoder reports of PNG ends like RGB;16B; in BMP a 16 counts the bits of all
     # channels together.
     return image.mode.startswith(("I", "F")) or (
         isinstance(image, PngImageFile) and any(";16" in str(tile.args) for tile in image.tile)

@@ -62,7 +62,7 @@ def test_commands_without_an_option_have_its_default():
 def test_a_range_that_is_not_two_numbers_is_refused(text):
     with pytest.raises(Refused, match=f"the range '{text}' is not two numbers"):
         options("--range", text)
-    with pytest.raises(Refused, match=f"the region '{text}' is not four numbers"):
+    with pytest.raises(Refused, match=f"the region '{text}' is not four whole numbers"):
         options("--region", text)
 
 

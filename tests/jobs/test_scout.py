@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.commands import tierscale
-from tierscale.jobs.cli import scout as scouting
+from tierscale.jobs import scout as scouting
 from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file, read_checkpoint, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
@@ -123,8 +123,8 @@ def test_errors_in_the_table_are_those_of_the_tiles(tmp_path, own, capsys):
         (("--tiers", "bicubic,fsrcnn-x4", "--scale", "5/2"), ("fsrcnn-x4", "5/2")),
         (("--tiers", "bicubic,fsrcnn-x4", "--out", "a.pt"), (".safetensors",)),
         (("--tiers", "bicubic,fsrcnn-x4", "--hr", "{empty}"), ("no image files",)),
-        (("--tiers", "bicubic,fsrcnn-x4", "--observe", "nan"), ("--observe nan",)),
-        (("--tiers", "bicubic,fsrcnn-x4", "--seconds", "-1"), ("--seconds -1",)),
+        (("--tiers", "bicubic,fsrcnn-x4", "--observe", "nan"), ("'--observe': 'nan'",)),
+        (("--tiers", "bicubic,fsrcnn-x4", "--seconds", "-1"), ("'--seconds': '-1'",)),
     ],
 )
 def test_scouts_that_cannot_be_fitted(tmp_path, own, capsys, line, words):
