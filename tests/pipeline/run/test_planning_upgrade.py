@@ -60,7 +60,9 @@ def half(done, tmp_path):
 @pytest.fixture
 def later(monkeypatch):
     """A version with another default policy, other default tiers, and another number."""
-    monkeypatch.setattr(defaults, "default_tiers", lambda scale: ("bicubic", "edsr-x4"))
+    monkeypatch.setattr(
+        defaults, "default_tiers", lambda scale, family="clean": ("bicubic", "edsr-x4")
+    )
     options = Options.__init__.__defaults__
     changed = tuple(Budget(0.9) if value == defaults.DEFAULT else value for value in options)
     monkeypatch.setattr(Options.__init__, "__defaults__", changed)
