@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from tierscale.pipeline.run.workers.pool import Task
-from tierscale.pipeline.run.workers.worker import Turn, Worker
+from tierscale.pipeline.run.workers.worker import Turn, Worker, use_whole_process
 
 # Shared values, such as plans, that one process keeps unpacked.
 KEPT = 4
@@ -41,6 +41,7 @@ class WorkerActor:
     """A worker as a Ray actor. It only passes tasks on."""
 
     def __init__(self, device: str) -> None:
+        use_whole_process()
         self.worker = Worker(device)
         self._computing = threading.Lock()
 

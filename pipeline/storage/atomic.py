@@ -38,8 +38,8 @@ def write_bytes(path: Place, content: Content, durable: bool = True) -> None:
     """Write a file, and the folders above it, whole or not at all.
 
     It is on the disk when this returns, unless it need not be `durable`: what nobody needs after
-    the power has failed. Full: no space is left. Refused: nothing may be written there. Damaged:
-    the write failed.
+    the power has failed. DiskFull: no space is left. Refused: nothing may be written there.
+    Damaged: the write failed.
     """
     write_files({path: content}, durable)
 

@@ -1,14 +1,17 @@
 """Pools of workers: the protocol that runs rely on, and its plainest form, threads here."""
 
+import os
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+import psutil
 import torch
 
+from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.run.workers.worker import Turn, Worker
 
@@ -78,20 +81,23 @@ class InProcess(Generic[T]):
         return self.value
 
 
-class LocalPool:
+class LocalPool(Closing):
     """Workers in threads of this process: the plain loop, whose bytes every other pool's equal.
 
     There are two threads for each worker: one whose task computes, and one whose task waits for the
-    disk.
+    disk. hire: makes a worker, on a kind of device.
     """
 
     split = False
 
-    def __init__(self, workers: int, device: str = "cpu") -> None:
+    def __init__(
+        self, workers: int, device: str = "cpu", hire: Callable[[str], Worker] = Worker
+    ) -> None:
         self.width, self.device = workers, device
+        self._hire = hire
         self._free: SimpleQueue[Worker | None] = SimpleQueue()
         for _ in range(workers):
-            self._free.put(None)  # made when it is needed
+            self._free.put(None)  # hired when it is needed
         self._executor = ThreadPoolExecutor(2 * workers, thread_name_prefix="worker")
 
     def submit(
@@ -103,7 +109,7 @@ class LocalPool:
     def _run(self, task: Task[Any], as_reference: bool) -> Any:
         worker = self._free.get()
         if worker is None:
-            worker = Worker(self.device)
+            worker = self._hire(self.device)
         turn = Turn(partial(self._free.put, worker))
         try:
             worker.begin(turn)
@@ -120,16 +126,13 @@ class LocalPool:
         """Wait for the tasks under way; those that wait are cancelled."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> "LocalPool":
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+def cores() -> int:
+    """Processors this process may use, physical ones where that is known."""
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
 
 
 def device_here(name: str) -> str:

@@ -28,7 +28,7 @@ ROWS = (
 def test_a_manifest_is_written_whole_and_is_on_the_disk(tmp_path, monkeypatch, suffix):
     trace, path = DiskTrace(monkeypatch), tmp_path / f"a.{suffix}"
     Manifest(ROWS).write(path)
-    trace.durable(path)
+    assert trace.durable(path)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
@@ -202,7 +202,7 @@ def test_a_scan_of_an_object_store_mirrors_it(monkeypatch):
     assert (row.source, row.output) == ("s3://bucket/in/deep/B.PNG", "/out/deep/B.PNG.zarr")
 
 
-def test_what_a_scan_cannot_list_is_refused_or_told(tmp_path):
+def test_what_a_scan_cannot_list_is_refused_or_reported(tmp_path):
     make(tmp_path, "in/a.tif")
     with open(os.fsencode(tmp_path) + b"/in/bad\xff.tif", "wb"):
         pass

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.disk_trace import DiskTrace
-from tierscale.pipeline.errors import Damaged, Full, Refused
+from tierscale.pipeline.errors import Damaged, DiskFull, Refused
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.paths import remove_tree, sync_folder, sync_tree
@@ -28,8 +28,8 @@ def test_a_file_is_whole_or_absent(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "number, kind, words",
     [
-        (errno.ENOSPC, Full, "is full; free some space"),
-        (errno.EDQUOT, Full, "is full; free some space"),
+        (errno.ENOSPC, DiskFull, "is full; free some space"),
+        (errno.EDQUOT, DiskFull, "is full; free some space"),
         (errno.EROFS, Refused, "cannot be written .*; choose another output"),
         (errno.EACCES, Refused, "cannot be written .*; choose another output"),
         (errno.EIO, Damaged, "cannot be written or read"),
@@ -58,7 +58,7 @@ def test_what_nobody_needs_after_a_power_failure_waits_for_no_disk(tmp_path, mon
     assert trace.events == [("name", str(tmp_path / "lease.json"))]
 
 
-@pytest.mark.parametrize("number, kind", [(errno.ENOSPC, Full), (errno.EIO, Damaged)])
+@pytest.mark.parametrize("number, kind", [(errno.ENOSPC, DiskFull), (errno.EIO, Damaged)])
 def test_a_disk_that_fails_late_is_told_and_nothing_has_the_name(
     tmp_path, monkeypatch, number, kind
 ):

@@ -57,7 +57,7 @@ def test_an_export_is_on_the_disk_when_it_is_done(tmp_path, monkeypatch, kind):
         export_tiff(exported(tmp_path, "rgb"), str(out))
     else:
         export_png(exported(tmp_path, "rgb"), str(out), max_bytes=1 << 30)
-    trace.durable(out)
+    assert trace.durable(out)
 
 
 def test_what_is_no_output_is_refused(tmp_path):
