@@ -42,12 +42,12 @@ class Scheduler:
         self.waiting: dict[str, deque[Call]] = {kind: deque() for kind in groups}
         self.in_flight = InFlight()
         self._meter = meter
-        self._inbox: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Call | str | None] = queue.SimpleQueue()
         self._grown = self._reported = self._watched = time.monotonic()
         self._seen_up = dict.fromkeys(groups, self._grown)
 
-    def put(self, call: Call | None) -> None:
-        """Add a call from any thread; None only wakes the loop."""
+    def put(self, call: Call | str | None) -> None:
+        """Add a call from any thread, or the name of a worker to end; None only wakes the loop."""
         self._inbox.put(call)
 
     def turn(self) -> None:
@@ -79,15 +79,44 @@ class Scheduler:
             block = False
             if call is None:
                 return
-            self.waiting[call.kind].append(call)
+            if isinstance(call, str):
+                self._dismiss(call)
+            else:
+                self.waiting[call.kind].append(call)
 
     def _start_waiting(self) -> None:
         """Give waiting calls to free actors."""
         for kind, calls in self.waiting.items():
-            while calls and (actor := self.groups[kind].free()) is not None:
+            group, held = self.groups[kind], deque[Call]()
+            while calls and group.free() is not None:
                 call = calls.popleft()
-                if not call.future.done():
+                if call.future.done():
+                    continue
+                if (actor := self._actor_for(call, group)) is not None:
                     self._start(call, kind, actor)
+                else:
+                    held.append(call)
+            calls.extendleft(reversed(held))
+
+    def _actor_for(self, call: Call, group: ActorGroup) -> Any | None:
+        """An actor that may take a call; None: it has to wait for one."""
+        names = call.others.names
+        if group.starting or not names.issuperset(group.names.values()):
+            return group.free(names)
+        if not call.others.strictly:
+            return group.free()
+        # None may, and none comes: a new one takes the place of the one with the least to do.
+        actor = min(group.up, key=group.up.__getitem__)
+        group.renew(actor)
+        self._requeue(actor, RuntimeError("another worker was asked for"))
+        return None
+
+    def _dismiss(self, name: str) -> None:
+        """End a worker, and queue the calls that it was given for others."""
+        for group in self.groups.values():
+            for actor in [actor for actor, known in group.names.items() if known == name]:
+                group.dismiss(actor)
+                self._requeue(actor, RuntimeError(f"the worker {name} was ended"))
 
     def _start(self, call: Call, kind: str, actor: Any) -> None:
         """Give a call to an actor; back to the front of the queue if the actor is dead."""
@@ -160,8 +189,11 @@ class Scheduler:
 
     def _replace(self, kind: str, actor: Any, error: Exception) -> None:
         """Replace a dead actor and queue the calls that it was given again."""
-        if not self.groups[kind].replace(actor, error):
-            return
+        if self.groups[kind].replace(actor, error):
+            self._requeue(actor, error)
+
+    def _requeue(self, actor: Any, error: Exception) -> None:
+        """Queue the calls that an actor was given for others."""
         for entry in self.in_flight.remove_actor(actor):
             # What waited behind another call was never started here.
             entry.call.tries -= entry.began is None

@@ -18,7 +18,7 @@ ROWS = {
     "models": (
         ("contract",),
         ("runtime", "scout", "weights", "turned"),
-        ("backbones", "kind"),
+        ("backbones", "fidelity", "kind"),
         ("adaptive",),
         ("convert",),
         ("registry",),

@@ -125,13 +125,13 @@ def ends(unit: np.ndarray) -> list[tuple[np.ndarray, float]]:
     for value in (0.0, 1.0):
         at_end = unit == np.float32(value)
         if at_end.any():
-            mask = _eroded(at_end, FLAT_REACH)
+            mask = eroded(at_end, FLAT_REACH)
             if mask.any():
                 found.append((mask, value))
     return found
 
 
-def _eroded(mask: np.ndarray, by: int) -> np.ndarray:
+def eroded(mask: np.ndarray, by: int) -> np.ndarray:
     """True where all pixels within `by` on each axis are; pixels beyond the array count as true."""
     for axis in (1, 2):
         width = [(0, 0)] * 3

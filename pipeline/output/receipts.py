@@ -30,6 +30,8 @@ from tierscale.pipeline.storage.sidecar import sidecar
 FORMAT = 2
 # Of shards whose receipts do not hold it: version 0.1 wrote none.
 FIRST_BYTES_VERSION = 1
+# Results that differ by less than so many dB in fidelity may be the same but for rounding.
+AS_FAITHFUL = 0.5
 # Objects that are read at a time.
 CONCURRENT_READS = 16
 
@@ -50,8 +52,9 @@ class Receipt:
     computing and writing, by stage. batch: smallest batch used, 0 where not even one window fitted
     in memory and it was cut. retreats: tiers whose batches were smaller than planned because memory
     ran out; their values may differ from an undisturbed run's by 1 of 255. tile_costs: (row,
-    column, multiply-adds, milliseconds) of each tile. bytes_version: of the tierscale that
-    wrote the shard.
+    column, multiply-adds, milliseconds) of each tile. bytes_version: of the tierscale that wrote
+    the shard. fidelity: of the worst tile, dB, shrunk and compared with the source; None where none
+    was compared. tile_fidelity: (row, column, dB) of the tiles that were. workers: who made it.
     """
 
     plan: str
@@ -69,6 +72,21 @@ class Receipt:
     retreats: tuple[str, ...] = ()
     tile_costs: tuple[tuple[int, int, float, float], ...] = ()
     bytes_version: int = field(default_factory=bytes_version)
+    fidelity: float | None = None
+    tile_fidelity: tuple[tuple[int, int, float], ...] = ()
+    workers: tuple[str, ...] = ()
+
+    def agrees(self, other: "Receipt") -> bool:
+        """Whether two workers made the same of a shard.
+
+        Where memory ran out for one of them, values may differ by 1 of 255: it is then enough that
+        both are as faithful.
+        """
+        if self.pixels_sha256 == other.pixels_sha256:
+            return True
+        if self.fidelity is None or other.fidelity is None or self.batch == other.batch:
+            return False
+        return abs(self.fidelity - other.fidelity) < AS_FAITHFUL
 
     @property
     def key(self) -> Key:
@@ -77,6 +95,8 @@ class Receipt:
 
 
 NAMES = tuple(one.name for one in fields(Receipt))
+# Fields that JSON gives as lists, and as lists of lists.
+LISTS, TABLES = ("shape", "retreats", "workers"), ("tile_costs", "tile_fidelity")
 
 
 class ReceiptSummary:
@@ -86,12 +106,14 @@ class ReceiptSummary:
     receipt as a worker returns it. A shard counts once: a receipt of the same shard replaces the
     earlier one.
 
-    tile_costs: multiply-adds and milliseconds of every tile, (2, rows, columns). tiles: number of
-    tiles by tier. retreats: tiers whose batches were smaller than planned because memory ran out.
+    tile_costs: multiply-adds and milliseconds of every tile, (2, rows, columns). fidelity: of every
+    tile, dB (rows, columns); NaN: not known. tiles: number of tiles by tier. retreats: tiers whose
+    batches were smaller than planned because memory ran out.
     """
 
     def __init__(self, tiles: tuple[int, int]) -> None:
         self.tile_costs = np.zeros((2, *tiles))
+        self.fidelity = np.full(tiles, np.nan, np.float32)
         self.retreats: set[str] = set()
         self.tiles: Counter[str] = Counter()
         self._costs: dict[Key, float] = {}
@@ -109,6 +131,8 @@ class ReceiptSummary:
             self._tiles[receipt.key] = receipt.tiles
         for row, column, macs, milliseconds in receipt.tile_costs:
             self.tile_costs[:, row, column] = macs, milliseconds
+        for row, column, fidelity in receipt.tile_fidelity:
+            self.fidelity[row, column] = fidelity
 
     def __contains__(self, key: Key) -> bool:
         """Whether a shard has its receipt."""
@@ -240,11 +264,10 @@ def _parse(text: str, plan: str) -> Receipt | None:
         plain = {name: document[name] for name in NAMES if name in document}
         if "format" not in document:
             plain["bytes"] = None
-        plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
         plain.setdefault("bytes_version", FIRST_BYTES_VERSION)
-        receipt = Receipt(
-            **{**plain, "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])}
-        )
+        plain |= {name: tuple(plain[name]) for name in LISTS if name in plain}
+        plain |= {name: tuple(map(tuple, plain[name])) for name in TABLES if name in plain}
+        receipt = Receipt(**plain)
     except (ValueError, KeyError, TypeError):
         return None
     return receipt if receipt.plan == plan else None

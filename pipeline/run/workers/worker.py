@@ -1,6 +1,9 @@
 """A worker: networks on one device and opened images, kept from task to task."""
 
+import itertools
 import json
+import os
+import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
@@ -24,6 +27,9 @@ from tierscale.pipeline.plan.tiers import Tier
 OPEN_SOURCES, KEPT_NETWORKS = 2, 16
 # Torch threads of a worker: bytes depend on them (sums of floats), so they are the same everywhere.
 THREADS = 1
+
+# Of the workers of this process.
+_numbers = itertools.count(1)
 
 
 class Turn:
@@ -50,11 +56,12 @@ class Worker:
 
     Nothing that is remembered between tasks changes a pixel, so a restarted worker gives the same
     ones. One task computes at a time; while it waits for the disk at its end, the next may begin.
-    device: "cpu" or "cuda".
+    device: "cpu" or "cuda". name: of this worker alone, in receipts and messages.
     """
 
     def __init__(self, device: str) -> None:
         torch.set_num_threads(THREADS)
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
         self.device = Device(device)
         self._upscalers: OrderedDict[tuple[str, str], Upscaler] = OrderedDict()
         self._sources: OrderedDict[tuple[PixelSource, str], Source] = OrderedDict()
