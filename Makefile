@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install hooks demo test test-all coverage lint docs bench-checks bench-durability bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
+.PHONY: install hooks demo test test-all coverage lint docs bench-checks bench-durability bench-fidelity bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
 
 install: .venv/installed
 
@@ -46,6 +46,9 @@ bench-checks: install
 
 bench-durability: install
 	$(BIN)/python -m benchmarks.durability
+
+bench-fidelity: install
+	$(BIN)/python -m benchmarks.fidelity
 
 bench-memory: install
 	$(BIN)/python -m benchmarks.memory
