@@ -92,19 +92,25 @@ class Scheduler:
                 call = calls.popleft()
                 if call.future.done():
                     continue
-                if (actor := self._actor_for(call, group)) is not None:
-                    self._start(call, kind, actor)
+                if (found := self._place_for(call, kind)) is not None:
+                    self._start(call, *found)
                 else:
                     held.append(call)
             calls.extendleft(reversed(held))
 
-    def _actor_for(self, call: Call, group: ActorGroup) -> Any | None:
-        """An actor that may take a call; None: it has to wait for one."""
-        names = call.others.names
+    def _place_for(self, call: Call, kind: str) -> tuple[str, Any] | None:
+        """The kind and the actor that may take a call; None: it has to wait for one."""
+        group, names = self.groups[kind], call.others.names
         if group.starting or not names.issuperset(group.names.values()):
-            return group.free(names)
+            actor = group.free(names)
+            return None if actor is None else (kind, actor)
+        # Those of another kind are slower at it, or cut it for their memory, but they are others.
+        for other, theirs in self.groups.items():
+            if other != kind and not names.issuperset(theirs.names.values()):
+                actor = theirs.free(names)
+                return None if actor is None else (other, actor)
         if not call.others.strictly:
-            return group.free()
+            return kind, group.free()
         # None may, and none comes: a new one takes the place of the one with the least to do.
         actor = min(group.up, key=group.up.__getitem__)
         group.renew(actor)

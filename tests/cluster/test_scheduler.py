@@ -215,6 +215,16 @@ def test_where_there_is_one_worker_alone_it_gives_the_second_opinion_but_no_thir
     assert assigned(found) == [] and not found.waiting["light"], "the new one takes it"
 
 
+def test_workers_of_another_kind_are_others_too(killed):
+    groups = {"full": Named(["a"]), "light": Named(["b", "c"])}
+    found = Scheduler(groups)
+    started = []
+    found._start = lambda call, kind, actor: started.append((kind, actor))
+    found.waiting["full"].append(Call(FINISH, "full", False, Others(frozenset("ab"))))
+    found._start_waiting()
+    assert started == [("light", 1)] and not killed
+
+
 def test_a_worker_that_is_outvoted_is_ended_and_its_calls_go_to_others(killed):
     group = Named(["a", "b"])
     found = Scheduler({"light": group})
@@ -233,7 +243,7 @@ def test_a_worker_that_is_outvoted_is_ended_and_its_calls_go_to_others(killed):
 
 @pytest.mark.slow
 def test_opinions_and_dismissals_on_ray():
-    """Workers by their names: others, a new one where all are out of the question, none that ended."""
+    """Others do a task by name; a new one, where all are out of the question; none that ended."""
 
     @dataclass(frozen=True)
     class Who:

@@ -5,6 +5,7 @@ bytes are the networks' doing, which some pictures bring about: half-tones, nois
 single pixels. Of different bytes a third worker decides, and the one that is outvoted is ended.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from tierscale.pipeline.plan.plan import Draft, Plan
 from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.run.workers.pool import Others, Pool
 from tierscale.pipeline.run.workers.shard_tasks import RECORDED
+from tierscale.pipeline.wording import counted
 
 # Workers that may be asked for one shard.
 MOST = 3
@@ -29,6 +31,11 @@ MOST = 3
 # of tiles in so many is looked at. Small images are soon made, and looked at all over.
 CHEAP, ONE_IN = 60_000, 3
 SMALL_PIXELS = 1 << 19
+# What it means when a shard is made twice alike, by as many workers.
+CONFIRMED = {
+    "one": "but by one worker, as there was no other; look at the tile, and check the machine",
+    "two": "so it is the networks' doing",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class Opinions:
     def __init__(self, plan: Plan, pool: Pool, output: str) -> None:
         self.plan, self.pool, self.output = plan, pool, output
         self.lowest = float("inf")
-        self._agreed = 0
+        self._confirmed: Counter[str] = Counter()
         self._ended: dict[str, str] = {}
         self._bounds = [bound_of_tier(tier) for tier in plan.tiers]
         self._block = block_of(plan, self._bounds)
@@ -111,11 +118,11 @@ class Opinions:
     def _agree(self, receipt: Receipt, attempt: Attempt, others: list[Receipt]) -> None:
         """Take note of a shard that two workers made alike; those who made another are ended."""
         self._alone.pop(receipt.key, None)
+        before = {worker for one in attempt.seen if one not in others for worker in one.workers}
         if attempt.rule.doubts(receipt.fidelity) and receipt.fidelity is not None:
-            self._agreed += 1
+            self._confirmed["one" if before & {*receipt.workers} else "two"] += 1
             self.lowest = min(self.lowest, receipt.fidelity)
-        alike = (receipt, *(one for one in attempt.seen if one not in others))
-        sound = {worker for one in alike for worker in one.workers}
+        sound = before | {*receipt.workers}
         for worker in {worker for one in others for worker in one.workers} - sound:
             self.pool.dismiss(worker)
             self._ended[worker] = (
@@ -133,11 +140,12 @@ class Opinions:
     def notes(self) -> list[str]:
         """What is to be said of it in the summary."""
         notes = sorted(self._ended.values())
-        if self._agreed:
+        for workers, count in sorted(self._confirmed.items()):
+            shards = counted(count, "shard")
             notes.append(
-                f"{self._agreed} shards differ more from their source than their networks usually"
-                f" do (the worst tile has {self.lowest:.1f} dB); made a second time they had the"
-                " same bytes, so it is the networks' doing"
+                f"{shards} with more difference from the source than is usual for the networks (the"
+                f" worst tile has {self.lowest:.1f} dB): made twice with the same bytes,"
+                f" {CONFIRMED[workers]}"
             )
         return notes
 

@@ -304,6 +304,17 @@ class Ending:
         self.ended.append(worker)
 
 
+def test_one_worker_alone_is_no_witness():
+    """What it makes twice alike may be its own doing, and the note does not say otherwise."""
+    for workers, words in ((("a", "b"), "so it is the networks' doing"), (("a", "a"), "check the")):
+        found = Opinions(plan_of(draft_of()), Ending(), "/out/a.zarr")
+        attempt = Attempt(FidelityRule(30.0))
+        for worker in workers:
+            attempt = found.again(receipt("a", workers=(worker,)), attempt)
+        (note,) = found.notes()
+        assert attempt is None and words in note and note.startswith("1 shard with more difference")
+
+
 @pytest.mark.parametrize(
     ("shas", "ended"),
     [("aa", []), ("aba", ["b"]), ("abb", ["a"])],
