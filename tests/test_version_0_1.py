@@ -14,6 +14,7 @@ import pytest
 import zarr
 
 from tests.golden.runs import call, environment, good, recorded
+from tests.versions import become_later
 
 ARCHIVE = Path(__file__).parent / "golden/version_0_1.tar.gz"
 # Where the archive was made: what is absolute in its ledger begins with this.
@@ -142,7 +143,11 @@ def job(root):
     return ended.code, [row["status"] for row in rows]
 
 
-def test_a_manifest_is_gone_on_with(old):
+@pytest.mark.parametrize("later", [False, True], ids=["this version", "a later one"])
+def test_a_manifest_is_gone_on_with(old, later, monkeypatch):
+    """What it does not say is as in 0.1.0, whatever the defaults are by now."""
+    if later:
+        become_later(monkeypatch)
     root = old / "manifest"
     before = times(root / "out/in")
     zarrs = {path: stamp for path, stamp in before.items() if ".zarr.tierscale" not in str(path)}

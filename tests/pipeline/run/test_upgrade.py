@@ -14,13 +14,13 @@ from PIL import Image
 from tests.commands import tierscale
 from tests.models.test_weights import trained
 from tests.pipeline.run.upscaling import plan_at, upscale
+from tests.versions import TIERS, become_later
 from tierscale.models import weights
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan import options as defaults
 from tierscale.pipeline.plan import plan as plans
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.policies import Budget, Full
+from tierscale.pipeline.plan.policies import Full
 from tierscale.pipeline.run import planning, resources
 from tierscale.pipeline.run.workers.pool import LocalPool
 
@@ -59,13 +59,8 @@ def half(done, tmp_path):
 
 @pytest.fixture
 def later(monkeypatch):
-    """A version with another default policy, other default tiers, and another number."""
-    monkeypatch.setattr(defaults, "default_tiers", lambda scale: ("bicubic", "edsr-x4"))
-    options = Options.__init__.__defaults__
-    changed = tuple(Budget(0.9) if value == defaults.DEFAULT else value for value in options)
-    monkeypatch.setattr(Options.__init__, "__defaults__", changed)
-    monkeypatch.setattr(plans, "code_version", lambda: "9.9.9")
-    assert Options().policy == Budget(0.9) and Options().tier_labels == ("bicubic", "edsr-x4")
+    """A version with other defaults."""
+    become_later(monkeypatch)
 
 
 @pytest.fixture
@@ -152,7 +147,7 @@ def test_overwrite_begins_anew_with_this_versions_own(source, done, later, newer
     assert plan_at(done).tiers[1].weights == weights.newest("fsrcnn-x4") != newer_weights
     again = upscale(source, done, Options(tiers=NETWORKS, tile=8), overwrite=True)
     assert again.written == 0, "it is what would be made now"
-    assert upscale(source, done, Options(), overwrite=True).tiles.keys() == {"bicubic", "edsr-x4"}
+    assert tuple(upscale(source, done, Options(), overwrite=True).tiles) == TIERS
 
 
 def test_an_output_that_is_known_goes_on_and_is_replaced_for_other_wishes(source, half, later):
