@@ -1,5 +1,7 @@
 """A later version of tierscale, as far as what it does by itself is concerned."""
 
+import inspect
+
 import pytest
 
 from tierscale.pipeline import version
@@ -16,10 +18,9 @@ def become_later(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(options, "default_tiers", lambda scale: TIERS)
     usual = Options()
     changed = {id(usual.policy): POLICY, id(usual.tile): 96}
-    defaults = Options.__init__.__defaults__ or ()
-    patch.setattr(
-        Options.__init__, "__defaults__", tuple(changed.get(id(one), one) for one in defaults)
-    )
+    init = inspect.unwrap(Options.__init__)
+    defaults = tuple(changed.get(id(one), one) for one in init.__defaults__ or ())
+    patch.setattr(init, "__defaults__", defaults)
     later = Options()
     if (later.policy, later.tile, later.tier_labels) != (POLICY, 96, TIERS):
         raise AssertionError(f"the defaults could not be changed: {later}")
