@@ -41,13 +41,17 @@ class Missed(Exception):
 
 @dataclass
 class Trial:
-    """One run on the stage. names: what was done to it; ended: how its commands ended."""
+    """One run on the stage.
+
+    names: what was done to it. options: of its command. ended: how its commands ended.
+    """
 
     stage: Stage
     chance: random.Random
     source: Path
     output: Path
     names: list[str] = field(default_factory=list)
+    options: tuple[str, ...] = OPTIONS
     ended: list[Ended] = field(default_factory=list)
     props: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -57,7 +61,7 @@ class Trial:
 
     @property
     def command(self) -> tuple[object, ...]:
-        return ("upscale", self.source, self.output, *OPTIONS, "--json")
+        return ("upscale", self.source, self.output, *self.options, "--json")
 
     def moved(self, size: int) -> Disk:
         """Let the output lie on a disk of its own, of so many bytes."""

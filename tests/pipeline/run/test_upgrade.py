@@ -14,7 +14,7 @@ from PIL import Image
 from tests.commands import tierscale
 from tests.models.test_weights import trained
 from tests.pipeline.run.upscaling import plan_at, upscale
-from tests.versions import TIERS, become_later
+from tests.versions import TIERS, become_later, newer_weights
 from tierscale.models import weights
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output.receipts import Folder
@@ -64,13 +64,10 @@ def later(monkeypatch):
 
 
 @pytest.fixture
-def newer_weights(tmp_path, monkeypatch):
-    """A zoo in which fsrcnn-x4 stands for weights that were trained on; its older ones stay."""
-    shutil.copytree(weights.ZOO, tmp_path / "zoo")
-    monkeypatch.setattr(weights, "ZOO", tmp_path / "zoo")
+def newer(tmp_path, monkeypatch):
+    """A zoo in which fsrcnn-x4 stands for weights that were trained on; what it stood for."""
     before = weights.newest("fsrcnn-x4")
-    (tmp_path / "new").mkdir()
-    weights.ship("fsrcnn-x4", trained(tmp_path / "new"))
+    newer_weights(monkeypatch, tmp_path / "zoo")
     return before
 
 
@@ -91,16 +88,16 @@ def versions(output):
     }
 
 
-def test_a_finished_output_is_skipped_by_a_later_version(source, done, later, newer_weights):
+def test_a_finished_output_is_skipped_by_a_later_version(source, done, later, newer):
     before = times(done)
     found = upscale(source, done, Options())
     assert (found.written, found.done_before) == (0, found.shards) and times(done) == before
     assert any("tiers bicubic fsrcnn-x4 (by default bicubic edsr-x4)" in n for n in found.notes)
-    assert any(f"fsrcnn-x4 ({newer_weights[:8]})" in note for note in found.notes)
+    assert any(f"fsrcnn-x4 ({newer[:8]})" in note for note in found.notes)
 
 
 def test_a_half_done_output_becomes_what_the_earlier_version_had_made(
-    source, done, half, later, newer_weights
+    source, done, half, later, newer
 ):
     kept = times(half / "0")
     found = upscale(source, half, Options())
@@ -108,13 +105,13 @@ def test_a_half_done_output_becomes_what_the_earlier_version_had_made(
     assert kept.items() <= times(half / "0").items(), "shards that were there stay"
     for level in (0, 1):
         np.testing.assert_array_equal(pixels(half, level), pixels(done, level))
-    assert plan_at(half).tiers[1].weights == newer_weights != weights.newest("fsrcnn-x4")
+    assert plan_at(half).tiers[1].weights == newer != weights.newest("fsrcnn-x4")
     # The names of networks may be written too: they stood for those weights then.
     again = upscale(source, half, Options(tiers=NETWORKS))
     assert again.written == 0
 
 
-def test_a_damaged_shard_is_healed_with_the_weights_of_its_time(capsys, done, newer_weights):
+def test_a_damaged_shard_is_healed_with_the_weights_of_its_time(capsys, done, newer):
     before, shard = pixels(done), done / "0/c/0/0/0"
     shard.write_bytes(bytes(shard.stat().st_size))
     code, out, err = tierscale(capsys, "verify", done, "--heal", "--json")
@@ -141,10 +138,10 @@ def test_a_written_option_that_differs_is_refused(source, done, half, later, wri
         assert times(output) == before
 
 
-def test_overwrite_begins_anew_with_this_versions_own(source, done, later, newer_weights):
+def test_overwrite_begins_anew_with_this_versions_own(source, done, later, newer):
     found = upscale(source, done, Options(tiers=NETWORKS, tile=8), overwrite=True)
     assert found.written == found.shards
-    assert plan_at(done).tiers[1].weights == weights.newest("fsrcnn-x4") != newer_weights
+    assert plan_at(done).tiers[1].weights == weights.newest("fsrcnn-x4") != newer
     again = upscale(source, done, Options(tiers=NETWORKS, tile=8), overwrite=True)
     assert again.written == 0, "it is what would be made now"
     assert tuple(upscale(source, done, Options(), overwrite=True).tiles) == TIERS
