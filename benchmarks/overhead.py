@@ -19,7 +19,6 @@ import torch
 
 from benchmarks.results import record
 from tierscale.cluster.session import session
-from tierscale.cluster.sizing import cores
 from tierscale.models import registry
 from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.plan.options import Options
@@ -27,6 +26,7 @@ from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import Full
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.run import upscale_image
+from tierscale.pipeline.run.workers.pool import cores
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
@@ -35,14 +35,14 @@ def photograph() -> np.ndarray:
     """2048 by 2048 pixels of scikit-image's astronaut and Hubble pictures, mirrored."""
     part = np.concatenate([skimage.data.astronaut(), skimage.data.astronaut()[::-1]])
     stars = skimage.data.hubble_deep_field()[:512, :1000]
-    sheet = np.concatenate(
+    mosaic = np.concatenate(
         [
             np.concatenate([part[:512], stars], axis=1),
             np.concatenate([part[512:], stars[::-1]], axis=1),
         ]
     )
-    sheet = np.concatenate([sheet, sheet[:, ::-1]], axis=1)[:, :2048]
-    return np.concatenate([sheet, sheet[::-1]])
+    mosaic = np.concatenate([mosaic, mosaic[:, ::-1]], axis=1)[:, :2048]
+    return np.concatenate([mosaic, mosaic[::-1]])
 
 
 def bare(plan: Plan, image: np.ndarray) -> float:

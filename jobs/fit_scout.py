@@ -132,9 +132,7 @@ def check(labels: Sequence[str], scale: Fraction, out: Path | None) -> tuple[Tie
     Refused: what load_tiers() refuses, a single tier, an output that is no .safetensors.
     """
     if out is not None and out.suffix != ".safetensors":
-        raise Refused(
-            f"the output {out} does not end in .safetensors, which is the format of weights here"
-        )
+        raise Refused(f"the output {out} does not end in .safetensors; give it a name that does")
     tiers = load_tiers(labels, scale)
     if len(tiers) < 2:
         raise Refused(

@@ -37,7 +37,8 @@ from tierscale.models.convert import community
 from tierscale.models.runtime import plain
 from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.scout import Scout, read_scout
-from tierscale.models.weights import ZOO, card, locate, names
+from tierscale.models.turned import Turned
+from tierscale.models.weights import ZOO, card, locate, names, parse_turns
 
 # A network is one file in backbones/ or one folder in adaptive/, and one line here: name in a
 # checkpoint's specification -> what builds the upscaler from it.
@@ -66,7 +67,7 @@ KEPT = 16
 
 
 def load(name: str, device: str = "cpu") -> Upscaler:
-    """The upscaler of a zoo name, bicubic, or file:PATH, on a device.
+    """The upscaler of a zoo name, bicubic, or file:PATH, on a device; with +8, +4 or +2, turned.
 
     It is shared by all in this process who load the same weights, threads too: it may be called,
     not changed. ValueError: an unknown name, or a file that is damaged or of no known network.
@@ -87,6 +88,10 @@ def load_weights(name: str, device: str = "cpu", weights: str | None = None) -> 
 
     ValueError: the weights here are others than those that are wanted.
     """
+    base, count = parse_turns(name)
+    if count != 1:
+        loaded = load_weights(base, device, weights)
+        return Loaded(Turned(loaded.upscaler, count), loaded.weights)
     file = None if name == "bicubic" else WeightsFile.read(locate(name, weights))
     found = digest(name) if file is None else file.digest
     if weights is not None and found != weights:
@@ -104,9 +109,10 @@ def load_weights(name: str, device: str = "cpu", weights: str | None = None) -> 
 
 def holds(name: str, weights: str) -> bool:
     """Whether load_weights() finds the weights with a SHA-256, hex."""
+    base, _ = parse_turns(name)
     try:
         return weights == (
-            digest(name) if name == "bicubic" else digest_file(locate(name, weights))
+            digest(base) if base == "bicubic" else digest_file(locate(base, weights))
         )
     except ValueError:
         return False
@@ -180,11 +186,13 @@ def parse_tier(tier: str) -> tuple[str, str]:
 def scout_key(tier: str, weights: str | None = None) -> str:
     """What a scout knows a tier by, wherever it lies.
 
-    The digest of its weights (those that its name stands for, unless they are given), and @EFFORT
-    unless it runs at full effort.
+    The digest of its weights (those that its name stands for, unless they are given), +8 where it
+    is turned, and @EFFORT unless it runs at full effort.
     """
     name, effort = parse_tier(tier)
-    return (weights or digest(name)) + (f"@{effort}" if effort else "")
+    _, count = parse_turns(name)
+    turned = f"+{count}" if count > 1 else ""
+    return (weights or digest(name)) + turned + (f"@{effort}" if effort else "")
 
 
 def scout_folders() -> tuple[Path, ...]:

@@ -39,7 +39,7 @@ def statistics(tiles: Tensor) -> Tensor:
     """
     x = F.pad(tiles, (2, 3, 2, 3), mode="replicate")
     y = x.mean(dim=1, keepdim=True)
-    cells = Cells(*tiles.shape[-2:])
+    cells = CellMeans(*tiles.shape[-2:])
     dx, dy = y.diff(dim=-1)[..., :-1, :], y.diff(dim=-2)[..., :-1]
     across, down, both = cells(dx.square()), cells(dy.square()), cells(dx * dy)
     light = cells(y)
@@ -49,7 +49,7 @@ def statistics(tiles: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class CellMeans:
     """Means over the cells of tiles of `height` by `width` pixels, of maps with a margin around."""
 
     height: int
@@ -61,7 +61,7 @@ class Cells:
         return F.avg_pool2d(inner, CELL, ceil_mode=True)
 
 
-def energies(x: Tensor, y: Tensor, cells: Cells, light: Tensor) -> list[Tensor]:
+def energies(x: Tensor, y: Tensor, cells: CellMeans, light: Tensor) -> list[Tensor]:
     """Energies of some bands, alike in all directions, of the cells of tiles.
 
     First differences of the colours x; then of their mean y: diagonal, second and third

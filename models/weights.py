@@ -60,11 +60,23 @@ def weights_path(name: str, digest: str) -> Path:
     return ZOO / f"{name}.{digest[:DIGITS]}.safetensors"
 
 
+def parse_turns(name: str) -> tuple[str, int]:
+    """The network of NAME+8 and how often it is run; 1 where nothing of the kind is written.
+
+    The name of a file may end like that too.
+    """
+    base, plus, count = name.rpartition("+")
+    turned = plus and count.isdecimal() and not Path(name.removeprefix("file:")).is_file()
+    return (base, int(count)) if turned else (name, 1)
+
+
 def locate(name: str, weights: str | None = None) -> Path:
     """The checkpoint of file:PATH or a zoo name: the newest, or the one with a SHA-256, hex.
 
-    ValueError: there is no such file; the known names are listed.
+    How often it is run does not matter. ValueError: there is no such file; the known names are
+    listed.
     """
+    name, _ = parse_turns(name)
     if name.startswith("file:"):
         path = Path(name.removeprefix("file:"))
         if not path.is_file():
@@ -100,7 +112,7 @@ def ship(name: str, file: Path) -> Path:
     The card beside `file` becomes that of the name, and its table of efforts is taken along.
     ValueError: no such name can be, or `file` is no checkpoint of ours.
     """
-    if not _NAME.fullmatch(name) or name == "bicubic" or name.startswith("scout-"):
+    if not _NAME.fullmatch(name) or name == "bicubic" or name.startswith(("scout-", "kind-")):
         raise ValueError(
             f"{name!r} cannot be the name of a network; write small letters, digits and hyphens,"
             " such as edsr-x4"

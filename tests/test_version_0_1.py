@@ -93,11 +93,11 @@ def test_a_finished_output_is_skipped(old, folder, shards, options):
 @WAYS
 def test_a_half_done_output_is_gone_on_with_and_becomes_the_same(old, folder, shards, options):
     half = old / folder / "half.zarr"
-    kept = times(half / "0/c")
-    assert len(kept) == 2
+    half_done = times(half / "0/c")
+    assert len(half_done) == 2
     found = good(call("tierscale", "upscale", old / folder / "source.tif", half, *options))
     assert found["shards"] == {"total": shards, "done_before": 2, "written": shards - 2}
-    assert kept.items() <= times(half).items(), "shards that were there stay"
+    assert half_done.items() <= times(half).items(), "shards that were there stay"
     assert good(call("tierscale", "verify", half, "--json"))["problems"] == []
     assert alike(old / folder / "done.zarr", half)
 

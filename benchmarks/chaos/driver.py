@@ -25,12 +25,12 @@ class Ended(NamedTuple):
     err: str
 
 
-def serve(pipe: Connection, address: str | None, shift: Any, later: Path | None) -> None:
+def serve(pipe: Connection, address: str | None, clock_shift: Any, later: Path | None) -> None:
     """Carry out tierscale commands as they come.
 
-    address: of a cluster, whose pool is kept from command to command; None: none. shift: shared
-    number of seconds by which the clock of leases is wrong at this moment. later: where a later
-    version, which this process then is, has its zoo; None: it is this version.
+    address: of a cluster, whose pool is kept from command to command; None: none. clock_shift: a
+    shared number of seconds by which the clock of leases is wrong at this moment. later: where a
+    later version, which this process then is, has its zoo; None: it is this version.
     """
     from benchmarks.chaos.later import become_later
     from tierscale.cluster import session
@@ -41,7 +41,7 @@ def serve(pipe: Connection, address: str | None, shift: Any, later: Path | None)
     lease.LEASE_SECONDS = LEASE
     if later is not None:
         become_later(later)
-    run.Lease = partial(lease.Lease, clock=lambda: time.time() + shift.value)  # type: ignore[assignment, misc]
+    run.Lease = partial(lease.Lease, clock=lambda: time.time() + clock_shift.value)  # type: ignore[assignment, misc]
     with contextlib.ExitStack() as stack:
         if address is not None:
             pool = stack.enter_context(session.session(address, "auto", "cpu"))

@@ -22,7 +22,7 @@ POLICY, TIERS, TILE = Budget(0.9), ("bicubic", "edsr-x4"), 96
 def change_defaults(change: Change = setattr) -> None:
     """From now on the package has another version, default policy, and default tiers and tile."""
     change(version, "version", lambda name: "9.9.9")
-    change(options, "default_tiers", lambda scale: TIERS)
+    change(options, "default_tiers", lambda scale, family="clean": TIERS)
     usual = Options()
     changed = {id(usual.policy): POLICY, id(usual.tile): TILE}
     init = inspect.unwrap(Options.__init__)

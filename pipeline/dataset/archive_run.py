@@ -223,7 +223,7 @@ class ArchiveRun:
 
     def _settle_failure(self, source: str, outcome: NotEnlarged) -> None:
         """Blame a failure on its image, or end the run where nothing can be enlarged any more."""
-        trouble = outcome.error if outcome.cause is Cause.FULL else self._find_trouble(outcome)
+        trouble = outcome.error if outcome.cause is Cause.DISK_FULL else self._find_trouble(outcome)
         if trouble is None:
             text = outcome.error
             self.ledger.record_failure(source, text)

@@ -14,7 +14,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference.statistics import Automatic
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Scoring
-from tierscale.pipeline.plan.policies import compares_errors, looks_at_tiles
+from tierscale.pipeline.plan.policies import compares_errors, needs_scores
 from tierscale.pipeline.plan.tiers import ENDLESS_REACH, Tier
 from tierscale.pipeline.storage.path_policy import check_secrets
 
@@ -43,7 +43,7 @@ def find_scorer(tiers: Sequence[Tier], options: Options) -> TileScorer:
     """
     named, keys = named_scout(tiers, options), _scout_keys(tiers)
     policy = options.policy
-    if not looks_at_tiles(policy) or len(tiers) == 1:
+    if not needs_scores(policy) or len(tiers) == 1:
         if named is not None:
             raise Refused(
                 f"policy {policy.name} scores no tiles, so the scout {options.scout} would be"
@@ -82,8 +82,8 @@ def same_tiers(stored: Sequence[Tier], options: Options) -> bool:
     The name of a network stands for its newest weights, and a plan that was begun keeps those of
     its time. file:PATH stands for what the file holds.
     """
-    if "tiers" not in options.written:
-        return True
+    if "tiers" not in options.written and options.tiers is not None:
+        return True  # they are the stored ones
     asked = [registry.parse_tier(label) for label in options.tier_labels]
     same = [(name, _effort_of(text), text == "auto") for name, text in asked] == [
         (tier.name, tier.effort, tier.auto) for tier in stored
@@ -103,10 +103,11 @@ def missing_weights(tiers: Sequence[Tier]) -> str | None:
 def kept_weights(tiers: Sequence[Tier]) -> list[str]:
     """A note on networks whose names stand for other weights now than in a stored plan."""
     known = zoo.networks()
-    others = [t for t in tiers if t.name in known and zoo.newest(t.name) != t.weights]
+    bases = {zoo.parse_turns(tier.name)[0]: tier.weights for tier in tiers}
+    others = [name for name in bases if name in known and zoo.newest(name) != bases[name]]
     if not others:
         return []
-    named = ", ".join(f"{tier.name} ({tier.weights[:8]})" for tier in others)
+    named = ", ".join(f"{name} ({bases[name][:8]})" for name in others)
     return [
         f"the output keeps the weights that it was begun with: {named}; --overwrite begins anew"
         " with this version's"

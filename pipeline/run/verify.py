@@ -1,4 +1,4 @@
-"""Look at an output: is every shard there and as its receipt says, how far is a run."""
+"""Inspect an output: is every shard there and as its receipt says, how far is a run."""
 
 import socket
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,7 @@ from tierscale.pipeline.run.workers.pool import Handle, Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 from tierscale.pipeline.run.workers.shard_tasks import FinishShard, HalveShards, VerifyShard
 from tierscale.pipeline.storage.lease import Lease, living
+from tierscale.pipeline.wording import counted
 
 OTHER = "this version has another bytes_version than the one that wrote them (see their receipts)"
 
@@ -116,7 +117,7 @@ def status_of(output: str, at: float) -> dict[str, Any]:
         if fresh:
             left = (at - lease["started"]) / fresh * (total - done)
     state = "done" if total and done >= total else "running" if lease else "interrupted"
-    text = f"{output}: {done} of {total} shards, {state}"
+    text = f"{output}: {done} of {counted(total, 'shard')}, {state}"
     text += f" by process {lease['pid']} on {lease['host']}" if lease else ""
     text += f"; about {left:.0f} s left" if left is not None else ""
     text += "; to resume, run the upscale command again" if state == "interrupted" else ""

@@ -6,6 +6,7 @@ import pytest
 
 from tests import replaced
 from tests.plans import draft_of
+from tests.replaced import check as check_replaced
 from tierscale.models import registry
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.plan.tiers import Tier
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def test_weights_and_scout_that_were_replaced_make_the_next_image(tmp_path: Path) -> None:
     with LocalPool(2) as pool:
-        replaced.check(pool, tmp_path)
+        check_replaced(pool, tmp_path)
 
 
 def tiers_of(folder: Path) -> tuple[Tier, ...]:
