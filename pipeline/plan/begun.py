@@ -56,6 +56,9 @@ def _pairs(options: Options, plan: Plan) -> Iterator[tuple[str, str, str]]:
     yield "policy", in_words(plan.policy), in_words(options.policy)
     yield "tile", str(plan.tile), str(tile_length(options.tile, plan.scale))
     yield "blend", str(plan.blend), str(options.blend)
+    if plan.statistics is not None:
+        exact = "exact" if options.exact_statistics else "sample"
+        yield "exact_statistics", plan.statistics, exact
     yield "value_range", _range(plan.source.value_range), _range(options.value_range)
 
 

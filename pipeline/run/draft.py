@@ -127,6 +127,8 @@ def inspect_image(
         kind=None if begun is None else begun.kind,
     )
     notes = (*info.notes, *effort_notes(tiers, options.scale), *_notes(draft, options))
+    if str(nodata) != str(info.nodata):  # as text, because the value may be NaN
+        notes = (*notes, f"the no-data value is {nodata}, as the output was begun")
     return Inspection(draft, replace(info, notes=notes), scorer, begun)
 
 

@@ -71,6 +71,7 @@ def test_a_note_names_what_was_kept_and_what_would_be_taken_now():
         "policy budget 0.25 (by default adaptive)",
         "tile 32 (by default 128)",
         "value_range 1,9 (by default from the image)",
+        "exact_statistics exact (by default sample)",
     ):
         assert text in note
     (note,) = kept_options(Options(scale="5/2", tile=32, blend=2, value_range=(1, 9)), STORED)

@@ -246,3 +246,12 @@ def test_healing_with_another_bytes_version_says_so(capsys, done, monkeypatch):
         found = tierscale(capsys, "verify", done, "--heal", "--json")
         assert found[0] == code, found
         assert ("another bytes_version" in found[2]) == (code == 0)
+
+
+def test_a_value_of_missing_pixels_that_is_not_written_is_kept_and_told(source, tmp_path):
+    output = tmp_path / "out.zarr"
+    upscale(source, output, BEGUN.altered(nodata=0.0))
+    found = upscale(source, output, Options())
+    assert found.written == 0 and "the no-data value is 0.0, as the output was begun" in found.notes
+    with pytest.raises(Refused, match=r"nodata 0.0, now nodata 7.0"):
+        upscale(source, output, Options(nodata=7.0))
