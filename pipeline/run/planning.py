@@ -30,6 +30,7 @@ from tierscale.pipeline.run.tiers import kept_weights, missing_weights
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 from tierscale.pipeline.storage.atomic import write_json
+from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.paths import Place, place, remove_tree
 
 # The ingested copy of a source, in the folder beside the output.
@@ -112,14 +113,14 @@ class Planner:
 
     def _read_plan(self) -> Plan | None:
         """The stored plan; None: there is none, or none that can be used and may be replaced."""
-        if not self.folder.exists():
-            return None
         try:
-            return self.folder.plan()
+            return self.folder.plan() if self.folder.exists() else None
         except Refused:
             if self.job.overwrite or self.job.known:
                 return None
             raise
+        except OSError as error:
+            raise storage_failure(self.job.output, error) from error
 
     def stored(self, inspection: Inspection) -> Plan | None:
         """The plan to go on with; None: there is none, or it will be replaced.
