@@ -23,7 +23,6 @@ from tierscale.jobs.cli.main import main
 from tierscale.models import registry
 from tierscale.models.adaptive.anysr.upscaler import AnySrUpscaler
 from tierscale.models.adaptive.pcsr.network import Pcsr
-from tierscale.models.adaptive.pcsr.pixelwise import difficulty
 from tierscale.models.adaptive.pcsr.upscaler import PcsrUpscaler
 from tierscale.models.contract.checkpoints import Checkpoint, digest_file, write_checkpoint
 from tierscale.models.contract.efforts import Efforts, read_efforts, table_path, write_efforts
@@ -245,13 +244,6 @@ def test_of_more_pixels_than_are_clustered_each_step_keeps_its_share() -> None:
         [statistics.Histogram(counts, 0.0, 1.0), statistics.Histogram(counts, 0.0, 1.0)], 2
     )
     assert 2000 < threshold * statistics.STEPS < 50000
-
-
-def test_difficulty_of_three_samplers_is_that_of_the_heaviest() -> None:
-    logits = torch.randn(4, 50)
-    shares = logits.softmax(0)
-    torch.testing.assert_close(difficulty(logits), shares[2] + shares[3])
-    torch.testing.assert_close(difficulty(logits[:3]), logits[:3].softmax(0)[2])
 
 
 def test_calibrating_measures_rising_shares_and_replaces_a_table_of_other_weights(

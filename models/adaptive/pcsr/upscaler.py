@@ -123,7 +123,7 @@ class PcsrUpscaler:
                     macs[i] += buffer.decide(features, points, row, self.classifier, decide)
                 macs[i] += buffer.make(features, points, row, self.samplers)
             if refined and decide is not None:
-                refine(buffer.pixels, buffer.chosen)
+                refine(buffer.pixels, buffer.chosen, len(self.samplers))
         return Upscaled(
             pixels, torch.tensor(macs, dtype=torch.float64) + self._fixed(windows, pixels), chosen
         )

@@ -26,6 +26,12 @@ OPEN_SOURCES = 2
 THREADS = 1
 
 
+def use_whole_process() -> None:
+    """Set up a process that does nothing but this work: its allocator, and few threads of zarr."""
+    allocator.settle()
+    store.quiet_threads()
+
+
 class Worker:
     """Networks on one device, and the images they are at work on.
 
@@ -34,9 +40,7 @@ class Worker:
     """
 
     def __init__(self, device: str) -> None:
-        allocator.settle()
         torch.set_num_threads(THREADS)
-        store.quiet_threads()
         self.device = Device(device)
         self._upscalers: dict[tuple[str, str], Upscaler] = {}
         self._sources: OrderedDict[tuple[PixelSource, str], Source] = OrderedDict()
