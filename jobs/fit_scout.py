@@ -72,7 +72,7 @@ def fit_scout(options: FitOptions) -> tuple[Path, dict[str, Any]]:
     """
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     tiers = check(parse_tiers(options.tiers), options.scale, options.out)
-    digests = [models.scout_key(tier.label) for tier in tiers]
+    digests = [models.scout_key(tier.label, tier.weights) for tier in tiers]
     path = options.out or default_path(options.scale, digests)
     began = time.monotonic()
     with Bar() as bar:
@@ -145,7 +145,7 @@ def check(labels: Sequence[str], scale: Fraction, out: Path | None) -> tuple[Tie
 
 def runner(tier: Tier) -> Enlarge:
     """A tier as the pipeline runs it: at its effort, or with settings from each image."""
-    upscaler = models.load(tier.name)
+    upscaler = models.load_weights(tier.name, weights=tier.weights).upscaler
     if not tier.auto:
         return partial(upscaler, effort=tier.effort)
     if not isinstance(upscaler, automatic.Automatic):

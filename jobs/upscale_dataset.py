@@ -126,7 +126,7 @@ class _JobPlanner:
         self._shared = job.image
         if isinstance(job.image.policy, Budget):
             shared = Budget(job.image.policy.share, shared=True)
-            self._shared = replace(job.image, policy=shared)
+            self._shared = job.image.altered(policy=shared)
         self._rows_of: dict[str, int] = {}
         self._folders: dict[str, str] = {}
         # Rows of a manifest have few different options.

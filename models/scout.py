@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.contract.checkpoints import digest_file, fill, read_tensors, write_tensors
+from tierscale.models.contract.checkpoints import WeightsFile, fill, read_tensors, write_tensors
 
 # No tier is predicted to leave less than this, 120 dB.
 LEAST = 1e-12
@@ -215,7 +215,8 @@ def write_scout(path: Path, scout: Scout) -> None:
 
 def read_scout(path: Path) -> Scout:
     """The scout of a file; ValueError, naming the file, when it is none."""
-    tensors, about = read_tensors(path)
+    file = WeightsFile.read(path)
+    tensors, about = read_tensors(file)
     try:
         signs = json.loads(about.get("signs", "null"))
         scout = Scout(
@@ -231,5 +232,5 @@ def read_scout(path: Path) -> Scout:
             " scout fit"
         ) from error
     fill(scout, tensors, path.name)
-    scout.weights = digest_file(path)
+    scout.weights = file.digest
     return scout.eval().requires_grad_(False)

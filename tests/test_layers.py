@@ -17,7 +17,7 @@ FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"
 ROWS = {
     "models": (
         ("contract",),
-        ("runtime", "scout"),
+        ("runtime", "scout", "weights"),
         ("backbones",),
         ("adaptive",),
         ("convert",),

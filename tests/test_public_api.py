@@ -12,6 +12,7 @@ from PIL import Image
 
 import tierscale
 from tests.conftest import ROOT
+from tierscale.models.weights import SUMS, shipped
 
 HEAVY = ("torch", "ray", "dask", "zarr", "matplotlib", "numpy", "pyarrow")
 
@@ -88,7 +89,8 @@ def installed(tmp_path_factory) -> Path:
 def test_the_wheel_holds_tierscale_alone(installed):
     tops = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert tops == {"tierscale"}
-    assert (installed / "tierscale/models/zoo/edsr-x4.safetensors").is_file()
+    zoo = installed / "tierscale/models/zoo"
+    assert all((zoo / name).is_file() for name in (*shipped(), SUMS))
     assert (installed / "tierscale/pipeline/output/report.html").is_file()
     assert (installed / "tierscale/py.typed").is_file()
     assert not list(installed.rglob("__pycache__"))

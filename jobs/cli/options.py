@@ -16,6 +16,11 @@ from tierscale.pipeline.plan.policies import KINDS, OLD_NAMES
 if TYPE_CHECKING:
     from tierscale.pipeline.plan.options import Options
 
+# Fields of Options whose option has the same name and holds their value, or text for it.
+PLAIN = (
+    *("scale", "tiers", "tile", "blend", "device", "value_range", "region"),
+    *("series", "level", "z", "t", "nodata", "exact_statistics", "scout"),
+)
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 Command = Callable[..., Any]
@@ -86,9 +91,7 @@ NETWORKS: list[Command] = [
     click.option(
         "--scale",
         type=ScaleType(),
-        default="4",
-        show_default=True,
-        help="How many times larger: a number or a fraction such as 5/2.",
+        help="How many times larger: a number or a fraction such as 5/2 (default: 4).",
     ),
     click.option(
         "--tiers",
@@ -137,15 +140,11 @@ POLICY: list[Command] = [
     ),
 ]
 RUNNING: list[Command] = [
-    click.option(
-        "--tile", type=int, default=128, show_default=True, help="Side of a tile in input pixels."
-    ),
+    click.option("--tile", type=int, help="Side of a tile in input pixels (default: 128)."),
     click.option(
         "--blend",
         type=int,
-        default=4,
-        show_default=True,
-        help="Width of the transition between tiers in input pixels.",
+        help="Width of the transition between tiers in input pixels (default: 4).",
     ),
     click.option(
         "--layout",
@@ -193,9 +192,7 @@ PART: list[Command] = [
     click.option(
         "--level",
         type=int,
-        default=0,
-        show_default=True,
-        help="Which pyramid level of the source to enlarge.",
+        help="Which pyramid level of the source to enlarge (default: 0).",
     ),
     click.option("--z", type=int, help="Which plane of a stack."),
     click.option("--t", type=int, help="Which time point."),
@@ -234,7 +231,7 @@ def answering(command: Command) -> Command:
 
 
 def to_options(cli_args: Mapping[str, Any]) -> "Options":
-    """What the shared options ask for; options that a command lacks have their defaults.
+    """What the shared options ask for; what was not written has its default.
 
     Refused: a value that cannot be.
     """
@@ -242,28 +239,19 @@ def to_options(cli_args: Mapping[str, Any]) -> "Options":
     from tierscale.pipeline.plan.policies import policy_from
     from tierscale.pipeline.plan.tiers import parse_tiers
 
-    def get(name: str, default: Any = None) -> Any:
-        value = cli_args.get(name)
-        return default if value is None else value
-
-    numbers = {name: get(name) for name in ("budget", "deadline", "threshold")}
-    numbers["max_loss"] = get("max_loss", get("lose"))
-    part = {name: get(name) for name in ("series", "z", "t", "nodata")}
-    tiers = get("tiers")
-    return Options(
-        scale=get("scale", Fraction(4)),
-        tiers=None if tiers is None else parse_tiers(tiers),
-        policy=policy_from(get("policy"), numbers),
-        tile=get("tile", 128),
-        blend=get("blend", 4),
-        device=get("device", "auto"),
-        value_range=value_range(get("value_range")),
-        region=region(get("region")),
-        level=get("level", 0),
-        exact_statistics=get("exact_statistics", False),
-        scout=get("scout"),
-        **part,
-    )
+    # A flag that is off was not written: there is no way to write that.
+    given = {
+        name: value for name, value in cli_args.items() if value is not None and value is not False
+    }
+    options = {name: given[name] for name in PLAIN if name in given}
+    for name, read in {"tiers": parse_tiers, "value_range": value_range, "region": region}.items():
+        if name in options:
+            options[name] = read(options[name])
+    numbers = {name: given.get(name) for name in ("budget", "deadline", "threshold")}
+    numbers["max_loss"] = given.get("max_loss", given.get("lose"))
+    if given.keys() & {"policy", "lose", *numbers}:
+        options["policy"] = policy_from(given.get("policy"), numbers)
+    return Options(**options)
 
 
 def value_range(text: str | None) -> tuple[float, float] | None:

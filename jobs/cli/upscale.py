@@ -136,7 +136,7 @@ def plan(source: str, output: str, curve: str | None, **cli_args: Any) -> None:
     # A plan replaces nothing, so what lies at the output's place is no reason to refuse.
     check_export(output, source, overwrite=True)
     options, max_memory = to_options(cli_args), cli_args["max_memory"]
-    request = ImageJob(source, zarr_beside(output), options, max_memory, overwrite=True)
+    request = ImageJob(source, zarr_beside(output), options, max_memory, known=True)
     check_curve(curve, options)
     check_source(source)
     check_png(output, source, options, max_memory)

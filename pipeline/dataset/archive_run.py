@@ -202,15 +202,15 @@ class ArchiveRun:
             yield self._job(entry)
 
     def _job(self, entry: Entry) -> QueuedJob[str]:
-        # Only what is known to be ours is replaced where the source changed.
-        ours = self.task.overwrite or entry.plan is not None
         image = ImageJob(
             entry.source,
             entry.output,
             self.task.options,
             self.task.max_memory,
-            overwrite=ours,
+            overwrite=self.task.overwrite,
             renew=True,
+            # Only what is known to be ours is replaced where other options are written.
+            known=entry.plan is not None,
         )
         return QueuedJob(entry.source, image)
 

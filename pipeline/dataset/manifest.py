@@ -48,7 +48,9 @@ class Row:
         if self.tiers is not None:
             own["tiers"] = parse_tiers(self.tiers)
         numbers = {column: getattr(self, column) for column in PARAMETERS}
-        return replace(job, **own, policy=policy_from(self.policy, numbers, job.policy))
+        if self.policy is not None or any(value is not None for value in numbers.values()):
+            own["policy"] = policy_from(self.policy, numbers, job.policy)
+        return job.altered(**own)
 
 
 COLUMNS = tuple(column.name for column in fields(Row))

@@ -36,7 +36,7 @@ def score_image(job: ImageJob, pool: Pool, controls: Controls) -> ScoredImage:
     inspection = planner.inspect()
     folder = planner.folder.path
     with Lease(planner.folder.path):
-        plan = planner.stored(inspection.draft)
+        plan = planner.stored(inspection)
         if plan is not None:
             return ScoredImage(plan, read_scores(folder, len(plan.tiers)), plan.routes)
         scored = kept_scores.kept(folder, inspection.draft)
@@ -77,7 +77,9 @@ def shared_routes(
             except Exception as error:  # one image's fault must never stop the others
                 failed(number, job, error)
                 continue
-            key = (job.options.tier_labels, job.options.scale, job.options.policy)
+            # Those of a stored plan may be other ones than this version's defaults.
+            labels = tuple(tier.label for tier in image.plan.tiers)
+            key = (labels, image.plan.scale, job.options.policy)
             groups.setdefault(key, {})[number] = image
     if controls.stop.is_set():
         return {}
@@ -105,6 +107,9 @@ def _share(
     policy = jobs[numbers[0]].options.policy
     if not isinstance(policy, Budget):
         raise TypeError(f"images with policy {policy.name} share no budget")
+    stored = {number: image.routes for number, image in images.items() if image.routes is not None}
+    if len(stored) == len(images):
+        return stored
     chosen = share_out([images[number] for number in numbers], policy.share)
     return dict(zip(numbers, chosen, strict=True))
 

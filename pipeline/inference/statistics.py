@@ -84,7 +84,7 @@ def tier_settings(draft: Draft, read_difficulty: ReadDifficulty) -> Settings:
 
 def _settings_of(draft: Draft, index: int, read_difficulty: ReadDifficulty) -> dict[str, float]:
     tier = draft.tiers[index]
-    upscaler = registry.load(tier.name)
+    upscaler = registry.load_weights(tier.name, weights=tier.weights).upscaler
     if tier.auto and isinstance(upscaler, Automatic):
         places = sample_places(draft, upscaler, tier.cost)
         calls = [places[start : start + CALL] for start in range(0, len(places), CALL)]

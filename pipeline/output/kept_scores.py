@@ -20,8 +20,9 @@ from tierscale.pipeline.storage.paths import Place
 
 NAME = "scores.parquet"
 MARK = b"tierscale"
-# What scores do not depend on: where the source lies, and how tiles are then given their tiers.
-APART = ("uri", "policy")
+# What scores do not depend on: where the source lies, how tiles are then given their tiers, and the
+# version of the package.
+APART = ("uri", "policy", "code")
 
 
 def basis(draft: Draft) -> str:

@@ -11,17 +11,25 @@ from tierscale.pipeline.plan.plan import Draft, Plan
 from tierscale.pipeline.plan.policies import in_words
 from tierscale.pipeline.plan.tiers import Tier
 
+# What is read from a file.
+READ = ("shape", "dtype", "colour", "alpha")
 # Longest text of a value in a sentence.
 SHOWN = 160
 
 
-def differences(stored: Plan, draft: Draft, scout_named: bool = False) -> list[str]:
+def differences(
+    stored: Plan, draft: Draft, scout_named: bool = False, finished: bool = False
+) -> list[str]:
     """What the two disagree in, in words: `tile 128, now 64`. Empty: the stored plan will do.
 
     scout_named: a person named the scout of the draft. One that was only found does not count,
-    because the routes of a stored plan are made.
+    because the routes of a stored plan are made. finished: nothing is left to do by the stored
+    plan, so it does not matter if this version reads the same file otherwise.
     """
     before, now = _wishes(stored), _wishes(draft)
+    if finished and before["source"]["identity"] == now["source"]["identity"]:
+        for name in READ:
+            del now[name]
     if scout_named:
         before["scout"], now["scout"] = stored.scout, draft.scout
     found = []
@@ -39,7 +47,7 @@ def outdated(stored: Plan, draft: Draft) -> bool:
     """Whether the same is asked of the same file, and only what the file holds is another."""
     before, now = _wishes(stored), _wishes(draft)
     for wishes in (before, now):
-        for name in ("shape", "dtype", "colour", "alpha"):
+        for name in READ:
             del wishes[name]
         del wishes["source"]["identity"]
     return stored.source.uri == draft.source.uri and before == now

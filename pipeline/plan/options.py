@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 from tierscale.pipeline.errors import Refused
@@ -45,6 +46,9 @@ class Options:
     the first. nodata: value that marks missing pixels, beside what the file says.
     exact_statistics: tiers NAME@auto measure the whole image, at full cost, instead of a sample.
     scout: file of a scout to use instead of the known ones.
+
+    written: names of the options that somebody wrote. The others are this version's defaults; an
+    output that was begun with other ones goes on with those.
     """
 
     scale: Fraction = Fraction(4)
@@ -62,6 +66,32 @@ class Options:
     nodata: float | None = None
     exact_statistics: bool = False
     scout: str | None = None
+    written: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __new__(cls, *values: object, **named: object) -> "Options":
+        """Take down what is written; __init__() sees values only."""
+        options = object.__new__(cls)
+        order = (one.name for one in fields(cls) if one.init)
+        given = {**dict(zip(order, values, strict=False)), **named}
+        names = frozenset(name for name, value in given.items() if value is not None)
+        object.__setattr__(options, "written", names)
+        return options
+
+    def altered(self, **changes: object) -> "Options":
+        """These options with some that are written now. Refused: a value that cannot be."""
+        return self._with(changes, self.written | changes.keys())
+
+    def completed(self, **values: object) -> "Options":
+        """These options with values for those that nobody wrote. Refused: one that cannot be."""
+        missing = {name: value for name, value in values.items() if name not in self.written}
+        return self._with(missing, self.written)
+
+    def _with(self, changes: Mapping[str, object], written: frozenset[str]) -> "Options":
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
+        values.update(changes)
+        options = Options(**values)
+        object.__setattr__(options, "written", written)
+        return options
 
     def __post_init__(self) -> None:
         self._convert()

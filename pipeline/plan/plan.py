@@ -20,12 +20,18 @@ from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.version import code_version
 
-# Raised only when the same plan gives other bytes than before.
+# Raised only when the same plan gives other bytes than before. What each version gives stands in
+# tests/golden/bytes_version.json.
 BYTES_VERSION = 1
 
 # How tiles are scored: by a scout, by plain detail where none is known, or not at all.
 Scoring = Literal["scout", "detail", "none"]
 Settings = tuple[Mapping[str, float], ...]
+
+
+def bytes_version() -> int:
+    """The version of the bytes that this version of tierscale writes."""
+    return BYTES_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +61,7 @@ class Draft:
     scoring: Scoring
     scout: str | None
     code: str = field(default_factory=code_version)
-    bytes_version: int = BYTES_VERSION
+    bytes_version: int = field(default_factory=bytes_version)
 
     @cached_property
     def grid(self) -> Grid:

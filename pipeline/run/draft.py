@@ -7,15 +7,24 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.geometry.grid import tile_length
+from tierscale.pipeline.plan.begun import completed
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.plan import Draft
+from tierscale.pipeline.plan.plan import Draft, Plan
 from tierscale.pipeline.plan.source import SourceRef
+from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.run.inspect import (
     SourceInfo,
     describe_source,
     region_shape,
 )
-from tierscale.pipeline.run.tiers import TileScorer, effort_notes, find_scorer, load_tiers
+from tierscale.pipeline.run.tiers import (
+    TileScorer,
+    effort_notes,
+    find_scorer,
+    load_tiers,
+    named_scout,
+    same_tiers,
+)
 from tierscale.pipeline.storage.sidecar import sidecar
 
 # Windows in one call on a GPU.
@@ -24,11 +33,15 @@ GPU_BATCH = 4
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Everything of an image that is known without its pixels."""
+    """Everything of an image that is known without its pixels.
+
+    begun: the stored plan that `draft` takes over what nobody asked for; None: a new one is made.
+    """
 
     draft: Draft
     source: SourceInfo
     scorer: TileScorer
+    begun: Plan | None = None
 
 
 def check_paths(source: str, output: str) -> None:
@@ -51,25 +64,43 @@ def check_paths(source: str, output: str) -> None:
         )
 
 
-def inspect_file(source: str, options: Options, max_memory: int | None, device: str) -> Inspection:
+def inspect_file(
+    source: str,
+    options: Options,
+    max_memory: int | None,
+    device: str,
+    begun: Plan | None = None,
+) -> Inspection:
     """Open a source and draft its plan. Refused: what cannot work.
 
-    max_memory: bytes that decoding may take, or None. device: kind of device of the workers.
+    max_memory: bytes that decoding may take, or None. device: kind of device of the workers. begun:
+    as of inspect_image().
     """
     with open_image(source, options.selection, max_memory) as image:
-        return inspect_image(image, options, device)
+        return inspect_image(image, options, device, begun)
 
 
-def inspect_image(image: Source, options: Options, device: str) -> Inspection:
-    """Draft the plan of an opened image. Refused: what cannot work."""
+def inspect_image(
+    image: Source, options: Options, device: str, begun: Plan | None = None
+) -> Inspection:
+    """Draft the plan of an opened image. Refused: what cannot work.
+
+    begun: the stored plan of the output; what is not written in the options is taken from it.
+    """
     if options.device not in ("auto", device):
         raise Refused(
             f"the workers run on {device}, and {options.device} was asked for; use --device"
             f" {device}, or other workers"
         )
-    tiers = load_tiers(options.tier_labels, options.scale)
-    scorer = find_scorer(tiers, options)
+    if begun is not None:
+        options = completed(options, begun)
     info = describe_source(image, options)
+    tiers, scorer = _networks(options, begun)
+    tile, nodata = tile_length(options.tile, options.scale), info.nodata
+    if begun is not None:
+        tile = tile if "tile" in options.written else begun.tile
+        nodata = nodata if "nodata" in options.written else begun.source.nodata
+        device = begun.device if options.device == "auto" else device
     statistics = "exact" if options.exact_statistics else "sample"
     draft = Draft(
         source=SourceRef(
@@ -77,7 +108,7 @@ def inspect_image(image: Source, options: Options, device: str) -> Inspection:
             identity=dict(image.identity),
             selection=options.selection,
             region=options.region,
-            nodata=info.nodata,
+            nodata=nodata,
             value_range=options.value_range,
         ),
         shape=region_shape(image, options.region),
@@ -85,7 +116,7 @@ def inspect_image(image: Source, options: Options, device: str) -> Inspection:
         colour=image.colour,
         alpha=image.alpha,
         scale=options.scale,
-        tile=tile_length(options.tile, options.scale),
+        tile=tile,
         blend=options.blend,
         tiers=tiers,
         policy=options.policy,
@@ -96,7 +127,16 @@ def inspect_image(image: Source, options: Options, device: str) -> Inspection:
         scout=scorer.digest,
     )
     notes = (*info.notes, *effort_notes(tiers, options.scale), *_notes(draft, options))
-    return Inspection(draft, replace(info, notes=notes), scorer)
+    return Inspection(draft, replace(info, notes=notes), scorer, begun)
+
+
+def _networks(options: Options, begun: Plan | None) -> tuple[tuple[Tier, ...], TileScorer]:
+    """The tiers that are asked for, with the weights of the stored plan where there is one."""
+    if begun is None or not same_tiers(begun.tiers, options):
+        tiers = load_tiers(options.tier_labels, options.scale)
+        return tiers, find_scorer(tiers, options)
+    # The tiles have their tiers: no scout is looked for, unless a person names one.
+    return begun.tiers, TileScorer(begun.scoring, named_scout(begun.tiers, options))
 
 
 def _notes(draft: Draft, options: Options) -> list[str]:

@@ -20,9 +20,10 @@ from tierscale.pipeline.run.prescan import Progress, silent
 class ImageJob:
     """One image to enlarge: where it is, where the result goes, and how.
 
-    max_memory: bytes that all processes together may take, or None. overwrite: replace an output of
-    ours that was planned otherwise. renew: replace one of ours that was planned the same way, of
-    what the source held before. keep_source: keep an ingested copy after the run.
+    max_memory: bytes that all processes together may take, or None. keep_source: keep an ingested
+    copy after the run. Which output of ours is replaced: overwrite, one that would be planned
+    otherwise now, be it by this version's own defaults and weights; known, one for which something
+    else is asked; renew, one for which the same is asked, of what the source held before.
     """
 
     source: str
@@ -32,6 +33,7 @@ class ImageJob:
     overwrite: bool = False
     keep_source: bool = False
     renew: bool = False
+    known: bool = False
 
     def __post_init__(self) -> None:
         # Workers on a cluster run in other folders: a relative path would mean another place there.

@@ -259,7 +259,7 @@ def plan_only(
     timings = Timings()
     planner = Planner(job, pool, Controls(progress), timings)
     inspection = planner.inspect()
-    stored = planner.stored(inspection.draft)
+    stored = planner.stored(inspection)
     if stored is None:
         with tempfile.TemporaryDirectory(prefix="tierscale-") as folder:
             plan, scored = planner.prescan(inspection, Path(folder))

@@ -60,7 +60,7 @@ class ShardQueue:
     def run(self, pool: Pool) -> Iterator[Receipt]:
         """Receipts as shards are finished, two shards for each worker under way.
 
-        Refused, Damaged: one cannot be made; Quarantined: it failed TRIES times.
+        Damaged: one cannot be made; Quarantined: it failed TRIES times.
         """
 
         def start(step: ShardStep) -> Future[Any]:
@@ -70,7 +70,10 @@ class ShardQueue:
         for step, future in bounded_map(self._backlog, start, 2 * pool.width):
             try:
                 result = future.result()
-            except (Refused, Damaged):
+            except Refused as error:
+                # Work was begun: the weights, say, were replaced since the plan was made.
+                raise Damaged(str(error)) from error
+            except Damaged:
                 # A full disk or a damaged source will not get better by itself.
                 raise
             except Exception as error:  # whatever a worker died of: another one may do better

@@ -315,7 +315,7 @@ def executed(upscaler: Any, window: torch.Tensor, scale: Fraction, effort: float
         # One of them quickly, the others with all slow tests.
         name if name == "pcsr-fsrcnn-x4" else pytest.param(name, marks=pytest.mark.slow)
         for name in registry.names()
-        if table_path(registry.ZOO / f"{name}.safetensors").is_file()
+        if name != "bicubic" and table_path(registry.locate(name)).is_file()
     ],
 )
 def test_executed_cost_on_other_photos_is_what_was_asked_for(name: str, shared: Path) -> None:
