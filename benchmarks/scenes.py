@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-
 from tierscale.jobs.fit_scout import runner
+from tierscale.models.train.scouting.observe import Enlarge
+
 from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.train.photos import centre_crop, image_files, read_image
-from tierscale.models.train.scouting.observe import Enlarge
 from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.run.tiers import load_tiers

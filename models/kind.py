@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.contract.checkpoints import digest_file, fill, read_tensors, write_tensors
+from tierscale.models.contract.checkpoints import WeightsFile, fill, read_tensors, write_tensors
 
 # Side in pixels of the tiles that are judged.
 SIDE = 64
@@ -117,7 +117,8 @@ def write_kind_network(path: Path, network: KindNetwork, card: dict[str, object]
 
 def read_kind_network(path: Path) -> KindNetwork:
     """The network of a file; ValueError, naming the file, when it is none."""
-    tensors, about = read_tensors(path)
+    file = WeightsFile.read(path)
+    tensors, about = read_tensors(file)
     try:
         network = KindNetwork(Fraction(about["scale"]), int(about["width"]))
     except (KeyError, ValueError) as error:
@@ -126,5 +127,5 @@ def read_kind_network(path: Path) -> KindNetwork:
             " python -m tierscale.models.train.kinds"
         ) from error
     fill(network, tensors, path.name)
-    network.weights = digest_file(path)
+    network.weights = file.digest
     return network.eval().requires_grad_(False)

@@ -112,7 +112,7 @@ def ship(name: str, file: Path) -> Path:
     The card beside `file` becomes that of the name, and its table of efforts is taken along.
     ValueError: no such name can be, or `file` is no checkpoint of ours.
     """
-    if not _NAME.fullmatch(name) or name == "bicubic" or name.startswith("scout-"):
+    if not _NAME.fullmatch(name) or name == "bicubic":
         raise ValueError(
             f"{name!r} cannot be the name of a network; write small letters, digits and hyphens,"
             " such as edsr-x4"
@@ -153,7 +153,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"weights: {error}", file=sys.stderr)
         return 2
-    print(f"{options.name} stands for {path} now; fit its scouts again, and measure its card")
+    print(f"{options.name} stands for {path} now; measure its card again")
     return 0
 
 

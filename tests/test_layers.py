@@ -17,8 +17,8 @@ FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"
 ROWS = {
     "models": (
         ("contract",),
-        ("runtime", "scout", "weights"),
-        ("backbones",),
+        ("runtime", "weights"),
+        ("backbones", "difference", "kind"),
         ("adaptive",),
         ("convert",),
         ("registry",),

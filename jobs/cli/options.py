@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Fields of Options whose option has the same name and holds their value, or text for it.
 PLAIN = (
     *("scale", "tiers", "tile", "blend", "device", "value_range", "region"),
-    *("series", "level", "z", "t", "nodata", "exact_statistics", "scout"),
+    *("series", "level", "z", "t", "nodata", "exact_statistics"),
 )
 UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -97,23 +97,19 @@ NETWORKS: list[Command] = [
         "--tiers",
         help="Networks from light to full, separated by commas (default: by scale).",
     ),
-    click.option(
-        "--scout",
-        help=("File of a scout that was fitted for these tiers (default: the known one)."),
-    ),
 ]
 POLICY: list[Command] = [
     click.option(
         "--policy",
         type=PolicyType(),
-        help="How the tier of each tile is chosen (default: adaptive).",
+        help="How the tier of each tile is chosen (default: max-loss).",
     ),
     click.option(
         "--max-loss",
         type=float,
         help=(
-            "Largest predicted loss in dB against the full tier everywhere; implies --policy"
-            " max-loss."
+            "Largest loss in dB against the full tier everywhere, by the upper end of what is"
+            " predicted; implies --policy max-loss (default: 0.05)."
         ),
     ),
     click.option("--lose", type=float, hidden=True),

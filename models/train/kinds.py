@@ -24,7 +24,6 @@ from tierscale.models.contract.upscaler import Placement, Upscaler
 from tierscale.models.kind import OUTPUTS, SIDE, UNITS, KindNetwork, write_kind_network
 from tierscale.models.runtime.resample import resample
 from tierscale.models.train.degradations import (
-    Codec,
     Damage,
     coded,
     cut,

@@ -105,7 +105,7 @@ def ledger_text(options: Options) -> str:
         "t": options.t,
         "nodata": options.nodata,
         "exact_statistics": options.exact_statistics,
-        "scout": options.scout,
+        "scout": None,
     }
     return json.dumps(wanted, sort_keys=True, default=str)
 

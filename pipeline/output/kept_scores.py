@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tierscale.pipeline.plan.evidence import Evidence
 from tierscale.pipeline.plan.plan import Draft, ScoredPlan
 from tierscale.pipeline.plan.stored import draft_document, draft_fields
 from tierscale.pipeline.plan.value_range import ValueRange
@@ -37,6 +38,7 @@ def keep(folder: Place | Path, scored: ScoredPlan) -> None:
         "basis": basis(scored),
         "value_range": scored.value_range.to_json(),
         "settings": [dict(names) for names in scored.settings],
+        "evidence": scored.evidence.to_json(),
     }
     column = pa.array(list(scored.scores.astype(np.float32)), pa.list_(pa.float32()))
     table = pa.table({"predicted_mse": column}).replace_schema_metadata({MARK: json.dumps(about)})
@@ -53,6 +55,7 @@ def kept(folder: Place | Path, draft: Draft) -> ScoredPlan | None:
         if about["basis"] != basis(draft):
             return None
         value_range, settings = ValueRange.from_json(about["value_range"]), about["settings"]
+        evidence = Evidence.from_json(about["evidence"])
     except (FileNotFoundError, KeyError, TypeError, ValueError, pa.ArrowException):
         return None
     scores = np.array(table["predicted_mse"].to_pylist(), np.float32)
@@ -61,4 +64,5 @@ def kept(folder: Place | Path, draft: Draft) -> ScoredPlan | None:
         value_range=value_range,
         settings=tuple(settings),
         scores=scores.reshape(-1, len(draft.tiers)),
+        evidence=evidence,
     )

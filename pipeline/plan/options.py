@@ -45,7 +45,6 @@ class Options:
     that holds several, which pyramid level (0 is the largest), which plane, which time point; None:
     the first. nodata: value that marks missing pixels, beside what the file says.
     exact_statistics: tiers NAME@auto measure the whole image, at full cost, instead of a sample.
-    scout: file of a scout to use instead of the known ones.
 
     written: names of the options that somebody wrote. The others are this version's defaults; an
     output that was begun with other ones goes on with those.
@@ -65,7 +64,6 @@ class Options:
     t: int | None = None
     nodata: float | None = None
     exact_statistics: bool = False
-    scout: str | None = None
     written: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __new__(cls, *values: object, **named: object) -> "Options":

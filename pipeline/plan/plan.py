@@ -14,9 +14,10 @@ import numpy as np
 
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.geometry.layout import Work, lay_out
+from tierscale.pipeline.plan.evidence import Audit, Evidence
 from tierscale.pipeline.plan.policies import Policy
 from tierscale.pipeline.plan.source import SourceRef
-from tierscale.pipeline.plan.tiers import Tier
+from tierscale.pipeline.plan.tiers import Tier, Weights
 from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.version import code_version
 
@@ -24,8 +25,10 @@ from tierscale.pipeline.version import code_version
 # tests/golden/bytes_version.json.
 BYTES_VERSION = 1
 
-# How tiles are scored: by a scout, by plain detail where none is known, or not at all.
-Scoring = Literal["scout", "detail", "none"]
+# How tiles are scored: by the difference of a network from bicubic, by local energy where no
+# network is light enough, or not at all. Plans of version 0.1 and 0.2: by a scout, a network fitted
+# to predict errors, or by plain detail.
+Scoring = Literal["difference", "energy", "none", "scout", "detail"]
 Settings = tuple[Mapping[str, float], ...]
 
 
@@ -42,7 +45,8 @@ class Draft:
     "straight", "premultiplied" or None. tiers: from light to full. statistics: "exact" or "sample"
     where a tier decides by statistics of the image, else None. device: kind of device of the
     workers, "cpu" or "cuda". batch: windows in one call, for each tier. scoring: how tiles are
-    scored; scout: SHA-256 of the scout's weights, hex, or None. code: version of tierscale.
+    scored; scorer: the network whose difference from bicubic is the score, or None. code: version
+    of tierscale.
     """
 
     source: SourceRef
@@ -59,7 +63,7 @@ class Draft:
     device: str
     batch: tuple[int, ...]
     scoring: Scoring
-    scout: str | None
+    scorer: Weights | None
     code: str = field(default_factory=code_version)
     bytes_version: int = field(default_factory=bytes_version)
 
@@ -100,12 +104,13 @@ class ScoredPlan(Draft):
 
     settings: what each tier is told at every call, by name, such as its exit threshold.
     scores: predicted mean squared error (values 0..1) of each tile under each tier, float32
-    (tiles, tiers), rows of tiles one after another.
+    (tiles, tiers), rows of tiles one after another. evidence: what they rest on.
     """
 
     value_range: ValueRange
     settings: Settings
     scores: np.ndarray = field(repr=False)
+    evidence: Evidence
 
     # Those of Draft, which would be inherited, do not look at the scores.
     def __eq__(self, other: object) -> bool:
@@ -119,13 +124,17 @@ class ScoredPlan(Draft):
 class Plan(Draft):
     """All that the bytes of an output depend on. Two plans are equal when their digests are.
 
-    routes: index of the tier of each tile, int64 (rows, columns). digest: SHA-256, hex, over the
+    routes: index of the tier of each tile, int64 (rows, columns). evidence: what predicted errors
+    rest on; None: nothing was predicted, or by a scout. audit: what the routes lose against the
+    full tier everywhere; None: nothing, or it is not known in dB. digest: SHA-256, hex, over the
     stored form of all fields but the source's address; `pipeline.plan.stored` makes it.
     """
 
     value_range: ValueRange
     settings: Settings
     routes: np.ndarray = field(repr=False)
+    evidence: Evidence | None
+    audit: Audit | None
     digest: str
 
     def __eq__(self, other: object) -> bool:
@@ -133,6 +142,12 @@ class Plan(Draft):
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    @property
+    def knows_errors(self) -> bool:
+        """Whether the predicted errors of tiles are errors, and not only an order."""
+        card = self.evidence is not None and self.evidence.known == "card"
+        return card or self.scoring == "scout"
 
     def works(self, shard: tuple[int, int]) -> list[Work]:
         """All windows of one shard."""

@@ -134,17 +134,12 @@ PARAMETERS = {
 EXAMPLES = {"budget": "0.5", "max_loss": "0.02", "deadline": "6h", "threshold": "1e-4"}
 # Names of version 0.1, which stay readable until 1.0.
 OLD_NAMES = {"dearest": "full", "cheapest": "light", "quality": "max-loss"}
-DEFAULT = Adaptive()
+DEFAULT = MaxLoss(0.05)
 
 
 def looks_at_tiles(policy: Policy) -> bool:
     """Whether the policy needs scores: `Full` and `Light` give all tiles one tier."""
     return not isinstance(policy, Full | Light)
-
-
-def compares_errors(policy: Policy) -> bool:
-    """Whether the policy needs predicted errors, and not only an order of tiles."""
-    return isinstance(policy, MaxLoss | Threshold)
 
 
 def policy_from(

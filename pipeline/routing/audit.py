@@ -3,7 +3,7 @@
 import numpy as np
 
 from tierscale.pipeline.plan.evidence import Audit, Evidence
-from tierscale.pipeline.plan.plan import Draft
+from tierscale.pipeline.plan.plan import Draft, ScoredPlan
 from tierscale.pipeline.routing.costs import areas
 
 # Errors are at least this, 120 dB.
@@ -33,17 +33,13 @@ def loss_db(draft: Draft, errors: np.ndarray, routes: np.ndarray) -> float:
     return 10 * float(np.log10(max(left, LEAST) / max(best, LEAST)))
 
 
-def audited(
-    draft: Draft, errors: np.ndarray, evidence: Evidence, routes: np.ndarray
-) -> Audit | None:
-    """What routes lose; None: nothing is lost by them, or no card knows dB.
-
-    errors: predicted, (tiles, tiers).
-    """
-    if len(draft.tiers) == 1 or (routes == draft.full).all() or evidence.known != "card":
+def audit_of(scored: ScoredPlan, routes: np.ndarray) -> Audit | None:
+    """What routes of a scored image lose; None: nothing is lost by them, or no card knows dB."""
+    evidence, errors = scored.evidence, scored.scores.astype(np.float64)
+    if len(scored.tiers) == 1 or (routes == scored.full).all() or evidence.known != "card":
         return None
     low, middle, high = (
-        loss_db(draft, _times(errors, np.array(factors)), routes)
+        loss_db(scored, _times(errors, np.array(factors)), routes)
         for factors in (evidence.low, np.ones(errors.shape[1]), evidence.high)
     )
     return Audit(round(middle, 4), round(low, 4), round(high, 4), len(evidence.probes))

@@ -1,4 +1,4 @@
-"""Which tiles are enlarged by all tiers before anything else, to learn what they gain on this image.
+"""Which tiles are enlarged by all tiers first, to learn what they gain on this image.
 
 Probes are drawn by strata of the score, so that easy and hard tiles are seen alike.
 """

@@ -1,15 +1,18 @@
 """The draft of an image: what was asked, what its source is, and what its tiers are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.formats.source import Source
-from tierscale.pipeline.geometry.grid import tile_length
+from tierscale.pipeline.geometry.grid import Grid, tile_length
 from tierscale.pipeline.plan.begun import completed
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Draft, Plan
+from tierscale.pipeline.plan.policies import Deadline, Full, MaxLoss, Policy
 from tierscale.pipeline.plan.source import SourceRef
 from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.run.inspect import (
@@ -17,18 +20,14 @@ from tierscale.pipeline.run.inspect import (
     describe_source,
     region_shape,
 )
-from tierscale.pipeline.run.tiers import (
-    TileScorer,
-    effort_notes,
-    find_scorer,
-    load_tiers,
-    named_scout,
-    same_tiers,
-)
+from tierscale.pipeline.run.scoring import TileScorer, find_scorer, is_measured
+from tierscale.pipeline.run.tiers import effort_notes, load_tiers, same_tiers
 from tierscale.pipeline.storage.sidecar import sidecar
 
 # Windows in one call on a GPU.
 GPU_BATCH = 4
+# On fewer tiles than these, policies that weigh cost against loss take the full tier everywhere.
+FEW_TILES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +94,17 @@ def inspect_image(
     if begun is not None:
         options = completed(options, begun)
     info = describe_source(image, options)
-    tiers, scorer = _networks(options, begun)
+    tiers = _networks(options, begun)
     tile, nodata = tile_length(options.tile, options.scale), info.nodata
     if begun is not None:
         tile = tile if "tile" in options.written else begun.tile
         nodata = nodata if "nodata" in options.written else begun.source.nodata
         device = begun.device if options.device == "auto" else device
     statistics = "exact" if options.exact_statistics else "sample"
+    shape = region_shape(image, options.region)
+    grid = Grid(shape[1:], options.scale, tile)
+    policy, said = _policy(options, tiers, grid, begun)
+    scorer = _scorer(tiers, options.scale, policy, begun)
     draft = Draft(
         source=SourceRef(
             uri=info.uri,
@@ -111,7 +114,7 @@ def inspect_image(
             nodata=nodata,
             value_range=options.value_range,
         ),
-        shape=region_shape(image, options.region),
+        shape=shape,
         dtype=image.dtype.name,
         colour=image.colour,
         alpha=image.alpha,
@@ -119,38 +122,61 @@ def inspect_image(
         tile=tile,
         blend=options.blend,
         tiers=tiers,
-        policy=options.policy,
+        policy=policy,
         statistics=statistics if any(tier.auto for tier in tiers) else None,
         device=device,
         batch=tuple(1 if device == "cpu" else GPU_BATCH for _ in tiers),
         scoring=scorer.scoring,
-        scout=scorer.digest,
+        scorer=scorer.network,
     )
-    notes = (*info.notes, *effort_notes(tiers, options.scale), *_notes(draft, options))
+    notes = (*info.notes, *effort_notes(tiers, options.scale), *said, *_notes(draft, options))
     return Inspection(draft, replace(info, notes=notes), scorer, begun)
 
 
-def _networks(options: Options, begun: Plan | None) -> tuple[tuple[Tier, ...], TileScorer]:
+def _networks(options: Options, begun: Plan | None) -> tuple[Tier, ...]:
     """The tiers that are asked for, with the weights of the stored plan where there is one."""
     if begun is None or not same_tiers(begun.tiers, options):
-        tiers = load_tiers(options.tier_labels, options.scale)
-        return tiers, find_scorer(tiers, options)
-    # The tiles have their tiers: no scout is looked for, unless a person names one.
-    return begun.tiers, TileScorer(begun.scoring, named_scout(begun.tiers, options))
+        return load_tiers(options.tier_labels, options.scale)
+    return begun.tiers
+
+
+def _policy(
+    options: Options, tiers: Sequence[Tier], grid: Grid, begun: Plan | None
+) -> tuple[Policy, list[str]]:
+    """The policy that is carried out, and what is to be said of it.
+
+    What a policy saves on few tiles is less than looking at them takes.
+    """
+    policy, count = options.policy, grid.tiles[0] * grid.tiles[1]
+    if not isinstance(policy, MaxLoss | Deadline) or len(tiers) == 1:
+        return policy, []
+    if begun is not None and policy == begun.policy:
+        return policy, []
+    full = tiers[-1].label
+    if count < FEW_TILES:
+        return Full(), [f"{full} makes every tile: there are {count}, too few to tell apart"]
+    if "policy" not in options.written and not is_measured(tiers, options.scale):
+        return Full(), [
+            f"{full} makes every tile: what lighter tiers lose was not measured; --budget 0.5"
+            " takes half of the work"
+        ]
+    return policy, []
+
+
+def _scorer(
+    tiers: Sequence[Tier], scale: Fraction, policy: Policy, begun: Plan | None
+) -> TileScorer:
+    """How tiles are scored; those of a stored plan have their tiers."""
+    if begun is not None and begun.tiers == tuple(tiers):
+        return TileScorer(begun.scoring, begun.scorer)
+    return find_scorer(tiers, scale, policy)
 
 
 def _notes(draft: Draft, options: Options) -> list[str]:
-    """What is to be said of a draft's tiers and of how its tiles are scored."""
-    notes = []
+    """What is to be said of a draft's tiers."""
     if options.tiers is None and len(draft.tiers) == 1:
-        notes.append(
+        return [
             f"no network was made for scale {draft.scale}: {draft.tiers[0].label} makes every tile"
             " (tierscale models lists scales)"
-        )
-    if draft.scoring == "detail":
-        labels = ", ".join(tier.label for tier in draft.tiers)
-        notes.append(
-            f"no scout was fitted for {labels}: tiles are ranked by plain detail; tierscale scout"
-            f" fit --scale {draft.scale} makes one"
-        )
-    return notes
+        ]
+    return []

@@ -16,10 +16,12 @@ from tierscale.pipeline.output.ome import ome_attributes
 from tierscale.pipeline.output.receipts import Folder, ReceiptSummary
 from tierscale.pipeline.plan.begun import kept_options, other_bytes
 from tierscale.pipeline.plan.differences import differences, outdated
+from tierscale.pipeline.plan.evidence import Evidence
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import Deadline
 from tierscale.pipeline.plan.source import PixelSource
-from tierscale.pipeline.plan.stored import freeze
+from tierscale.pipeline.plan.stored import draft_fields, freeze
+from tierscale.pipeline.routing.audit import audit_of
 from tierscale.pipeline.routing.routes import TimeLimit, remarks, route
 from tierscale.pipeline.run.draft import Inspection, check_paths, inspect_file
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
@@ -45,6 +47,20 @@ class Planned:
     plan: Plan
     pixels: PixelSource
     receipts: ReceiptSummary
+
+
+def with_scores(plan: Plan, folder: Place) -> ScoredPlan:
+    """A stored plan with the scores of its tile table."""
+    tiers = len(plan.tiers)
+    # What a scout predicted has no spread.
+    exact = Evidence("card", "clean", (1.0,) * tiers, (1.0,) * tiers)
+    return ScoredPlan(
+        **draft_fields(plan),
+        value_range=plan.value_range,
+        settings=plan.settings,
+        scores=tile_table.read_scores(folder, tiers),
+        evidence=plan.evidence or exact,
+    )
 
 
 class Planner:
@@ -94,10 +110,9 @@ class Planner:
 
     def _differences(self, begun: Plan, draft: Draft) -> list[str]:
         """What a stored plan and a draft disagree in, as far as it matters."""
-        options = self.job.options
-        unlike = differences(begun, draft, options.scout is not None)
+        unlike = differences(begun, draft)
         if unlike and not self.job.overwrite and self._finished(begun):
-            return differences(begun, draft, options.scout is not None, finished=True)
+            return differences(begun, draft, finished=True)
         if self.job.overwrite and begun.bytes_version != draft.bytes_version:
             unlike.append(f"bytes_version {begun.bytes_version}, now {draft.bytes_version}")
         return unlike
@@ -196,7 +211,8 @@ class Planner:
         """Ingest if need be, look at the image, and choose the tiers of its tiles."""
         scored = self.scored(inspection, folder)
         with self.timings.stage("score"):
-            plan = freeze(scored, self._routes(scored, self.pixels(inspection, folder)))
+            routes = self._routes(scored, self.pixels(inspection, folder))
+            plan = freeze(scored, routes, audit_of(scored, routes))
         self.timings.notes.extend(remarks(plan))
         return plan, scored
 
@@ -207,7 +223,7 @@ class Planner:
         with self.timings.stage("score"):
             kept = kept_scores.kept(folder, inspection.draft)
             return kept or self._prescan(self.pixels(inspection, folder)).scan(
-                inspection.draft, inspection.scorer.scout
+                inspection.draft, inspection.scorer
             )
 
     def _prescan(self, pixels: PixelSource) -> Prescan:

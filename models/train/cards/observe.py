@@ -110,6 +110,7 @@ def observe(
 
 def middle(hr: Tensor, scale: Fraction) -> Tensor:
     """The middle of a photo (3, H, W), in whole tiles, at most SIDE input pixels a side."""
-    sides = [int(min(length / scale, SIDE)) // TILE * int(TILE * scale) for length in hr.shape[1:]]
+    tiles = [min(int(length / scale), SIDE) // TILE for length in hr.shape[1:]]
+    sides = [count * int(TILE * scale) for count in tiles]
     top, left = ((length - side) // 2 for length, side in zip(hr.shape[1:], sides, strict=True))
     return hr[:, top : top + sides[0], left : left + sides[1]]

@@ -20,6 +20,7 @@ from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import Deadline
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.stored import freeze
+from tierscale.pipeline.routing.audit import audit_of
 from tierscale.pipeline.routing.routes import TierTimings, TimeLimit, route
 from tierscale.pipeline.run.array.memory import Held, bytes_in_memory, threads_that_fit
 from tierscale.pipeline.run.array.target import InMemory, Target
@@ -81,8 +82,9 @@ class ArrayJob:
     def plan(self, pool: LocalPool) -> Plan:
         """The plan with everything that the pre-pass finds."""
         prescan = Prescan(pool, self.draft.source.in_place, silent, Event())
-        scored = prescan.scan(self.draft, self.inspection.scorer.scout)
-        return freeze(scored, route(scored, _timings(prescan, scored)))
+        scored = prescan.scan(self.draft, self.inspection.scorer)
+        routes = route(scored, _timings(prescan, scored))
+        return freeze(scored, routes, audit_of(scored, routes))
 
 
 def _timings(prescan: Prescan, scored: ScoredPlan) -> TierTimings | None:

@@ -9,7 +9,7 @@ from tests.commands import FAST, check_refusal, tierscale
 from tierscale.jobs.cli.options import PolicyType, TimeType, shared, to_options
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.policies import KINDS, OLD_NAMES, Deadline, MaxLoss
-from tierscale.pipeline.run.tiers import check_options
+from tierscale.pipeline.run.scoring import check_options
 
 TIERS = ("--tiers", "bicubic,fsrcnn-x4")
 
