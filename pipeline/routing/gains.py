@@ -14,7 +14,9 @@ from tierscale.models.contract.gains import LEAST, Gains, Spread
 from tierscale.pipeline.plan.evidence import Evidence
 
 # Probes in one group, whose mean decides; and the weight, in probes, of what was known before.
-GROUP, BEFORE = 8, 2.0
+GROUP, BEFORE = 8, 1.0
+# Squared differences of a twentieth of a level are none.
+NONE = (0.05 / 255) ** 2
 # Of a normal distribution, 5 and 95 % lie so many standard deviations beside the mean.
 NINETY = 1.645
 
@@ -53,16 +55,14 @@ def predict(
     probes show; without probes too, as a share of the score that falls evenly, which only ranks.
     """
     full = len(labels) - 1
-    before = np.stack([_before(scores, labels, index, gains) for index in range(full)], axis=-1)
+    before = np.empty((len(scores), full))
     spreads = [Spread(0.0, np.inf) for _ in range(full)]
-    if probed is not None:
-        found = [
-            corrected(scores, before[:, index], probed.tiles, probed.apart[:, index])
-            for index in range(full)
-        ]
-        before = np.stack([apart for apart, _ in found], axis=-1)
-        ends = [1.0 + NINETY * error for _, error in found]
-        spreads = [Spread(max(0.0, 2 - end), end) for end in ends]
+    for index in range(full):
+        before[:, index] = _before(scores, labels, index, gains)
+        if probed is not None:
+            measured = probed.apart[:, index]
+            before[:, index], error = corrected(scores, before[:, index], probed.tiles, measured)
+            spreads[index] = Spread(max(0.0, 1 - NINETY * error), 1 + NINETY * error)
     base = np.zeros(len(scores))
     if gains is not None:
         base = gains.error(scores)
@@ -108,13 +108,13 @@ def corrected(
     middles, logs = [], []
     for group in groups:
         told, found = before[places[group]].mean(), measured[group].mean()
-        share = BEFORE / (BEFORE + len(group))
+        share = len(group) / (BEFORE + len(group))
         middles.append(np.log(np.maximum(scores[places[group]], LEAST)).mean())
-        logs.append(np.log(max((1 - share) * found + share * told, LEAST**2) / max(told, LEAST**2)))
+        logs.append(share * np.log((found + NONE) / (told + NONE)))
     factor = np.exp(np.interp(np.log(np.maximum(scores, LEAST)), middles, logs))
     after = rising(scores, before * factor)
     left = measured - after[places]
-    spread = float(left.std()) / max(float(measured.mean()), LEAST) / len(places) ** 0.5
+    spread = float(left.std()) / max(float(measured.mean()), NONE) / len(places) ** 0.5
     return after, spread
 
 

@@ -129,7 +129,13 @@ def inspect_image(
         scoring=scorer.scoring,
         scorer=scorer.network,
     )
-    notes = (*info.notes, *effort_notes(tiers, options.scale), *said, *_notes(draft, options))
+    said += _notes(draft, options)
+    if begun is None and scorer.scoring != "none" and scorer.gains is None:
+        said.append(
+            "tiles are told apart by their detail alone, and no loss in dB is told: what tiers"
+            f" lighter than {tiers[-1].label} lose was not measured"
+        )
+    notes = (*info.notes, *effort_notes(tiers, options.scale), *said)
     return Inspection(draft, replace(info, notes=notes), scorer, begun)
 
 

@@ -52,7 +52,7 @@ def find_scorer(
     """
     if not looks_at_tiles(policy) or len(tiers) == 1:
         return TileScorer("none")
-    network = _network(tiers, scale)
+    network = light_network(tiers, scale)
     gains = known_gains(tiers, network, kind)
     if gains is None and isinstance(policy, MaxLoss):
         labels = ", ".join(tier.label for tier in tiers)
@@ -65,10 +65,10 @@ def find_scorer(
 
 def is_measured(tiers: Sequence[Tier], scale: Fraction, kind: str = CLEAN) -> bool:
     """Whether the card of the full tier knows what the lighter ones lose."""
-    return known_gains(tiers, _network(tiers, scale), kind) is not None
+    return known_gains(tiers, light_network(tiers, scale), kind) is not None
 
 
-def _network(tiers: Sequence[Tier], scale: Fraction) -> Weights | None:
+def light_network(tiers: Sequence[Tier], scale: Fraction) -> Weights | None:
     """The dearest network whose pass over an image costs at most SHARE of the full tier.
 
     It is one of the tiers, or FSRCNN of the scale.

@@ -1,7 +1,7 @@
 """From observed tiles to what a card says of routing to its network.
 
-A curve is the ratio of sums over the tiles around a knot, so that what it predicts for many tiles
-adds up to what was measured; it is smoothed by its neighbours, because few tiles lie at the ends.
+A curve is the ratio of sums over the tiles around each knot, so that what it predicts for many
+tiles adds up to what was measured.
 """
 
 import itertools
@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tierscale.models.contract.gains import KNOTS, LEAST, Curve, Gains, Spread, TierGains
+from tierscale.models.contract.gains import KNOTS, Curve, Gains, Spread, TierGains
 from tierscale.models.train.cards.observe import Observed
 
-# Width of the tiles around a knot, in decades, as a standard deviation; and the weight, in tiles,
-# with which the whole set speaks where there are few.
-WIDTH, FEW = 0.35, 3.0
+# Tiles that must lie around a knot for it to have a value of its own; rounds of the fit; and what
+# counts as nothing.
+FEW, ROUNDS, TINY = 3.0, 300, 1e-15
 # Shares of photos below the ends of a spread.
 ENDS = (0.05, 0.95)
 # A difference below this, a hundredth of a level squared, is none.
@@ -22,18 +22,29 @@ NONE = (0.01 / 255) ** 2
 
 
 def fit_curve(scores: np.ndarray, above: np.ndarray, below: np.ndarray) -> Curve:
-    """The ratio of two quantities of tiles (n,), over the tiles' scores (n,)."""
-    logs = np.log10(np.maximum(scores, LEAST))
-    whole = above.sum() / max(below.sum(), LEAST)
-    values = []
-    for knot in np.log10(KNOTS):
-        near = np.exp(-0.5 * ((logs - knot) / WIDTH) ** 2)
-        # Tiles count alike however large their values are, so that the few of the whole set that
-        # speak where there are none do not drown.
-        scale = float(near @ below) / max(float(near.sum()), 1e-12)
-        total = float(near @ above) + FEW * scale * whole * 0.1
-        values.append(total / max(float(near @ below) + FEW * scale * 0.1, LEAST**2))
-    return Curve(tuple(round(float(np.log10(max(value, 1e-12))), 3) for value in values))
+    """The ratio of two quantities of tiles (n,), at least 0, over the tiles' scores (n,).
+
+    Around each knot, and on the whole, what the curve predicts of `above` adds up to it:
+    generalized iterative scaling (Darroch and Ratcliff 1972) of a log-linear model whose features
+    are the hat functions of the knots.
+    """
+    where, knots = np.log10(np.clip(scores, KNOTS[0], KNOTS[-1])), np.log10(KNOTS)
+    used = _hats(where, knots).sum(axis=0) >= FEW
+    if not used.any():
+        used[np.abs(knots - np.median(where)).argmin()] = True
+    hats = _hats(where, knots[used])
+    whole = max(float(above.sum()), TINY) / max(float(below.sum()), TINY)
+    logs = np.full(int(used.sum()), np.log(whole))
+    wanted = np.maximum(hats.T @ above, TINY)
+    for _ in range(ROUNDS):
+        logs += np.log(wanted / np.maximum(hats.T @ (np.exp(hats @ logs) * below), TINY))
+    values = np.interp(knots, knots[used], logs) / np.log(10)
+    return Curve(tuple(np.round(values, 3).tolist()))
+
+
+def _hats(where: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """How much of each tile (n,) each knot has, (n, knots), linear between two knots."""
+    return np.stack([np.interp(where, knots, unit) for unit in np.eye(len(knots))], axis=1)
 
 
 def gains_of(observed: Sequence[Observed], tiers: Sequence[str], full: int, score: str) -> Gains:

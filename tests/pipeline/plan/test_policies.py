@@ -17,7 +17,6 @@ from tierscale.pipeline.plan.policies import (
     Light,
     MaxLoss,
     Threshold,
-    compares_errors,
     in_words,
     looks_at_tiles,
     parameter_of,
@@ -90,6 +89,7 @@ def test_policies_are_values(policy):
         ("dearest", {}, Full()),
         ("cheapest", {}, Light()),
         ("quality", {"max_loss": 0.1}, MaxLoss(0.1)),
+        ("quality", {}, MaxLoss(0.05)),
     ],
 )
 def test_a_policy_is_asked_for_by_its_name_its_number_or_both(name, numbers, policy):
@@ -107,7 +107,6 @@ def test_the_name_of_the_default_alone_gives_its_number_too():
     [
         ("best", {}, "no policy 'best'; choose one of max-loss, adaptive, budget"),
         ("budget", {}, "needs a number; give budget, such as 0.5"),
-        ("quality", {}, "needs a number; give max_loss, such as 0.02"),
         ("full", {"budget": 0.3}, "budget belongs to policy budget and would be ignored by full"),
         ("dearest", {"max_loss": 0.3}, "max_loss belongs .* ignored by full"),
         (None, {"budget": 0.3, "deadline": 60.0}, "deadline belongs .* ignored by budget"),
@@ -122,10 +121,6 @@ def test_what_is_missing_or_would_be_ignored_is_refused(name, numbers, message):
 
 def test_what_each_policy_needs_to_know_of_tiles():
     assert [policy for policy in POLICIES if not looks_at_tiles(policy)] == [Full(), Light()]
-    assert [policy for policy in POLICIES if compares_errors(policy)] == [
-        MaxLoss(0.02),
-        Threshold(1e-4),
-    ]
 
 
 def test_policies_in_words():
