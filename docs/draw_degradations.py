@@ -13,7 +13,7 @@ import torch
 from matplotlib import pyplot
 from torch import Tensor
 
-from tierscale.models.train.degradations import (
+from tierscale.models.train.data.degradations import (
     Codec,
     Grain,
     Step,
@@ -24,7 +24,7 @@ from tierscale.models.train.degradations import (
     rounded,
     sharpened,
 )
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.shrink import shrink
 
 FILE = Path(__file__).parent / "degradations.png"
 

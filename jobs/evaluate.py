@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from tierscale.jobs.cli.terminal import emit, say
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train.degradations import degrade, parse_kind, seeded
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.degradations import degrade, parse_kind, seeded
+from tierscale.models.train.data.shrink import shrink
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
@@ -46,7 +45,7 @@ def evaluate_folder(folder: str, options: Options, kind: str | None = None) -> d
             raise Refused(f"--degrade: {error}") from error
     files = [Path(row.source) for row in Manifest.scan(folder)]
     if not files:
-        raise Refused(f"{folder} holds no images of a known format")
+        raise Refused(f"{folder} holds no images of a known format; name a folder that does")
     # Tiers that no image could be enlarged with are refused at once.
     load_tiers(options.tier_labels, options.scale)
     images = [_listed(path, options, kind) for path in files]
@@ -79,30 +78,33 @@ def _listed(path: Path, options: Options, kind: str | None) -> dict[str, Any]:
         return {"name": path.name, **dict.fromkeys(FIGURES), "grey": None, "error": str(error)}
 
 
-def evaluate_image(path: Path, options: Options, kind: str | None = None) -> dict[str, Any]:
+def evaluate_image(path: Path, wanted: Options, kind: str | None = None) -> dict[str, Any]:
     """The figures of one image, cropped about its centre to whole multiples of the scale.
 
     kind: of degradation, seeded by the file's name; None: the input is kept in float.
     Refused: it is too small, or has neither one nor three colours.
     """
-    hr = _cropped(_read(path), options)
-    scale = options.scale
+    hr = _cropped(_read(path), wanted)
+    scale = wanted.scale
     shave = int(np.ceil(float(scale)))
     if min(hr.shape[1:]) < 2 * shave + SSIM_WINDOW:
         raise Refused(
-            f"{path} leaves too little to compare at scale {scale}: {hr.shape[2]}x{hr.shape[1]}"
-            " pixels before the shave"
+            f"{path} leaves {hr.shape[2]}x{hr.shape[1]} pixels, too few to compare at scale"
+            f" {scale}; take it out of the folder, or give a smaller --scale"
         )
     truth = torch.from_numpy(hr)
     lr = shrink(truth, scale)
+    pixels, options, values = lr.numpy(), wanted.altered(value_range=(0.0, 1.0)), 1.0
     if kind is not None:
         lr = degrade(lr, kind, seeded(path.name))
+        # As a file would hold them, so that the family of networks is decided as for a file.
+        pixels, options, values = (lr * 255).round().byte().numpy(), wanted, 255.0
     place = Placement.whole((lr.shape[-2], lr.shape[-1]), scale)
     plain = resample(lr[None], place, "bicubic")[0]
     began = time.perf_counter()
-    enlarged = enlarge_array(lr.numpy(), replace(options, value_range=(0.0, 1.0)), "cyx")
+    enlarged = enlarge_array(pixels, options, "cyx")
     seconds = time.perf_counter() - began
-    result = torch.from_numpy(enlarged.pixels)
+    result = torch.from_numpy(enlarged.pixels) / values
     return {
         "name": path.name,
         # Equal images have no finite PSNR, and JSON has no infinity.
@@ -112,6 +114,7 @@ def evaluate_image(path: Path, options: Options, kind: str | None = None) -> dic
         "cost_share": cost_share(enlarged.plan, enlarged.cost),
         "seconds": seconds,
         "grey": len(hr) == 1,
+        "family": enlarged.plan.family,
     }
 
 
@@ -120,12 +123,14 @@ def _read(path: Path) -> np.ndarray:
     with open_image(path) as image:
         pixels = image.read(0, image.shape[1], 0, image.shape[2])
         if image.dtype.kind != "u":
-            raise Refused(f"{path} holds {image.dtype}; evaluation takes 8 and 16 bit images")
+            raise Refused(
+                f"{path} holds {image.dtype}; evaluation takes 8 and 16 bit images; convert it"
+            )
         colours = pixels[: len(pixels) - (image.alpha is not None)]
         if len(colours) not in (1, 3):
             raise Refused(
                 f"{path} holds {len(colours)} channels; evaluation compares images of one or three"
-                " colours"
+                " colours; take it out of the folder"
             )
         return colours.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
 

@@ -8,13 +8,21 @@ damage, where these are measured (models/train/kinds.py).
 import json
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.contract.checkpoints import WeightsFile, fill, read_tensors, write_tensors
+from tierscale.models.contract.checkpoints import (
+    WeightsFile,
+    fill,
+    read_tensors,
+    write_tensors,
+)
+from tierscale.models.contract.kind import FAMILIES, Kind
+from tierscale.models.weights import ZOO
 
 # Side in pixels of the tiles that are judged.
 SIDE = 64
@@ -22,21 +30,7 @@ SIDE = 64
 # (none) to 1 (JPEG of quality 0), each of about 0..1 when divided by these; then logarithms of mean
 # squared errors: of bicubic, and of each family's over bicubic's.
 UNITS = {"blur": 3.0, "grain": 15.0, "compression": 1.0}
-FAMILIES = ("clean", "photo")
 OUTPUTS = len(UNITS) + 1 + len(FAMILIES)
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """What an image has suffered, as estimated.
-
-    blur: sigma in pixels. grain: standard deviation in levels of 255. jpeg_quality: 1..100; None:
-    no trace of compression.
-    """
-
-    blur: float
-    grain: float
-    jpeg_quality: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +101,15 @@ def judge(network: KindNetwork, tiles: Tensor) -> Judgement:
 
 # Compression below this, JPEG of a quality above 96, is none.
 TRACE = 0.04
+
+
+@lru_cache(maxsize=4)
+def load_kind_network(scale: Fraction) -> KindNetwork | None:
+    """The network that knows the families of a scale; None: it has but one family."""
+    path = ZOO / f"kind-x{scale}.safetensors"
+    if scale.denominator != 1 or not path.is_file():
+        return None
+    return read_kind_network(path)
 
 
 def write_kind_network(path: Path, network: KindNetwork, card: dict[str, object]) -> None:

@@ -35,7 +35,7 @@ from tierscale.models.contract.upscaler import Upscaler
 from tierscale.models.convert import community
 from tierscale.models.runtime import plain
 from tierscale.models.runtime.bicubic import Bicubic
-from tierscale.models.runtime.turned import Turned
+from tierscale.models.turned import Turned
 from tierscale.models.weights import card, locate, names, parse_turns
 
 # A network is one file in backbones/ or one folder in adaptive/, and one line here: name in a
@@ -87,8 +87,11 @@ def load_weights(name: str, device: str = "cpu", weights: str | None = None) -> 
     ValueError: the weights here are others than those that are wanted.
     """
     base, count = parse_turns(name)
-    file = None if base == "bicubic" else WeightsFile.read(locate(base, weights))
-    found = digest(base) if file is None else file.digest
+    if count != 1:
+        loaded = load_weights(base, device, weights)
+        return Loaded(Turned(loaded.upscaler, count), loaded.weights)
+    file = None if name == "bicubic" else WeightsFile.read(locate(name, weights))
+    found = digest(name) if file is None else file.digest
     if weights is not None and found != weights:
         reason = (
             "the file was replaced since: put the earlier one back"
@@ -99,8 +102,7 @@ def load_weights(name: str, device: str = "cpu", weights: str | None = None) -> 
             f"the weights of {name} here have digest {found[:12]}, the plan has"
             f" {weights[:12]}; {reason}, or begin anew with --overwrite"
         )
-    upscaler = Bicubic() if file is None else _network(file, device)
-    return Loaded(upscaler if count == 1 else Turned(upscaler, count), found)
+    return Loaded(Bicubic() if file is None else _network(file, device), found)
 
 
 def holds(name: str, weights: str) -> bool:
@@ -186,8 +188,8 @@ def tier_key(tier: str, weights: str | None = None) -> str:
     """
     name, effort = parse_tier(tier)
     _, count = parse_turns(name)
-    turns = f"+{count}" if count > 1 else ""
-    return (weights or digest(name)) + turns + (f"@{effort}" if effort else "")
+    turned = f"+{count}" if count > 1 else ""
+    return (weights or digest(name)) + turned + (f"@{effort}" if effort else "")
 
 
 def listing() -> list[dict[str, Any]]:

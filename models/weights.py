@@ -17,7 +17,6 @@ ships trained weights under a name, with the card and the table that lie beside 
 import argparse
 import difflib
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -67,14 +66,15 @@ def parse_turns(name: str) -> tuple[str, int]:
     The name of a file may end like that too.
     """
     base, plus, count = name.rpartition("+")
-    turned = plus and count.isdecimal() and not os.path.isfile(name.removeprefix("file:"))
+    turned = plus and count.isdecimal() and not Path(name.removeprefix("file:")).is_file()
     return (base, int(count)) if turned else (name, 1)
 
 
 def locate(name: str, weights: str | None = None) -> Path:
     """The checkpoint of file:PATH or a zoo name, +8 or not: the newest, or that of a SHA-256, hex.
 
-    ValueError: there is no such file; the known names are listed.
+    How often it is run does not matter. ValueError: there is no such file; the known names are
+    listed.
     """
     name, _ = parse_turns(name)
     if name.startswith("file:"):

@@ -17,7 +17,7 @@ FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"
 ROWS = {
     "models": (
         ("contract",),
-        ("runtime", "weights"),
+        ("runtime", "weights", "turned"),
         ("backbones", "difference", "kind"),
         ("adaptive",),
         ("convert",),
@@ -25,12 +25,17 @@ ROWS = {
         ("train",),
     ),
     "pipeline": (
-        ("errors", "geometry", "version"),
+        ("closing", "errors", "geometry", "version", "wording"),
         ("plan", "storage"),
         ("formats", "routing", "inference"),
         ("output",),
         ("run",),
-        ("open", "dataset", "view"),
+        ("dataset",),
+    ),
+    "jobs": (
+        ("cli",),
+        ("fit_scout", "manifest_run"),
+        ("demo", "evaluate", "nightly", "scout", "train", "upscale_dataset"),
     ),
 }
 FLOORS = {

@@ -3,90 +3,33 @@
 Importing this module loads no library but click, so that --help is quick.
 """
 
-import re
 from collections.abc import Callable, Mapping
-from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tierscale.jobs.cli.types import BytesType, NumberType, PolicyType, ScaleType, TimeType
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan.policies import KINDS, OLD_NAMES
 
 if TYPE_CHECKING:
     from tierscale.pipeline.plan.options import Options
 
 # Fields of Options whose option has the same name and holds their value, or text for it.
 PLAIN = (
-    *("scale", "tiers", "tile", "blend", "device", "value_range", "region"),
+    *("scale", "tiers", "family", "tile", "blend", "device", "value_range", "region"),
     *("series", "level", "z", "t", "nodata", "exact_statistics"),
 )
-UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
 Command = Callable[..., Any]
-Param = click.Parameter | None
-Context = click.Context | None
 
 
-class PolicyType(click.Choice[str]):
-    """A policy by its name; names of version 0.1 are accepted, and shown nowhere."""
-
-    def __init__(self) -> None:
-        super().__init__(tuple(KINDS))
-
-    def convert(self, value: Any, param: Param, ctx: Context) -> str:
-        """The policy's name."""
-        return super().convert(OLD_NAMES.get(value, value), param, ctx)
-
-
-class ScaleType(click.ParamType[Fraction]):
-    """A scale: "4", "2.5" or "5/2"."""
-
-    name = "number or fraction"
-
-    def convert(self, value: Any, param: Param, ctx: Context) -> Fraction:
-        """The scale. Refused: it is no number."""
-        from tierscale.pipeline.plan.options import parse_scale
-
-        return value if isinstance(value, Fraction) else parse_scale(value)
-
-
-class BytesType(click.ParamType[int]):
-    """A number of bytes: "8000000000", "8G" or "500M", in powers of 1024."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: Param, ctx: Context) -> int:
-        """The number. Refused: it is none."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", str(value).strip().lower())
-        if not match:
-            raise Refused(f"{value!r} is no number of bytes; write 8000000000, 8G or 500M")
-        return int(float(match[1]) * UNITS[match[2]])
-
-
-class TimeType(click.ParamType[float]):
-    """A length of time: "6h", "90m", "1h30m" or "45s"."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Param, ctx: Context) -> float:
-        """Seconds. Refused: it is no time."""
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch(
-            r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?",
-            str(value).strip().lower(),
-        )
-        if not match or not any(match.groups()):
-            raise Refused(f"{value!r} is no length of time; write 6h, 90m, 1h30m or 45s")
-        return sum(
-            float(part or 0) * seconds
-            for part, seconds in zip(match.groups(), (3600, 60, 1), strict=True)
-        )
-
-
+SCALE: Command = click.option(
+    "--scale",
+    type=ScaleType(),
+    default="4",
+    show_default=True,
+    help="How many times larger: a number or a fraction such as 5/2.",
+)
 NETWORKS: list[Command] = [
     click.option(
         "--scale",
@@ -95,7 +38,16 @@ NETWORKS: list[Command] = [
     ),
     click.option(
         "--tiers",
+        metavar="A,B,C",
         help="Networks from light to full, separated by commas (default: by scale).",
+    ),
+    click.option(
+        "--family",
+        type=click.Choice(["auto", "clean", "photo"]),
+        help=(
+            "Networks for pictures as they are, or for photos and scans with blur, grain or JPEG"
+            " blocks (default: auto, as each picture needs); without effect beside --tiers."
+        ),
     ),
 ]
 POLICY: list[Command] = [
@@ -107,6 +59,7 @@ POLICY: list[Command] = [
     click.option(
         "--max-loss",
         type=float,
+        metavar="DB",
         help=(
             "Largest loss in dB against the full tier everywhere, by the upper end of what is"
             " predicted; implies --policy max-loss (default: 0.05)."
@@ -116,6 +69,7 @@ POLICY: list[Command] = [
     click.option(
         "--budget",
         type=float,
+        metavar="SHARE",
         help=(
             "Largest cost, as a share (0 to 1) of the full tier everywhere; implies --policy"
             " budget."
@@ -129,9 +83,10 @@ POLICY: list[Command] = [
     click.option(
         "--threshold",
         type=float,
+        metavar="X",
         help=(
-            "Difficulty (squared error, values 0 to 1) above which a larger tier is used; implies"
-            " --policy threshold."
+            "Largest predicted squared error, of values 0 to 1, above that of the full tier;"
+            " implies --policy threshold."
         ),
     ),
 ]
@@ -147,21 +102,22 @@ RUNNING: list[Command] = [
         type=click.Choice(["auto", "split", "together"]),
         default="auto",
         show_default=True,
-        help="together: one pool of workers; split: the full tier has workers of its own.",
+        help="together: one pool of workers; split: workers of its own for the full tier.",
     ),
     click.option(
         "--ray",
         "ray_address",
         default="local",
         show_default=True,
-        help="local: start Ray here; none: threads without Ray; or the ADDRESS of a cluster.",
+        metavar="local|none|ADDRESS",
+        help="local: start Ray here; none: threads without Ray; ADDRESS: of a Ray cluster.",
     ),
     click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where networks run; auto: on GPUs where there are any.",
+        help="Where networks run; auto: on GPUs if there are any.",
     ),
     click.option(
         "--workers",
@@ -183,29 +139,53 @@ PART: list[Command] = [
             "Values that become black and white (default: 0,255 for 8 bits, otherwise measured)."
         ),
     ),
-    click.option("--region", metavar="X,Y,W,H", help="Enlarge only this crop of the input."),
-    click.option("--series", type=int, help="Which image of a file that holds several."),
+    click.option(
+        "--region", metavar="X,Y,W,H", help="Enlarge only this part of the input, in pixels."
+    ),
+    click.option(
+        "--series",
+        type=int,
+        help="Number of the image in a file that holds several (default: the first).",
+    ),
     click.option(
         "--level",
         type=int,
-        help="Which pyramid level of the source to enlarge (default: 0).",
+        help="Pyramid level of the source to enlarge; 0 is the largest (default: 0).",
     ),
-    click.option("--z", type=int, help="Which plane of a stack."),
-    click.option("--t", type=int, help="Which time point."),
-    click.option("--nodata", type=float, help="Value that marks missing pixels."),
+    click.option("--z", type=int, help="Plane of a stack (default: the first)."),
+    click.option("--t", type=int, help="Time point (default: the first)."),
+    click.option("--nodata", type=float, metavar="X", help="Value that marks missing pixels."),
     click.option(
         "--exact-statistics",
         is_flag=True,
         help="Tiers NAME@auto measure the whole image, at full cost, instead of a sample.",
     ),
 ]
+PHOTOS: list[Command] = [
+    click.option(
+        "--hr",
+        "folder",
+        required=True,
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        metavar="DIR",
+        help="Folder of photos with 8 bits a channel.",
+    ),
+    click.option(
+        "--seed",
+        type=NumberType(int, zero=True),
+        default=0,
+        show_default=True,
+        help="Seed of all that is drawn at random.",
+    ),
+]
 ANSWERING: list[Command] = [
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-    click.option("--debug", is_flag=True, help="Show a traceback when something fails."),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
+    click.option("--debug", is_flag=True, help="Show a traceback on failure."),
 ]
 
 
-def _with(options: list[Command], command: Command) -> Command:
+def with_options(options: list[Command], command: Command) -> Command:
+    """Give a command options, which --help shows in this order."""
     for option in reversed(options):
         command = option(command)
     return command
@@ -213,17 +193,22 @@ def _with(options: list[Command], command: Command) -> Command:
 
 def shared(command: Command) -> Command:
     """Give a command the options of all enlarging commands."""
-    return _with([*NETWORKS, *POLICY, *RUNNING, *PART], command)
+    return with_options([*NETWORKS, *POLICY, *RUNNING, *PART], command)
 
 
 def choosing(command: Command) -> Command:
     """Give a command the options that choose networks and a policy."""
-    return _with([*NETWORKS, *POLICY], command)
+    return with_options([*NETWORKS, *POLICY], command)
+
+
+def on_photos(command: Command) -> Command:
+    """Give a command the options of all that measure on photos of a person's own."""
+    return with_options(PHOTOS, command)
 
 
 def answering(command: Command) -> Command:
     """Give a command the options of all that print a result."""
-    return _with(ANSWERING, command)
+    return with_options(ANSWERING, command)
 
 
 def to_options(cli_args: Mapping[str, Any]) -> "Options":
@@ -257,7 +242,9 @@ def value_range(text: str | None) -> tuple[float, float] | None:
     try:
         low, high = map(float, text.split(","))
     except ValueError:
-        raise Refused(f"the range {text!r} is not two numbers separated by a comma") from None
+        raise Refused(
+            f"the range {text!r} is not two numbers separated by a comma; write for example 0,4095"
+        ) from None
     return low, high
 
 
@@ -268,5 +255,7 @@ def region(text: str | None) -> tuple[int, int, int, int] | None:
     try:
         x, y, width, height = map(int, text.split(","))
     except ValueError:
-        raise Refused(f"the region {text!r} is not four numbers separated by commas") from None
+        raise Refused(
+            f"the region {text!r} is not four whole numbers separated by commas; write X,Y,W,H"
+        ) from None
     return x, y, width, height

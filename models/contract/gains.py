@@ -4,11 +4,15 @@ All of it is over the score of a tile (`models.difference`), by kind of picture.
 squared differences are of values 0..1. Cards are written by `models.train.cards`.
 """
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from tierscale.models.contract.kind import Kind
 
 # Scores at which curves are stored: half a decade apart.
 KNOTS = np.logspace(-7, -1, 13)
@@ -124,3 +128,22 @@ def read_gains(
 def kinds(card: Mapping[str, Any]) -> Sequence[str]:
     """The kinds of pictures that a card tells of."""
     return tuple(card.get(SECTION, {}).get("kinds", ()))
+
+
+def nearest_kind(kind: Kind | None, known: Sequence[str]) -> str:
+    """The name of the known kind that is most like a picture's; "clean" where there is none.
+
+    known: such as "grain8+jpeg60". A pixel of blur counts as much as 8 levels of grain or 50 of
+    JPEG quality.
+    """
+    if kind is None or not known:
+        return "clean"
+    mine = (kind.blur, kind.grain / 8, (100 - (kind.jpeg_quality or 100)) / 50)
+
+    def distance(name: str) -> float:
+        parts = dict(re.findall(r"(blur|grain|jpeg)([0-9.]+)", name))
+        quality = float(parts.get("jpeg", 100))
+        its = (float(parts.get("blur", 0)), float(parts.get("grain", 0)) / 8, (100 - quality) / 50)
+        return math.dist(mine, its)
+
+    return min(known, key=distance)

@@ -20,21 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tierscale.models import registry
+from tierscale.models.contract.modules import channels_last
 from tierscale.models.contract.upscaler import Placement, Upscaler
 from tierscale.models.kind import OUTPUTS, SIDE, UNITS, KindNetwork, write_kind_network
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train.degradations import (
-    Damage,
-    coded,
-    cut,
-    random_codec,
-    random_damage,
-    rounded,
-    sharpened,
-    smoothed,
-)
-from tierscale.models.train.photos import Photo, read_photos
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.degradations import coded, rounded, sharpened, smoothed
+from tierscale.models.train.data.mixture import Damage, cut, random_codec, random_damage
+from tierscale.models.train.data.photos import Photo, read_photos
+from tierscale.models.train.data.shrink import shrink
 
 # Pixels that a crop is cut larger on each side before it is damaged.
 MARGIN = 16
@@ -158,7 +151,7 @@ def loss(found: Tensor, wanted: Tensor) -> Tensor:
 def fit(samples: Sequence[Sample], scale: int, epochs: int, seed: int) -> KindNetwork:
     """A network fitted to samples; each is seen flipped and turned at random."""
     torch.manual_seed(seed)
-    network = KindNetwork(Fraction(scale)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = channels_last(KindNetwork(Fraction(scale)))
     tiles = torch.stack([one.tile for one in samples])
     targets = torch.stack([one.target for one in samples])
     batch = 32
@@ -185,8 +178,8 @@ def fit(samples: Sequence[Sample], scale: int, epochs: int, seed: int) -> KindNe
     return network.eval()
 
 
-def main() -> None:
-    """Fit and store."""
+def parse() -> argparse.Namespace:
+    """The options of the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hr", type=Path, required=True, help="folder of photos")
     parser.add_argument("--clean", required=True, help="network of the clean family")
@@ -196,9 +189,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True, help="the network's file")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Fit and store."""
+    options = parse()
     torch.set_num_threads(options.threads)
-    families = [registry.load(name) for name in (options.clean, options.photo)]
+    names = (options.clean, options.photo)
+    families = [registry.load(name) for name in names]
     (scale,) = (int(scale) for scale in families[0].scales or ())
     photos = read_photos(options.hr, scale, SIDE + 2 * MARGIN)
     started, samples = time.monotonic(), []
@@ -213,7 +212,7 @@ def main() -> None:
         "samples": len(samples),
         "epochs": options.epochs,
         "seed": options.seed,
-        "families": {name: registry.digest(name) for name in (options.clean, options.photo)},
+        "families": {name: registry.digest(name) for name in names},
     }
     write_kind_network(options.out, network, card)
     print(f"{options.out} is ready")

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from tierscale.models.contract.checkpoints import write_whole
-from tierscale.models.train.degradations import MARGIN, WATCHED, degrade, seeded
-from tierscale.models.train.photos import Photo, hold_out, read_photos, read_watched, same
+from tierscale.models.train.data.degradations import degrade, seeded
+from tierscale.models.train.data.mixture import MARGIN, WATCHED
+from tierscale.models.train.data.photos import Photo, hold_out, read_photos, read_watched, same
 from tierscale.models.train.recipes import STAGES, Stages
 from tierscale.models.train.results import check_out, plot, store
 from tierscale.models.train.schedule import done_share

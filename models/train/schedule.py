@@ -6,7 +6,7 @@ from dataclasses import dataclass
 # Losses of plain networks, see tasks.LOSSES.
 LOSS_NAMES = ("charbonnier", "l1")
 # What a network is for: pictures as they are, or with the damage of scans and photos, see
-# degradations.py.
+# data/mixture.py.
 FAMILIES = ("clean", "photo")
 # A warm-up takes no more than this share of a run, so that short ones reach their peak.
 SHORT = 0.1

@@ -15,8 +15,9 @@ from tierscale.models.contract.checkpoints import ModelSpec, write_whole
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.modules import channels_last
 from tierscale.models.runtime.linear_tail import Enlarging
-from tierscale.models.train.degradations import MARGIN, damaged
-from tierscale.models.train.photos import Photo, draw
+from tierscale.models.train.data.crops import draw
+from tierscale.models.train.data.mixture import MARGIN, damaged
+from tierscale.models.train.data.photos import Photo
 from tierscale.models.train.schedule import Schedule, done_share, rate_at
 from tierscale.models.train.tasks import LARGEST, Task
 
@@ -103,10 +104,10 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.moving, schedule.clip)
         self.optimiser.step()
         self.step += 1
-        keep = min(schedule.ema, self.step / (self.step + 10))
+        decay = min(schedule.ema, self.step / (self.step + 10))
         for name, value in self.network.state_dict().items():
             (
-                self.ema[name].lerp_(value, 1 - keep)
+                self.ema[name].lerp_(value, 1 - decay)
                 if value.is_floating_point()
                 else self.ema[name].copy_(value)
             )

@@ -21,7 +21,7 @@ from tierscale.pipeline.plan.plan import Plan, bytes_version
 from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.object_path import ObjectPath
-from tierscale.pipeline.storage.paths import Place
+from tierscale.pipeline.storage.paths import Place, place
 from tierscale.pipeline.storage.sidecar import sidecar
 
 # Of shards whose receipts do not hold it: version 0.1 wrote none.
@@ -139,10 +139,13 @@ class Folder:
         try:
             return plan_from_json(json.loads((self.path / "plan.json").read_text()))
         except FileNotFoundError:
-            raise Refused(
+            what = (
                 f"{self.output} has no plan in {self.path}, so it was not made by tierscale or was"
-                " moved without that folder; name an output of tierscale upscale"
-            ) from None
+                " moved without that folder"
+                if place(self.output).exists()
+                else f"there is no {self.output}"
+            )
+            raise Refused(f"{what}; name an output of tierscale upscale") from None
         except (ValueError, KeyError, TypeError) as error:
             raise Refused(
                 f"{self.path / 'plan.json'} cannot be used: {error}; give --overwrite to start"

@@ -19,6 +19,7 @@ def completed(options: Options, plan: Plan) -> Options:
     return options.completed(
         scale=plan.scale,
         tiers=tuple(tier.label for tier in plan.tiers),
+        **({"family": plan.family} if plan.family in ("clean", "photo") else {}),
         policy=plan.policy,
         blend=plan.blend,
         value_range=plan.source.value_range,

@@ -23,11 +23,13 @@ def differences(stored: Plan, draft: Draft, finished: bool = False) -> list[str]
     finished: nothing is left to do by the stored plan, so it does not matter if this version reads
     the same file otherwise.
     """
-    before, now = _wishes(stored), _wishes(draft)
+    before, now = _requested(stored), _requested(draft)
     if finished and before["source"]["identity"] == now["source"]["identity"]:
         for name in READ:
             del now[name]
     found = []
+    if stored.family and draft.family and stored.family != draft.family:
+        found.append(f"family {stored.family}, now {draft.family}")
     for name, value in now.items():
         old = before[name]
         if name == "source":
@@ -40,15 +42,15 @@ def differences(stored: Plan, draft: Draft, finished: bool = False) -> list[str]
 
 def outdated(stored: Plan, draft: Draft) -> bool:
     """Whether the same is asked of the same file, and only what the file holds is another."""
-    before, now = _wishes(stored), _wishes(draft)
-    for wishes in (before, now):
+    before, now = _requested(stored), _requested(draft)
+    for requested in (before, now):
         for name in READ:
-            del wishes[name]
-        del wishes["source"]["identity"]
+            del requested[name]
+        del requested["source"]["identity"]
     return stored.source.uri == draft.source.uri and before == now
 
 
-def _wishes(plan: Draft) -> dict[str, Any]:
+def _requested(plan: Draft) -> dict[str, Any]:
     """What was asked for, by the name that a sentence gives it."""
     return {
         "source": plan.source.to_json(),

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from tierscale.models.contract.kind import Kind
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.geometry.layout import Work, lay_out
 from tierscale.pipeline.plan.evidence import Audit, Evidence
@@ -25,6 +26,9 @@ from tierscale.pipeline.version import code_version
 # tests/golden/bytes_version.json.
 BYTES_VERSION = 1
 
+# Which networks the default tiers are: "auto" until the image was looked at, "none" where no one is
+# better than bicubic.
+Family = Literal["auto", "clean", "photo", "none"]
 # How tiles are scored: by the difference of a network from bicubic, by local energy where no
 # network is light enough, or not at all. Plans of version 0.1 and 0.2: by a scout, a network fitted
 # to predict errors, or by plain detail.
@@ -45,7 +49,8 @@ class Draft:
     "straight", "premultiplied" or None. tiers: from light to full. statistics: "exact" or "sample"
     where a tier decides by statistics of the image, else None. device: kind of device of the
     workers, "cpu" or "cuda". batch: windows in one call, for each tier. scoring: how tiles are
-    scored; scorer: the network whose difference from bicubic is the score, or None. code: version
+    scored; scorer: the network whose difference from bicubic is the score, or None. family: of the
+    tiers, None where a person named them; kind: of picture, where it was looked at. code: version
     of tierscale.
     """
 
@@ -64,6 +69,8 @@ class Draft:
     batch: tuple[int, ...]
     scoring: Scoring
     scorer: Weights | None
+    family: Family | None = None
+    kind: Kind | None = None
     code: str = field(default_factory=code_version)
     bytes_version: int = field(default_factory=bytes_version)
 
@@ -102,7 +109,7 @@ class Draft:
 class ScoredPlan(Draft):
     """A draft after the pre-pass. Each equals itself alone: nobody asks whether scores are alike.
 
-    settings: what each tier is told at every call, by name, such as its exit threshold.
+    settings: arguments of each tier at every call, by name, such as its exit threshold.
     scores: predicted mean squared error (values 0..1) of each tile under each tier, float32
     (tiles, tiers), rows of tiles one after another. evidence: what they rest on.
     """
@@ -112,7 +119,7 @@ class ScoredPlan(Draft):
     scores: np.ndarray = field(repr=False)
     evidence: Evidence
 
-    # Those of Draft, which would be inherited, do not look at the scores.
+    # Those of Draft, which would be inherited, leave out the scores.
     def __eq__(self, other: object) -> bool:
         return self is other
 

@@ -5,16 +5,20 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
+from tierscale.models.contract.kind import Kind
+from tierscale.models.kind import load_kind_network
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.geometry.grid import Grid, tile_length
 from tierscale.pipeline.plan.begun import completed
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.plan import Draft, Plan
+from tierscale.pipeline.plan.plan import Draft, Family, Plan
 from tierscale.pipeline.plan.policies import Deadline, Full, MaxLoss, Policy
 from tierscale.pipeline.plan.source import SourceRef
-from tierscale.pipeline.plan.tiers import Tier
+from tierscale.pipeline.plan.tiers import Tier, default_tiers
 from tierscale.pipeline.run.inspect import (
     SourceInfo,
     describe_source,
@@ -35,12 +39,14 @@ class Inspection:
     """Everything of an image that is known without its pixels.
 
     begun: the stored plan that `draft` takes over what nobody asked for; None: a new one is made.
+    choices: what is to be said of the policy and of the scores, once the family is chosen.
     """
 
     draft: Draft
     source: SourceInfo
     scorer: TileScorer
     begun: Plan | None = None
+    choices: tuple[str, ...] = ()
 
 
 def check_paths(source: str, output: str) -> None:
@@ -86,20 +92,13 @@ def inspect_image(
 
     begun: the stored plan of the output; what is not written in the options is taken from it.
     """
-    if options.device not in ("auto", device):
-        raise Refused(
-            f"the workers run on {device}, and {options.device} was asked for; use --device"
-            f" {device}, or other workers"
-        )
+    _check_device(options, device)
     if begun is not None:
         options = completed(options, begun)
     info = describe_source(image, options)
     tiers = _networks(options, begun)
-    tile, nodata = tile_length(options.tile, options.scale), info.nodata
-    if begun is not None:
-        tile = tile if "tile" in options.written else begun.tile
-        nodata = nodata if "nodata" in options.written else begun.source.nodata
-        device = begun.device if options.device == "auto" else device
+    family = _family(image, options, begun)
+    tile, nodata, device = _as_begun(options, begun, info.nodata, device)
     statistics = "exact" if options.exact_statistics else "sample"
     shape = region_shape(image, options.region)
     grid = Grid(shape[1:], options.scale, tile)
@@ -125,18 +124,101 @@ def inspect_image(
         policy=policy,
         statistics=statistics if any(tier.auto for tier in tiers) else None,
         device=device,
-        batch=tuple(1 if device == "cpu" else GPU_BATCH for _ in tiers),
+        batch=_batches(tiers, device),
         scoring=scorer.scoring,
         scorer=scorer.network,
+        family=family,
+        kind=None if begun is None else begun.kind,
     )
-    said += _notes(draft, options)
-    if begun is None and scorer.scoring != "none" and scorer.gains is None:
-        said.append(
-            "tiles are told apart by their detail alone, and no loss in dB is told: what tiers"
-            f" lighter than {tiers[-1].label} lose was not measured"
+    if begun is None:
+        said += _unmeasured(draft, scorer)
+    notes = (*info.notes, *effort_notes(tiers, options.scale), *_notes(draft, options))
+    return Inspection(draft, replace(info, notes=notes), scorer, begun, tuple(said))
+
+
+def _unmeasured(draft: Draft, scorer: TileScorer) -> list[str]:
+    """A note where scores only rank tiles."""
+    if scorer.scoring == "none" or scorer.gains is not None:
+        return []
+    return [
+        "tiles are told apart by their detail alone, and no loss in dB is told: what tiers"
+        f" lighter than {draft.tiers[-1].label} lose was not measured"
+    ]
+
+
+def _as_begun(
+    options: Options, begun: Plan | None, nodata: float | None, device: str
+) -> tuple[int, float | None, str]:
+    """Tile, value of missing pixels and device: of the stored plan, where they are not written."""
+    tile = tile_length(options.tile, options.scale)
+    if begun is None:
+        return tile, nodata, device
+    return (
+        tile if "tile" in options.written else begun.tile,
+        nodata if "nodata" in options.written else begun.source.nodata,
+        begun.device if options.device == "auto" else device,
+    )
+
+
+def _check_device(options: Options, device: str) -> None:
+    """Refuse workers of another kind of device than was asked for."""
+    if options.device not in ("auto", device):
+        raise Refused(
+            f"the workers run on {device}, and {options.device} was asked for; use --device"
+            f" {device}, or other workers"
         )
-    notes = (*info.notes, *effort_notes(tiers, options.scale), *said)
-    return Inspection(draft, replace(info, notes=notes), scorer, begun)
+
+
+def _family(image: Source, options: Options, begun: Plan | None) -> Family | None:
+    """The family of the default tiers: as asked for, as begun, or "auto" where the image decides.
+
+    By itself it decides only where it may be a photo or a scan of one: 8 bits, grey or colours,
+    without a place on the ground or a physical size of pixels.
+    """
+    if "tiers" in options.written:
+        return None
+    if options.family == "auto" and begun is not None:
+        return begun.family
+    if options.family != "auto":
+        return options.family
+    metadata = image.metadata
+    photo = (
+        image.dtype == np.uint8
+        and image.colour in ("grey", "rgb")
+        and metadata.geo is None
+        and metadata.pixel_size is None
+        and options.value_range is None
+        and options.nodata is None
+        and metadata.nodata is None
+    )
+    return "auto" if photo and load_kind_network(options.scale) is not None else "clean"
+
+
+def in_family(
+    inspection: Inspection, options: Options, family: Family, kind: Kind | None
+) -> Inspection:
+    """An inspection whose tiers are the default ones of a family. Refused: the policy cannot."""
+    tiers = load_tiers(default_tiers(options.scale, family), options.scale)
+    policy, said = _policy(options, tiers, inspection.draft.grid)
+    scorer = find_scorer(tiers, options.scale, policy, kind)
+    draft = replace(
+        inspection.draft,
+        tiers=tiers,
+        batch=_batches(tiers, inspection.draft.device),
+        policy=policy,
+        scoring=scorer.scoring,
+        scorer=scorer.network,
+        family=family,
+        kind=kind,
+    )
+    return replace(
+        inspection, draft=draft, scorer=scorer, choices=(*said, *_unmeasured(draft, scorer))
+    )
+
+
+def _batches(tiers: Sequence[Tier], device: str) -> tuple[int, ...]:
+    """Windows in one call, for each tier."""
+    return tuple(1 if device == "cpu" else GPU_BATCH for _ in tiers)
 
 
 def _networks(options: Options, begun: Plan | None) -> tuple[Tier, ...]:
@@ -147,7 +229,7 @@ def _networks(options: Options, begun: Plan | None) -> tuple[Tier, ...]:
 
 
 def _policy(
-    options: Options, tiers: Sequence[Tier], grid: Grid, begun: Plan | None
+    options: Options, tiers: Sequence[Tier], grid: Grid, begun: Plan | None = None
 ) -> tuple[Policy, list[str]]:
     """The policy that is carried out, and what is to be said of it.
 

@@ -1,4 +1,4 @@
-"""One image to enlarge, what its caller lends to the run, and what the run collects."""
+"""One image to enlarge, what its caller passes to the run, and what the run collects."""
 
 import os
 import threading
@@ -47,7 +47,7 @@ def ignore_plan(plan: Plan) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What a caller lends to a run.
+    """What a caller passes to a run.
 
     stop: set, the run finishes the shards under way and raises Interrupted. on_plan: called with
     the plan once it is stored. routes: tiers of the tiles, where an archive has chosen them.

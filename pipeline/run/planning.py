@@ -23,7 +23,8 @@ from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.stored import draft_fields, freeze
 from tierscale.pipeline.routing.audit import audit_of
 from tierscale.pipeline.routing.routes import TimeLimit, remarks, route
-from tierscale.pipeline.run.draft import Inspection, check_paths, inspect_file
+from tierscale.pipeline.run.draft import Inspection, check_paths, in_family, inspect_file
+from tierscale.pipeline.run.family import decided, sentence
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.prescan import Prescan
 from tierscale.pipeline.run.resources import check_disk, check_memory
@@ -167,7 +168,7 @@ class Planner:
         receipts = self.folder.summary(plan)
         left = sum((0, *shard) not in receipts for shard in plan.grid.all_shards())
         if stored is not None:
-            self.timings.notes.extend(other_bytes(plan, left))
+            self.timings.notes.extend((*sentence(plan), *other_bytes(plan, left)))
         if stored is not None and left:
             self._check_can_go_on(plan, inspection)
             if inspection.source.needs_ingest:
@@ -208,23 +209,33 @@ class Planner:
         return source.in_place
 
     def prescan(self, inspection: Inspection, folder: Place | Path) -> tuple[Plan, ScoredPlan]:
-        """Ingest if need be, look at the image, and choose the tiers of its tiles."""
+        """Ingest if need be, run the pre-pass, and choose the tiers of its tiles."""
         scored = self.scored(inspection, folder)
         with self.timings.stage("score"):
             routes = self._routes(scored, self.pixels(inspection, folder))
             plan = freeze(scored, routes, audit_of(scored, routes))
-        self.timings.notes.extend(remarks(plan))
+        self.timings.notes.extend((*sentence(plan), *remarks(plan)))
         return plan, scored
 
     def scored(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan:
-        """Ingest if need be, and look at the image unless an earlier look was kept."""
+        """Ingest if need be, and run the pre-pass unless its scores were saved earlier."""
         if inspection.source.needs_ingest:
             self.ingest(inspection, folder)
         with self.timings.stage("score"):
-            kept = kept_scores.kept(folder, inspection.draft)
-            return kept or self._prescan(self.pixels(inspection, folder)).scan(
-                inspection.draft, inspection.scorer
-            )
+            scored = self.kept(inspection, folder)
+            if scored is None:
+                prescan = self._prescan(self.pixels(inspection, folder))
+                decision = decided(inspection, self.job.options, prescan)
+                self.timings.notes.extend(decision.choices)
+                scored = prescan.scan(decision.draft, decision.scorer)
+            return scored
+
+    def kept(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan | None:
+        """What an earlier look at the image found, if it was kept."""
+        known = kept_scores.load_family(folder) if inspection.draft.family == "auto" else None
+        if known is not None:
+            inspection = in_family(inspection, self.job.options, *known)
+        return kept_scores.load(folder, inspection.draft)
 
     def _prescan(self, pixels: PixelSource) -> Prescan:
         return Prescan(self.pool, pixels, self.controls.progress, self.controls.stop)

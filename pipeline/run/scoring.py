@@ -6,11 +6,12 @@ from fractions import Fraction
 
 from tierscale.models import registry
 from tierscale.models import weights as zoo
-from tierscale.models.contract.gains import Gains, read_gains
+from tierscale.models.contract.gains import Gains, kinds, nearest_kind, read_gains
+from tierscale.models.contract.kind import Kind
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Scoring
-from tierscale.pipeline.plan.policies import MaxLoss, Policy, looks_at_tiles
+from tierscale.pipeline.plan.policies import MaxLoss, Policy, needs_scores
 from tierscale.pipeline.plan.tiers import Tier, Weights
 from tierscale.pipeline.run.tiers import load_tiers
 
@@ -18,8 +19,6 @@ from tierscale.pipeline.run.tiers import load_tiers
 SHARE = 0.03
 # The name that cards know local energy by.
 ENERGY = "energy"
-# Kind of picture that cards are asked about where nobody has looked.
-CLEAN = "clean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +26,13 @@ class TileScorer:
     """How tiles are scored.
 
     network: whose difference from bicubic it is, where scoring is "difference". gains: what the
-    card of the full tier knows of such scores on the kind of picture; None: nothing.
+    card of the full tier knows of such scores on a kind of picture; None: nothing. kind: its name.
     """
 
     scoring: Scoring
     network: Weights | None = None
     gains: Gains | None = None
-    kind: str = CLEAN
+    kind: str = "clean"
 
 
 def check_options(options: Options) -> None:
@@ -44,28 +43,30 @@ def check_options(options: Options) -> None:
 
 
 def find_scorer(
-    tiers: Sequence[Tier], scale: Fraction, policy: Policy, kind: str = CLEAN
+    tiers: Sequence[Tier], scale: Fraction, policy: Policy, kind: Kind | None = None
 ) -> TileScorer:
     """The dearest network that is light enough, else local energy, or none where no policy asks.
 
-    Refused: the policy holds a loss in dB, and the full tier's card does not know it.
+    kind: of picture; None: nobody looked, and it counts as clean. Refused: the policy holds a loss
+    in dB, and the full tier's card does not know it.
     """
-    if not looks_at_tiles(policy) or len(tiers) == 1:
+    if not needs_scores(policy) or len(tiers) == 1:
         return TileScorer("none")
     network = light_network(tiers, scale)
-    gains = known_gains(tiers, network, kind)
+    name = nearest_kind(kind, kinds(zoo.card(tiers[-1].name)))
+    gains = known_gains(tiers, network, name)
     if gains is None and isinstance(policy, MaxLoss):
         labels = ", ".join(tier.label for tier in tiers)
         raise Refused(
             f"policy {policy.name} holds a loss in dB, and what {labels} lose was not measured;"
             " use --budget 0.5"
         )
-    return TileScorer("energy" if network is None else "difference", network, gains, kind)
+    return TileScorer("energy" if network is None else "difference", network, gains, name)
 
 
-def is_measured(tiers: Sequence[Tier], scale: Fraction, kind: str = CLEAN) -> bool:
-    """Whether the card of the full tier knows what the lighter ones lose."""
-    return known_gains(tiers, light_network(tiers, scale), kind) is not None
+def is_measured(tiers: Sequence[Tier], scale: Fraction) -> bool:
+    """Whether the card of the full tier knows what the lighter ones lose, at least when clean."""
+    return known_gains(tiers, light_network(tiers, scale), "clean") is not None
 
 
 def light_network(tiers: Sequence[Tier], scale: Fraction) -> Weights | None:

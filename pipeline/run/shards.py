@@ -33,12 +33,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ShardStep:
-    """Where a shard is in its chain. attempt: counted from 1. made: by the step before."""
+    """Where a shard is in its chain. attempt: counted from 1.
+
+    previous: what the step before gave.
+    """
 
     key: Key
     steps: tuple[Step, ...]
     attempt: int
-    made: Handle[Any] | None = None
+    previous: Handle[Any] | None = None
 
 
 class ShardQueue:
@@ -65,7 +68,7 @@ class ShardQueue:
 
         def start(step: ShardStep) -> Future[Any]:
             first, more = step.steps[0], len(step.steps) > 1
-            return pool.submit(first.make(step.made), kind=first.kind, as_reference=more)
+            return pool.submit(first.make(step.previous), kind=first.kind, as_reference=more)
 
         for step, future in bounded_map(self._backlog, start, 2 * pool.width):
             try:
@@ -80,7 +83,7 @@ class ShardQueue:
                 self._again(step, error)
                 continue
             if len(step.steps) > 1:
-                self._backlog.add(replace(step, steps=step.steps[1:], made=result))
+                self._backlog.add(replace(step, steps=step.steps[1:], previous=result))
             else:
                 yield result
 

@@ -213,8 +213,8 @@ def test_a_sample_is_seeded_and_takes_its_share_of_the_cost(stored: str, scale: 
         (place.y.length + 2 * upscaler.reach) * (place.x.length + 2 * upscaler.reach)
         for place in places
     )
-    assert seen * upscaler.looking(scale) <= 0.03 * drafted.tiers[0].cost * 300 * 280
-    assert upscaler.looking(scale) < drafted.tiers[0].cost
+    assert seen * upscaler.difficulty_cost(scale) <= 0.03 * drafted.tiers[0].cost * 300 * 280
+    assert upscaler.difficulty_cost(scale) < drafted.tiers[0].cost
     image = picture(300, 280)
     (sampled,), (exact,) = (
         settings_of(drafted, image),

@@ -133,7 +133,7 @@ class PcsrUpscaler:
         """Names of the settings that hold cutoffs of difficulty, rising."""
         return ("threshold", *(f"threshold{index}" for index in range(2, len(self.samplers))))
 
-    def looking(self, scale: Fraction) -> float:
+    def difficulty_cost(self, scale: Fraction) -> float:
         """Multiply-adds of difficulties() for each input pixel of a large window."""
         return (
             self.encoder_cost

@@ -20,7 +20,7 @@ from tierscale.models.contract.checkpoints import write_whole
 from tierscale.models.contract.gains import SECTION, gains_to_json
 from tierscale.models.train.cards.fit import by_kind, gains_of
 from tierscale.models.train.cards.observe import ENERGY, Observed, Observing, observe
-from tierscale.models.train.degradations import WATCHED
+from tierscale.models.train.data.mixture import WATCHED
 
 
 def section(

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from tierscale.models.contract.upscaler import Placement, Upscaler
 from tierscale.models.difference import difference, local_energy
-from tierscale.models.train.degradations import degrade, seeded
-from tierscale.models.train.photos import centre_crop, image_files, read_image
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.degradations import degrade, seeded
+from tierscale.models.train.data.photos import centre_crop, image_files, read_image
+from tierscale.models.train.data.shrink import shrink
 
 # Side of a tile, and most input pixels a side of a photo that are used: from its middle.
 TILE, SIDE = 64, 192

@@ -157,4 +157,4 @@ def test_a_refusal_for_memory_is_one_line_on_a_terminal_too(folder, tmp_path):
     os.close(main)
     assert done.returncode == 2
     (line,) = shown.decode().replace("\r\n", "\n").splitlines()
-    assert line.startswith("tierscale: ") and "GiB may be used" in line
+    assert line.startswith("tierscale: ") and "but only 50.0 MiB may be used" in line

@@ -18,7 +18,7 @@ from tierscale.pipeline.plan.policies import (
     MaxLoss,
     Threshold,
     in_words,
-    looks_at_tiles,
+    needs_scores,
     parameter_of,
     policy_from,
     policy_from_json,
@@ -120,7 +120,7 @@ def test_what_is_missing_or_would_be_ignored_is_refused(name, numbers, message):
 
 
 def test_what_each_policy_needs_to_know_of_tiles():
-    assert [policy for policy in POLICIES if not looks_at_tiles(policy)] == [Full(), Light()]
+    assert [policy for policy in POLICIES if not needs_scores(policy)] == [Full(), Light()]
 
 
 def test_policies_in_words():

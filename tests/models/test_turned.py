@@ -10,8 +10,8 @@ from tierscale.models import registry
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.bicubic import Bicubic
-from tierscale.models.runtime.turned import Turned, turn, turn_back, turn_placement
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.shrink import shrink
+from tierscale.models.turned import Turned, turn, turn_back, turn_placement
 
 COFFEE = torch.from_numpy(skimage.data.coffee()).permute(2, 0, 1)[:, :256, :320].contiguous()
 
