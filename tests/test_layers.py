@@ -34,8 +34,8 @@ ROWS = {
     ),
     "jobs": (
         ("cli",),
-        ("fit_scout", "manifest_run"),
-        ("demo", "evaluate", "nightly", "scout", "train", "upscale_dataset"),
+        ("manifest_run",),
+        ("demo", "evaluate", "nightly", "train", "upscale_dataset"),
     ),
 }
 FLOORS = {

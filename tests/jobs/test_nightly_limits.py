@@ -20,7 +20,6 @@ LOSS = MaxLoss(1.0)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"image": Options(tiers=("bicubic",), scout="/nope")}, "/nope"),
         (
             {"image": Options(scale=Fraction(3), tiers=("bicubic", "fsrcnn-x4"), policy=LOSS)},
             "x4",
@@ -30,7 +29,6 @@ LOSS = MaxLoss(1.0)
         ({"ledger": "s3://AKIA:sEcReT@b/l.db"}, "holds a secret"),
         ({"source_roots": ("s3://AKIA:sEcReT@b/l",)}, "holds a secret"),
         ({"image": Options(tiers=("bicubic", "file:https://u:sEc,ReT@h/x"))}, "holds a secret"),
-        ({"image": Options(tiers=("bicubic",), scout="https://u:sEcReT@h/x")}, "holds a secret"),
         ({"until": "24:00"}, "is no time of day"),
         ({"image": Options(tiers=("nonesuch",))}, "nonesuch"),
         ({"output": "archive/out"}, "lies inside the archive"),

@@ -92,7 +92,7 @@ def test_other_counts_and_scales_are_refused():
 
 def test_it_is_another_tier_than_the_network_alone():
     assert registry.digest("edsr-x4+8") == registry.digest("edsr-x4")
-    assert registry.scout_key("edsr-x4+8") != registry.scout_key("edsr-x4")
+    assert registry.tier_key("edsr-x4+8") != registry.tier_key("edsr-x4")
 
 
 def test_a_file_may_be_called_so(tmp_path):

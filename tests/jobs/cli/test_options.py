@@ -136,9 +136,9 @@ def test_a_plan_beside_an_output_of_another_plan_says_so(capsys, image, tmp_path
     check_refusal(refused, 2, "another plan", "--overwrite")
 
 
-def test_max_loss_asks_for_a_scout_that_knows_the_tiers():
+def test_max_loss_asks_for_a_card_that_knows_the_tiers():
     check_options(options("--max-loss", "0.1", *TIERS))
-    with pytest.raises(Refused, match="no scout knows bicubic, pcsr-fsrcnn-x4"):
+    with pytest.raises(Refused, match="what bicubic, pcsr-fsrcnn-x4 lose was not measured"):
         check_options(options("--max-loss", "0.1", "--tiers", "bicubic,pcsr-fsrcnn-x4"))
 
 
