@@ -42,7 +42,7 @@ from tierscale.pipeline.dataset.night_report import (
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.resources import check_least
-from tierscale.pipeline.run.scoring import check_options
+from tierscale.pipeline.run.scoring.scorer import check_options
 from tierscale.pipeline.storage.path_policy import check_secrets, output_outside
 
 # Exit code when the window closed with work left, or another run holds the ledger.

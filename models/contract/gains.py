@@ -44,7 +44,11 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """What truth was, over what was predicted of it: 5 and 95 % of photos lie below."""
+    """Ratios of gains to differences that would have told photos' true losses in dB.
+
+    5 and 95 % of photos lie below the ends. That the error of the full tier is not known exactly is
+    in them too.
+    """
 
     low: float
     high: float
@@ -56,7 +60,7 @@ class TierGains:
 
     ratio: gains over squared differences, near 1 on what the network was trained for. apart:
     squared difference of the two results, over the score, divided by the score. predicted: spread
-    of the loss when `apart` tells the difference; measured: when it was measured on the image.
+    of the ratio when `apart` tells the difference; measured: when it was measured on the image.
     """
 
     ratio: float

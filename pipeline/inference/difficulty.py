@@ -13,8 +13,6 @@ from tierscale.pipeline.plan.value_range import ValueRange
 
 # Tiles of a row that are read at a time, and rows of tiles that a worker scores in one call.
 READ_TILES, ROWS = 8, 4
-# Tiles of this side and more are scored by a network from their middle, at half the cost.
-WHOLE = 64
 
 
 def blocks(length: int, step: int) -> list[Span]:
@@ -83,18 +81,8 @@ def score(
             for column in range(columns.start, columns.stop):
                 x = tile_place(column, grid, 1)
                 tile = line[..., x.start - left : x.stop - left]
-                if network is not None:
-                    tile = middle(tile)
                 scores[row - rows.start, column] = _score_tile(tile, network, draft, device)
     return scores
-
-
-def middle(tile: np.ndarray) -> np.ndarray:
-    """What a network looks at of a tile (..., h, w): three quarters of each side of a large one."""
-    height, width = (length // 8 if length >= WHOLE else 0 for length in tile.shape[-2:])
-    rows, columns = tile.shape[-2] - height, tile.shape[-1] - width
-    part: np.ndarray = tile[..., height:rows, width:columns]
-    return part
 
 
 def _score_tile(triples: np.ndarray, network: Upscaler | None, draft: Draft, device: str) -> float:

@@ -24,7 +24,7 @@ from tierscale.pipeline.plan.tiers import Tier, Weights
 from tierscale.pipeline.plan.value_range import ValueRange
 
 # Version 0.1 wrote no number.
-FORMAT = 3
+FORMAT = 2
 # Parts of a document that the digest leaves out: itself, and where the source happens to lie.
 UNDIGESTED = ("digest", "uri")
 

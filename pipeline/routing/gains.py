@@ -17,6 +17,8 @@ from tierscale.pipeline.plan.evidence import Evidence
 GROUP, BEFORE = 8, 1.0
 # Squared differences of a twentieth of a level are none.
 NONE = (0.05 / 255) ** 2
+# Where a network gains nothing on a kind of picture, or loses, this ratio keeps tiles in order.
+SMALLEST = 0.05
 # Of a normal distribution, 5 and 95 % lie so many standard deviations beside the mean.
 NINETY = 1.645
 
@@ -67,9 +69,11 @@ def predict(
     if gains is not None:
         base = gains.error(scores)
         known = [gains.below[label] for label in labels[:full]]
-        before = before * np.array([max(tier.ratio, 0.0) for tier in known])
+        before = before * np.array([max(tier.ratio, SMALLEST) for tier in known])
         spreads = [
-            tier.predicted if probed is None else _joined(tier.measured, spread)
+            _relative(tier.predicted, tier.ratio)
+            if probed is None
+            else _joined(_relative(tier.measured, tier.ratio), spread)
             for tier, spread in zip(known, spreads, strict=True)
         ]
     errors = np.concatenate([base[:, None] + before, base[:, None]], axis=1)
@@ -124,6 +128,12 @@ def rising(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
     result = np.empty_like(values)
     result[order] = np.maximum.accumulate(values[order])
     return result
+
+
+def _relative(spread: Spread, ratio: float) -> Spread:
+    """Times what is predicted with a ratio of gains to differences."""
+    least = max(ratio, SMALLEST)
+    return Spread(spread.low / least, spread.high / least)
 
 
 def _joined(one: Spread, other: Spread) -> Spread:

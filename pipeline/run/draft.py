@@ -24,7 +24,7 @@ from tierscale.pipeline.run.inspect import (
     describe_source,
     region_shape,
 )
-from tierscale.pipeline.run.scoring import TileScorer, find_scorer, is_measured
+from tierscale.pipeline.run.scoring.scorer import TileScorer, find_scorer, is_measured
 from tierscale.pipeline.run.tiers import effort_notes, load_tiers, same_tiers
 from tierscale.pipeline.storage.sidecar import sidecar
 
@@ -99,10 +99,8 @@ def inspect_image(
     tiers = _networks(options, begun)
     family = _family(image, options, begun)
     tile, nodata, device = _as_begun(options, begun, info.nodata, device)
-    statistics = "exact" if options.exact_statistics else "sample"
     shape = region_shape(image, options.region)
-    grid = Grid(shape[1:], options.scale, tile)
-    policy, said = _policy(options, tiers, grid, begun)
+    policy, said = _policy(options, tiers, Grid(shape[1:], options.scale, tile), begun)
     scorer = _scorer(tiers, options.scale, policy, begun)
     draft = Draft(
         source=SourceRef(
@@ -122,7 +120,7 @@ def inspect_image(
         blend=options.blend,
         tiers=tiers,
         policy=policy,
-        statistics=statistics if any(tier.auto for tier in tiers) else None,
+        statistics=_statistics(options, tiers),
         device=device,
         batch=_batches(tiers, device),
         scoring=scorer.scoring,
@@ -130,10 +128,16 @@ def inspect_image(
         family=family,
         kind=None if begun is None else begun.kind,
     )
-    if begun is None:
-        said += _unmeasured(draft, scorer)
+    said += _unmeasured(draft, scorer) if begun is None else []
     notes = (*info.notes, *effort_notes(tiers, options.scale), *_notes(draft, options))
     return Inspection(draft, replace(info, notes=notes), scorer, begun, tuple(said))
+
+
+def _statistics(options: Options, tiers: Sequence[Tier]) -> str | None:
+    """How tiers that decide by statistics of the image get them, if there is one."""
+    if not any(tier.auto for tier in tiers):
+        return None
+    return "exact" if options.exact_statistics else "sample"
 
 
 def _unmeasured(draft: Draft, scorer: TileScorer) -> list[str]:

@@ -23,7 +23,7 @@ from tierscale.pipeline.routing.costs import full_cost
 from tierscale.pipeline.routing.gains import Prediction, Probed, predict
 from tierscale.pipeline.routing.probes import probe_count, probe_tiles
 from tierscale.pipeline.routing.routes import TierTimings, TimeLimit
-from tierscale.pipeline.run.scoring import TileScorer
+from tierscale.pipeline.run.scoring.scorer import TileScorer
 from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, Pool, Task
 from tierscale.pipeline.run.workers.prescan_tasks import (

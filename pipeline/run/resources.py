@@ -17,15 +17,9 @@ from tierscale.pipeline.geometry.grid import tile_length
 from tierscale.pipeline.output.levels import level_sizes
 from tierscale.pipeline.output.store import bytes_at
 from tierscale.pipeline.plan.options import SMALLEST_TILE
-from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
-from tierscale.pipeline.plan.policies import Budget, Full, Light, MaxLoss, Policy, in_words
-from tierscale.pipeline.routing.audit import loss_db
+from tierscale.pipeline.plan.plan import Draft, Plan
 from tierscale.pipeline.routing.costs import areas, full_cost, planned_cost
-from tierscale.pipeline.routing.routes import (
-    routes_of,
-    routing_problem,
-    seconds_beside_networks,
-)
+from tierscale.pipeline.routing.routes import seconds_beside_networks
 from tierscale.pipeline.run.inspect import SourceInfo
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import place
@@ -43,13 +37,6 @@ USABLE = 0.9
 SMALLEST_SHARE = 1 / 5
 # Seconds of a run that do not depend on its image.
 START_SECONDS = 2.0
-# Policies that a plan is compared with.
-OTHERS: tuple[Policy, ...] = (
-    Light(),
-    *(Budget(share) for share in (0.25, 0.5)),
-    *(MaxLoss(db) for db in (0.1, 0.05, 0.02)),
-    Full(),
-)
 
 
 def memory_bytes(draft: Draft, info: SourceInfo, workers: int) -> int:
@@ -195,38 +182,6 @@ def outlook(plan: Plan, info: SourceInfo, workers: int) -> Outlook:
         halo=plan.halo,
         halo_overhead=cost / bare - 1,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """What another policy would do with an image.
-
-    policy: in words. cost_share: of the full tier everywhere. loss_db: predicted, against it.
-    """
-
-    policy: str
-    cost_share: float
-    seconds: float
-    loss_db: float
-
-
-def alternatives(plan: Plan, scored: ScoredPlan, ahead: Outlook) -> list[Alternative]:
-    """What other policies would do, in order of cost."""
-    problem, errors, most = routing_problem(plan), scored.scores.astype(np.float64), full_cost(plan)
-    fixed = START_SECONDS + seconds_beside_networks(plan)
-    found = []
-    for policy in OTHERS:
-        try:
-            routes = routes_of(policy, scored, errors, problem)
-        except ValueError:  # the first tier everywhere costs more than the budget
-            continue
-        share = problem.cost_of(routes) / most
-        seconds = fixed + (ahead.seconds_estimate - fixed) * share / ahead.cost_share
-        loss = loss_db(plan, errors, routes)
-        found.append(
-            Alternative(in_words(policy), round(share, 4), round(seconds, 1), round(loss, 4))
-        )
-    return sorted(found, key=lambda one: one.cost_share)
 
 
 def _speed() -> float:

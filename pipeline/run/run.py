@@ -29,7 +29,8 @@ from tierscale.pipeline.run.inspect import check_unchanged
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.planning import COPY, Planner, with_scores
 from tierscale.pipeline.run.prescan import Progress, silent
-from tierscale.pipeline.run.resources import alternatives, outlook
+from tierscale.pipeline.run.resources import outlook
+from tierscale.pipeline.run.scoring.alternatives import alternatives
 from tierscale.pipeline.run.shards import ShardQueue, Step
 from tierscale.pipeline.run.workers.pool import Handle, Pool
 from tierscale.pipeline.run.workers.shard_tasks import (

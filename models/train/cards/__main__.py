@@ -47,7 +47,7 @@ def write_sections(
     names = list(tiers)
     for full, name in enumerate(names[1:], start=1):
         card = {**weights.card(name), SECTION: section(observed, tiers, scorers, full)}
-        write_whole(weights.ZOO / f"{name}.json", f"{json.dumps(card, indent=1)}\n".encode())
+        write_whole(weights.ZOO / f"{name}.json", f"{json.dumps(card, indent=2)}\n".encode())
     return names[1:]
 
 

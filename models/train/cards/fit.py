@@ -59,27 +59,25 @@ def gains_of(observed: Sequence[Observed], tiers: Sequence[str], full: int, scor
         ratio = float((errors[:, index] - errors[:, full]).sum() / max(far.sum(), NONE))
         curve = fit_curve(scores, far, scores)
         spreads = [
-            spread([told(one, index, full, (ratio, curve, error, score), by) for one in observed])
+            spread([told(one, index, full, (curve, error, score), by) for one in observed])
             for by in ("curve", "measured")
         ]
         below[name] = TierGains(round(ratio, 4), curve, *spreads)
     return Gains(error, below)
 
 
-def told(
-    one: Observed, index: int, full: int, known: tuple[float, Curve, Curve, str], by: str
-) -> float:
-    """The true relative loss of a photo by tier `index` over the predicted one.
+def told(one: Observed, index: int, full: int, known: tuple[Curve, Curve, str], by: str) -> float:
+    """What ratio of gains to differences would have told the true relative loss of a photo.
 
-    known: ratio, curve of differences, curve of errors, and score. by: "curve" or "measured".
+    By tier `index`. known: curve of differences, curve of errors, and score. by: what tells the
+    difference, "curve" or "measured".
     """
-    ratio, curve, error, score = known
+    curve, error, score = known
     scores = one.scores[score]
     gained = float((one.errors[:, index] - one.errors[:, full]).sum())
     far = scores * curve(scores) if by == "curve" else one.apart[:, index, full]
     true = gained / max(float(one.errors[:, full].sum()), NONE)
-    predicted = ratio * float(far.sum()) / float(error(scores).sum())
-    return true / predicted if abs(predicted) > 1e-9 else 1.0
+    return true * float(error(scores).sum()) / max(float(far.sum()), NONE)
 
 
 def spread(ratios: Sequence[float]) -> Spread:

@@ -10,7 +10,7 @@ from tierscale.jobs.cli.options import PolicyType, TimeType, shared, to_options
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import KINDS, OLD_NAMES, Deadline, MaxLoss
-from tierscale.pipeline.run.scoring import check_options
+from tierscale.pipeline.run.scoring.scorer import check_options
 
 TIERS = ("--tiers", "bicubic,fsrcnn-x4")
 

@@ -14,8 +14,10 @@ from tierscale.models.contract.gains import (
     TierGains,
     gains_to_json,
     kinds,
+    nearest_kind,
     read_gains,
 )
+from tierscale.models.contract.kind import Kind
 
 RISING = Curve(tuple(np.linspace(-2, 1, len(KNOTS))))
 GAINS = Gains(RISING, {"light": TierGains(0.9, RISING, Spread(0.5, 1.5), Spread(0.8, 1.2))})
@@ -66,3 +68,21 @@ def test_cards_of_the_zoo_are_of_the_weights_of_the_zoo(name):
     assert {other: known[other] for other in others} == {
         other: zoo.newest(other)[:12] for other in others
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (None, "clean"),
+        (Kind(0.2, 1.0, None), "clean"),
+        (Kind(0.2, 1.0, 94), "clean"),
+        (Kind(0.0, 0.5, 55), "jpeg50"),
+        (Kind(0.0, 7.0, None), "grain8"),
+        (Kind(0.1, 9.0, 62), "grain8+jpeg60"),
+        (Kind(1.2, 0.5, 60), "blur1+jpeg60"),
+    ],
+)
+def test_the_known_kind_that_is_most_like_a_picture(kind, name):
+    known = ("clean", "jpeg50", "grain8", "grain8+jpeg60", "blur1+jpeg60")
+    assert nearest_kind(kind, known) == name
+    assert nearest_kind(kind, ()) == "clean"

@@ -48,7 +48,7 @@ def test_a_note_names_what_was_kept_and_what_would_be_taken_now():
     (note,) = kept_options(Options(), STORED)
     for text in (
         "scale 5/2 (by default 4)",
-        "policy budget 0.25 (by default adaptive)",
+        "policy budget 0.25 (by default max-loss 0.05)",
         "tile 32 (by default 128)",
         "value_range 1,9 (by default from the image)",
     ):

@@ -35,7 +35,8 @@ def test_a_card_tells_the_full_tiers_error_and_what_each_loses():
     np.testing.assert_allclose(found.errors[:, 1] - 2e-3, 0.8 * 2 * SCORES)
     evidence = found.evidence
     assert (evidence.known, evidence.kind, evidence.probes) == ("card", "clean", ())
-    assert evidence.low == (0.4, 0.4, 1.0) and evidence.high == (1.8, 1.8, 1.0)
+    assert evidence.low == (round(0.4 / 0.9, 4), 0.5, 1.0)
+    assert evidence.high == (2.0, round(1.8 / 0.8, 4), 1.0)
 
 
 @pytest.mark.parametrize("factor", [0.25, 1.0, 4.0])
@@ -46,7 +47,7 @@ def test_probes_correct_the_card_for_this_image(factor):
     nearer = abs((found.errors[:, 0] - 2e-3).sum() - wanted)
     assert nearer <= abs(0.9 * 5 * SCORES.sum() - wanted) + 1e-9
     assert len(found.evidence.probes) == 20
-    assert found.evidence.high[0] < 1.8 or factor != 1
+    assert found.evidence.high[0] < 2.0 or factor != 1
 
 
 def test_without_a_card_probes_tell_differences_and_the_full_tiers_error_counts_as_none():
@@ -62,10 +63,13 @@ def test_without_either_errors_only_rank_and_fall_evenly():
     np.testing.assert_allclose(found.errors, np.outer(SCORES, [1, 0.5, 0]))
 
 
-def test_a_network_that_makes_a_kind_worse_gains_nothing():
+def test_a_network_that_makes_a_kind_worse_gains_next_to_nothing_but_may_gain():
+    """On single images it may gain after all, so the upper end stays where it was measured."""
     worse = Gains(level(1e-3), {"bicubic": tier(-0.7, 5.0), "middle": tier(0.8, 2.0)})
     found = predict(SCORES, LABELS, worse)
-    np.testing.assert_array_equal(found.errors[:, 0], found.errors[:, 2])
+    gained = found.errors[:, 0] - found.errors[:, 2]
+    np.testing.assert_allclose(gained, 0.05 * 5 * SCORES)
+    np.testing.assert_allclose(found.evidence.high[0] * gained, 1.8 * 5 * SCORES)
 
 
 def test_what_is_corrected_never_falls_as_the_score_rises():

@@ -62,7 +62,7 @@ def test_a_loss_that_no_card_knows_is_refused():
 def test_few_tiles_are_not_told_apart(policy):
     found = inspected(Options(policy=policy) if policy else Options())
     assert found.draft.policy == Full() and found.draft.scoring == "none"
-    assert any("too few to tell apart" in note for note in found.source.notes)
+    assert any("too few to tell apart" in note for note in found.choices)
     kept = inspected(Options(policy=Budget(0.5)))
     assert kept.draft.policy == Budget(0.5)
 
@@ -70,7 +70,7 @@ def test_few_tiles_are_not_told_apart(policy):
 def test_where_nobody_asked_and_no_card_knows_the_loss_it_is_full():
     found = inspected(Options(tiers=("bicubic", "pcsr-carn-x4@0.6"), tile=8))
     assert found.draft.policy == Full()
-    assert any("was not measured; --budget" in note for note in found.source.notes)
+    assert any("was not measured; --budget" in note for note in found.choices)
 
 
 def test_the_batch_is_that_of_the_device():
