@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, Unreachable
 from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.blend import Piece
 from tierscale.pipeline.inference.enlarge import enlarge
@@ -151,9 +151,14 @@ class VerifyShard:
     receipt: Receipt
 
     def run(self, worker: Worker) -> str | None:
-        """What is wrong with it, in words; None if it is as its receipt says."""
+        """What is wrong with it, in words; None if it is as its receipt says.
+
+        Unreachable: nothing can be said, because its store does not answer.
+        """
         try:
             verified(self.output, self.receipt)
+        except Unreachable:
+            raise
         except Damaged as error:
             return str(error)
         return None

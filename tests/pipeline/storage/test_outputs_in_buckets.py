@@ -11,21 +11,22 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tests.object_server import FAULTS
+from tests.object_server import DENIED, EXPIRED, FAULTS
 from tests.pipeline.run import upscaling
 from tests.pipeline.storage.conftest import SECRET
 from tierscale.jobs.nightly import NightlyOptions, nightly
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.pipeline.dataset.manifest import Manifest, Row
-from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused, Unreachable
 from tierscale.pipeline.formats.registry import open_image
+from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.verify import status_of, verify_output
 from tierscale.pipeline.run.workers.pool import LocalPool
-from tierscale.pipeline.run.workers.shard_tasks import FinishShard
+from tierscale.pipeline.run.workers.shard_tasks import FinishShard, VerifyShard
 from tierscale.pipeline.storage import object_store
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import place, remove_tree
@@ -217,12 +218,42 @@ def test_a_store_that_is_down_is_one_sentence_and_leaves_nothing_unreadable(
 @ours
 def test_a_store_that_says_no_is_refused_without_secrets(server, picture):
     source = uploaded(picture)
-    server.denied = True
+    server.refusal = DENIED
     for given in ((source, "s3://bucket/out/a.zarr"), (str(picture), "s3://bucket/out/a.zarr")):
         with pytest.raises((Refused, Damaged)) as error:
             upscale(*given)
         text = str(error.value)
         assert "s3://bucket" in text and len(text.splitlines()) == 1 and SECRET not in text
+
+
+@ours
+def test_credentials_that_expire_are_no_damage(server, picture, monkeypatch):
+    """Neither of a source nor of an output, which would be healed then."""
+    source, output = uploaded(picture), "s3://bucket/out/a.zarr"
+    upscale(source, output)
+    compare, asked = VerifyShard.run, []
+
+    def expires(self, worker):
+        asked.append(self)
+        server.refusal = EXPIRED
+        return compare(self, worker)
+
+    monkeypatch.setattr(VerifyShard, "run", expires)
+    with LocalPool(1) as pool, pytest.raises((Refused, Unreachable), match="have expired"):
+        verify_output(output, pool, True)
+    assert asked
+    with pytest.raises(Refused, match="the credentials have expired"), open_image(source):
+        pass
+
+
+@ours
+def test_a_shard_that_cannot_be_asked_for_is_no_damage(server, picture):
+    output = "s3://bucket/out/a.zarr"
+    upscale(uploaded(picture), output)
+    array = store.open_level(output, 0)
+    server.refusal = EXPIRED
+    with pytest.raises(Unreachable, match="cannot be read .*have expired.*; check the object"):
+        store.read_rect(array, store.shard_rect(array, (0, 0)), "shard 0.0")
 
 
 def test_a_manifest_writes_below_its_prefix(server, picture):
