@@ -252,7 +252,7 @@ def test_a_shard_that_cannot_be_asked_for_is_no_damage(server, picture):
     upscale(uploaded(picture), output)
     array = store.open_level(output, 0)
     server.refusal = EXPIRED
-    with pytest.raises(Unreachable, match="cannot be read .*have expired.*; check the object"):
+    with pytest.raises(Unreachable, match=r"cannot be read .*have expired.*; check the object"):
         store.read_rect(array, store.shard_rect(array, (0, 0)), "shard 0.0")
 
 
