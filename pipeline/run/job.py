@@ -14,6 +14,7 @@ from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing.routes import TimeLimit
 from tierscale.pipeline.run.prescan import Progress, silent
+from tierscale.pipeline.storage.path_policy import check_lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,8 @@ class ImageJob:
 
     max_memory: bytes that all processes together may take, or None. overwrite: replace an output of
     ours that was planned otherwise. renew: replace one of ours that was planned the same way, of
-    what the source held before. keep_source: keep an ingested copy after the run.
+    what the source held before. keep_source: keep an ingested copy after the run. Refused: the
+    output lies in a folder that Ray will delete.
     """
 
     source: str
@@ -34,6 +36,7 @@ class ImageJob:
     renew: bool = False
 
     def __post_init__(self) -> None:
+        check_lasting(self.output, "the output")
         # Workers on a cluster run in other folders: a relative path would mean another place there.
         if "://" not in self.output:
             object.__setattr__(self, "output", os.path.abspath(self.output))
