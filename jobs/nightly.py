@@ -25,14 +25,14 @@ from tierscale.jobs.cli.exits import Draining, Ended, run_command
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.progress import Bar
 from tierscale.jobs.cli.terminal import emit, say
-from tierscale.pipeline.dataset.archive_run import (
+from tierscale.pipeline.dataset.night.archive_run import (
     ArchiveRun,
     ArchiveTask,
     probe_output,
     update_ledger,
 )
-from tierscale.pipeline.dataset.ledger import Busy, Ledger
-from tierscale.pipeline.dataset.night_report import (
+from tierscale.pipeline.dataset.night.ledger import Busy, Ledger
+from tierscale.pipeline.dataset.night.night_report import (
     NightSummary,
     error_sentence,
     night_counts,

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from tierscale.pipeline.dataset.ledger import NIGHTS, Busy, Late, Ledger
+from tierscale.pipeline.dataset.night.ledger import NIGHTS, Busy, Late, Ledger
 from tierscale.pipeline.dataset.results import ImageResult
 from tierscale.pipeline.dataset.scan import ListedSource
 from tierscale.pipeline.errors import Damaged, Refused

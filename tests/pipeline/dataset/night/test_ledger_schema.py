@@ -5,8 +5,8 @@ import sqlite3
 
 import pytest
 
-from tierscale.pipeline.dataset import ledger_schema
-from tierscale.pipeline.dataset.ledger import Ledger
+from tierscale.pipeline.dataset.night import ledger_schema
+from tierscale.pipeline.dataset.night.ledger import Ledger
 from tierscale.pipeline.dataset.scan import ListedSource
 from tierscale.pipeline.errors import Refused
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from tierscale.pipeline.dataset.ledger import Changes, Entry, Late, Ledger
+from tierscale.pipeline.dataset.night.ledger import Changes, Entry, Late, Ledger
 from tierscale.pipeline.dataset.output_paths import OutputPaths
 from tierscale.pipeline.dataset.results import ImageResult
 from tierscale.pipeline.dataset.runner import (

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tierscale.pipeline.dataset.ledger_schema import (
+from tierscale.pipeline.dataset.night.ledger_schema import (
     COUNT_FAILURE,
     DIED,
     DOUBTFUL,

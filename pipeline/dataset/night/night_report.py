@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tierscale.pipeline.dataset.ledger import Changes
+from tierscale.pipeline.dataset.night.ledger import Changes
 from tierscale.pipeline.output.report import page
 from tierscale.pipeline.storage.atomic import write_bytes
 

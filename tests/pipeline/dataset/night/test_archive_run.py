@@ -8,14 +8,14 @@ from typing import ClassVar
 import pytest
 
 from tests.pipeline.dataset.test_runner import SUMMARY
-from tierscale.pipeline.dataset import archive_run
-from tierscale.pipeline.dataset.archive_run import (
+from tierscale.pipeline.dataset.night import archive_run
+from tierscale.pipeline.dataset.night.archive_run import (
     ArchiveRun,
     ArchiveTask,
     ledger_text,
     update_ledger,
 )
-from tierscale.pipeline.dataset.ledger import Ledger
+from tierscale.pipeline.dataset.night.ledger import Ledger
 from tierscale.pipeline.dataset.runner import Enlarged
 from tierscale.pipeline.errors import Damaged, Interrupted
 from tierscale.pipeline.plan.options import Options
