@@ -23,7 +23,7 @@ COMMANDS = {
     "upscale": Entry("tierscale.jobs.cli.upscale", "upscale", "Enlarge an image."),
     "plan": Entry("tierscale.jobs.cli.upscale", "plan", "Show what upscale would do and take."),
     "status": Entry("tierscale.jobs.cli.inspect", "status", "Show the progress of an output."),
-    "verify": Entry("tierscale.jobs.cli.inspect", "verify", "Check an output against receipts."),
+    "verify": Entry("tierscale.jobs.verify", "command", "Check outputs against their receipts."),
     "explain": Entry("tierscale.jobs.cli.inspect", "explain", "Show where the compute went."),
     "export": Entry("tierscale.jobs.cli.export", "export", "Write an output as a TIFF or PNG."),
     "ingest": Entry("tierscale.jobs.cli.export", "ingest", "Copy an image into a zarr array."),

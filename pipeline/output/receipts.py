@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import Place
 from tierscale.pipeline.storage.sidecar import sidecar
 
+# What a run writes when it is at its end.
+SUMMARY = "summary.json"
 # Objects that are read at a time.
 CONCURRENT_READS = 16
 
@@ -126,6 +129,10 @@ class Folder:
         """Whether a plan is stored here."""
         return (self.path / "plan.json").exists()
 
+    def closed(self) -> bool:
+        """Whether a run came to its end, when every shard had its receipt."""
+        return (self.path / SUMMARY).exists()
+
     def write_plan(self, plan: Plan) -> None:
         """Store the plan."""
         write_json(self.path / "plan.json", plan_to_json(plan))
@@ -156,29 +163,34 @@ class Folder:
         What cannot be read counts as missing, and its shard is computed again.
         """
         pattern = f"{'*' if level is None else level}/*.json"
-        for text in _texts(sorted((self.path / "receipts").glob(pattern))):
-            if (receipt := _parse(text, plan)) is not None:
+        for content in _contents(sorted((self.path / "receipts").glob(pattern))):
+            if (receipt := _parse(content, plan)) is not None:
                 yield receipt
 
     def receipt_keys(self) -> set[Key]:
-        """The shards that have a file in the place of their receipt; its content is not read."""
-        keys = set()
-        for file in (self.path / "receipts").glob("*/*.json"):
-            y, x = file.name.removesuffix(".json").split(".")
-            keys.add((int(file.parent.name), int(y), int(x)))
-        return keys
+        """The shards that have a file in the place of their receipt; its content is not read.
+
+        Files with other names, such as copies that a program for synchronising made, are no
+        receipts.
+        """
+        names = (
+            re.fullmatch(r"(\d+)/(\d+)\.(\d+)\.json", f"{file.parent.name}/{file.name}")
+            for file in (self.path / "receipts").glob("*/*.json")
+        )
+        return {(int(name[1]), int(name[2]), int(name[3])) for name in names if name}
 
     def summary(self, plan: Plan) -> ReceiptSummary:
         """What all receipts of a plan add up to, read once."""
-        summary = ReceiptSummary(plan.grid.tiles)
+        summary, (rows, columns) = ReceiptSummary(plan.grid.tiles), plan.grid.tiles
         for receipt in self.receipts(plan.digest):
-            summary.add(receipt)
+            if all(row < rows and column < columns for row, column, *_ in receipt.tile_costs):
+                summary.add(receipt)
         return summary
 
     def receipt(self, plan: str, key: Key) -> Receipt:
         """The receipt of one shard. Damaged: there is none that can be used."""
         with contextlib.suppress(FileNotFoundError):
-            if (receipt := _parse(self._receipt_file(key).read_text(), plan)) is not None:
+            if (receipt := _parse(self._receipt_file(key).read_bytes(), plan)) is not None:
                 return receipt
         raise Damaged(
             f"{self.output} level {key[0]} shard {key[1]}.{key[2]} has no receipt any more; run the"
@@ -196,23 +208,36 @@ class Folder:
             return None
 
 
-def _parse(text: str, plan: str) -> Receipt | None:
-    """A receipt of the plan with digest `plan`; None: it is of another one, or torn."""
+def _parse(content: bytes, plan: str) -> Receipt | None:
+    """A receipt of the plan with digest `plan`; None: it is of another one, torn or damaged."""
     try:
-        plain = json.loads(text)
+        plain = json.loads(content)
         plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
         receipt = Receipt(
             **{**plain, "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])}
         )
-    except (ValueError, KeyError, TypeError):
+        return receipt if receipt.plan == plan and _sound(receipt) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return receipt if receipt.plan == plan else None
 
 
-def _texts(files: list[Place]) -> Iterator[str]:
+def _sound(receipt: Receipt) -> bool:
+    """Whether the values are of the types that others rely on; a damaged file may hold any."""
+    whole = (receipt.level, receipt.y, receipt.x, *receipt.shape, *receipt.tiles.values())
+    tiles = all(
+        len(entry) == 4
+        and isinstance(entry[0], int)
+        and isinstance(entry[1], int)
+        and min(entry) >= 0
+        for entry in receipt.tile_costs
+    )
+    return tiles and all(isinstance(one, int) for one in whole) and receipt.cost >= 0
+
+
+def _contents(files: list[Place]) -> Iterator[bytes]:
     """Contents of files, in order; objects are read many at a time, each being a request."""
     if files and isinstance(files[0], ObjectPath):
         with ThreadPoolExecutor(CONCURRENT_READS, thread_name_prefix="receipts") as readers:
-            yield from readers.map(lambda file: file.read_text(), files)
+            yield from readers.map(lambda file: file.read_bytes(), files)
     else:
-        yield from (file.read_text() for file in files)
+        yield from (file.read_bytes() for file in files)

@@ -200,6 +200,11 @@ def read_rect(
         ) from error
 
 
+def is_ours(path: str) -> bool:
+    """Whether the attributes of what lies at `path` say that tierscale wrote it."""
+    return _plan_of(path) is not None
+
+
 def check_ours(path: str) -> None:
     """Refuse to replace what lies at `path` unless its attributes say that tierscale wrote it."""
     if exists(place(path)) and _plan_of(path) is None:

@@ -16,7 +16,12 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, GenericError, PreconditionError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    PreconditionError,
+)
 
 from tierscale.pipeline.storage.object_store import (
     list_directly,
@@ -171,6 +176,19 @@ class ObjectPath:
             self.head()
         except FileNotFoundError:
             return self.is_dir()
+        return True
+
+    def answers(self) -> bool:
+        """Whether there is such an object, or one below, and the store says so when asked once."""
+        store = store_at(self.base, False)
+        try:
+            try:
+                obstore.head(store, self.key)
+            except FileNotFoundError:
+                below = obstore.list_with_delimiter(store, prefix=f"{self.key}/")
+                return bool(below["objects"] or below["common_prefixes"])
+        except BaseError:
+            return False
         return True
 
     def is_dir(self) -> bool:

@@ -1,16 +1,22 @@
 """The enlarging of an archive by its ledger, until nothing is pending or the window closes."""
 
 import contextlib
-import json
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import replace
+from itertools import islice
 
-from tierscale.pipeline.dataset.night.ledger import Changes, Entry, Late, Ledger
-from tierscale.pipeline.dataset.output_paths import OutputPaths
+from tierscale.pipeline.dataset.night.ledger import Entry, Ledger
+from tierscale.pipeline.dataset.night.reach import (
+    LOOKS,
+    OutputWatch,
+    nearest_folder,
+    out_of_reach,
+)
+from tierscale.pipeline.dataset.night.task import ArchiveTask
+from tierscale.pipeline.dataset.output_paths import fold, folds_case
 from tierscale.pipeline.dataset.results import ImageResult
 from tierscale.pipeline.dataset.runner import (
     Cause,
@@ -21,142 +27,27 @@ from tierscale.pipeline.dataset.runner import (
     enlarge,
     run_jobs,
 )
-from tierscale.pipeline.dataset.scan import content_sha256, missing_outputs, scan
-from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.dataset.scan import content_sha256
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused, Unsettled
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.plan.policies import OLD_NAMES, parameter_of
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.prescan import Progress
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.run.workers.prescan_tasks import CheckReady
 from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.path_policy import check_source, output_below, output_outside
-from tierscale.pipeline.storage.paths import normalize_root, place
+from tierscale.pipeline.storage.paths import Place, place, readable
 
-# Policies whose number version 0.1 wrote down, or None, whichever policy was chosen -> its name.
-FIRST_NUMBERS = {
-    "budget": "budget",
-    "threshold": "threshold",
-    "max-loss": "lose",
-    "deadline": "deadline",
-}
 # Bytes of the file that tells whether anything can be written at all.
 PROBE = 1 << 16
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveTask:
-    """What is to become of an archive. Folders and URIs are kept as of normalize_root.
-
-    archive: the tree of sources; output: where their enlarged images go, in a tree of the same
-    shape. options: how every image is enlarged. max_memory: bytes. overwrite: enlarge again what
-    was enlarged with other options. source_roots: where links in the archive may lead beside it.
-    """
-
-    archive: str
-    output: str
-    options: Options = field(default_factory=Options)
-    max_memory: int | None = None
-    overwrite: bool = False
-    source_roots: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "archive", normalize_root(self.archive))
-        object.__setattr__(self, "output", normalize_root(self.output))
-        object.__setattr__(self, "source_roots", tuple(map(normalize_root, self.source_roots)))
-
-    @property
-    def options_text(self) -> str:
-        """The options as the ledger keeps them: equal texts ask for equal outputs."""
-        return ledger_text(self.options)
-
-    def output_paths(self) -> OutputPaths:
-        """Where the images go."""
-        return OutputPaths(self.archive, self.output)
-
-
-def ledger_text(options: Options) -> str:
-    """Options as text that stays the same from version to version: names of 0.1 are kept.
-
-    A ledger of an earlier version then finds its images done with the same options.
-    """
-    policy = options.policy
-    old_names = {new: old for old, new in OLD_NAMES.items()}
-    numbers: dict[str, float | None] = dict.fromkeys(FIRST_NUMBERS.values())
-    number = parameter_of(policy)
-    if number is not None:
-        numbers[FIRST_NUMBERS.get(policy.name, policy.name)] = number
-    wanted = {
-        **numbers,
-        "scale": str(options.scale),
-        "tiers": options.tiers,
-        "policy": old_names.get(policy.name, policy.name),
-        "pooled": False,
-        "tile": options.tile,
-        "blend": options.blend,
-        "device": options.device,
-        "value_range": options.value_range,
-        "region": options.region,
-        "series": options.series,
-        "level": options.level,
-        "z": options.z,
-        "t": options.t,
-        "nodata": options.nodata,
-        "exact_statistics": options.exact_statistics,
-        "scout": options.scout,
-    }
-    return json.dumps(wanted, sort_keys=True, default=str)
-
-
-def update_ledger(
-    task: ArchiveTask, ledger: Ledger, stop: threading.Event, until: float, notes: list[str]
-) -> Changes:
-    """Bring the ledger up to what lies in the archive and among the outputs.
-
-    until: when the window closes, by the ledger's clock; contents that were not compared by then
-    stay in doubt. notes: sentences on what went wrong are added. Interrupted: `stop` was set.
-    """
-
-    def check_time() -> None:
-        if stop.is_set():
-            raise Interrupted
-        if ledger.clock() >= until:
-            raise Late
-
-    changes = ledger.record_listing(
-        interruptible(scan(task.archive, notes.append), stop),
-        lambda source: content_sha256(source, check_time),
-    )
-    if changes.gone and not (
-        changes.new or changes.changed or changes.untouched or changes.undecided
-    ):
-        notes.append(
-            f"none of the {changes.gone} images that are known lies in {task.archive} any more;"
-            " check whether its disk is mounted, or name another --ledger if the archive was"
-            " emptied"
-        )
-    ledger.requeue_missing(
-        task.output_paths().of,
-        lambda outputs: interruptible(missing_outputs(outputs, notes.append), stop),
-    )
-    return changes
-
-
-def interruptible(items: Iterable[Item], stop: threading.Event) -> Iterator[Item]:
-    """The items, until `stop` is set. Interrupted: it is."""
-    for item in items:
-        if stop.is_set():
-            raise Interrupted
-        yield item
 
 
 class ArchiveRun:
     """The pending images of a ledger, several at a time, so that small ones keep all workers busy.
 
     stop: set when the run is over, for whatever reason. report: called with a line on each image
-    that fails. trouble: why nothing can be enlarged any more, or None.
+    that fails. problems: sentences on what is wrong beside single images; the last one may have
+    ended the run. unsettled: number of images that were still being written.
     """
 
     def __init__(
@@ -169,9 +60,28 @@ class ArchiveRun:
     ) -> None:
         self.task, self.ledger, self.pool, self.stop = task, ledger, pool, stop
         self.report = report
-        self.trouble: str | None = None
+        self.problems: list[str] = []
+        self.unsettled = 0
+        # Whether nothing can be enlarged any more, and folders of which nothing can be read.
+        self._over = False
+        self._lost: set[str] = set()
         self._output_of = task.output_paths().of
+        self._entries: dict[str, Entry] = {}
         self._plans: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+        outputs = (output for _, output in ledger.done_outputs())
+        below = (output for output in outputs if output.startswith(f"{task.output}/"))
+        self._watch = OutputWatch(task.output, islice(below, LOOKS))
+        self._doubles = self._find_doubles()
+
+    def _find_doubles(self) -> dict[str, str]:
+        """Sources whose output another source has too, and that one.
+
+        So it is where names in the archive differ in a way that the disk of the outputs passes
+        over.
+        """
+        if "://" in self.task.output or not folds_case(self.task.output):
+            return {}
+        return self.ledger.doubles(lambda source: fold(self._output_of(source)))
 
     def work(self, night: str, until: float, progress: Progress) -> None:
         """Enlarge image after image until none is pending or the ledger's clock shows `until`.
@@ -181,6 +91,7 @@ class ArchiveRun:
         """
         total, done = self.ledger.counts(night)["left"], 0
         progress("images", 0, total)
+        self.stop.wait(self.task.settling.pause)
 
         def tick() -> None:
             if self.ledger.clock() >= until:
@@ -199,6 +110,7 @@ class ArchiveRun:
         """Claim entries of the ledger one by one, each when it can be begun."""
         options = self.task.options_text
         while entry := self.ledger.claim(night, options, self._output_of, suspects):
+            self._entries[entry.source] = entry
             yield self._job(entry)
 
     def _job(self, entry: Entry) -> QueuedJob[str]:
@@ -219,6 +131,13 @@ class ArchiveRun:
         source, output = job.image.source, job.image.output
         check_source(source, (self.task.archive, *self.task.source_roots))
         output_outside(output_below(output, self.task.output), self.task.archive)
+        if source in self._doubles:
+            raise Refused(
+                f"{source}: its output {output} is that of {self._doubles[source]} too, because"
+                " its disk takes upper and lower case for one; rename one of the two"
+            )
+        if self._is_moving(source):
+            raise Unsettled(f"{source} is still being written; it waits for the next night")
 
         def on_plan(plan: Plan) -> None:
             self._plans.put((job.key, plan.digest))
@@ -230,6 +149,10 @@ class ArchiveRun:
             return replace(image, source_sha256=content_sha256(source, self._check_stop))
         except Interrupted:  # the image is done; without a checksum the next doubt enlarges it anew
             return image
+
+    def _is_moving(self, source: str) -> bool:
+        listed, now = self._entries[source].listed, self.ledger.clock()
+        return self.task.settling.moves(listed, self.task.archive, now)
 
     def _check_stop(self) -> None:
         if self.stop.is_set():
@@ -247,50 +170,106 @@ class ArchiveRun:
     def _settle(self, source: str, outcome: Outcome) -> None:
         """Record how an attempt ended."""
         self._record_plans()
+        self._end_without_outputs()
         match outcome:
             case Enlarged():
-                result = ImageResult.from_summary(outcome.summary)
-                self.ledger.record_done(source, result, outcome.source_sha256)
+                self._settle_success(source, outcome)
             case NotEnlarged(cause=Cause.INTERRUPTED):
                 self.ledger.release(source)
             case NotEnlarged(cause=Cause.HELD):
                 self.ledger.release(source, "failed", outcome.error)
+            case NotEnlarged(cause=Cause.UNSETTLED):
+                self._wait_for_next_look(source)
             case _:
                 self._settle_failure(source, outcome)
+        del self._entries[source]
+
+    def _settle_success(self, source: str, outcome: Enlarged) -> None:
+        if self._over:  # where it was written is not certain
+            self.ledger.release(source)
+            return
+        self._watch.add(outcome.summary.output)
+        result = ImageResult.from_summary(outcome.summary)
+        self.ledger.record_done(source, result, outcome.source_sha256)
+
+    def _wait_for_next_look(self, source: str) -> None:
+        self.unsettled += 1
+        self.ledger.release(source)
+        self.ledger.hold_back([source])
 
     def _settle_failure(self, source: str, outcome: NotEnlarged) -> None:
-        """Blame a failure on its image, or end the run where nothing can be enlarged any more."""
-        trouble = outcome.error if outcome.cause is Cause.FULL else self._find_trouble(outcome)
-        if trouble is None:
+        """Blame a failure on its image, unless something else is at fault that others share."""
+        if not self._over:
+            self._end_where_nothing_goes(outcome)
+        folder = None if self._over else self._lost_folder(source, outcome)
+        if folder is not None and folder not in self._lost:
+            self._give_up(folder, outcome)
+        if self._over or folder is not None:
+            self.ledger.release(source)
+        elif self._is_moving(source):
+            self._wait_for_next_look(source)
+        else:
             text = outcome.error
             self.ledger.record_failure(source, text)
             self.report(text if source in text else f"{source}: {text}")
-        else:
-            self.ledger.release(source)
-            self.trouble = self.trouble or trouble
-            self.stop.set()
 
-    def _find_trouble(self, outcome: NotEnlarged) -> str | None:
-        """Why nothing can be enlarged any more: storage that takes nothing, workers that are gone.
+    def _end(self, why: str) -> None:
+        """End the run: no image is begun any more, and none is blamed."""
+        self.problems.append(why)
+        self._over = True
+        self.stop.set()
 
-        None: no such reason; the image is to blame.
-        """
+    def _end_without_outputs(self) -> None:
+        """End the run if the disk of the outputs is not mounted any more."""
+        if not self._over and self._watch.gone():
+            self._end(
+                f"the disk of {self.task.output} is not mounted any more: none of the outputs that"
+                " are known lies there; mount it, then run the same command again"
+            )
+
+    def _end_where_nothing_goes(self, outcome: NotEnlarged) -> None:
+        """End the run where storage takes nothing, or workers are gone."""
         try:
+            if outcome.cause is Cause.FULL:
+                raise Damaged(outcome.error)
             probe_output(self.task.output)
             if outcome.cause is Cause.UNEXPECTED:
                 self.pool.submit(CheckReady())
         except (Damaged, Refused) as error:
-            return str(error)
+            self._end(str(error))
         except RuntimeError as error:
-            return f"the workers are gone ({error}); run the same command again"
-        return None
+            self._end(f"the workers are gone ({error}); run the same command again")
+
+    def _lost_folder(self, source: str, outcome: NotEnlarged) -> str | None:
+        """The folder that is out of reach with all its sources, if that is why one failed."""
+        if outcome.cause is not Cause.SOURCE and readable(source):
+            return None
+        return out_of_reach(self.ledger, self.task.archive, source)
+
+    def _give_up(self, folder: str, outcome: NotEnlarged) -> None:
+        """Leave what lies in a folder for another night; the whole archive ends the run."""
+        self._lost.add(folder)
+        why = outcome.error.split("; ")[0]
+        advice = "object store and its credentials" if "://" in folder else "disk"
+        text = (
+            f"{folder} is out of reach: none of its images that were tried can be read ({why});"
+            f" check its {advice}, then run the same command again, no image is blamed"
+        )
+        if folder == self.task.archive:
+            self._end(f"the archive {text}")
+            return
+        self.problems.append(text)
+        self.ledger.hold_back(
+            one for one in self.ledger.pending_sources() if one.startswith(f"{folder}/")
+        )
 
 
 def probe_output(output: str) -> None:
-    """Write a small file below the output root and delete it.
+    """Write a small file below the output root, or in the folder that it would be made in.
 
-    Damaged, Refused: it cannot be written, so nothing can.
+    It is deleted again. Damaged, Refused: it cannot be written, so nothing can.
     """
-    file = place(output) / ".tierscale-probe"
+    folder: Place = place(output) if "://" in output else nearest_folder(output)
+    file = folder / ".tierscale-probe"
     write_bytes(file, bytes(PROBE))
     file.unlink(missing_ok=True)

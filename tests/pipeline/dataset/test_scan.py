@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tierscale.pipeline.dataset import scan as scan_module
-from tierscale.pipeline.dataset.night.ledger import Late
+from tierscale.pipeline.dataset.night.listing import Late
 from tierscale.pipeline.dataset.scan import BLOCK, content_sha256, missing_outputs, scan
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.storage.object_path import Listed

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.object_server import DENIED, EXPIRED, FAULTS
 from tests.pipeline.run import upscaling
 from tests.pipeline.storage.conftest import SECRET
-from tierscale.jobs.nightly import NightlyOptions, nightly
+from tierscale.jobs.night_run import NightlyOptions, nightly
 from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused, Unreachable
@@ -24,7 +24,7 @@ from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.run import upscale_image
-from tierscale.pipeline.run.verify import status_of, verify_output
+from tierscale.pipeline.run.verify import Look, status_of, verify_output
 from tierscale.pipeline.run.workers.pool import LocalPool
 from tierscale.pipeline.run.workers.shard_tasks import FinishShard, VerifyShard
 from tierscale.pipeline.storage import object_store
@@ -73,8 +73,8 @@ def check_whole(output, plain):
     """
     np.testing.assert_array_equal(pixels(output), plain)
     with LocalPool(1) as pool:
-        found = verify_output(output, pool, False)
-    assert found["problems"] == [] and found["shards"] >= 4
+        found = verify_output(output, pool, Look())
+    assert found.problems == () and found.shards >= 4
     folder = Folder(output)
     for entry in folder.path.listed():
         assert not entry.key.endswith((".tmp", ".dead")) and entry.key != "lease.json"
@@ -159,8 +159,8 @@ def test_a_damaged_object_is_found_and_healed(server, picture, plain):
     file = place(f"{output}/0/{shard.key}")
     file.write_bytes(file.read_bytes()[: shard.bytes // 2])
     with LocalPool(1) as pool:
-        found = verify_output(output, pool, True)
-    assert len(found["problems"]) == found["healed"] == 1
+        found = verify_output(output, pool, Look(heal=True))
+    assert len(found.problems) == found.healed == 1
     check_whole(output, plain)
 
 
@@ -240,7 +240,7 @@ def test_credentials_that_expire_are_no_damage(server, picture, monkeypatch):
 
     monkeypatch.setattr(VerifyShard, "run", expires)
     with LocalPool(1) as pool, pytest.raises((Refused, Unreachable), match="have expired"):
-        verify_output(output, pool, True)
+        verify_output(output, pool, Look(heal=True))
     assert asked
     with pytest.raises(Refused, match="the credentials have expired"), open_image(source):
         pass
