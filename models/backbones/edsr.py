@@ -5,12 +5,13 @@ Super-Resolution", section 3.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tierscale.models.backbones.initial import he
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.linear_tail import Enlarging, Fused, enlarge_within
 from tierscale.models.runtime.stages import Rejoin, Staged
 from tierscale.models.runtime.stream import (
@@ -66,7 +67,7 @@ class Tail(Enlarging):
     def __init__(self, scale: int, features: int) -> None:
         super().__init__()
         self.steps = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}[scale]
-        self.grow: Iterable[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+        self.grow = module_list(
             nn.Conv2d(features, features * step * step, 3, padding=1) for step in self.steps
         )
         self.exit = nn.Conv2d(features, 3, 3, padding=1)
@@ -108,9 +109,7 @@ class Edsr(Staged):
         # less than one pixel more.
         self.reach = 2 * blocks + 4
         self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.blocks: Iterable[Block] = nn.ModuleList(
-            Block(features, res_scale) for _ in range(blocks)
-        )  # type: ignore[assignment]
+        self.blocks = module_list(Block(features, res_scale) for _ in range(blocks))
         self.join = nn.Conv2d(features, features, 3, padding=1)
         self.tail = Tail(scale, features)
         he(self, {0.1: [block.second for block in self.blocks], 0.02: [self.tail.exit]})

@@ -4,13 +4,14 @@ Zhang, Li, Li, Wang, Zhong and Fu 2018, "Image Super-Resolution Using Very Deep 
 Attention Networks".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tierscale.models.backbones.edsr import Tail
 from tierscale.models.backbones.initial import he
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.stages import Rejoin, Staged
 from tierscale.models.runtime.stream import Convolve, Stream, check_scale
 
@@ -65,9 +66,7 @@ class Group(nn.Module):
 
     def __init__(self, blocks: int, features: int, reduction: int) -> None:
         super().__init__()
-        self.blocks: Iterable[Block] = nn.ModuleList(
-            Block(features, reduction) for _ in range(blocks)
-        )  # type: ignore[assignment]
+        self.blocks = module_list(Block(features, reduction) for _ in range(blocks))
         self.join = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,9 +103,7 @@ class Rcan(Staged):
             )
         self.scale, self.features = scale, features
         self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.groups: Iterable[Group] = nn.ModuleList(
-            Group(blocks, features, reduction) for _ in range(groups)
-        )  # type: ignore[assignment]
+        self.groups = module_list(Group(blocks, features, reduction) for _ in range(groups))
         self.join = nn.Conv2d(features, features, 3, padding=1)
         self.tail = Tail(scale, features)
         second = [block.second for group in self.groups for block in group.blocks]

@@ -21,7 +21,7 @@ def test_evaluate_measures_by_the_protocol(capsys, tmp_path):
         "--tiers",
         "bicubic,fsrcnn-x4",
         "--policy",
-        "dearest",
+        "full",
         "--json",
     )
     assert code == 0, err
@@ -68,7 +68,7 @@ def test_evaluate_lists_what_fails_and_goes_on(capsys, image, tmp_path):
     "policy",
     [
         ("--max-loss", "0.05"),
-        ("--policy", "quality", "--lose", "0.05"),
+        ("--policy", "max-loss", "--max-loss", "0.05"),
         ("--deadline", "60s"),
         ("--budget", "0.5"),
         ("--policy", "adaptive"),

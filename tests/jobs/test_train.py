@@ -71,10 +71,10 @@ def refused(said: Said, options: list[str], code: int = 2) -> str:
     """What the command says on stderr: one sentence, with this exit code."""
     said.readouterr()
     assert main(options) == code
-    told = said.readouterr().err
-    assert told.startswith("train: ")
-    assert told.count("\n") == 1, told
-    return told
+    message = said.readouterr().err
+    assert message.startswith("train: ")
+    assert message.count("\n") == 1, message
+    return message
 
 
 def test_it_writes_weights_card_log_and_plot(trained: Path, capsys: Said) -> None:
@@ -97,8 +97,8 @@ def test_it_writes_weights_card_log_and_plot(trained: Path, capsys: Said) -> Non
 
 def test_an_earlier_run_is_replaced_only_when_asked(trained: Path, capsys: Said) -> None:
     before = files(trained / "out")
-    told = refused(capsys, line(trained, "--steps", "3"))
-    assert all(way in told for way in ("--resume", "--out", "--overwrite"))
+    message = refused(capsys, line(trained, "--steps", "3"))
+    assert all(way in message for way in ("--resume", "--out", "--overwrite"))
     assert files(trained / "out") == before
     # A start that fails leaves the earlier log, too.
     save(trained / "hr", 2)
@@ -114,9 +114,9 @@ def test_an_earlier_run_is_replaced_only_when_asked(trained: Path, capsys: Said)
 
 def test_a_run_that_diverges_stores_nothing(trained: Path, capsys: Said) -> None:
     before = files(trained / "out")
-    told = refused(capsys, line(trained, "--steps", "3", "--rate", "1e9", "--overwrite"), 1)
-    assert "diverged" in told
-    assert "1e+09" in told
+    message = refused(capsys, line(trained, "--steps", "3", "--rate", "1e9", "--overwrite"), 1)
+    assert "diverged" in message
+    assert "1e+09" in message
     assert files(trained / "out") == before
 
 
@@ -185,9 +185,9 @@ def test_a_resumed_run_has_the_stage_and_the_photos_of_the_first(
     save(trained / "w", 7)
     assert "has watched" in refused(capsys, line(trained, *resume, "--watch", str(trained / "w")))
     save(trained / "hr", 2)
-    told = refused(capsys, line(trained, *resume))
-    assert "has photos '2 images " in told
-    assert "not '3 images " in told
+    message = refused(capsys, line(trained, *resume))
+    assert "has photos '2 images " in message
+    assert "not '3 images " in message
     assert main(line(trained, "--steps", "1", name="pcsr-fsrcnn-x4")) == 0
     resume = ["--steps", "1", "--resume", str(trained / "out" / "pcsr-fsrcnn-x4.pt")]
     assert "has stage 'heaviest', not 'choice'" in refused(
@@ -246,9 +246,9 @@ WRONG = {
 def test_a_wrong_number_is_quoted_before_any_photo_is_looked_for(
     option: str, value: str, tmp_path: Path, capsys: Said
 ) -> None:
-    told = refused(capsys, line(tmp_path, "--steps", "1", option, value))
-    assert option in told
-    assert value in told
+    message = refused(capsys, line(tmp_path, "--steps", "1", option, value))
+    assert option in message
+    assert value in message
     assert not list(tmp_path.iterdir())
 
 
@@ -298,9 +298,9 @@ def test_a_warm_start_says_what_fitted(place: Path, capsys: Said) -> None:
             == 0
         )
         assert f"from {source}: {len(zoo)} of {len(zoo)} tensors\n" in capsys.readouterr().out
-        kept = read_checkpoint(place / "out" / "fsrcnn-x4.safetensors").tensors
+        trained_tensors = read_checkpoint(place / "out" / "fsrcnn-x4.safetensors").tensors
         for key in zoo:
-            torch.testing.assert_close(kept[key], zoo[key])
+            torch.testing.assert_close(trained_tensors[key], zoo[key])
     assert json.loads((place / "out" / "fsrcnn-x4.json").read_text())["init"] == [
         "my=own.safetensors"
     ]
@@ -374,9 +374,9 @@ def test_an_out_that_cannot_be_written_to_is_found_first(
     monkeypatch.setattr(running, "read_photos", lambda *rest: pytest.fail("decoded"))
     (tmp_path / "file").write_bytes(b"")
     for out in (tmp_path / "file", Path("/proc/x")):
-        told = refused(capsys, [*line(place, "--steps", "1"), "--out", str(out)])
-        assert f"cannot write to {out}" in told
-        assert "checkpoint" not in told
+        message = refused(capsys, [*line(place, "--steps", "1"), "--out", str(out)])
+        assert f"cannot write to {out}" in message
+        assert "checkpoint" not in message
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(
@@ -394,14 +394,14 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
         synced(number)
 
     monkeypatch.setattr(os, "fsync", full)
-    told = refused(capsys, line(trained, "--steps", "3", "--overwrite"), 1)
-    assert "No space left" in told
-    assert f"--resume {trained / 'out' / 'fsrcnn-x4.pt'}" in told
+    message = refused(capsys, line(trained, "--steps", "3", "--overwrite"), 1)
+    assert "No space left" in message
+    assert f"--resume {trained / 'out' / 'fsrcnn-x4.pt'}" in message
     after = files(trained / "out")
     assert {**after, "fsrcnn-x4.csv": before["fsrcnn-x4.csv"]} == before
     calls.clear()
-    told = refused(capsys, [*line(trained, "--steps", "3"), "--out", str(trained / "b")], 1)
-    assert "checkpoint" not in told
+    message = refused(capsys, [*line(trained, "--steps", "3"), "--out", str(trained / "b")], 1)
+    assert "checkpoint" not in message
 
 
 def test_a_stopped_run_keeps_what_it_did_and_says_how_to_go_on(place: Path, capsys: Said) -> None:
@@ -413,13 +413,13 @@ def test_a_stopped_run_keeps_what_it_did_and_says_how_to_go_on(place: Path, caps
 
 def test_help_names_networks_and_defaults(capsys: Said) -> None:
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert "pcsr-carn-x{2,3,4}" in told
-    assert told.count("default:") >= 17
-    examples = [row for row in told.splitlines() if "--init carn-x4" in row]
+    message = capsys.readouterr().out
+    assert "pcsr-carn-x{2,3,4}" in message
+    assert message.count("default:") >= 17
+    examples = [row for row in message.splitlines() if "--init carn-x4" in row]
     assert len(examples) == 1
     assert "--rate 2e-4" in examples[0]
-    assert "None" not in told
+    assert "None" not in message
 
 
 BLOCKED = """

@@ -21,6 +21,7 @@ from tierscale.models.contract.efforts import (
     check_settings,
     measured_setting,
 )
+from tierscale.models.contract.modules import channels_last
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
 from tierscale.models.runtime.plain import PlainUpscaler, check_windows
 
@@ -51,7 +52,7 @@ class AdadsrUpscaler:
         self.plain = PlainUpscaler(method.network, spec)
         self.method = method.eval().requires_grad_(False)
         self.origin, self.spec = origin, spec
-        self.method.predictor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(self.method.predictor)
         self.scales: frozenset[Fraction] | None = self.plain.scales
         self.reach: int | None = None
         if self.plain.reach is not None:
@@ -160,7 +161,7 @@ class AdadsrUpscaler:
 
         Beside those of the plain network, four maps of features and the cells' indices.
         """
-        return self.plain.memory(scale) + 16 * self.plain.network.features + 64
+        return self.plain.memory(scale) + 16 * self.method.network.features + 64
 
 
 def build(checkpoint: Checkpoint, origin: str) -> AdadsrUpscaler:

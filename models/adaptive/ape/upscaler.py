@@ -153,7 +153,10 @@ class ApeUpscaler:
             whole,
         )
         streamed = window.device.type == "cpu"
-        blocks = sum(cost(block, 2 * height * width) for block in method.layers)  # type: ignore[misc, arg-type]
+        blocks = sum(
+            cost(block, 2 * height * width)  # type: ignore[misc, arg-type]
+            for block in method.layers
+        )
         fixed = self.plain.count(height, width, streamed) - blocks
         pixels = self.plain.complete(self._finish(entered, body), window)
         return pixels, grid.spread(exits), float(fixed + macs + questions * self.network.features)

@@ -71,15 +71,18 @@ def test_a_scout_is_fitted_to_any_tiers_and_found_by_their_weights(tmp_path, own
     )
     code, out, err = tierscale(capsys, *line)
     assert code == 0, err
-    told = json.loads(out)
-    assert told["tiers"] == ["bicubic", f"file:{copy}"] and told["seconds_per_million_pixels"] >= 0
-    table = pq.read_table(Path(told["output"]).with_suffix(".errors.parquet"))
+    summary = json.loads(out)
+    assert (
+        summary["tiers"] == ["bicubic", f"file:{copy}"]
+        and summary["seconds_per_million_pixels"] >= 0
+    )
+    table = pq.read_table(Path(summary["output"]).with_suffix(".errors.parquet"))
     assert (
         table.column_names == ["image", "variation", "y", "x", "tile", "mse"] and table.num_rows > 0
     )
     assert set(table["variation"].to_pylist()) == {0, 1}
     found = registry.load_scout(("bicubic", "fsrcnn-x4"), Fraction(4))
-    assert found is not None and found.weights == digest_file(Path(told["output"])), (
+    assert found is not None and found.weights == digest_file(Path(summary["output"])), (
         "the same weights are known by any name"
     )
 

@@ -91,9 +91,9 @@ def test_a_folder_that_gives_no_images_says_why(tmp_path: Path) -> None:
         ("empty", "is empty"),
         ("texts", "holds no image files"),
     ):
-        with pytest.raises(ValueError, match=said) as told:
+        with pytest.raises(ValueError, match=said) as caught:
             image_files(tmp_path / name)
-        assert str(tmp_path / name) in str(told.value)
+        assert str(tmp_path / name) in str(caught.value)
 
 
 def test_hidden_files_and_folders_named_like_images_are_passed_over(tmp_path: Path) -> None:
@@ -133,9 +133,9 @@ def test_more_than_8_bits_are_refused(tmp_path: Path) -> None:
     files = image_files(tmp_path)
     assert len(files) == 9
     for path in files:
-        with pytest.raises(ValueError, match="convert it to 8 bits") as told:
+        with pytest.raises(ValueError, match="convert it to 8 bits") as caught:
             read_image(path)
-        assert str(path) in str(told.value)
+        assert str(path) in str(caught.value)
 
 
 def test_eight_bits_are_read_as_rgb_whatever_their_mode(tmp_path: Path) -> None:

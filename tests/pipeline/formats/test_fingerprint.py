@@ -35,7 +35,7 @@ def test_identity_follows_content_and_selection_not_name_or_time(tmp_path):
     assert open_array(stack, "cyx").identity != open_array(stack + 1, "cyx").identity
 
 
-def test_identity_of_large_files_is_told_by_their_ends_and_time(tmp_path, monkeypatch):
+def test_identity_of_large_files_is_known_by_their_ends_and_time(tmp_path, monkeypatch):
     monkeypatch.setattr("tierscale.pipeline.formats.fingerprint.WHOLE_DIGEST", 0)
     monkeypatch.setattr("tierscale.pipeline.formats.fingerprint.BLOCK", 64)
     Image.fromarray(picture(30, 30)).save(tmp_path / "a.png")

@@ -42,7 +42,7 @@ def test_a_shard_at_the_edge_is_written_whole_and_read_back(path):
         store.write_shard(path, 0, (0, 0), part)
 
 
-def test_a_damaged_shard_is_told_and_can_be_replaced(path, tmp_path):
+def test_a_damaged_shard_is_reported_and_can_be_replaced(path, tmp_path):
     store.write_shard(path, 0, (0, 0), pixels(3, 512, 512))
     file = tmp_path / "a.zarr/0/c/0/0/0"
     file.write_bytes(file.read_bytes()[:1000])

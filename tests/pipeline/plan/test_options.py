@@ -31,8 +31,11 @@ def test_what_cannot_be_is_refused_with_its_value(wrong, message):
 
 
 def test_the_ends_of_what_can_be_are_taken():
-    Options(scale=Fraction(1), tile=8, blend=4)
-    Options(scale=Fraction(64), tile=4096, blend=0, value_range=(-1.5, 0.0))
+    least = Options(scale=Fraction(1), tile=8, blend=4)
+    assert (least.scale, least.tile, least.blend) == (1, 8, 4)
+    most = Options(scale=Fraction(64), tile=4096, blend=0, value_range=(-1.5, 0.0))
+    assert (most.scale, most.tile, most.blend) == (64, 4096, 0)
+    assert most.value_range == (-1.5, 0.0)
 
 
 def test_options_are_values():

@@ -65,7 +65,7 @@ def test_a_policy_is_an_object_or_its_name_and_number():
             "threshold belongs to policy threshold and would be ignored by budget",
         ),
         (
-            {"policy": "cheapest", "budget": 0.5},
+            {"policy": "light", "budget": 0.5},
             "budget belongs to policy budget and would be ignored by light",
         ),
         ({"axes": "xy"}, "axes 'xy' are not known; choose one of"),

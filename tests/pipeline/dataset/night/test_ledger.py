@@ -334,7 +334,7 @@ def test_a_dead_process_on_this_host_holds_nothing(ledger):
         NOON,
     )
     with ledger.lease(lambda: None):
-        pass
+        assert ledger.do("SELECT pid FROM lease").fetchone()["pid"] == os.getpid()
 
 
 def test_files_that_are_no_ledger_are_refused(tmp_path):

@@ -1,0 +1,65 @@
+"""Plain zarr arrays as sources."""
+
+import numpy as np
+import pytest
+import zarr
+
+from tests.pipeline.formats.pictures import check, picture, whole
+from tierscale.pipeline.errors import Damaged, Unreachable
+from tierscale.pipeline.formats.registry import open_image
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("dtype", ["uint8", ">u2", "float32"])
+def test_a_plain_zarr_array_comes_back(tmp_path, version, dtype):
+    pixels = picture(50, 70).transpose(2, 0, 1).astype(dtype)
+    if version == 3 and dtype == ">u2":
+        dtype = "uint16"
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"),
+        shape=pixels.shape,
+        chunks=(3, 16, 16),
+        dtype=dtype,
+        zarr_format=version,
+    )
+    array[:] = pixels
+    check(
+        tmp_path / "a.zarr",
+        pixels.astype(np.dtype(dtype).newbyteorder("=")),
+        colour="rgb",
+        random_access=True,
+    )
+    part = next(
+        path
+        for path in sorted((tmp_path / "a.zarr").rglob("*"))
+        if path.is_file() and path.stat().st_size > 100 and "." not in path.name[1:2]
+    )
+    part = (
+        part
+        if part.name != "zarr.json"
+        else next(p for p in sorted((tmp_path / "a.zarr" / "c").rglob("*")) if p.is_file())
+    )
+    part.write_bytes(part.read_bytes()[:20])
+    with pytest.raises(Damaged, match=r"a\.zarr"), open_image(tmp_path / "a.zarr") as source:
+        whole(source)
+
+
+def test_a_zarr_that_goes_away_is_never_black(tmp_path, monkeypatch):
+    """Chunks that are missing read as black, as those do that were never written."""
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(40, 40), chunks=(8, 8), dtype="u1")
+    array[:32] = 7
+    with open_image(tmp_path / "a.zarr") as source:
+        pixels = source.read(0, 40, 0, 40)
+        assert (pixels[:, :32] == 7).all() and not pixels[:, 32:].any()
+        whole_read = type(array).__getitem__
+
+        def unmounted(self, at):
+            (tmp_path / "a.zarr").rename(tmp_path / "away")
+            return whole_read(self, at)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(array), "__getitem__", unmounted)
+            with pytest.raises(Unreachable, match=r"a\.zarr went away while it was read"):
+                source.read(0, 40, 0, 40)
+        (tmp_path / "away").rename(tmp_path / "a.zarr")
+        assert (source.read(0, 32, 0, 40) == 7).all()
