@@ -16,9 +16,10 @@ import click
 
 from tierscale.cluster.session import where_submitted
 from tierscale.jobs.cli.exits import Draining, Ended, run_command
-from tierscale.jobs.cli.options import answering, shared, to_options
+from tierscale.jobs.cli.options import TimeType, answering, shared, to_options
 from tierscale.jobs.cli.terminal import emit, say
 from tierscale.jobs.night_run import NightlyOptions, nightly
+from tierscale.jobs.verify import ShareType
 from tierscale.pipeline.dataset.night.ledger import Busy
 from tierscale.pipeline.dataset.night.night_report import (
     summary_lines,
@@ -53,6 +54,21 @@ LEFT = 75
     "--retry-parked", is_flag=True, help="Try again what was given up after three nights."
 )
 @click.option("--overwrite", is_flag=True, help="Do again what was enlarged with other options.")
+@click.option(
+    "--settle",
+    type=TimeType(),
+    default="0s",
+    show_default=True,
+    help="Leave images for another night that were changed more recently, such as 10m.",
+)
+@click.option(
+    "--scrub",
+    type=ShareType(),
+    default="0",
+    show_default=True,
+    metavar="SHARE",
+    help="Read this share of the finished outputs again, such as 1%, and repair what is damaged.",
+)
 @answering
 def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
     """Enlarge what is new or changed in an archive until the window closes.
@@ -86,7 +102,7 @@ def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
 def to_job(cli_args: Mapping[str, Any]) -> NightlyOptions:
     """The night that the command's options ask for. Refused: a value that cannot be."""
     names = ("archive", "output", "ledger", "until", "layout", "workers", "max_memory")
-    flags = ("overwrite", "retry_parked", "source_roots")
+    flags = ("overwrite", "retry_parked", "source_roots", "settle", "scrub")
     return NightlyOptions(
         image=to_options(dict(cli_args)),
         ray=where_submitted(cli_args["ray_address"]),

@@ -206,6 +206,7 @@ class ArchiveRun:
             self._give_up(folder, outcome)
         if self._over or folder is not None:
             self.ledger.release(source)
+            self.ledger.hold_back([source])
         elif self._is_moving(source):
             self._wait_for_next_look(source)
         else:
