@@ -17,7 +17,8 @@ class Summary:
     status: "done", "failed" or "interrupted". plan: digest; with shape and dtype None when the run
     ended before there was a plan. shape: (c, H, W) of the output. scale: as a fraction. tiles: made
     of each tier. cost: multiply-adds. cost_share: of the full tier everywhere, None before any.
-    seconds: by STAGES. done_before, written: shards. files: of the pictures and tables.
+    seconds: by STAGES. done_before, written: shards. files: of the pictures and tables. family: of
+    the networks, by their cards, or None.
     """
 
     status: str
@@ -35,6 +36,7 @@ class Summary:
     written: int
     notes: tuple[str, ...]
     error: str | None = None
+    family: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `tierscale upscale --json` prints."""
@@ -46,6 +48,7 @@ class Summary:
             "shape": None if self.shape is None else list(self.shape),
             "dtype": self.dtype,
             "scale": self.scale,
+            "family": self.family,
             "tiles": dict(self.tiles),
             "cost": self.cost,
             "cost_share": self.cost_share,

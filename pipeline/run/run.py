@@ -30,6 +30,7 @@ from tierscale.pipeline.run.planning import COPY, Planner
 from tierscale.pipeline.run.prescan import Progress, silent
 from tierscale.pipeline.run.resources import outlook
 from tierscale.pipeline.run.shards import ShardQueue, Step
+from tierscale.pipeline.run.tiers import family_of
 from tierscale.pipeline.run.workers.pool import Handle, Pool
 from tierscale.pipeline.run.workers.shard_tasks import (
     DrawPictures,
@@ -228,6 +229,7 @@ class ImageWork:
             done_before=self.done_before,
             written=self.written,
             notes=tuple(self.timings.notes),
+            family=family_of(plan.tiers),
         )
 
 

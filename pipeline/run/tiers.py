@@ -31,6 +31,12 @@ class TileScorer:
         return None if self.scout is None else self.scout.weights
 
 
+def family_of(tiers: Sequence[Tier]) -> str | None:
+    """The family of networks that tiers belong to, by their cards; None: of none, or of several."""
+    families = {registry.card(tier.name).get("family") for tier in tiers} - {None}
+    return str(families.pop()) if len(families) == 1 else None
+
+
 def check_options(options: Options) -> None:
     """Refuse what cannot work whatever the image is: tiers, and a scout missing or not theirs."""
     find_scorer(load_tiers(options.tier_labels, options.scale), options)
