@@ -14,7 +14,7 @@ from tierscale.pipeline.run.verify import Look, Verification, verify_output
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import Place, place
-from tierscale.pipeline.storage.sidecar import SIDECAR_SUFFIX
+from tierscale.pipeline.storage.sidecar import PLAN_NAME, SIDECAR_SUFFIX
 
 # A pool of workers for a kind of device.
 PoolFor = Callable[[str], Pool]
@@ -71,7 +71,7 @@ def _outputs_below(folder: Place) -> Iterator[str]:
     for entry in sorted(entries, key=lambda entry: entry.name):
         output = entry.name.removesuffix(SIDECAR_SUFFIX)
         if entry.name.endswith(SIDECAR_SUFFIX):
-            if output not in names and (entry / "plan.json").exists():
+            if output not in names and (entry / PLAN_NAME).exists():
                 yield str(folder / output)
         elif entry.name.lower().endswith(".zarr"):
             if f"{entry.name}{SIDECAR_SUFFIX}" in names or is_ours(str(entry)):

@@ -23,7 +23,7 @@ from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import Place
-from tierscale.pipeline.storage.sidecar import sidecar
+from tierscale.pipeline.storage.sidecar import PLAN_NAME, sidecar
 
 # What a run writes when it is at its end.
 SUMMARY = "summary.json"
@@ -127,7 +127,7 @@ class Folder:
 
     def exists(self) -> bool:
         """Whether a plan is stored here."""
-        return (self.path / "plan.json").exists()
+        return (self.path / PLAN_NAME).exists()
 
     def closed(self) -> bool:
         """Whether a run came to its end, when every shard had its receipt."""
@@ -135,12 +135,12 @@ class Folder:
 
     def write_plan(self, plan: Plan) -> None:
         """Store the plan."""
-        write_json(self.path / "plan.json", plan_to_json(plan))
+        write_json(self.path / PLAN_NAME, plan_to_json(plan))
 
     def plan(self) -> Plan:
         """The stored plan. Refused: there is none, or it was changed."""
         try:
-            return plan_from_json(json.loads((self.path / "plan.json").read_text()))
+            return plan_from_json(json.loads((self.path / PLAN_NAME).read_text()))
         except FileNotFoundError:
             raise Refused(
                 f"{self.output} has no plan in {self.path}, so it was not made by tierscale or was"

@@ -140,6 +140,7 @@ class ArchiveRun:
             raise Unsettled(f"{source} is still being written; it waits for the next night")
 
         def on_plan(plan: Plan) -> None:
+            self._watch.note(output)
             self._plans.put((job.key, plan.digest))
 
         image = enlarge(job.image, self.pool, Controls(stop=self.stop, on_plan=on_plan))
@@ -188,7 +189,6 @@ class ArchiveRun:
         if self._over:  # where it was written is not certain
             self.ledger.release(source)
             return
-        self._watch.add(outcome.summary.output)
         result = ImageResult.from_summary(outcome.summary)
         self.ledger.record_done(source, result, outcome.source_sha256)
 

@@ -1,13 +1,15 @@
 """What is out of reach: an archive that went away, or the disk of the outputs."""
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tierscale.pipeline.dataset.night.ledger import Ledger
+from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.storage.paths import readable
-from tierscale.pipeline.storage.sidecar import sidecar
+from tierscale.pipeline.storage.sidecar import PLAN_NAME, sidecar
 
 # Other sources, or outputs, that are looked at before a whole folder is given up.
 LOOKS = 8
@@ -38,7 +40,7 @@ def out_of_reach(ledger: Ledger, archive: str, source: str) -> str | None:
 
 
 class OutputWatch:
-    """Whether the outputs still lie on the disk on which the night began.
+    """Whether the outputs still lie on the disk on which the night began; threads may ask it.
 
     root: their folder or URI. known: some outputs that lie there.
     """
@@ -47,9 +49,12 @@ class OutputWatch:
         self.root = root
         self._known = deque(known, LOOKS)
         self._disk = self._identity()
+        self._lock = threading.Lock()
 
-    def add(self, output: str) -> None:
-        """Note an output that was finished."""
+    def note(self, output: str) -> None:
+        """Note an output that was begun there. Damaged: it was not, because the disk is gone."""
+        if self.gone():
+            raise Damaged(f"the disk of {self.root} is gone, and {output} is not begun elsewhere")
         self._known.append(output)
 
     def gone(self) -> bool:
@@ -57,13 +62,15 @@ class OutputWatch:
 
         A disk that was mounted anew, by an automounter for example, is as good as before.
         """
-        now = self._identity()
-        if now == self._disk:
+        with self._lock:
+            now = self._identity()
+            if now == self._disk:
+                return False
+            known = list(self._known)
+            if known and not any((sidecar(output) / PLAN_NAME).exists() for output in known):
+                return True
+            self._disk = now
             return False
-        if self._known and not any(sidecar(output).exists() for output in self._known):
-            return True
-        self._disk = now
-        return False
 
     def _identity(self) -> tuple[int, int] | None:
         """What tells one folder from another that is mounted in its place; None: there is none."""

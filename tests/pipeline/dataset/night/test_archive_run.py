@@ -3,6 +3,7 @@
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -201,12 +202,14 @@ def test_outputs_that_are_unmounted_end_the_run_and_nothing_is_taken_for_done(
 ):
     made = []
 
-    def unmounts(job, *lent):
+    def unmounts(job, pool, controls):
         (tmp_path / "out").mkdir(exist_ok=True)
         if len(made) == 2:
             (tmp_path / "out").rename(tmp_path / "away")
         made.append(job.output)
         Path(f"{job.output}.tierscale").mkdir(parents=True)
+        Path(f"{job.output}.tierscale/plan.json").touch()
+        controls.on_plan(SimpleNamespace(digest="p1"))
         return Enlarged(replace(SUMMARY, output=job.output), "s")
 
     monkeypatch.setattr(archive_run, "enlarge", unmounts)

@@ -17,6 +17,7 @@ from tierscale.pipeline.dataset.night.reach import (
     out_of_reach,
 )
 from tierscale.pipeline.dataset.scan import scan
+from tierscale.pipeline.errors import Damaged
 
 NAMES = ("1.png", "2.png", "a/3.png", "a/4.png", "a/deep/5.png", "alone/6.png", "b/7.png")
 
@@ -102,18 +103,27 @@ def test_folders_are_named_from_the_inside_to_the_root():
     assert list(folders_above("s3://b/in/a/c.png", "s3://b/in")) == ["s3://b/in/a", "s3://b/in"]
 
 
+def begin(output):
+    """The folder beside an output that was begun."""
+    output.with_name(f"{output.name}.tierscale").mkdir(parents=True)
+    (output.with_name(f"{output.name}.tierscale") / "plan.json").touch()
+
+
 def test_the_disk_of_the_outputs_is_missed_once_it_is_gone(tmp_path):
     root = tmp_path / "out"
     watch = OutputWatch(str(root), [])
     assert not watch.gone(), "nothing was made yet"
-    (root / "a.zarr.tierscale").mkdir(parents=True)
+    begin(root / "a.zarr")
+    watch.note(str(root / "a.zarr"))
     assert not watch.gone(), "the first output makes the folder"
-    watch.add(str(root / "a.zarr"))
     root.rename(tmp_path / "away")
     assert watch.gone()
     root.mkdir()
     assert watch.gone(), "the mount point is there, and empty"
-    (root / "b.zarr.tierscale").mkdir()
+    begin(root / "b.zarr")
+    with pytest.raises(Damaged, match=r"disk of .*out is gone, and .*b\.zarr is not begun"):
+        watch.note(str(root / "b.zarr"))
+    (root / "a.zarr.tierscale").mkdir()
     assert watch.gone(), "what is written there by mistake does not count"
     shutil.rmtree(root)
     shutil.copytree(tmp_path / "away", root)
