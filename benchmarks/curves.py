@@ -20,9 +20,9 @@ import torch
 
 from tierscale.models import registry as models
 from tierscale.models.contract.metrics import psnr
+from tierscale.models.train.data.photos import centre_crop, image_files, read_image
+from tierscale.models.train.data.shrink import shrink
 from tierscale.models.train.measure import LEFT_OUT
-from tierscale.models.train.photos import centre_crop, image_files, read_image
-from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Budget, Full
 from tierscale.pipeline.run.array import enlarge_array

@@ -19,7 +19,6 @@ import torch
 
 from benchmarks.results import record
 from tierscale.cluster.session import session
-from tierscale.cluster.sizing import cores
 from tierscale.models import registry
 from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.plan.options import Options
@@ -27,6 +26,7 @@ from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import Full
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.run import upscale_image
+from tierscale.pipeline.run.workers.pool import cores
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from tierscale.jobs.fit_scout import runner
 from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.train.photos import centre_crop, image_files, read_image
+from tierscale.models.train.data.photos import centre_crop, image_files, read_image
+from tierscale.models.train.data.shrink import shrink
 from tierscale.models.train.scouting.observe import Enlarge
-from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.run.tiers import load_tiers
 

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 
 from tierscale.pipeline.run.workers.pool import Task
-from tierscale.pipeline.run.workers.worker import Worker
+from tierscale.pipeline.run.workers.worker import Worker, use_whole_process
 
 # Shared values, such as plans, that one process keeps unpacked.
 KEPT = 4
@@ -40,6 +40,7 @@ class WorkerActor:
     """A worker as a Ray actor. It only passes tasks on."""
 
     def __init__(self, device: str) -> None:
+        use_whole_process()
         self.worker = Worker(device)
 
     def ready(self) -> None:

@@ -8,15 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tierscale.cluster.sizing import (
-    KINDS,
-    check_layout,
-    cores,
-    specs_by_mark,
-    specs_by_resources,
-)
+from tierscale.cluster.sizing import KINDS, check_layout, specs_by_mark, specs_by_resources
 from tierscale.pipeline.errors import Refused, one_line
-from tierscale.pipeline.run.workers.pool import LocalPool, Pool, device_here
+from tierscale.pipeline.run.workers.pool import LocalPool, Pool, cores, device_here
+from tierscale.pipeline.run.workers.worker import use_whole_process
 
 # Shared memory of an embedded Ray: pieces of the shards in flight, with room to spare.
 STORE_BYTES = 512 << 20
@@ -56,6 +51,7 @@ def session(where: str, layout: str, device: str, workers: int | None = None) ->
     check_layout(layout)
     if where == "none":
         device = device_here(device)
+        use_whole_process()
         with LocalPool(workers or (cores() if device == "cpu" else 1), device) as pool:
             yield pool
         return

@@ -1,12 +1,10 @@
 """How many workers a pool has and what each takes: arithmetic on resources, without Ray."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import psutil
-
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.run.workers.pool import cores
 
 LAYOUTS = ("auto", "split", "together")
 # Resources of ours by which nodes say how many workers of each kind they take.
@@ -37,14 +35,6 @@ class PoolSpec:
 # The light group, and the full one, or None where the first does all the work.
 PoolSpecs = tuple[PoolSpec, PoolSpec | None]
 Resources = Mapping[str, float]
-
-
-def cores() -> int:
-    """Processors this process may use, physical ones where that is known."""
-    usable = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
 
 
 def check_layout(layout: str) -> None:

@@ -151,8 +151,7 @@ def nightly(
     draining = draining or Draining()
     with Ledger(job.ledger, clock) as ledger, held(ledger, draining.stop) as check_held:
         found = survey(job.task, ledger, draining.stop, until)
-        redo_unless = job.task.options_text if job.overwrite else None
-        ledger.begin_night(night, job.retry_parked, redo_unless)
+        ledger.begin_night(night, job.retry_parked, job.task.is_redone)
         worked = Worked()
         if not (found.closed or draining.stop.is_set() or clock() >= until):
             worked = _work(job, ledger, draining, night, until)

@@ -16,10 +16,10 @@ import click
 
 from tierscale.cluster.session import where_submitted
 from tierscale.jobs.cli.exits import Draining, Ended, run_command
-from tierscale.jobs.cli.options import TimeType, answering, shared, to_options
+from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.terminal import emit, say
+from tierscale.jobs.cli.types import ShareType, TimeType
 from tierscale.jobs.night_run import NightlyOptions, nightly
-from tierscale.jobs.verify import ShareType
 from tierscale.pipeline.dataset.night.ledger import Busy
 from tierscale.pipeline.dataset.night.night_report import (
     summary_lines,
@@ -31,29 +31,34 @@ LEFT = 75
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--archive", required=True, help="The tree of images.")
+@click.option(
+    "--archive", required=True, metavar="DIR", help="Folder of images, with all folders in it."
+)
 @click.option(
     "--output",
     required=True,
-    help="Where the enlarged images go, in a tree of the same shape; outside the archive.",
+    metavar="DIR",
+    help="Folder for the enlarged images, in the same folders as in the archive; outside of it.",
 )
 @click.option(
     "--ledger",
     required=True,
-    help="File that remembers every image from night to night; on a local disk. Made if missing.",
+    metavar="FILE",
+    help="File that records every image from night to night, on a local disk; made if missing.",
 )
-@click.option("--until", required=True, help="HH:MM, local time: when the window closes.")
+@click.option(
+    "--until", required=True, metavar="HH:MM", help="Local time at which the window closes."
+)
 @shared
 @click.option(
     "--source-root",
     "source_roots",
     multiple=True,
-    help="Folder outside the archive to which links in it may lead.",
+    metavar="DIR",
+    help="Folder outside the archive to which links in it may lead; may be repeated.",
 )
-@click.option(
-    "--retry-parked", is_flag=True, help="Try again what was given up after three nights."
-)
-@click.option("--overwrite", is_flag=True, help="Do again what was enlarged with other options.")
+@click.option("--retry-parked", is_flag=True, help="Try images again that failed on three nights.")
+@click.option("--overwrite", is_flag=True, help="Replace what was enlarged with other options.")
 @click.option(
     "--settle",
     type=TimeType(),
@@ -73,8 +78,9 @@ LEFT = 75
 def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
     """Enlarge what is new or changed in an archive until the window closes.
 
-    Ends with 0 when all is done, 75 when work is left or another nightly is at it, 1 when images
-    failed. What is parked does not count. --budget and --deadline are for each image by itself.
+    The exit code is 0 when all is done, 75 when work is left or another nightly is running, and 1
+    when images failed; parked ones do not count. --budget and --deadline are for each image by
+    itself.
     """
     job = to_job(cli_args)
     with Draining() as draining:
@@ -112,7 +118,7 @@ def to_job(cli_args: Mapping[str, Any]) -> NightlyOptions:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the job; exit codes as of the tierscale command."""
-    run_command(command, sys.argv[1:] if arguments is None else arguments)
+    run_command(command, sys.argv[1:] if arguments is None else arguments, "tierscale nightly")
 
 
 if __name__ == "__main__":

@@ -1,33 +1,20 @@
 """Compare outputs with their receipts: `tierscale verify`."""
 
 import random
-import re
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
 
 from tierscale.jobs.cli.exits import Ended
-from tierscale.jobs.cli.options import Context, Param, answering
+from tierscale.jobs.cli.options import answering
 from tierscale.jobs.cli.terminal import emit, say
+from tierscale.jobs.cli.types import ShareType
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.wording import counted
 
 if TYPE_CHECKING:
     from tierscale.pipeline.run.workers.pool import Pool
-
-
-class ShareType(click.ParamType[float]):
-    """A share: "1%" or "0.01"."""
-
-    name = "share"
-
-    def convert(self, value: object, param: Param, ctx: Context) -> float:
-        """The share, 0 to 1. Refused: it is none."""
-        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", str(value).strip())
-        share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
-        if not 0 <= share <= 1:
-            raise Refused(f"{value!r} is no share; write one such as 1% or 0.01")
-        return share
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,10 +53,10 @@ def command(target: str, heal: bool, sample: float | None, as_json: bool, debug:
             return pools[device]
 
         found = verify_all(outputs, look, pool_for)
-    for problem in found.problems:
-        say(problem)
-    many = f"{len(outputs.paths)} outputs, " if outputs.paths != (target,) else ""
-    text = f"{target}: {many}{found.shards} shards, {len(found.problems)} wrong"
+    for line in (*found.problems, *(f"note: {note}" for note in found.notes)):
+        say(line)
+    many = f"{counted(len(outputs.paths), 'output')}, " if outputs.paths != (target,) else ""
+    text = f"{target}: {many}{counted(found.shards, 'shard')}, {len(found.problems)} wrong"
     text += f", {found.healed} healed" if heal else ""
     content = {
         "output": target,
@@ -77,6 +64,7 @@ def command(target: str, heal: bool, sample: float | None, as_json: bool, debug:
         "shards": found.shards,
         "problems": list(found.problems),
         "healed": found.healed,
+        "notes": list(found.notes),
         "status": "done" if found.good else "failed",
         "error": None if found.good else text,
     }

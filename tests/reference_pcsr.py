@@ -175,7 +175,7 @@ def enlarge(
     for index, sample in enumerate(case.samples):
         pixels += torch.where(chosen == index, sample, 0)
     if refined:
-        refine(pixels, chosen)
+        refine(pixels, chosen, len(case.samples))
     return pixels, chosen, margin.view(size)
 
 

@@ -66,7 +66,7 @@ def names_of_tests(tree: ast.Module) -> set[str]:
     own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
     ours = [node for node in imports if (node.module or "").startswith("tests.")]
-    return own | {alias.name for node in ours for alias in node.names}
+    return own | {alias.asname or alias.name for node in ours for alias in node.names}
 
 
 def asserts(node: ast.AST, helpers: set[str]) -> bool:

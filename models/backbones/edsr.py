@@ -92,7 +92,25 @@ class Tail(Enlarging):
         return Finely(Chain(*parts, Convolve.of(self.exit)), TAIL // math.prod(self.steps) ** 2)
 
 
-class Edsr(Staged):
+class LongSkip(Staged):
+    """A network whose layers lie inside one long skip: entry, layers, join, tail (EDSR, RCAN)."""
+
+    entry: nn.Conv2d
+    join: nn.Conv2d
+    tail: Tail
+
+    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        entered = self.entry(x)
+        return entered, entered
+
+    def finish(self, entered: Tensor, body: Tensor) -> Tensor:
+        return self.tail(entered + self.join(body))
+
+    def finishing(self, entered: Tensor) -> Stream:
+        return Rejoin(entered, Convolve.of(self.join), self.tail.stream())
+
+
+class Edsr(LongSkip):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
     blocks: residual blocks; features: channels; res_scale: factor of each block's residual (section
@@ -117,16 +135,6 @@ class Edsr(Staged):
     @property
     def layers(self) -> Sequence[nn.Module]:
         return list(self.blocks)
-
-    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        entered = self.entry(x)
-        return entered, entered
-
-    def finish(self, entered: Tensor, body: Tensor) -> Tensor:
-        return self.tail(entered + self.join(body))
-
-    def finishing(self, entered: Tensor) -> Stream:
-        return Rejoin(entered, Convolve.of(self.join), self.tail.stream())
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tierscale.models.backbones.edsr import Tail
+from tierscale.models.backbones.edsr import LongSkip, Tail
 from tierscale.models.backbones.initial import he
 from tierscale.models.contract.modules import module_list
-from tierscale.models.runtime.stages import Rejoin, Staged
-from tierscale.models.runtime.stream import Convolve, Stream, check_scale
+from tierscale.models.runtime.stream import Stream, check_scale
 
 
 class Attention(nn.Module):
@@ -76,7 +75,7 @@ class Group(nn.Module):
         return x + self.join(inner)
 
 
-class Rcan(Staged):
+class Rcan(LongSkip):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
     It looks at the whole window (reach None).
@@ -112,16 +111,6 @@ class Rcan(Staged):
     @property
     def layers(self) -> Sequence[nn.Module]:
         return list(self.groups)
-
-    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        entered = self.entry(x)
-        return entered, entered
-
-    def finish(self, entered: Tensor, body: Tensor) -> Tensor:
-        return self.tail(entered + self.join(body))
-
-    def finishing(self, entered: Tensor) -> Stream:
-        return Rejoin(entered, Convolve.of(self.join), self.tail.stream())
 
     def stream(self) -> Stream:
         """The same network, fed with all rows at once."""

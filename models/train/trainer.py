@@ -15,7 +15,9 @@ from tierscale.models.contract.checkpoints import ModelSpec, write_whole
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.modules import channels_last
 from tierscale.models.runtime.linear_tail import Enlarging
-from tierscale.models.train.photos import Photo, draw
+from tierscale.models.train.data.crops import draw
+from tierscale.models.train.data.mixture import MARGIN, damaged
+from tierscale.models.train.data.photos import Photo
 from tierscale.models.train.schedule import Schedule, done_share, rate_at
 from tierscale.models.train.tasks import LARGEST, Task
 
@@ -89,7 +91,8 @@ class Trainer:
         share = done_share(schedule, self.step, self.elapsed + time.monotonic() - started)
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(schedule, self.step, share)
-        lr, hr = draw(photos, schedule.crop, schedule.batch, (schedule.seed, self.step))
+        damaging = (damaged, MARGIN) if schedule.family == "photo" else None
+        lr, hr = draw(photos, schedule.crop, schedule.batch, (schedule.seed, self.step), damaging)
         lr = lr.to(self.device, memory_format=torch.channels_last)
         self.optimiser.zero_grad(set_to_none=True)
         for part in self.network.modules():
@@ -101,10 +104,10 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.moving, schedule.clip)
         self.optimiser.step()
         self.step += 1
-        keep = min(schedule.ema, self.step / (self.step + 10))
+        decay = min(schedule.ema, self.step / (self.step + 10))
         for name, value in self.network.state_dict().items():
             (
-                self.ema[name].lerp_(value, 1 - keep)
+                self.ema[name].lerp_(value, 1 - decay)
                 if value.is_floating_point()
                 else self.ema[name].copy_(value)
             )
@@ -133,6 +136,8 @@ class Trainer:
 
         ValueError: it belongs to another network, schedule, stage or other photos.
         """
+        # What a run of an earlier version does not say was as it is by default.
+        state = {**state, "schedule": {**asdict(Schedule()), **state["schedule"]}}
         for name, mine in (
             ("blueprint", asdict(self.spec)),
             ("schedule", asdict(self.schedule)),

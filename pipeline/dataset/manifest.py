@@ -25,10 +25,11 @@ from tierscale.pipeline.plan.tiers import parse_tiers
 class Row:
     """One image of a manifest; what is None is taken from the job's options.
 
-    tiers: with commas between them. budget: share of the full tier's cost, up to 1. max_loss: dB.
-    deadline: seconds. threshold: in units of difficulty. priority: the highest one goes first.
-    family, precision, format: of AVAILABLE. range: "LO,HI", the values that become black and white.
-    nodata: value of missing pixels. series: which image of a file that holds several.
+    tiers: with commas between them. family: auto, clean or photo. budget: share of the full tier's
+    cost, up to 1. max_loss: dB. deadline: seconds. threshold: in units of difficulty. priority: the
+    highest one goes first. precision, format: of AVAILABLE. range: "LO,HI", the values that become
+    black and white. nodata: value of missing pixels. series: which image of a file that holds
+    several.
     """
 
     source: str
@@ -66,12 +67,16 @@ class Row:
             own["scale"] = parse_scale(self.scale)
         if self.tiers is not None:
             own["tiers"] = parse_tiers(self.tiers)
+        if self.family is not None:
+            own["family"] = self.family
         numbers = {column: getattr(self, column) for column in PARAMETERS}
-        return replace(job, **own, policy=policy_from(self.policy, numbers, job.policy))
+        if self.policy is not None or any(value is not None for value in numbers.values()):
+            own["policy"] = policy_from(self.policy, numbers, job.policy)
+        return job.altered(**own)
 
 
 # The values, other than none, of columns for which this version has no choice.
-AVAILABLE = {"family": ("auto",), "precision": ("auto", "fp32"), "format": ("zarr",)}
+AVAILABLE = {"precision": ("auto", "fp32"), "format": ("zarr",)}
 # Columns that say how the image is enlarged.
 OPTIONS = (
     *("scale", "tiers", "family", "precision", "policy", *PARAMETERS),

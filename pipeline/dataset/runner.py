@@ -9,7 +9,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar
 
 from tierscale.pipeline.errors import (
     Damaged,
-    Full,
+    DiskFull,
     Held,
     Interrupted,
     Refused,
@@ -50,7 +50,7 @@ class Cause(Enum):
     # Another run is writing its output.
     HELD = "held"
     # The disk that takes the results is full.
-    FULL = "full"
+    DISK_FULL = "disk full"
     # The job was stopped.
     INTERRUPTED = "interrupted"
     # Anything else: a fault of ours, or workers that are gone.
@@ -97,8 +97,8 @@ class NotEnlarged:
                 return NotEnlarged("left", str(error), Cause.UNSETTLED)
             case Unreachable():
                 return NotEnlarged("failed", str(error), Cause.SOURCE)
-            case Full():
-                return NotEnlarged("failed", str(error), Cause.FULL)
+            case DiskFull():
+                return NotEnlarged("failed", str(error), Cause.DISK_FULL)
             case Quarantined():
                 return NotEnlarged("quarantined", str(error), Cause.IMAGE)
             case Refused() | Damaged():

@@ -11,8 +11,8 @@ import psutil
 import torch
 
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.formats.arrays.array import AT_ONCE
 from tierscale.pipeline.formats.arrays.ingest import CHUNK
-from tierscale.pipeline.formats.arrays.ingested import AT_ONCE
 from tierscale.pipeline.geometry.grid import tile_length
 from tierscale.pipeline.output.levels import level_sizes
 from tierscale.pipeline.output.store import bytes_at
@@ -23,6 +23,7 @@ from tierscale.pipeline.routing.routes import areas, seconds_beside_networks
 from tierscale.pipeline.run.inspect import SourceInfo
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import place
+from tierscale.pipeline.wording import counted, in_bytes
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and
 # Ray's own processes together.
@@ -44,6 +45,16 @@ def memory_bytes(draft: Draft, info: SourceInfo, workers: int) -> int:
     None grows with the image but the tile table, and what the decoder of a format takes that can
     only be decoded whole.
     """
+    return _least(workers) + _work_bytes(draft, info, workers)
+
+
+def thread_bytes(draft: Draft, info: SourceInfo, threads: int) -> int:
+    """As memory_bytes, of this process alone, whose threads share what libraries take."""
+    return WORKER_BYTES + _work_bytes(draft, info, threads)
+
+
+def _work_bytes(draft: Draft, info: SourceInfo, workers: int) -> int:
+    """Bytes that an image takes beside those of idle processes."""
     channels, itemsize = draft.shape[0], np.dtype(draft.dtype).itemsize
     grid = draft.grid
     tall, wide = (side * draft.tile + 2 * draft.halo for side in grid.shard_tiles)
@@ -63,12 +74,12 @@ def memory_bytes(draft: Draft, info: SourceInfo, workers: int) -> int:
     if info.needs_ingest:
         ingesting, decoding = info.decode_bytes, 2 * AT_ONCE * CHUNK**2 * channels * itemsize
     enlarging = workers * (networks + reading + writing + decoding)
-    return int(_least(workers) + tiles + max(ingesting, enlarging))
+    return int(tiles + max(ingesting, enlarging))
 
 
 def check_memory(draft: Draft, info: SourceInfo, allowed: int | None, workers: int) -> None:
     """Refuse a plan that does not fit, with the numbers and what would fit."""
-    limit = _limit(allowed)
+    limit = usable_memory(allowed)
     needed = memory_bytes(draft, info, workers)
     if needed <= limit:
         return
@@ -80,18 +91,18 @@ def check_memory(draft: Draft, info: SourceInfo, allowed: int | None, workers: i
             advice = f"--tile {tile}, or --max-memory {needed}"
             break
     raise Refused(
-        f"{info.uri}: the plan needs {needed / 2**30:.2f} GiB with {workers} workers, but"
-        f" {limit / 2**30:.2f} GiB may be used; what would fit: {advice}"
+        f"{info.uri}: the plan needs {in_bytes(needed)} with {counted(workers, 'worker')}, but"
+        f" only {in_bytes(limit)} may be used; give {advice}"
     )
 
 
 def check_least(allowed: int | None, workers: int) -> None:
     """Refuse an amount of memory that not even the smallest image fits in, with so many workers."""
-    limit, needed = _limit(allowed), _least(workers)
+    limit, needed = usable_memory(allowed), _least(workers)
     if needed > limit:
         raise Refused(
-            f"any image needs {needed / 2**30:.2f} GiB and more with {workers} workers, but"
-            f" {limit / 2**30:.2f} GiB may be used; raise --max-memory, or lower --workers"
+            f"any image needs {in_bytes(needed)} or more with {counted(workers, 'worker')}, but"
+            f" only {in_bytes(limit)} may be used; raise --max-memory, or lower --workers"
         )
 
 
@@ -100,7 +111,7 @@ def _least(workers: int) -> int:
     return DRIVER_BYTES + workers * WORKER_BYTES
 
 
-def _limit(allowed: int | None) -> int:
+def usable_memory(allowed: int | None) -> int:
     """Bytes that may be used: as asked, or most of this machine's."""
     return allowed if allowed is not None else int(psutil.virtual_memory().total * USABLE)
 
@@ -113,16 +124,21 @@ def disk_bytes(draft: Draft) -> int:
 
 def check_disk(draft: Draft, output: str) -> None:
     """Refuse an output that has no chance to fit. What lies there now makes room."""
+    check_free(output, disk_bytes(draft))
+
+
+def check_free(output: str, needed: int) -> None:
+    """Refuse an output of so many bytes before compression that has no chance to fit."""
     if isinstance(place(output), ObjectPath):
         return
     folder = Path(output).resolve().parent
     while not folder.exists():
         folder = folder.parent
-    free, needed = shutil.disk_usage(folder).free + bytes_at(output), disk_bytes(draft)
+    free = shutil.disk_usage(folder).free + bytes_at(output)
     if free < needed * SMALLEST_SHARE:
         raise Refused(
-            f"the output needs about {needed / 2**20:,.1f} MiB, and {folder} has"
-            f" {free / 2**20:,.1f} MiB free; choose another place"
+            f"the output needs about {in_bytes(needed)}, and {folder} has {in_bytes(free)} free;"
+            " choose another place, or free some space"
         )
 
 

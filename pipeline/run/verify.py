@@ -1,4 +1,4 @@
-"""Look at an output: is every shard there and as its receipt says, how far is a run."""
+"""Inspect an output: is every shard there and as its receipt says, how far is a run."""
 
 import contextlib
 import random
@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -29,6 +29,9 @@ from tierscale.pipeline.run.workers.shard_tasks import (
     VerifyShard,
 )
 from tierscale.pipeline.storage.lease import Lease, living
+from tierscale.pipeline.wording import counted
+
+OTHER = "this version has another bytes_version than the one that wrote them (see their receipts)"
 
 
 def is_finished(folder: Folder, plan: Plan) -> bool:
@@ -70,11 +73,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found. shards: that were read back. problems: sentences. healed: of the problems."""
+    """What was found.
+
+    shards: that were read back. problems, notes: sentences. healed: number of problems that are
+    none any more.
+    """
 
     shards: int
     problems: tuple[str, ...] = ()
     healed: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -86,6 +94,7 @@ class Verification:
             self.shards + other.shards,
             self.problems + other.problems,
             self.healed + other.healed,
+            self.notes + other.notes,
         )
 
 
@@ -101,7 +110,7 @@ class _Fault:
     receipt: Receipt | None = None
     found: str | None = None
 
-    def healed_by(self, made: Receipt) -> bool:
+    def equals(self, made: Receipt) -> bool:
         """Whether a shard that was made again is the one that was made first.
 
         Its checksum is that of the receipt, or that of the shard, if it was the receipt that was
@@ -109,6 +118,11 @@ class _Fault:
         """
         known = None if self.receipt is None else self.receipt.pixels_sha256
         return known is None or made.pixels_sha256 in (known, self.found)
+
+    def has_other_bytes(self, made: Receipt) -> bool:
+        """Whether it is another one, as is right by another bytes_version."""
+        before = None if self.receipt is None else self.receipt.bytes_version
+        return not self.equals(made) and made.bytes_version != before
 
 
 def verify_output(output: str, pool: Pool, look: Look) -> Verification:
@@ -132,22 +146,25 @@ def verify_output(output: str, pool: Pool, look: Look) -> Verification:
         )
     there = [receipts[key] for key in chosen if key in receipts]
     faults.extend(_compare(output, pool, there, look.stop))
-    healed = 0
+    healed = Verification(len(chosen))
     if look.heal and faults:
         try:
-            healed = _heal_faults(output, pool, faults, look)
+            healed += _heal_faults(output, pool, faults, look)
         except Held:
             raise
         except (Refused, Damaged) as error:
             texts.append(f"{output} cannot be healed: {error}")
-    return Verification(len(chosen), (*texts, *(fault.text for fault in faults)), healed)
+    return replace(healed, problems=(*texts, *(fault.text for fault in faults)))
 
 
-def _heal_faults(output: str, pool: Pool, faults: Sequence[_Fault], look: Look) -> int:
-    """Make the shards of some faults again; how many are as they were when they were first made."""
+def _heal_faults(output: str, pool: Pool, faults: Sequence[_Fault], look: Look) -> Verification:
+    """Make the shards of some faults again; how many are right by now, and what is to be said."""
     with Lease(Folder(output).path):
         made = {one.key: one for one in _heal(output, pool, [one.key for one in faults], look)}
-    return sum(fault.healed_by(made[fault.key]) for fault in faults)
+    equal = sum(fault.equals(made[fault.key]) for fault in faults)
+    other = sum(fault.has_other_bytes(made[fault.key]) for fault in faults)
+    notes = f"{output}: {counted(other, 'shard')} made again with other bytes: {OTHER}"
+    return Verification(0, (), equal + other, (notes,) if other else ())
 
 
 def _without_receipt(output: str, key: Key) -> _Fault:
@@ -230,7 +247,7 @@ def status_of(output: str, at: float) -> dict[str, Any]:
         if fresh:
             left = (at - lease["started"]) / fresh * (total - done)
     state = "done" if total and done >= total else "running" if lease else "interrupted"
-    text = f"{output}: {done} of {total} shards, {state}"
+    text = f"{output}: {done} of {counted(total, 'shard')}, {state}"
     text += f" by process {lease['pid']} on {lease['host']}" if lease else ""
     text += f"; about {left:.0f} s left" if left is not None else ""
     text += "; to resume, run the upscale command again" if state == "interrupted" else ""

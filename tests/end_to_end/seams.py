@@ -10,8 +10,7 @@ import torch
 from tierscale.models import registry
 from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run import array
-from tierscale.pipeline.run.array import enlarge_array
+from tierscale.pipeline.run.array import enlarge_array, work
 
 COFFEE = skimage.data.coffee().transpose(2, 0, 1)
 
@@ -39,7 +38,7 @@ def steps(image, blend):
     pixel beside is an input pixel, where the phase is the same.
     """
     options = Options(tiers=("bicubic", "fsrcnn-x4", "carn-x4"), tile=32, blend=blend)
-    with mock.patch.object(array, "route", diagonals):
+    with mock.patch.object(work, "route", diagonals):
         made = enlarge_array(image, options)
     assert set(made.plan.routes.ravel().tolist()) == {0, 1, 2}
     across, beside = [], []

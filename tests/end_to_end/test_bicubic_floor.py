@@ -8,8 +8,8 @@ import pytest
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.bicubic import Bicubic
-from tierscale.models.train.photos import centre_crop, image_files, read_image
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.photos import centre_crop, image_files, read_image
+from tierscale.models.train.data.shrink import shrink
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,8 +14,7 @@ from tierscale.models import registry
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Full
-from tierscale.pipeline.run import array
-from tierscale.pipeline.run.array import enlarge_array
+from tierscale.pipeline.run.array import enlarge_array, work
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,7 +61,7 @@ def chequered(monkeypatch: pytest.MonkeyPatch) -> Chequered:
     def patched() -> Iterator[None]:
         with monkeypatch.context() as changed:
             changed.setattr(
-                array,
+                work,
                 "route",
                 lambda scored, timings: np.add.outer(*map(np.arange, scored.grid.tiles)) % 2,
             )

@@ -19,7 +19,7 @@ from tests.jobs.nights import (
 from tierscale.pipeline.dataset import runner
 from tierscale.pipeline.dataset import scan as archive_files
 from tierscale.pipeline.dataset.night.ledger import Ledger
-from tierscale.pipeline.errors import Full, Held
+from tierscale.pipeline.errors import DiskFull, Held
 from tierscale.pipeline.run.run import upscale_image
 
 
@@ -58,7 +58,7 @@ def test_poison_is_parked_after_three_nights_and_tried_when_asked(archive, capsy
 
 def test_a_full_disk_ends_the_night_and_blames_no_image(archive, monkeypatch):
     def full(*job):
-        raise Full(
+        raise DiskFull(
             "the disk that holds out is full; free some space and give the same command again: what"
             " is done is kept"
         )

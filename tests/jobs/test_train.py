@@ -1,7 +1,6 @@
 """The training command: what it writes, what it refuses and with which words, and how it ends."""
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -18,16 +17,23 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tierscale.jobs import train as command
-from tierscale.jobs.train import main
+from tierscale.jobs.cli.exits import Draining
 from tierscale.models import registry
 from tierscale.models.contract.checkpoints import read_checkpoint
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.train import run as running
-from tierscale.models.train.photos import read_watched
+from tierscale.models.train.data.photos import read_watched
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
+
+
+def main(options: list[str]) -> int:
+    """The exit code of the command."""
+    with pytest.raises(SystemExit) as ended:
+        command.main(options)
+    return int(ended.value.code or 0)
 
 
 def save(folder: Path, *seeds: int, height: int = 140, width: int = 140) -> Path:
@@ -72,7 +78,7 @@ def refused(said: Said, options: list[str], code: int = 2) -> str:
     said.readouterr()
     assert main(options) == code
     message = said.readouterr().err
-    assert message.startswith("train: ")
+    assert message.startswith("tierscale: ")
     assert message.count("\n") == 1, message
     return message
 
@@ -141,9 +147,9 @@ def test_a_finished_run_resumed_elsewhere_is_stored_there(trained: Path) -> None
 
 
 def test_a_run_resumed_elsewhere_begins_a_log(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "Stopping", lambda: Counting(2))
-    assert main(line(place, "--steps", "5")) == 143
-    monkeypatch.setattr(command, "Stopping", lambda: Counting(math.inf))
+    with monkeypatch.context() as stopped:
+        stopped.setattr(command, "Draining", StoppedSoon)
+        assert main(line(place, "--steps", "5")) == 143
     assert (
         main(
             [
@@ -165,17 +171,24 @@ def test_a_run_resumed_elsewhere_begins_a_log(place: Path, monkeypatch: pytest.M
     ] == ["step", "2", "5"]
 
 
-class Counting:
-    """Asks to stop after so many steps, as a SIGTERM would."""
+class Countdown(threading.Event):
+    """Sends the process a SIGTERM when it is asked for the third time."""
 
-    number = signal.SIGTERM
+    left = 3
 
-    def __init__(self, steps: float) -> None:
-        self.left = steps
-
-    def __call__(self) -> bool:
+    def is_set(self) -> bool:
         self.left -= 1
-        return self.left <= 0
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().is_set()
+
+
+class StoppedSoon(Draining):
+    """Asked once before training, and once after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stop = Countdown()
 
 
 def test_a_resumed_run_has_the_stage_and_the_photos_of_the_first(
@@ -263,7 +276,7 @@ def test_other_mistakes_are_sentences_too(place: Path, capsys: Said) -> None:
     def said(*more: str, name: str = "fsrcnn-x4") -> str:
         return refused(capsys, line(place, "--steps", "1", *more, name=name))
 
-    assert "required: --hr" in refused(capsys, ["fsrcnn-x4"])
+    assert "Missing option '--hr'" in refused(capsys, ["fsrcnn-x4"])
     assert "--nonsense" in said("--nonsense")
     assert "give --steps or --seconds" in refused(capsys, line(place))
     assert "which crops of 99 at scale 4 need" in said("--crop", "99")
@@ -467,7 +480,7 @@ def test_it_runs_as_a_file_where_only_torch_numpy_safetensors_pillow_and_click_a
     made = run("--steps", "-1")
     assert (made.returncode, made.stderr) == (
         2,
-        "train: argument --steps: '-1' is not a whole number above 0; see --help\n",
+        "tierscale: Invalid value for '--steps': '-1' is not a whole number above 0\n",
     )
     cli = [sys.executable, "-m", "tierscale", "train", *line(place, "--steps", "-1")]
     through = subprocess.run(cli, cwd=ROOT, capture_output=True, text=True)
@@ -485,3 +498,15 @@ def test_names_with_control_characters_do_nothing_to_a_terminal(place: Path, cap
     said = capsys.readouterr()
     assert "such as a\\x1b[31mb.png" in said.err
     assert "\x1b" not in said.out + said.err
+
+
+def test_json_and_debug_are_as_of_all_commands(place: Path, capsys: Said) -> None:
+    assert main(line(place, "--steps", "1", "--json")) == 0
+    said = capsys.readouterr()
+    weights = str(place / "out" / "fsrcnn-x4.safetensors")
+    assert json.loads(said.out)["output"] == weights
+    assert "step 1 loss" in said.err
+    assert main(line(place, "--steps", "1", "--json", "--debug")) == 2
+    said = capsys.readouterr()
+    assert "--overwrite" in json.loads(said.out)["refused"]
+    assert said.err.startswith("Traceback")

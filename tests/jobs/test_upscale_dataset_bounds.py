@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tierscale.jobs.upscale_dataset import JobOptions, image_jobs, main, upscale_dataset
+from tierscale.jobs.manifest_run import ManifestJob, image_jobs, run_manifest
+from tierscale.jobs.upscale_dataset import main
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
@@ -33,9 +34,9 @@ SECRET = "wJalrXUtnFEMIbPxRfiCYEXAMPLEKEY"
 )
 def test_outputs_never_leave_their_root(tree, output):
     row = Row(str(tree / "in/a.png"), output.replace("{out}", str(tree / "out")))
-    found = upscale_dataset(
+    found = run_manifest(
         Manifest((row,)),
-        JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True),
+        ManifestJob(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True),
     ).to_pylist()
     assert found[0]["status"] == "failed" and str(tree / "out") in found[0]["error"], found
     assert not list((tree / "elsewhere").iterdir()) and {path.name for path in tree.iterdir()} == {
@@ -54,7 +55,7 @@ def test_outputs_inside_their_root_are_taken(tree):
         "..x.zarr",
     ):
         manifest = Manifest((Row("a.png", output),))
-        jobs, refused = image_jobs(manifest, JobOptions(output_root=str(tree / "out")))
+        jobs, refused = image_jobs(manifest, ManifestJob(output_root=str(tree / "out")))
         assert len(jobs) == 1 and not refused
     assert output_below("s3://bucket/out/x.zarr", "s3://bucket/out") == "s3://bucket/out/x.zarr"
     for escape in ("s3://bucket/outside/x.zarr", "s3://bucket/out/../x.zarr", "/local.zarr"):
@@ -107,7 +108,7 @@ def test_sources_can_be_limited_to_roots(tree):
             check_source(str(tree / "in/link.png"), limits)
     row, job = (
         Row(str(tree / "in/a.png")),
-        JobOptions(output_root=str(tree / "out"), source_roots=(f"file://{tree}/in/",)),
+        ManifestJob(output_root=str(tree / "out"), source_roots=(f"file://{tree}/in/",)),
     )
     jobs, _ = image_jobs(Manifest((row,)), job)
     assert len(jobs) == 1, "a root may be written as the address that it is"
@@ -132,9 +133,9 @@ def test_secrets_in_addresses_are_refused_and_not_repeated(tree, uri):
     with pytest.raises(Refused) as error:
         open_image(uri)
     assert SECRET not in str(error.value)
-    job = JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True)
+    job = ManifestJob(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True)
     for row in (Row(uri), Row(str(tree / "in/a.png"), uri)):
-        assert SECRET not in str(upscale_dataset(Manifest((row,)), job).to_pylist())
+        assert SECRET not in str(run_manifest(Manifest((row,)), job).to_pylist())
     assert (
         public("s3://bucket/a b?c.zarr") == "s3://bucket/a b?c.zarr"
         and public("/local/a@b") == "/local/a@b"

@@ -10,7 +10,7 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
+from tierscale.jobs.manifest_run import ManifestJob, run_manifest
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.dataset.sharing import score_image
 from tierscale.pipeline.output.receipts import Folder
@@ -41,7 +41,7 @@ def archive(tmp_path):
 
 def job(root, policy):
     options = Options(tiers=TIERS, tile=16, policy=policy)
-    return JobOptions(options, str(root), ray="none", workers=1, quiet=True)
+    return ManifestJob(options, str(root), ray="none", workers=1, quiet=True)
 
 
 def statuses(rows):
@@ -50,7 +50,7 @@ def statuses(rows):
 
 def test_a_manifest_shares_its_budget(archive, tmp_path):
     options = job(tmp_path / "out", Budget(0.5))
-    rows = upscale_dataset(archive, options).to_pylist()
+    rows = run_manifest(archive, options).to_pylist()
     assert statuses(rows) == ["done", "done", "failed", "done"]
     plans = [Folder(row["output"]).plan() for row in (rows[0], rows[1], rows[3])]
     shared = Budget(0.5, shared=True)
@@ -59,7 +59,7 @@ def test_a_manifest_shares_its_budget(archive, tmp_path):
     assert cost <= 0.5 * most * (1 + 1e-9)
     assert rows[0]["cost_share"] < 0.5 < rows[1]["cost_share"]
     assert 0.5 < rows[3]["cost_share"] <= 0.9
-    again = upscale_dataset(archive, options).to_pylist()
+    again = run_manifest(archive, options).to_pylist()
     assert statuses(again) == ["skipped", "skipped", "failed", "skipped"]
 
 
@@ -74,10 +74,10 @@ def test_a_manifest_that_goes_on_from_kept_scores_makes_the_same_array(
         score_image(image, pool, Controls())
     with monkeypatch.context() as changed:
         changed.setattr(Prescan, "scan", None)
-        (row,) = upscale_dataset(one, job(tmp_path / "out", Budget(0.5))).to_pylist()
+        (row,) = run_manifest(one, job(tmp_path / "out", Budget(0.5))).to_pylist()
     assert row["status"] == "done", row["error"]
     assert not (Folder(row["output"]).path / "scores.parquet").exists(), "the tile table has them"
-    (other,) = upscale_dataset(one, job(tmp_path / "else", Budget(0.5))).to_pylist()
+    (other,) = run_manifest(one, job(tmp_path / "else", Budget(0.5))).to_pylist()
     found = [zarr.open_array(f"{made['output']}/0", mode="r")[:] for made in (row, other)]
     np.testing.assert_array_equal(*found)
 
@@ -89,14 +89,14 @@ def test_stopped_while_it_scores_the_job_lists_what_is_left(archive, tmp_path):
         def arm(self):
             self.stop.set()
 
-    rows = upscale_dataset(archive, job(tmp_path / "out", Budget(0.5)), Stopped()).to_pylist()
+    rows = run_manifest(archive, job(tmp_path / "out", Budget(0.5)), Stopped()).to_pylist()
     assert set(statuses(rows)) == {"failed"} and "interrupted" in rows[0]["error"]
 
 
 def test_a_manifest_shares_its_time(archive, tmp_path):
-    rows = upscale_dataset(archive, job(tmp_path / "out", Deadline(600.0))).to_pylist()
+    rows = run_manifest(archive, job(tmp_path / "out", Deadline(600.0))).to_pylist()
     assert statuses(rows) == ["done", "done", "failed", "done"]
-    late = upscale_dataset(archive, job(tmp_path / "late", Deadline(1e-3))).to_pylist()
+    late = run_manifest(archive, job(tmp_path / "late", Deadline(1e-3))).to_pylist()
     assert statuses(late) == ["done", "done", "failed", "done"]
     assert dict(late[0]["tiles"])["fsrcnn-x4"] == 0, (
         "an archive that is late goes on with the first tier"
@@ -109,6 +109,6 @@ def test_a_deadline_of_a_row_is_its_own(archive, tmp_path):
     """It has no part in the job's, which is over at once, and takes none from the others."""
     own = replace(archive.rows[0], deadline=600.0)
     manifest = replace(archive, rows=(own, archive.rows[1]))
-    rows = upscale_dataset(manifest, job(tmp_path / "out", Deadline(1e-3))).to_pylist()
+    rows = run_manifest(manifest, job(tmp_path / "out", Deadline(1e-3))).to_pylist()
     full = [dict(row["tiles"])["fsrcnn-x4"] for row in rows]
     assert statuses(rows) == ["done", "done"] and full[0] > 0 == full[1]

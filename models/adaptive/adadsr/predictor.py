@@ -45,7 +45,7 @@ class Predictor(nn.Module):
         nn.init.ones_(last.get_parameter("bias"))
 
     def forward(self, x: Tensor, budget: Tensor) -> Tensor:
-        """budget: blocks that may be spent, (N, 1, 1, 1), or one number for all."""
+        """budget: blocks that may be run, (N, 1, 1, 1), or one number for all."""
         for index, layer in enumerate(self.layers):
             x = x * budget if index == self.place else x
             x = layer(x if index == 0 else self.slopes[index - 1](x))

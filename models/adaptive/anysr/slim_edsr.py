@@ -120,7 +120,7 @@ class SlimEdsr(nn.Module):
     def forward(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
         """The form that is trained.
 
-        scale: told to the gates; width: share of the hidden channels, above 0 to 1.
+        scale: input of the gates; width: share of the hidden channels, above 0 to 1.
         """
         entered = x = self.entry(x)
         for block in self.blocks:

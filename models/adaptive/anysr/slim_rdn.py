@@ -114,7 +114,7 @@ class SlimRdn(nn.Module):
     def forward(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
         """The form that is trained.
 
-        scale: told to the gates; width: share of the hidden channels, above 0 to 1.
+        scale: input of the gates; width: share of the hidden channels, above 0 to 1.
         """
         first = self.first(x)
         body, bodies = self.second(first), []

@@ -122,7 +122,7 @@ class Srno(nn.Module):
         self.first, self.second = nn.Linear(width, 256), nn.Linear(256, 3)
 
     def forward(self, features: Tensor, rows: Axis, columns: Axis, stretch: float = 1.0) -> Tensor:
-        """stretch: factor of the size of an output pixel that the network is told.
+        """stretch: factor of the size of an output pixel that the network gets as input.
 
         Queries are worked on in blocks that stay in cache, each layer on all of them in turn.
         """

@@ -24,10 +24,10 @@ Decide = Callable[[Tensor], Tensor]
 def difficulty(logits: Tensor) -> Tensor:
     """What the paper's adaptive decision making (ADM) looks at: (n,), 0..1.
 
-    With two samplers the probability of the heavy one. guess: with more of them that of the heavier
-    half (the heavier one of three); upstream code knows two only.
+    The probability of the floor((M + 1) / 2) heaviest of M samplers: of two that of the heavy one,
+    of three that of all but the lightest.
     """
-    return logits.softmax(0)[(len(logits) + 1) // 2 :].sum(0)
+    return logits.softmax(0)[len(logits) // 2 :].sum(0)
 
 
 def by_difficulty(cutoffs: Tensor, logits: Tensor) -> Tensor:
@@ -48,11 +48,12 @@ def by_probability(handicaps: Tensor, logits: Tensor) -> Tensor:
     return chosen
 
 
-def refine(pixels: Tensor, chosen: Tensor) -> None:
-    """Smooth where samplers meet, in place.
+def refine(pixels: Tensor, chosen: Tensor, samplers: int) -> None:
+    """Smooth where light samplers meet heavy ones, in place.
 
-    Each pixel of the lightest sampler that touches one of another becomes the mean of its 3x3
-    neighbourhood. pixels: (C, H, W); chosen: (H, W). The outermost rows and columns stay as they
+    Of M samplers the floor(M / 2) lightest are light, the others heavy, as in difficulty(). Each
+    light pixel that touches a heavy one becomes the mean of its 3x3 neighbourhood. pixels: (C, H,
+    W); chosen: (H, W), index of the sampler of each. The outermost rows and columns stay as they
     are.
     """
     height, width = chosen.shape
@@ -63,7 +64,7 @@ def refine(pixels: Tensor, chosen: Tensor) -> None:
             [above, pixels[:, start : stop + 1]], dim=1
         )  # rows start - 1 .. stop, not refined yet
         above = source[:, -2:-1]
-        heavy = chosen[start - 1 : stop + 1] > 0
+        heavy = chosen[start - 1 : stop + 1] >= samplers // 2
         near = heavy[:-2] | heavy[1:-1] | heavy[2:]
         touched = (near[:, :-2] | near[:, 1:-1] | near[:, 2:]) & ~heavy[1:-1, 1:-1]
         sums = source[:, :-2] + source[:, 1:-1] + source[:, 2:]

@@ -123,7 +123,7 @@ class PcsrUpscaler:
                     macs[i] += buffer.decide(features, points, row, self.classifier, decide)
                 macs[i] += buffer.make(features, points, row, self.samplers)
             if refined and decide is not None:
-                refine(buffer.pixels, buffer.chosen)
+                refine(buffer.pixels, buffer.chosen, len(self.samplers))
         return Upscaled(
             pixels, torch.tensor(macs, dtype=torch.float64) + self._fixed(windows, pixels), chosen
         )
@@ -133,7 +133,7 @@ class PcsrUpscaler:
         """Names of the settings that hold cutoffs of difficulty, rising."""
         return ("threshold", *(f"threshold{index}" for index in range(2, len(self.samplers))))
 
-    def looking(self, scale: Fraction) -> float:
+    def difficulty_cost(self, scale: Fraction) -> float:
         """Multiply-adds of difficulties() for each input pixel of a large window."""
         return (
             self.encoder_cost

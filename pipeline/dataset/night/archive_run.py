@@ -114,15 +114,15 @@ class ArchiveRun:
             yield self._job(entry)
 
     def _job(self, entry: Entry) -> QueuedJob[str]:
-        # Only what is known to be ours is replaced where the source changed.
-        ours = self.task.overwrite or entry.plan is not None
         image = ImageJob(
             entry.source,
             entry.output,
             self.task.options,
             self.task.max_memory,
-            overwrite=ours,
+            overwrite=self.task.overwrite,
             renew=True,
+            # Only what is known to be ours is replaced where other options are written.
+            known=entry.plan is not None,
         )
         return QueuedJob(entry.source, image)
 
@@ -231,7 +231,7 @@ class ArchiveRun:
     def _end_where_nothing_goes(self, outcome: NotEnlarged) -> None:
         """End the run where storage takes nothing, or workers are gone."""
         try:
-            if outcome.cause is Cause.FULL:
+            if outcome.cause is Cause.DISK_FULL:
                 raise Damaged(outcome.error)
             probe_output(self.task.output)
             if outcome.cause is Cause.UNEXPECTED:

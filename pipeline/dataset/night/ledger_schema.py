@@ -41,6 +41,8 @@ COARSE_NS = 2 * 10**9
 # otherwise.
 COUNT_FAILURE = f"""attempts = attempts + (counted IS NOT night), counted = night,
   state = CASE WHEN attempts + (counted IS NOT night) >= {NIGHTS} THEN 'parked' ELSE ? END"""
+OPTIONS_DONE = "SELECT DISTINCT options FROM sources WHERE state = 'done'"
+REDO = "UPDATE sources SET state = 'pending' WHERE state = 'done' AND options IS ?"
 FORGET_FAILURES = "state = 'pending', attempts = 0, counted = NULL"
 DIED = (
     "the nightly that was at work on it ended without a word; see its log, or enlarge the image by"

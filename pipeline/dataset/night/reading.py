@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tierscale.pipeline.dataset.night.ledger_schema import MARK
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.storage.sqlite import PATIENCE
+from tierscale.pipeline.storage.sqlite import LOCK_SECONDS
 
 
 def is_ledger(path: str) -> bool:
@@ -32,4 +32,4 @@ def outputs_in(path: str) -> list[str]:
 
 def _reading(path: str) -> closing[sqlite3.Connection]:
     uri = f"{Path(path).absolute().as_uri()}?mode=ro"
-    return closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE))
+    return closing(sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS))

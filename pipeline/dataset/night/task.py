@@ -46,6 +46,10 @@ class ArchiveTask:
         """The options as the ledger keeps them: equal texts ask for equal outputs."""
         return ledger_text(self.options)
 
+    def is_redone(self, options_text: str | None) -> bool:
+        """Whether what was done with some options, as the ledger keeps them, is done again."""
+        return self.overwrite and asks_otherwise(options_text, self.options)
+
     def output_paths(self) -> OutputPaths:
         """Where the images go."""
         return OutputPaths(self.archive, self.output)
@@ -81,4 +85,20 @@ def ledger_text(options: Options) -> str:
         "exact_statistics": options.exact_statistics,
         "scout": options.scout,
     }
+    if options.family != "auto":  # version 0.1 knew none
+        wanted["family"] = options.family
     return json.dumps(wanted, sort_keys=True, default=str)
+
+
+def asks_otherwise(text: str | None, options: Options) -> bool:
+    """Whether options ask for something else than the text of those that an image was done with.
+
+    What nobody wrote does not count: a version with other defaults redoes nothing.
+    """
+    if text is None:
+        return True
+    before, now = json.loads(text), json.loads(ledger_text(options))
+    names = set(options.written)
+    if "policy" in names:
+        names |= set(FIRST_NUMBERS.values())
+    return any(before.get(name) != now.get(name) for name in names)

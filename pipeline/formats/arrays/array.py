@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +20,9 @@ from tierscale.pipeline.formats.source import (
     plain_samples,
     window_strips,
 )
+
+# zarr decodes up to this many chunks at once (async.concurrency).
+AT_ONCE = 10
 
 
 @dataclass(slots=True)
@@ -43,9 +48,8 @@ class ArrayPixels:
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """A window."""
         spans = {"y": slice(y0, y1), "x": slice(x0, x1), "c": slice(None)}
-        block = np.asarray(
-            self.array[tuple(spans.get(axis, self.at.get(axis, 0)) for axis in self.axes)]
-        )
+        window = tuple(spans.get(axis, self.at.get(axis, 0)) for axis in self.axes)
+        block = computed(self.array[window])
         left = [axis for axis in self.axes if axis in "cyx"]
         if "c" not in left:
             block, left = block[None], ["c", *left]
@@ -61,6 +65,37 @@ class ArrayPixels:
     def close(self) -> None:
         """Nothing but a reference is released: the array belongs to whoever made it."""
         self.array = None
+
+
+def is_dask(array: Any) -> bool:
+    """Whether this is a dask array. dask is not imported for the answer: only it makes them."""
+    module = sys.modules.get("dask.array")
+    return module is not None and isinstance(array, module.Array)
+
+
+def computed(block: Any) -> np.ndarray:
+    """A block of an array in memory.
+
+    One of dask is computed in this thread, unless the caller has chosen a scheduler: the threads
+    that read are as many as there are processors, and each would start as many again.
+    """
+    if not is_dask(block):
+        return np.asarray(block)
+    import dask
+
+    chosen = dask.config.get("scheduler", None)
+    return np.asarray(block.compute(scheduler=chosen or "synchronous"))
+
+
+def bytes_read_at_once(array: Any) -> int:
+    """Bytes of the chunks that are in memory while a window is read; 0 where there are none."""
+    if not getattr(array, "chunks", None):
+        return 0
+    if is_dask(array):  # it lists the lengths of all chunks along each axis
+        return math.prod(map(max, array.chunks)) * array.dtype.itemsize
+    count = math.prod(-(-size // one) for size, one in zip(array.shape, array.chunks, strict=True))
+    # Each is held as it was read and as it is decoded.
+    return 2 * min(AT_ONCE, count) * math.prod(array.chunks) * array.dtype.itemsize
 
 
 def guessed_axes(shape: Sequence[int], uri: str) -> str:
@@ -100,6 +135,11 @@ def array_source(
             f'{uri}: axes "{axes}" do not fit an array of shape {tuple(array.shape)}; give "cyx",'
             ' "yxc" or "yx"'
         )
+    if any(length != length for length in array.shape):
+        raise Refused(
+            f"{uri}: the lengths {tuple(array.shape)} are not known yet; call"
+            " compute_chunk_sizes() on it first"
+        )
     _, note = arithmetic.pixel_type(array.dtype, uri)
     pixels = ArrayPixels(array, axes, {})
     check_size(pixels.shape, uri)
@@ -109,7 +149,7 @@ def array_source(
         samples=plain_samples(pixels.shape[0]),
         metadata=PhotoMetadata(),
         random_access=True,
-        decode_bytes=0,
+        decode_bytes=bytes_read_at_once(array),
         notes=(*notes, *((note,) if note else ())),
         identify=identify,
     )

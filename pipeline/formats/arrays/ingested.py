@@ -10,15 +10,13 @@ from typing import Any
 from numpy import ndarray
 
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.formats.arrays.array import ArrayPixels
+from tierscale.pipeline.formats.arrays.array import AT_ONCE, ArrayPixels
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import Samples, Source
 from tierscale.pipeline.storage.paths import Place, place
 
 # Attribute under which an ingested copy keeps what its source said.
 INGESTED = "tierscale_source"
-# zarr decodes up to this many chunks at once (async.concurrency).
-AT_ONCE = 10
 
 
 def copy_attributes(source: Source) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from numpy import ndarray
 
 from tierscale.pipeline.errors import Refused, Unreachable
 from tierscale.pipeline.formats import samples as arithmetic
-from tierscale.pipeline.formats.arrays.array import ArrayPixels, check_size, guessed_axes
-from tierscale.pipeline.formats.arrays.ingested import AT_ONCE, INGESTED, open_copy
+from tierscale.pipeline.formats.arrays.array import AT_ONCE, ArrayPixels, check_size, guessed_axes
+from tierscale.pipeline.formats.arrays.ingested import INGESTED, open_copy
 from tierscale.pipeline.formats.arrays.ome import ZarrImage, image_in_group
 from tierscale.pipeline.formats.decoding import check_decode, decoding
 from tierscale.pipeline.formats.fingerprint import folder_identity, selected

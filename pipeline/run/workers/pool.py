@@ -1,13 +1,16 @@
 """Pools of workers: the protocol that runs rely on, and its plainest form, threads here."""
 
+import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+import psutil
 import torch
 
+from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.run.workers.worker import Worker
 
@@ -77,13 +80,19 @@ class InProcess(Generic[T]):
         return self.value
 
 
-class LocalPool:
-    """Worker threads in this process: the plain loop that every other pool equals byte for byte."""
+class LocalPool(Closing):
+    """Worker threads in this process: the plain loop that every other pool equals byte for byte.
+
+    hire: makes the worker of one thread, on a kind of device.
+    """
 
     split = False
 
-    def __init__(self, workers: int, device: str = "cpu") -> None:
+    def __init__(
+        self, workers: int, device: str = "cpu", hire: Callable[[str], Worker] = Worker
+    ) -> None:
         self.width, self.device = workers, device
+        self._hire = hire
         self._local = threading.local()
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="worker")
 
@@ -95,7 +104,7 @@ class LocalPool:
 
     def _run(self, task: Task[Any], as_reference: bool) -> Any:
         if not hasattr(self._local, "worker"):
-            self._local.worker = Worker(self.device)
+            self._local.worker = self._hire(self.device)
         result = task.run(self._local.worker)
         return InProcess(result[1]) if as_reference else result
 
@@ -107,16 +116,13 @@ class LocalPool:
         """Wait for the tasks under way; those that wait are cancelled."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def __enter__(self) -> "LocalPool":
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
+def cores() -> int:
+    """Processors this process may use, physical ones where that is known."""
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
 
 
 def device_here(name: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from tests.commands import FAST, check_refusal, tierscale
 from tierscale.jobs.cli.options import PolicyType, TimeType, shared, to_options
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import KINDS, OLD_NAMES, Deadline, MaxLoss
 from tierscale.pipeline.run.tiers import check_options
 
@@ -61,7 +62,7 @@ def test_commands_without_an_option_have_its_default():
 def test_a_range_that_is_not_two_numbers_is_refused(text):
     with pytest.raises(Refused, match=f"the range '{text}' is not two numbers"):
         options("--range", text)
-    with pytest.raises(Refused, match=f"the region '{text}' is not four numbers"):
+    with pytest.raises(Refused, match=f"the region '{text}' is not four whole numbers"):
         options("--region", text)
 
 
@@ -139,3 +140,21 @@ def test_max_loss_asks_for_a_scout_that_knows_the_tiers():
     check_options(options("--max-loss", "0.1", *TIERS))
     with pytest.raises(Refused, match="no scout knows bicubic, pcsr-fsrcnn-x4"):
         check_options(options("--max-loss", "0.1", "--tiers", "bicubic,pcsr-fsrcnn-x4"))
+
+
+def test_what_is_on_the_command_line_is_written_and_nothing_else():
+    assert options().written == {"device"}
+    line = ("--scale", "4", "--level", "0", "--blend", "0", "--nodata", "0", "--max-loss", "0.1")
+    found = options(*line, "--exact-statistics")
+    assert found.written == {
+        *("device", "scale", "level", "blend", "nodata", "policy", "exact_statistics")
+    }
+    assert (found.blend, found.nodata, found.exact_statistics) == (0, 0.0, True)
+    assert options("--policy", "adaptive").written == {"device", "policy"}
+
+
+def test_help_names_the_defaults_that_options_have():
+    text = " ".join(command.get_help(click.Context(command)).split())
+    default = Options()
+    for name in ("scale", "tile", "blend", "level"):
+        assert f"(default: {getattr(default, name)})" in text

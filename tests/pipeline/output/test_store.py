@@ -77,14 +77,6 @@ def test_a_level_that_is_not_there_is_refused(tmp_path):
         store.open_level(str(tmp_path / "none.zarr"), 0)
 
 
-def test_an_output_is_handed_out_as_a_dask_array(output):
-    lazy = store.as_dask(str(output), 0)
-    assert lazy.shape == (3, 600, 800) and lazy.numblocks == (1, 1, 3)
-    np.testing.assert_array_equal(
-        lazy[:, :5, :6].compute(), zarr.open_array(f"{output}/0", mode="r")[:, :5, :6]
-    )
-
-
 def test_libraries_of_few_uses_are_not_loaded_with_the_package():
     """Each worker process imports these modules."""
     modules = ("store", "receipts", "tile_table", "report", "explain", "pictures.charts")

@@ -1,7 +1,9 @@
 """One image from file to closed output, on threads: what lies there afterwards."""
 
 import json
+import pickle
 import threading
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from tierscale.pipeline.output import store
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Budget
 from tierscale.pipeline.run.array import upscale_array
+from tierscale.pipeline.run.job import ImageJob
+from tierscale.pipeline.run.run import upscale_image
+from tierscale.pipeline.run.workers.pool import LocalPool
 
 BICUBIC = ("--tiers", "bicubic", "--ray", "none")
 
@@ -165,3 +170,49 @@ def test_pixels_never_pass_the_driver(tmp_path, monkeypatch):
     assert read[-1] == (6, 80, 600)
     with Image.open(tmp_path / "out.zarr.tierscale/preview.png") as preview:
         assert preview.size == (600, 80)
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The handle of a value that is not sent with the tasks that refer to it."""
+
+    number: int
+
+    def get(self):
+        return SENT[self.number]
+
+
+SENT: list[object] = []
+
+
+class Weighing(LocalPool):
+    """A pool that notes how many bytes each kind of task has at most, packed."""
+
+    def __init__(self):
+        super().__init__(1)
+        self.most = {}
+
+    def put(self, value):
+        SENT.append(value)
+        return Elsewhere(len(SENT) - 1)
+
+    def submit(self, task, kind="light", as_reference=False):
+        name = type(task).__name__
+        self.most[name] = max(self.most.get(name, 0), len(pickle.dumps(task)))
+        return super().submit(task, kind, as_reference)
+
+
+def test_what_a_call_carries_does_not_grow_with_the_image(tmp_path):
+    most = []
+    for side in (96, 384):
+        pixels = np.random.default_rng(0).integers(0, 255, (3, side, side)).astype(np.uint8)
+        np.save(tmp_path / f"{side:03}.npy", pixels)
+        options = Options(tiers=("bicubic", "fsrcnn-x4"), policy=Budget(0.5), tile=16)
+        job = ImageJob(f"{tmp_path}/{side:03}.npy", f"{tmp_path}/{side:03}.zarr", options)
+        with Weighing() as pool:
+            assert upscale_image(job, pool).status == "done"
+        most.append(pool.most)
+    small, large = most
+    assert {"ScoreTiles", "FinishShard"} < small.keys() < large.keys(), "only one has a pyramid"
+    # Sixteen times the tiles: numbers get longer by a digit.
+    assert all(large[name] < small[name] + 10 for name in small), (small, large)

@@ -14,8 +14,8 @@ from PIL import Image
 from tests.object_server import DENIED, EXPIRED, FAULTS
 from tests.pipeline.run import upscaling
 from tests.pipeline.storage.conftest import SECRET
+from tierscale.jobs.manifest_run import ManifestJob, run_manifest
 from tierscale.jobs.night_run import NightlyOptions, nightly
-from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused, Unreachable
 from tierscale.pipeline.formats.registry import open_image
@@ -257,14 +257,14 @@ def test_a_shard_that_cannot_be_asked_for_is_no_damage(server, picture):
 
 
 def test_a_manifest_writes_below_its_prefix(server, picture):
-    job = JobOptions(OPTIONS, "s3://bucket/out", ray="none", quiet=True)
+    job = ManifestJob(OPTIONS, "s3://bucket/out", ray="none", quiet=True)
     rows = (
         Row(uploaded(picture)),
         Row(str(picture), "named.zarr"),
         Row(str(picture), "s3://bucket/outside/x.zarr"),
         Row(str(picture), "/tmp/x.zarr"),
     )
-    found = upscale_dataset(Manifest(rows), job).to_pylist()
+    found = run_manifest(Manifest(rows), job).to_pylist()
     assert [row["status"] for row in found] == ["done", "done", "failed", "failed"]
     assert [row["output"] for row in found[:2]] == [
         "s3://bucket/out/bucket/in/a.png.zarr",

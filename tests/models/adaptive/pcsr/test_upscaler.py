@@ -234,6 +234,22 @@ def test_thresholds_lie_between_groups_whatever_the_order_of_pixels() -> None:
     assert len(difficulty_cutoffs(np.array([0.0, 0.0, 1.0], np.float32), 4)) == 3
 
 
+@pytest.mark.parametrize(
+    ("probabilities", "expected"),
+    [
+        ((0.7, 0.3), 0.3),
+        ((0.5, 0.3, 0.2), 0.5),
+        ((0.4, 0.3, 0.2, 0.1), 0.3),
+        ((0.3, 0.3, 0.2, 0.15, 0.05), 0.4),
+    ],
+)
+def test_difficulty_is_the_probability_of_the_heavier_samplers(
+    probabilities: tuple[float, ...], expected: float
+) -> None:
+    logits = torch.tensor(probabilities).log()[:, None].expand(-1, 7)
+    torch.testing.assert_close(difficulty(logits), torch.full((7,), expected))
+
+
 def test_the_automatic_decision_splits_by_difficulty() -> None:
     upscaler, x = make("fsrcnn", ((4,), (6, 6), (9, 9, 9))), smooth(1, 30, 30)
     with torch.inference_mode():
@@ -257,7 +273,7 @@ def test_refinement_means_light_pixels_that_touch_heavy_ones() -> None:
     before, chosen = torch.rand(3, 9, 11), torch.zeros(9, 11, dtype=torch.uint8)
     chosen[4, 5], chosen[0, 9] = 1, 2
     after = before.clone()
-    refine(after, chosen)
+    refine(after, chosen, 3)
     means = F.avg_pool2d(before, 3, 1)
     expected = before.clone()
     for row, column in [
@@ -274,6 +290,30 @@ def test_refinement_means_light_pixels_that_touch_heavy_ones() -> None:
     ]:
         expected[:, row, column] = means[:, row - 1, column - 1]
     torch.testing.assert_close(after, expected)
+
+
+@pytest.mark.parametrize("samplers", [2, 3, 4, 5])
+def test_refinement_changes_pixels_of_the_lighter_half_beside_the_heavier(samplers: int) -> None:
+    torch.manual_seed(1)
+    pixels, light = torch.rand(1, 5, 5), samplers // 2
+    for one in range(samplers):
+        for beside in range(samplers):
+            chosen, after = torch.full((5, 5), one, dtype=torch.uint8), pixels.clone()
+            chosen[2, 3] = beside
+            refine(after, chosen, samplers)
+            assert bool(after[0, 2, 2] != pixels[0, 2, 2]) == (one < light <= beside), (one, beside)
+
+
+def test_with_four_samplers_an_upscaler_refines_as_refine_does() -> None:
+    upscaler, x = make("fsrcnn", ((4,), (6,), (9,), (12,))), smooth(1, 30, 30)
+    with torch.inference_mode():
+        plain = upscaler(x, whole(x), settings={"k": 0, "refine": 0})
+        made = upscaler(x, whole(x), settings={"k": 0})
+    assert plain.choice is not None
+    assert plain.choice.unique().tolist() == [0, 1, 2, 3], "all four are at work"
+    expected = plain.pixels[0].clone()
+    refine(expected, plain.choice[0], 4)
+    assert torch.equal(made.pixels[0], expected)
 
 
 @pytest.mark.parametrize("name", ["pcsr_carn_x4", "pcsr_fsrcnn_x4"])

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tierscale.pipeline.dataset.night.task import ArchiveTask, ledger_text
+from tierscale.pipeline.dataset.night.task import ArchiveTask, asks_otherwise, ledger_text
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import KINDS, Adaptive, Budget, MaxLoss
 
@@ -35,3 +35,16 @@ def test_the_texts_of_version_0_1_stay():
     assert numbers == dict.fromkeys(numbers) and plain["policy"] == "adaptive"
     lossy = json.loads(ledger_text(Options(policy=MaxLoss(0.02))))
     assert lossy == {**plain, "policy": "quality", "lose": 0.02}
+
+
+def test_only_what_was_written_can_differ():
+    before = ledger_text(Options(tile=64, policy=Budget(0.3)))
+    assert not asks_otherwise(before, Options()), "other defaults redo nothing"
+    assert not asks_otherwise(before, Options(tile=64)) and asks_otherwise(before, Options(tile=32))
+    assert not asks_otherwise(before, Options(policy=Budget(0.3)))
+    assert asks_otherwise(before, Options(policy=Budget(0.4))) and asks_otherwise(None, Options())
+    assert asks_otherwise(before, Options(family="photo"))
+    photo = ledger_text(Options(family="photo"))
+    assert not asks_otherwise(photo, Options(family="photo")) and not asks_otherwise(
+        before, Options(family="auto")
+    )

@@ -1,15 +1,14 @@
 """`tierscale scout`: the network that predicts the error of each tier on a tile."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tierscale.jobs.cli.options import ScaleType, answering
+from tierscale.jobs.cli.options import SCALE, answering, on_photos
 from tierscale.jobs.cli.terminal import emit
-from tierscale.pipeline.errors import Refused
+from tierscale.jobs.cli.types import NumberType
 
 
 @click.group()
@@ -21,22 +20,11 @@ def scout() -> None:
 @click.option(
     "--tiers",
     required=True,
+    metavar="A,B,C",
     help="Networks from light to full, separated by commas, as for upscale.",
 )
-@click.option(
-    "--scale",
-    type=ScaleType(),
-    default="4",
-    show_default=True,
-    help="How many times larger: a number or a fraction, as for upscale.",
-)
-@click.option(
-    "--hr",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of photos, 8 bit.",
-)
+@SCALE
+@on_photos
 @click.option(
     "--variants",
     type=click.IntRange(min=0),
@@ -46,14 +34,15 @@ def scout() -> None:
 )
 @click.option(
     "--observe",
-    type=float,
+    type=NumberType(float),
+    metavar="SECONDS",
     default=600.0,
     show_default=True,
-    help="Longest time for running the tiers, in seconds.",
+    help="Longest time for running the tiers.",
 )
 @click.option(
     "--seconds",
-    type=float,
+    type=NumberType(float),
     default=300.0,
     show_default=True,
     help="Longest time for fitting, in seconds.",
@@ -64,13 +53,6 @@ def scout() -> None:
     default=450,
     show_default=True,
     help="Largest number of steps for fitting.",
-)
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Seed of the variations and the first weights.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads (default: all).")
 @click.option(
@@ -83,14 +65,11 @@ def scout() -> None:
 def fit(as_json: bool, debug: bool, **cli_args: Any) -> None:
     """Fit the scout of some tiers on photos of your own.
 
-    upscale finds it by the weights of the tiers, or is given it by --scout FILE. Beside it are
-    written the errors of the tiers, tile by tile (.errors.parquet), and a card (.json).
+    upscale finds the scout by the weights of its tiers, or takes the one of --scout FILE. The
+    errors of the tiers, tile by tile (.errors.parquet), and a card (.json) are written beside it.
     """
     from tierscale.jobs.fit_scout import FitOptions, fit_scout
 
-    for option in ("observe", "seconds"):
-        if not 0 < cli_args[option] < math.inf:
-            raise Refused(f"--{option} {cli_args[option]:g} is no time above 0 seconds")
     path, card = fit_scout(FitOptions(**cli_args))
     content = {"status": "done", "output": str(path), **card, "error": None}
     emit(as_json, content, report(path, card))

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from tests.conftest import ROOT
-from tierscale.models.train import photos as reading
-from tierscale.models.train.photos import (
+from tierscale.models.train.data import photos as reading
+from tierscale.models.train.data.photos import (
     Photo,
     centre_crop,
     digest,
@@ -26,7 +26,7 @@ from tierscale.models.train.photos import (
     read_photos,
     read_watched,
 )
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.shrink import shrink
 from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -218,7 +218,7 @@ def test_a_large_scan_is_shrunk_in_little_more_than_its_own_memory() -> None:
     """
     code = (
         "import torch; from tests.memory import peak;"
-        "from tierscale.models.train.photos import photo;"
+        "from tierscale.models.train.data.photos import photo;"
         "torch.set_num_threads(1);"
         "photo('a', torch.zeros(3, 99, 99).byte(), 4);"
         "before = peak();"

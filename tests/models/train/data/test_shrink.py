@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tierscale.models.train import shrink as degrade
-from tierscale.models.train.shrink import band, bands, shrink, shrunk_length
+from tierscale.models.train.data import shrink as degrade
+from tierscale.models.train.data.shrink import band, bands, shrink, shrunk_length
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

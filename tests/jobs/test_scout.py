@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 
 from tests.commands import tierscale
-from tierscale.jobs.cli import scout as scouting
+from tierscale.jobs import scout as scouting
 from tierscale.models import registry
 from tierscale.models.contract.checkpoints import digest_file, read_checkpoint, write_checkpoint
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.scout import Scout, write_scout
-from tierscale.models.train.photos import read_image
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.photos import read_image
+from tierscale.models.train.data.shrink import shrink
 
 TIERS = ("bicubic", "fsrcnn-x4", "carn-x4")
 
@@ -56,7 +56,7 @@ QUICK = ("--steps", 3, "--variants", 1, "--threads", 1)
 
 def test_a_scout_is_fitted_to_any_tiers_and_found_by_their_weights(tmp_path, own, capsys):
     copy = tmp_path / "copy.safetensors"
-    shutil.copy(registry.ZOO / "fsrcnn-x4.safetensors", copy)
+    shutil.copy(registry.locate("fsrcnn-x4"), copy)
     line = (
         "scout",
         "fit",
@@ -123,8 +123,8 @@ def test_errors_in_the_table_are_those_of_the_tiles(tmp_path, own, capsys):
         (("--tiers", "bicubic,fsrcnn-x4", "--scale", "5/2"), ("fsrcnn-x4", "5/2")),
         (("--tiers", "bicubic,fsrcnn-x4", "--out", "a.pt"), (".safetensors",)),
         (("--tiers", "bicubic,fsrcnn-x4", "--hr", "{empty}"), ("no image files",)),
-        (("--tiers", "bicubic,fsrcnn-x4", "--observe", "nan"), ("--observe nan",)),
-        (("--tiers", "bicubic,fsrcnn-x4", "--seconds", "-1"), ("--seconds -1",)),
+        (("--tiers", "bicubic,fsrcnn-x4", "--observe", "nan"), ("'--observe': 'nan'",)),
+        (("--tiers", "bicubic,fsrcnn-x4", "--seconds", "-1"), ("'--seconds': '-1'",)),
     ],
 )
 def test_scouts_that_cannot_be_fitted(tmp_path, own, capsys, line, words):
@@ -183,7 +183,7 @@ def test_a_given_scout_must_belong_to_the_tiers(tmp_path, own, capsys):
 def test_where_no_scout_is_known_plain_detail_serves_and_it_is_said(tmp_path, own, capsys):
     image, copy = tmp_path / "a.png", tmp_path / "copy.safetensors"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)).save(image)
-    write_checkpoint(copy, read_checkpoint(registry.ZOO / "fsrcnn-x4.safetensors"))
+    write_checkpoint(copy, read_checkpoint(registry.locate("fsrcnn-x4")))
     assert registry.digest(f"file:{copy}") != registry.digest("fsrcnn-x4")
     options = ("--ray", "none", "--tile", 16, "--json")
     line = ("plan", image, tmp_path / "out.zarr", *options, "--tiers", f"bicubic,file:{copy}")

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from torch import Tensor
 
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.shrink import shrink
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 # Shrunken pixels a side that an image must have to be watched: two go when its border is shaved,
@@ -110,7 +110,7 @@ def has_deep_pixels(image: Image.Image) -> bool:
     """
     if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(BITSPERSAMPLE, (1,))) > 8
-    # What the decoder is told about PNG ends like RGB;16B; in BMP a 16 counts the bits of all
+    # What the decoder reports of PNG ends like RGB;16B; in BMP a 16 counts the bits of all
     # channels together.
     return image.mode.startswith(("I", "F")) or (
         isinstance(image, PngImageFile) and any(";16" in str(tile.args) for tile in image.tile)
@@ -260,32 +260,3 @@ def same(photos: Sequence[Photo], watched: Sequence[Photo]) -> list[str]:
         )
 
     return [seen.name for seen in watched if any(equal(seen.hr, photo.hr) for photo in photos)]
-
-
-def draw(
-    photos: Sequence[Photo], crop: int, batch: int, seed: tuple[int, int]
-) -> tuple[Tensor, Tensor]:
-    """Random crops, flipped and transposed, float32, 0..1.
-
-    (batch, 3, crop, crop) and (batch, 3, scale * crop, scale * crop). Everything follows from
-    `seed` (of the run, step), so that a resumed run draws what the unbroken one would have. Larger
-    photos are drawn more often, in proportion to their area.
-    """
-    rng = np.random.default_rng(seed)
-    area = np.array([p.lr[0].numel() for p in photos], dtype=np.float64)
-    small, large = [], []
-    for index in rng.choice(len(photos), size=batch, p=area / area.sum()):
-        lr, hr = photos[index].lr, photos[index].hr
-        scale = hr.shape[-1] // lr.shape[-1]
-        y, x = (int(rng.integers(size - crop + 1)) for size in lr.shape[-2:])
-        pair = [
-            lr[:, y : y + crop, x : x + crop],
-            hr[:, y * scale : (y + crop) * scale, x * scale : (x + crop) * scale],
-        ]
-        flips = [dim for dim in (-2, -1) if rng.random() < 0.5]
-        pair = [part.flip(flips) for part in pair]
-        if rng.random() < 0.5:
-            pair = [part.transpose(-2, -1) for part in pair]
-        small.append(pair[0])
-        large.append(pair[1])
-    return torch.stack(small), torch.stack(large).float().div_(255)

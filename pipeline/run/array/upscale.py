@@ -1,0 +1,120 @@
+"""The public function for arrays: what is asked for, and the kind of array that comes back."""
+
+import os
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.formats.arrays.array import is_dask
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import Policy, in_words, policy_from
+from tierscale.pipeline.run.array.lazy import LazyResult
+from tierscale.pipeline.run.array.memory import Held, bytes_in_memory
+from tierscale.pipeline.run.array.target import InMemory, open_target
+from tierscale.pipeline.run.array.work import ArrayJob, enlarge_to, hired
+
+if TYPE_CHECKING:
+    import dask.array as da
+    import zarr
+
+AXES = ("cyx", "yxc", "yx")
+DEFAULT_BLEND = 4
+
+
+def upscale_array(
+    array: Any,
+    scale: float | str | Fraction = 4,
+    *,
+    tiers: str | Sequence[str] | None = None,
+    family: str = "auto",
+    policy: str | Policy | None = None,
+    budget: float | None = None,
+    max_loss: float | None = None,
+    deadline: float | None = None,
+    threshold: float | None = None,
+    tile: int = 128,
+    blend: int | None = None,
+    axes: str = "cyx",
+    out: "zarr.Array | str | os.PathLike[str] | None" = None,
+    max_memory: int | None = None,
+) -> "np.ndarray | da.Array | zarr.Array":
+    """Enlarge a numpy, dask or zarr array; the result has the same axes and type.
+
+    A numpy or zarr array gives a numpy array. A dask array gives a dask array at once: its plan is
+    made when the first block is computed. out: a zarr array of the result's shape and type, or a
+    path where one is made; all is written there in bounded memory, and that array is returned.
+
+    array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are
+    always "yx". Three channels are taken as RGB and four as RGBA. scale: a number or a fraction
+    such as "5/2". tiers: names from light to full, or one text with commas. family: of the default
+    tiers, "clean", "photo" or "auto". policy: a policy, or its name as in the command; budget
+    (share of the full cost), max_loss (dB), deadline (seconds) or threshold (squared error) alone
+    imply their own. tile, blend: input pixels. max_memory: bytes that the work may take with what
+    it keeps in memory; None: 90 % of this machine's.
+
+    Raises Refused (a ValueError) with one sentence when something cannot work, such as a result
+    that does not fit in memory, and Damaged when the result cannot be written any more.
+    """
+    array = array if hasattr(array, "shape") else np.asarray(array)
+    axes = _axes_of(array, axes)
+    numbers = {"budget": budget, "max_loss": max_loss, "deadline": deadline, "threshold": threshold}
+    named = {"tiers": tiers, "family": family, "policy": _policy_of(policy, numbers)}
+    options = _written(scale=scale, tile=tile, blend=blend, **named)
+    job = ArrayJob.of(array, axes, options, max_memory)
+    if out is not None:
+        return _stored(job, out, bytes_in_memory(array))
+    if is_dask(array):
+        return LazyResult(job).to_dask()
+    return _in_memory(job, bytes_in_memory(array))
+
+
+def _in_memory(job: ArrayJob, held: int) -> np.ndarray:
+    """The result as a numpy array. held: bytes of the array that is enlarged."""
+    with hired(job, Held(array=held, result=job.result_bytes)) as pool:
+        result = InMemory(job.draft, job.axes)
+        enlarge_to(job, pool, result)
+    return result.array
+
+
+def _stored(job: ArrayJob, out: "zarr.Array | str | os.PathLike[str]", held: int) -> "zarr.Array":
+    """The result in a zarr array. held: bytes of the array that is enlarged."""
+    target = open_target(out, job.draft, job.axes)
+    try:
+        with hired(job, Held(array=held, beside=target.bytes_beside)) as pool:
+            enlarge_to(job, pool, target)
+        return target.finish()
+    except BaseException:
+        target.abandon()
+        raise
+
+
+def _written(**values: Any) -> Options:
+    """Options with what is not None; the others have their defaults."""
+    return Options(**{name: value for name, value in values.items() if value is not None})
+
+
+def _axes_of(array: Any, axes: str) -> str:
+    """The axes of an array. Refused: there are no such axes."""
+    if array.ndim == 2:
+        return "yx"
+    if axes not in AXES:
+        raise Refused(f"axes {axes!r} are not known; choose one of {', '.join(AXES)}")
+    return axes
+
+
+def _policy_of(policy: str | Policy | None, numbers: Mapping[str, float | None]) -> Policy | None:
+    """The policy of upscale_array(); None: the default. Refused: a number would be ignored."""
+    if policy is None and all(value is None for value in numbers.values()):
+        return None
+    if policy is None or isinstance(policy, str):
+        return policy_from(policy, numbers)
+    ignored = [name for name, value in numbers.items() if value is not None]
+    if ignored:
+        raise Refused(
+            f"{ignored[0]} would be ignored beside the policy"
+            f" {in_words(policy)}; leave one of the two out"
+        )
+    return policy
