@@ -9,6 +9,7 @@ import click
 from tierscale.jobs.cli.options import SCALE, answering, on_photos
 from tierscale.jobs.cli.terminal import emit
 from tierscale.jobs.cli.types import NumberType
+from tierscale.pipeline.storage.path_policy import check_lasting
 
 
 @click.group()
@@ -70,6 +71,8 @@ def fit(as_json: bool, debug: bool, **cli_args: Any) -> None:
     """
     from tierscale.jobs.fit_scout import FitOptions, fit_scout
 
+    if cli_args["out"] is not None:
+        check_lasting(str(cli_args["out"]), "--out")
     path, card = fit_scout(FitOptions(**cli_args))
     content = {"status": "done", "output": str(path), **card, "error": None}
     emit(as_json, content, report(path, card))

@@ -31,6 +31,10 @@ COMMANDS = {
     "scout": Entry("tierscale.jobs.scout", "scout", "Fit the network that predicts errors."),
     "train": Entry("tierscale.jobs.train", "command", "Train a network."),
     "evaluate": Entry("tierscale.jobs.evaluate", "command", "Measure PSNR and SSIM on images."),
+    "manifest": Entry("tierscale.jobs.manifest", "command", "List the images of a folder."),
+    "dataset": Entry(
+        "tierscale.jobs.upscale_dataset", "dataset", "Enlarge every image of a manifest."
+    ),
     "nightly": Entry("tierscale.jobs.nightly", "command", "Enlarge an archive, night by night."),
 }
 
