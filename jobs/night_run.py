@@ -199,8 +199,7 @@ def _work(
     job: NightlyOptions, ledger: Ledger, draining: Draining, night: str, until: float
 ) -> Worked:
     """Read finished outputs again, and enlarge what is pending, until the window closes."""
-    pending, done = (ledger.counts(night)[name] for name in ("left", "done"))
-    if not pending and not (done and job.scrub):
+    if not ledger.has_work() and not ledger.oldest_outputs(job.scrub):
         return Worked()
     with (
         session(job.ray, job.layout, job.image.device, job.workers) as pool,

@@ -96,10 +96,10 @@ def check_lasting(path: str, name: str) -> None:
     name: of the option or column that holds the path, for the sentence.
     """
     local = path.removeprefix("file://")
-    if "://" not in local and UNPACKED in os.path.realpath(local):
+    if "://" not in local and UNPACKED in f"{(whole := os.path.abspath(local))}/":
         raise Refused(
-            f"{name} {path} lies in {os.path.dirname(os.path.realpath(local))}, Ray's own copy of"
-            " the job's folder, which it deletes later; give an absolute path on a disk that stays"
+            f"{name} {path} lies in {os.path.dirname(whole)}, Ray's own copy of the job's folder,"
+            " which it deletes later; give an absolute path on a disk that stays"
         )
 
 

@@ -161,6 +161,15 @@ class Ledger(Database):
         """The output of a source was read back, and is as it should be."""
         self.do("UPDATE sources SET checked = ? WHERE source = ?", self.clock(), source)
 
+    def has_work(self) -> bool:
+        """Whether there is a source to claim."""
+        row = self.do(
+            "SELECT 1 FROM sources WHERE state = 'pending' AND seen = ? AND source NOT IN (SELECT"
+            " source FROM held_back) LIMIT 1",
+            self.listing,
+        ).fetchone()
+        return row is not None
+
     def listed_below(self, folder: str, outside: str, limit: int) -> list[str]:
         """Some sources, in no order, that were listed last and lie below a folder.
 

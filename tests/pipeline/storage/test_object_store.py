@@ -19,7 +19,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.storage import object_store
 from tierscale.pipeline.storage.download import download
-from tierscale.pipeline.storage.paths import join_path, place, remove_tree
+from tierscale.pipeline.storage.paths import join_path, place, readable, remove_tree
 from tierscale.pipeline.storage.zarr_store import zarr_store
 
 pytestmark = pytest.mark.skipif(
@@ -202,6 +202,15 @@ def test_an_error_is_told_by_its_class_and_not_by_its_text():
     for kind in (GenericError, JoinError):
         assert object_store.described(kind("PermissionDenied"), "s3://b/a").errno == errno.EIO
         assert object_store.may_pass(kind("PermissionDenied, Unauthenticated"))
+
+
+def test_whether_something_can_be_read_is_asked_once(few):
+    place("s3://bucket/folder/x").write_bytes(b"1")
+    assert readable("s3://bucket/a") and readable("s3://bucket/folder")
+    assert not readable("s3://bucket/none")
+    for refusal in (EXPIRED, (500, b""), (403, b"")):
+        few.refusal, few.requests = refusal, 0
+        assert not readable("s3://bucket/a") and few.requests == 1
 
 
 @pytest.mark.parametrize("fault", ["error", "partial"])

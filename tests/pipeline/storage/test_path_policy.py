@@ -117,14 +117,12 @@ def test_nothing_is_written_where_ray_deletes_it(tmp_path, monkeypatch):
     unpacked = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_1"
     unpacked.mkdir(parents=True)
     (tmp_path / "stays").mkdir()
-    (unpacked / "link").symlink_to(tmp_path / "stays")
-    (tmp_path / "stays/back").symlink_to(unpacked)
     monkeypatch.chdir(unpacked)
-    for path in ("out", "./out/x.zarr", str(unpacked / "out"), str(tmp_path / "stays/back/x.zarr")):
+    for path in ("out", "./out/x.zarr", str(unpacked / "out"), f"file://{unpacked}/out"):
         with pytest.raises(Refused, match=f"--output {path} lies in .*; give an absolute") as error:
             check_lasting(path, "--output")
         assert str(unpacked) in str(error.value)
-    for path in (str(tmp_path / "stays"), "link/out", "s3://b/out", f"file://{tmp_path}/out"):
+    for path in (str(tmp_path / "stays"), "../../../out", "s3://b/out", f"file://{tmp_path}/out"):
         check_lasting(path, "--output")
     monkeypatch.chdir(tmp_path)
     check_lasting("out", "--output")

@@ -200,7 +200,9 @@ def test_what_is_made_again_is_known_as_ours_only_at_its_place(ledger):
 def test_what_is_held_back_is_not_claimed_until_the_ledger_is_opened_again(tmp_path, ledger):
     record_listing(ledger, [seen("a"), seen("b")], never)
     ledger.hold_back(["a", "a"])
+    assert ledger.has_work()
     assert [take(ledger), take(ledger)] == ["b", None] and ledger.counts("n1")["left"] == 1
+    assert not ledger.has_work()
     with Ledger(str(tmp_path / "l.db"), ledger.clock) as again:
         assert take(again) == "a"
 
