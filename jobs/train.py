@@ -20,6 +20,7 @@ from tierscale.jobs.cli.options import answering
 from tierscale.jobs.cli.terminal import emit, say, write
 from tierscale.jobs.cli.train_options import EXAMPLES, training
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.storage.path_policy import check_lasting
 
 if TYPE_CHECKING:
     from tierscale.models.train.recipes import Stages
@@ -118,6 +119,7 @@ def how_to_resume(options: "TrainOptions") -> str:
 @answering
 def command(**cli_args: Any) -> None:
     """Train a network on photos of your own, from scratch or from weights that there are."""
+    check_lasting(str(cli_args["out"]), "--out")
     run_training(cli_args)
 
 

@@ -11,6 +11,7 @@ import psutil
 
 from benchmarks.chaos.disk import ballast
 from benchmarks.chaos.driver import Driver, waited
+from benchmarks.chaos.nights import archive_gone, outputs_unmounted
 from benchmarks.chaos.trial import SHARDS, Missed, Trial
 
 DAY = 86400.0
@@ -259,4 +260,6 @@ KINDS: dict[str, Callable[[Trial], None]] = {
     "two drivers": two_drivers,
     "clock": clock,
     "damage": damage,
+    "archive gone": archive_gone,
+    "outputs unmounted": outputs_unmounted,
 }

@@ -23,13 +23,17 @@ COMMANDS = {
     "upscale": Entry("tierscale.jobs.cli.upscale", "upscale", "Enlarge an image."),
     "plan": Entry("tierscale.jobs.cli.upscale", "plan", "Show what upscale would do and take."),
     "status": Entry("tierscale.jobs.cli.inspect", "status", "Show the progress of an output."),
-    "verify": Entry("tierscale.jobs.cli.inspect", "verify", "Check an output against receipts."),
+    "verify": Entry("tierscale.jobs.verify", "command", "Check outputs against their receipts."),
     "explain": Entry("tierscale.jobs.cli.inspect", "explain", "Show where the compute went."),
     "export": Entry("tierscale.jobs.cli.export", "export", "Write an output as a TIFF or PNG."),
     "ingest": Entry("tierscale.jobs.cli.export", "ingest", "Copy an image into a zarr array."),
     "models": Entry("tierscale.jobs.cli.models", "models", "List, convert, calibrate networks."),
     "train": Entry("tierscale.jobs.train", "command", "Train a network."),
     "evaluate": Entry("tierscale.jobs.evaluate", "command", "Measure PSNR and SSIM on images."),
+    "manifest": Entry("tierscale.jobs.manifest", "command", "List the images of a folder."),
+    "dataset": Entry(
+        "tierscale.jobs.upscale_dataset", "dataset", "Enlarge every image of a manifest."
+    ),
     "nightly": Entry("tierscale.jobs.nightly", "command", "Enlarge an archive, night by night."),
 }
 

@@ -237,15 +237,9 @@ def to_options(cli_args: Mapping[str, Any]) -> "Options":
 
 def value_range(text: str | None) -> tuple[float, float] | None:
     """The two numbers of --range. Refused: they are not two."""
-    if text is None:
-        return None
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        raise Refused(
-            f"the range {text!r} is not two numbers separated by a comma; write for example 0,4095"
-        ) from None
-    return low, high
+    from tierscale.pipeline.plan.options import parse_range
+
+    return None if text is None else parse_range(text)
 
 
 def region(text: str | None) -> tuple[int, int, int, int] | None:

@@ -1,4 +1,4 @@
-"""What options take: policies, scales, sizes, times, numbers, JSON; each with its refusal."""
+"""What options take: policies, scales, sizes, times, shares, numbers, JSON; and refusals."""
 
 import json
 import math
@@ -76,6 +76,20 @@ class TimeType(click.ParamType[float]):
             float(part or 0) * seconds
             for part, seconds in zip(match.groups(), (3600, 60, 1), strict=True)
         )
+
+
+class ShareType(click.ParamType[float]):
+    """A share: "1%" or "0.01"."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: Param, ctx: Context) -> float:
+        """The share, 0 to 1. Refused: it is none."""
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", str(value).strip())
+        share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+        if not 0 <= share <= 1:
+            raise Refused(f"{value!r} is no share; write one such as 1% or 0.01")
+        return share
 
 
 class NumberType(click.ParamType):

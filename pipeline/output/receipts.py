@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,10 @@ from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import Place, place
-from tierscale.pipeline.storage.sidecar import sidecar
+from tierscale.pipeline.storage.sidecar import PLAN_NAME, sidecar
 
+# What a run writes when it is at its end.
+SUMMARY = "summary.json"
 # Of shards whose receipts do not hold it: version 0.1 wrote none.
 FIRST_BYTES_VERSION = 1
 # Objects that are read at a time.
@@ -128,16 +131,20 @@ class Folder:
 
     def exists(self) -> bool:
         """Whether a plan is stored here."""
-        return (self.path / "plan.json").exists()
+        return (self.path / PLAN_NAME).exists()
+
+    def closed(self) -> bool:
+        """Whether a run came to its end, when every shard had its receipt."""
+        return (self.path / SUMMARY).exists()
 
     def write_plan(self, plan: Plan) -> None:
         """Store the plan."""
-        write_json(self.path / "plan.json", plan_to_json(plan))
+        write_json(self.path / PLAN_NAME, plan_to_json(plan))
 
     def plan(self) -> Plan:
         """The stored plan. Refused: there is none, or it was changed."""
         try:
-            return plan_from_json(json.loads((self.path / "plan.json").read_text()))
+            return plan_from_json(json.loads((self.path / PLAN_NAME).read_text()))
         except FileNotFoundError:
             what = (
                 f"{self.output} has no plan in {self.path}, so it was not made by tierscale or was"
@@ -163,29 +170,34 @@ class Folder:
         What cannot be read counts as missing, and its shard is computed again.
         """
         pattern = f"{'*' if level is None else level}/*.json"
-        for text in _texts(sorted((self.path / "receipts").glob(pattern))):
-            if (receipt := _parse(text, plan)) is not None:
+        for content in _contents(sorted((self.path / "receipts").glob(pattern))):
+            if (receipt := _parse(content, plan)) is not None:
                 yield receipt
 
     def receipt_keys(self) -> set[Key]:
-        """The shards that have a file in the place of their receipt; its content is not read."""
-        keys = set()
-        for file in (self.path / "receipts").glob("*/*.json"):
-            y, x = file.name.removesuffix(".json").split(".")
-            keys.add((int(file.parent.name), int(y), int(x)))
-        return keys
+        """The shards that have a file in the place of their receipt; its content is not read.
+
+        Files with other names, such as copies that a program for synchronising made, are no
+        receipts.
+        """
+        names = (
+            re.fullmatch(r"(\d+)/(\d+)\.(\d+)\.json", f"{file.parent.name}/{file.name}")
+            for file in (self.path / "receipts").glob("*/*.json")
+        )
+        return {(int(name[1]), int(name[2]), int(name[3])) for name in names if name}
 
     def summary(self, plan: Plan) -> ReceiptSummary:
         """What all receipts of a plan add up to, read once."""
-        summary = ReceiptSummary(plan.grid.tiles)
+        summary, (rows, columns) = ReceiptSummary(plan.grid.tiles), plan.grid.tiles
         for receipt in self.receipts(plan.digest):
-            summary.add(receipt)
+            if all(row < rows and column < columns for row, column, *_ in receipt.tile_costs):
+                summary.add(receipt)
         return summary
 
     def receipt(self, plan: str, key: Key) -> Receipt:
         """The receipt of one shard. Damaged: there is none that can be used."""
         with contextlib.suppress(FileNotFoundError):
-            if (receipt := _parse(self._receipt_file(key).read_text(), plan)) is not None:
+            if (receipt := _parse(self._receipt_file(key).read_bytes(), plan)) is not None:
                 return receipt
         raise Damaged(
             f"{self.output} level {key[0]} shard {key[1]}.{key[2]} has no receipt any more; run the"
@@ -203,24 +215,37 @@ class Folder:
             return None
 
 
-def _parse(text: str, plan: str) -> Receipt | None:
-    """A receipt of the plan with digest `plan`; None: it is of another one, or torn."""
+def _parse(content: bytes, plan: str) -> Receipt | None:
+    """A receipt of the plan with digest `plan`; None: it is of another one, torn or damaged."""
     try:
-        plain = json.loads(text)
+        plain = json.loads(content)
         plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
         plain.setdefault("bytes_version", FIRST_BYTES_VERSION)
         receipt = Receipt(
             **{**plain, "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])}
         )
-    except (ValueError, KeyError, TypeError):
+        return receipt if receipt.plan == plan and _sound(receipt) else None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return receipt if receipt.plan == plan else None
 
 
-def _texts(files: list[Place]) -> Iterator[str]:
+def _sound(receipt: Receipt) -> bool:
+    """Whether the values are of the types that others rely on; a damaged file may hold any."""
+    whole = (receipt.level, receipt.y, receipt.x, *receipt.shape, *receipt.tiles.values())
+    tiles = all(
+        len(entry) == 4
+        and isinstance(entry[0], int)
+        and isinstance(entry[1], int)
+        and min(entry) >= 0
+        for entry in receipt.tile_costs
+    )
+    return tiles and all(isinstance(one, int) for one in whole) and receipt.cost >= 0
+
+
+def _contents(files: list[Place]) -> Iterator[bytes]:
     """Contents of files, in order; objects are read many at a time, each being a request."""
     if files and isinstance(files[0], ObjectPath):
         with ThreadPoolExecutor(CONCURRENT_READS, thread_name_prefix="receipts") as readers:
-            yield from readers.map(lambda file: file.read_text(), files)
+            yield from readers.map(lambda file: file.read_bytes(), files)
     else:
-        yield from (file.read_text() for file in files)
+        yield from (file.read_bytes() for file in files)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output import tile_table
 from tierscale.pipeline.output.pictures.tile_maps import TileMap
+from tierscale.pipeline.output.receipts import SUMMARY
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.path_policy import printable
@@ -56,7 +57,7 @@ def close(
     folder = sidecar(output)
     scores = tile_table.read_scores(folder, len(plan.tiers))
     tile_table.write(folder, plan, scores, tile_costs)
-    write_json(folder / "summary.json", dict(summary))
+    write_json(folder / SUMMARY, dict(summary))
     write_json(folder / "facts.json", metadata.to_json())
     if metadata.icc:
         write_bytes(folder / "profile.icc", metadata.icc)

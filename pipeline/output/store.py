@@ -13,7 +13,7 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, Unreachable
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.output.levels import StoreLayout
 from tierscale.pipeline.storage.failures import storage_failure
@@ -168,16 +168,30 @@ def read_shard(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
 def read_rect(
     array: zarr.Array, rect: Rect, name: str, channels: slice = slice(None)
 ) -> np.ndarray:
-    """Pixels (c, h, w) of a level, called `name` in errors. Damaged: they cannot be decoded."""
+    """Pixels (c, h, w) of a level, called `name` in errors.
+
+    Unreachable: the store refuses or does not answer. Damaged: they cannot be decoded.
+    """
     try:
         return np.asarray(array[(channels, *rect.slices)])
     # Codecs raise many kinds on damaged bytes: RuntimeError, ValueError, zlib.error, struct.error.
     except Exception as error:
+        refused = as_os_error(error, name)
+        if refused is not None:
+            raise Unreachable(
+                f"{name} cannot be read ({refused.strerror}); check the object store and its"
+                " credentials, then run the same command again"
+            ) from error
         reason = str(error).splitlines()[0] if str(error) else "no reason given"
         raise Damaged(
             f"{name} cannot be read back ({type(error).__name__}: {reason}); tierscale verify"
             " --heal writes it again"
         ) from error
+
+
+def is_ours(path: str) -> bool:
+    """Whether the attributes of what lies at `path` say that tierscale wrote it."""
+    return _plan_of(path) is not None
 
 
 def check_ours(path: str) -> None:

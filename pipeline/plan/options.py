@@ -186,3 +186,14 @@ def parse_scale(text: str | float | Fraction) -> Fraction:
         with contextlib.suppress(ValueError, ZeroDivisionError):
             return Fraction(plain)
     raise Refused(f"a scale {text!r} is neither a number nor a fraction; write 4, 2.7 or 5/2")
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """The two values of a range such as 0,4095. Refused: they are not two numbers."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise Refused(
+            f"the range {text!r} is not two numbers separated by a comma; write 0,4095"
+        ) from None
+    return low, high

@@ -1,6 +1,7 @@
 """Image files of object stores, fetched to the local disk once, because decoders read files."""
 
 import atexit
+import errno
 import shutil
 import tempfile
 import threading
@@ -50,5 +51,6 @@ def _fetch(where: ObjectPath, head: Listed) -> Path:
     with open(local, "wb") as file:
         where.download(file)
     if local.stat().st_size != head.bytes:
-        raise OSError(f"{where} ended after {local.stat().st_size} of {head.bytes} bytes")
+        ended = f"the answer ended after {local.stat().st_size} of {head.bytes} bytes"
+        raise OSError(errno.EIO, ended, str(where))
     return local

@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 
 from tests.jobs.nights import EVENING, night, numbers, options, picture, stamps
-from tierscale.jobs.nightly import nightly
-from tierscale.pipeline.dataset.ledger import Ledger
+from tierscale.jobs.night_run import nightly
+from tierscale.pipeline.dataset.night.ledger import Ledger
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import MaxLoss

@@ -1,13 +1,6 @@
-"""The tables of a ledger, how those of an earlier version become them, and SQL that they share.
-
-Also options as a ledger keeps them: text that stays the same from version to version.
-"""
-
-import json
+"""The tables of a ledger, how those of an earlier version become them, and SQL that they share."""
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.policies import OLD_NAMES, parameter_of
 from tierscale.pipeline.storage.sqlite import Database
 
 # Marks a SQLite file as a ledger: "tier" in ASCII.
@@ -15,12 +8,16 @@ MARK = 0x74696572
 STATES = ("pending", "working", "done", "failed", "parked")
 # Statements by the version that they start from: MIGRATIONS[n] leads from version n to n + 1. The
 # ledgers of tierscale 0.1 have version 0, and the tables of version 1.
-MIGRATIONS: tuple[tuple[str, ...], ...] = ((),)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("ALTER TABLE sources ADD COLUMN checked REAL",),
+)
 # Kept in the file as SQLite's user_version.
 VERSION = len(MIGRATIONS)
 # seen: number of the listing that showed the source last. noted: when that was, seconds since the
 # epoch. counted: night of the last failure that counts. night: when it was worked on last. holder:
-# token of the nightly that did.
+# token of the nightly that did. checked: when its output was written or read back last, seconds
+# since the epoch.
 SCHEMA = f"""
 CREATE TABLE sources (
   source TEXT PRIMARY KEY, output TEXT,
@@ -29,7 +26,8 @@ CREATE TABLE sources (
   bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, etag TEXT, sha256 TEXT,
   seen INTEGER NOT NULL, noted REAL NOT NULL, plan TEXT, options TEXT,
   attempts INTEGER NOT NULL DEFAULT 0, counted TEXT, night TEXT, holder TEXT,
-  height INTEGER, width INTEGER, tiles TEXT, cost REAL, cost_share REAL, seconds REAL, error TEXT);
+  height INTEGER, width INTEGER, tiles TEXT, cost REAL, cost_share REAL, seconds REAL, error TEXT,
+  checked REAL);
 CREATE INDEX waiting ON sources (attempts > 0, -priority, bytes, source) WHERE state = 'pending';
 CREATE INDEX states ON sources (state, night);
 PRAGMA user_version = {VERSION}"""
@@ -52,8 +50,13 @@ DIED = (
 )
 
 
-# Rows that may differ from what was listed; `doubt`: the checksum decides whether they do.
+# Whether a row s may differ from what was listed of it as l.
+_DIFFERS = f"""(s.bytes != l.bytes OR s.etag IS NOT l.etag OR s.mtime_ns != l.mtime_ns
+  OR (s.state = 'done' AND s.sha256 IS NOT NULL AND l.mtime_ns > s.noted * 1e9 - {COARSE_NS}))"""
+# Rows that may differ. doubt: the checksum decides whether they do. waits: what is done stays so
+# while its source may still be being written.
 DOUBTFUL = f"""SELECT s.source, s.sha256, s.state = 'done' AND s.sha256 IS NOT NULL
+<<<<<<< HEAD:pipeline/dataset/ledger_schema.py
   AND s.bytes = l.bytes AND s.etag IS l.etag AS doubt FROM sources s JOIN listed l USING (source)
   WHERE s.bytes != l.bytes OR s.etag IS NOT l.etag OR s.mtime_ns != l.mtime_ns
   OR (s.state = 'done' AND s.sha256 IS NOT NULL AND l.mtime_ns > s.noted * 1e9 - {COARSE_NS})"""
@@ -111,6 +114,13 @@ def asks_otherwise(text: str | None, options: Options) -> bool:
     if "policy" in names:
         names |= set(FIRST_NUMBERS.values())
     return any(before.get(name) != now[name] for name in names)
+=======
+  AND s.bytes = l.bytes AND s.etag IS l.etag AS doubt, s.state = 'done' AND l.unsettled AS waits
+  FROM sources s JOIN listed l USING (source) WHERE {_DIFFERS}"""
+# What may still be being written and is new or changed, or waits already.
+HELD = f"""SELECT l.source FROM listed l LEFT JOIN sources s USING (source) WHERE l.unsettled
+  AND (s.source IS NULL OR s.state IN ('pending', 'failed') OR {_DIFFERS})"""
+>>>>>>> s3-archive:pipeline/dataset/night/ledger_schema.py
 
 
 def migrate(ledger: Database) -> None:

@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from tierscale.pipeline.dataset.ledger import NIGHTS, Busy, Late, Ledger
+from tierscale.pipeline.dataset.night.ledger import NIGHTS, Busy, Ledger
+from tierscale.pipeline.dataset.night.listing import Late, record_listing
 from tierscale.pipeline.dataset.results import ImageResult
 from tierscale.pipeline.dataset.scan import ListedSource
 from tierscale.pipeline.errors import Damaged, Refused
@@ -62,13 +63,13 @@ def states(ledger):
 
 
 def test_a_listing_tells_new_changed_untouched_and_gone(ledger):
-    found = ledger.record_listing([seen("a"), seen("b"), seen("c")], never)
+    found = record_listing(ledger, [seen("a"), seen("b"), seen("c")], never)
     assert (found.new, found.changed, found.untouched, found.gone) == (3, 0, 0, 0)
     finish(ledger)
-    found = ledger.record_listing([seen("a"), seen("b", size=11), seen("d")], never)
+    found = record_listing(ledger, [seen("a"), seen("b", size=11), seen("d")], never)
     assert (found.new, found.changed, found.untouched, found.gone) == (1, 1, 1, 1)
     assert states(ledger) == {"a": "done", "b": "pending", "c": "done", "d": "pending"}
-    assert ledger.record_listing([seen("c")], never).untouched == 1, (
+    assert record_listing(ledger, [seen("c")], never).untouched == 1, (
         "what comes back is known again"
     )
     assert take(ledger) is None, "what is not there now is not worked on"
@@ -78,33 +79,34 @@ def test_a_listing_tells_new_changed_untouched_and_gone(ledger):
     ("content", "state"), [("s", "done"), ("other", "pending"), (None, "pending")]
 )
 def test_the_content_decides_where_only_the_time_differs(ledger, content, state):
-    ledger.record_listing([seen("a")], never)
+    record_listing(ledger, [seen("a")], never)
     finish(ledger)
-    ledger.record_listing([seen("a", mtime=2)], lambda source: content)
+    record_listing(ledger, [seen("a", mtime=2)], lambda source: content)
     assert states(ledger) == {"a": state}
-    ledger.record_listing([seen("a", mtime=2)], never)
+    record_listing(ledger, [seen("a", mtime=2)], never)
 
 
 def test_a_file_written_as_it_was_listed_is_looked_at_once_more(ledger, clock):
     """Two writes within one tick of a coarse clock look the same from outside."""
     just_now = int(NOON * 1e9)
-    ledger.record_listing([seen("a", mtime=just_now)], never)
+    record_listing(ledger, [seen("a", mtime=just_now)], never)
     finish(ledger)
     clock.now += 86400
-    assert ledger.record_listing([seen("a", mtime=just_now)], lambda source: "other").changed == 1
+    assert record_listing(ledger, [seen("a", mtime=just_now)], lambda source: "other").changed == 1
     finish(ledger)
-    assert ledger.record_listing([seen("a", mtime=just_now)], never).untouched == 1
+    assert record_listing(ledger, [seen("a", mtime=just_now)], never).untouched == 1
 
 
 def test_an_etag_stands_for_time_and_content(ledger):
-    ledger.record_listing([seen("s3://b/a.zarr", etag="1", mtime=0)], never)
+    record_listing(ledger, [seen("s3://b/a.zarr", etag="1", mtime=0)], never)
     finish(ledger, sha256=None)
-    assert ledger.record_listing([seen("s3://b/a.zarr", etag="1", mtime=0)], never).untouched == 1
-    assert ledger.record_listing([seen("s3://b/a.zarr", etag="2", mtime=0)], never).changed == 1
+    assert record_listing(ledger, [seen("s3://b/a.zarr", etag="1", mtime=0)], never).untouched == 1
+    assert record_listing(ledger, [seen("s3://b/a.zarr", etag="2", mtime=0)], never).changed == 1
 
 
 def test_failed_last_then_priority_then_size(ledger):
-    ledger.record_listing(
+    record_listing(
+        ledger,
         [
             seen("bad", size=1),
             seen("large", size=30),
@@ -119,19 +121,19 @@ def test_failed_last_then_priority_then_size(ledger):
 
 
 def test_the_next_one_is_given_without_sorting_all_that_wait(ledger):
-    ledger.record_listing([seen(str(number)) for number in range(100)], never)
+    record_listing(ledger, [seen(str(number)) for number in range(100)], never)
     said = []
     ledger.connection.set_trace_callback(said.append)
     take(ledger)
     ledger.connection.set_trace_callback(None)
     chosen = next(statement for statement in said if statement.startswith("SELECT source"))
-    assert [row["detail"] for row in ledger.do(f"EXPLAIN QUERY PLAN {chosen}")] == [
-        "SCAN sources USING INDEX waiting"
-    ]
+    steps = [row["detail"] for row in ledger.do(f"EXPLAIN QUERY PLAN {chosen}")]
+    assert steps[0] == "SCAN sources USING INDEX waiting"
+    assert not [step for step in steps if "TEMP B-TREE" in step]
 
 
 def test_three_nights_park_and_one_night_counts_once(ledger, clock):
-    ledger.record_listing([seen("a")], never)
+    record_listing(ledger, [seen("a")], never)
     for number in range(1, NIGHTS + 1):
         night = f"n{number}"
         for _ in range(2):  # the same night again does not try what failed
@@ -150,15 +152,15 @@ def test_three_nights_park_and_one_night_counts_once(ledger, clock):
 
 
 def test_a_parked_source_that_changes_is_tried_again(ledger):
-    ledger.record_listing([seen("a")], never)
+    record_listing(ledger, [seen("a")], never)
     ledger.do("UPDATE sources SET state = 'parked', attempts = 3")
-    ledger.record_listing([seen("a", mtime=9)], never)
+    record_listing(ledger, [seen("a", mtime=9)], never)
     assert states(ledger) == {"a": "pending"} and next(ledger.report_rows("n1"))["attempts"] == 0
 
 
 def test_what_a_nightly_died_of_is_taken_apart_from_the_rest(ledger):
-    ledger.record_listing(
-        [seen("large", size=9), seen("small", size=1), seen("killer", size=2)], never
+    record_listing(
+        ledger, [seen("large", size=9), seen("small", size=1), seen("killer", size=2)], never
     )
     assert [take(ledger) for _ in range(2)] == ["small", "killer"]
     with ledger.lease(lambda: None):
@@ -181,31 +183,66 @@ def test_what_a_nightly_died_of_is_taken_apart_from_the_rest(ledger):
         )
 
 
-def test_what_is_done_waits_again_where_its_output_is_gone_or_belongs_elsewhere(ledger):
-    ledger.record_listing([seen("a"), seen("b"), seen("c"), seen("gone")], never)
+def test_what_is_made_again_is_known_as_ours_only_at_its_place(ledger):
+    record_listing(ledger, [seen("a"), seen("b"), seen("c"), seen("gone")], never)
     finish(ledger)
-    ledger.record_listing([seen("a"), seen("b"), seen("c")], never)
-    checked = []
-
-    def missing(outputs):
-        checked.extend(outputs)
-        return ["out/b.zarr"]
-
-    ledger.requeue_missing(
-        lambda source: f"{'new' if source == 'c' else 'out'}/{source}.zarr", missing
-    )
-    assert (
-        states(ledger) == {"a": "done", "b": "pending", "c": "pending", "gone": "done"}
-        and "out/gone.zarr" not in checked
-    )
+    record_listing(ledger, [seen("a"), seen("b"), seen("c")], never)
+    assert dict(ledger.done_outputs()) == {name: f"out/{name}.zarr" for name in "abc"}
+    ledger.requeue(["b", "c"])
+    assert states(ledger) == {"a": "done", "b": "pending", "c": "pending", "gone": "done"}
+    assert list(ledger.pending_sources()) == ["b", "c"]
     entry = ledger.claim("n2", "{}", lambda source: f"out/{source}.zarr")
     assert (entry.source, entry.plan) == ("b", "p1"), "what lies there is known as ours"
     entry = ledger.claim("n2", "{}", lambda source: f"new/{source}.zarr")
     assert (entry.source, entry.plan) == ("c", None), "what lies at another place is not"
 
 
+def test_what_is_held_back_is_not_claimed_until_the_ledger_is_opened_again(tmp_path, ledger):
+    record_listing(ledger, [seen("a"), seen("b")], never)
+    ledger.hold_back(["a", "a"])
+    assert ledger.has_work()
+    assert [take(ledger), take(ledger)] == ["b", None] and ledger.counts("n1")["left"] == 1
+    assert not ledger.has_work()
+    with Ledger(str(tmp_path / "l.db"), ledger.clock) as again:
+        assert take(again) == "a"
+
+
+def test_others_below_a_folder_are_found_apart_from_some(ledger):
+    names = ["/in/a/1", "/in/a/2", "/in/a/b/3", "/in/ab/4", "/in/c"]
+    record_listing(ledger, [seen(name) for name in names], never)
+    ledger.do("UPDATE sources SET seen = 0 WHERE source = '/in/a/2'")
+
+    def below(folder, outside, limit=9):
+        return sorted(ledger.listed_below(folder, outside, limit))
+
+    assert below("/in/a", "/in/a/1") == ["/in/a/b/3"], "what was not listed last is not there"
+    assert below("/in", "/in/a") == ["/in/ab/4", "/in/c"]
+    assert below("/", "/in") == [] and below("/", "/in/c")[-1] == "/in/ab/4"
+    assert len(below("/in", "/in/c", 2)) == 2
+
+
+def test_of_sources_with_one_key_the_finished_one_has_it(ledger):
+    record_listing(ledger, [seen(name) for name in ("A", "a", "b", "C", "c", "gone")], never)
+    ledger.do("UPDATE sources SET state = 'done' WHERE source = 'c'")
+    ledger.do("UPDATE sources SET seen = 0 WHERE source = 'gone'")
+    assert ledger.doubles(str.lower) == {"a": "A", "C": "c"}
+    assert ledger.doubles(str) == {}
+
+
+def test_outputs_are_read_again_in_turn(ledger, clock):
+    record_listing(ledger, [seen(name) for name in "abcd"], never)
+    for _ in range(3):
+        clock.now += 1
+        ledger.record_done(take(ledger), RESULT, "s")
+    assert [source for source, _ in ledger.oldest_outputs(0.4)] == ["a", "b"], "rounded up"
+    clock.now += 1
+    ledger.record_read_back("a")
+    assert ledger.oldest_outputs(1.0) == [(name, f"out/{name}.zarr") for name in "bca"]
+    assert ledger.oldest_outputs(0.0) == []
+
+
 def test_a_doubt_that_came_too_late_stays(ledger):
-    ledger.record_listing([seen("a"), seen("b"), seen("c")], never)
+    record_listing(ledger, [seen("a"), seen("b"), seen("c")], never)
     finish(ledger)
     looked = []
 
@@ -215,7 +252,9 @@ def test_a_doubt_that_came_too_late_stays(ledger):
         looked.append(source)
         return "s"
 
-    found = ledger.record_listing([seen(name, mtime=2) for name in "abcd"], until_the_window_closes)
+    found = record_listing(
+        ledger, [seen(name, mtime=2) for name in "abcd"], until_the_window_closes
+    )
     assert (found.new, found.changed, found.untouched, found.gone, found.undecided) == (
         1,
         0,
@@ -223,7 +262,7 @@ def test_a_doubt_that_came_too_late_stays(ledger):
         0,
         2,
     ) and looked == ["a"]
-    found = ledger.record_listing([seen(name, mtime=2) for name in "abcd"], lambda source: "other")
+    found = record_listing(ledger, [seen(name, mtime=2) for name in "abcd"], lambda source: "other")
     assert (found.changed, found.untouched, found.undecided) == (
         2,
         2,
@@ -232,7 +271,7 @@ def test_a_doubt_that_came_too_late_stays(ledger):
 
 
 def test_what_was_left_or_held_does_not_count(ledger):
-    ledger.record_listing([seen("a"), seen("b")], never)
+    record_listing(ledger, [seen("a"), seen("b")], never)
     assert (take(ledger), take(ledger)) == ("a", "b")
     ledger.release("a")
     ledger.release("b", "failed", "another run writes it")
@@ -242,7 +281,7 @@ def test_what_was_left_or_held_does_not_count(ledger):
 
 def test_a_second_nightly_is_refused_while_the_first_gives_signs(tmp_path, ledger, clock):
     other = Ledger(str(tmp_path / "l.db"), clock)
-    ledger.record_listing([seen("a")], never)
+    record_listing(ledger, [seen("a")], never)
     with ledger.lease(lambda: None):
         assert take(ledger) == "a"
         with (
@@ -254,7 +293,7 @@ def test_a_second_nightly_is_refused_while_the_first_gives_signs(tmp_path, ledge
         with other.lease(lambda: None):
             assert states(other) == {"a": "pending"}, "it takes over what the stale one was at"
             assert next(other.report_rows("n1"))["attempts"] == 1
-            other.record_listing([seen("a")], never)
+            record_listing(other, [seen("a")], never)
             assert take(other, "n2", suspects=True) == "a"
             ledger.record_failure("a", "too late")
             assert states(other) == {"a": "working"}, "the stale one cannot spoil it any more"

@@ -6,16 +6,16 @@ the source is parked with the reason, until it changes or a person asks for it.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tierscale.pipeline.dataset.ledger_schema import (
+from tierscale.pipeline.dataset.night.ledger_schema import (
     COUNT_FAILURE,
     DIED,
-    DOUBTFUL,
     FORGET_FAILURES,
     MARK,
     NIGHTS,
@@ -29,38 +29,21 @@ from tierscale.pipeline.dataset.results import ImageResult
 from tierscale.pipeline.dataset.scan import ListedSource
 from tierscale.pipeline.storage.sqlite import Busy, Database
 
-__all__ = ["NIGHTS", "Busy", "Changes", "Entry", "Late", "Ledger"]
-
-
-class Late(Exception):
-    """The window closed before the content of a source was compared."""
+__all__ = ["NIGHTS", "Busy", "Entry", "Ledger"]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A source that is to be enlarged now.
 
-    plan: digest of the plan of ours that an earlier attempt began at this output, or None.
+    listed: how it was seen last. plan: digest of the plan of ours that an earlier attempt began at
+    this output, or None.
     """
 
     source: str
     output: str
-    bytes: int
+    listed: ListedSource
     plan: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What a listing showed, in numbers of sources.
-
-    undecided: the window closed before their content was compared.
-    """
-
-    new: int
-    changed: int
-    untouched: int
-    gone: int
-    undecided: int = 0
 
 
 class Ledger(Database):
@@ -73,7 +56,9 @@ class Ledger(Database):
         super().__init__(path, SCHEMA, MARK, clock)
         try:
             migrate(self)
-            self._listing = self.do("SELECT coalesce(max(seen), 0) FROM sources").fetchone()[0]
+            # Number of the last listing.
+            self.listing: int = self.do("SELECT coalesce(max(seen), 0) FROM sources").fetchone()[0]
+            self.do("CREATE TEMP TABLE held_back (source TEXT PRIMARY KEY) WITHOUT ROWID")
         except BaseException:
             self.close()
             raise
@@ -90,71 +75,6 @@ class Ledger(Database):
                 *(DIED, "pending"),
             )
             yield
-
-    def record_listing(
-        self, listing: Iterable[ListedSource], sha256: Callable[[str], str | None]
-    ) -> Changes:
-        """Compare a listing with the rows, and make what is new or changed pending.
-
-        Failures of what changed are forgotten. In doubt (same size and another time, or a time too
-        close to that of the last listing) the checksum of the content decides, where one is known.
-        sha256: of a source; where it raises Late, the doubt stays for the next listing.
-        """
-        self._store_listing(listing)
-        changed, undecided = self._compare_contents(sha256)
-        self._listing += 1
-        stamp = (self._listing, self.clock())
-        total = self.do("SELECT count(*) FROM listed").fetchone()[0]
-        with self.whole():
-            for source in undecided:
-                self.do("UPDATE sources SET seen = ? WHERE source = ?", self._listing, source)
-                self.do("DELETE FROM listed WHERE source = ?", source)
-            for source in changed:
-                self.do(
-                    f"UPDATE sources SET {FORGET_FAILURES}, sha256 = NULL, error = NULL"
-                    " WHERE source = ?",
-                    source,
-                )
-            self.do(
-                "UPDATE sources SET bytes = l.bytes, mtime_ns = l.mtime_ns, etag = l.etag, seen ="
-                " ?, noted = ? FROM listed l WHERE l.source = sources.source",
-                *stamp,
-            )
-            new = self.do(
-                "INSERT INTO sources (source, bytes, mtime_ns, etag, seen, noted) SELECT source,"
-                " bytes, mtime_ns, etag, ?, ? FROM listed WHERE source NOT IN (SELECT source FROM"
-                " sources)",
-                *stamp,
-            ).rowcount
-        gone = self.do("SELECT count(*) FROM sources WHERE seen < ?", self._listing).fetchone()[0]
-        untouched = total - new - len(changed) - len(undecided)
-        return Changes(new, len(changed), untouched, gone, len(undecided))
-
-    def _store_listing(self, listing: Iterable[ListedSource]) -> None:
-        """Put a listing into a temporary table."""
-        self.do(
-            "CREATE TEMP TABLE IF NOT EXISTS listed (source TEXT PRIMARY KEY, bytes INTEGER,"
-            " mtime_ns INTEGER, etag TEXT)"
-        )
-        # Deferred, it locks nothing that others need, however long the listing takes.
-        with self.whole("DEFERRED"):
-            self.do("DELETE FROM listed")
-            for item in listing:
-                self.do(
-                    "INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?)",
-                    *(item.source, item.bytes, item.mtime_ns, item.etag),
-                )
-
-    def _compare_contents(self, sha256: Callable[[str], str | None]) -> tuple[list[str], list[str]]:
-        """Sources that were changed, and those whose checksum was not known in time."""
-        changed, undecided = [], []
-        for row in self.do(DOUBTFUL).fetchall():
-            try:
-                if not (row["doubt"] and sha256(row["source"]) == row["sha256"]):
-                    changed.append(row["source"])
-            except Late:
-                undecided.append(row["source"])
-        return changed, undecided
 
     def begin_night(
         self,
@@ -177,22 +97,91 @@ class Ledger(Database):
                 if redo(options):
                     self.do(REDO, options)
 
-    def requeue_missing(
-        self, output_of: Callable[[str], str], missing: Callable[[Iterable[str]], Iterable[str]]
-    ) -> None:
-        """Make what is done pending again where its output belongs elsewhere now, or is missing.
+    def done_outputs(self) -> Iterator[tuple[str, str]]:
+        """(source, output) of what is done and was listed last, as it was written down."""
+        for row in self.do(
+            "SELECT source, output FROM sources WHERE state = 'done' AND seen = ?", self.listing
+        ):
+            yield row["source"], row["output"]
 
-        output_of: the output of a source. missing: those of some outputs that are not there.
-        """
-        done = self.do(
-            "SELECT source, output FROM sources WHERE state = 'done' AND seen = ?", self._listing
-        ).fetchall()
-        sources = {output_of(row["source"]): row["source"] for row in done}
-        moved = {row["source"] for row in done if sources.get(row["output"]) != row["source"]}
-        lost = {sources[output] for output in missing(sources.keys())}
+    def pending_sources(self) -> Iterator[str]:
+        """What is pending or failed earlier, and was listed last."""
+        for row in self.do(
+            "SELECT source FROM sources WHERE state IN ('pending', 'failed') AND seen = ?",
+            self.listing,
+        ).fetchall():
+            yield row["source"]
+
+    def requeue(self, sources: Iterable[str]) -> None:
+        """Make sources pending again that are done."""
         with self.whole():
-            for source in moved | lost:
-                self.do("UPDATE sources SET state = 'pending' WHERE source = ?", source)
+            for source in sources:
+                self.do(
+                    "UPDATE sources SET state = 'pending' WHERE source = ? AND state = 'done'",
+                    source,
+                )
+
+    def hold_back(self, sources: Iterable[str]) -> None:
+        """Claim none of these sources until the ledger is opened again."""
+        for source in sources:
+            self.do("INSERT OR IGNORE INTO held_back VALUES (?)", source)
+
+    def doubles(self, key: Callable[[str], str]) -> dict[str, str]:
+        """Sources that were listed last and share a key with another one, and that one.
+
+        Of those that share it, one that is done has it, or else the first by name.
+        """
+        self.connection.create_function("shared_key", 1, key, deterministic=True)
+        rows = self.do(
+            "WITH keys AS (SELECT source, state, shared_key(source) AS name FROM sources WHERE seen"
+            " = ?) SELECT source, name FROM keys WHERE name IN (SELECT name FROM keys GROUP BY name"
+            " HAVING count(*) > 1) ORDER BY state != 'done', source",
+            self.listing,
+        ).fetchall()
+        owners: dict[str, str] = {}
+        for row in rows:
+            owners.setdefault(row["name"], row["source"])
+        return {
+            row["source"]: owners[row["name"]]
+            for row in rows
+            if owners[row["name"]] != row["source"]
+        }
+
+    def oldest_outputs(self, share: float) -> list[tuple[str, str]]:
+        """(source, output) of a share of what is done, written or read back longest ago."""
+        count = self.do("SELECT count(*) FROM sources WHERE state = 'done'").fetchone()[0]
+        rows = self.do(
+            "SELECT source, output FROM sources WHERE state = 'done' ORDER BY coalesce(checked, 0),"
+            " source LIMIT ?",
+            math.ceil(share * count),
+        )
+        return [(row["source"], row["output"]) for row in rows]
+
+    def record_read_back(self, source: str) -> None:
+        """The output of a source was read back, and is as it should be."""
+        self.do("UPDATE sources SET checked = ? WHERE source = ?", self.clock(), source)
+
+    def has_work(self) -> bool:
+        """Whether there is a source to claim."""
+        row = self.do(
+            "SELECT 1 FROM sources WHERE state = 'pending' AND seen = ? AND source NOT IN (SELECT"
+            " source FROM held_back) LIMIT 1",
+            self.listing,
+        ).fetchone()
+        return row is not None
+
+    def listed_below(self, folder: str, outside: str, limit: int) -> list[str]:
+        """Some sources, in no order, that were listed last and lie below a folder.
+
+        outside: a source or a folder; it, and what lies below it, is left out.
+        """
+        below, apart = f"{folder.rstrip('/')}/", f"{outside.rstrip('/')}/"
+        rows = self.do(
+            "SELECT source FROM sources WHERE seen = ? AND source > ? AND source < ? AND source !="
+            " ? AND NOT (source > ? AND source < ?) ORDER BY random() LIMIT ?",
+            *(self.listing, below, _behind(below), outside, apart, _behind(apart), limit),
+        )
+        return [row["source"] for row in rows]
 
     def claim(
         self, night: str, options: str, output_of: Callable[[str], str], suspects: bool = False
@@ -213,9 +202,10 @@ class Ledger(Database):
         )
         with self.whole():
             row = self.do(
-                f"SELECT source, output, bytes, plan FROM sources {where} WHERE state = 'pending'"
-                f" AND seen = ? AND error {order}, -priority, bytes, source LIMIT 1",
-                *(self._listing, DIED),
+                "SELECT source, output, bytes, mtime_ns, etag, plan FROM sources"
+                f" {where} WHERE state = 'pending' AND seen = ? AND source NOT IN (SELECT source"
+                f" FROM held_back) AND error {order}, -priority, bytes, source LIMIT 1",
+                *(self.listing, DIED),
             ).fetchone()
             if row is None:
                 return None
@@ -227,7 +217,8 @@ class Ledger(Database):
                 " ?, holder = ? WHERE source = ?",
                 *(night, options, output, plan, self.owner["token"], row["source"]),
             )
-        return Entry(row["source"], output, row["bytes"], plan)
+        listed = ListedSource(*(row[name] for name in ("source", "bytes", "mtime_ns", "etag")))
+        return Entry(listed.source, output, listed, plan)
 
     def _update_claimed(self, source: str, change: str, *values: Any) -> None:
         """Change a row that this nightly claimed; one that another claimed since is left to it."""
@@ -248,9 +239,10 @@ class Ledger(Database):
         self._update_claimed(
             source,
             "state = 'done', attempts = 0, counted = NULL, error = NULL, plan = ?, height = ?,"
-            " width = ?, tiles = ?, cost = ?, cost_share = ?, seconds = ?, sha256 = ?",
+            " width = ?, tiles = ?, cost = ?, cost_share = ?, seconds = ?, sha256 = ?, checked ="
+            " ?",
             *(result.plan, result.height, result.width, json.dumps(dict(result.tiles))),
-            *(result.cost, result.cost_share, result.seconds, sha256),
+            *(result.cost, result.cost_share, result.seconds, sha256, self.clock()),
         )
 
     def record_failure(self, source: str, error: str) -> None:
@@ -276,7 +268,7 @@ class Ledger(Database):
             "SELECT coalesce(sum(state = 'pending' AND seen = ?2), 0) AS left, coalesce(sum(state ="
             " 'done' AND night = ?1), 0) AS worked, coalesce(sum(state IN ('failed', 'parked') AND"
             " night = ?1), 0) AS wrong FROM sources",
-            *(night, self._listing),
+            *(night, self.listing),
         ).fetchone()
         return states | dict(of_night)
 
@@ -294,7 +286,12 @@ class Ledger(Database):
         rows = self.do(
             "SELECT * FROM sources WHERE night = ? OR state IN ('failed', 'parked') OR (state !="
             " 'done' AND seen = ?) ORDER BY source",
-            *(night, self._listing),
+            *(night, self.listing),
         )
         for row in rows:
             yield {**dict(row), "tiles": json.loads(row["tiles"] or "{}")}
+
+
+def _behind(prefix: str) -> str:
+    """The first text that is larger than all that begin with `prefix`, which ends in a slash."""
+    return f"{prefix[:-1]}0"

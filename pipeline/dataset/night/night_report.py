@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tierscale.pipeline.dataset.ledger import Changes
+from tierscale.pipeline.dataset.night.listing import Changes
 from tierscale.pipeline.output.report import page
 from tierscale.pipeline.storage.atomic import write_bytes
 
@@ -107,7 +107,8 @@ def batches(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any
 def night_counts(changes: Changes, counts: Mapping[str, int]) -> dict[str, int]:
     """The night in numbers of images.
 
-    failed: on this night, those that were parked by it included. left: those in doubt included.
+    failed: on this night, those that were parked by it included. left: those in doubt included, and
+    those that were still being written.
     """
     return asdict(changes) | {
         "done": counts["worked"],
@@ -139,6 +140,11 @@ def error_sentence(
             f"images that failed: {counts['failed']}, the first: {first}; {report} lists all of "
             "them, and they are tried on three nights before they are parked"
         )
+    if status == "left" and counts["left"] == counts["unsettled"]:
+        return (
+            f"images that may still be being written, and are left for another night:"
+            f" {counts['left']}"
+        )
     why = "stopped" if status == "interrupted" else "the window closed"
     return f"{why}, and images that are left: {counts['left']}; to resume, run the same command"
 
@@ -153,7 +159,10 @@ def summary_lines(summary: Mapping[str, Any]) -> list[str]:
         f"{summary['done']} enlarged, {summary['failed']} failed, {summary['left']} left,"
         f" {summary['parked']} parked"
     )
-    return [
-        f"the night to {summary['night']}: {listed}; {worked}",
-        f"  report           {summary['report']['html']}",
-    ]
+    lines = [f"the night to {summary['night']}: {listed}; {worked}"]
+    if summary["unsettled"]:
+        lines.append(f"  unsettled        {summary['unsettled']} may still be being written")
+    if summary["read_again"]:
+        read = f"{summary['read_again']} outputs, {summary['healed']} shards made again"
+        lines.append(f"  read again       {read}")
+    return [*lines, f"  report           {summary['report']['html']}"]

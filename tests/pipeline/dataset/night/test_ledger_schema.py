@@ -5,8 +5,9 @@ import sqlite3
 
 import pytest
 
-from tierscale.pipeline.dataset import ledger_schema
-from tierscale.pipeline.dataset.ledger import Ledger
+from tierscale.pipeline.dataset.night import ledger_schema
+from tierscale.pipeline.dataset.night.ledger import Ledger
+from tierscale.pipeline.dataset.night.listing import record_listing
 from tierscale.pipeline.dataset.scan import ListedSource
 from tierscale.pipeline.errors import Refused
 
@@ -50,7 +51,7 @@ def test_a_ledger_of_version_0_1_is_carried_over(old):
     assert version_of(old) == 0
     with Ledger(str(old)) as ledger:
         listing = [ListedSource(name, 10, 1) for name in "abc"]
-        assert ledger.record_listing(listing, pytest.fail).untouched == 3
+        assert record_listing(ledger, listing, pytest.fail).untouched == 3
         ledger.begin_night("n1")
         claimed = [ledger.claim("n1", "{}", str) for _ in range(3)]
         assert [entry and entry.source for entry in claimed] == ["b", "c", None]
