@@ -24,15 +24,7 @@ from tierscale.pipeline.dataset.night.ledger import Busy
 from tierscale.pipeline.dataset.night.night_report import (
     summary_lines,
 )
-<<<<<<< HEAD
-from tierscale.pipeline.errors import Damaged, Interrupted, Refused
-from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.run.resources import check_least
-from tierscale.pipeline.run.scoring.scorer import check_options
-from tierscale.pipeline.storage.path_policy import check_secrets, output_outside
-=======
 from tierscale.pipeline.errors import Interrupted
->>>>>>> s3-archive
 
 # Exit code when the window closed with work left, or another run holds the ledger.
 LEFT = 75

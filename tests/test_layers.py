@@ -34,13 +34,8 @@ ROWS = {
     ),
     "jobs": (
         ("cli",),
-<<<<<<< HEAD
-        ("manifest_run",),
-        ("demo", "evaluate", "nightly", "train", "upscale_dataset"),
-=======
-        ("fit_scout", "manifest_run", "night_run"),
-        ("demo", "evaluate", "manifest", "nightly", "scout", "train", "upscale_dataset", "verify"),
->>>>>>> s3-archive
+        ("manifest_run", "night_run"),
+        ("demo", "evaluate", "manifest", "nightly", "train", "upscale_dataset", "verify"),
     ),
 }
 FLOORS = {

@@ -56,71 +56,11 @@ _DIFFERS = f"""(s.bytes != l.bytes OR s.etag IS NOT l.etag OR s.mtime_ns != l.mt
 # Rows that may differ. doubt: the checksum decides whether they do. waits: what is done stays so
 # while its source may still be being written.
 DOUBTFUL = f"""SELECT s.source, s.sha256, s.state = 'done' AND s.sha256 IS NOT NULL
-<<<<<<< HEAD:pipeline/dataset/ledger_schema.py
-  AND s.bytes = l.bytes AND s.etag IS l.etag AS doubt FROM sources s JOIN listed l USING (source)
-  WHERE s.bytes != l.bytes OR s.etag IS NOT l.etag OR s.mtime_ns != l.mtime_ns
-  OR (s.state = 'done' AND s.sha256 IS NOT NULL AND l.mtime_ns > s.noted * 1e9 - {COARSE_NS})"""
-# Policies whose number version 0.1 wrote down, or None, whichever policy was chosen -> its name.
-FIRST_NUMBERS = {
-    "budget": "budget",
-    "threshold": "threshold",
-    "max-loss": "lose",
-    "deadline": "deadline",
-}
-
-
-def ledger_text(options: Options) -> str:
-    """Options as text that stays the same from version to version: names of 0.1 are kept.
-
-    A ledger of an earlier version then finds its images done with the same options.
-    """
-    policy = options.policy
-    old_names = {new: old for old, new in OLD_NAMES.items()}
-    numbers: dict[str, float | None] = dict.fromkeys(FIRST_NUMBERS.values())
-    number = parameter_of(policy)
-    if number is not None:
-        numbers[FIRST_NUMBERS.get(policy.name, policy.name)] = number
-    wanted = {
-        **numbers,
-        "scale": str(options.scale),
-        "tiers": options.tiers,
-        "policy": old_names.get(policy.name, policy.name),
-        "pooled": False,
-        "tile": options.tile,
-        "blend": options.blend,
-        "device": options.device,
-        "value_range": options.value_range,
-        "region": options.region,
-        "series": options.series,
-        "level": options.level,
-        "z": options.z,
-        "t": options.t,
-        "nodata": options.nodata,
-        "exact_statistics": options.exact_statistics,
-        "scout": None,
-    }
-    return json.dumps(wanted, sort_keys=True, default=str)
-
-
-def asks_otherwise(text: str | None, options: Options) -> bool:
-    """Whether options ask for something else than the text of those that an image was done with.
-
-    What nobody wrote does not count: a version with other defaults redoes nothing.
-    """
-    if text is None:
-        return True
-    before, now = json.loads(text), json.loads(ledger_text(options))
-    names = set(options.written)
-    if "policy" in names:
-        names |= set(FIRST_NUMBERS.values())
-    return any(before.get(name) != now[name] for name in names)
-=======
   AND s.bytes = l.bytes AND s.etag IS l.etag AS doubt, s.state = 'done' AND l.unsettled AS waits
   FROM sources s JOIN listed l USING (source) WHERE {_DIFFERS}"""
 # What may still be being written and is new or changed, or waits already.
 HELD = f"""SELECT l.source FROM listed l LEFT JOIN sources s USING (source) WHERE l.unsettled
   AND (s.source IS NULL OR s.state IN ('pending', 'failed') OR {_DIFFERS})"""
->>>>>>> s3-archive:pipeline/dataset/night/ledger_schema.py
 
 
 def migrate(ledger: Database) -> None:
