@@ -90,7 +90,7 @@ def route(scored: ScoredPlan, timings: TierTimings | None = None) -> np.ndarray:
         # Scattered tiles pay their halos one by one: where that costs more than the full tier
         # everywhere, take that.
         full = all_full(errors)
-        if problem.cost_of(routes) > problem.cost_of(full):
+        if (routes != full).any() and problem.cost_of(routes) > problem.cost_of(full):
             routes = full
     except ValueError as error:
         raise Refused(str(error)) from error

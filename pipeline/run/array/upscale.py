@@ -74,6 +74,8 @@ def upscale_array(
     )
     job = ArrayJob.of(array, axes, options, max_memory)
     if out is not None:
+        if out is array:
+            raise Refused("out is the array that is enlarged; give another one, or a path")
         return _stored(job, out, bytes_in_memory(array))
     if is_dask(array):
         return LazyResult(job).to_dask()

@@ -45,6 +45,24 @@ def test_identity_of_large_files_is_told_by_their_ends_and_time(tmp_path, monkey
     assert before != open_image(tmp_path / "a.png").identity
 
 
+def test_identity_of_a_large_array_is_told_by_its_ends(monkeypatch):
+    """Whatever its axes: of three planes of a gigabyte, the first and the last are not copied."""
+    monkeypatch.setattr(fingerprint, "WHOLE_DIGEST", 10_000)
+    monkeypatch.setattr(fingerprint, "BLOCK", 100)
+    digested = []
+    real = fingerprint._end
+    monkeypatch.setattr(
+        fingerprint, "_end", lambda *part: digested.append(real(*part)) or digested[-1]
+    )
+    array = np.zeros((3, 90, 70), np.uint8)
+    before = fingerprint.array_identity(array, "cyx")
+    assert sum(part.nbytes for part in digested) < 4 * 100
+    for place, seen in (((0, 0, 0), True), ((2, 89, 69), True), ((1, 40, 40), False)):
+        changed = array.copy()
+        changed[place] = 1
+        assert (fingerprint.array_identity(changed, "cyx") != before) == seen
+
+
 def test_identity_of_a_zarr_changes_with_any_chunk(tmp_path):
     array = zarr.create_array(
         str(tmp_path / "a.zarr"), shape=(8, 8), chunks=(4, 4), dtype="u1", compressors=None
