@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.curves import SHARED
 from tierscale.models.contract.checkpoints import ModelSpec
-from tierscale.models.train.photos import Photo, image_files, photo, read_image, read_photos
+from tierscale.models.train.data.photos import Photo, image_files, photo, read_image, read_photos
 from tierscale.models.train.recipes import build, recipe
 from tierscale.models.train.schedule import Schedule, done_share
 from tierscale.models.train.tasks import LOSSES, Task

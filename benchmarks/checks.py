@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.results import record
-from tests.pipeline.inference.seams import COFFEE, steps, whole
+from tests.end_to_end.seams import COFFEE, steps, whole
 from tierscale.jobs.evaluate import evaluate_folder
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.plan.options import Options

@@ -20,9 +20,9 @@ import torch
 
 from tierscale.models import registry as models
 from tierscale.models.contract.metrics import psnr
+from tierscale.models.train.data.photos import centre_crop, image_files, read_image
+from tierscale.models.train.data.shrink import shrink
 from tierscale.models.train.measure import LEFT_OUT
-from tierscale.models.train.photos import centre_crop, image_files, read_image
-from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Budget, Full
 from tierscale.pipeline.run.array import enlarge_array
@@ -96,7 +96,7 @@ def point(
     )
 
 
-def asked() -> Iterator[tuple[str, float, Options]]:
+def requests() -> Iterator[tuple[str, float, Options]]:
     """Series, effort or budget, and options of every point."""
     alone = Options(policy=Full(), tile=64, value_range=(0.0, 1.0))
     for name in PLAIN:
@@ -175,7 +175,7 @@ def main() -> None:
     """Measure all points and write the table and the picture."""
     points = []
     images = {where: pairs(SHARED / "data" / "eval" / where) for where in SETS}
-    for series, effort, options in asked():
+    for series, effort, options in requests():
         for where in SETS:
             points.append(point(where, series, effort, options, images[where]))
             print(points[-1], file=sys.stderr, flush=True)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from benchmarks.method_cases import METHODS, SHARED, Case, Run
 from benchmarks.results import record
-from tierscale.models.train.photos import centre_crop, read_image
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.photos import centre_crop, read_image
+from tierscale.models.train.data.shrink import shrink
 
 THREADS = 2
 ROUNDS = 15

@@ -35,14 +35,14 @@ def photograph() -> np.ndarray:
     """2048 by 2048 pixels of scikit-image's astronaut and Hubble pictures, mirrored."""
     part = np.concatenate([skimage.data.astronaut(), skimage.data.astronaut()[::-1]])
     stars = skimage.data.hubble_deep_field()[:512, :1000]
-    sheet = np.concatenate(
+    mosaic = np.concatenate(
         [
             np.concatenate([part[:512], stars], axis=1),
             np.concatenate([part[512:], stars[::-1]], axis=1),
         ]
     )
-    sheet = np.concatenate([sheet, sheet[:, ::-1]], axis=1)[:, :2048]
-    return np.concatenate([sheet, sheet[::-1]])
+    mosaic = np.concatenate([mosaic, mosaic[:, ::-1]], axis=1)[:, :2048]
+    return np.concatenate([mosaic, mosaic[::-1]])
 
 
 def bare(plan: Plan, image: np.ndarray) -> float:

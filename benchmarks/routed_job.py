@@ -41,11 +41,11 @@ def job(tiers: str) -> dict[str, Any]:
             began = time.monotonic()
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             seconds = time.monotonic() - began
-        told = json.loads(done.stdout)
+        summary = json.loads(done.stdout)
         found[name] = {
             "seconds": round(seconds, 1),
-            "stages": told["seconds"],
-            "cost share": round(told["cost_share"], 4),
+            "stages": summary["seconds"],
+            "cost share": round(summary["cost_share"], 4),
         }
     full, routed = found["full"], found["max-loss"]
     before = routed["stages"]["ingest"] + routed["stages"]["score"]

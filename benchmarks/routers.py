@@ -36,7 +36,7 @@ def whole(scene: Scene) -> tuple[torch.Tensor, Placement]:
     return torch.from_numpy(scene.lr)[None], Placement.whole((height, width), Fraction(SCALE))
 
 
-def pooled(values: np.ndarray, tile: int) -> np.ndarray:
+def tile_means(values: np.ndarray, tile: int) -> np.ndarray:
     """Means of a map (h, w) of input pixels over tiles."""
     return (sums(values.astype(np.float64), tile) / sums(np.ones(values.shape), tile)).ravel()
 
@@ -66,7 +66,9 @@ def classifier(upscaler: ClassSrUpscaler) -> Router:
         cut = Patches(place, *window.shape[2:], SIDE, STEP)
         with torch.inference_mode():
             shares = torch.softmax(upscaler.classifier(cut.tiles(window)), dim=1)
-        return pooled(cut.spread(shares @ torch.arange(shares.shape[1]).float(), 0).numpy(), tile)
+        return tile_means(
+            cut.spread(shares @ torch.arange(shares.shape[1]).float(), 0).numpy(), tile
+        )
 
     return route
 
@@ -77,7 +79,7 @@ def heavy(upscaler: PcsrUpscaler) -> Router:
     def route(scene: Scene, tile: int) -> np.ndarray:
         with torch.inference_mode():
             found, _ = upscaler.difficulties(*whole(scene))
-        return pooled(F.avg_pool2d(found[None], SCALE)[0, 0].numpy(), tile)
+        return tile_means(F.avg_pool2d(found[None], SCALE)[0, 0].numpy(), tile)
 
     return route
 
@@ -88,8 +90,8 @@ def weights_of(name: str, reference: str, published: Callable[..., Checkpoint]) 
     """
     if name in models.names():
         return models.load(name), name
-    kept = read_reference(SHARED / "reference" / f"{reference}.safetensors")
-    checkpoint = published(kept.weights, kept.config, kept.mean)
+    recorded = read_reference(SHARED / "reference" / f"{reference}.safetensors")
+    checkpoint = published(recorded.weights, recorded.config, recorded.mean)
     return (
         models.UPSCALERS[checkpoint.spec.network](checkpoint, reference),
         f"published weights, {reference}",

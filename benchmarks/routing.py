@@ -116,9 +116,9 @@ def compare(given: Setting, found: dict[str, Router]) -> dict[str, Any]:
     }
     for name, router in found.items():
         began = time.process_time()
-        told = np.concatenate([router(image, given.tile) for image in given.images])
+        scores = np.concatenate([router(image, given.tile) for image in given.images])
         seconds = (time.process_time() - began) / area * 1e6
-        predicted = told if told.ndim == 2 else as_errors(told, given.true, given.areas)
+        predicted = scores if scores.ndim == 2 else as_errors(scores, given.true, given.areas)
         rows = {
             f"{share:g}": judge(predicted, given.true, given.areas, given.costs, share)
             for share in SHARES
@@ -144,18 +144,20 @@ def known(given: Setting, predicted: np.ndarray) -> dict[str, dict[str, float]]:
     ends = np.cumsum([0, *(len(image.tiles(given.tile)[1]) for image in given.images)])
     for first, last in pairwise(ends):
         areas = given.areas[first:last]
-        true, told = (
+        true, predictions = (
             areas @ (errors[first:last] - errors[first:last, -1:])
             for errors in (given.true, predicted)
         )
         # The full tier saves nothing over itself; where a tier is told to save nothing, its mean
         # cannot be mended.
-        ratio = np.where(told[:-1] > 1e-12, true[:-1] / np.maximum(told[:-1], 1e-12), 1.0)
+        ratio = np.where(
+            predictions[:-1] > 1e-12, true[:-1] / np.maximum(predictions[:-1], 1e-12), 1.0
+        )
         means[first:last, :-1] = (
             means[first:last, -1:]
             + (predicted[first:last, :-1] - predicted[first:last, -1:]) * ratio
         )
-        wrong = np.where(true[:-1] > 1e-12, told[:-1] / np.maximum(true[:-1], 1e-12), 1.0)
+        wrong = np.where(true[:-1] > 1e-12, predictions[:-1] / np.maximum(true[:-1], 1e-12), 1.0)
         order[first:last, :-1] = (
             order[first:last, -1:]
             + (given.true[first:last, :-1] - given.true[first:last, -1:]) * wrong
@@ -179,9 +181,9 @@ def against_each(given: Setting, predicted: np.ndarray | None) -> dict[str, Any]
     for index, tier in enumerate(given.tiers[1:], start=1):
         share = given.costs[index] / given.costs[-1]
         row = {"cost share": round(share, 4), "alone": given.psnr(means[index])}
-        for name, told in (("scout", predicted), ("oracle", given.true)):
-            if told is not None:
-                row[name] = given.psnr(leave(told, given.true, given.areas, given.costs, share))
+        for name, errors in (("scout", predicted), ("oracle", given.true)):
+            if errors is not None:
+                row[name] = given.psnr(leave(errors, given.true, given.areas, given.costs, share))
         found[tier.label] = row
     return found
 

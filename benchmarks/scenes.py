@@ -17,14 +17,14 @@ import torch.nn.functional as F
 from tierscale.jobs.fit_scout import runner
 from tierscale.models import registry as models
 from tierscale.models.contract.upscaler import Placement
-from tierscale.models.train.photos import centre_crop, image_files, read_image
+from tierscale.models.train.data.photos import centre_crop, image_files, read_image
+from tierscale.models.train.data.shrink import shrink
 from tierscale.models.train.scouting.observe import Enlarge
-from tierscale.models.train.shrink import shrink
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.run.tiers import load_tiers
 
 SHARED = Path(os.environ.get("TIERSCALE_SHARED", "../shared"))
-KEPT = Path(".work/routing")
+CACHE = Path(".work/routing")
 SCALE = 4
 # Side of the crops of large images, and of the squares that errors are kept for, in input pixels.
 CROP, SQUARE = 2048, 8
@@ -111,14 +111,14 @@ def scenes(kind: str, tiers: Sequence[str], count: int | None = None) -> list[Sc
             break
         lr, left, seconds = shrink(hr, SCALE).clamp(0, 1), [], []
         for key, run in zip(keys, runners, strict=True):
-            path = KEPT / f"{kind.replace(' ', '-')}-{name}-{key}.npz"
+            path = CACHE / f"{kind.replace(' ', '-')}-{name}-{key}.npz"
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 errors, taken = observe(lr, hr, run)
                 np.savez(path, errors=errors, seconds=taken)
-            with np.load(path) as kept:
-                left.append(kept["errors"])
-                seconds.append(float(kept["seconds"]))
+            with np.load(path) as saved:
+                left.append(saved["errors"])
+                seconds.append(float(saved["seconds"]))
         areas = sums(np.ones(lr.shape[1:]), SQUARE)
         found.append(Scene(name, lr.numpy(), np.stack(left), areas, np.array(seconds)))
     return found

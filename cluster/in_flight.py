@@ -39,7 +39,8 @@ class Call:
 
     def __str__(self) -> str:
         """The task, with the fields that locate its work: paths, shards, rows."""
-        values = [getattr(self.task, one.name) for one in fields(self.task)]  # type: ignore[arg-type]
+        known = fields(self.task)  # type: ignore[arg-type]
+        values = [getattr(self.task, one.name) for one in known]
         shown = [repr(value) for value in values if isinstance(value, str | int | tuple | Span)]
         return f"{self.name}({', '.join(shown)})"
 

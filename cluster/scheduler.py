@@ -20,7 +20,7 @@ from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 log = logging.getLogger(__name__)
 
 # Seconds that work may wait while no actor of its kind is up, because its nodes were taken away.
-ABSENT_SECONDS = 900
+NO_WORKER_SECONDS = 900
 # Seconds between checks of whether the cluster has grown, of late calls, and reports of metrics.
 GROW_SECONDS, WATCH_SECONDS, REPORT_SECONDS = 15, 0.25, 5
 # Seconds to wait for a result before new calls are looked for.
@@ -188,13 +188,13 @@ class Scheduler:
                 group.grow(resources)
 
     def _check_absence(self, now: float) -> None:
-        """RuntimeError: work waits, and no actor of its kind has been up for ABSENT_SECONDS."""
+        """RuntimeError: work waits, and no actor of its kind has been up for NO_WORKER_SECONDS."""
         for kind, group in self.groups.items():
             if group.responsive or not self.waiting[kind]:
                 self._seen_up[kind] = now
-            elif now - self._seen_up[kind] > ABSENT_SECONDS:
+            elif now - self._seen_up[kind] > NO_WORKER_SECONDS:
                 raise RuntimeError(
-                    f"no {kind} worker has been up for {ABSENT_SECONDS} s; bring back a node for"
+                    f"no {kind} worker has been up for {NO_WORKER_SECONDS} s; bring back a node for"
                     " them, and run the same command again"
                 )
 

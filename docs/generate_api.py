@@ -15,7 +15,7 @@ This page is made from their docstrings by `make docs`; change it there.
 """
 # Chapters of the page; names that none of them lists come last.
 CHAPTERS = {
-    "Enlarge": ("upscale_array", "upscale_dataset", "Options", "Manifest", "open"),
+    "Enlarge": ("upscale_array", "upscale_dataset", "Options", "Manifest"),
     "Policies": ("Adaptive", "Budget", "MaxLoss", "Deadline", "Threshold", "Full", "Light"),
     "Networks": ("load_network",),
     "Errors": ("Refused", "Damaged", "Interrupted"),

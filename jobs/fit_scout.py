@@ -72,7 +72,7 @@ def fit_scout(options: FitOptions) -> tuple[Path, dict[str, Any]]:
     """
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     tiers = check(parse_tiers(options.tiers), options.scale, options.out)
-    digests = [models.scout_key(tier.label) for tier in tiers]
+    digests = [models.scout_key(tier.label, tier.weights) for tier in tiers]
     path = options.out or default_path(options.scale, digests)
     began = time.monotonic()
     with Bar() as bar:
@@ -132,9 +132,7 @@ def check(labels: Sequence[str], scale: Fraction, out: Path | None) -> tuple[Tie
     Refused: what load_tiers() refuses, a single tier, an output that is no .safetensors.
     """
     if out is not None and out.suffix != ".safetensors":
-        raise Refused(
-            f"the output {out} does not end in .safetensors, which is the format of weights here"
-        )
+        raise Refused(f"the output {out} does not end in .safetensors; give it a name that does")
     tiers = load_tiers(labels, scale)
     if len(tiers) < 2:
         raise Refused(
@@ -145,7 +143,7 @@ def check(labels: Sequence[str], scale: Fraction, out: Path | None) -> tuple[Tie
 
 def runner(tier: Tier) -> Enlarge:
     """A tier as the pipeline runs it: at its effort, or with settings from each image."""
-    upscaler = models.load(tier.name)
+    upscaler = models.load_weights(tier.name, weights=tier.weights).upscaler
     if not tier.auto:
         return partial(upscaler, effort=tier.effort)
     if not isinstance(upscaler, automatic.Automatic):

@@ -156,8 +156,7 @@ def nightly(
     notes: list[str] = []
     with Ledger(job.ledger, clock) as ledger, held(ledger, draining.stop) as check_held:
         changes = update_ledger(job.task, ledger, draining.stop, until, notes)
-        redo_unless = job.task.options_text if job.overwrite else None
-        ledger.begin_night(night, job.retry_parked, redo_unless)
+        ledger.begin_night(night, job.retry_parked, job.task.is_redone)
         if ledger.counts(night)["left"] and not draining.stop.is_set() and clock() < until:
             notes.extend(_enlarge_pending(job, ledger, draining, night, until))
         check_held()
@@ -200,35 +199,41 @@ def _enlarge_pending(
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--archive", required=True, help="The tree of images.")
+@click.option(
+    "--archive", required=True, metavar="DIR", help="Folder of images, with all folders in it."
+)
 @click.option(
     "--output",
     required=True,
-    help="Where the enlarged images go, in a tree of the same shape; outside the archive.",
+    metavar="DIR",
+    help="Folder for the enlarged images, in the same folders as in the archive; outside of it.",
 )
 @click.option(
     "--ledger",
     required=True,
-    help="File that remembers every image from night to night; on a local disk. Made if missing.",
+    metavar="FILE",
+    help="File that records every image from night to night, on a local disk; made if missing.",
 )
-@click.option("--until", required=True, help="HH:MM, local time: when the window closes.")
+@click.option(
+    "--until", required=True, metavar="HH:MM", help="Local time at which the window closes."
+)
 @shared
 @click.option(
     "--source-root",
     "source_roots",
     multiple=True,
-    help="Folder outside the archive to which links in it may lead.",
+    metavar="DIR",
+    help="Folder outside the archive to which links in it may lead; may be repeated.",
 )
-@click.option(
-    "--retry-parked", is_flag=True, help="Try again what was given up after three nights."
-)
-@click.option("--overwrite", is_flag=True, help="Do again what was enlarged with other options.")
+@click.option("--retry-parked", is_flag=True, help="Try images again that failed on three nights.")
+@click.option("--overwrite", is_flag=True, help="Replace what was enlarged with other options.")
 @answering
 def command(as_json: bool, debug: bool, **cli_args: Any) -> None:
     """Enlarge what is new or changed in an archive until the window closes.
 
-    Ends with 0 when all is done, 75 when work is left or another nightly is at it, 1 when images
-    failed. What is parked does not count. --budget and --deadline are for each image by itself.
+    The exit code is 0 when all is done, 75 when work is left or another nightly is running, and 1
+    when images failed; parked ones do not count. --budget and --deadline are for each image by
+    itself.
     """
     job = to_job(cli_args)
     with Draining() as draining:
@@ -266,7 +271,7 @@ def to_job(cli_args: Mapping[str, Any]) -> NightlyOptions:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the job; exit codes as of the tierscale command."""
-    run_command(command, sys.argv[1:] if arguments is None else arguments)
+    run_command(command, sys.argv[1:] if arguments is None else arguments, "tierscale nightly")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,8 @@ installed, and the command is the same on a CPU and a GPU.
 """
 
 import os
-import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,19 +15,22 @@ if __name__ == "__main__" and not __package__:
     # Run as a file, Python puts jobs/ on the path instead of the project.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from tierscale.jobs.cli.terminal import write
-from tierscale.jobs.cli.train_options import EXAMPLES, OPTIONS, sentence
+from tierscale.jobs.cli.exits import Draining, run_command
+from tierscale.jobs.cli.options import answering
+from tierscale.jobs.cli.terminal import emit, say, write
+from tierscale.jobs.cli.train_options import EXAMPLES, training
+from tierscale.pipeline.errors import Damaged, Refused
 
 if TYPE_CHECKING:
     from tierscale.models.train.recipes import Stages
     from tierscale.models.train.setup import TrainOptions
 
 # Options that change a field of the recipe's schedule.
-SCHEDULE = ("steps", "seconds", "batch", "crop", "rate", "loss", "seed", "bf16")
+SCHEDULE = ("steps", "seconds", "batch", "crop", "rate", "loss", "family", "seed", "bf16")
 
 
 class TrainCommand(click.Command):
-    """The command, whose mistakes in options end like all others: one sentence, exit code 2."""
+    """The command, which remembers its line for the card, and shows networks and examples."""
 
     def make_context(
         self,
@@ -39,13 +39,9 @@ class TrainCommand(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        """Parse the options, and remember the line for the card."""
+        """Parse the options, and remember the line."""
         words = tuple(args)
-        try:
-            context = super().make_context(info_name, args, parent, **extra)
-        except click.UsageError as error:
-            write(f"train: {sentence(error)}; see --help", error=True)
-            raise click.exceptions.Exit(2) from error
+        context = super().make_context(info_name, args, parent, **extra)
         context.meta["tierscale.line"] = (*context.command_path.split(), *words)
         return context
 
@@ -56,46 +52,41 @@ class TrainCommand(click.Command):
         formatter.write(EXAMPLES.format(networks=known()))
 
 
-class Stopping:
-    """Remembers a SIGINT or SIGTERM; the step that is being done is finished first."""
+def run_training(cli_args: dict[str, Any], stages: "Stages | None" = None) -> None:
+    """Train as the options say; after a signal, the step that is being done is finished first.
 
-    def __init__(self) -> None:
-        self.number = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-
-    def __call__(self) -> bool:
-        return self.number != 0
-
-
-def start(stages: "Stages | None" = None, **values: Any) -> int:
-    """Train as the options say; the exit code.
-
-    0 when trained, 1 when that diverged or saving failed, 2 when the options cannot work, 130, 143
-    after SIGINT, SIGTERM. stages: of methods, by kind; None: ours.
+    stages: of methods, by kind; None: ours. Refused: the options cannot work. Damaged: training
+    diverged, or a file could not be written. Ended: it was stopped.
     """
     from tierscale.models.train.recipes import STAGES
     from tierscale.models.train.run import run
 
-    options, stopping = to_options(values), Stopping()
-    try:
-        ended = run(options, stopping, write, warn, STAGES if stages is None else stages)
-    except (ValueError, FloatingPointError) as error:
-        write(f"train: {error}", error=True)
-        return 2 if isinstance(error, ValueError) else 1
-    except OSError as error:
-        write(f"train: cannot write to {options.out} ({error}){how_to_go_on(options)}", error=True)
-        return 1
-    if not ended:
-        state = options.file(".pt")
-        write(f"stopped; go on with --resume {state}", error=True)
-        return 128 + stopping.number
-    weights = options.file(".safetensors")
-    write(f"{weights} is ready: use it as a tier file:{weights}")
-    return 0
+    as_json = cli_args.pop("as_json")
+    del cli_args["debug"]
+    options = to_options(cli_args)
+    weights, state = options.file(".safetensors"), options.file(".pt")
+    content = {"output": str(weights), "card": str(options.file(".json")), "state": str(state)}
+    with Draining() as draining:
+        try:
+            ended = run(
+                options,
+                draining.stop.is_set,
+                say if as_json else write,
+                warn,
+                STAGES if stages is None else stages,
+            )
+        except FloatingPointError as error:
+            raise Damaged(str(error)) from error
+        except ValueError as error:
+            raise Refused(str(error)) from error
+        except OSError as error:
+            raise Damaged(
+                f"cannot write to {options.out} ({error}){how_to_resume(options)}"
+            ) from error
+        if not ended:
+            raise draining.end(as_json, content, f"stopped; to resume, add --resume {state}")
+    text = f"{weights} is ready: use it as a tier file:{weights}"
+    emit(as_json, {"status": "done", **content, "error": None}, text)
 
 
 def to_options(values: dict[str, Any]) -> "TrainOptions":
@@ -111,32 +102,29 @@ def to_options(values: dict[str, Any]) -> "TrainOptions":
 
 def warn(text: str) -> None:
     """Say something that does not end the run."""
-    write(f"train: {text}", error=True)
+    say(f"note: {text}")
 
 
-def how_to_go_on(options: "TrainOptions") -> str:
+def how_to_resume(options: "TrainOptions") -> str:
     """The end of a sentence about a failed write, where there is a checkpoint."""
     state = options.file(".pt")
     if not os.path.isfile(state):
         return ""
-    return f"; the last checkpoint is whole, go on with --resume {state}"
+    return f"; the last checkpoint is whole: to resume, add --resume {state}"
 
 
-train = TrainCommand(
-    "train",
-    params=OPTIONS,
-    callback=start,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Train a network on photos of your own, from scratch or from weights that there are.",
-)
+@click.command("train", cls=TrainCommand, context_settings={"help_option_names": ["-h", "--help"]})
+@training
+@answering
+def command(**cli_args: Any) -> None:
+    """Train a network on photos of your own, from scratch or from weights that there are."""
+    run_training(cli_args)
 
 
-def main(line: Sequence[str] | None = None) -> int:
-    """Run the command; its exit code, see start()."""
-    arguments = None if line is None else list(line)
-    code = train.main(arguments, prog_name="tierscale train", standalone_mode=False)
-    return int(code or 0)
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; exit codes as of the tierscale command."""
+    run_command(command, sys.argv[1:] if arguments is None else arguments, "tierscale train")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,13 +1,15 @@
 """Upscalers by name: what the zoo holds, how to load it, and what it costs."""
 
-import difflib
+import copy
 import hashlib
-import json
 import os
 import re
-from collections.abc import Callable, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +25,20 @@ from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.backbones.rdn import Rdn
 from tierscale.models.backbones.srresnet import Srresnet
 from tierscale.models.backbones.vdsr import Vdsr
-from tierscale.models.contract.checkpoints import Checkpoint, digest_file, read_checkpoint
+from tierscale.models.contract.checkpoints import (
+    Checkpoint,
+    WeightsFile,
+    digest_file,
+    parse_checkpoint,
+)
 from tierscale.models.contract.efforts import Efforts, read_efforts
 from tierscale.models.contract.upscaler import Upscaler
 from tierscale.models.convert import community
 from tierscale.models.runtime import plain
 from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.scout import Scout, read_scout
-
-ZOO = Path(__file__).parent / "zoo"
+from tierscale.models.turned import Turned
+from tierscale.models.weights import ZOO, card, locate, names, parse_turns
 
 # A network is one file in backbones/ or one folder in adaptive/, and one line here: name in a
 # checkpoint's specification -> what builds the upscaler from it.
@@ -54,65 +61,106 @@ UPSCALERS: dict[str, Callable[[Checkpoint, str], Upscaler]] = {
 # be another algorithm.
 BICUBIC = "bicubic: Keys a = -0.5, border repeated, version 1"
 
-
-def names() -> list[str]:
-    """What load() knows by name: bicubic and the files of the zoo, but for the scouts."""
-    return [
-        "bicubic",
-        *sorted(
-            path.stem for path in ZOO.glob("*.safetensors") if not path.stem.startswith("scout-")
-        ),
-    ]
-
-
-def locate(name: str) -> Path:
-    """The checkpoint of a zoo name or of file:PATH; ValueError listing the known names."""
-    if name.startswith("file:"):
-        path = Path(name.removeprefix("file:"))
-        if not path.is_file():
-            raise ValueError(
-                f"there is no file {path}; give the path of a checkpoint that tierscale train wrote"
-            )
-        return path
-    if name == "bicubic":
-        raise ValueError("bicubic has no weights and no control; name a network")
-    if name not in names():
-        near = difflib.get_close_matches(name, names(), n=2)
-        meant = f"; did you mean {' or '.join(near)}?" if near else "; or give file:PATH"
-        raise ValueError(f"there is no upscaler {name!r}; known are {', '.join(names())}{meant}")
-    return ZOO / f"{name}.safetensors"
+# Networks that a process keeps. To build one takes a tenth of a second, which planning many small
+# images would spend several times on each.
+KEPT = 16
 
 
 def load(name: str, device: str = "cpu") -> Upscaler:
-    """The upscaler of a zoo name, bicubic, or file:PATH, on a device.
+    """The upscaler of a zoo name, bicubic, or file:PATH, on a device; with +8, +4 or +2, turned.
 
     It is shared by all in this process who load the same weights, threads too: it may be called,
     not changed. ValueError: an unknown name, or a file that is damaged or of no known network.
     """
-    if name == "bicubic":
-        return Bicubic()
-    path = locate(name)
-    if community.is_foreign(path):
-        return community.load(path).to(device)
-    weights = digest_file(path)
-    upscaler, counted = _built(path, weights, device)
-    if upscaler.control:
-        # A method whose cost depends on nothing but the control has counted its own.
-        upscaler.efforts = read_efforts(path, weights) or counted
-    return upscaler
+    return load_weights(name, device).upscaler
 
 
-# To build one takes a tenth of a second, which planning many small images would spend several times
-# on each.
-@lru_cache(maxsize=16)
-def _built(path: Path, weights: str, device: str) -> tuple[Upscaler, Efforts | None]:
-    """The upscaler of a file with a certain SHA-256, and the efforts that it knows of itself."""
-    checkpoint = read_checkpoint(path)
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An upscaler, and the SHA-256, hex, of the very weights that it holds."""
+
+    upscaler: Upscaler
+    weights: str
+
+
+def load_weights(name: str, device: str = "cpu", weights: str | None = None) -> Loaded:
+    """As load(), with the digest. weights: the digest that is wanted; None: the newest, or PATH's.
+
+    ValueError: the weights here are others than those that are wanted.
+    """
+    base, count = parse_turns(name)
+    if count != 1:
+        loaded = load_weights(base, device, weights)
+        return Loaded(Turned(loaded.upscaler, count), loaded.weights)
+    file = None if name == "bicubic" else WeightsFile.read(locate(name, weights))
+    found = digest(name) if file is None else file.digest
+    if weights is not None and found != weights:
+        reason = (
+            "the file was replaced since: put the earlier one back"
+            if name.startswith("file:")
+            else "install the version that made the plan"
+        )
+        raise ValueError(
+            f"the weights of {name} here have digest {found[:12]}, the plan has"
+            f" {weights[:12]}; {reason}, or begin anew with --overwrite"
+        )
+    return Loaded(Bicubic() if file is None else _network(file, device), found)
+
+
+def holds(name: str, weights: str) -> bool:
+    """Whether load_weights() finds the weights with a SHA-256, hex."""
+    try:
+        return weights == (
+            digest(name) if name == "bicubic" else digest_file(locate(name, weights))
+        )
+    except ValueError:
+        return False
+
+
+_networks: OrderedDict[tuple[Path | str, ...], Upscaler] = OrderedDict()
+_building = threading.Lock()
+
+
+def _network(file: WeightsFile, device: str) -> Upscaler:
+    """The network of a file on a device; the same one again for the same weights and efforts."""
+    if community.is_foreign(file):
+        return community.load(file).to(device)
+    key = (file.path, file.digest, device)
+    with _building:
+        upscaler = _kept(key, lambda: _build(file, device))
+        efforts = read_efforts(file.path, file.digest) if upscaler.control else None
+        if efforts is None:
+            # A method whose cost depends on nothing but the control has counted its own.
+            return upscaler
+        return _kept((*key, repr(efforts)), lambda: _with_efforts(upscaler, efforts))
+
+
+def _kept(key: tuple[Path | str, ...], make: Callable[[], Upscaler]) -> Upscaler:
+    """The network that is kept under a key; it is made where there is none."""
+    if key not in _networks:
+        _networks[key] = make()
+    _networks.move_to_end(key)
+    while len(_networks) > KEPT:
+        _networks.popitem(last=False)
+    return _networks[key]
+
+
+def _with_efforts(upscaler: Upscaler, efforts: Efforts) -> Upscaler:
+    """The same network with another table; whoever has the first one keeps its table."""
+    other = copy.copy(upscaler)
+    other.efforts = efforts
+    return other
+
+
+def _build(file: WeightsFile, device: str) -> Upscaler:
+    """The upscaler of a file of ours."""
+    checkpoint = parse_checkpoint(file)
     kind = checkpoint.spec.network
     if kind not in UPSCALERS:
-        raise ValueError(f"{path} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}")
-    upscaler = UPSCALERS[kind](checkpoint, path.name).to(device)
-    return upscaler, upscaler.efforts
+        raise ValueError(
+            f"{file.path} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}"
+        )
+    return UPSCALERS[kind](checkpoint, file.path.name).to(device)
 
 
 def digest(name: str) -> str:
@@ -134,13 +182,16 @@ def parse_tier(tier: str) -> tuple[str, str]:
     return (match[1], match[2] or "") if match else (tier, "")
 
 
-def scout_key(tier: str) -> str:
+def scout_key(tier: str, weights: str | None = None) -> str:
     """What a scout knows a tier by, wherever it lies.
 
-    The digest of its weights, and @EFFORT unless it runs at full effort.
+    The digest of its weights (those that its name stands for, unless they are given), +8 where it
+    is turned, and @EFFORT unless it runs at full effort.
     """
     name, effort = parse_tier(tier)
-    return digest(name) + (f"@{effort}" if effort else "")
+    _, count = parse_turns(name)
+    turned = f"+{count}" if count > 1 else ""
+    return (weights or digest(name)) + turned + (f"@{effort}" if effort else "")
 
 
 def scout_folders() -> tuple[Path, ...]:
@@ -153,12 +204,16 @@ def scout_folders() -> tuple[Path, ...]:
 
 
 def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None) -> Scout | None:
-    """The scout that was fitted for these tiers with these very weights; None: there is none.
+    """The scout that was fitted for these tiers with the weights that their names stand for."""
+    return find_scout([scout_key(tier) for tier in tiers], scale, place)
 
-    Or for these and fewest others. tiers: as written, from light to full; a tier at less than full
-    effort is another one. place: a folder to look in, not scout_folders().
+
+def find_scout(keys: Sequence[str], scale: Fraction, place: Path | None = None) -> Scout | None:
+    """The scout that was fitted for tiers with these keys, from light to full; None: there is none.
+
+    Or for these and fewest others. keys: of scout_key(); a tier at less than full effort is another
+    one. place: a folder to look in, not scout_folders().
     """
-    keys = [scout_key(tier) for tier in tiers]
     folders = scout_folders() if place is None else (place,)
     scouts = [
         read_scout(path)
@@ -172,8 +227,8 @@ def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None)
     return None
 
 
-def open_scout(path: Path, tiers: Sequence[str], scale: Fraction) -> Scout:
-    """The scout of a file.
+def open_scout(path: Path, tiers: Mapping[str, str], scale: Fraction) -> Scout:
+    """The scout of a file. tiers: as written, from light to full, with their keys of scout_key().
 
     ValueError: it is none, or was fitted for other tiers, other weights, or another scale.
     """
@@ -189,23 +244,17 @@ def open_scout(path: Path, tiers: Sequence[str], scale: Fraction) -> Scout:
             " tierscale scout fit"
         )
     known = ", ".join(scout.tiers)
-    for tier in tiers:
-        if scout_key(tier) not in scout.digests:
+    for tier, key in tiers.items():
+        if key not in scout.digests:
             other = "with other weights of it" if tier in scout.tiers else f"for {known}"
             raise ValueError(
                 f"{path} does not belong to {tier}: it was fitted {other}; fit another with"
                 " tierscale scout fit"
             )
-    keys = [scout_key(tier) for tier in tiers]
+    keys = list(tiers.values())
     if [key for key in scout.digests if key in keys] != keys:
         raise ValueError(f"{path} was fitted for {known}, in this order; name the tiers in it too")
     return scout.only(keys)
-
-
-def card(name: str) -> dict[str, Any]:
-    """What the model card in the zoo says; empty where there is none."""
-    path = ZOO / f"{name}.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def listing() -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.contract.checkpoints import digest_file, fill, read_tensors, write_tensors
+from tierscale.models.contract.checkpoints import WeightsFile, fill, read_tensors, write_tensors
 
 # No tier is predicted to leave less than this, 120 dB.
 LEAST = 1e-12
@@ -39,7 +39,7 @@ def statistics(tiles: Tensor) -> Tensor:
     """
     x = F.pad(tiles, (2, 3, 2, 3), mode="replicate")
     y = x.mean(dim=1, keepdim=True)
-    cells = Cells(*tiles.shape[-2:])
+    cells = CellMeans(*tiles.shape[-2:])
     dx, dy = y.diff(dim=-1)[..., :-1, :], y.diff(dim=-2)[..., :-1]
     across, down, both = cells(dx.square()), cells(dy.square()), cells(dx * dy)
     light = cells(y)
@@ -49,7 +49,7 @@ def statistics(tiles: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
+class CellMeans:
     """Means over the cells of tiles of `height` by `width` pixels, of maps with a margin around."""
 
     height: int
@@ -61,7 +61,7 @@ class Cells:
         return F.avg_pool2d(inner, CELL, ceil_mode=True)
 
 
-def energies(x: Tensor, y: Tensor, cells: Cells, light: Tensor) -> list[Tensor]:
+def energies(x: Tensor, y: Tensor, cells: CellMeans, light: Tensor) -> list[Tensor]:
     """Energies of some bands, alike in all directions, of the cells of tiles.
 
     First differences of the colours x; then of their mean y: diagonal, second and third
@@ -215,7 +215,8 @@ def write_scout(path: Path, scout: Scout) -> None:
 
 def read_scout(path: Path) -> Scout:
     """The scout of a file; ValueError, naming the file, when it is none."""
-    tensors, about = read_tensors(path)
+    file = WeightsFile.read(path)
+    tensors, about = read_tensors(file)
     try:
         signs = json.loads(about.get("signs", "null"))
         scout = Scout(
@@ -231,5 +232,5 @@ def read_scout(path: Path) -> Scout:
             " scout fit"
         ) from error
     fill(scout, tensors, path.name)
-    scout.weights = digest_file(path)
+    scout.weights = file.digest
     return scout.eval().requires_grad_(False)

@@ -26,7 +26,7 @@ class Held(Refused):
     """Another run is writing the same output: nothing is wrong with it, and nothing was done."""
 
 
-class Full(Damaged):
+class DiskFull(Damaged):
     """The disk that holds the results is full: every further image would fail as well."""
 
 

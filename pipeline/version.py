@@ -7,7 +7,7 @@ SOURCE_VERSION = "0.2.0+source"
 
 
 def code_version() -> str:
-    """The version in the metadata of the installed package; told in plans, and never compared."""
+    """The version in the metadata of the installed package; recorded in plans, never compared."""
     try:
         return version("tierscale")
     except PackageNotFoundError:

@@ -133,10 +133,10 @@ class Handler(BaseHTTPRequestHandler):
             keys = [unescape(key) for key in re.findall(r"<Key>(.*?)</Key>", body.decode())]
             for key in keys:
                 self.server.objects.pop(f"{path.rstrip('/')}/{key}", None)
-            told = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
+            deleted = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
             return (
                 200,
-                f"<DeleteResult>{told}</DeleteResult>".encode(),
+                f"<DeleteResult>{deleted}</DeleteResult>".encode(),
                 {"Content-Type": "application/xml"},
             )
         if self.command == "DELETE":

@@ -62,8 +62,8 @@ def frozen(upscaler: ApeUpscaler, patches: Tensor, left: Tensor) -> Tensor:
 
     Or else of those at the last exit: (N,).
     """
-    told = exits(upscaler.method, patches - upscaler.plain.mean)
-    return told[left, torch.arange(len(patches))]  # -1 is the last exit
+    capacity = exits(upscaler.method, patches - upscaler.plain.mean)
+    return capacity[left, torch.arange(len(patches))]  # -1 is the last exit
 
 
 def exits(method: Ape, centred: Tensor) -> Tensor:

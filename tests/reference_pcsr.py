@@ -86,10 +86,10 @@ def run(network: Pcsr, reference: Reference, name: str) -> Case:
     Its grid is what the recorded sizes say, also where they are no exact multiple.
     """
     lr = reference.inputs[f"{name}.lr"]
-    told = next(
+    scale_of_case = next(
         setting["scale"] for key, setting in reference.settings.items() if key.split(".")[0] == name
     )
-    scale = Fraction(str(told)).limit_denominator(1000)
+    scale = Fraction(str(scale_of_case)).limit_denominator(1000)
     found = [
         tensor.shape[-2:]
         for key, tensor in reference.outputs.items()
@@ -150,7 +150,7 @@ def enlarge(
     if setting.get("adaptive_cluster"):
         values = difficulty(logits)
         found = difficulty_cutoffs(values.numpy(), len(logits))
-        given = {
+        settings = {
             "threshold" if index == 0 else f"threshold{index + 1}": value
             for index, value in enumerate(found)
         }
@@ -159,15 +159,15 @@ def enlarge(
             [(values - value).abs() / (values.max() - values.min()) for value in found]
         ).amin(0)
     else:
-        given = {"k": float(setting["k"])}
-        handicaps = given["k"] * upscaler.cost_list(case.scale).double().log()
+        settings = {"k": float(setting["k"])}
+        handicaps = settings["k"] * upscaler.cost_list(case.scale).double().log()
         decide = partial(by_probability, handicaps)
         best = (logits - handicaps[:, None]).topk(2, dim=0).values
         margin = best[0] - best[1]
     size = case.logits.shape[1:]
     if case.exact:
         place = Placement.whole((case.lr.shape[2], case.lr.shape[3]), case.scale)
-        made = upscaler(case.lr, place, settings={**given, "refine": float(refined)})
+        made = upscaler(case.lr, place, settings={**settings, "refine": float(refined)})
         assert made.choice is not None
         return made.pixels[0], made.choice[0], margin.view(size)
     chosen = decide(logits).view(size)

@@ -30,9 +30,9 @@ def test_all_recorded_networks_are_ours(
     reference: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = main([str(reference)])
-    told = capsys.readouterr()
-    assert code == 0, told.err
-    lines = [line.split() for line in told.out.splitlines()]
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    lines = [line.split() for line in printed.out.splitlines()]
     assert len({line[0] for line in lines}) == len(list(reference.glob("*.safetensors")))
     assert all(len(line) == 5 and line[4] == "PASS" and float(line[2]) <= 1 for line in lines)
 
@@ -45,10 +45,10 @@ def test_a_damaged_output_and_one_that_nothing_checks_fail(
     tensors["out.a.colour"] = torch.zeros(1)
     save_file(tensors, tmp_path / "one.safetensors", about)
     assert main([str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    verdicts = {line.split()[1]: line.split()[-1] for line in told.out.splitlines()}
+    printed = capsys.readouterr()
+    verdicts = {line.split()[1]: line.split()[-1] for line in printed.out.splitlines()}
     assert verdicts == {"out.a.sr": "FAIL", "out.b.sr": "PASS", "out.a.colour": "FAIL"}
-    assert "nothing checks the output out.a.colour" in told.err
+    assert "nothing checks the output out.a.colour" in printed.err
     tensors["out.a.sr"][0, 0, 3, 4] -= 1e-3
     save_file(tensors, tmp_path / "one.safetensors", about)
     assert main([str(tmp_path)]) == 1, "one unchecked output is enough"
@@ -71,12 +71,17 @@ def test_files_of_unknown_methods_and_broken_ones_fail_and_the_others_are_still_
     )
     save_file(tensors, tmp_path / "e.safetensors", about)
     assert main([str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    assert "method 'waifu'; known are" in told.err
-    assert "b.safetensors: it lacks 'method'" in told.err
-    assert "c.safetensors: SafetensorError" in told.err
-    assert "d.safetensors: ValueError: the upstream CARN lacks what becomes 'exit.bias'" in told.err
-    assert told.out.split()[:2] == ["e.safetensors", "out.a.sr"] and told.out.split()[-1] == "PASS"
+    printed = capsys.readouterr()
+    assert "method 'waifu'; known are" in printed.err
+    assert "b.safetensors: it lacks 'method'" in printed.err
+    assert "c.safetensors: SafetensorError" in printed.err
+    assert (
+        "d.safetensors: ValueError: the upstream CARN lacks what becomes 'exit.bias'" in printed.err
+    )
+    assert (
+        printed.out.split()[:2] == ["e.safetensors", "out.a.sr"]
+        and printed.out.split()[-1] == "PASS"
+    )
 
 
 def test_an_empty_folder_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,8 +22,8 @@ def marks(run):
 
 @pytest.mark.parametrize("name", [pytest.param(run.name, marks=marks(run)) for run in RUNS])
 def test_a_run_gives_the_pixels_on_record(name, tmp_path):
-    told, way = check(BY_NAME[name], tmp_path)
-    assert not told, f"compared by {way}: {'; '.join(told)}"
+    differences, way = check(BY_NAME[name], tmp_path)
+    assert not differences, f"compared by {way}: {'; '.join(differences)}"
 
 
 def test_every_run_is_on_record_and_every_record_is_run():
@@ -45,5 +45,7 @@ def test_a_comparison_sees_what_it_promises(change, exact, seen):
     changed[1, :8, :8] += change if change > 1 else 0
     changed[1, 3, 3] += change == 1
     one, two = (described(array.astype(np.uint8)) for array in (values, changed))
-    old, new = ({"out": {"tiles": {"bicubic": 4}, "arrays": {"0": told}}} for told in (one, two))
+    old, new = (
+        {"out": {"tiles": {"bicubic": 4}, "arrays": {"0": levels}}} for levels in (one, two)
+    )
     assert bool(differences(old, new, exact)) == seen, f"tolerance {TOLERANCE}"

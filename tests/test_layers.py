@@ -17,20 +17,25 @@ FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"
 ROWS = {
     "models": (
         ("contract",),
-        ("runtime", "scout"),
-        ("backbones",),
+        ("runtime", "scout", "weights", "turned"),
+        ("backbones", "kind"),
         ("adaptive",),
         ("convert",),
         ("registry",),
         ("train",),
     ),
     "pipeline": (
-        ("errors", "geometry", "version"),
+        ("closing", "errors", "geometry", "version", "wording"),
         ("plan", "storage"),
         ("formats", "routing", "inference"),
         ("output",),
         ("run",),
-        ("open", "dataset", "view"),
+        ("dataset",),
+    ),
+    "jobs": (
+        ("cli",),
+        ("fit_scout", "manifest_run"),
+        ("demo", "evaluate", "nightly", "scout", "train", "upscale_dataset"),
     ),
 }
 FLOORS = {

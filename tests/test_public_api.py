@@ -1,5 +1,6 @@
 """What a user may rely on: `import tierscale`, from a checkout and from an installed wheel."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from PIL import Image
 
 import tierscale
 from tests.conftest import ROOT
+from tierscale.jobs.upscale_dataset import command
+from tierscale.models.weights import SUMS, shipped
 
 HEAVY = ("torch", "ray", "dask", "zarr", "matplotlib", "numpy", "pyarrow")
 
@@ -48,6 +51,37 @@ def test_every_public_name_is_there_documented_and_in_the_page():
     assert set(tierscale.__all__) <= set(dir(tierscale))
     with pytest.raises(AttributeError, match="no attribute 'luck'"):
         _ = tierscale.luck
+
+
+def test_a_dataset_is_enlarged_by_plain_keywords(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((24, 20, 3), np.uint8)).save(tmp_path / "in" / name)
+    manifest = tierscale.Manifest.scan(tmp_path / "in", "*.png")
+    out, options = tmp_path / "out", tierscale.Options(scale=2, tiers="bicubic")
+    how = {"output_root": out, "ray": "none", "workers": 1, "max_memory": 8 << 30, "quiet": True}
+    rows = tierscale.upscale_dataset(manifest, options, **how).to_pylist()
+    assert [(row["status"], row["height"]) for row in rows] == [("done", 48), ("done", 48)]
+    assert sorted(path.name for path in out.iterdir() if path.suffix == ".zarr") == [
+        "a.png.zarr",
+        "b.png.zarr",
+    ]
+    (again, _) = tierscale.upscale_dataset(manifest, options, **how).to_pylist()
+    assert again["status"] == "skipped"
+    rows = tierscale.upscale_dataset(
+        manifest, options, source_roots=[tmp_path / "elsewhere"], **how
+    ).to_pylist()
+    assert {row["status"] for row in rows} == {"failed"} and "elsewhere" in rows[0]["error"]
+
+
+def test_the_keywords_of_a_dataset_are_the_options_of_its_command():
+    parameters = inspect.signature(tierscale.upscale_dataset).parameters
+    keywords = {name for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY}
+    flags = {flag for param in command.params for flag in param.opts}
+    names = {"source_roots": "--source-root"}
+    for name in keywords - {"quiet"}:
+        assert names.get(name, "--" + name.replace("_", "-")) in flags
+        assert f"{name}: " in (tierscale.upscale_dataset.__doc__ or "")
 
 
 @pytest.mark.slow
@@ -88,7 +122,8 @@ def installed(tmp_path_factory) -> Path:
 def test_the_wheel_holds_tierscale_alone(installed):
     tops = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert tops == {"tierscale"}
-    assert (installed / "tierscale/models/zoo/edsr-x4.safetensors").is_file()
+    zoo = installed / "tierscale/models/zoo"
+    assert all((zoo / name).is_file() for name in (*shipped(), SUMS))
     assert (installed / "tierscale/pipeline/output/report.html").is_file()
     assert (installed / "tierscale/py.typed").is_file()
     assert not list(installed.rglob("__pycache__"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tierscale.jobs.upscale_dataset import JobOptions, upscale_dataset
+from tierscale.jobs.manifest_run import ManifestJob, run_manifest
 from tierscale.models import registry as models
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.errors import Damaged, Refused
@@ -72,9 +72,9 @@ def test_names_are_escaped_in_reports(tree):
     name = "<script>alert(1)<img src=x onerror=alert(2)>&.png"
     (tree / "in/a.png").rename(tree / "in" / name)
     row = Row(str(tree / "in" / name))
-    found = upscale_dataset(
+    found = run_manifest(
         Manifest((row,), root=tree / "in"),
-        JobOptions(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True),
+        ManifestJob(Options(tiers=("bicubic",)), str(tree / "out"), ray="none", quiet=True),
     )
     output = found.to_pylist()[0]["output"]
     page = (Folder(output).path / "report.html").read_text()

@@ -12,7 +12,8 @@ Arrays in memory (numpy, dask, zarr), without files and without Ray:
 Many files, on an embedded Ray or on a cluster:
 
     manifest = tierscale.Manifest.scan("archive/", "*.tif", output_root="out/")
-    table = tierscale.upscale_dataset(manifest, tierscale.Options(policy=tierscale.Budget(0.3)))
+    options = tierscale.Options(policy=tierscale.Budget(0.3))
+    table = tierscale.upscale_dataset(manifest, options, workers=4, max_memory=16 << 30)
 
 What there is:
 

@@ -24,11 +24,11 @@ class Ended(NamedTuple):
     err: str
 
 
-def serve(pipe: Connection, address: str | None, shift: Any) -> None:
+def serve(pipe: Connection, address: str | None, clock_shift: Any) -> None:
     """Carry out tierscale commands as they come.
 
-    address: of a cluster, whose pool is kept from command to command; None: none. shift: shared
-    number of seconds by which the clock of leases is wrong at this moment.
+    address: of a cluster, whose pool is kept from command to command; None: none. clock_shift: a
+    shared number of seconds by which the clock of leases is wrong at this moment.
     """
     from tierscale.cluster import session
     from tierscale.jobs.cli import main as cli
@@ -36,7 +36,7 @@ def serve(pipe: Connection, address: str | None, shift: Any) -> None:
     from tierscale.pipeline.storage import lease
 
     lease.LEASE_SECONDS = LEASE
-    run.Lease = partial(lease.Lease, clock=lambda: time.time() + shift.value)  # type: ignore[assignment, misc]
+    run.Lease = partial(lease.Lease, clock=lambda: time.time() + clock_shift.value)  # type: ignore[assignment, misc]
     with contextlib.ExitStack() as stack:
         if address is not None:
             pool = stack.enter_context(session.session(address, "auto", "cpu"))

@@ -51,10 +51,10 @@ def ape(upscaler: ApeUpscaler, height: int, width: int, left: int) -> int:
     regressor out; the network's end is charged convolution by convolution. At scale 4 this gives
     EDSR's figures; RCAN's and VDSR's are 0.3 to 0.7 % higher in the tables.
     """
-    asked = upscaler.method.exits if left == -1 else left + 1
+    questions = upscaler.method.exits if left == -1 else left + 1
     return (
         upscaler.macs(height, width, left, streamed=False)
-        - asked * upscaler.network.features
+        - questions * upscaler.network.features
         - residual(upscaler.plain, height, width)
     )
 
@@ -105,15 +105,17 @@ def main() -> None:
     with torch.device("meta"):
         method = Ape(4, "edsr", 1, blocks=32, features=256)
     upscaler = ApeUpscaler(method, ModelSpec("ape", 4))
-    for left, told in ((0, 31.54), (-1, 115.83)):
+    for left, published in ((0, 31.54), (-1, 115.83)):
         figure = ape(upscaler, 48, 48, left) / 1e9
-        print(f"APE-EDSR x4, 48x48, exit {left:2}: {figure:.2f} G, in the paper's table {told} G")
+        print(
+            f"APE-EDSR x4, 48x48, exit {left:2}: {figure:.2f} G, in the paper's table {published} G"
+        )
     zoo = registry.load("pcsr-carn-x4")
     if isinstance(zoo, PcsrUpscaler):
         heavy = torch.ones(768, 1024, dtype=torch.uint8)
-        for name, chosen, told in (("heavy", heavy, 56.7), ("light", heavy * 0, 27.1)):
+        for name, chosen, published in (("heavy", heavy, 56.7), ("light", heavy * 0, 27.1)):
             figure = pcsr(zoo, chosen, 192, 256) / 1e9
-            print(f"PCSR-CARN x4, all {name}: {figure:.1f} G, in the paper's table {told} G")
+            print(f"PCSR-CARN x4, all {name}: {figure:.1f} G, in the paper's table {published} G")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from tierscale.models.contract.checkpoints import (
     read_checkpoint,
     write_checkpoint,
 )
-from tierscale.models.train.photos import centre_crop, image_files, read_image
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.photos import centre_crop, image_files, read_image
+from tierscale.models.train.data.shrink import shrink
 
 # Photos, and output pixels a side of each, that tell which channels carry most.
 PHOTOS, SIDE = 6, 384

@@ -5,18 +5,24 @@ beside our own ways is in docs/training.md.
 """
 
 import sys
-from functools import partial
+from typing import Any
+
+import click
 
 from benchmarks.reproduce.stages import PAPER_STAGES
-from tierscale.jobs.cli.train_options import OPTIONS
-from tierscale.jobs.train import TrainCommand, start
+from tierscale.jobs.cli.exits import run_command
+from tierscale.jobs.cli.options import answering
+from tierscale.jobs.cli.train_options import training
+from tierscale.jobs.train import TrainCommand, run_training
 
-command = TrainCommand(
-    "train",
-    params=OPTIONS,
-    callback=partial(start, stages=PAPER_STAGES),
-    help="Train APE, AdaDSR, AnySR or ClassSR by the losses of its paper.",
-)
+
+@click.command("train", cls=TrainCommand)
+@training
+@answering
+def command(**cli_args: Any) -> None:
+    """Train APE, AdaDSR, AnySR or ClassSR by the losses of its paper."""
+    run_training(cli_args, PAPER_STAGES)
+
 
 if __name__ == "__main__":
-    sys.exit(command.main(prog_name="python -m benchmarks.reproduce.train", standalone_mode=False))
+    run_command(command, sys.argv[1:], "python -m benchmarks.reproduce.train")

@@ -82,12 +82,15 @@ class Draining:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
-def run_command(command: click.Command, cli_args: Sequence[str]) -> None:
-    """Run a click command and end the process as the table of exit codes in docs/cli.md says."""
+def run_command(command: click.Command, cli_args: Sequence[str], name: str = "tierscale") -> None:
+    """Run a click command and end the process as the table of exit codes in docs/cli.md says.
+
+    name: of the command, as --help shows it.
+    """
     as_json, debug = "--json" in cli_args, "--debug" in cli_args
     take_logs(debug)
     try:
-        code = command.main(list(cli_args), prog_name="tierscale", standalone_mode=False)
+        code = command.main(list(cli_args), prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         write(error.format_message().split("\n"), error=True)
         sys.exit(2)
@@ -113,10 +116,16 @@ def _fail(error: BaseException, as_json: bool, debug: bool) -> None:
     sys.exit(code)
 
 
+def _with_help(error: click.UsageError) -> str:
+    """What is wrong with the arguments, and the command that says how they are written."""
+    path = error.ctx.command_path if error.ctx else "tierscale"
+    return f"{error.format_message().rstrip('.')}; see {path} --help"
+
+
 def reason(error: BaseException) -> tuple[int, str]:
     """The exit code and the sentence for an error that ended a command."""
     if isinstance(error, click.UsageError):
-        return 2, error.format_message()
+        return 2, _with_help(error)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return 130, "stopped; run the same command again to resume"
     if isinstance(error, OSError):

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tierscale.jobs.cli.exits import Draining, Progress
-from tierscale.jobs.cli.options import BytesType, answering
+from tierscale.jobs.cli.options import answering
 from tierscale.jobs.cli.terminal import emit
+from tierscale.jobs.cli.types import BytesType
 from tierscale.pipeline.errors import Interrupted, Refused
+from tierscale.pipeline.wording import counted, in_bytes
 
 if TYPE_CHECKING:
     from tierscale.pipeline.output.receipts import Folder
@@ -38,7 +40,11 @@ COMPRESSIONS = ("deflate", "zstd", "lzw", "jpeg", "none")
     type=BytesType(),
     help="Bytes that writing a PNG may use, such as 8G (default: 4G).",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a file that was not exported from OUTPUT.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace FILE where it was not exported from OUTPUT, or was changed since.",
+)
 @answering
 def export(output: str, file: str, **cli_args: Any) -> None:
     """Write OUTPUT.zarr as FILE.tif or FILE.png, with the photo's metadata.
@@ -61,19 +67,31 @@ def export(output: str, file: str, **cli_args: Any) -> None:
             raise draining.end(cli_args["as_json"], {"output": file}, text) from None
     size = os.path.getsize(file)
     content = {"status": "done", "output": file, "bytes": size, "error": None}
-    emit(cli_args["as_json"], content, f"{file}: {size / 2**20:.1f} MiB")
+    emit(cli_args["as_json"], content, f"{file}: {in_bytes(size)}")
 
 
 @click.command()
 @click.argument("source")
 @click.argument("output")
-@click.option("--series", type=int, help="Which image of a file that holds several.")
 @click.option(
-    "--level", type=int, default=0, show_default=True, help="Which pyramid level of the source."
+    "--series",
+    type=int,
+    help="Number of the image in a file that holds several (default: the first).",
 )
-@click.option("--z", type=int, help="Which plane of a stack.")
-@click.option("--t", type=int, help="Which time point.")
-@click.option("--max-memory", type=BytesType(), help="Bytes that may be used, such as 8G.")
+@click.option(
+    "--level",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Pyramid level of the source to copy; 0 is the largest.",
+)
+@click.option("--z", type=int, help="Plane of a stack (default: the first).")
+@click.option("--t", type=int, help="Time point (default: the first).")
+@click.option(
+    "--max-memory",
+    type=BytesType(),
+    help="Bytes that may be used, such as 8G (default: half of the machine).",
+)
 @answering
 def ingest(source: str, output: str, **cli_args: Any) -> None:
     """Copy any image into a chunked zarr array, OUTPUT.zarr, in bounded memory."""
@@ -106,7 +124,7 @@ def ingest(source: str, output: str, **cli_args: Any) -> None:
             "notes": list(image.notes),
             "error": None,
         }
-        size = f"{width}x{height} pixels, {channels} channels, {image.dtype.name}"
+        size = f"{width}x{height} pixels, {counted(channels, 'channel')}, {image.dtype.name}"
         emit(cli_args["as_json"], content, f"{output}: {size}")
 
 
@@ -125,7 +143,9 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
 
     path, suffix = Path(output.rstrip("/")), Path(output.rstrip("/")).suffix.lower()
     if suffix not in (".zarr", ".tif", ".tiff", ".png"):
-        raise Refused(f"the output {output} ends in none of .zarr, .tif, .png")
+        raise Refused(
+            f"the output {output} ends in none of .zarr, .tif, .png; give it a name that does"
+        )
     if suffix == ".zarr":
         return
     beside = Path(zarr_beside(output))
@@ -156,15 +176,15 @@ def check_place(output: str, file: str, overwrite: bool) -> None:
                 f"{file} lies in {ours}, which is for tierscale's own files; choose another place"
             )
     if path.is_dir():
-        raise Refused(f"{file}: it is a folder; name a file in it")
+        raise Refused(f"{file} is a folder; name a file in it")
     if (
         path.exists()
         and not overwrite
         and _identity(path) != (folder.read_json(EXPORTS) or {}).get(str(path.resolve()))
     ):
         raise Refused(
-            f"{file} exists and is not as it was exported from {output}; choose another name, or"
-            " give --overwrite"
+            f"{file} exists, and was not exported from {output} or was changed since; choose"
+            " another name, or give --overwrite"
         )
 
 
@@ -197,7 +217,7 @@ def check_png(output: str, source: str, options: "Options", max_memory: int | No
 def check_source(source: str) -> None:
     """Refuse a missing source before a cluster is started for it."""
     if "://" not in source and not Path(source).exists():
-        raise Refused(f"there is no file or zarr {source}")
+        raise Refused(f"there is no file or zarr {source}; check the path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +244,7 @@ class Export:
         if not finished(folder, folder.plan()):
             raise Refused(
                 f"{self.output} is not finished; run the upscale command again first (tierscale"
-                " status tells how far it is)"
+                " status shows how far it is)"
             )
         if Path(self.file).suffix.lower() not in (".tif", ".tiff", ".png"):
             raise Refused(f"the file {self.file} ends in none of .tif, .png; name one that does")

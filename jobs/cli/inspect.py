@@ -7,6 +7,7 @@ import click
 from tierscale.jobs.cli.exits import Ended
 from tierscale.jobs.cli.options import answering
 from tierscale.jobs.cli.terminal import emit, say
+from tierscale.pipeline.wording import counted
 
 
 @click.command()
@@ -22,7 +23,7 @@ def status(output: str, as_json: bool, debug: bool) -> None:
 
 @click.command()
 @click.argument("output")
-@click.option("--heal", is_flag=True, help="Write shards that differ again.")
+@click.option("--heal", is_flag=True, help="Make shards that differ from their receipts again.")
 @answering
 def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
     """Read every shard of OUTPUT.zarr back and compare it with its receipt."""
@@ -38,9 +39,11 @@ def verify(output: str, heal: bool, as_json: bool, debug: bool) -> None:
     for problem in problems:
         say(problem)
     good = not problems or healed == len(problems)
-    text = f"{output}: {content['shards']} shards, {len(problems)} wrong"
+    text = f"{output}: {counted(content['shards'], 'shard')}, {len(problems)} wrong"
     if heal:
         text += f", {healed} healed"
+    for note in content["notes"]:
+        say(f"note: {note}")
     result = {"status": "done" if good else "failed", "error": None if good else text}
     emit(as_json, {**content, **result}, text)
     if not good:

@@ -28,8 +28,8 @@ COMMANDS = {
     "export": Entry("tierscale.jobs.cli.export", "export", "Write an output as a TIFF or PNG."),
     "ingest": Entry("tierscale.jobs.cli.export", "ingest", "Copy an image into a zarr array."),
     "models": Entry("tierscale.jobs.cli.models", "models", "List, convert, calibrate networks."),
-    "scout": Entry("tierscale.jobs.cli.scout", "scout", "Fit the network that predicts errors."),
-    "train": Entry("tierscale.jobs.train", "train", "Train a network."),
+    "scout": Entry("tierscale.jobs.scout", "scout", "Fit the network that predicts errors."),
+    "train": Entry("tierscale.jobs.train", "command", "Train a network."),
     "evaluate": Entry("tierscale.jobs.evaluate", "command", "Measure PSNR and SSIM on images."),
     "nightly": Entry("tierscale.jobs.nightly", "command", "Enlarge an archive, night by night."),
 }

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from tierscale.jobs.cli.options import ScaleType, answering
+from tierscale.jobs.cli.options import answering, on_photos
 from tierscale.jobs.cli.terminal import emit, table
+from tierscale.jobs.cli.types import ScaleType
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.storage.path_policy import check_secrets
 
@@ -50,6 +51,7 @@ def rows(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 @click.option(
     "--method",
     required=True,
+    metavar="NAME",
     help=(
         "The code that wrote FILE: pcsr, ape, adadsr, anysr, classsr, carn, fsrcnn, srresnet and"
         " others."
@@ -58,7 +60,7 @@ def rows(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 @click.option(
     "--config",
     metavar="JSON|FILE",
-    help="Constructor arguments that FILE does not hold: JSON, or a file of it.",
+    help="Constructor arguments that FILE does not hold, as JSON or as a file of it.",
 )
 @click.option(
     "-o",
@@ -79,9 +81,7 @@ def convert_model(file: Path, method: str, output: Path, **cli_args: Any) -> Non
     from tierscale.models.registry import UPSCALERS
 
     if output.suffix != ".safetensors":
-        raise Refused(
-            f"the output {output} does not end in .safetensors, which is the format of weights here"
-        )
+        raise Refused(f"the output {output} does not end in .safetensors; give it a name that does")
     try:
         checkpoint = convert(file, method, read_config(cli_args["config"]))
         upscaler = UPSCALERS[checkpoint.spec.network](checkpoint, output.name)
@@ -112,23 +112,24 @@ def read_config(config: str | None) -> dict[str, Any]:
         text = config if config.lstrip().startswith("{") else Path(config).read_text()
         arguments = json.loads(text)
     except (OSError, ValueError) as error:
-        raise Refused(f"--config {config} is neither JSON nor a file of it ({error})") from error
+        raise Refused(
+            f"--config {config} is neither JSON nor a file of it ({error}); give one of the two"
+        ) from error
     if not isinstance(arguments, dict):
-        raise Refused(f"--config {config} is no JSON object of constructor arguments")
+        raise Refused(
+            f"--config {config} is no JSON object of constructor arguments; write one such as"
+            ' {"features": 32}'
+        )
     return arguments
 
 
 @models.command("calibrate")
 @click.argument("name")
+@on_photos
 @click.option(
-    "--hr",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of photos, 8 bit.",
-)
-@click.option(
-    "--scale", type=ScaleType(), help="Scale to measure at (default: the network's own, or 4)."
+    "--scale",
+    type=ScaleType(),
+    help="Scale to measure at (default: the network's own, or 4 where it has none).",
 )
 @click.option(
     "--side",
@@ -143,9 +144,6 @@ def read_config(config: str | None) -> dict[str, Any]:
     default=48,
     show_default=True,
     help="Number of crops to measure on.",
-)
-@click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of the crops' positions."
 )
 @answering
 def calibrate_model(name: str, folder: Path, scale: Fraction | None, **cli_args: Any) -> None:

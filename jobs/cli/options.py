@@ -3,100 +3,56 @@
 Importing this module loads no library but click, so that --help is quick.
 """
 
-import re
 from collections.abc import Callable, Mapping
-from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tierscale.jobs.cli.types import BytesType, NumberType, PolicyType, ScaleType, TimeType
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan.policies import KINDS, OLD_NAMES
 
 if TYPE_CHECKING:
     from tierscale.pipeline.plan.options import Options
 
-UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
+# Fields of Options whose option has the same name and holds their value, or text for it.
+PLAIN = (
+    *("scale", "tiers", "family", "tile", "blend", "device", "value_range", "region"),
+    *("series", "level", "z", "t", "nodata", "exact_statistics", "scout"),
+)
 Command = Callable[..., Any]
-Param = click.Parameter | None
-Context = click.Context | None
 
 
-class PolicyType(click.Choice[str]):
-    """A policy by its name; names of version 0.1 are accepted, and shown nowhere."""
-
-    def __init__(self) -> None:
-        super().__init__(tuple(KINDS))
-
-    def convert(self, value: Any, param: Param, ctx: Context) -> str:
-        """The policy's name."""
-        return super().convert(OLD_NAMES.get(value, value), param, ctx)
-
-
-class ScaleType(click.ParamType[Fraction]):
-    """A scale: "4", "2.5" or "5/2"."""
-
-    name = "number or fraction"
-
-    def convert(self, value: Any, param: Param, ctx: Context) -> Fraction:
-        """The scale. Refused: it is no number."""
-        from tierscale.pipeline.plan.options import parse_scale
-
-        return value if isinstance(value, Fraction) else parse_scale(value)
-
-
-class BytesType(click.ParamType[int]):
-    """A number of bytes: "8000000000", "8G" or "500M", in powers of 1024."""
-
-    name = "bytes"
-
-    def convert(self, value: Any, param: Param, ctx: Context) -> int:
-        """The number. Refused: it is none."""
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", str(value).strip().lower())
-        if not match:
-            raise Refused(f"{value!r} is no number of bytes; write 8000000000, 8G or 500M")
-        return int(float(match[1]) * UNITS[match[2]])
-
-
-class TimeType(click.ParamType[float]):
-    """A length of time: "6h", "90m", "1h30m" or "45s"."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Param, ctx: Context) -> float:
-        """Seconds. Refused: it is no time."""
-        if isinstance(value, float):
-            return value
-        match = re.fullmatch(
-            r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?",
-            str(value).strip().lower(),
-        )
-        if not match or not any(match.groups()):
-            raise Refused(f"{value!r} is no length of time; write 6h, 90m, 1h30m or 45s")
-        return sum(
-            float(part or 0) * seconds
-            for part, seconds in zip(match.groups(), (3600, 60, 1), strict=True)
-        )
-
-
+SCALE: Command = click.option(
+    "--scale",
+    type=ScaleType(),
+    default="4",
+    show_default=True,
+    help="How many times larger: a number or a fraction such as 5/2.",
+)
 NETWORKS: list[Command] = [
     click.option(
         "--scale",
         type=ScaleType(),
-        default="4",
-        show_default=True,
-        help="How many times larger: a number or a fraction such as 5/2.",
+        help="How many times larger: a number or a fraction such as 5/2 (default: 4).",
     ),
     click.option(
         "--tiers",
+        metavar="A,B,C",
         help="Networks from light to full, separated by commas (default: by scale).",
     ),
     click.option(
+        "--family",
+        type=click.Choice(["auto", "clean", "photo"]),
+        help=(
+            "Networks for pictures as they are, or for photos and scans with blur, grain or JPEG"
+            " blocks (default: auto, as each picture needs); without effect beside --tiers."
+        ),
+    ),
+    click.option(
         "--scout",
-        help=("File of a scout that was fitted for these tiers (default: the known one)."),
+        metavar="FILE",
+        help="File of a scout that was fitted for these tiers (default: the known one).",
     ),
 ]
 POLICY: list[Command] = [
@@ -108,6 +64,7 @@ POLICY: list[Command] = [
     click.option(
         "--max-loss",
         type=float,
+        metavar="DB",
         help=(
             "Largest predicted loss in dB against the full tier everywhere; implies --policy"
             " max-loss."
@@ -117,6 +74,7 @@ POLICY: list[Command] = [
     click.option(
         "--budget",
         type=float,
+        metavar="SHARE",
         help=(
             "Largest cost, as a share (0 to 1) of the full tier everywhere; implies --policy"
             " budget."
@@ -130,43 +88,41 @@ POLICY: list[Command] = [
     click.option(
         "--threshold",
         type=float,
+        metavar="X",
         help=(
-            "Difficulty (squared error, values 0 to 1) above which a larger tier is used; implies"
-            " --policy threshold."
+            "Largest predicted squared error, of values 0 to 1, above that of the full tier;"
+            " implies --policy threshold."
         ),
     ),
 ]
 RUNNING: list[Command] = [
-    click.option(
-        "--tile", type=int, default=128, show_default=True, help="Side of a tile in input pixels."
-    ),
+    click.option("--tile", type=int, help="Side of a tile in input pixels (default: 128)."),
     click.option(
         "--blend",
         type=int,
-        default=4,
-        show_default=True,
-        help="Width of the transition between tiers in input pixels.",
+        help="Width of the transition between tiers in input pixels (default: 4).",
     ),
     click.option(
         "--layout",
         type=click.Choice(["auto", "split", "together"]),
         default="auto",
         show_default=True,
-        help="together: one pool of workers; split: the full tier has workers of its own.",
+        help="together: one pool of workers; split: workers of its own for the full tier.",
     ),
     click.option(
         "--ray",
         "ray_address",
         default="local",
         show_default=True,
-        help="local: start Ray here; none: threads without Ray; or the ADDRESS of a cluster.",
+        metavar="local|none|ADDRESS",
+        help="local: start Ray here; none: threads without Ray; ADDRESS: of a Ray cluster.",
     ),
     click.option(
         "--device",
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where networks run; auto: on GPUs where there are any.",
+        help="Where networks run; auto: on GPUs if there are any.",
     ),
     click.option(
         "--workers",
@@ -188,31 +144,53 @@ PART: list[Command] = [
             "Values that become black and white (default: 0,255 for 8 bits, otherwise measured)."
         ),
     ),
-    click.option("--region", metavar="X,Y,W,H", help="Enlarge only this crop of the input."),
-    click.option("--series", type=int, help="Which image of a file that holds several."),
+    click.option(
+        "--region", metavar="X,Y,W,H", help="Enlarge only this part of the input, in pixels."
+    ),
+    click.option(
+        "--series",
+        type=int,
+        help="Number of the image in a file that holds several (default: the first).",
+    ),
     click.option(
         "--level",
         type=int,
-        default=0,
-        show_default=True,
-        help="Which pyramid level of the source to enlarge.",
+        help="Pyramid level of the source to enlarge; 0 is the largest (default: 0).",
     ),
-    click.option("--z", type=int, help="Which plane of a stack."),
-    click.option("--t", type=int, help="Which time point."),
-    click.option("--nodata", type=float, help="Value that marks missing pixels."),
+    click.option("--z", type=int, help="Plane of a stack (default: the first)."),
+    click.option("--t", type=int, help="Time point (default: the first)."),
+    click.option("--nodata", type=float, metavar="X", help="Value that marks missing pixels."),
     click.option(
         "--exact-statistics",
         is_flag=True,
         help="Tiers NAME@auto measure the whole image, at full cost, instead of a sample.",
     ),
 ]
+PHOTOS: list[Command] = [
+    click.option(
+        "--hr",
+        "folder",
+        required=True,
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        metavar="DIR",
+        help="Folder of photos with 8 bits a channel.",
+    ),
+    click.option(
+        "--seed",
+        type=NumberType(int, zero=True),
+        default=0,
+        show_default=True,
+        help="Seed of all that is drawn at random.",
+    ),
+]
 ANSWERING: list[Command] = [
-    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-    click.option("--debug", is_flag=True, help="Show a traceback when something fails."),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
+    click.option("--debug", is_flag=True, help="Show a traceback on failure."),
 ]
 
 
-def _with(options: list[Command], command: Command) -> Command:
+def with_options(options: list[Command], command: Command) -> Command:
+    """Give a command options, which --help shows in this order."""
     for option in reversed(options):
         command = option(command)
     return command
@@ -220,21 +198,26 @@ def _with(options: list[Command], command: Command) -> Command:
 
 def shared(command: Command) -> Command:
     """Give a command the options of all enlarging commands."""
-    return _with([*NETWORKS, *POLICY, *RUNNING, *PART], command)
+    return with_options([*NETWORKS, *POLICY, *RUNNING, *PART], command)
 
 
 def choosing(command: Command) -> Command:
     """Give a command the options that choose networks and a policy."""
-    return _with([*NETWORKS, *POLICY], command)
+    return with_options([*NETWORKS, *POLICY], command)
+
+
+def on_photos(command: Command) -> Command:
+    """Give a command the options of all that measure on photos of a person's own."""
+    return with_options(PHOTOS, command)
 
 
 def answering(command: Command) -> Command:
     """Give a command the options of all that print a result."""
-    return _with(ANSWERING, command)
+    return with_options(ANSWERING, command)
 
 
 def to_options(cli_args: Mapping[str, Any]) -> "Options":
-    """What the shared options ask for; options that a command lacks have their defaults.
+    """What the shared options ask for; what was not written has its default.
 
     Refused: a value that cannot be.
     """
@@ -242,28 +225,19 @@ def to_options(cli_args: Mapping[str, Any]) -> "Options":
     from tierscale.pipeline.plan.policies import policy_from
     from tierscale.pipeline.plan.tiers import parse_tiers
 
-    def get(name: str, default: Any = None) -> Any:
-        value = cli_args.get(name)
-        return default if value is None else value
-
-    numbers = {name: get(name) for name in ("budget", "deadline", "threshold")}
-    numbers["max_loss"] = get("max_loss", get("lose"))
-    part = {name: get(name) for name in ("series", "z", "t", "nodata")}
-    tiers = get("tiers")
-    return Options(
-        scale=get("scale", Fraction(4)),
-        tiers=None if tiers is None else parse_tiers(tiers),
-        policy=policy_from(get("policy"), numbers),
-        tile=get("tile", 128),
-        blend=get("blend", 4),
-        device=get("device", "auto"),
-        value_range=value_range(get("value_range")),
-        region=region(get("region")),
-        level=get("level", 0),
-        exact_statistics=get("exact_statistics", False),
-        scout=get("scout"),
-        **part,
-    )
+    # A flag that is off was not written: there is no way to write that.
+    given = {
+        name: value for name, value in cli_args.items() if value is not None and value is not False
+    }
+    options = {name: given[name] for name in PLAIN if name in given}
+    for name, read in {"tiers": parse_tiers, "value_range": value_range, "region": region}.items():
+        if name in options:
+            options[name] = read(options[name])
+    numbers = {name: given.get(name) for name in ("budget", "deadline", "threshold")}
+    numbers["max_loss"] = given.get("max_loss", given.get("lose"))
+    if given.keys() & {"policy", "lose", *numbers}:
+        options["policy"] = policy_from(given.get("policy"), numbers)
+    return Options(**options)
 
 
 def value_range(text: str | None) -> tuple[float, float] | None:
@@ -273,7 +247,9 @@ def value_range(text: str | None) -> tuple[float, float] | None:
     try:
         low, high = map(float, text.split(","))
     except ValueError:
-        raise Refused(f"the range {text!r} is not two numbers separated by a comma") from None
+        raise Refused(
+            f"the range {text!r} is not two numbers separated by a comma; write for example 0,4095"
+        ) from None
     return low, high
 
 
@@ -284,5 +260,7 @@ def region(text: str | None) -> tuple[int, int, int, int] | None:
     try:
         x, y, width, height = map(int, text.split(","))
     except ValueError:
-        raise Refused(f"the region {text!r} is not four numbers separated by commas") from None
+        raise Refused(
+            f"the region {text!r} is not four whole numbers separated by commas; write X,Y,W,H"
+        ) from None
     return x, y, width, height

@@ -20,7 +20,7 @@ from tierscale.jobs.cli.terminal import say
 
 # Seconds between lines where there is no terminal.
 LINE_EVERY = 10.0
-# Stages that end sooner, in seconds, get no line.
+# Stages get no line before so many seconds, and none if they end sooner.
 SHORT = 2.0
 
 
@@ -82,7 +82,7 @@ class Bar:
         if now - self._last_line < LINE_EVERY and done < total:
             return
         seconds = now - self._began[stage]
-        if done == total and seconds < SHORT:
+        if seconds < SHORT:
             return
         self._last_line = now
         left = (

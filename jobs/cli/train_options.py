@@ -1,14 +1,13 @@
-"""The options of `tierscale train`: what they take, their help, and what is said of mistakes."""
+"""The options of `tierscale train`: what they take, and their help."""
 
-import json
-import math
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
-from tierscale.models.train.schedule import LOSS_NAMES, Schedule
+from tierscale.jobs.cli.options import Command, with_options
+from tierscale.jobs.cli.types import JsonType, NumberType
+from tierscale.models.train.schedule import FAMILIES, LOSS_NAMES, Schedule
 
 EXAMPLES = """
 networks: {networks}
@@ -24,61 +23,18 @@ examples:
 The result, runs/a/fsrcnn-x4.safetensors, is a tier:
     tierscale upscale … --tiers bicubic,file:runs/a/fsrcnn-x4.safetensors
 """
-# Beyond it, torch takes no seed.
-SEEDS = 2**63
 STANDARD = Schedule()
 OWN = "default: the network's own"
 FOLDER = click.Path(path_type=Path)
 
 
-class Number(click.ParamType):
-    """A finite number above 0 (`zero`: or 0)."""
-
-    def __init__(self, kind: type[int] | type[float], zero: bool = False) -> None:
-        self.kind, self.zero = kind, zero
-        self.name = "integer" if kind is int else "float"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number in an option's text; fails with a message that quotes the text."""
-        try:
-            number = self.kind(value)
-        except ValueError:
-            number = math.nan
-        positive = number > 0 or (self.zero and number == 0)
-        if not (math.isfinite(number) and positive and number < SEEDS):
-            what = "a whole number" if self.kind is int else "a finite number"
-            least = "of 0 or more" if self.zero else "above 0"
-            self.fail(f"{value!r} is not {what} {least}", param, ctx)
-        return number
-
-
-class Mapping(click.ParamType):
-    """A JSON object."""
-
-    name = "json"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> dict[str, Any]:
-        """The object in an option's text; fails with a message that quotes the text."""
-        try:
-            content = value if isinstance(value, dict) else json.loads(value)
-        except ValueError:
-            content = None
-        if not isinstance(content, dict):
-            self.fail(f'{value!r} is no JSON object such as {{"features": 32}}', param, ctx)
-        return content
-
-
-OPTIONS: list[click.Parameter] = [
-    click.Argument(["name"]),
-    click.Option(
-        ["--hr"], type=FOLDER, required=True, metavar="DIR", help="Folder of photos, 8 bit."
+OPTIONS: list[Command] = [
+    click.argument("name"),
+    click.option(
+        "--hr", type=FOLDER, required=True, metavar="DIR", help="Folder of photos, 8 bit."
     ),
-    click.Option(
-        ["--watch"],
+    click.option(
+        "--watch",
         type=FOLDER,
         metavar="DIR",
         help=(
@@ -87,112 +43,119 @@ OPTIONS: list[click.Parameter] = [
             " shown)."
         ),
     ),
-    click.Option(
-        ["--stage"],
+    click.option(
+        "--stage",
         help=(
-            "Of an adaptive method's training, such as heaviest, lighter, choice (default: the"
-            " method's first)."
+            "Stage of an adaptive method's training, such as heaviest, lighter or choice (default:"
+            " the method's first)."
         ),
     ),
-    click.Option(["--steps"], type=Number(int), help="End after so many steps (default: none)."),
-    click.Option(
-        ["--seconds"],
-        type=Number(float),
-        help="End after so many seconds (default: none); this or --steps must be given.",
+    click.option(
+        "--steps",
+        type=NumberType(int),
+        help="End after so many steps; this or --seconds must be given.",
     ),
-    click.Option(
-        ["--batch"], type=Number(int), help=f"Crops in a step (default: {STANDARD.batch})."
+    click.option(
+        "--seconds",
+        type=NumberType(float),
+        help="End after so many seconds; this or --steps must be given.",
     ),
-    click.Option(
-        ["--crop"],
-        type=Number(int),
+    click.option(
+        "--batch", type=NumberType(int), help=f"Crops in a step (default: {STANDARD.batch})."
+    ),
+    click.option(
+        "--crop",
+        type=NumberType(int),
         help=f"Input pixels a side of a crop (default: {STANDARD.crop}).",
     ),
-    click.Option(
-        ["--rate"],
-        type=Number(float),
-        help=f"Peak learning rate ({OWN}, 5e-4 to 2e-3; with --init a third to a fifth is better).",
+    click.option(
+        "--rate",
+        type=NumberType(float),
+        help=f"Peak learning rate ({OWN}, 5e-4 to 2e-3; with --init, take a third to a fifth).",
     ),
-    click.Option(
-        ["--loss"],
+    click.option(
+        "--loss",
         type=click.Choice(LOSS_NAMES),
-        help=f"Of plain networks (default: {STANDARD.loss}).",
+        help=f"Loss that a plain network is trained by (default: {STANDARD.loss}).",
     ),
-    click.Option(
-        ["--arguments"],
-        type=Mapping(),
+    click.option(
+        "--family",
+        type=click.Choice(FAMILIES),
+        help=(
+            "What the network is for: pictures as they are, or scans and photos with blur, grain"
+            f" and compression (default: {STANDARD.family})."
+        ),
+    ),
+    click.option(
+        "--arguments",
+        type=JsonType(),
         default={},
         metavar="JSON",
-        help=f"Of the network, such as '{{\"features\": 32}}' ({OWN}).",
+        help=f"Arguments of the network, such as '{{\"features\": 32}}' ({OWN}).",
     ),
-    click.Option(
-        ["--seed"],
-        type=Number(int, zero=True),
+    click.option(
+        "--seed",
+        type=NumberType(int, zero=True),
         default=0,
-        help="Of the first weights and the crops (default: 0).",
+        help="Seed of the first weights and the crops (default: 0).",
     ),
-    click.Option(
-        ["--bf16/--no-bf16"],
+    click.option(
+        "--bf16/--no-bf16",
         default=None,
         help=(
             "Compute in bfloat16: much faster where the processor has it (default: on a GPU, not"
             " on a CPU)."
         ),
     ),
-    click.Option(
-        ["--threads"],
-        type=Number(int),
+    click.option(
+        "--threads",
+        type=NumberType(int),
         default=os.cpu_count() or 1,
-        help="CPU threads (default: all there are).",
+        help="CPU threads (default: all).",
     ),
-    click.Option(
-        ["--device"],
+    click.option(
+        "--device",
         type=click.Choice(("auto", "cpu", "cuda")),
         default="auto",
         help="Where to train (default: auto, a GPU where there is one).",
     ),
-    click.Option(
-        ["--init"],
+    click.option(
+        "--init",
         multiple=True,
         metavar="[PART=]FILE",
         help=(
-            "Start from what fits of a zoo name or a file; may be repeated (default: from scratch)."
+            "Start from the weights of a zoo name or a file, as far as they fit; may be repeated"
+            " (default: from scratch)."
         ),
     ),
-    click.Option(
-        ["--resume"],
+    click.option(
+        "--resume",
         type=FOLDER,
-        metavar="CKPT",
-        help="Go on from the .pt file of an earlier run, exactly (default: a new run).",
+        metavar="FILE",
+        help="Resume from the .pt file of an earlier run, exactly (default: begin a new run).",
     ),
-    click.Option(
-        ["--out"],
+    click.option(
+        "--out",
         type=FOLDER,
         default=Path(".work/train"),
         metavar="DIR",
-        help="Where all files of the run go (default: .work/train).",
+        help="Folder for all files of the run (default: .work/train).",
     ),
-    click.Option(
-        ["--overwrite"],
+    click.option(
+        "--overwrite",
         is_flag=True,
-        help="Replace what an earlier run left in --out (default: refused).",
+        help="Replace what an earlier run left in --out (default: refuse to).",
     ),
-    click.Option(
-        ["--every"],
-        type=Number(float),
+    click.option(
+        "--every",
+        type=NumberType(float),
         default=60,
         metavar="SECONDS",
-        help="Between progress lines and checkpoints (default: 60).",
+        help="Time between progress lines and checkpoints (default: 60).",
     ),
 ]
 
 
-def sentence(error: click.UsageError) -> str:
-    """What is wrong with the options, and with which."""
-    if isinstance(error, click.MissingParameter) and error.param is not None:
-        positional = isinstance(error.param, click.Argument)
-        names = [error.param.name or ""] if positional else error.param.opts
-        return f"the following arguments are required: {', '.join(names)}"
-    if isinstance(error, click.BadParameter) and error.param is not None:
-        return f"argument {'/'.join(error.param.opts)}: {error.message.rstrip('.')}"
-    return error.format_message().rstrip(".")
+def training(command: Command) -> Command:
+    """Give a command the options of all that train."""
+    return with_options(OPTIONS, command)

@@ -19,6 +19,7 @@ from tierscale.jobs.cli.export import (
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.terminal import emit
 from tierscale.pipeline.errors import Interrupted, Refused
+from tierscale.pipeline.wording import counted, in_bytes
 
 if TYPE_CHECKING:
     from tierscale.pipeline.plan.options import Options
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 @click.argument("output")
 @shared
 @click.option(
-    "--overwrite", is_flag=True, help="Replace an output of ours that was made by another plan."
+    "--overwrite", is_flag=True, help="Replace an output of tierscale that has another plan."
 )
 @click.option(
     "--keep-source", is_flag=True, help="Keep the ingested copy of the source beside the output."
@@ -65,7 +66,7 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, **cli_
                 text = f"{stopped}; run the same command again to resume"
                 content = stopped.summary.to_json()
                 raise draining.end(cli_args["as_json"], content, text) from None
-    emit(cli_args["as_json"], summary, report(summary))
+    emit(cli_args["as_json"], summary, [*report(summary), *what_was_done(summary)])
 
 
 def enlarge_to(
@@ -74,41 +75,52 @@ def enlarge_to(
     """Enlarge, and export where the output is a file; the summary. Stopped: it was interrupted."""
     from tierscale.pipeline.run.run import Stopped, upscale_image
 
-    made = upscale_image(job, pool, controls)
-    summary = made.to_json()
+    finished = upscale_image(job, pool, controls)
+    summary = finished.to_json()
     if output != zarr_beside(output):
         export = Export(job.output, output, max_memory=job.max_memory, overwrite=job.overwrite)
         try:
             export.write(progress)
         except Interrupted:
-            raise Stopped(replace(made, status="interrupted")) from None
+            raise Stopped(replace(finished, status="interrupted")) from None
         summary["files"]["export"] = str(Path(output).resolve())
     return summary
 
 
 def report(summary: Mapping[str, Any]) -> list[str]:
-    """The summary of an upscaling for a person, in lines."""
+    """The output of an upscaling, and who makes its tiles, in lines for a person."""
     total = max(1, sum(summary["tiles"].values()))
     channels, height, width = summary["shape"]
     lines = [
-        f"{summary['output']}: {width}x{height} pixels, {channels} channels, {summary['dtype']}"
+        f"{summary['output']}: {width}x{height} pixels, {counted(channels, 'channel')},"
+        f" {summary['dtype']}"
     ]
     for tier, count in summary["tiles"].items():
-        lines.append(f"  {tier:<16} {count:>7} tiles  {count / total:>5.0%}")
+        lines.append(
+            f"  {tier:<16} {count:>7} {'tile' if count == 1 else 'tiles':<5}  {count / total:>5.0%}"
+        )
     if summary["cost_share"] is not None:
         lines.append(
             f"  cost             {summary['cost']:.3g} multiply-adds, {summary['cost_share']:.1%}"
             " of the full tier everywhere"
         )
-    seconds = ", ".join(f"{stage} {took:.1f}" for stage, took in summary["seconds"].items())
     shards = summary["shards"]
-    lines += [
-        f"  seconds          {seconds}",
-        f"  shards           {shards['total']}, of which {shards['done_before']} were done before",
+    before = f", done before: {shards['done_before']}" if shards["done_before"] else ""
+    return [*lines, f"  shards           {shards['total']}{before}"]
+
+
+def what_was_done(summary: Mapping[str, Any]) -> list[str]:
+    """The seconds and files of an upscaling, in lines for a person."""
+    seconds = ", ".join(f"{stage} {took:.1f}" for stage, took in summary["seconds"].items())
+    return [f"  seconds          {seconds}", *files_and_notes(summary)]
+
+
+def files_and_notes(summary: Mapping[str, Any]) -> list[str]:
+    """What lies beside the output, and what else is to be said, in lines for a person."""
+    return [
         *(f"  {name:<16} {path}" for name, path in summary["files"].items()),
         *(f"  note: {note}" for note in summary["notes"]),
     ]
-    return lines
 
 
 @click.command()
@@ -120,7 +132,7 @@ def report(summary: Mapping[str, Any]) -> list[str]:
 @click.option(
     "--curve",
     metavar="FILE.png",
-    help="Draw the predicted loss of this image at each share of the full tier's cost.",
+    help="Draw the predicted loss of this image over shares of the full tier's cost.",
 )
 @answering
 def plan(source: str, output: str, curve: str | None, **cli_args: Any) -> None:
@@ -136,7 +148,7 @@ def plan(source: str, output: str, curve: str | None, **cli_args: Any) -> None:
     # A plan replaces nothing, so what lies at the output's place is no reason to refuse.
     check_export(output, source, overwrite=True)
     options, max_memory = to_options(cli_args), cli_args["max_memory"]
-    request = ImageJob(source, zarr_beside(output), options, max_memory, overwrite=True)
+    request = ImageJob(source, zarr_beside(output), options, max_memory, known=True)
     check_curve(curve, options)
     check_source(source)
     check_png(output, source, options, max_memory)
@@ -151,7 +163,7 @@ def plan(source: str, output: str, curve: str | None, **cli_args: Any) -> None:
 
 
 def replaced(output: str, planned: "Plan") -> list[str]:
-    """A note where the output holds another plan, which upscale replaces only when told to."""
+    """A note where the output holds another plan, which upscale replaces only with --overwrite."""
     from tierscale.pipeline.output.receipts import Folder
 
     folder = Folder(output)
@@ -167,14 +179,15 @@ def replaced(output: str, planned: "Plan") -> list[str]:
 def forecast(summary: Mapping[str, Any]) -> list[str]:
     """What an upscaling would take, in lines for a person."""
     return [
-        f"  memory           {summary['memory_bytes'] / 2**30:.2f} GiB at most",
-        f"  disk             {summary['disk_bytes'] / 2**30:.2f} GiB before compression",
-        f"  time             about {summary['seconds_estimate']:.0f} s",
+        f"  memory           {in_bytes(summary['memory_bytes'])} at most",
+        f"  disk             {in_bytes(summary['disk_bytes'])} before compression",
+        f"  time             about {max(1, round(summary['seconds_estimate']))} s",
         (
             f"  tiles of         {summary['tile']} pixels, halo {summary['halo']}"
             f" (+{summary['halo_overhead']:.0%} work)"
         ),
         *curve_lines(summary["curve"]),
+        *files_and_notes(summary),
     ]
 
 
@@ -195,17 +208,17 @@ def check_picture(path: str | None) -> None:
     if path is None:
         return
     if not path.lower().endswith(".png"):
-        raise Refused(f"the picture {path} does not end in .png")
+        raise Refused(f"the picture {path} does not end in .png; give it a name that does")
     if "://" not in path:
         check_folder(path)
 
 
 def check_curve(path: str | None, options: "Options") -> None:
     """Refuse a curve that cannot be drawn, before the image is opened."""
-    from tierscale.pipeline.plan.policies import looks_at_tiles
+    from tierscale.pipeline.plan.policies import needs_scores
 
     check_picture(path)
-    if path is not None and not looks_at_tiles(options.policy):
+    if path is not None and not needs_scores(options.policy):
         raise Refused(
             f"policy {options.policy.name} scores no tiles, so there is no curve; choose another"
             " policy, or leave out --curve"

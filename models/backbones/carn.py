@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.stream import (
     Chain,
     Convolve,
@@ -49,7 +50,7 @@ def merges(features: int, norm: bool) -> Sequence[nn.Module]:
         convolution = nn.Conv2d(count * features, features, 1, bias=not norm)
         return nn.Sequential(convolution, nn.BatchNorm2d(features)) if norm else convolution
 
-    return nn.ModuleList(one(count) for count in (2, 3, 4))  # type: ignore[return-value]
+    return module_list(one(count) for count in (2, 3, 4))
 
 
 class Block(nn.Module):
@@ -98,12 +99,10 @@ class Carn(RowNetwork):
         self.reach = 19 if features_only else 21
         self.features, self.groups = features, groups
         self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
-            Block(features, groups, norm) for _ in range(3)
-        )
+        self.blocks = module_list(Block(features, groups, norm) for _ in range(3))
         self.merges = merges(features, norm)
         self.steps = () if features_only else (2, 2) if scale == 4 else (scale,)
-        self.grow: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+        self.grow = module_list(
             nn.Conv2d(features, features * s * s, 3, padding=1, groups=groups) for s in self.steps
         )
         if not features_only:

@@ -5,12 +5,13 @@ Super-Resolution", section 3.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tierscale.models.backbones.initial import he
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.linear_tail import Enlarging, Fused, enlarge_within
 from tierscale.models.runtime.stages import Rejoin, Staged
 from tierscale.models.runtime.stream import (
@@ -66,7 +67,7 @@ class Tail(Enlarging):
     def __init__(self, scale: int, features: int) -> None:
         super().__init__()
         self.steps = {2: (2,), 3: (3,), 4: (2, 2), 8: (2, 2, 2)}[scale]
-        self.grow: Iterable[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+        self.grow = module_list(
             nn.Conv2d(features, features * step * step, 3, padding=1) for step in self.steps
         )
         self.exit = nn.Conv2d(features, 3, 3, padding=1)
@@ -91,7 +92,25 @@ class Tail(Enlarging):
         return Finely(Chain(*parts, Convolve.of(self.exit)), TAIL // math.prod(self.steps) ** 2)
 
 
-class Edsr(Staged):
+class LongSkip(Staged):
+    """A network whose layers lie inside one long skip: entry, layers, join, tail (EDSR, RCAN)."""
+
+    entry: nn.Conv2d
+    join: nn.Conv2d
+    tail: Tail
+
+    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        entered = self.entry(x)
+        return entered, entered
+
+    def finish(self, entered: Tensor, body: Tensor) -> Tensor:
+        return self.tail(entered + self.join(body))
+
+    def finishing(self, entered: Tensor) -> Stream:
+        return Rejoin(entered, Convolve.of(self.join), self.tail.stream())
+
+
+class Edsr(LongSkip):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
     blocks: residual blocks; features: channels; res_scale: factor of each block's residual (section
@@ -108,9 +127,7 @@ class Edsr(Staged):
         # less than one pixel more.
         self.reach = 2 * blocks + 4
         self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.blocks: Iterable[Block] = nn.ModuleList(
-            Block(features, res_scale) for _ in range(blocks)
-        )  # type: ignore[assignment]
+        self.blocks = module_list(Block(features, res_scale) for _ in range(blocks))
         self.join = nn.Conv2d(features, features, 3, padding=1)
         self.tail = Tail(scale, features)
         he(self, {0.1: [block.second for block in self.blocks], 0.02: [self.tail.exit]})
@@ -118,16 +135,6 @@ class Edsr(Staged):
     @property
     def layers(self) -> Sequence[nn.Module]:
         return list(self.blocks)
-
-    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        entered = self.entry(x)
-        return entered, entered
-
-    def finish(self, entered: Tensor, body: Tensor) -> Tensor:
-        return self.tail(entered + self.join(body))
-
-    def finishing(self, entered: Tensor) -> Stream:
-        return Rejoin(entered, Convolve.of(self.join), self.tail.stream())
 
     def stream(self) -> Stream:
         """The same network, fed by rows."""

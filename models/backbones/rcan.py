@@ -4,15 +4,15 @@ Zhang, Li, Li, Wang, Zhong and Fu 2018, "Image Super-Resolution Using Very Deep 
 Attention Networks".
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from tierscale.models.backbones.edsr import Tail
+from tierscale.models.backbones.edsr import LongSkip, Tail
 from tierscale.models.backbones.initial import he
-from tierscale.models.runtime.stages import Rejoin, Staged
-from tierscale.models.runtime.stream import Convolve, Stream, check_scale
+from tierscale.models.contract.modules import module_list
+from tierscale.models.runtime.stream import Stream, check_scale
 
 
 class Attention(nn.Module):
@@ -65,9 +65,7 @@ class Group(nn.Module):
 
     def __init__(self, blocks: int, features: int, reduction: int) -> None:
         super().__init__()
-        self.blocks: Iterable[Block] = nn.ModuleList(
-            Block(features, reduction) for _ in range(blocks)
-        )  # type: ignore[assignment]
+        self.blocks = module_list(Block(features, reduction) for _ in range(blocks))
         self.join = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,7 +75,7 @@ class Group(nn.Module):
         return x + self.join(inner)
 
 
-class Rcan(Staged):
+class Rcan(LongSkip):
     """(N, 3, h, w) -> (N, 3, scale * h, scale * w), values around the mean.
 
     It looks at the whole window (reach None).
@@ -104,9 +102,7 @@ class Rcan(Staged):
             )
         self.scale, self.features = scale, features
         self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.groups: Iterable[Group] = nn.ModuleList(
-            Group(blocks, features, reduction) for _ in range(groups)
-        )  # type: ignore[assignment]
+        self.groups = module_list(Group(blocks, features, reduction) for _ in range(groups))
         self.join = nn.Conv2d(features, features, 3, padding=1)
         self.tail = Tail(scale, features)
         second = [block.second for group in self.groups for block in group.blocks]
@@ -115,16 +111,6 @@ class Rcan(Staged):
     @property
     def layers(self) -> Sequence[nn.Module]:
         return list(self.groups)
-
-    def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        entered = self.entry(x)
-        return entered, entered
-
-    def finish(self, entered: Tensor, body: Tensor) -> Tensor:
-        return self.tail(entered + self.join(body))
-
-    def finishing(self, entered: Tensor) -> Stream:
-        return Rejoin(entered, Convolve.of(self.join), self.tail.stream())
 
     def stream(self) -> Stream:
         """The same network, fed with all rows at once."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tierscale.models.backbones.edsr import Tail
 from tierscale.models.backbones.initial import he
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.stream import (
     Chain,
     Convolve,
@@ -31,7 +32,7 @@ class Block(nn.Module):
 
     def __init__(self, features: int, growth: int, layers: int) -> None:
         super().__init__()
-        self.layers: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+        self.layers = module_list(
             nn.Conv2d(features + index * growth, growth, 3, padding=1) for index in range(layers)
         )
         self.fuse = nn.Conv2d(features + layers * growth, features, 1)
@@ -107,9 +108,7 @@ class Rdn(RowNetwork):
             nn.Conv2d(3, features, 3, padding=1),
             nn.Conv2d(features, features, 3, padding=1),
         )
-        self.blocks: Sequence[Block] = nn.ModuleList(
-            Block(features, growth, layers) for _ in range(blocks)
-        )  # type: ignore[assignment]
+        self.blocks = module_list(Block(features, growth, layers) for _ in range(blocks))
         self.fuse, self.join = (
             nn.Conv2d(blocks * features, features, 1),
             nn.Conv2d(features, features, 3, padding=1),

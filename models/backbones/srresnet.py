@@ -4,7 +4,7 @@ Ledig et al. 2017, "Photo-Realistic Single Image Super-Resolution Using a Genera
 Network", section 2.1.1; PCSR: arXiv 2407.21448.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.backbones.initial import he
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.stream import (
     Chain,
     Convolve,
@@ -71,9 +72,9 @@ class Srresnet(RowNetwork):
         self.reach = 2 * blocks + (1 if features_only else 3)
         self.features = features
         self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.blocks: Iterable[Block] = nn.ModuleList(Block(features) for _ in range(blocks))  # type: ignore[assignment]
+        self.blocks = module_list(Block(features) for _ in range(blocks))
         self.steps = () if features_only else (2, 2) if scale == 4 else (scale,)
-        self.grow: Iterable[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+        self.grow = module_list(
             nn.Conv2d(features, features * step * step, 3, padding=1) for step in self.steps
         )
         if not features_only:

@@ -4,13 +4,14 @@ Kim, Lee and Lee 2016, "Accurate Image Super-Resolution Using Very Deep Convolut
 section 3.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.backbones.initial import he
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.stages import Rejoin, Staged
 from tierscale.models.runtime.stream import BAND, Chain, Convolve, Finely, Skip, Stream, check_scale
 
@@ -71,9 +72,7 @@ class Vdsr(Staged):
         self.phases: Tensor
         self.register_buffer("phases", phases(scale), persistent=False)
         self.first = Layer(3, features)
-        self.middle: Iterable[Layer] = nn.ModuleList(
-            Layer(features, features) for _ in range(layers - 2)
-        )  # type: ignore[assignment]
+        self.middle = module_list(Layer(features, features) for _ in range(layers - 2))
         self.last = nn.Conv2d(features, 3, 3, padding=1)
         he(self, {0.02: [self.last]})
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 FORMAT = "tierscale-1"
@@ -43,6 +43,37 @@ class Checkpoint:
 
     spec: ModelSpec
     tensors: dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A file of weights as it was when it was read.
+
+    Digest and tensors are of one reading: a file that is replaced meanwhile never lends its digest
+    to other weights. content: its bytes. digest: their SHA-256, hex.
+    """
+
+    path: Path
+    content: bytes = field(repr=False)
+    digest: str
+
+    @staticmethod
+    def read(path: Path) -> "WeightsFile":
+        """Read a file. ValueError: there is none."""
+        if not path.is_file():
+            raise ValueError(
+                f"{path} is not a file; give the path of a checkpoint that tierscale train wrote"
+            )
+        content = path.read_bytes()
+        return WeightsFile(path, content, hashlib.sha256(content).hexdigest())
+
+    def metadata(self) -> dict[str, str] | None:
+        """The text metadata of a safetensors file; None: it does not begin as such a file."""
+        length = int.from_bytes(self.content[:8], "little")
+        try:
+            return dict(json.loads(self.content[8 : 8 + length]).get("__metadata__") or {})
+        except (AttributeError, TypeError, ValueError):
+            return None
 
 
 def digest_file(path: Path) -> str:
@@ -80,20 +111,14 @@ def write_tensors(
     )
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(file: WeightsFile) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, halves widened to float32, and the text metadata of a file.
 
-    ValueError: there is no such file, it is damaged, or it is none of ours.
+    ValueError: it is damaged, or it is none of ours.
     """
-    if not path.is_file():
-        raise ValueError(
-            f"{path} is not a file; give the path of a checkpoint that tierscale train wrote"
-        )
+    path, metadata = file.path, file.metadata() or {}
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            # safe_open is no mapping.
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = load(file.content)
     except SafetensorError as error:
         raise ValueError(
             f"{path} cannot be read as safetensors ({error}); it is damaged or of another format"
@@ -123,7 +148,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     ValueError, naming the file, when either is missing or damaged.
     """
-    tensors, metadata = read_tensors(path)
+    return parse_checkpoint(WeightsFile.read(path))
+
+
+def parse_checkpoint(file: WeightsFile) -> Checkpoint:
+    """As read_checkpoint(), of a file that was read."""
+    path, (tensors, metadata) = file.path, read_tensors(file)
     try:
         fields = json.loads(metadata["blueprint"])
         red, green, blue = fields.pop("mean")

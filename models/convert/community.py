@@ -9,18 +9,16 @@ import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from tierscale.models.contract.checkpoints import FORMAT
+from tierscale.models.contract.checkpoints import FORMAT, WeightsFile
 from tierscale.models.contract.efforts import Efforts
 from tierscale.models.contract.upscaler import Placement, Upscaled
-from tierscale.models.convert.files import read_upstream
+from tierscale.models.convert.files import parse_upstream
 from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.plain import check_windows
 
@@ -29,25 +27,23 @@ from tierscale.models.runtime.plain import check_windows
 SIDE = 128
 
 
-def is_foreign(path: Path) -> bool:
+def is_foreign(file: WeightsFile) -> bool:
     """Whether a file holds weights that are none of ours.
 
     Such are .pth, .pt and .ckpt files, and .safetensors files that do not say what to build.
     """
-    if path.suffix in (".pth", ".pt", ".ckpt"):
+    if file.path.suffix in (".pth", ".pt", ".ckpt"):
         return True
-    try:
-        with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("format") != FORMAT
-    except SafetensorError:
-        return False
+    about = file.metadata()
+    return about is not None and about.get("format") != FORMAT
 
 
-def load(path: Path) -> "CommunityUpscaler":
+def load(file: WeightsFile) -> "CommunityUpscaler":
     """The network of a file.
 
     ValueError: spandrel is missing, does not know it, or it does not enlarge pictures.
     """
+    path = file.path
     reason = (
         f"{path} has format None, not {FORMAT!r}"
         if path.suffix == ".safetensors"
@@ -60,7 +56,7 @@ def load(path: Path) -> "CommunityUpscaler":
             f"{reason}; for networks of other programs, install spandrel: pip install"
             ' "tierscale[community]"'
         ) from error
-    weights = read_upstream(path)
+    weights = parse_upstream(file)
     if not isinstance(weights, Mapping):
         raise ValueError(f"{path} holds a {type(weights).__name__} and no tensors by name")
     try:

@@ -1,5 +1,6 @@
 """Opening other people's checkpoint files without running code that they hold."""
 
+import io
 import pickle
 import re
 import warnings
@@ -9,8 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
 from torch import Tensor
+
+from tierscale.models.contract.checkpoints import WeightsFile
 
 # Where upstream codes keep the weights in what they save, in the order in which they are tried.
 PLACES = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net", "sd")
@@ -23,13 +26,19 @@ def read_upstream(path: Path) -> Any:
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}; give the path of an upstream checkpoint")
+    return parse_upstream(WeightsFile.read(path))
+
+
+def parse_upstream(file: WeightsFile) -> Any:
+    """As read_upstream(), of a file that was read."""
+    path = file.path
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load(file.content)
         with warnings.catch_warnings():
             # Of the age of the pickle, on stderr, beside our one sentence.
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(file.content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it holds a {named.group(1)}" if named else "it is damaged, or no file of torch"

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.nearest import Axis
 
 
@@ -27,9 +28,7 @@ class Mlp(nn.Module):
         super().__init__()
         sizes = (features + 4, *hidden, results)
         self.width = max(sizes[1:])
-        self.layers: Sequence[nn.Linear] = nn.ModuleList(  # type: ignore[assignment]
-            nn.Linear(before, after) for before, after in pairwise(sizes)
-        )
+        self.layers = module_list(nn.Linear(before, after) for before, after in pairwise(sizes))
 
     def constants(self, rows: Axis, columns: Axis) -> Tensor:
         """What the first layer adds at each phase: (row phases, column phases, width)."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
+from tierscale.models.contract.modules import channels_last
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
 from tierscale.models.runtime import resample
 from tierscale.models.runtime.counting import blank, executed
@@ -89,7 +90,7 @@ class PlainUpscaler:
         self.scales = frozenset({Fraction(spec.scale)})
         self.spec = spec
         settle(network)
-        self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = channels_last(network.eval().requires_grad_(False))
         self.reach = network.reach
         if network.reach is not None and spec.residual is not None:
             self.reach = max(network.reach, resample.reach(spec.residual))

@@ -19,8 +19,8 @@ from tierscale.models.contract.checkpoints import digest_file
 from tierscale.models.contract.efforts import Efforts, read_efforts, table_path, write_efforts
 from tierscale.models.contract.upscaler import Adjustable, Placement
 from tierscale.models.runtime import patches
-from tierscale.models.train.photos import image_files, read_image
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.photos import image_files, read_image
+from tierscale.models.train.data.shrink import shrink
 
 # Shares nearer to each other, or to the full computation, are one; between those that lie farther
 # apart than GAP, settings half way are measured too, at most so many.
@@ -104,7 +104,7 @@ def measure(
 
     The last share is 1. Where the control's end costs more than the full network (PCSR's classifier
     is not asked at full effort), the last setting but one serves up to full effort. Of settings
-    with one share the last is told, from which on the share rises.
+    with one share the last is listed, from which on the share rises.
     """
     grid = upscaler.calibration_grid
     with torch.inference_mode():

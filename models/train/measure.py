@@ -20,8 +20,8 @@ import torch
 from tierscale.models import registry
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement, Upscaler
-from tierscale.models.train.photos import centre_crop, image_files, is_grey, read_image
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.photos import centre_crop, image_files, is_grey, read_image
+from tierscale.models.train.data.shrink import shrink
 
 # Left out of means, as papers do: the one image that is grey at its source.
 LEFT_OUT = frozenset({("Set14", "img_003")})

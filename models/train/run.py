@@ -1,9 +1,12 @@
 """One training run, from its options to the files that it leaves."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from tierscale.models.contract.checkpoints import write_whole
-from tierscale.models.train.photos import Photo, hold_out, read_photos, read_watched, same
+from tierscale.models.train.data.degradations import degrade, seeded
+from tierscale.models.train.data.mixture import MARGIN, WATCHED
+from tierscale.models.train.data.photos import Photo, hold_out, read_photos, read_watched, same
 from tierscale.models.train.recipes import STAGES, Stages
 from tierscale.models.train.results import check_out, plot, store
 from tierscale.models.train.schedule import done_share
@@ -64,7 +67,8 @@ def progress_line(trainer: Trainer, loss: float, quality: float) -> str:
 def read(options: TrainOptions, trainer: Trainer, warn: Say) -> tuple[list[Photo], list[Photo]]:
     """Photos to train on and to watch, in the device's memory; warns when they are the same."""
     scale, crop = trainer.scale, trainer.schedule.crop
-    photos = read_photos(options.hr, scale, crop)
+    photo = trainer.schedule.family == "photo"
+    photos = read_photos(options.hr, scale, crop + (2 * MARGIN if photo else 0))
     if options.watch:
         watched = read_watched(options.watch, scale)
     else:
@@ -74,4 +78,9 @@ def read(options: TrainOptions, trainer: Trainer, warn: Say) -> tuple[list[Photo
             f"{len(both)} of {len(watched)} watched images are trained on too, such as {both[0]};"
             " the PSNR of such says nothing about other images"
         )
+    if photo:
+        watched = [
+            replace(one, lr=degrade(one.lr, WATCHED[index % len(WATCHED)], seeded(one.name)))
+            for index, one in enumerate(watched)
+        ]
     return [one.on(trainer.device) for one in photos], [one.on(trainer.device) for one in watched]

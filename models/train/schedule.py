@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 # Losses of plain networks, see tasks.LOSSES.
 LOSS_NAMES = ("charbonnier", "l1")
+# What a network is for: pictures as they are, or with the damage of scans and photos, see
+# data/mixture.py.
+FAMILIES = ("clean", "photo")
 # A warm-up takes no more than this share of a run, so that short ones reach their peak.
 SHORT = 0.1
 
@@ -24,6 +27,7 @@ class Schedule:
     seed: of crops and weights.
     bf16: compute in bfloat16 where autocast does.
     loss: of plain networks, of LOSS_NAMES.
+    family: of FAMILIES.
     """
 
     steps: int | None = None
@@ -37,6 +41,7 @@ class Schedule:
     seed: int = 0
     bf16: bool = False
     loss: str = "l1"
+    family: str = "clean"
 
 
 def done_share(schedule: Schedule, step: int, elapsed: float) -> float:

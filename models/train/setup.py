@@ -12,7 +12,7 @@ from torch import nn
 
 from tierscale.models import registry
 from tierscale.models.contract.checkpoints import ModelSpec, read_checkpoint
-from tierscale.models.train.photos import digest, image_sizes
+from tierscale.models.train.data.photos import digest, image_sizes
 from tierscale.models.train.recipes import (
     FIRST,
     STAGES,

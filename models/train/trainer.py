@@ -13,8 +13,11 @@ from torch import Tensor, nn
 
 from tierscale.models.contract.checkpoints import ModelSpec, write_whole
 from tierscale.models.contract.metrics import psnr
+from tierscale.models.contract.modules import channels_last
 from tierscale.models.runtime.linear_tail import Enlarging
-from tierscale.models.train.photos import Photo, draw
+from tierscale.models.train.data.crops import draw
+from tierscale.models.train.data.mixture import MARGIN, damaged
+from tierscale.models.train.data.photos import Photo
 from tierscale.models.train.schedule import Schedule, done_share, rate_at
 from tierscale.models.train.tasks import LARGEST, Task
 
@@ -63,7 +66,7 @@ class Trainer:
     def __init__(self, network: nn.Module, plan: TrainingPlan, device: torch.device) -> None:
         # Measured on an EPYC with AVX512-bf16, two threads, CARN, microseconds for each input
         # pixel: plain 54, channels last 33, bf16 25, both 15; torch.compile makes both slower.
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = channels_last(network.to(device))
         self.spec, self.schedule, self.task = plan.spec, plan.schedule, plan.task
         self.device, self.origin = device, dict(plan.origin)
         for name, parameter in self.network.named_parameters():
@@ -88,7 +91,8 @@ class Trainer:
         share = done_share(schedule, self.step, self.elapsed + time.monotonic() - started)
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(schedule, self.step, share)
-        lr, hr = draw(photos, schedule.crop, schedule.batch, (schedule.seed, self.step))
+        damaging = (damaged, MARGIN) if schedule.family == "photo" else None
+        lr, hr = draw(photos, schedule.crop, schedule.batch, (schedule.seed, self.step), damaging)
         lr = lr.to(self.device, memory_format=torch.channels_last)
         self.optimiser.zero_grad(set_to_none=True)
         for part in self.network.modules():
@@ -100,10 +104,10 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.moving, schedule.clip)
         self.optimiser.step()
         self.step += 1
-        keep = min(schedule.ema, self.step / (self.step + 10))
+        decay = min(schedule.ema, self.step / (self.step + 10))
         for name, value in self.network.state_dict().items():
             (
-                self.ema[name].lerp_(value, 1 - keep)
+                self.ema[name].lerp_(value, 1 - decay)
                 if value.is_floating_point()
                 else self.ema[name].copy_(value)
             )
@@ -132,6 +136,8 @@ class Trainer:
 
         ValueError: it belongs to another network, schedule, stage or other photos.
         """
+        # What a run of an earlier version does not say was as it is by default.
+        state = {**state, "schedule": {**asdict(Schedule()), **state["schedule"]}}
         for name, mine in (
             ("blueprint", asdict(self.spec)),
             ("schedule", asdict(self.schedule)),

@@ -1,7 +1,6 @@
 """The enlarging of an archive by its ledger, until nothing is pending or the window closes."""
 
 import contextlib
-import json
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from tierscale.pipeline.dataset.ledger import Changes, Entry, Late, Ledger
+from tierscale.pipeline.dataset.ledger_schema import asks_otherwise, ledger_text
 from tierscale.pipeline.dataset.output_paths import OutputPaths
 from tierscale.pipeline.dataset.results import ImageResult
 from tierscale.pipeline.dataset.runner import (
@@ -25,7 +25,6 @@ from tierscale.pipeline.dataset.scan import content_sha256, missing_outputs, sca
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.plan.policies import OLD_NAMES, parameter_of
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.prescan import Progress
 from tierscale.pipeline.run.workers.pool import Pool
@@ -34,13 +33,6 @@ from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.path_policy import check_source, output_below, output_outside
 from tierscale.pipeline.storage.paths import normalize_root, place
 
-# Policies whose number version 0.1 wrote down, or None, whichever policy was chosen -> its name.
-FIRST_NUMBERS = {
-    "budget": "budget",
-    "threshold": "threshold",
-    "max-loss": "lose",
-    "deadline": "deadline",
-}
 # Bytes of the file that tells whether anything can be written at all.
 PROBE = 1 << 16
 Item = TypeVar("Item")
@@ -72,42 +64,13 @@ class ArchiveTask:
         """The options as the ledger keeps them: equal texts ask for equal outputs."""
         return ledger_text(self.options)
 
+    def is_redone(self, options_text: str | None) -> bool:
+        """Whether what was done with some options, as the ledger keeps them, is done again."""
+        return self.overwrite and asks_otherwise(options_text, self.options)
+
     def output_paths(self) -> OutputPaths:
         """Where the images go."""
         return OutputPaths(self.archive, self.output)
-
-
-def ledger_text(options: Options) -> str:
-    """Options as text that stays the same from version to version: names of 0.1 are kept.
-
-    A ledger of an earlier version then finds its images done with the same options.
-    """
-    policy = options.policy
-    old_names = {new: old for old, new in OLD_NAMES.items()}
-    numbers: dict[str, float | None] = dict.fromkeys(FIRST_NUMBERS.values())
-    number = parameter_of(policy)
-    if number is not None:
-        numbers[FIRST_NUMBERS.get(policy.name, policy.name)] = number
-    wanted = {
-        **numbers,
-        "scale": str(options.scale),
-        "tiers": options.tiers,
-        "policy": old_names.get(policy.name, policy.name),
-        "pooled": False,
-        "tile": options.tile,
-        "blend": options.blend,
-        "device": options.device,
-        "value_range": options.value_range,
-        "region": options.region,
-        "series": options.series,
-        "level": options.level,
-        "z": options.z,
-        "t": options.t,
-        "nodata": options.nodata,
-        "exact_statistics": options.exact_statistics,
-        "scout": options.scout,
-    }
-    return json.dumps(wanted, sort_keys=True, default=str)
 
 
 def update_ledger(
@@ -202,15 +165,15 @@ class ArchiveRun:
             yield self._job(entry)
 
     def _job(self, entry: Entry) -> QueuedJob[str]:
-        # Only what is known to be ours is replaced where the source changed.
-        ours = self.task.overwrite or entry.plan is not None
         image = ImageJob(
             entry.source,
             entry.output,
             self.task.options,
             self.task.max_memory,
-            overwrite=ours,
+            overwrite=self.task.overwrite,
             renew=True,
+            # Only what is known to be ours is replaced where other options are written.
+            known=entry.plan is not None,
         )
         return QueuedJob(entry.source, image)
 
@@ -260,7 +223,7 @@ class ArchiveRun:
 
     def _settle_failure(self, source: str, outcome: NotEnlarged) -> None:
         """Blame a failure on its image, or end the run where nothing can be enlarged any more."""
-        trouble = outcome.error if outcome.cause is Cause.FULL else self._find_trouble(outcome)
+        trouble = outcome.error if outcome.cause is Cause.DISK_FULL else self._find_trouble(outcome)
         if trouble is None:
             text = outcome.error
             self.ledger.record_failure(source, text)

@@ -19,6 +19,8 @@ from tierscale.pipeline.dataset.ledger_schema import (
     FORGET_FAILURES,
     MARK,
     NIGHTS,
+    OPTIONS_DONE,
+    REDO,
     SCHEMA,
     STATES,
     migrate,
@@ -155,12 +157,14 @@ class Ledger(Database):
         return changed, undecided
 
     def begin_night(
-        self, night: str, retry_parked: bool = False, redo_unless: str | None = None
+        self,
+        night: str,
+        retry_parked: bool = False,
+        redo: Callable[[str | None], bool] = lambda options: False,
     ) -> None:
         """Make what failed on earlier nights pending again.
 
-        retry_parked: so does what is parked. redo_unless: so does what was done with other options
-        than these.
+        retry_parked: so does what is parked. redo: whether so does what was done with such options.
         """
         with self.whole():
             self.do(
@@ -169,12 +173,9 @@ class Ledger(Database):
             )
             if retry_parked:
                 self.do(f"UPDATE sources SET {FORGET_FAILURES} WHERE state = 'parked'")
-            if redo_unless is not None:
-                self.do(
-                    "UPDATE sources SET state = 'pending' WHERE state = 'done' AND options IS"
-                    " NOT ?",
-                    redo_unless,
-                )
+            for (options,) in self.do(OPTIONS_DONE).fetchall():
+                if redo(options):
+                    self.do(REDO, options)
 
     def requeue_missing(
         self, output_of: Callable[[str], str], missing: Callable[[Iterable[str]], Iterable[str]]

@@ -1,6 +1,13 @@
-"""The tables of a ledger, how those of an earlier version become them, and SQL that they share."""
+"""The tables of a ledger, how those of an earlier version become them, and SQL that they share.
+
+Also options as a ledger keeps them: text that stays the same from version to version.
+"""
+
+import json
 
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import OLD_NAMES, parameter_of
 from tierscale.pipeline.storage.sqlite import Database
 
 # Marks a SQLite file as a ledger: "tier" in ASCII.
@@ -36,6 +43,8 @@ COARSE_NS = 2 * 10**9
 # otherwise.
 COUNT_FAILURE = f"""attempts = attempts + (counted IS NOT night), counted = night,
   state = CASE WHEN attempts + (counted IS NOT night) >= {NIGHTS} THEN 'parked' ELSE ? END"""
+OPTIONS_DONE = "SELECT DISTINCT options FROM sources WHERE state = 'done'"
+REDO = "UPDATE sources SET state = 'pending' WHERE state = 'done' AND options IS ?"
 FORGET_FAILURES = "state = 'pending', attempts = 0, counted = NULL"
 DIED = (
     "the nightly that was at work on it ended without a word; see its log, or enlarge the image by"
@@ -48,6 +57,60 @@ DOUBTFUL = f"""SELECT s.source, s.sha256, s.state = 'done' AND s.sha256 IS NOT N
   AND s.bytes = l.bytes AND s.etag IS l.etag AS doubt FROM sources s JOIN listed l USING (source)
   WHERE s.bytes != l.bytes OR s.etag IS NOT l.etag OR s.mtime_ns != l.mtime_ns
   OR (s.state = 'done' AND s.sha256 IS NOT NULL AND l.mtime_ns > s.noted * 1e9 - {COARSE_NS})"""
+# Policies whose number version 0.1 wrote down, or None, whichever policy was chosen -> its name.
+FIRST_NUMBERS = {
+    "budget": "budget",
+    "threshold": "threshold",
+    "max-loss": "lose",
+    "deadline": "deadline",
+}
+
+
+def ledger_text(options: Options) -> str:
+    """Options as text that stays the same from version to version: names of 0.1 are kept.
+
+    A ledger of an earlier version then finds its images done with the same options.
+    """
+    policy = options.policy
+    old_names = {new: old for old, new in OLD_NAMES.items()}
+    numbers: dict[str, float | None] = dict.fromkeys(FIRST_NUMBERS.values())
+    number = parameter_of(policy)
+    if number is not None:
+        numbers[FIRST_NUMBERS.get(policy.name, policy.name)] = number
+    wanted = {
+        **numbers,
+        "scale": str(options.scale),
+        "tiers": options.tiers,
+        "policy": old_names.get(policy.name, policy.name),
+        "pooled": False,
+        "tile": options.tile,
+        "blend": options.blend,
+        "device": options.device,
+        "value_range": options.value_range,
+        "region": options.region,
+        "series": options.series,
+        "level": options.level,
+        "z": options.z,
+        "t": options.t,
+        "nodata": options.nodata,
+        "exact_statistics": options.exact_statistics,
+        "scout": options.scout,
+    }
+    return json.dumps(wanted, sort_keys=True, default=str)
+
+
+def asks_otherwise(text: str | None, options: Options) -> bool:
+    """Whether options ask for something else than the text of those that an image was done with.
+
+    What nobody wrote does not count: a version with other defaults redoes nothing.
+    """
+    if text is None:
+        return True
+    before, now = json.loads(text), json.loads(ledger_text(options))
+    names = set(options.written)
+    if "policy" in names:
+        names |= set(FIRST_NUMBERS.values())
+    return any(before.get(name) != now[name] for name in names)
 
 
 def migrate(ledger: Database) -> None:

@@ -25,14 +25,16 @@ from tierscale.pipeline.plan.tiers import parse_tiers
 class Row:
     """One image of a manifest; what is None is taken from the job's options.
 
-    tiers: with commas between them. budget: share of the full tier's cost, up to 1. max_loss: dB.
-    deadline: seconds. threshold: in units of difficulty. priority: the highest one goes first.
+    tiers: with commas between them. family: auto, clean or photo. budget: share of the full tier's
+    cost, up to 1. max_loss: dB. deadline: seconds. threshold: in units of difficulty. priority: the
+    highest one goes first.
     """
 
     source: str
     output: str | None = None
     scale: str | None = None
     tiers: str | None = None
+    family: str | None = None
     policy: str | None = None
     budget: float | None = None
     max_loss: float | None = None
@@ -47,14 +49,18 @@ class Row:
             own["scale"] = parse_scale(self.scale)
         if self.tiers is not None:
             own["tiers"] = parse_tiers(self.tiers)
+        if self.family is not None:
+            own["family"] = self.family
         numbers = {column: getattr(self, column) for column in PARAMETERS}
-        return replace(job, **own, policy=policy_from(self.policy, numbers, job.policy))
+        if self.policy is not None or any(value is not None for value in numbers.values()):
+            own["policy"] = policy_from(self.policy, numbers, job.policy)
+        return job.altered(**own)
 
 
 COLUMNS = tuple(column.name for column in fields(Row))
 NUMBERS = (*PARAMETERS, "priority")
 # Columns that say how the image is enlarged.
-OPTIONS = ("scale", "tiers", "policy", *PARAMETERS)
+OPTIONS = ("scale", "tiers", "family", "policy", *PARAMETERS)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
+from tierscale.pipeline.errors import Damaged, DiskFull, Held, Interrupted, Refused
 from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.job import Controls, ImageJob
@@ -38,7 +38,7 @@ class Cause(Enum):
     # Another run is writing its output.
     HELD = "held"
     # The disk that takes the results is full.
-    FULL = "full"
+    DISK_FULL = "disk full"
     # The job was stopped.
     INTERRUPTED = "interrupted"
     # Anything else: a fault of ours, or workers that are gone.
@@ -81,8 +81,8 @@ class NotEnlarged:
                 return NotEnlarged("interrupted", text, Cause.INTERRUPTED)
             case Held():
                 return NotEnlarged("left", str(error), Cause.HELD)
-            case Full():
-                return NotEnlarged("failed", str(error), Cause.FULL)
+            case DiskFull():
+                return NotEnlarged("failed", str(error), Cause.DISK_FULL)
             case Quarantined():
                 return NotEnlarged("quarantined", str(error), Cause.IMAGE)
             case Refused() | Damaged():

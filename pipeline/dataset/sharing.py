@@ -14,7 +14,7 @@ from tierscale.pipeline.output.tile_table import read_scores
 from tierscale.pipeline.plan.policies import Budget, Deadline
 from tierscale.pipeline.routing.problem import check_scores
 from tierscale.pipeline.routing.routes import TimeLimit
-from tierscale.pipeline.routing.shared_budget import ScoredImage, share_out
+from tierscale.pipeline.routing.shared_budget import ScoredImage, split_budget
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.planning import COPY, Planner
 from tierscale.pipeline.run.workers.bounded import bounded_map
@@ -36,13 +36,13 @@ def score_image(job: ImageJob, pool: Pool, controls: Controls) -> ScoredImage:
     inspection = planner.inspect()
     folder = planner.folder.path
     with Lease(planner.folder.path):
-        plan = planner.stored(inspection.draft)
+        plan = planner.stored(inspection)
         if plan is not None:
             return ScoredImage(plan, read_scores(folder, len(plan.tiers)), plan.routes)
-        scored = kept_scores.kept(folder, inspection.draft)
+        scored = planner.kept(inspection, folder)
         if scored is None:
             scored = planner.scored(inspection, folder)
-            kept_scores.keep(folder, scored)
+            kept_scores.save(folder, scored)
             remove_tree(folder / COPY)
     try:
         check_scores(scored.scores, scored.grid.tiles[1])
@@ -59,7 +59,8 @@ def shared_routes(
 ) -> dict[int, np.ndarray]:
     """Tiers of the tiles of all images that share a budget, by number, from a pre-pass of each.
 
-    Images share it with those that have the same tiers and scale. What fails is told and left out.
+    Images share it with those that have the same tiers and scale. What fails is reported and
+    left out.
     """
     sharing = {number: job for number, job in jobs if is_shared(job)}
     groups: dict[object, dict[int, ScoredImage]] = {}
@@ -77,7 +78,9 @@ def shared_routes(
             except Exception as error:  # one image's fault must never stop the others
                 failed(number, job, error)
                 continue
-            key = (job.options.tier_labels, job.options.scale, job.options.policy)
+            # Those of a stored plan may be other ones than this version's defaults.
+            labels = tuple(tier.label for tier in image.plan.tiers)
+            key = (labels, image.plan.scale, job.options.policy)
             groups.setdefault(key, {})[number] = image
     if controls.stop.is_set():
         return {}
@@ -105,7 +108,10 @@ def _share(
     policy = jobs[numbers[0]].options.policy
     if not isinstance(policy, Budget):
         raise TypeError(f"images with policy {policy.name} share no budget")
-    chosen = share_out([images[number] for number in numbers], policy.share)
+    stored = {number: image.routes for number, image in images.items() if image.routes is not None}
+    if len(stored) == len(images):
+        return stored
+    chosen = split_budget([images[number] for number in numbers], policy.share)
     return dict(zip(numbers, chosen, strict=True))
 
 

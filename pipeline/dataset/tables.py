@@ -44,7 +44,10 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     try:
         yield from READERS[suffix](path, check)
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError, csv.Error) as error:
-        raise Refused(f"{path} cannot be read as a table: {str(error).splitlines()[0]}") from error
+        raise Refused(
+            f"{path} cannot be read as a table ({str(error).splitlines()[0]}); write it again, or"
+            " convert it to .csv"
+        ) from error
 
 
 def _parquet(path: Path, check: Check) -> Iterator[Row]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tierscale.pipeline.errors import Damaged, Refused, one_line
+from tierscale.pipeline.wording import in_bytes
 
 
 @contextmanager
@@ -57,7 +58,6 @@ def check_decode(uri: str, needed: int, max_bytes: int | None) -> None:
     allowed = half_of_memory() if max_bytes is None else max_bytes
     if needed > allowed:
         raise Refused(
-            f"{uri}: decoding takes {needed} bytes ({needed / 2**30:.2f} GiB) but only {allowed}"
-            f" ({allowed / 2**30:.2f} GiB) are allowed; use --max-memory {needed} or more, or"
-            " convert it to a tiled TIFF"
+            f"{uri}: decoding takes {in_bytes(needed)}, but only {in_bytes(allowed)} may be used;"
+            f" give --max-memory {needed} or more, or convert it to a tiled TIFF"
         )

@@ -18,7 +18,7 @@ from tierscale.pipeline.formats.png.reader import open_png
 from tierscale.pipeline.formats.raster.jpeg2000 import open_jpeg2000
 from tierscale.pipeline.formats.raster.netpbm import open_npy, open_pnm
 from tierscale.pipeline.formats.raster.pillow import open_raster
-from tierscale.pipeline.formats.source import Alpha, Colour, Fingerprint, Source
+from tierscale.pipeline.formats.source import Alpha, Colour, Source
 from tierscale.pipeline.formats.tiff.reader import open_tiff
 from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.storage.path_policy import check_secrets
@@ -124,13 +124,11 @@ def open_image(
     uri: str | os.PathLike[str],
     selection: Selection = WHOLE,
     max_bytes: int | None = None,
-    known: Fingerprint | None = None,
 ) -> Source:
     """The image at `uri`: a path, a file:// URI or a URI of an object store.
 
     max_bytes: refuse what would take more bytes to decode (None: half of this machine's memory);
-    checked before any pixel is decoded. known: `fingerprint` of the same source, opened before; if
-    the file still has its stamp, its identity is not computed again.
+    checked before any pixel is decoded.
     Refused: it cannot be opened at all. Damaged: it is broken.
     """
     path = os.fspath(uri)
@@ -144,10 +142,7 @@ def open_image(
         raise Refused(
             f"{path}: it is no regular file (a pipe, a device or a socket); copy the image into one"
         )
-    source = file_image(path, selection, max_bytes)
-    if known and known.stamp == source.stamp and known.identity["selection"] == selected(selection):
-        source = replace(source, identify=partial(dict, known.identity))
-    return source
+    return file_image(path, selection, max_bytes)
 
 
 def file_image(path: str, selection: Selection, max_bytes: int | None) -> Source:

@@ -9,11 +9,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import TracebackType
 from typing import Literal, Protocol
 
 import numpy as np
 
+from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.decoding import decoding
 from tierscale.pipeline.formats.metadata import PhotoMetadata
@@ -55,14 +55,6 @@ class Stamp:
     inode: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """The identity of an image, and the stamp that its file had when the identity was computed."""
-
-    identity: Identity
-    stamp: Stamp
-
-
 class Pixels(Protocol):
     """Pixels as they are stored: final in colour and type, but not yet upright.
 
@@ -88,7 +80,7 @@ class Pixels(Protocol):
 
 
 @dataclass(kw_only=True)
-class Source:
+class Source(Closing):
     """An opened image; a context manager.
 
     uri: where it lies.
@@ -101,6 +93,7 @@ class Source:
     notes: what was chosen or converted, in sentences for a person.
     identify: computes `identity`; it may read the whole file.
     stamp: of the file when it was opened; None where the image is no single local file.
+    jpeg_quality: 1 to 100, by the tables of a JPEG; None: it is none.
     """
 
     uri: str
@@ -112,6 +105,7 @@ class Source:
     notes: tuple[str, ...]
     identify: Callable[[], Identity] = field(repr=False)
     stamp: Stamp | None = None
+    jpeg_quality: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -143,11 +137,6 @@ class Source:
         """Format, bytes, digest, selection: equal for the same image again. Computed once."""
         with decoding(self.uri):
             return self.identify()
-
-    @property
-    def fingerprint(self) -> Fingerprint | None:
-        """Identity and stamp, for open_image to recognise the file by; None: it has no stamp."""
-        return None if self.stamp is None else Fingerprint(self.identity, self.stamp)
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """The window [y0, y1) x [x0, x1) as (channels, y1 - y0, x1 - x0), C-contiguous.
@@ -184,17 +173,6 @@ class Source:
     def close(self) -> None:
         """Release files and memory; closing twice does no harm."""
         self.pixels.close()
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def native(block: np.ndarray, dtype: np.dtype) -> np.ndarray:

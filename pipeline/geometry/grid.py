@@ -69,11 +69,11 @@ class Rect:
         )
 
 
-def tile_length(asked: int, scale: Fraction) -> int:
-    """The tile side to use: `asked` rounded up to a multiple of the scale's denominator, so that
-    core edges fall on output pixels.
+def tile_length(requested: int, scale: Fraction) -> int:
+    """The tile side to use: `requested` rounded up to a multiple of the scale's denominator, so
+    that core edges fall on output pixels.
     """
-    return -(-asked // scale.denominator) * scale.denominator
+    return -(-requested // scale.denominator) * scale.denominator
 
 
 def cores(length: int, tile: int) -> list[Span]:

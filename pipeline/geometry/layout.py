@@ -44,7 +44,7 @@ class Work:
     owner: tuple[Tile, ...]
 
     @property
-    def keep(self) -> Rect:
+    def valid(self) -> Rect:
         """The input rectangle whose results are used at all."""
         kept = self.uses[0].rect
         for use in self.uses[1:]:
@@ -83,7 +83,7 @@ def lay_out(
     # What is left is asked of tiles in other shards: narrow strips along mixed edges.
     for (tier, _), strip in uses.items():
         owner = tuple(dict.fromkeys(use.tile for use in strip))
-        need = Work(tier, strip[0].rect, tuple(strip), owner).keep
+        need = Work(tier, strip[0].rect, tuple(strip), owner).valid
         works.append(Work(tier, grid.window(need, reaches[tier], blend), tuple(strip), owner))
     return works
 

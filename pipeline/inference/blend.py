@@ -18,7 +18,7 @@ from tierscale.pipeline.geometry.layout import Tile, Work, bands, fade_width, ne
 class Piece:
     """One window's result and what it took.
 
-    pixels: (c, H, W) float32 of the output of `work.keep`. macs: multiply-adds executed.
+    pixels: (c, H, W) float32 of the output of `work.valid`. macs: multiply-adds executed.
     milliseconds: of computing. batch: windows in the call that made it, 0 if it had to be cut for
     memory.
     """
@@ -51,7 +51,7 @@ def stitch(
     channels = pieces[0].pixels.shape[0]
     result = np.zeros((channels, origin.y.length, origin.x.length), np.float32)
     for piece in pieces:
-        kept = grid.hr(piece.work.keep)
+        kept = grid.hr(piece.work.valid)
         for use in piece.work.uses:
             place = grid.hr(use.rect)
             target = result[(slice(None), *place.within(origin).slices)]

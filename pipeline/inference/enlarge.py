@@ -54,10 +54,10 @@ class Engine:
         on_device = torch.from_numpy(stack).to(self.device.name)
         effort, settings = draft.tiers[tier].effort, self.settings[tier]
         with torch.inference_mode():
-            made = self.upscalers[tier](on_device, placement, effort, settings)
-            pixels = made.pixels.float().cpu().numpy()
+            upscaled = self.upscalers[tier](on_device, placement, effort, settings)
+            pixels = upscaled.pixels.float().cpu().numpy()
         count = len(windows)
-        return list(zip(pixels[:count], made.macs[:count].tolist(), strict=True))
+        return list(zip(pixels[:count], upscaled.macs[:count].tolist(), strict=True))
 
 
 @dataclass(slots=True)
@@ -101,27 +101,27 @@ def _enlarge_alike(
             colours[(triple, slice(None), *work.window.within(held).slices)] for work, triple in now
         ]
         try:
-            made = engine.run(windows, [work.window for work, _ in now], tier, batch)
+            enlarged = engine.run(windows, [work.window for work, _ in now], tier, batch)
         except torch.OutOfMemoryError:
             if batch > 1:
                 batch = batches[label] = batch // 2
                 continue
             results[id(now[0][0])].cut = True
-            made = [_in_halves(engine, windows[0], now[0][0].window, tier)]
+            enlarged = [_in_halves(engine, windows[0], now[0][0].window, tier)]
         entries = rest
         milliseconds = (time.perf_counter() - began) * 1000 / len(now)
-        for (work, _), (pixels, macs) in zip(now, made, strict=True):
+        for (work, _), (pixels, macs) in zip(now, enlarged, strict=True):
             result = results[id(work)]
             result.parts.append(_used_part(draft, work, pixels, batch))
             result.macs += macs
             result.milliseconds += milliseconds
-        del pixels, made
+        del pixels, enlarged
     return [_piece(draft, work, results.pop(id(work)), batch) for work in works]
 
 
 def _used_part(draft: Draft, work: Work, pixels: np.ndarray, batch: int) -> np.ndarray:
     """The part of a window's result that is used at all."""
-    used = draft.grid.hr(work.keep).within(draft.grid.hr(work.window))
+    used = draft.grid.hr(work.valid).within(draft.grid.hr(work.window))
     part = pixels[(slice(None), *used.slices)]
     # What is not used goes with the window, unless it would stay for the sake of one window of
     # many.

@@ -28,11 +28,11 @@ SETTLED = 1e-4
 # pixels tell enough of any image.
 PIECE = 32
 MOST_PIECES = 4096
-# Share of the tier's full cost that looking at a sample may take.
+# Share of the tier's full cost that measuring a sample may take.
 SAMPLE = 0.03
 # Places in one call of a worker.
 CALL = 16
-# Steps of difficulty that are told apart, and the most values that are clustered.
+# Steps of difficulty that are distinguished, and the most values that are clustered.
 STEPS = 1 << 16
 MOST_VALUES = 1 << 22
 # An image whose values differ by less is flat.
@@ -53,7 +53,7 @@ class Automatic(Protocol):
         """Difficulty of each output pixel (N, H, W), 0..1, and its multiply-adds (N,)."""
         ...
 
-    def looking(self, scale: Fraction) -> float:
+    def difficulty_cost(self, scale: Fraction) -> float:
         """Multiply-adds of difficulties() for each input pixel."""
         ...
 
@@ -75,7 +75,7 @@ ReadDifficulty = Callable[[int, list[list[Rect]]], Sequence[Histogram]]
 
 
 def tier_settings(draft: Draft, read_difficulty: ReadDifficulty) -> Settings:
-    """What each tier is told at every call, by name: the setting of its control, or its cutoffs."""
+    """The settings of each tier at every call, by name: that of its control, or its cutoffs."""
     return tuple(
         _settings_of(draft, index, read_difficulty) if tier.auto or tier.effort < 1 else {}
         for index, tier in enumerate(draft.tiers)
@@ -84,7 +84,7 @@ def tier_settings(draft: Draft, read_difficulty: ReadDifficulty) -> Settings:
 
 def _settings_of(draft: Draft, index: int, read_difficulty: ReadDifficulty) -> dict[str, float]:
     tier = draft.tiers[index]
-    upscaler = registry.load(tier.name)
+    upscaler = registry.load_weights(tier.name, weights=tier.weights).upscaler
     if tier.auto and isinstance(upscaler, Automatic):
         places = sample_places(draft, upscaler, tier.cost)
         calls = [places[start : start + CALL] for start in range(0, len(places), CALL)]
@@ -97,7 +97,7 @@ def _settings_of(draft: Draft, index: int, read_difficulty: ReadDifficulty) -> d
 
 
 def sample_places(draft: Draft, upscaler: Automatic, cost: float) -> list[Rect]:
-    """The places to look at: all tiles for exact statistics, else a seeded sample of the image.
+    """The places to measure: all tiles for exact statistics, else a seeded sample of the image.
 
     cost: multiply-adds of the tier for each input pixel. A sample takes at most SAMPLE of what the
     image takes, but holds one place at least.
@@ -108,7 +108,7 @@ def sample_places(draft: Draft, upscaler: Automatic, cost: float) -> list[Rect]:
     rows, columns = -(-height // side), -(-width // side)
     chosen: Iterable[int] = range(rows * columns)
     if not exact:
-        each = upscaler.looking(draft.scale) * (side + 2 * _context(upscaler)) ** 2
+        each = upscaler.difficulty_cost(draft.scale) * (side + 2 * _context(upscaler)) ** 2
         count = min(rows * columns, MOST_PIECES, max(1, int(SAMPLE * cost * height * width / each)))
         random = np.random.default_rng(0)
         chosen = sorted(random.choice(rows * columns, count, replace=False, shuffle=False).tolist())

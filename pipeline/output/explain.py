@@ -19,6 +19,7 @@ from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import parameter_of
 from tierscale.pipeline.routing.costs import cost_share
 from tierscale.pipeline.routing.routes import areas, predicted_loss
+from tierscale.pipeline.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,10 @@ def to_lines(explanation: Explanation) -> list[str]:
         if explanation.share is None
         else f", {cost:.3g} multiply-adds, {explanation.share:.1%} of the full tier everywhere"
     )
-    lines = [f"{explanation.output}: policy {explanation.policy}{parameter}, {tiles} tiles{work}"]
+    lines = [
+        f"{explanation.output}: policy {explanation.policy}{parameter},"
+        f" {counted(tiles, 'tile')}{work}"
+    ]
     if shards["done"] < shards["total"]:
         lines.append(
             f"  unfinished: {shards['done']} of {shards['total']} shards are done; this is the plan"

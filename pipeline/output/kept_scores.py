@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tierscale.pipeline.plan.plan import Draft, ScoredPlan
+from tierscale.models.contract.kind import Kind
+from tierscale.pipeline.plan.plan import Draft, Family, ScoredPlan
 from tierscale.pipeline.plan.stored import draft_document, draft_fields
 from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.storage.atomic import write_bytes
@@ -20,8 +21,9 @@ from tierscale.pipeline.storage.paths import Place
 
 NAME = "scores.parquet"
 MARK = b"tierscale"
-# What scores do not depend on: where the source lies, and how tiles are then given their tiers.
-APART = ("uri", "policy")
+# What scores do not depend on: where the source lies, how tiles are then given their tiers, and the
+# version of the package.
+APART = ("uri", "policy", "code")
 
 
 def basis(draft: Draft) -> str:
@@ -30,12 +32,14 @@ def basis(draft: Draft) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
-def keep(folder: Place | Path, scored: ScoredPlan) -> None:
+def save(folder: Place | Path, scored: ScoredPlan) -> None:
     """Store what the pre-pass found of an image whose tiers are not chosen yet."""
     about = {
         "basis": basis(scored),
         "value_range": scored.value_range.to_json(),
         "settings": [dict(names) for names in scored.settings],
+        "family": scored.family,
+        "kind": None if scored.kind is None else scored.kind.to_json(),
     }
     column = pa.array(list(scored.scores.astype(np.float32)), pa.list_(pa.float32()))
     table = pa.table({"predicted_mse": column}).replace_schema_metadata({MARK: json.dumps(about)})
@@ -44,7 +48,18 @@ def keep(folder: Place | Path, scored: ScoredPlan) -> None:
     write_bytes(folder / NAME, sink.getvalue().to_pybytes())
 
 
-def kept(folder: Place | Path, draft: Draft) -> ScoredPlan | None:
+def load_family(folder: Place | Path) -> tuple[Family, Kind | None] | None:
+    """The family that was chosen for the image whose scores were kept; None: there is none."""
+    try:
+        table = pq.read_table(pa.BufferReader((folder / NAME).read_bytes()))
+        about: dict[str, Any] = json.loads(table.schema.metadata[MARK])
+        kind = about["kind"]
+        return about["family"] and (about["family"], None if kind is None else Kind(**kind))
+    except (FileNotFoundError, KeyError, TypeError, ValueError, pa.ArrowException):
+        return None
+
+
+def load(folder: Place | Path, draft: Draft) -> ScoredPlan | None:
     """What was kept of a draft; None: there is nothing, or it is of another draft."""
     try:
         table = pq.read_table(pa.BufferReader((folder / NAME).read_bytes()))

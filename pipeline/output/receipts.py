@@ -10,20 +10,22 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.output.levels import Key
-from tierscale.pipeline.plan.plan import Plan
+from tierscale.pipeline.plan.plan import Plan, bytes_version
 from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.object_path import ObjectPath
-from tierscale.pipeline.storage.paths import Place
+from tierscale.pipeline.storage.paths import Place, place
 from tierscale.pipeline.storage.sidecar import sidecar
 
+# Of shards whose receipts do not hold it: version 0.1 wrote none.
+FIRST_BYTES_VERSION = 1
 # Objects that are read at a time.
 CONCURRENT_READS = 16
 
@@ -44,6 +46,7 @@ class Receipt:
     used, 0 where not even one window fitted in memory and it was cut. retreats: tiers whose batches
     were smaller than planned because memory ran out; their values may differ from an undisturbed
     run's by 1 of 255. tile_costs: (row, column, multiply-adds, milliseconds) of each tile.
+    bytes_version: of the tierscale that wrote the shard.
     """
 
     plan: str
@@ -60,6 +63,7 @@ class Receipt:
     batch: int
     retreats: tuple[str, ...] = ()
     tile_costs: tuple[tuple[int, int, float, float], ...] = ()
+    bytes_version: int = field(default_factory=bytes_version)
 
     @property
     def key(self) -> Key:
@@ -135,10 +139,13 @@ class Folder:
         try:
             return plan_from_json(json.loads((self.path / "plan.json").read_text()))
         except FileNotFoundError:
-            raise Refused(
+            what = (
                 f"{self.output} has no plan in {self.path}, so it was not made by tierscale or was"
-                " moved without that folder; name an output of tierscale upscale"
-            ) from None
+                " moved without that folder"
+                if place(self.output).exists()
+                else f"there is no {self.output}"
+            )
+            raise Refused(f"{what}; name an output of tierscale upscale") from None
         except (ValueError, KeyError, TypeError) as error:
             raise Refused(
                 f"{self.path / 'plan.json'} cannot be used: {error}; give --overwrite to start"
@@ -201,6 +208,7 @@ def _parse(text: str, plan: str) -> Receipt | None:
     try:
         plain = json.loads(text)
         plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
+        plain.setdefault("bytes_version", FIRST_BYTES_VERSION)
         receipt = Receipt(
             **{**plain, "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])}
         )

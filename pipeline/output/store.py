@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import zarr
@@ -22,9 +22,6 @@ from tierscale.pipeline.storage.object_store import as_os_error
 from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree
 from tierscale.pipeline.storage.sidecar import sidecar
 from tierscale.pipeline.storage.zarr_store import zarr_store
-
-if TYPE_CHECKING:
-    import dask.array as da
 
 
 def quiet_threads() -> None:
@@ -90,14 +87,6 @@ def open_level(path: str, level: int, mode: str = "r") -> zarr.Array:
     with _storage_errors(path):
         array = zarr.open_array(zarr_store(path), path=str(level), mode=mode, zarr_format=3)
     return array
-
-
-def as_dask(path: str, level: int = 0) -> da.Array:
-    """One pyramid level as a dask array (c, y, x), for analysis, in the store's inner chunks."""
-    # Workers never need dask, and importing it takes a good part of a second.
-    import dask.array as da
-
-    return da.from_zarr(open_level(path, level))
 
 
 def shard_rect(array: zarr.Array, shard: tuple[int, int]) -> Rect:
@@ -231,7 +220,7 @@ def bytes_at(path: str) -> int:
 
 @contextmanager
 def _storage_errors(path: str) -> Iterator[None]:
-    """Raise what storage raises for `path` as Refused, Full or Damaged, in one sentence."""
+    """Raise what storage raises for `path` as Refused, DiskFull or Damaged, in one sentence."""
     try:
         yield
     except Exception as raised:

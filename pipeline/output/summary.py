@@ -1,4 +1,4 @@
-"""What is told of one image's run: one type, turned into JSON in one place."""
+"""The summary of one image's run: one type, turned into JSON in one place."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +15,10 @@ class Summary:
     """How a run ended.
 
     status: "done", "failed" or "interrupted". plan: digest; with shape and dtype None when the run
-    ended before there was a plan. shape: (c, H, W) of the output. scale: as a fraction. tiles: made
-    of each tier. cost: multiply-adds. cost_share: of the full tier everywhere, None before any.
-    seconds: by STAGES. done_before, written: shards. files: of the pictures and tables.
+    ended before there was a plan. shape: (c, H, W) of the output. scale: as a fraction. family: of
+    networks, kind: of picture, as of Draft. tiles: made of each tier. cost: multiply-adds.
+    cost_share: of the full tier everywhere, None before any. seconds: by STAGES. done_before,
+    written: shards. files: of the pictures and tables.
     """
 
     status: str
@@ -26,6 +27,8 @@ class Summary:
     shape: tuple[int, int, int] | None
     dtype: str | None
     scale: str
+    family: str | None
+    kind: Mapping[str, Any] | None
     tiles: Mapping[str, int]
     cost: float
     cost_share: float | None
@@ -46,6 +49,8 @@ class Summary:
             "shape": None if self.shape is None else list(self.shape),
             "dtype": self.dtype,
             "scale": self.scale,
+            "family": self.family,
+            "kind": None if self.kind is None else dict(self.kind),
             "tiles": dict(self.tiles),
             "cost": self.cost,
             "cost_share": self.cost_share,

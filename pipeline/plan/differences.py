@@ -11,20 +11,30 @@ from tierscale.pipeline.plan.plan import Draft, Plan
 from tierscale.pipeline.plan.policies import in_words
 from tierscale.pipeline.plan.tiers import Tier
 
+# What is read from a file.
+READ = ("shape", "dtype", "colour", "alpha")
 # Longest text of a value in a sentence.
 SHOWN = 160
 
 
-def differences(stored: Plan, draft: Draft, scout_named: bool = False) -> list[str]:
+def differences(
+    stored: Plan, draft: Draft, scout_named: bool = False, finished: bool = False
+) -> list[str]:
     """What the two disagree in, in words: `tile 128, now 64`. Empty: the stored plan will do.
 
     scout_named: a person named the scout of the draft. One that was only found does not count,
-    because the routes of a stored plan are made.
+    because the routes of a stored plan are made. finished: nothing is left to do by the stored
+    plan, so it does not matter if this version reads the same file otherwise.
     """
-    before, now = _wishes(stored), _wishes(draft)
+    before, now = _requested(stored), _requested(draft)
+    if finished and before["source"]["identity"] == now["source"]["identity"]:
+        for name in READ:
+            del now[name]
     if scout_named:
         before["scout"], now["scout"] = stored.scout, draft.scout
     found = []
+    if stored.family and draft.family and stored.family != draft.family:
+        found.append(f"family {stored.family}, now {draft.family}")
     for name, value in now.items():
         old = before[name]
         if name == "source":
@@ -37,15 +47,15 @@ def differences(stored: Plan, draft: Draft, scout_named: bool = False) -> list[s
 
 def outdated(stored: Plan, draft: Draft) -> bool:
     """Whether the same is asked of the same file, and only what the file holds is another."""
-    before, now = _wishes(stored), _wishes(draft)
-    for wishes in (before, now):
-        for name in ("shape", "dtype", "colour", "alpha"):
-            del wishes[name]
-        del wishes["source"]["identity"]
+    before, now = _requested(stored), _requested(draft)
+    for requested in (before, now):
+        for name in READ:
+            del requested[name]
+        del requested["source"]["identity"]
     return stored.source.uri == draft.source.uri and before == now
 
 
-def _wishes(plan: Draft) -> dict[str, Any]:
+def _requested(plan: Draft) -> dict[str, Any]:
     """What was asked for, by the name that a sentence gives it."""
     return {
         "source": plan.source.to_json(),

@@ -2,17 +2,22 @@
 
 import contextlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
+from typing import Literal
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.policies import DEFAULT, KINDS, Policy, policy_from
-from tierscale.pipeline.plan.tiers import default_tiers, parse_tiers
+from tierscale.pipeline.plan.tiers import PHOTO_TIERS, default_tiers, parse_tiers
 
 LARGEST_SCALE = 64
 # Tiles are multiples of the scale's denominator.
 LARGEST_DENOMINATOR = 128
 SMALLEST_TILE, LARGEST_TILE = 8, 4096
+
+# What the family of networks may be asked for.
+CHOICES = ("auto", "clean", "photo")
 
 # x, y, width, height of a part of the input.
 Region = tuple[int, int, int, int]
@@ -43,8 +48,13 @@ class Options:
     region: x, y, width, height of a part of the input. series, level, z, t: which image of a file
     that holds several, which pyramid level (0 is the largest), which plane, which time point; None:
     the first. nodata: value that marks missing pixels, beside what the file says.
+    family: of networks among the default tiers: "clean", "photo" (for scans and photos with blur,
+    grain and compression), or "auto", as the image needs; without effect where tiers are named.
     exact_statistics: tiers NAME@auto measure the whole image, at full cost, instead of a sample.
     scout: file of a scout to use instead of the known ones.
+
+    written: names of the options that somebody wrote. The others are this version's defaults; an
+    output that was begun with other ones goes on with those.
     """
 
     scale: Fraction = Fraction(4)
@@ -60,8 +70,35 @@ class Options:
     z: int | None = None
     t: int | None = None
     nodata: float | None = None
+    family: Literal["auto", "clean", "photo"] = "auto"
     exact_statistics: bool = False
     scout: str | None = None
+    written: frozenset[str] = field(init=False, repr=False, compare=False)
+
+    def __new__(cls, *values: object, **named: object) -> "Options":
+        """Take down what is written; __init__() sees values only."""
+        options = object.__new__(cls)
+        order = (one.name for one in fields(cls) if one.init)
+        given = {**dict(zip(order, values, strict=False)), **named}
+        names = frozenset(name for name, value in given.items() if value is not None)
+        object.__setattr__(options, "written", names)
+        return options
+
+    def altered(self, **changes: object) -> "Options":
+        """These options with some that are written now. Refused: a value that cannot be."""
+        return self._with(changes, self.written | changes.keys())
+
+    def completed(self, **values: object) -> "Options":
+        """These options with values for those that nobody wrote. Refused: one that cannot be."""
+        missing = {name: value for name, value in values.items() if name not in self.written}
+        return self._with(missing, self.written)
+
+    def _with(self, changes: Mapping[str, object], written: frozenset[str]) -> "Options":
+        values = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
+        values.update(changes)
+        options = Options(**values)
+        object.__setattr__(options, "written", written)
+        return options
 
     def __post_init__(self) -> None:
         self._convert()
@@ -86,12 +123,25 @@ class Options:
                 f" ({self.tile // 2}); leave --blend out, or give 4"
             )
         _check_range(self.value_range)
+        self._check_family()
+
+    def _check_family(self) -> None:
+        """Refuse a family that there is not, or not for this scale."""
+        if self.family not in CHOICES:
+            raise Refused(f"there is no family {self.family!r}; give one of {', '.join(CHOICES)}")
+        if self.family == "photo" and self.tiers is None and self.scale not in PHOTO_TIERS:
+            scales = ", ".join(f"x{scale}" for scale in PHOTO_TIERS)
+            raise Refused(
+                f"there are no photo networks for scale {self.scale}, only for {scales}; leave"
+                " --family out, or choose another scale"
+            )
 
     def _convert(self) -> None:
         """Take scale, tiers and policy as people write them; Refused: they are something else."""
         object.__setattr__(self, "scale", parse_scale(self.scale))
-        if isinstance(self.tiers, str):
-            object.__setattr__(self, "tiers", parse_tiers(self.tiers))
+        if self.tiers is not None:
+            labels = parse_tiers(self.tiers) if isinstance(self.tiers, str) else tuple(self.tiers)
+            object.__setattr__(self, "tiers", labels)
         if isinstance(self.policy, str):
             object.__setattr__(self, "policy", policy_from(self.policy, {}))
         if not isinstance(self.policy, tuple(KINDS.values())):
@@ -103,8 +153,10 @@ class Options:
 
     @property
     def tier_labels(self) -> tuple[str, ...]:
-        """The tiers asked for, or the defaults of this scale."""
-        return default_tiers(self.scale) if self.tiers is None else self.tiers
+        """The tiers asked for, or the defaults of scale and family; of auto, the clean ones."""
+        if self.tiers is not None:
+            return self.tiers
+        return default_tiers(self.scale, "clean" if self.family == "auto" else self.family)
 
     @property
     def selection(self) -> Selection:

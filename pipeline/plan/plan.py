@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from tierscale.models.contract.kind import Kind
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.geometry.layout import Work, lay_out
 from tierscale.pipeline.plan.policies import Policy
@@ -20,12 +21,21 @@ from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.version import code_version
 
-# Raised only when the same plan gives other bytes than before.
+# Raised only when the same plan gives other bytes than before. What each version gives stands in
+# tests/golden/bytes_version.json.
 BYTES_VERSION = 1
 
+# Which networks the default tiers are: "auto" until the image was looked at, "none" where no one is
+# better than bicubic.
+Family = Literal["auto", "clean", "photo", "none"]
 # How tiles are scored: by a scout, by plain detail where none is known, or not at all.
 Scoring = Literal["scout", "detail", "none"]
 Settings = tuple[Mapping[str, float], ...]
+
+
+def bytes_version() -> int:
+    """The version of the bytes that this version of tierscale writes."""
+    return BYTES_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +46,8 @@ class Draft:
     "straight", "premultiplied" or None. tiers: from light to full. statistics: "exact" or "sample"
     where a tier decides by statistics of the image, else None. device: kind of device of the
     workers, "cpu" or "cuda". batch: windows in one call, for each tier. scoring: how tiles are
-    scored; scout: SHA-256 of the scout's weights, hex, or None. code: version of tierscale.
+    scored; scout: SHA-256 of the scout's weights, hex, or None. family: of the tiers, None where a
+    person named them; kind: of picture, where it was looked at. code: version of tierscale.
     """
 
     source: SourceRef
@@ -54,8 +65,10 @@ class Draft:
     batch: tuple[int, ...]
     scoring: Scoring
     scout: str | None
+    family: Family | None = None
+    kind: Kind | None = None
     code: str = field(default_factory=code_version)
-    bytes_version: int = BYTES_VERSION
+    bytes_version: int = field(default_factory=bytes_version)
 
     @cached_property
     def grid(self) -> Grid:
@@ -92,7 +105,7 @@ class Draft:
 class ScoredPlan(Draft):
     """A draft after the pre-pass. Each equals itself alone: nobody asks whether scores are alike.
 
-    settings: what each tier is told at every call, by name, such as its exit threshold.
+    settings: arguments of each tier at every call, by name, such as its exit threshold.
     scores: predicted mean squared error (values 0..1) of each tile under each tier, float32
     (tiles, tiers), rows of tiles one after another.
     """
@@ -101,7 +114,7 @@ class ScoredPlan(Draft):
     settings: Settings
     scores: np.ndarray = field(repr=False)
 
-    # Those of Draft, which would be inherited, do not look at the scores.
+    # Those of Draft, which would be inherited, leave out the scores.
     def __eq__(self, other: object) -> bool:
         return self is other
 

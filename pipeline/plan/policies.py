@@ -137,7 +137,7 @@ OLD_NAMES = {"dearest": "full", "cheapest": "light", "quality": "max-loss"}
 DEFAULT = Adaptive()
 
 
-def looks_at_tiles(policy: Policy) -> bool:
+def needs_scores(policy: Policy) -> bool:
     """Whether the policy needs scores: `Full` and `Light` give all tiles one tier."""
     return not isinstance(policy, Full | Light)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tierscale.models.contract.kind import Kind
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import OLD_NAMES, policy_from_json, policy_to_json
 from tierscale.pipeline.plan.source import SourceRef
@@ -75,6 +76,8 @@ def draft_document(draft: Draft) -> dict[str, Any]:
         "batch": list(draft.batch),
         "scoring": draft.scoring,
         "scout": draft.scout,
+        "family": draft.family,
+        "kind": None if draft.kind is None else draft.kind.to_json(),
         "code": draft.code,
         "bytes_version": draft.bytes_version,
     }
@@ -125,6 +128,9 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
         batch=tuple(plain["batch"]),
         scoring=plain["scoring"],
         scout=plain["scout"],
+        # Earlier versions had one family, and wrote none of both.
+        family=plain.get("family"),
+        kind=None if plain.get("kind") is None else Kind(**plain["kind"]),
         code=plain["code"],
         bytes_version=plain["bytes_version"],
         value_range=ValueRange.from_json(plain["value_range"]),

@@ -11,6 +11,8 @@ DEFAULT_TIERS = {
     Fraction(3): ("bicubic", "fsrcnn-x3", "edsr-x3"),
     Fraction(2): ("bicubic", "fsrcnn-x2", "carn-x2"),
 }
+# The same for scans and photos with blur, grain and compression; other scales have none.
+PHOTO_TIERS = {Fraction(4): ("bicubic", "edsr-x4-photo")}
 # From the smallest scale that it was trained for up to 8, the network of any scale gains 0.9 to
 # 4 dB over bicubic (docs/scales.csv).
 ANY_SCALE = ("bicubic", "anysr-edsr")
@@ -45,8 +47,15 @@ class Tier:
         return self.name if self.effort == 1 else f"{self.name}@{self.effort:g}"
 
 
-def default_tiers(scale: Fraction) -> tuple[str, ...]:
-    """Labels of the tiers that a scale gets when none are named, from light to full."""
+def default_tiers(scale: Fraction, family: str = "clean") -> tuple[str, ...]:
+    """Labels of the tiers that a scale gets when none are named, from light to full.
+
+    family: "clean", "photo", or "none" where no network helps.
+    """
+    if family == "none":
+        return ("bicubic",)
+    if family == "photo":
+        return PHOTO_TIERS[scale]
     if scale in DEFAULT_TIERS:
         return DEFAULT_TIERS[scale]
     return ANY_SCALE if scale >= ANY_SCALE_FROM else ("bicubic",)

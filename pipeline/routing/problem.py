@@ -1,4 +1,4 @@
-"""What routing is told of an image: what tiers cost, and which tiles may share their halos.
+"""What routing knows of an image: what tiers cost, and which tiles may share their halos.
 
 Everywhere in this package `errors` is (tiles, tiers): the mean squared error (values 0..1) that is
 predicted for each tile under each tier, tiers from light to full. Routes are (tiles,) int64 of tier
@@ -22,7 +22,7 @@ class TileGroups(Protocol):
         ...
 
     def cost(self, routes: np.ndarray) -> float:
-        """What routes cost, as far as it is quickly told."""
+        """What routes cost, as far as it is quickly computed."""
         ...
 
     def together(self, tiles: np.ndarray, worth: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ def seconds_beside_networks(draft: Draft) -> float:
 
 
 def routing_problem(draft: Draft, timings: TierTimings | None = None) -> RoutingProblem:
-    """What the policies are told of an image; costs are seconds where there is a time to keep."""
+    """What the policies know of an image; costs are seconds where there is a time to keep."""
     tiers = draft.tiers
     if timings is not None:
         # A dear tier that was measured to be no slower than a cheap one counts as hardly slower.
@@ -125,7 +125,7 @@ def better_budget(
 ) -> list[str]:
     """A remark where a budget is predicted to do as well as a plan for much less.
 
-    Policies that look at each tile by itself do not know that scattered tiles pay their halos.
+    Policies that judge each tile by itself do not know that scattered tiles pay their halos.
     alternatives: of curve(). share, loss: of the plan, in the same units.
     """
     cheaper = min((one for one, other in alternatives if other <= loss), default=share)

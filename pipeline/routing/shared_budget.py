@@ -67,7 +67,7 @@ class JointGroups:
         return np.concatenate([order for _, order in orders]) if orders else tiles
 
 
-def share_out(images: Sequence[ScoredImage], share: float) -> list[np.ndarray]:
+def split_budget(images: Sequence[ScoredImage], share: float) -> list[np.ndarray]:
     """Routes (rows, columns) of images with the same tiers, together within a share of full cost.
 
     Images with a stored plan keep its routes. Where all that differs from an earlier call is that
@@ -99,11 +99,11 @@ def _around_stored(
     Stored plans keep their routes; the rest has what they leave.
     """
     routes = {index: image.routes for index, image in enumerate(images) if image.routes is not None}
-    spent = sum(problems[index].cost_of(own.ravel()) for index, own in routes.items())
+    used = sum(problems[index].cost_of(own.ravel()) for index, own in routes.items())
     rest = [index for index in range(len(images)) if index not in routes]
     if rest:
         chosen = [images[index] for index in rest], [problems[index] for index in rest]
-        routes.update(zip(rest, _solve(*chosen, allowed - spent, share), strict=True))
+        routes.update(zip(rest, _solve(*chosen, allowed - used, share), strict=True))
     return [routes[index] for index in range(len(images))]
 
 

@@ -82,7 +82,7 @@ def least_cost(errors: np.ndarray, problem: RoutingProblem, db: float) -> np.nda
 
 
 def _forms(problem: RoutingProblem) -> list[RoutingProblem]:
-    """Ways to look at the same tiles: in groups that share their halos, and each alone.
+    """Ways to count the same tiles: in groups that share their halos, and each alone.
 
     In an image of few shards single tiles may fit where no whole group does.
     """
@@ -98,9 +98,9 @@ def top_up(
     The price of work is the same for all tiles, so in an image of few tiles the next one at that
     price may be too dear where others fit.
     """
-    routes, spent = routes.copy(), problem.cost_of(routes)
+    routes, cost = routes.copy(), problem.cost_of(routes)
     enough = allowed - SLACK * problem.cost_of(all_full(errors))
-    if spent > enough:
+    if cost > enough:
         return routes
     places = _by_worth(errors, problem, routes)
     # A tile that did not fit may, once its neighbour is as dear and they share a halo: so again
@@ -113,11 +113,11 @@ def top_up(
                 continue
             tries -= 1
             before, routes[tile] = routes[tile], tier
-            spent = problem.cost_of(routes)
-            if spent > allowed:
+            cost = problem.cost_of(routes)
+            if cost > allowed:
                 routes[tile] = before
                 continue
-            if spent > enough:
+            if cost > enough:
                 return routes
             again = True
     return routes

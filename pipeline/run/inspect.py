@@ -22,6 +22,7 @@ class SourceInfo:
     needs_ingest: whether windows can be read from a copy only. decode_bytes: most memory that
     reading or ingesting takes beside the window that is asked for. nodata: value that marks missing
     pixels, or None. stamp: of a local file when it was opened; None: of anything else.
+    jpeg_quality: of a JPEG, by its tables.
     """
 
     uri: str
@@ -33,6 +34,7 @@ class SourceInfo:
     nodata: float | None
     notes: tuple[str, ...]
     stamp: Stamp | None
+    jpeg_quality: int | None
 
 
 def describe_source(image: Source, options: Options) -> SourceInfo:
@@ -58,6 +60,7 @@ def describe_source(image: Source, options: Options) -> SourceInfo:
         nodata=nodata,
         notes=notes,
         stamp=image.stamp,
+        jpeg_quality=image.jpeg_quality,
     )
 
 
@@ -65,7 +68,10 @@ def region_shape(image: Source, region: Region | None) -> tuple[int, int, int]:
     """Channels, height and width of a region. Refused: it is not inside, or there are no pixels."""
     channels, height, width = image.shape
     if height < 1 or width < 1 or channels < 1:
-        raise Refused(f"{image.uri} has no pixels ({channels} channels of {height}x{width})")
+        raise Refused(
+            f"{image.uri} has no pixels ({channels} channels of {height}x{width}); check how it was"
+            " written"
+        )
     if region is None:
         return image.shape
     x, y, wide, tall = region
@@ -101,6 +107,6 @@ def check_unchanged(draft: Draft, info: SourceInfo) -> None:
     with open_image(info.uri, info.selection) as image:
         if dict(image.identity) != draft.source.identity:
             raise Damaged(
-                f"{info.uri} was changed while it was enlarged; give the command again with"
+                f"{info.uri} was changed while it was enlarged; run the same command again with"
                 " --overwrite"
             )

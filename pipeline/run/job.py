@@ -1,4 +1,4 @@
-"""One image to enlarge, what its caller lends to the run, and what the run collects."""
+"""One image to enlarge, what its caller passes to the run, and what the run collects."""
 
 import os
 import threading
@@ -20,9 +20,10 @@ from tierscale.pipeline.run.prescan import Progress, silent
 class ImageJob:
     """One image to enlarge: where it is, where the result goes, and how.
 
-    max_memory: bytes that all processes together may take, or None. overwrite: replace an output of
-    ours that was planned otherwise. renew: replace one of ours that was planned the same way, of
-    what the source held before. keep_source: keep an ingested copy after the run.
+    max_memory: bytes that all processes together may take, or None. keep_source: keep an ingested
+    copy after the run. Which output of ours is replaced: overwrite, one that would be planned
+    otherwise now, be it by this version's own defaults and weights; known, one for which something
+    else is asked; renew, one for which the same is asked, of what the source held before.
     """
 
     source: str
@@ -32,6 +33,7 @@ class ImageJob:
     overwrite: bool = False
     keep_source: bool = False
     renew: bool = False
+    known: bool = False
 
     def __post_init__(self) -> None:
         # Workers on a cluster run in other folders: a relative path would mean another place there.
@@ -45,7 +47,7 @@ def ignore_plan(plan: Plan) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What a caller lends to a run.
+    """What a caller passes to a run.
 
     stop: set, the run finishes the shards under way and raises Interrupted. on_plan: called with
     the plan once it is stored. routes: tiers of the tiles, where an archive has chosen them.

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from concurrent.futures import wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,22 @@ import numpy as np
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import rows_done
 from tierscale.pipeline.output import kept_scores, store, tile_table
-from tierscale.pipeline.output.levels import StoreLayout
+from tierscale.pipeline.output.levels import StoreLayout, shard_keys
 from tierscale.pipeline.output.ome import ome_attributes
 from tierscale.pipeline.output.receipts import Folder, ReceiptSummary
+from tierscale.pipeline.plan.begun import kept_options, other_bytes
 from tierscale.pipeline.plan.differences import differences, outdated
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import Deadline
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.stored import freeze
 from tierscale.pipeline.routing.routes import TimeLimit, remarks, route
-from tierscale.pipeline.run import resources
-from tierscale.pipeline.run.draft import Inspection, check_paths, inspect_file
+from tierscale.pipeline.run.draft import Inspection, check_paths, in_family, inspect_file
+from tierscale.pipeline.run.family import decided, sentence
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.prescan import Prescan
+from tierscale.pipeline.run.resources import check_disk, check_memory
+from tierscale.pipeline.run.tiers import kept_weights, missing_weights
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 from tierscale.pipeline.storage.atomic import write_json
@@ -50,65 +54,130 @@ class Planner:
     def __init__(self, job: ImageJob, pool: Pool, controls: Controls, timings: Timings) -> None:
         self.job, self.pool, self.controls, self.timings = job, pool, controls, timings
         self.folder = Folder(job.output)
+        # Digest of the stored plan when the image was inspected.
+        self._seen: str | None = None
 
     def inspect(self) -> Inspection:
-        """The draft of the job. Refused: it cannot work, or does not fit in memory."""
-        job = self.job
+        """The draft of the job, and the plan that its output was begun with, if that will do.
+
+        Refused: it cannot work, does not fit in memory, or the output was planned otherwise.
+        """
+        job, pool = self.job, self.pool
         check_paths(job.source, job.output)
-        inspection = inspect_file(job.source, job.options, job.max_memory, self.pool.device)
-        resources.check_memory(inspection.draft, inspection.source, job.max_memory, self.pool.width)
+        inspection = self._inspect()
+        if inspection.begun is None:
+            check_memory(inspection.draft, inspection.source, job.max_memory, pool.width)
+        else:
+            self.timings.notes.extend(kept_options(job.options, inspection.begun))
+            self.timings.notes.extend(kept_weights(inspection.begun.tiers))
         self.timings.notes.extend(inspection.source.notes)
         return inspection
 
-    def stored(self, draft: Draft) -> Plan | None:
-        """The plan to go on with; None: there is none, or it will be replaced.
+    def _inspect(self) -> Inspection:
+        job = self.job
+        inspect = partial(inspect_file, job.source, job.options, job.max_memory, self.pool.device)
+        begun = self._read_plan()
+        self._seen = None if begun is None else begun.digest
+        if begun is None:
+            return inspect()
+        # To overwrite, a plan must be what would be planned now, by whatever default.
+        inspection = inspect() if job.overwrite else inspect(begun)
+        unlike = self._differences(begun, inspection.draft)
+        if not unlike:
+            return replace(inspection, begun=begun)
+        if not (job.overwrite or job.known or (job.renew and outdated(begun, inspection.draft))):
+            raise Refused(
+                f"{job.output} was begun with another plan ({'; '.join(unlike)}); repeat the"
+                " earlier options to resume, choose another output, or give --overwrite to start"
+                " over"
+            )
+        return inspection if job.overwrite else inspect()
 
-        Refused: what lies there is not our output, or was planned otherwise.
-        """
-        output, overwrite = self.job.output, self.job.overwrite
+    def _differences(self, begun: Plan, draft: Draft) -> list[str]:
+        """What a stored plan and a draft disagree in, as far as it matters."""
+        options = self.job.options
+        unlike = differences(begun, draft, options.scout is not None)
+        if unlike and not self.job.overwrite and self._finished(begun):
+            return differences(begun, draft, options.scout is not None, finished=True)
+        if self.job.overwrite and begun.bytes_version != draft.bytes_version:
+            unlike.append(f"bytes_version {begun.bytes_version}, now {draft.bytes_version}")
+        return unlike
+
+    def _finished(self, plan: Plan) -> bool:
+        """Whether the output is there and every shard has a receipt; none is read."""
+        if not place(self.job.output).exists():
+            return False
+        keys = shard_keys(plan.grid.hr_size, plan.grid.hr_shard)
+        return self.folder.receipt_keys().issuperset(keys)
+
+    def _read_plan(self) -> Plan | None:
+        """The stored plan; None: there is none, or none that can be used and may be replaced."""
         if not self.folder.exists():
-            if place(output).exists():
-                if not overwrite:
-                    raise Refused(
-                        f"{output} exists and was not made by tierscale; choose another output, or"
-                        " move it away"
-                    )
-                store.check_ours(output)
             return None
         try:
-            plan = self.folder.plan()
+            return self.folder.plan()
         except Refused:
-            if not overwrite:
-                raise
-        else:
-            unlike = differences(plan, draft, self.job.options.scout is not None)
-            if not unlike:
-                return plan
-            if not (overwrite or (self.job.renew and outdated(plan, draft))):
+            if self.job.overwrite or self.job.known:
+                return None
+            raise
+
+    def stored(self, inspection: Inspection) -> Plan | None:
+        """The plan to go on with; None: there is none, or it will be replaced.
+
+        Refused: what lies there is not our output, or another run began it a moment ago.
+        """
+        output = self.job.output
+        now = self._read_plan()
+        if (None if now is None else now.digest) != self._seen:
+            raise Refused(
+                f"another run began {output} anew while this one started; run the same command"
+                " again"
+            )
+        if inspection.begun is None:
+            ours = self.folder.exists() or self.job.overwrite or self.job.known
+            if not ours and place(output).exists():
                 raise Refused(
-                    f"{output} was begun with another plan ({'; '.join(unlike)}); repeat the"
-                    " earlier options to resume, choose another output, or give --overwrite to"
-                    " start over"
+                    f"{output} exists and was not made by tierscale; choose another output, or move"
+                    " it away"
                 )
-        store.check_ours(output)
-        return None
+            store.check_ours(output)
+        return inspection.begun
 
     def plan(self, inspection: Inspection) -> Planned:
         """The plan, with its output made and its source ready to be read."""
-        stored = self.stored(inspection.draft)
+        stored = self.stored(inspection)
         plan = stored or self._new(inspection)
         # First of all: where the output is gone, its receipts go too, and then its shards need the
         # ingested copy again.
         self._make_output(plan, inspection)
         receipts = self.folder.summary(plan)
-        left = any((0, *shard) not in receipts for shard in plan.grid.all_shards())
-        if stored is not None and inspection.source.needs_ingest and left:
-            self.ingest(inspection, self.folder.path)
+        left = sum((0, *shard) not in receipts for shard in plan.grid.all_shards())
+        if stored is not None:
+            self.timings.notes.extend((*sentence(plan), *other_bytes(plan, left)))
+        if stored is not None and left:
+            self._check_can_go_on(plan, inspection)
+            if inspection.source.needs_ingest:
+                self.ingest(inspection, self.folder.path)
         return Planned(plan, self.pixels(inspection, self.folder.path), receipts)
+
+    def _check_can_go_on(self, plan: Plan, inspection: Inspection) -> None:
+        """Refuse a stored plan of another device, or one that does not fit or lacks its weights."""
+        job = self.job
+        if plan.device != self.pool.device:
+            raise Refused(
+                f"{job.output} was begun on {plan.device} and the workers run on"
+                f" {self.pool.device}; give --device {plan.device} to go on"
+            )
+        check_memory(plan, inspection.source, job.max_memory, self.pool.width)
+        if missing := missing_weights(plan.tiers):
+            raise Refused(
+                f"{job.output} was begun by tierscale {plan.code} with {missing}, which are not"
+                " here; install that version or a newer one, or give --overwrite to start over"
+            )
 
     def _new(self, inspection: Inspection) -> Plan:
         """A new plan, stored. An output that it replaces stays until nothing can refuse it."""
-        resources.check_disk(inspection.draft, self.job.output)
+        check_disk(inspection.draft, self.job.output)
         plan, scored = self.prescan(inspection, self.folder.path)
         keep = ("lease.json", COPY) if inspection.source.needs_ingest else ("lease.json",)
         store.remove(self.job.output, keep=keep)
@@ -125,22 +194,30 @@ class Planner:
         return source.in_place
 
     def prescan(self, inspection: Inspection, folder: Place | Path) -> tuple[Plan, ScoredPlan]:
-        """Ingest if need be, look at the image, and choose the tiers of its tiles."""
+        """Ingest if need be, run the pre-pass, and choose the tiers of its tiles."""
         scored = self.scored(inspection, folder)
         with self.timings.stage("score"):
             plan = freeze(scored, self._routes(scored, self.pixels(inspection, folder)))
-        self.timings.notes.extend(remarks(plan))
+        self.timings.notes.extend((*sentence(plan), *remarks(plan)))
         return plan, scored
 
     def scored(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan:
-        """Ingest if need be, and look at the image unless an earlier look was kept."""
+        """Ingest if need be, and run the pre-pass unless its scores were saved earlier."""
         if inspection.source.needs_ingest:
             self.ingest(inspection, folder)
         with self.timings.stage("score"):
-            kept = kept_scores.kept(folder, inspection.draft)
-            return kept or self._prescan(self.pixels(inspection, folder)).scan(
-                inspection.draft, inspection.scorer.scout
-            )
+            if kept := self.kept(inspection, folder):
+                return kept
+            prescan = self._prescan(self.pixels(inspection, folder))
+            decision = decided(inspection, self.job.options, prescan)
+            return prescan.scan(decision.draft, decision.scorer.scout)
+
+    def kept(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan | None:
+        """What an earlier look at the image found, if it was kept."""
+        known = kept_scores.load_family(folder) if inspection.draft.family == "auto" else None
+        if known is not None:
+            inspection = in_family(inspection, self.job.options, *known)
+        return kept_scores.load(folder, inspection.draft)
 
     def _prescan(self, pixels: PixelSource) -> Prescan:
         return Prescan(self.pool, pixels, self.controls.progress, self.controls.stop)

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from tierscale.models.kind import Judgement, KindNetwork
 from tierscale.models.scout import Scout
 from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.inference.difficulty import SCOUT_ROWS, blocks
+from tierscale.pipeline.inference.kind import SMALLEST, places
 from tierscale.pipeline.inference.statistics import Histogram, tier_settings
 from tierscale.pipeline.plan.plan import Draft, ScoredPlan
 from tierscale.pipeline.plan.source import PixelSource
@@ -22,13 +24,14 @@ from tierscale.pipeline.routing.routes import TierTimings, TimeLimit
 from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, Pool, Task
 from tierscale.pipeline.run.workers.prescan_tasks import (
+    JudgeKind,
     MeasureRange,
     ReadDifficulty,
     ScoreTiles,
     TimeTier,
 )
 
-# Told of a stage, what is done of it, and all of it.
+# Called with a stage, how much of it is done, and its total.
 Progress = Callable[[str, int, int], None]
 # Rows of pixels whose range one task measures.
 RANGE_ROWS = 512
@@ -68,6 +71,16 @@ class Prescan:
     pixels: PixelSource
     progress: Progress
     stop: threading.Event
+
+    def judge(self, draft: Draft, network: KindNetwork) -> Judgement | None:
+        """What kind of picture the image is; None: it is too small to tell."""
+        height, width = draft.shape[1:]
+        if min(height, width) < SMALLEST:
+            return None
+        some = places(height, width)
+        task = JudgeKind(self.pool.put(draft), self.pixels, self.pool.put(network), some)
+        found: Sequence[Judgement] = self._each("kind", [task])
+        return found[0]
 
     def scan(self, draft: Draft, scout: Scout | None) -> ScoredPlan:
         """Range, settings and scores of an image. Refused: pixels that no network can enlarge."""
@@ -136,7 +149,7 @@ def run_tasks(
 ) -> list[Any]:
     """Results of many tasks, in order; a bounded number is under way. Interrupted: `stop` was set.
 
-    progress: told how many are done, and of how many.
+    progress: called with how many are done, and of how many.
     """
     results: list[Any] = [None] * len(tasks)
 

@@ -23,6 +23,7 @@ from tierscale.pipeline.routing.routes import areas, seconds_beside_networks
 from tierscale.pipeline.run.inspect import SourceInfo
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import place
+from tierscale.pipeline.wording import counted, in_bytes
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and
 # Ray's own processes together.
@@ -90,8 +91,8 @@ def check_memory(draft: Draft, info: SourceInfo, allowed: int | None, workers: i
             advice = f"--tile {tile}, or --max-memory {needed}"
             break
     raise Refused(
-        f"{info.uri}: the plan needs {needed / 2**30:.2f} GiB with {workers} workers, but"
-        f" {limit / 2**30:.2f} GiB may be used; what would fit: {advice}"
+        f"{info.uri}: the plan needs {in_bytes(needed)} with {counted(workers, 'worker')}, but"
+        f" only {in_bytes(limit)} may be used; give {advice}"
     )
 
 
@@ -100,8 +101,8 @@ def check_least(allowed: int | None, workers: int) -> None:
     limit, needed = usable_memory(allowed), _least(workers)
     if needed > limit:
         raise Refused(
-            f"any image needs {needed / 2**30:.2f} GiB and more with {workers} workers, but"
-            f" {limit / 2**30:.2f} GiB may be used; raise --max-memory, or lower --workers"
+            f"any image needs {in_bytes(needed)} or more with {counted(workers, 'worker')}, but"
+            f" only {in_bytes(limit)} may be used; raise --max-memory, or lower --workers"
         )
 
 
@@ -136,8 +137,8 @@ def check_free(output: str, needed: int) -> None:
     free = shutil.disk_usage(folder).free + bytes_at(output)
     if free < needed * SMALLEST_SHARE:
         raise Refused(
-            f"the output needs about {needed / 2**20:,.1f} MiB, and {folder} has"
-            f" {free / 2**20:,.1f} MiB free; choose another place"
+            f"the output needs about {in_bytes(needed)}, and {folder} has {in_bytes(free)} free;"
+            " choose another place, or free some space"
         )
 
 

@@ -80,6 +80,8 @@ def _unplanned(job: ImageJob, timings: Timings) -> Summary:
         shape=None,
         dtype=None,
         scale=str(job.options.scale),
+        family=None,
+        kind=None,
         tiles={},
         cost=0.0,
         cost_share=None,
@@ -117,12 +119,12 @@ class ImageWork:
 
     def _write_shards(self, pixels: PixelSource) -> None:
         began = time.perf_counter()
-        taken = self._fill("enlarge", 0, partial(self._chain, pixels))
+        seconds = self._fill("enlarge", 0, partial(self._chain, pixels))
         wall = time.perf_counter() - began
         # Stages overlap between workers; their share of the wall time is that of the workers' own
         # seconds.
-        enlarging = taken["enlarge"]
-        stitching = sum(taken.values()) - enlarging
+        enlarging = seconds["enlarge"]
+        stitching = sum(seconds.values()) - enlarging
         if enlarging + stitching > 0:
             self.timings.add("enlarge", wall * enlarging / (enlarging + stitching))
             self.timings.add("stitch", wall * stitching / (enlarging + stitching))
@@ -162,17 +164,17 @@ class ImageWork:
         keys = [key for key in shard_keys(self.plan) if key[0] == level]
         missing = [key for key in keys if key not in self.receipts]
         self.done_before += len(keys) - len(missing)
-        taken: Counter[str] = Counter()
+        seconds: Counter[str] = Counter()
         self.controls.progress(stage, len(keys) - len(missing), len(keys))
         shards = ShardQueue(missing, chain, self.job.output, self.controls.stop)
         for done, receipt in enumerate(shards.run(self.pool), start=len(keys) - len(missing) + 1):
-            taken.update(receipt.seconds)
+            seconds.update(receipt.seconds)
             self.receipts.add(receipt)
             self.written += 1
             self.controls.progress(stage, done, len(keys))
         if any(key not in self.receipts for key in missing):
             raise Interrupted
-        return taken
+        return seconds
 
     def _close(self, inspection: Inspection) -> Summary:
         """Check that all is there, and write what is left beside the output."""
@@ -220,6 +222,8 @@ class ImageWork:
             shape=plan.hr_shape,
             dtype=plan.dtype,
             scale=str(plan.scale),
+            family=plan.family,
+            kind=None if plan.kind is None else plan.kind.to_json(),
             tiles=tiles,
             cost=cost,
             cost_share=share,
@@ -259,7 +263,7 @@ def plan_only(
     timings = Timings()
     planner = Planner(job, pool, Controls(progress), timings)
     inspection = planner.inspect()
-    stored = planner.stored(inspection.draft)
+    stored = planner.stored(inspection)
     if stored is None:
         with tempfile.TemporaryDirectory(prefix="tierscale-") as folder:
             plan, scored = planner.prescan(inspection, Path(folder))

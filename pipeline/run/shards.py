@@ -33,12 +33,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class ShardStep:
-    """Where a shard is in its chain. attempt: counted from 1. made: by the step before."""
+    """Where a shard is in its chain. attempt: counted from 1.
+
+    previous: what the step before gave.
+    """
 
     key: Key
     steps: tuple[Step, ...]
     attempt: int
-    made: Handle[Any] | None = None
+    previous: Handle[Any] | None = None
 
 
 class ShardQueue:
@@ -60,24 +63,27 @@ class ShardQueue:
     def run(self, pool: Pool) -> Iterator[Receipt]:
         """Receipts as shards are finished, two shards for each worker under way.
 
-        Refused, Damaged: one cannot be made; Quarantined: it failed TRIES times.
+        Damaged: one cannot be made; Quarantined: it failed TRIES times.
         """
 
         def start(step: ShardStep) -> Future[Any]:
             first, more = step.steps[0], len(step.steps) > 1
-            return pool.submit(first.make(step.made), kind=first.kind, as_reference=more)
+            return pool.submit(first.make(step.previous), kind=first.kind, as_reference=more)
 
         for step, future in bounded_map(self._backlog, start, 2 * pool.width):
             try:
                 result = future.result()
-            except (Refused, Damaged):
+            except Refused as error:
+                # Work was begun: the weights, say, were replaced since the plan was made.
+                raise Damaged(str(error)) from error
+            except Damaged:
                 # A full disk or a damaged source will not get better by itself.
                 raise
             except Exception as error:  # whatever a worker died of: another one may do better
                 self._again(step, error)
                 continue
             if len(step.steps) > 1:
-                self._backlog.add(replace(step, steps=step.steps[1:], made=result))
+                self._backlog.add(replace(step, steps=step.steps[1:], previous=result))
             else:
                 yield result
 

@@ -7,13 +7,14 @@ from fractions import Fraction
 from pathlib import Path
 
 from tierscale.models import registry
+from tierscale.models import weights as zoo
 from tierscale.models.contract.upscaler import Upscaler
 from tierscale.models.scout import Scout
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference.statistics import Automatic
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Scoring
-from tierscale.pipeline.plan.policies import compares_errors, looks_at_tiles
+from tierscale.pipeline.plan.policies import compares_errors, needs_scores
 from tierscale.pipeline.plan.tiers import ENDLESS_REACH, Tier
 from tierscale.pipeline.storage.path_policy import check_secrets
 
@@ -40,34 +41,76 @@ def find_scorer(tiers: Sequence[Tier], options: Options) -> TileScorer:
     """A scout where one was fitted for these tiers, plain detail otherwise, or none where no policy
     asks. Refused: the policy compares errors, and no scout knows them.
     """
-    labels = [tier.label for tier in tiers]
-    named = _named_scout(labels, options)
+    named, keys = named_scout(tiers, options), _scout_keys(tiers)
     policy = options.policy
-    if not looks_at_tiles(policy) or len(tiers) == 1:
+    if not needs_scores(policy) or len(tiers) == 1:
         if named is not None:
             raise Refused(
                 f"policy {policy.name} scores no tiles, so the scout {options.scout} would be"
                 " ignored; leave it out"
             )
         return TileScorer("none", None)
-    scout = named or registry.load_scout(labels, options.scale)
+    scout = named or registry.find_scout(list(keys.values()), options.scale)
     if scout is None and compares_errors(policy):
         raise Refused(
             f"policy {policy.name} compares predicted errors, and no scout knows"
-            f" {', '.join(labels)}; use --budget or --policy adaptive, or run tierscale scout fit"
+            f" {', '.join(keys)}; use --budget or --policy adaptive, or run tierscale scout fit"
             f" --scale {options.scale}"
         )
     return TileScorer("detail" if scout is None else "scout", scout)
 
 
-def _named_scout(labels: Sequence[str], options: Options) -> Scout | None:
+def _scout_keys(tiers: Sequence[Tier]) -> dict[str, str]:
+    """What scouts know tiers by, by label."""
+    return {tier.label: registry.scout_key(tier.label, tier.weights) for tier in tiers}
+
+
+def named_scout(tiers: Sequence[Tier], options: Options) -> Scout | None:
+    """The scout that a person named, if any. Refused: it was not fitted for these tiers."""
     check_secrets(options.scout or "")
     if options.scout is None:
         return None
     try:
-        return registry.open_scout(Path(options.scout), labels, options.scale)
+        return registry.open_scout(Path(options.scout), _scout_keys(tiers), options.scale)
     except ValueError as error:
         raise Refused(str(error)) from error
+
+
+def same_tiers(stored: Sequence[Tier], options: Options) -> bool:
+    """Whether a stored plan's tiers are those that are asked for.
+
+    The name of a network stands for its newest weights, and a plan that was begun keeps those of
+    its time. file:PATH stands for what the file holds.
+    """
+    if "tiers" not in options.written:
+        return True
+    asked = [registry.parse_tier(label) for label in options.tier_labels]
+    same = [(name, _effort_of(text), text == "auto") for name, text in asked] == [
+        (tier.name, tier.effort, tier.auto) for tier in stored
+    ]
+    files = [tier for tier in stored if tier.name.startswith("file:")]
+    return same and all(registry.holds(tier.name, tier.weights) for tier in files)
+
+
+def missing_weights(tiers: Sequence[Tier]) -> str | None:
+    """Which weights of a stored plan are not here, in words; None: all are."""
+    for tier in tiers:
+        if not registry.holds(tier.name, tier.weights):
+            return f"the weights {tier.weights[:12]} of {tier.name}"
+    return None
+
+
+def kept_weights(tiers: Sequence[Tier]) -> list[str]:
+    """A note on networks whose names stand for other weights now than in a stored plan."""
+    known = zoo.networks()
+    others = [t for t in tiers if t.name in known and zoo.newest(t.name) != t.weights]
+    if not others:
+        return []
+    named = ", ".join(f"{tier.name} ({tier.weights[:8]})" for tier in others)
+    return [
+        f"the output keeps the weights that it was begun with: {named}; --overwrite begins anew"
+        " with this version's"
+    ]
 
 
 def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
@@ -92,21 +135,31 @@ def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
 
 def _load_tier(label: str, scale: Fraction) -> Tier:
     name, effort_text = registry.parse_tier(label)
-    auto = effort_text == "auto"
-    effort = 1.0 if auto or not effort_text else float(effort_text)
+    auto, effort = effort_text == "auto", _effort_of(effort_text)
     if not name or ("@" in name and not name.startswith("file:")) or effort > 1:
         raise Refused(
             f"a tier {label!r} is not written NAME, NAME@EFFORT with an effort of 0 to 1, or"
             " NAME@auto"
         )
-    try:
-        upscaler = registry.load(name)
-    except (ValueError, FileNotFoundError) as error:
-        raise Refused(str(error)) from error
+    loaded = _load(name)
+    upscaler = loaded.upscaler
     _check_tier(name, effort_text, effort, upscaler, scale)
     reach = upscaler.reach if upscaler.reach is not None else ENDLESS_REACH
     cost, memory = upscaler.cost(scale, effort), upscaler.memory(scale)
-    return Tier(name, registry.digest(name), effort, cost, reach, memory, auto)
+    return Tier(name, loaded.weights, effort, cost, reach, memory, auto)
+
+
+def _load(name: str, weights: str | None = None) -> registry.Loaded:
+    """As registry.load_weights(). Refused: it cannot."""
+    try:
+        return registry.load_weights(name, weights=weights)
+    except (ValueError, FileNotFoundError) as error:
+        raise Refused(str(error)) from error
+
+
+def _effort_of(text: str) -> float:
+    """An effort as registry.parse_tier() gives it, as a share."""
+    return 1.0 if text in ("", "auto") else float(text)
 
 
 def _check_tier(
@@ -139,7 +192,9 @@ def effort_notes(tiers: Sequence[Tier], scale: Fraction) -> tuple[str, ...]:
     """What is to be said of efforts: less than a tier's least, or measured at another scale."""
     notes = []
     for tier in tiers:
-        efforts = registry.load(tier.name).efforts if tier.effort < 1 else None
+        if tier.effort == 1 or not registry.holds(tier.name, tier.weights):
+            continue
+        efforts = _load(tier.name, tier.weights).upscaler.efforts
         if efforts is None:
             continue
         if tier.effort < efforts.floor:

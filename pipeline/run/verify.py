@@ -1,4 +1,4 @@
-"""Look at an output: is every shard there and as its receipt says, how far is a run."""
+"""Inspect an output: is every shard there and as its receipt says, how far is a run."""
 
 import socket
 from collections.abc import Iterator, Sequence
@@ -16,6 +16,9 @@ from tierscale.pipeline.run.workers.pool import Handle, Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 from tierscale.pipeline.run.workers.shard_tasks import FinishShard, HalveShards, VerifyShard
 from tierscale.pipeline.storage.lease import Lease, living
+from tierscale.pipeline.wording import counted
+
+OTHER = "this version has another bytes_version than the one that wrote them (see their receipts)"
 
 
 def is_finished(folder: Folder, plan: Plan) -> bool:
@@ -26,7 +29,7 @@ def is_finished(folder: Folder, plan: Plan) -> bool:
 def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     """Compare every shard with its receipt; with `heal`, make those that differ again.
 
-    {"output", "shards", "problems": [sentence], "healed": number}.
+    {"output", "shards", "problems": [sentence], "healed": number, "notes": [sentence]}.
     """
     folder = Folder(output)
     plan = folder.plan()
@@ -40,12 +43,25 @@ def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
     ]
     wrong = [(receipt, text) for receipt, text in _compare(output, pool, there) if text]
     problems.extend(text for _, text in wrong)
-    healed = 0
+    again: list[Receipt] = []
     if heal and wrong:
         with Lease(folder.path):
             again = heal_shards(output, pool, [receipt for receipt, _ in wrong])
-        healed = sum(one.pixels_sha256 == receipts[one.key].pixels_sha256 for one in again)
-    return {"output": output, "shards": len(keys), "problems": problems, "healed": healed}
+    same = [one.pixels_sha256 == receipts[one.key].pixels_sha256 for one in again]
+    # By another bytes_version other pixels are right, and say so.
+    other = [
+        not equal and one.bytes_version != receipts[one.key].bytes_version
+        for equal, one in zip(same, again, strict=True)
+    ]
+    notes = [f"{sum(other)} shards were made again with other bytes: {OTHER}"] if any(other) else []
+    healed = sum(same) + sum(other)
+    return {
+        "output": output,
+        "shards": len(keys),
+        "problems": problems,
+        "healed": healed,
+        "notes": notes,
+    }
 
 
 def heal_shards(output: str, pool: Pool, damaged: Sequence[Receipt]) -> list[Receipt]:
@@ -101,7 +117,7 @@ def status_of(output: str, at: float) -> dict[str, Any]:
         if fresh:
             left = (at - lease["started"]) / fresh * (total - done)
     state = "done" if total and done >= total else "running" if lease else "interrupted"
-    text = f"{output}: {done} of {total} shards, {state}"
+    text = f"{output}: {done} of {counted(total, 'shard')}, {state}"
     text += f" by process {lease['pid']} on {lease['host']}" if lease else ""
     text += f"; about {left:.0f} s left" if left is not None else ""
     text += "; to resume, run the upscale command again" if state == "interrupted" else ""

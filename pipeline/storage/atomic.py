@@ -22,7 +22,7 @@ def write_json(path: Place, content: Mapping[str, Any]) -> None:
 def write_bytes(path: Place, content: bytes) -> None:
     """Write a file, and the folders above it, whole or not at all.
 
-    Full: no space is left. Refused: nothing may be written there. Damaged: the write failed.
+    DiskFull: no space is left. Refused: nothing may be written there. Damaged: the write failed.
     """
     if isinstance(path, ObjectPath):
         try:

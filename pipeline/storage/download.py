@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.storage.object_path import Listed, ObjectPath
+from tierscale.pipeline.wording import in_bytes
 
 # Files that a process keeps, so that one which is described, ingested and checked at the end is
 # fetched once.
@@ -40,8 +41,8 @@ def _fetch(where: ObjectPath, head: Listed) -> Path:
     free = shutil.disk_usage(temporary).free
     if head.bytes > free:
         raise Refused(
-            f"{where} takes {head.bytes / 2**30:.2f} GiB, and {temporary} has {free / 2**30:.2f}"
-            " GiB free; set TMPDIR to a larger disk"
+            f"{where} takes {in_bytes(head.bytes)}, and {temporary} has {in_bytes(free)} free;"
+            " set TMPDIR to a folder on a larger disk"
         )
     folder = Path(tempfile.mkdtemp(prefix="tierscale-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

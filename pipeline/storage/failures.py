@@ -2,7 +2,7 @@
 
 import errno
 
-from tierscale.pipeline.errors import Damaged, Full, Refused
+from tierscale.pipeline.errors import Damaged, DiskFull, Refused
 
 # Error numbers of places where nothing may be written.
 DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -12,10 +12,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 def storage_failure(path: str, error: OSError) -> Refused | Damaged:
     """The error to raise for a failed write to `path`, or a failed read where one must succeed.
 
-    Full: no space is left. Refused: nothing may be written there. Damaged: anything else.
+    DiskFull: no space is left. Refused: nothing may be written there. Damaged: anything else.
     """
     if error.errno in FULL:
-        return Full(
+        return DiskFull(
             f"the disk that holds {path} is full; free some space and run the same command again:"
             " finished shards are kept"
         )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # How requests are repeated: so many times, with pauses that double from the first to the longest,
 # for so long in all (seconds).
-RETRIES, FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 12, 0.1, 10.0, 180.0
+RETRIES, FIRST_PAUSE, LONGEST_PAUSE, RETRY_SECONDS = 12, 0.1, 10.0, 180.0
 # Seconds for a connection, and for one whole request.
 CONNECT_SECONDS, REQUEST_SECONDS = 10, 120
 Answer = TypeVar("Answer")
@@ -73,7 +73,7 @@ def store_at(uri: str, repeating: bool = True) -> ObjectStore:
             "max_backoff": timedelta(seconds=LONGEST_PAUSE),
             "base": 2,
         },
-        "retry_timeout": timedelta(seconds=PATIENCE),
+        "retry_timeout": timedelta(seconds=RETRY_SECONDS),
     }
     try:
         return from_url(uri, client_options=client, retry_config=retry)

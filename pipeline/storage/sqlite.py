@@ -9,15 +9,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.storage.lease import LEASE_SECONDS, living
 from tierscale.pipeline.storage.path_policy import check_secrets
 
 # Seconds to wait for another process that is writing.
-PATIENCE = 30
+LOCK_SECONDS = 30
 LEASE = (
     "CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), host TEXT, pid INTEGER, token"
     " TEXT, started REAL, renewed REAL)"
@@ -28,7 +28,7 @@ class Busy(Exception):
     """Another process holds the lease; the text says which."""
 
 
-class Database:
+class Database(Closing):
     """The SQLite file at `path`, created with `schema` where there is none.
 
     schema: statements with semicolons between them. mark: number by which the file is known as
@@ -50,7 +50,7 @@ class Database:
             self._make(schema, mark)
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
         connection.row_factory = sqlite3.Row
         # Readers see whole states while one writes; what a power failure takes of the last moments
         # is only done again.
@@ -74,17 +74,6 @@ class Database:
     def close(self) -> None:
         """Let go of the file."""
         self.connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def do(self, statement: str, *values: Any) -> sqlite3.Cursor:
         """Execute one statement.
@@ -136,7 +125,7 @@ class Database:
 
     def _renew(self, over: threading.Event, lost: Callable[[], None], every: float) -> None:
         """Renew the lease until `over` is set, or until another process has taken over."""
-        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=LOCK_SECONDS, isolation_level=None)
         try:
             while not over.wait(every):
                 try:

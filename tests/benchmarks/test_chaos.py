@@ -43,7 +43,7 @@ def test_untruthful_ends_are_noticed(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_round_of_chaos_loses_nothing(capsys, monkeypatch):
-    monkeypatch.setattr(chaos, "record", lambda *told: None)
-    monkeypatch.setattr(chaos.signal, "signal", lambda *given: None)
+    monkeypatch.setattr(chaos, "record", lambda *figures: None)
+    monkeypatch.setattr(chaos.signal, "signal", lambda *arguments: None)
     code = chaos.main(["--runs", "5", "--seed", "11"])
     assert code == 0, capsys.readouterr().out

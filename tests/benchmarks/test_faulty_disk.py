@@ -23,14 +23,15 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.parametrize(
-    "told, wanted", [("1000", "written"), ("40", str(errno.ENOSPC)), ("ro", str(errno.EROFS))]
+    "instruction, wanted",
+    [("1000", "written"), ("40", str(errno.ENOSPC)), ("ro", str(errno.EROFS))],
 )
-def test_a_disk_takes_what_it_is_told_to_and_other_folders_take_all(tmp_path, told, wanted):
+def test_a_disk_takes_what_it_is_told_to_and_other_folders_take_all(tmp_path, instruction, wanted):
     disk, beside = tmp_path / "disk", tmp_path / "beside"
     disk.mkdir()
     beside.mkdir()
     (disk / "old").write_bytes(bytes(60))
-    (disk / ".disk").write_text(told)
+    (disk / ".disk").write_text(instruction)
     command = [sys.executable, "-c", WRITE, str(disk / "a"), str(beside / "a")]
     done = subprocess.run(
         command,

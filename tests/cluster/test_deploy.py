@@ -183,8 +183,8 @@ def parsed(line):
     )
     if start is None:
         return None
-    given = [word for word in words[start + 1 :] if word not in (">", "/dev/null", "…")]
-    return click.Context(command).command.make_context("nightly", given).params
+    arguments = [word for word in words[start + 1 :] if word not in (">", "/dev/null", "…")]
+    return click.Context(command).command.make_context("nightly", arguments).params
 
 
 def test_ray_accepts_the_cluster_file():
@@ -375,18 +375,18 @@ def test_the_cron_job_creates_the_ray_job():
 
 def test_the_night_fits_its_clocks():
     """The window, and time to drain, lie within the job's deadline; both clocks have one zone."""
-    given = parsed(RAYJOB["spec"]["entrypoint"])
+    options = parsed(RAYJOB["spec"]["entrypoint"])
     cron = next(
         document for document in documents("cronjob.yaml") if document["kind"] == "CronJob"
     )["spec"]
     minute, hour = map(int, cron["schedule"].split()[:2])
-    window = ((int(given["until"][:2]) - hour) % 24) * 3600 - minute * 60
+    window = ((int(options["until"][:2]) - hour) % 24) * 3600 - minute * 60
     assert window < RAYJOB["spec"]["activeDeadlineSeconds"] < window + 2 * 3600
     head = RAYCLUSTER["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
     assert {"name": "TZ", "value": cron["timeZone"]} in head["env"]
     mounts = {mount["mountPath"] for mount in head["volumeMounts"]}
     assert all(
-        any(given[name].startswith(path) for path in mounts)
+        any(options[name].startswith(path) for path in mounts)
         for name in ("archive", "output", "ledger")
     )
     assert yaml.safe_load(RAYJOB["spec"]["runtimeEnvYAML"]) == {"working_dir": "/opt/tierscale"}

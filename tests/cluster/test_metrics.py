@@ -110,14 +110,16 @@ def test_it_listens_on_this_machine_alone_and_asks_for_its_token(embedded):
 
 def test_the_dashboard_asks_for_metrics_that_there_are(embedded):
     dashboard = json.loads((ROOT / "cluster/deploy/grafana.json").read_text())
-    asked = {
+    queried = {
         name
         for panel in dashboard["panels"]
         for target in panel["targets"]
         for name in re.findall(r"ray_\w+", target["expr"])
     }
-    ours = {name for name in asked if "tierscale" in name}
-    assert ours and asked - ours == {"ray_node_gpus_utilization"}, "Ray's own, where there are GPUs"
+    ours = {name for name in queried if "tierscale" in name}
+    assert ours and queried - ours == {"ray_node_gpus_utilization"}, (
+        "Ray's own, where there are GPUs"
+    )
     assert all(f"\n{name}{{" in embedded["metrics"] for name in ours)
     exported = set(re.findall(r"# HELP (ray_tierscale_\w+)", embedded["metrics"]))
     assert {name.removesuffix("_bucket") for name in ours} == exported, (
@@ -127,12 +129,14 @@ def test_the_dashboard_asks_for_metrics_that_there_are(embedded):
 
 def test_busy_is_the_share_of_all_workers_time(monkeypatch):
     now = [0.0]
-    told = {}
+    shares = {}
     meter = Meter("cuda", lambda: now[0])
-    monkeypatch.setattr(meter.busy, "set", lambda share, tags: told.update({tags["device"]: share}))
+    monkeypatch.setattr(
+        meter.busy, "set", lambda share, tags: shares.update({tags["device"]: share})
+    )
     meter._enlarging = 6.0
     now[0] = 10.0
     meter.report({"light": 0, "full": 3}, {"light": 1, "full": 1})
-    assert told == {"cuda": 0.3}
+    assert shares == {"cuda": 0.3}
     meter.report({"light": 0, "full": 0}, {"light": 0, "full": 0})
-    assert told == {"cuda": 0.3}, "no time, no share"
+    assert shares == {"cuda": 0.3}, "no time, no share"

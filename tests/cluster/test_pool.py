@@ -71,3 +71,17 @@ def test_a_shard_alone_is_the_shard_of_the_run(plain, one_thread):
     for shard in ((1, 0), (0, 1)):
         again = FinishShard(InProcess(plan), pixels, output, shard).run(worker)
         assert again.pixels_sha256 == before[(0, *shard)].pixels_sha256
+
+
+@pytest.mark.slow
+def test_weights_that_were_replaced_make_the_next_image_in_every_process(tmp_path):
+    """Workers live on, in processes of their own, while a file is replaced under its name."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.replaced", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "each image was made with what its plan names" in done.stdout

@@ -62,7 +62,9 @@ def test_a_server_that_speaks_grpc_answers():
 
 def test_a_home_that_cannot_hold_rays_token_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "a.ppm").write_bytes(b"P6 4 4 255\n" + bytes(48))
-    given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")
+    }
     command = [
         sys.executable,
         "-m",
@@ -78,7 +80,7 @@ def test_a_home_that_cannot_hold_rays_token_is_refused_in_one_sentence(tmp_path)
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**given, "HOME": "/proc/none"},
+        env={**environment, "HOME": "/proc/none"},
         capture_output=True,
         text=True,
         timeout=120,
@@ -107,11 +109,11 @@ def cluster_of(monkeypatch):
     )
 
     def made(*looks):
-        told = iter(looks)
+        answers = iter(looks)
         last = []
 
         def nodes():
-            last[:] = next(told, last)
+            last[:] = next(answers, last)
             return [{"Resources": node, "Alive": True} for node in last]
 
         monkeypatch.setattr(ray, "nodes", nodes)

@@ -62,8 +62,6 @@ def click_command(words: list[str]) -> tuple[click.Command | None, list[str]]:
     rest = words[3:] if words[1] == "-m" else words[2:]
     if module == "tierscale":
         return cli, rest
-    if module == "tierscale.jobs.train":
-        return cli, ["train", *rest]
     found = getattr(importlib.import_module(module), "command", None)
     return (found if isinstance(found, click.Command) else None), rest
 

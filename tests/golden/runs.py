@@ -66,12 +66,12 @@ def environment() -> dict[str, Any]:
     """What decides over the last bit of a result: libraries, and kernels for the processor."""
     file = Path("/proc/cpuinfo")
     text = file.read_text() if file.exists() else ""
-    told = dict(line.split(":", 1) for line in text.replace("\t", "").splitlines() if ":" in line)
-    have = told.get("flags", "").split()
+    cpu = dict(line.split(":", 1) for line in text.replace("\t", "").splitlines() if ":" in line)
+    have = cpu.get("flags", "").split()
     return {
         **{name: version(name) for name in LIBRARIES},
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cpu_vendor": told.get("vendor_id", "unknown").strip(),
+        "cpu_vendor": cpu.get("vendor_id", "unknown").strip(),
         "cpu_flags": [flag for flag in FLAGS if flag in have],
     }
 
@@ -90,12 +90,12 @@ class Ended:
 
 def call(name: str, *arguments: str | Path) -> Ended:
     """Run a command in this process."""
-    given = [str(argument) for argument in arguments]
+    command_line = [str(argument) for argument in arguments]
     out, err, code = io.StringIO(), io.StringIO(), 0
     threads = torch.get_num_threads()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            entry_points()[name](given)
+            entry_points()[name](command_line)
         except SystemExit as ended:
             code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         finally:
@@ -200,12 +200,12 @@ def plain(run: Run) -> list[str]:
 def upscaled(run: Run, folder: Path) -> Found:
     """`tierscale upscale` on threads."""
     output = folder / "out.zarr"
-    told = good(call("tierscale", "upscale", run.source(folder), output, *plain(run)))
+    summary = good(call("tierscale", "upscale", run.source(folder), output, *plain(run)))
     found = measured(output)
     # A tier that made no tile may be told with 0 of them.
-    if {tier: count for tier, count in told["tiles"].items() if count} != found["tiles"]:
+    if {tier: count for tier, count in summary["tiles"].items() if count} != found["tiles"]:
         raise RuntimeError(
-            f"the summary tells of tiles {told['tiles']} and tiles.parquet of {found['tiles']}",
+            f"the summary tells of tiles {summary['tiles']} and tiles.parquet of {found['tiles']}",
         )
     return {"out.zarr": found}
 
@@ -224,10 +224,10 @@ def manifest(run: Run, folder: Path) -> Found:
     rows = [
         {"source": str(root / "a.png")},
         {"source": str(root / "b.tif"), "scale": "2", "tiers": "bicubic,fsrcnn-x2"},
-        {"source": str(root / "deep/c.npy"), "policy": "dearest"},
+        {"source": str(root / "deep/c.npy"), "policy": "full"},
     ]
     (root / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    told = good(
+    summary = good(
         call(
             "dataset",
             "--manifest",
@@ -237,8 +237,8 @@ def manifest(run: Run, folder: Path) -> Found:
             *plain(run),
         )
     )
-    if told["done"] != 3 or pq.read_table(folder / "out/results.parquet").num_rows != 3:
-        raise RuntimeError(f"not all rows are done: {told}")
+    if summary["done"] != 3 or pq.read_table(folder / "out/results.parquet").num_rows != 3:
+        raise RuntimeError(f"not all rows are done: {summary}")
     return several(folder / "out", "a.png", "b.tif", "deep/c.npy")
 
 
@@ -253,9 +253,9 @@ def nightly(run: Run, folder: Path) -> Found:
         "--ledger",
         folder / "ledger.db",
     ]
-    told = good(call("tierscale", "nightly", *places, "--until", f"{later:%H:%M}", *plain(run)))
-    if (told["new"], told["done"]) != (3, 3):
-        raise RuntimeError(f"not all images are done: {told}")
+    summary = good(call("tierscale", "nightly", *places, "--until", f"{later:%H:%M}", *plain(run)))
+    if (summary["new"], summary["done"]) != (3, 3):
+        raise RuntimeError(f"not all images are done: {summary}")
     return several(folder / "out", "a.png", "b.tif", "deep/c.npy")
 
 
@@ -284,10 +284,10 @@ def exported_png(run: Run, folder: Path) -> Found:
 def array_in_memory(run: Run, folder: Path) -> Found:
     """`upscale_array` on an array in memory; the options are read as keywords."""
     with Image.open(run.source(folder)) as file:
-        given = np.array(file)
+        pixels = np.array(file)
     keywords = dict(pair.split("=") for pair in run.options.split())
     tile, budget = int(keywords.pop("tile")), float(keywords.pop("budget"))
-    made = entry_points()["upscale_array"](given, 4, tile=tile, budget=budget, **keywords)
+    made = entry_points()["upscale_array"](pixels, 4, tile=tile, budget=budget, **keywords)
     return {"array": {"tiles": {}, "arrays": {"0": described(made)}}}
 
 
@@ -297,7 +297,7 @@ RUNS: tuple[Run, ...] = (
     # formats of TIFF, with all policies
     Run("tiff-tiles-adaptive", inputs.tiled_tiff, "--tile 32", quick=True),
     Run("tiff-strips-budget", inputs.strip_tiff, "--tile 32 --budget 0.5"),
-    Run("tiff-planar-quality", inputs.planar_tiff, "--tile 32 --lose 0.1"),
+    Run("tiff-planar-max-loss", inputs.planar_tiff, "--tile 32 --max-loss 0.1"),
     Run(
         "tiff-big-16-bit-threshold",
         inputs.big_tiff,
@@ -317,13 +317,13 @@ RUNS: tuple[Run, ...] = (
         "--tile 32 --nodata 0 --tiers bicubic,edsr-x4 --budget 0.7",
     ),
     # photos
-    Run("png-8-dearest", inputs.png_8, f"--tile 48 --policy dearest --tiers {TO_EDSR16}"),
+    Run("png-8-full", inputs.png_8, f"--tile 48 --policy full --tiers {TO_EDSR16}"),
     Run("png-16-adaptive", inputs.png_16, "--tile 32 --tiers bicubic,fsrcnn-x4", quick=True),
     Run("png-grey-no-blend", inputs.grey_png, "--tile 16 --blend 0 --budget 0.5"),
     Run(
-        "png-interlaced-cheapest",
+        "png-interlaced-light",
         inputs.interlaced_png,
-        "--policy cheapest --tiers fsrcnn-x4,edsr-x4",
+        "--policy light --tiers fsrcnn-x4,edsr-x4",
     ),
     Run("png-palette-x2", inputs.palette_png, "--scale 2 --tile 32"),
     Run("jpeg-long-deadline", inputs.jpeg, "--tile 32 --deadline 100h"),
@@ -351,12 +351,12 @@ RUNS: tuple[Run, ...] = (
     Run("pcsr", inputs.grey_png, "--tile 32 --tiers bicubic,pcsr-carn-x4@0.6 --budget 0.7"),
     Run("pcsr-any-scale", inputs.png_8, "--scale 3 --tile 48 --tiers pcsr-fsrcnn-x4@0.6"),
     Run("ape", inputs.png_8, "--tile 48 --tiers bicubic,ape-edsr-x4@0.6 --budget 0.8"),
-    Run("adaedsr", inputs.png_8, "--tile 48 --tiers fsrcnn-x4,adaedsr-x4@0.5 --policy dearest"),
-    Run("classsr", inputs.png_8, "--tile 48 --tiers bicubic,classsr-carn-x4@0.6 --policy dearest"),
+    Run("adaedsr", inputs.png_8, "--tile 48 --tiers fsrcnn-x4,adaedsr-x4@0.5 --policy full"),
+    Run("classsr", inputs.png_8, "--tile 48 --tiers bicubic,classsr-carn-x4@0.6 --policy full"),
     Run(
         "pcsr-auto",
         inputs.strip_tiff,
-        "--tile 48 --tiers bicubic,pcsr-carn-x4@auto --policy dearest",
+        "--tile 48 --tiers bicubic,pcsr-carn-x4@auto --policy full",
     ),
     # other ways to run
     Run(
@@ -398,23 +398,23 @@ def differences(wanted: Found, found: Found, exact: bool) -> list[str]:
     """
     if wanted.keys() != found.keys():
         return [f"outputs are {sorted(found)}, recorded are {sorted(wanted)}"]
-    told = []
+    faults = []
     for output, old in wanted.items():
         new = found[output]
         # On another processor a tile whose score lies at a limit may change sides.
         slack = 0 if exact else 1
         before, after = Counter(old["tiles"]), Counter(new["tiles"])
         if any(abs(before[tier] - after[tier]) > slack for tier in before | after):
-            told.append(f"{output}: tiles by tier {new['tiles']}, recorded {old['tiles']}")
+            faults.append(f"{output}: tiles by tier {new['tiles']}, recorded {old['tiles']}")
         if old["arrays"].keys() != new["arrays"].keys():
-            told.append(
+            faults.append(
                 f"{output}: levels {sorted(new['arrays'])}, recorded {sorted(old['arrays'])}",
             )
             continue
         for level, array in old["arrays"].items():
             found_here = _array(array, new["arrays"][level], exact)
-            told.extend(f"{output} level {level}: {text}" for text in found_here)
-    return told
+            faults.extend(f"{output} level {level}: {text}" for text in found_here)
+    return faults
 
 
 def _array(old: Found, new: Found, exact: bool) -> list[str]:
@@ -503,13 +503,13 @@ def compare(names: list[str]) -> int:
         with tempfile.TemporaryDirectory(prefix="golden-") as folder:
             began = time.perf_counter()
             try:
-                told, way = check(BY_NAME[name], Path(folder), record)
+                faults, way = check(BY_NAME[name], Path(folder), record)
             except Exception as error:  # one run that fails must not hide the others
-                told, way = [f"{type(error).__name__}: {error}"], "not compared"
+                faults, way = [f"{type(error).__name__}: {error}"], "not compared"
         if number == 0:
             print(f"compared by {way}")
-        bad += bool(told)
-        result = f"DIFFERS {'; '.join(told)}" if told else "OK"
+        bad += bool(faults)
+        result = f"DIFFERS {'; '.join(faults)}" if faults else "OK"
         print(f"{name:<32} {time.perf_counter() - began:5.1f} s  {result}", flush=True)
     print(f"{len(names) - bad} of {len(names)} runs are as recorded")
     return int(bad > 0)
@@ -524,14 +524,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="runs (default: all)")
     parser.add_argument("--record", action="store_true", help="write checksums.json")
     parser.add_argument("--list", action="store_true", help="name the runs")
-    given = parser.parse_args(arguments)
-    if unknown := [name for name in given.names if name not in BY_NAME]:
+    chosen = parser.parse_args(arguments)
+    if unknown := [name for name in chosen.names if name not in BY_NAME]:
         parser.error(f"there is no run {', '.join(unknown)}; --list names them")
-    names = given.names or list(BY_NAME)
+    names = chosen.names or list(BY_NAME)
     torch.set_num_threads(1)
-    if given.list:
+    if chosen.list:
         print("\n".join(names))
-    elif given.record:
+    elif chosen.record:
         write(names)
     else:
         return compare(names)

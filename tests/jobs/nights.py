@@ -20,7 +20,7 @@ def picture(path, side, at=0):
 
 
 def options(root, **more):
-    given = {
+    overrides = {
         "until": "06:00",
         "image": Options(tiers=("bicubic",), tile=32),
         "ray": "none",
@@ -29,12 +29,12 @@ def options(root, **more):
         **more,
     }
     places = {
-        name: given.pop(name, default)
+        name: overrides.pop(name, default)
         for name, default in (("archive", "archive"), ("output", "out"), ("ledger", "ledger.db"))
     }
     return NightlyOptions(
         **{name: path if "://" in path else str(root / path) for name, path in places.items()},
-        **given,
+        **overrides,
     )
 
 

@@ -21,7 +21,7 @@ def test_evaluate_measures_by_the_protocol(capsys, tmp_path):
         "--tiers",
         "bicubic,fsrcnn-x4",
         "--policy",
-        "dearest",
+        "full",
         "--json",
     )
     assert code == 0, err
@@ -68,7 +68,7 @@ def test_evaluate_lists_what_fails_and_goes_on(capsys, image, tmp_path):
     "policy",
     [
         ("--max-loss", "0.05"),
-        ("--policy", "quality", "--lose", "0.05"),
+        ("--policy", "max-loss", "--max-loss", "0.05"),
         ("--deadline", "60s"),
         ("--budget", "0.5"),
         ("--policy", "adaptive"),
@@ -97,3 +97,33 @@ def test_a_larger_loss_may_cost_less_and_a_deadline_that_cannot_be_met_fails(cap
     assert cost(3) < cost(0)
     code, out, _ = tierscale(capsys, *line, "--deadline", "0.0001s")
     assert code == 1 and "too few" in json.loads(out)["images"][0]["error"]
+
+
+def test_evaluate_damages_the_small_images_first(capsys, tmp_path):
+    Image.fromarray(skimage.data.coffee()[:128, :128]).save(tmp_path / "colour.png")
+    Image.fromarray(skimage.data.camera()[:128, :128]).save(tmp_path / "grey.png")
+    command = ("evaluate", "--hr", tmp_path, "--tiers", "bicubic", "--json")
+
+    def figures(*more):
+        code, out, err = tierscale(capsys, *command, *more)
+        assert code == 0, err
+        return json.loads(out)
+
+    plain, clean, coded, both = (
+        figures(*more)
+        for more in (
+            (),
+            ("--degrade", "clean"),
+            ("--degrade", "jpeg30"),
+            ("--degrade", "grain8+jpeg30"),
+        )
+    )
+    assert clean["mean"]["psnr"] == pytest.approx(plain["mean"]["psnr"], abs=0.05)
+    assert clean["mean"]["psnr"] - 0.3 > coded["mean"]["psnr"] > both["mean"]["psnr"]
+    for found in (plain, coded):
+        colour, grey = found["images"]
+        assert colour["bicubic"] == pytest.approx(colour["psnr"], abs=1e-4)
+        assert found["mean"]["psnr"] == colour["psnr"]
+        assert found["mean_all"]["psnr"] == pytest.approx((colour["psnr"] + grey["psnr"]) / 2)
+    assert figures("--degrade", "grain8+jpeg30")["mean_all"]["psnr"] == both["mean_all"]["psnr"]
+    check_refusal(tierscale(capsys, *command[:-1], "--degrade", "jpg5"), 2, "no degradation 'jpg5'")

@@ -19,7 +19,7 @@ from tests.jobs.nights import (
 from tierscale.pipeline.dataset import runner
 from tierscale.pipeline.dataset import scan as archive_files
 from tierscale.pipeline.dataset.ledger import Ledger
-from tierscale.pipeline.errors import Full, Held
+from tierscale.pipeline.errors import DiskFull, Held
 from tierscale.pipeline.run.run import upscale_image
 
 
@@ -58,7 +58,7 @@ def test_poison_is_parked_after_three_nights_and_tried_when_asked(archive, capsy
 
 def test_a_full_disk_ends_the_night_and_blames_no_image(archive, monkeypatch):
     def full(*job):
-        raise Full(
+        raise DiskFull(
             "the disk that holds out is full; free some space and give the same command again: what"
             " is done is kept"
         )
@@ -132,7 +132,7 @@ def test_one_that_kills_the_process_is_at_work_alone(archive, monkeypatch):
         ledger.do("UPDATE sources SET state = 'pending' WHERE state = 'done'")
     at_work, seen = set(), []
 
-    def told(job, *lent):
+    def failing(job, *lent):
         name = Path(job.source).name
         at_work.add(name)
         together = len(at_work)
@@ -143,7 +143,7 @@ def test_one_that_kills_the_process_is_at_work_alone(archive, monkeypatch):
         finally:
             at_work.discard(name)
 
-    monkeypatch.setattr(runner, "upscale_image", told)
+    monkeypatch.setattr(runner, "upscale_image", failing)
     assert night(archive, 1, workers=2)["done"] == 6
     assert [entry for entry in seen if entry[0] in blamed] == [
         ("a.png", 1),
@@ -197,7 +197,7 @@ def test_a_ledger_that_was_taken_over_in_the_listing_ends_the_night(archive, mon
         assert not list(ledger.do("SELECT * FROM sources"))
 
 
-def test_names_do_nothing_to_a_terminal_and_failures_are_told_with_a_cause(archive, capsys):
+def test_names_do_nothing_to_a_terminal_and_failures_are_reported_with_a_cause(archive, capsys):
     (archive / "archive/a\nb\x1b[31m\u202e.tif").write_bytes(b"II*\0")
     code, out, err = run(capsys, *[part for part in line(archive) if part != "--json"])
     assert code == 1 and "\x1b" not in out + err and "\u202e" not in err
@@ -215,7 +215,7 @@ def test_names_do_nothing_to_a_terminal_and_failures_are_told_with_a_cause(archi
     assert any("a\nb\x1b[31m" in row["source"] for row in rows), "the table has the name itself"
 
 
-def test_a_link_that_leads_nowhere_is_told_as_one(archive, capsys):
+def test_a_link_that_leads_nowhere_is_reported_as_one(archive, capsys):
     (archive / "archive/c.png").symlink_to(archive / "elsewhere/c.png")
     assert night(archive)["failed"] == 1
     assert "c.png is a link that leads nowhere (to " in capsys.readouterr().err

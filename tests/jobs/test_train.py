@@ -1,7 +1,6 @@
 """The training command: what it writes, what it refuses and with which words, and how it ends."""
 
 import json
-import math
 import os
 import shutil
 import signal
@@ -18,16 +17,23 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from tierscale.jobs import train as command
-from tierscale.jobs.train import main
+from tierscale.jobs.cli.exits import Draining
 from tierscale.models import registry
 from tierscale.models.contract.checkpoints import read_checkpoint
 from tierscale.models.contract.metrics import psnr
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.train import run as running
-from tierscale.models.train.photos import read_watched
+from tierscale.models.train.data.photos import read_watched
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[2]
+
+
+def main(options: list[str]) -> int:
+    """The exit code of the command."""
+    with pytest.raises(SystemExit) as ended:
+        command.main(options)
+    return int(ended.value.code or 0)
 
 
 def save(folder: Path, *seeds: int, height: int = 140, width: int = 140) -> Path:
@@ -71,10 +77,10 @@ def refused(said: Said, options: list[str], code: int = 2) -> str:
     """What the command says on stderr: one sentence, with this exit code."""
     said.readouterr()
     assert main(options) == code
-    told = said.readouterr().err
-    assert told.startswith("train: ")
-    assert told.count("\n") == 1, told
-    return told
+    message = said.readouterr().err
+    assert message.startswith("tierscale: ")
+    assert message.count("\n") == 1, message
+    return message
 
 
 def test_it_writes_weights_card_log_and_plot(trained: Path, capsys: Said) -> None:
@@ -97,8 +103,8 @@ def test_it_writes_weights_card_log_and_plot(trained: Path, capsys: Said) -> Non
 
 def test_an_earlier_run_is_replaced_only_when_asked(trained: Path, capsys: Said) -> None:
     before = files(trained / "out")
-    told = refused(capsys, line(trained, "--steps", "3"))
-    assert all(way in told for way in ("--resume", "--out", "--overwrite"))
+    message = refused(capsys, line(trained, "--steps", "3"))
+    assert all(way in message for way in ("--resume", "--out", "--overwrite"))
     assert files(trained / "out") == before
     # A start that fails leaves the earlier log, too.
     save(trained / "hr", 2)
@@ -114,9 +120,9 @@ def test_an_earlier_run_is_replaced_only_when_asked(trained: Path, capsys: Said)
 
 def test_a_run_that_diverges_stores_nothing(trained: Path, capsys: Said) -> None:
     before = files(trained / "out")
-    told = refused(capsys, line(trained, "--steps", "3", "--rate", "1e9", "--overwrite"), 1)
-    assert "diverged" in told
-    assert "1e+09" in told
+    message = refused(capsys, line(trained, "--steps", "3", "--rate", "1e9", "--overwrite"), 1)
+    assert "diverged" in message
+    assert "1e+09" in message
     assert files(trained / "out") == before
 
 
@@ -141,9 +147,9 @@ def test_a_finished_run_resumed_elsewhere_is_stored_there(trained: Path) -> None
 
 
 def test_a_run_resumed_elsewhere_begins_a_log(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "Stopping", lambda: Counting(2))
-    assert main(line(place, "--steps", "5")) == 143
-    monkeypatch.setattr(command, "Stopping", lambda: Counting(math.inf))
+    with monkeypatch.context() as stopped:
+        stopped.setattr(command, "Draining", StoppedSoon)
+        assert main(line(place, "--steps", "5")) == 143
     assert (
         main(
             [
@@ -165,17 +171,24 @@ def test_a_run_resumed_elsewhere_begins_a_log(place: Path, monkeypatch: pytest.M
     ] == ["step", "2", "5"]
 
 
-class Counting:
-    """Asks to stop after so many steps, as a SIGTERM would."""
+class Countdown(threading.Event):
+    """Sends the process a SIGTERM when it is asked for the third time."""
 
-    number = signal.SIGTERM
+    left = 3
 
-    def __init__(self, steps: float) -> None:
-        self.left = steps
-
-    def __call__(self) -> bool:
+    def is_set(self) -> bool:
         self.left -= 1
-        return self.left <= 0
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().is_set()
+
+
+class StoppedSoon(Draining):
+    """Asked once before training, and once after each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stop = Countdown()
 
 
 def test_a_resumed_run_has_the_stage_and_the_photos_of_the_first(
@@ -185,9 +198,9 @@ def test_a_resumed_run_has_the_stage_and_the_photos_of_the_first(
     save(trained / "w", 7)
     assert "has watched" in refused(capsys, line(trained, *resume, "--watch", str(trained / "w")))
     save(trained / "hr", 2)
-    told = refused(capsys, line(trained, *resume))
-    assert "has photos '2 images " in told
-    assert "not '3 images " in told
+    message = refused(capsys, line(trained, *resume))
+    assert "has photos '2 images " in message
+    assert "not '3 images " in message
     assert main(line(trained, "--steps", "1", name="pcsr-fsrcnn-x4")) == 0
     resume = ["--steps", "1", "--resume", str(trained / "out" / "pcsr-fsrcnn-x4.pt")]
     assert "has stage 'heaviest', not 'choice'" in refused(
@@ -246,9 +259,9 @@ WRONG = {
 def test_a_wrong_number_is_quoted_before_any_photo_is_looked_for(
     option: str, value: str, tmp_path: Path, capsys: Said
 ) -> None:
-    told = refused(capsys, line(tmp_path, "--steps", "1", option, value))
-    assert option in told
-    assert value in told
+    message = refused(capsys, line(tmp_path, "--steps", "1", option, value))
+    assert option in message
+    assert value in message
     assert not list(tmp_path.iterdir())
 
 
@@ -263,7 +276,7 @@ def test_other_mistakes_are_sentences_too(place: Path, capsys: Said) -> None:
     def said(*more: str, name: str = "fsrcnn-x4") -> str:
         return refused(capsys, line(place, "--steps", "1", *more, name=name))
 
-    assert "required: --hr" in refused(capsys, ["fsrcnn-x4"])
+    assert "Missing option '--hr'" in refused(capsys, ["fsrcnn-x4"])
     assert "--nonsense" in said("--nonsense")
     assert "give --steps or --seconds" in refused(capsys, line(place))
     assert "which crops of 99 at scale 4 need" in said("--crop", "99")
@@ -298,9 +311,9 @@ def test_a_warm_start_says_what_fitted(place: Path, capsys: Said) -> None:
             == 0
         )
         assert f"from {source}: {len(zoo)} of {len(zoo)} tensors\n" in capsys.readouterr().out
-        kept = read_checkpoint(place / "out" / "fsrcnn-x4.safetensors").tensors
+        trained_tensors = read_checkpoint(place / "out" / "fsrcnn-x4.safetensors").tensors
         for key in zoo:
-            torch.testing.assert_close(kept[key], zoo[key])
+            torch.testing.assert_close(trained_tensors[key], zoo[key])
     assert json.loads((place / "out" / "fsrcnn-x4.json").read_text())["init"] == [
         "my=own.safetensors"
     ]
@@ -374,9 +387,9 @@ def test_an_out_that_cannot_be_written_to_is_found_first(
     monkeypatch.setattr(running, "read_photos", lambda *rest: pytest.fail("decoded"))
     (tmp_path / "file").write_bytes(b"")
     for out in (tmp_path / "file", Path("/proc/x")):
-        told = refused(capsys, [*line(place, "--steps", "1"), "--out", str(out)])
-        assert f"cannot write to {out}" in told
-        assert "checkpoint" not in told
+        message = refused(capsys, [*line(place, "--steps", "1"), "--out", str(out)])
+        assert f"cannot write to {out}" in message
+        assert "checkpoint" not in message
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(
@@ -394,14 +407,14 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(
         synced(number)
 
     monkeypatch.setattr(os, "fsync", full)
-    told = refused(capsys, line(trained, "--steps", "3", "--overwrite"), 1)
-    assert "No space left" in told
-    assert f"--resume {trained / 'out' / 'fsrcnn-x4.pt'}" in told
+    message = refused(capsys, line(trained, "--steps", "3", "--overwrite"), 1)
+    assert "No space left" in message
+    assert f"--resume {trained / 'out' / 'fsrcnn-x4.pt'}" in message
     after = files(trained / "out")
     assert {**after, "fsrcnn-x4.csv": before["fsrcnn-x4.csv"]} == before
     calls.clear()
-    told = refused(capsys, [*line(trained, "--steps", "3"), "--out", str(trained / "b")], 1)
-    assert "checkpoint" not in told
+    message = refused(capsys, [*line(trained, "--steps", "3"), "--out", str(trained / "b")], 1)
+    assert "checkpoint" not in message
 
 
 def test_a_stopped_run_keeps_what_it_did_and_says_how_to_go_on(place: Path, capsys: Said) -> None:
@@ -413,13 +426,13 @@ def test_a_stopped_run_keeps_what_it_did_and_says_how_to_go_on(place: Path, caps
 
 def test_help_names_networks_and_defaults(capsys: Said) -> None:
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert "pcsr-carn-x{2,3,4}" in told
-    assert told.count("default:") >= 17
-    examples = [row for row in told.splitlines() if "--init carn-x4" in row]
+    message = capsys.readouterr().out
+    assert "pcsr-carn-x{2,3,4}" in message
+    assert message.count("default:") >= 17
+    examples = [row for row in message.splitlines() if "--init carn-x4" in row]
     assert len(examples) == 1
     assert "--rate 2e-4" in examples[0]
-    assert "None" not in told
+    assert "None" not in message
 
 
 BLOCKED = """
@@ -467,7 +480,7 @@ def test_it_runs_as_a_file_where_only_torch_numpy_safetensors_pillow_and_click_a
     made = run("--steps", "-1")
     assert (made.returncode, made.stderr) == (
         2,
-        "train: argument --steps: '-1' is not a whole number above 0; see --help\n",
+        "tierscale: Invalid value for '--steps': '-1' is not a whole number above 0\n",
     )
     cli = [sys.executable, "-m", "tierscale", "train", *line(place, "--steps", "-1")]
     through = subprocess.run(cli, cwd=ROOT, capture_output=True, text=True)
@@ -485,3 +498,15 @@ def test_names_with_control_characters_do_nothing_to_a_terminal(place: Path, cap
     said = capsys.readouterr()
     assert "such as a\\x1b[31mb.png" in said.err
     assert "\x1b" not in said.out + said.err
+
+
+def test_json_and_debug_are_as_of_all_commands(place: Path, capsys: Said) -> None:
+    assert main(line(place, "--steps", "1", "--json")) == 0
+    said = capsys.readouterr()
+    weights = str(place / "out" / "fsrcnn-x4.safetensors")
+    assert json.loads(said.out)["output"] == weights
+    assert "step 1 loss" in said.err
+    assert main(line(place, "--steps", "1", "--json", "--debug")) == 2
+    said = capsys.readouterr()
+    assert "--overwrite" in json.loads(said.out)["refused"]
+    assert said.err.startswith("Traceback")

@@ -17,7 +17,7 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tierscale.jobs.upscale_dataset import JobOptions, image_jobs, upscale_dataset
+from tierscale.jobs.manifest_run import ManifestJob, image_jobs, run_manifest
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.dataset.results import RESULT
 from tierscale.pipeline.plan.options import Options
@@ -39,7 +39,7 @@ def images(tmp_path):
 
 
 def job(root, **more):
-    return JobOptions(BICUBIC, str(root / "out"), ray="none", quiet=True, **more)
+    return ManifestJob(BICUBIC, str(root / "out"), ray="none", quiet=True, **more)
 
 
 def test_every_row_gets_its_line_and_good_ones_their_output(images):
@@ -51,7 +51,7 @@ def test_every_row_gets_its_line_and_good_ones_their_output(images):
         ),
         root=images / "in",
     )
-    table = upscale_dataset(manifest, job(images))
+    table = run_manifest(manifest, job(images))
     assert table.schema.equals(RESULT)
     rows = table.to_pylist()
     assert [row["status"] for row in rows] == ["done", "failed", "done"]
@@ -66,7 +66,7 @@ def test_every_row_gets_its_line_and_good_ones_their_output(images):
     np.testing.assert_array_equal(
         zarr.open_array(f"{rows[0]['output']}/0", mode="r")[:].transpose(1, 2, 0), wanted
     )
-    again = upscale_dataset(manifest, job(images)).to_pylist()
+    again = run_manifest(manifest, job(images)).to_pylist()
     assert [row["status"] for row in again] == ["skipped", "failed", "skipped"]
 
 
@@ -82,7 +82,7 @@ def test_rows_that_cannot_be_name_their_number(images):
             ]
         )
     )
-    rows = upscale_dataset(Manifest.read(images / "m.jsonl"), job(images)).to_pylist()
+    rows = run_manifest(Manifest.read(images / "m.jsonl"), job(images)).to_pylist()
     assert [row["status"] for row in rows] == ["done", "failed", "failed", "failed"]
     assert rows[1]["error"].startswith("row 2, column scale") and rows[3]["error"].startswith(
         "row 4, column tiers: there is no"
@@ -95,11 +95,11 @@ def test_lines_that_are_no_rows_are_listed_and_the_others_go_on(images):
         f'{{"source": "{source}"\n{{"source": "{source}"}}\n{{"scale": 2}}\n{{"source": "\\ud800"}}'
     )
     (images / "m.csv").write_text(f"source,scale\n{source},2,3\n{source},4\n")
-    rows = upscale_dataset(Manifest.read(images / "m.jsonl"), job(images)).to_pylist()
+    rows = run_manifest(Manifest.read(images / "m.jsonl"), job(images)).to_pylist()
     assert [(row["row"], row["source"], row["status"]) for row in rows] == [
         (1, "", "failed"), (2, source, "done"), (3, "", "failed"), (4, "?", "failed"),
     ]  # fmt: skip
-    rows = upscale_dataset(Manifest.read(images / "m.csv"), job(images)).to_pylist()
+    rows = run_manifest(Manifest.read(images / "m.csv"), job(images)).to_pylist()
     assert [row["status"] for row in rows] == ["failed", "skipped"]
 
 
@@ -135,7 +135,7 @@ def test_two_rows_with_one_output_do_not_fight(images):
         Row(str(images / "in/a.png"), "same.zarr"),
         Row(str(images / "in/deep/b.png"), "same.zarr"),
     )
-    found = upscale_dataset(Manifest(rows), job(images)).to_pylist()
+    found = run_manifest(Manifest(rows), job(images)).to_pylist()
     assert [row["status"] for row in found] == [
         "done",
         "failed",

@@ -1,5 +1,6 @@
 """Weights in files, and upscalers by name."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tierscale.models.backbones.fsrcnn import Fsrcnn
 from tierscale.models.contract.checkpoints import (
     Checkpoint,
     ModelSpec,
+    WeightsFile,
     read_checkpoint,
     write_checkpoint,
 )
@@ -128,3 +130,46 @@ def test_a_table_of_efforts_is_read_anew_by_each_load(tmp_path: Path) -> None:
     assert registry.load(f"file:{path}").efforts == registry.load("ape-edsr-x4").efforts
     table_path(path).unlink()
     assert registry.load(f"file:{path}").efforts is None
+
+
+def test_digest_and_network_are_of_one_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is replaced between its digest and its tensors lends no digest to others."""
+    path = tmp_path / "mine.safetensors"
+    contents = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        spec = ModelSpec("fsrcnn", 4, {"features": 8}, MEAN, "bilinear")
+        write_checkpoint(path, Checkpoint(spec, Fsrcnn(4, features=8).state_dict()))
+        contents.append(path.read_bytes())
+    path.write_bytes(contents[0])
+    real = registry.parse_checkpoint
+
+    def replaced(file: WeightsFile) -> Checkpoint:
+        path.write_bytes(contents[1])
+        return real(file)
+
+    monkeypatch.setattr(registry, "parse_checkpoint", replaced)
+    first = registry.load_weights(f"file:{path}")
+    monkeypatch.undo()
+    assert first.weights == hashlib.sha256(contents[0]).hexdigest()
+    path.write_bytes(contents[0])
+    x = torch.rand(1, 3, 8, 8)
+    other = tmp_path / "copy.safetensors"
+    other.write_bytes(contents[0])
+    with torch.inference_mode():
+        wanted = registry.load(f"file:{other}")(x, whole(x, 4)).pixels
+        for network in (first.upscaler, registry.load(f"file:{path}")):
+            assert torch.equal(network(x, whole(x, 4)).pixels, wanted)
+    with pytest.raises(ValueError, match="put the earlier one back"):
+        registry.load_weights(f"file:{path}", weights="0" * 64)
+
+
+def test_a_new_table_of_efforts_leaves_those_alone_who_have_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "ape-edsr-x4.safetensors"
+    path.write_bytes(registry.locate("ape-edsr-x4").read_bytes())
+    bare = registry.load(f"file:{path}")
+    table_path(path).write_bytes(table_path(registry.locate("ape-edsr-x4")).read_bytes())
+    measured = registry.load(f"file:{path}")
+    assert bare.efforts is None and measured.efforts is not None

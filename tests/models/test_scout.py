@@ -120,4 +120,4 @@ def test_a_scout_serves_some_of_its_tiers_too(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_a_network_is_no_scout() -> None:
     with pytest.raises(ValueError, match="does not say what it was fitted for"):
-        read_scout(registry.ZOO / "fsrcnn-x4.safetensors")
+        read_scout(registry.locate("fsrcnn-x4"))

@@ -11,7 +11,11 @@ from tierscale.models.runtime.bicubic import Bicubic
 def smear(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """Tiers "bicubic" and "smear"; the fixture's value may be replaced by another Smear."""
     known: dict[str, object] = {"bicubic": Bicubic(), "smear": Smear()}
-    monkeypatch.setattr(registry, "load", lambda name, device="cpu": known[name])
-    monkeypatch.setattr(registry, "digest", lambda name: name)
-    monkeypatch.setattr(registry, "load_scout", lambda tiers, scale: None)
+    monkeypatch.setattr(
+        registry,
+        "load_weights",
+        lambda name, device="cpu", weights=None: registry.Loaded(known[name], name),
+    )
+    monkeypatch.setattr(registry, "holds", lambda name, weights: name in known)
+    monkeypatch.setattr(registry, "find_scout", lambda keys, scale: None)
     return known

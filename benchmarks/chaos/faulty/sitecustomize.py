@@ -39,10 +39,10 @@ def refuse(path: Any, frees: bool = False) -> None:
     for parent in Path(os.fsdecode(path)).absolute().parents:
         if os.path.exists(parent / DISK):
             with _open(parent / DISK) as file:
-                told = file.read()
-            if told == "ro":
+                instruction = file.read()
+            if instruction == "ro":
                 raise OSError(errno.EROFS, os.strerror(errno.EROFS), os.fsdecode(path))
-            if not frees and used(parent) >= int(told):
+            if not frees and used(parent) >= int(instruction):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fsdecode(path))
             return
 

@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from tierscale.models.contract.modules import module_list
+
 
 class Predictor(nn.Module):
     """Features (N, C, h, w) and budgets to depths (N, maps, h, w), at least 0.
@@ -24,10 +26,10 @@ class Predictor(nn.Module):
             )
         self.place = place
         widths = [features, *[width] * (layers - 1), maps]
-        self.layers: list[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+        self.layers = module_list(
             nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)
         )
-        self.slopes: list[nn.PReLU] = nn.ModuleList(nn.PReLU() for _ in range(layers - 1))  # type: ignore[assignment]
+        self.slopes = module_list(nn.PReLU() for _ in range(layers - 1))
         self.cost = sum(
             layer.weight.numel() for layer in self.layers
         )  # multiply-adds for each input pixel
@@ -43,7 +45,7 @@ class Predictor(nn.Module):
         nn.init.ones_(last.get_parameter("bias"))
 
     def forward(self, x: Tensor, budget: Tensor) -> Tensor:
-        """budget: blocks that may be spent, (N, 1, 1, 1), or one number for all."""
+        """budget: blocks that may be run, (N, 1, 1, 1), or one number for all."""
         for index, layer in enumerate(self.layers):
             x = x * budget if index == self.place else x
             x = layer(x if index == 0 else self.slopes[index - 1](x))

@@ -13,46 +13,40 @@ from torch import Tensor
 from tierscale.models.adaptive.adadsr.network import Adadsr
 from tierscale.models.adaptive.cell_grid import CellGrid
 from tierscale.models.adaptive.gated import Gated, cost
+from tierscale.models.adaptive.on_plain import OnPlain
 from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
-from tierscale.models.contract.efforts import (
-    Efforts,
-    check_effort,
-    check_settings,
-    measured_setting,
-)
-from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
-from tierscale.models.runtime.plain import PlainUpscaler, check_windows
+from tierscale.models.contract.modules import channels_last
+from tierscale.models.contract.upscaler import Placement, Upscaled
+from tierscale.models.runtime.plain import check_windows
 
 # Depths to be measured, as shares of the number of blocks.
 GRID = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0)
 
 
-class AdadsrUpscaler:
+class AdadsrUpscaler(OnPlain):
     """AdaDSR (equation 4): a block is computed where the depth goes beyond it.
 
     Nowhere else but in the rest of the same sparse blocks is it computed. Windows (N, 3, h, w),
     0..1, to Upscaled.pixels (N, 3, s * h, s * w), not clipped.
 
-    The control is the budget of depth, in blocks, which the predictor is told; the depths follow it
+    The control is the budget of depth, in blocks, an input of the predictor; the depths follow it
     but do not obey it, and a budget above the number of blocks deepens them further. At effort 1
     every block runs everywhere and the predictor rests. settings: "depth", the budget.
     Upscaled.choice: the depths (N, maps, h, w), float32, in blocks, not bounded by their number; at
     effort 1 their number everywhere.
     """
 
+    title = "AdaDSR"
     control: str | None = "depth"
     # The harder half of data/train costs what Set14 and Urban100 do: 0.52 and 0.77 at depths of 4
     # and 8, and 0.51 and 0.79 on Set14.
     safety_margin = 1.0
-    efforts: Efforts | None = None
 
     def __init__(self, method: Adadsr, spec: ModelSpec, origin: str = "this network") -> None:
-        self.plain = PlainUpscaler(method.network, spec)
-        self.method = method.eval().requires_grad_(False)
-        self.origin, self.spec = origin, spec
-        self.method.predictor.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.scales: frozenset[Fraction] | None = self.plain.scales
+        super().__init__(method.network, method, spec, origin)
+        self.method = method
+        channels_last(self.method.predictor)
         self.reach: int | None = None
         if self.plain.reach is not None:
             # A depth reaches as far as the entry, the predictor and its cell, and counts in all
@@ -61,14 +55,7 @@ class AdadsrUpscaler:
                 self.plain.reach,
                 self.plain.reach - 2 + len(method.predictor.layers) + (method.cell or 1) - 1,
             )
-        self.parameters = sum(parameter.numel() for parameter in method.parameters())
         self.calibration_grid = tuple(method.depth * share for share in GRID)
-
-    def to(self, device: str) -> "AdadsrUpscaler":
-        """Move the weights, in place."""
-        self.plain.to(device)
-        self.method.to(device)
-        return self
 
     def __call__(
         self,
@@ -102,16 +89,13 @@ class AdadsrUpscaler:
 
         ValueError: an unknown name, a budget below 0, or an effort that was not measured.
         """
-        check_settings("AdaDSR", settings, ("depth",))
-        check_effort(effort)
-        if "depth" in settings:
-            if not settings["depth"] >= 0:
-                raise ValueError(
-                    f"a depth of {settings['depth']:g} blocks is no budget; give 0 or more, such as"
-                    f" {self.method.depth}"
-                )
-            return float(settings["depth"])
-        return None if effort == 1 else measured_setting(self.efforts, effort, self.origin)
+        depth = self.setting(effort, settings)
+        if depth is not None and not depth >= 0:
+            raise ValueError(
+                f"a depth of {depth:g} blocks is no budget; give 0 or more, such as"
+                f" {self.method.depth}"
+            )
+        return depth
 
     def _window(
         self, window: Tensor, origin: tuple[int, int], budget: float
@@ -145,22 +129,12 @@ class AdadsrUpscaler:
         predictor = height * width * self.method.predictor.cost
         return self.plain.count(height, width, streamed) - blocks + predictor
 
-    def cost(self, scale: Fraction, effort: float = 1.0) -> float:
-        """Multiply-adds for each input pixel of a large window.
-
-        Below full effort the mean over the images that the efforts were measured on.
-        """
-        full = self.plain.count(LARGE, LARGE) / LARGE**2
-        if effort == 1 or self.efforts is None:
-            return full
-        return full * self.efforts.cost_fraction(effort)
-
     def memory(self, scale: Fraction) -> float:
         """Bytes for each input pixel of a window.
 
         Beside those of the plain network, four maps of features and the cells' indices.
         """
-        return self.plain.memory(scale) + 16 * self.plain.network.features + 64
+        return self.plain.memory(scale) + 16 * self.method.network.features + 64
 
 
 def build(checkpoint: Checkpoint, origin: str) -> AdadsrUpscaler:

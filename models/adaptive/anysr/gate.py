@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tierscale.models.runtime.stages import feed
 from tierscale.models.runtime.stream import BAND, Stream
 
-# Pooled channels between two places where the scale is told.
+# Pooled channels between two places where the scale is put in.
 RUN = 16
 
 

@@ -28,7 +28,7 @@ class Liif(nn.Module):
         self.sampler = Mlp(features, hidden, 3)
 
     def forward(self, features: Tensor, rows: Axis, columns: Axis, stretch: float = 1.0) -> Tensor:
-        """stretch: factor of the size of an output pixel that the network is told."""
+        """stretch: factor of the size of an output pixel that the network gets as input."""
         return self.sampler(features, rows, columns)
 
     def run(self, features: Tensor, rows: Axis, columns: Axis, stretch: float = 1.0) -> Tensor:

@@ -61,6 +61,6 @@ class AnySr(nn.Module):
         """What is added to the bilinear enlargement of x (N, 3, h, w): (N, 3, H, W).
 
         x: values around the mean. rows, columns: of the output (nearest.axes gives a window's).
-        scale: told to the blocks; width: share of their hidden channels, above 0 to 1.
+        scale: input of the blocks; width: share of their hidden channels, above 0 to 1.
         """
         return self.head(self.encoder(x, scale, width), rows, columns)

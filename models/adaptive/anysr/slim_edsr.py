@@ -4,7 +4,6 @@ arXiv 2407.04241, sections 3.2 and 3.3. What a block computes is weighed, channe
 what the whole window holds of it and by the scale.
 """
 
-from collections.abc import Sequence
 from fractions import Fraction
 
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.adaptive.anysr.gate import Gate, band, empty, fed
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.stages import Rejoin
 from tierscale.models.runtime.stream import Convolve, bands
 
@@ -114,13 +114,13 @@ class SlimEdsr(nn.Module):
         super().__init__()
         self.features = features
         self.entry = nn.Conv2d(3, features, 3, padding=1)
-        self.blocks: Sequence[EdsrBlock] = nn.ModuleList(EdsrBlock(features) for _ in range(blocks))  # type: ignore[assignment]
+        self.blocks = module_list(EdsrBlock(features) for _ in range(blocks))
         self.join = nn.Conv2d(features, features, 3, padding=1)
 
     def forward(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
         """The form that is trained.
 
-        scale: told to the gates; width: share of the hidden channels, above 0 to 1.
+        scale: input of the gates; width: share of the hidden channels, above 0 to 1.
         """
         entered = x = self.entry(x)
         for block in self.blocks:

@@ -3,7 +3,7 @@
 arXiv 2407.04241, sections 3.2 and 3.3.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import reduce
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tierscale.models.adaptive.anysr.gate import Gate, band, fed
 from tierscale.models.backbones.rdn import Dense
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.stages import Rejoin, feed
 from tierscale.models.runtime.stream import Convolve
 
@@ -30,7 +31,7 @@ class RdnBlock(nn.Module):
     def __init__(self, features: int, growth: int) -> None:
         super().__init__()
         self.growth = growth
-        self.layers: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
+        self.layers = module_list(
             nn.Conv2d(features + index * growth, growth, 3, padding=1)
             for index in range(self.LAYERS)
         )
@@ -104,9 +105,7 @@ class SlimRdn(nn.Module):
             nn.Conv2d(3, features, 3, padding=1),
             nn.Conv2d(features, features, 3, padding=1),
         )
-        self.blocks: Sequence[RdnBlock] = nn.ModuleList(
-            RdnBlock(features, growth) for _ in range(blocks)
-        )  # type: ignore[assignment]
+        self.blocks = module_list(RdnBlock(features, growth) for _ in range(blocks))
         self.fuse, self.join = (
             nn.Conv2d(blocks * features, features, 1),
             nn.Conv2d(features, features, 3, padding=1),
@@ -115,7 +114,7 @@ class SlimRdn(nn.Module):
     def forward(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
         """The form that is trained.
 
-        scale: told to the gates; width: share of the hidden channels, above 0 to 1.
+        scale: input of the gates; width: share of the hidden channels, above 0 to 1.
         """
         first = self.first(x)
         body, bodies = self.second(first), []

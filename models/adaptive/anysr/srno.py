@@ -5,13 +5,14 @@ features, weighed by area, are lifted to `width` channels (section 3.2); two lay
 attention (section 3.3) mix all queries of a window; a perceptron makes red, green and blue of each.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.nearest import Axis
 
 # Queries worked on at a time on a CPU: 256 channels of them are 2 MiB.
@@ -117,11 +118,11 @@ class Srno(nn.Module):
                 " heads, two or more each"
             )
         self.lift = nn.Linear(4 * (features + 2) + 2, width)
-        self.attention: Sequence[Galerkin] = nn.ModuleList(Galerkin(width, heads) for _ in range(2))  # type: ignore[assignment]
+        self.attention = module_list(Galerkin(width, heads) for _ in range(2))
         self.first, self.second = nn.Linear(width, 256), nn.Linear(256, 3)
 
     def forward(self, features: Tensor, rows: Axis, columns: Axis, stretch: float = 1.0) -> Tensor:
-        """stretch: factor of the size of an output pixel that the network is told.
+        """stretch: factor of the size of an output pixel that the network gets as input.
 
         Queries are worked on in blocks that stay in cache, each layer on all of them in turn.
         """

@@ -14,6 +14,7 @@ from torch import Tensor
 from tierscale.models.adaptive.anysr.network import TRAINED, WIDTHS, AnySr
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
+from tierscale.models.contract.modules import channels_last
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
 from tierscale.models.runtime.nearest import Axis, axes
 from tierscale.models.runtime.plain import check_colours
@@ -42,7 +43,7 @@ class AnySrUpscaler:
         self.kind = network.kind
         network = network.eval().requires_grad_(False)
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self.encoder = network.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder = channels_last(network.encoder)
         self.head = network.head
         self.mean = torch.tensor(spec.mean).view(3, 1, 1)
         # A width costs the same on all images, so that counting tells what must be measured for

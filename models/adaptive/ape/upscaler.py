@@ -16,17 +16,12 @@ from tierscale.models.adaptive.ape.network import Ape
 from tierscale.models.adaptive.ape.sparse_exits import leave
 from tierscale.models.adaptive.cell_grid import CellGrid
 from tierscale.models.adaptive.gated import cost
+from tierscale.models.adaptive.on_plain import OnPlain
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
-from tierscale.models.contract.efforts import (
-    Efforts,
-    check_effort,
-    check_settings,
-    measured_setting,
-)
-from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
+from tierscale.models.contract.upscaler import Placement, Upscaled
 from tierscale.models.runtime.counting import blank, executed
 from tierscale.models.runtime.patches import SIDE, STEP, Patches
-from tierscale.models.runtime.plain import PlainUpscaler, check_windows
+from tierscale.models.runtime.plain import check_windows
 from tierscale.models.runtime.stages import feed
 from tierscale.models.runtime.stream import BAND, Chain
 
@@ -34,7 +29,7 @@ from tierscale.models.runtime.stream import BAND, Chain
 TOGETHER = 8
 
 
-class ApeUpscaler:
+class ApeUpscaler(OnPlain):
     """APE (section 3.2): a place leaves where the regressor says at least the exit threshold.
 
     No layer behind is computed for it. Windows (N, 3, h, w), 0..1, to Upscaled.pixels (N, 3, s * h,
@@ -51,11 +46,11 @@ class ApeUpscaler:
     """
 
     NONE = -2
+    title = "APE"
     control: str | None = "threshold"
     # Other photos raise low shares and lower high ones: at thresholds of 0.8 and 0.99, 0.46 and
     # 0.71 on data/train, 0.53 and 0.64 on Set14.
     safety_margin = 0.02
-    efforts: Efforts | None = None
     # tanh crowds what matters towards 1.
     calibration_grid = (
         -1.0,
@@ -72,22 +67,13 @@ class ApeUpscaler:
     )
 
     def __init__(self, method: Ape, spec: ModelSpec, origin: str = "this network") -> None:
-        self.plain = PlainUpscaler(method.network, spec)
-        self.method = method.eval().requires_grad_(False)
-        self.origin, self.spec = origin, spec
+        super().__init__(method.network, method, spec, origin)
+        self.method = method
         self.network = method.network
-        self.scales: frozenset[Fraction] | None = self.plain.scales
         # What a cell sees of its neighbours hangs on where they left, and so on theirs.
         endless = method.cell is not None or self.plain.reach is None
         self.reach: int | None = None if endless else max(self.plain.reach or 0, SIDE - 1)
-        self.parameters = sum(parameter.numel() for parameter in method.parameters())
         self.saved = cache(self._saved)
-
-    def to(self, device: str) -> "ApeUpscaler":
-        """Move the weights, in place."""
-        self.plain.to(device)
-        self.method.to(device)
-        return self
 
     def __call__(
         self,
@@ -97,7 +83,7 @@ class ApeUpscaler:
         settings: Mapping[str, float] = {},
     ) -> Upscaled:
         check_windows(windows, place, self.method.scale)
-        threshold, cell = self.exit_threshold(effort, settings), self.method.cell
+        threshold, cell = self.setting(effort, settings), self.method.cell
         if threshold is None:
             full = self.plain(windows, place)
             return Upscaled(
@@ -116,17 +102,6 @@ class ApeUpscaler:
             torch.tensor([macs for _, _, macs in parts], dtype=torch.float64),
             torch.stack([exits for _, exits, _ in parts]),
         )
-
-    def exit_threshold(self, effort: float, settings: Mapping[str, float]) -> float | None:
-        """What the regressor must say for a patch or cell to leave; None: it is not asked.
-
-        ValueError: an unknown name, or an effort that was not measured.
-        """
-        check_settings("APE", settings, ("threshold",))
-        check_effort(effort)
-        if "threshold" in settings:
-            return float(settings["threshold"])
-        return None if effort == 1 else measured_setting(self.efforts, effort, self.origin)
 
     def _by_cells(
         self, window: Tensor, place: Placement, cell: int, threshold: float
@@ -153,7 +128,10 @@ class ApeUpscaler:
             whole,
         )
         streamed = window.device.type == "cpu"
-        blocks = sum(cost(block, 2 * height * width) for block in method.layers)  # type: ignore[misc, arg-type]
+        blocks = sum(
+            cost(block, 2 * height * width)  # type: ignore[misc, arg-type]
+            for block in method.layers
+        )
         fixed = self.plain.count(height, width, streamed) - blocks
         pixels = self.plain.complete(self._finish(entered, body), window)
         return pixels, grid.spread(exits), float(fixed + macs + questions * self.network.features)
@@ -246,16 +224,6 @@ class ApeUpscaler:
         return (
             self.plain.count(height, width, streamed) - skipped + questions * self.network.features
         )
-
-    def cost(self, scale: Fraction, effort: float = 1.0) -> float:
-        """Multiply-adds for each input pixel of a large window.
-
-        Below full effort the mean over the images that the efforts were measured on.
-        """
-        full = self.plain.count(LARGE, LARGE) / LARGE**2
-        if effort == 1 or self.efforts is None:
-            return full
-        return full * self.efforts.cost_fraction(effort)
 
     def memory(self, scale: Fraction) -> float:
         """Bytes for each input pixel of a window.

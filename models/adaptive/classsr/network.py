@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tierscale.models.backbones import carn, fsrcnn, srresnet
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.stream import RowNetwork
 
 BRANCHES: dict[str, type[RowNetwork]] = {
@@ -34,9 +35,7 @@ class Classifier(nn.Module):
         super().__init__()
         wide = CLASSIFIER
         self.look = nn.Conv2d(3, wide, 4, stride=4)
-        self.think: Sequence[nn.Conv2d] = nn.ModuleList(  # type: ignore[assignment]
-            nn.Conv2d(wide, after, 1) for after in (wide, wide, wide, 32)
-        )
+        self.think = module_list(nn.Conv2d(wide, after, 1) for after in (wide, wide, wide, 32))
         self.tell = nn.Linear(32, classes)
 
     def forward(self, tiles: Tensor) -> Tensor:
@@ -79,7 +78,7 @@ class ClassSr(nn.Module):
                 " arguments from light to heavy"
             )
         self.classifier = Classifier(len(branches))
-        self.branches: Sequence[RowNetwork] = nn.ModuleList(  # type: ignore[assignment]
+        self.branches = module_list(
             BRANCHES[branch](scale=scale, **arguments) for arguments in branches
         )
 

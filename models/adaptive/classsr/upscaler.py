@@ -20,6 +20,7 @@ from torch import Tensor
 from tierscale.models.adaptive.classsr.network import CLASSIFIER, ClassSr
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
 from tierscale.models.contract.efforts import SAFETY_MARGIN, Efforts, check_effort, measured_setting
+from tierscale.models.contract.modules import channels_last
 from tierscale.models.contract.upscaler import Placement, Upscaled
 from tierscale.models.runtime.patches import SIDE, STEP, Patches
 from tierscale.models.runtime.plain import PlainUpscaler, check_windows
@@ -61,7 +62,7 @@ class ClassSrUpscaler:
         self.scales = frozenset({Fraction(spec.scale)})
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
         classifier = network.classifier.eval().requires_grad_(False)
-        self.classifier = classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.classifier = channels_last(classifier)
         self.branches = [PlainUpscaler(branch, spec) for branch in network.branches]
 
     def to(self, device: str) -> "ClassSrUpscaler":

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tierscale.models.backbones.carn import Carn
 from tierscale.models.backbones.fsrcnn import Fsrcnn
 from tierscale.models.backbones.srresnet import Srresnet
+from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.mlp import Mlp
 from tierscale.models.runtime.nearest import Axis
 
@@ -44,9 +45,7 @@ class Pcsr(nn.Module):
             )
         self.encoder: Encoder = ENCODERS[encoder](features_only=True, **encoder_arguments)
         features = self.encoder.features
-        self.samplers: Sequence[Mlp] = nn.ModuleList(
-            Mlp(features, hidden, 3) for hidden in samplers
-        )  # type: ignore[assignment]
+        self.samplers = module_list(Mlp(features, hidden, 3) for hidden in samplers)
         self.classifier = Mlp(features, classifier, len(samplers))
 
     def forward(self, x: Tensor, rows: Axis, columns: Axis) -> tuple[Tensor, list[Tensor]]:

@@ -36,6 +36,7 @@ from tierscale.models.contract.efforts import (
     check_settings,
     measured_setting,
 )
+from tierscale.models.contract.modules import channels_last
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
 from tierscale.models.runtime import resample
 from tierscale.models.runtime.counting import blank, executed
@@ -81,7 +82,7 @@ class PcsrUpscaler:
             isinstance(module, nn.BatchNorm2d) for module in encoder.modules()
         ):
             encoder = encoder.fold().requires_grad_(False)
-        self.encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.encoder = channels_last(encoder)
         self.classifier, self.samplers = network.classifier, network.samplers
         # Refinement looks one output pixel further, and that may lie in the next input pixel.
         self.reach: int | None = encoder.reach + 1
@@ -92,8 +93,8 @@ class PcsrUpscaler:
     def to(self, device: str) -> "PcsrUpscaler":
         """Move the weights, in place."""
         self.mean = self.mean.to(device)
-        for part in (self.encoder, self.classifier, self.samplers):
-            part.to(device)  # type: ignore[union-attr]
+        for part in (self.encoder, self.classifier, *self.samplers):
+            part.to(device)
         return self
 
     def __call__(
@@ -132,7 +133,7 @@ class PcsrUpscaler:
         """Names of the settings that hold cutoffs of difficulty, rising."""
         return ("threshold", *(f"threshold{index}" for index in range(2, len(self.samplers))))
 
-    def looking(self, scale: Fraction) -> float:
+    def difficulty_cost(self, scale: Fraction) -> float:
         """Multiply-adds of difficulties() for each input pixel of a large window."""
         return (
             self.encoder_cost

@@ -18,7 +18,7 @@ from tierscale.models.contract.checkpoints import ModelSpec
 from tierscale.models.contract.upscaler import Placement, hr_length
 from tierscale.models.runtime.nearest import axes
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.shrink import shrink
 from tierscale.models.train.tasks import LARGEST, Task, centred, expect
 
 # Scales that are drawn, in tenths; crops are cut from those that were drawn for the largest.

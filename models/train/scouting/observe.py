@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from tierscale.models.contract.upscaler import Placement, Upscaled
-from tierscale.models.train.photos import centre_crop, image_files, read_image
-from tierscale.models.train.shrink import shrink
+from tierscale.models.train.data.photos import centre_crop, image_files, read_image
+from tierscale.models.train.data.shrink import shrink
 
 # Share of the difference between enlargements in what a scout is fitted to, see leave(): on photos
 # held back as good as none, better than all of it, on other content better than either. Figures in

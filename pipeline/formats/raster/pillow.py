@@ -19,6 +19,7 @@ from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.orientation import UprightPixels
 from tierscale.pipeline.formats.raster.gif import gif_canvas
+from tierscale.pipeline.formats.raster.jpeg_quality import jpeg_quality
 from tierscale.pipeline.formats.raster.whole import WholePixels
 from tierscale.pipeline.formats.source import CHANNELS, Colour, Samples, Source, ingest_bytes
 from tierscale.pipeline.plan.options import Selection
@@ -76,7 +77,7 @@ class RasterImage:
     """What Pillow says of a picture before it is decoded.
 
     form: Pillow's name of the format. size: (height, width), not yet upright. pixel_bytes: bytes
-    that decoding holds for a pixel.
+    that decoding holds for a pixel. quality: of a JPEG, by its tables.
     """
 
     form: str
@@ -86,6 +87,7 @@ class RasterImage:
     metadata: PhotoMetadata
     orientation: int
     notes: tuple[str, ...]
+    quality: int | None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -120,6 +122,7 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
         decode_bytes=needed,
         notes=image.notes,
         identify=partial(file_identity, uri, image.form, selection),
+        jpeg_quality=image.quality,
     )
 
 
@@ -170,7 +173,8 @@ def describe(uri: str, frame: int) -> RasterImage:
             progressive = PROGRESSIVE_BYTES if image.info.get("progressive") else 0
             pixel_bytes = mode.pixel_bytes + DECODER_BYTES.get(form, 1) + progressive
             size = (image.height, image.width)
-    return RasterImage(form, size, mode, pixel_bytes, metadata, orientation, tuple(notes))
+            quality = jpeg_quality(getattr(image, "quantization", {}))
+    return RasterImage(form, size, mode, pixel_bytes, metadata, orientation, tuple(notes), quality)
 
 
 def wanted_mode(image: Image.Image) -> Mode:

@@ -9,9 +9,8 @@ import numpy as np
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.array import is_dask
-from tierscale.pipeline.plan.options import Options, parse_scale
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Policy, in_words, policy_from
-from tierscale.pipeline.plan.tiers import parse_tiers
 from tierscale.pipeline.run.array.lazy import LazyResult
 from tierscale.pipeline.run.array.memory import Held, bytes_in_memory
 from tierscale.pipeline.run.array.target import InMemory, open_target
@@ -30,6 +29,7 @@ def upscale_array(
     scale: float | str | Fraction = 4,
     *,
     tiers: str | Sequence[str] | None = None,
+    family: str = "auto",
     policy: str | Policy | None = None,
     budget: float | None = None,
     max_loss: float | None = None,
@@ -43,35 +43,26 @@ def upscale_array(
 ) -> "np.ndarray | da.Array | zarr.Array":
     """Enlarge a numpy, dask or zarr array; the result has the same axes and type.
 
-    A numpy or zarr array gives a numpy array. A dask array gives a dask array at once, in blocks of
-    some 2000 pixels: the plan is made when the first block is computed, and blocks as they are
-    asked for. out: a zarr array of the result's shape and type, or a path where one is made; all
-    is written there, in memory that does not grow with the image, and that array is returned.
+    A numpy or zarr array gives a numpy array. A dask array gives a dask array at once: its plan is
+    made when the first block is computed. out: a zarr array of the result's shape and type, or a
+    path where one is made; all is written there in bounded memory, and that array is returned.
 
     array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are
     always "yx". Three channels are taken as RGB and four as RGBA. scale: a number or a fraction
-    such as "5/2". tiers: names from light to full, or one text with commas. policy: a policy, or
-    its name as in the command; budget (share of the full cost), max_loss (dB), deadline (seconds)
-    or threshold (squared error) alone imply their own. tile, blend: input pixels. max_memory: bytes
-    that the work may take with what it keeps in memory; None: 90 % of this machine's.
+    such as "5/2". tiers: names from light to full, or one text with commas. family: of the default
+    tiers, "clean", "photo" or "auto". policy: a policy, or its name as in the command; budget
+    (share of the full cost), max_loss (dB), deadline (seconds) or threshold (squared error) alone
+    imply their own. tile, blend: input pixels. max_memory: bytes that the work may take with what
+    it keeps in memory; None: 90 % of this machine's.
 
     Raises Refused (a ValueError) with one sentence when something cannot work, such as a result
     that does not fit in memory, and Damaged when the result cannot be written any more.
     """
-    if not hasattr(array, "shape"):
-        array = np.asarray(array)
-    axes = "yx" if array.ndim == 2 else axes
-    if axes not in AXES:
-        raise Refused(f"axes {axes!r} are not known; choose one of {', '.join(AXES)}")
+    array = array if hasattr(array, "shape") else np.asarray(array)
+    axes = _axes_of(array, axes)
     numbers = {"budget": budget, "max_loss": max_loss, "deadline": deadline, "threshold": threshold}
-    labels = parse_tiers(tiers) if isinstance(tiers, str) else tiers
-    options = Options(
-        scale=parse_scale(scale),
-        tiers=None if labels is None else tuple(labels),
-        policy=_policy_of(policy, numbers),
-        tile=tile,
-        blend=DEFAULT_BLEND if blend is None else blend,
-    )
+    named = {"tiers": tiers, "family": family, "policy": _policy_of(policy, numbers)}
+    options = _written(scale=scale, tile=tile, blend=blend, **named)
     job = ArrayJob.of(array, axes, options, max_memory)
     if out is not None:
         if out is array:
@@ -102,8 +93,24 @@ def _stored(job: ArrayJob, out: "zarr.Array | str | os.PathLike[str]", held: int
         raise
 
 
-def _policy_of(policy: str | Policy | None, numbers: Mapping[str, float | None]) -> Policy:
-    """The policy of upscale_array(). Refused: a number would be ignored."""
+def _written(**values: Any) -> Options:
+    """Options with what is not None; the others have their defaults."""
+    return Options(**{name: value for name, value in values.items() if value is not None})
+
+
+def _axes_of(array: Any, axes: str) -> str:
+    """The axes of an array. Refused: there are no such axes."""
+    if array.ndim == 2:
+        return "yx"
+    if axes not in AXES:
+        raise Refused(f"axes {axes!r} are not known; choose one of {', '.join(AXES)}")
+    return axes
+
+
+def _policy_of(policy: str | Policy | None, numbers: Mapping[str, float | None]) -> Policy | None:
+    """The policy of upscale_array(); None: the default. Refused: a number would be ignored."""
+    if policy is None and all(value is None for value in numbers.values()):
+        return None
     if policy is None or isinstance(policy, str):
         return policy_from(policy, numbers)
     ignored = [name for name, value in numbers.items() if value is not None]

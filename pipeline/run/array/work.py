@@ -25,6 +25,7 @@ from tierscale.pipeline.routing.routes import TierTimings, TimeLimit, route
 from tierscale.pipeline.run.array.memory import Held, bytes_in_memory, threads_that_fit
 from tierscale.pipeline.run.array.target import InMemory, Target
 from tierscale.pipeline.run.draft import Inspection, inspect_image
+from tierscale.pipeline.run.family import decided
 from tierscale.pipeline.run.prescan import Prescan, run_tasks, silent
 from tierscale.pipeline.run.workers.pool import Handle, LocalPool, device_here
 from tierscale.pipeline.run.workers.worker import Worker
@@ -52,6 +53,7 @@ class ArrayJob:
     source: Source
     axes: str
     inspection: Inspection
+    options: Options
     max_memory: int | None = None
 
     @classmethod
@@ -61,7 +63,7 @@ class ArrayJob:
         """The job of an array. Refused: it cannot work, whatever the pixels are."""
         source = open_array(array, axes)
         inspection = inspect_image(source, options, device_here(options.device))
-        return cls(source, axes, inspection, max_memory)
+        return cls(source, axes, inspection, options, max_memory)
 
     @property
     def draft(self) -> Draft:
@@ -81,7 +83,8 @@ class ArrayJob:
     def plan(self, pool: LocalPool) -> Plan:
         """The plan with everything that the pre-pass finds."""
         prescan = Prescan(pool, self.draft.source.in_place, silent, Event())
-        scored = prescan.scan(self.draft, self.inspection.scorer.scout)
+        decision = decided(self.inspection, self.options, prescan)
+        scored = prescan.scan(decision.draft, decision.scorer.scout)
         return freeze(scored, route(scored, _timings(prescan, scored)))
 
 

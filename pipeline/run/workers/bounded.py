@@ -1,4 +1,4 @@
-"""The one loop over calls: keep N under way, pass on what is finished, stop when told to."""
+"""The one loop over calls: keep N under way, pass on what is finished, stop when asked to."""
 
 import threading
 from collections import deque

@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import psutil
 import torch
 
+from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.run.workers.worker import Worker
 
@@ -80,7 +80,7 @@ class InProcess(Generic[T]):
         return self.value
 
 
-class LocalPool:
+class LocalPool(Closing):
     """Worker threads in this process: the plain loop that every other pool equals byte for byte.
 
     hire: makes the worker of one thread, on a kind of device.
@@ -115,17 +115,6 @@ class LocalPool:
     def close(self) -> None:
         """Wait for the tasks under way; those that wait are cancelled."""
         self._executor.shutdown(wait=True, cancel_futures=True)
-
-    def __enter__(self) -> "LocalPool":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def cores() -> int:

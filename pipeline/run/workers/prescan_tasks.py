@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tierscale.models.kind import Judgement, KindNetwork
 from tierscale.models.scout import Scout
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import ingest
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.inference import difficulty, statistics
+from tierscale.pipeline.inference.kind import look
 from tierscale.pipeline.inference.timing import seconds_per_pixel
 from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.plan.plan import Draft, ScoredPlan
@@ -101,6 +103,22 @@ class ReadDifficulty:
         return statistics.measure_difficulty(
             draft, self.value_range, read, upscaler, self.places, worker.device.name
         )
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeKind:
+    """Tell what kind of picture an image of 8 bits is."""
+
+    draft: Handle[Draft]
+    pixels: PixelSource
+    network: Handle[KindNetwork]
+    places: Sequence[Rect]
+
+    def run(self, worker: Worker) -> Judgement:
+        """The kind, and what each family is expected to leave wrong."""
+        draft = self.draft.get()
+        read = worker.reader(draft, self.pixels)
+        return look(draft, ValueRange(0, 255, 0, 255), read, self.network.get(), self.places)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,13 +58,13 @@ class FinishShard:
         """The receipt. Damaged: source or output are not what they were."""
         plan, began = self.plan.get(), time.perf_counter()
         works = plan.works(self.shard)
-        made = [] if self.pieces is None else self.pieces.get()
-        there = {piece.work.tier for piece in made}
+        ready = [] if self.pieces is None else self.pieces.get()
+        there = {piece.work.tier for piece in ready}
         missing = [work for work in works if work.tier not in there]
         shard_input = read_input(plan, worker.reader(plan, self.pixels), self.shard, works)
         seconds = {"read": time.perf_counter() - began}
         engine = worker.engine(plan, plan.settings, {work.tier for work in missing})
-        pieces = [*made, *enlarge(engine, shard_input, missing)]
+        pieces = [*ready, *enlarge(engine, shard_input, missing)]
         # Overlapping parts of one tier agree to the last float only; a fixed order makes the bytes
         # the same wherever pieces came from.
         pieces.sort(key=lambda piece: works.index(piece.work))
@@ -74,7 +74,7 @@ class FinishShard:
         pixels = finish_shard(plan, shard_input, self.shard, pieces)
         # Floats of a whole shard, which are not needed while it is written.
         pieces = [piece.without_pixels() for piece in pieces]
-        made, written = [], time.perf_counter()
+        ready, written = [], time.perf_counter()
         seconds["enlarge"] = sum(piece.milliseconds for piece in pieces) / 1000
         seconds["stitch"] = written - stitching
         with writing(plan, self.output):

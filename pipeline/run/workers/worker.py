@@ -20,8 +20,8 @@ from tierscale.pipeline.plan.plan import Draft, Settings
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.tiers import Tier
 
-# Opened images that a worker keeps at hand.
-OPEN_SOURCES = 2
+# Opened images, and networks, that a worker keeps at hand.
+OPEN_SOURCES, KEPT_NETWORKS = 2, 16
 # Torch threads of a worker: bytes depend on them (sums of floats), so they are the same everywhere.
 THREADS = 1
 
@@ -42,7 +42,7 @@ class Worker:
     def __init__(self, device: str) -> None:
         torch.set_num_threads(THREADS)
         self.device = Device(device)
-        self._upscalers: dict[tuple[str, str], Upscaler] = {}
+        self._upscalers: OrderedDict[tuple[str, str], Upscaler] = OrderedDict()
         self._sources: OrderedDict[tuple[PixelSource, str], Source] = OrderedDict()
 
     def check_device(self) -> None:
@@ -64,15 +64,17 @@ class Worker:
         return Engine(draft, upscalers, settings, self.device)
 
     def _upscaler(self, tier: Tier) -> Upscaler:
+        # By their digest too: a file may be replaced while workers live on.
         key = (tier.name, tier.weights)
         if key not in self._upscalers:
-            digest = registry.digest(tier.name)
-            if digest != tier.weights:
-                raise Refused(
-                    f"the weights of {tier.name} here have digest {digest[:12]}, the plan has"
-                    f" {tier.weights[:12]}; install the same ones"
-                )
-            self._upscalers[key] = registry.load(tier.name, self.device.name)
+            try:
+                loaded = registry.load_weights(tier.name, self.device.name, tier.weights)
+            except ValueError as error:
+                raise Refused(str(error)) from error
+            self._upscalers[key] = loaded.upscaler
+            while len(self._upscalers) > KEPT_NETWORKS:
+                self._upscalers.popitem(last=False)
+        self._upscalers.move_to_end(key)
         return self._upscalers[key]
 
     def reader(self, draft: Draft, pixels: PixelSource) -> Read:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks.reproduce import costs
-from tests.models.adaptive.small_adadsr import make
-from tests.models.adaptive.small_ape import MEAN
+from tests.models.adaptive.adadsr.small_adadsr import make
+from tests.models.adaptive.ape.small_ape import MEAN
 from tests.reference_file import read_reference
 from tierscale.models.adaptive.ape.network import Ape
 from tierscale.models.adaptive.ape.upscaler import ApeUpscaler
@@ -65,8 +65,8 @@ def test_the_tables_of_other_backbones_are_a_little_higher(
 ) -> None:
     with torch.device("meta"):
         upscaler = ApeUpscaler(Ape(4, **arguments), ModelSpec("ape", 4, {}, MEAN))
-    for exit_, told in ((0, least), (-1, most)):
-        assert 0.992 < costs.ape(upscaler, 48, 48, exit_) / told < 0.998
+    for exit_, published in ((0, least), (-1, most)):
+        assert 0.992 < costs.ape(upscaler, 48, 48, exit_) / published < 0.998
 
 
 def test_classsrs_counter_and_its_errors() -> None:

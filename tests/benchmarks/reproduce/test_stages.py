@@ -16,6 +16,7 @@ from tierscale.models.train.methods import adadsr, anysr
 from tierscale.models.train.recipes import build, recipe
 from tierscale.models.train.schedule import Schedule
 from tierscale.models.train.trainer import Trainer, TrainingPlan
+from tierscale.pipeline.errors import Refused
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -58,10 +59,10 @@ def test_adadsrs_paper_gives_each_crop_a_budget_of_its_own(
 def test_anysrs_paper_draws_scales_alike_and_one_width_for_each_batch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[tuple[Fraction, float]] = []
+    calls: list[tuple[Fraction, float]] = []
 
     def enlarge(network: Any, lr: Any, spec: ModelSpec, scale: Fraction, width: float) -> Any:
-        asked.append((scale, width))
+        calls.append((scale, width))
         return torch.zeros(
             *lr.shape[:2], hr_length(lr.shape[2], scale), hr_length(lr.shape[3], scale)
         )
@@ -73,17 +74,15 @@ def test_anysrs_paper_draws_scales_alike_and_one_width_for_each_batch(
     for lr in crops:
         hr = lr.repeat_interleave(4, 2).repeat_interleave(4, 3)
         PAPER_STAGES["anysr"](spec)["paper"].loss(torch.nn.Identity(), lr, hr, spec)
-    scales, widths = (list(column) for column in zip(*asked, strict=True))
-    assert len(asked) == len(crops)
+    scales, widths = (list(column) for column in zip(*calls, strict=True))
+    assert len(calls) == len(crops)
     assert min(scales) == Fraction(11, 10)
     # Scales beyond 3.2 have no smaller width.
     assert 0.55 < np.mean(np.equal(widths, 1.0)) < 0.8
     assert np.mean(np.equal(scales, 4)) < 0.1
 
 
-def test_the_command_refuses_what_has_no_paper_of_its_own(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_command_refuses_what_has_no_paper_of_its_own() -> None:
     line = ["pcsr-carn-x4", "--hr", "none", "--steps", "1", "--stage", "paper"]
-    assert command.main(line, prog_name="x", standalone_mode=False) == 2
-    assert "no stage 'paper'" in capsys.readouterr().err
+    with pytest.raises(Refused, match="no stage 'paper'"):
+        command.main(line, prog_name="x", standalone_mode=False)

@@ -39,7 +39,7 @@ def test_an_output_may_be_a_tiff(source, tmp_path, capsys):
     [
         ("none/x.tif", "there is no folder"),
         ("none/x.png", "there is no folder"),
-        ("folder.tif", "it is a folder"),
+        ("folder.tif", "is a folder; name a file in it"),
     ],
 )
 def test_a_place_that_cannot_be_is_refused(output, tmp_path, capsys, name, words):

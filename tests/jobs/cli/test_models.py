@@ -1,7 +1,6 @@
 """The list of networks, and checkpoints that cannot be read or written."""
 
 import json
-from pathlib import Path
 
 from tests.commands import check_refusal, tierscale
 from tierscale.models import registry as models
@@ -19,7 +18,7 @@ def test_models_lists_what_can_be_a_tier(capsys):
 
 def test_what_cannot_be_read_or_written_is_one_sentence_in_every_command(capsys, image, tmp_path):
     lost = tmp_path / "none" / "x.safetensors"
-    weights = Path(models.__file__).parent / "zoo" / "fsrcnn-x4.safetensors"
+    weights = models.locate("fsrcnn-x4")
     check_refusal(
         tierscale(
             capsys, "plan", image, tmp_path / "b.zarr", "--curve", image / "c.png", "--ray", "none"

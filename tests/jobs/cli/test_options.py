@@ -8,6 +8,7 @@ import pytest
 from tests.commands import FAST, check_refusal, tierscale
 from tierscale.jobs.cli.options import PolicyType, TimeType, shared, to_options
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import KINDS, OLD_NAMES, Deadline, MaxLoss
 from tierscale.pipeline.run.tiers import check_options
 
@@ -48,7 +49,7 @@ def test_numbers_alone_imply_their_policies():
     assert options("--deadline", "1h30m").policy == Deadline(5400)
 
 
-def test_an_unknown_policy_is_told_the_names():
+def test_an_unknown_policy_is_refused_with_the_names():
     with pytest.raises(click.UsageError, match="'max-loss', 'adaptive'"):
         options("--policy", "luck")
 
@@ -61,7 +62,7 @@ def test_commands_without_an_option_have_its_default():
 def test_a_range_that_is_not_two_numbers_is_refused(text):
     with pytest.raises(Refused, match=f"the range '{text}' is not two numbers"):
         options("--range", text)
-    with pytest.raises(Refused, match=f"the region '{text}' is not four numbers"):
+    with pytest.raises(Refused, match=f"the region '{text}' is not four whole numbers"):
         options("--region", text)
 
 
@@ -74,7 +75,7 @@ def test_times_as_people_write_them(text, seconds):
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("cli_args", "words"),
     [
         (("--policy", "max-loss"), ("policy max-loss needs a number", "max_loss")),
         (("--policy", "quality"), ("give max_loss, such as 0.02",)),
@@ -85,13 +86,13 @@ def test_times_as_people_write_them(text, seconds):
         (("--budget", "0.5", "--policy", "full"), ("budget belongs", "ignored by full")),
     ],
 )
-def test_policies_that_lack_what_they_need(capsys, image, tmp_path, given, words):
-    line = ("plan", image, tmp_path / "o.zarr", "--ray", "none", *TIERS, *given)
+def test_policies_that_lack_what_they_need(capsys, image, tmp_path, cli_args, words):
+    line = ("plan", image, tmp_path / "o.zarr", "--ray", "none", *TIERS, *cli_args)
     check_refusal(tierscale(capsys, *line), 2, *words)
 
 
 @pytest.mark.parametrize(
-    ("given", "policy"),
+    ("cli_args", "policy"),
     [
         (("--max-loss", "0.05"), {"name": "max-loss", "db": 0.05}),
         (("--lose", "0.05", "--policy", "quality"), {"name": "max-loss", "db": 0.05}),
@@ -101,14 +102,14 @@ def test_policies_that_lack_what_they_need(capsys, image, tmp_path, given, words
     ],
 )
 def test_the_command_takes_policies_and_goes_on_when_it_is_given_again(
-    capsys, image, tmp_path, given, policy
+    capsys, image, tmp_path, cli_args, policy
 ):
     line = (image, tmp_path / "o.zarr", "--ray", "none", "--workers", 1, *TIERS, "--tile", 16)
-    code, _, err = tierscale(capsys, "upscale", *line, "--json", *given)
+    code, _, err = tierscale(capsys, "upscale", *line, "--json", *cli_args)
     assert code == 0, err
     stored = json.loads((tmp_path / "o.zarr.tierscale/plan.json").read_text())
     assert stored["policy"] == policy
-    code, out, err = tierscale(capsys, "upscale", *line, "--json", *given)
+    code, out, err = tierscale(capsys, "upscale", *line, "--json", *cli_args)
     assert code == 0 and json.loads(out)["shards"]["written"] == 0, err
 
 
@@ -137,3 +138,23 @@ def test_a_plan_beside_an_output_of_another_plan_says_so(capsys, image, tmp_path
 
 def test_max_loss_asks_for_a_scout_that_knows_the_tiers():
     check_options(options("--max-loss", "0.1", *TIERS))
+    with pytest.raises(Refused, match="no scout knows bicubic, pcsr-fsrcnn-x4"):
+        check_options(options("--max-loss", "0.1", "--tiers", "bicubic,pcsr-fsrcnn-x4"))
+
+
+def test_what_is_on_the_command_line_is_written_and_nothing_else():
+    assert options().written == {"device"}
+    line = ("--scale", "4", "--level", "0", "--blend", "0", "--nodata", "0", "--max-loss", "0.1")
+    found = options(*line, "--exact-statistics")
+    assert found.written == {
+        *("device", "scale", "level", "blend", "nodata", "policy", "exact_statistics")
+    }
+    assert (found.blend, found.nodata, found.exact_statistics) == (0, 0.0, True)
+    assert options("--policy", "adaptive").written == {"device", "policy"}
+
+
+def test_help_names_the_defaults_that_options_have():
+    text = " ".join(command.get_help(click.Context(command)).split())
+    default = Options()
+    for name in ("scale", "tile", "blend", "level"):
+        assert f"(default: {getattr(default, name)})" in text

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import unicodedata
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,7 +96,7 @@ def test_models(capsys, folder, monkeypatch):
     listing = [{**registry.listing()[0], "name": EVIL}]
     monkeypatch.setattr(registry, "listing", lambda: listing)
     check(tierscale(capsys, "models"))
-    weights = Path(registry.__file__).parent / "zoo" / "fsrcnn-x4.safetensors"
+    weights = registry.locate("fsrcnn-x4")
     lost = folder / f"{EVIL}.pth"
     shutil.copy(weights, lost)
     target = folder / "x.safetensors"
@@ -158,4 +157,4 @@ def test_a_refusal_for_memory_is_one_line_on_a_terminal_too(folder, tmp_path):
     os.close(main)
     assert done.returncode == 2
     (line,) = shown.decode().replace("\r\n", "\n").splitlines()
-    assert line.startswith("tierscale: ") and "GiB may be used" in line
+    assert line.startswith("tierscale: ") and "but only 50.0 MiB may be used" in line

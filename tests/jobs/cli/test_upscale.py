@@ -47,7 +47,7 @@ from tierscale.pipeline.run.array import enlarge_array
         (("--max-memory", "100M"), 2, ("GiB", "--max-memory")),
         (("--max-memory", "lots"), 2, ("'lots'",)),
         (("--device", "cuda"), 2, ("CUDA",)),
-        (("--policy", "dearest", "--budget", "0.5"), 2, ("budget belongs", "ignored by full")),
+        (("--policy", "full", "--budget", "0.5"), 2, ("budget belongs", "ignored by full")),
         (("--budget", "0.5", "--threshold", "0.1"), 2, ("threshold belongs", "ignored by budget")),
         (("--no-such-option",), 2, ("--no-such-option",)),
     ],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.adaptive.small_ape import MEAN, whole, windows
+from tests.models.adaptive.ape.small_ape import MEAN, whole, windows
 from tierscale.models.backbones.rcan import Rcan
 from tierscale.models.contract.checkpoints import (
     ModelSpec,

@@ -74,16 +74,16 @@ def test_a_network_of_spandrel_becomes_a_tier_of_its_own_scale_and_channels(
     x = torch.rand(2, 3, 9, 14)
     with torch.inference_mode():
         made = upscaler(x, whole(x, scale))
-        given = {
+        padded = {
             1: x.reshape(6, 1, 9, 14),
             3: x,
             4: torch.cat([x, torch.ones(2, 1, 9, 14)], dim=1),
         }[channels]
-        wanted = network(given).reshape(2, -1, 9 * scale, 14 * scale)[:, :3].clamp(0, 1)
+        wanted = network(padded).reshape(2, -1, 9 * scale, 14 * scale)[:, :3].clamp(0, 1)
         alone = upscaler(x[1:], whole(x[1:], scale)).pixels
     torch.testing.assert_close(made.pixels, wanted, atol=1e-5, rtol=1e-5)
     assert torch.equal(alone[0], made.pixels[1])
-    assert made.macs.tolist() == [executed(lambda: network(given[: len(given) // 2]))] * 2
+    assert made.macs.tolist() == [executed(lambda: network(padded[: len(padded) // 2]))] * 2
     assert upscaler.cost(Fraction(scale)) == pytest.approx(made.macs[0].item() / (9 * 14))
     assert upscaler.memory(Fraction(scale)) > 24 * scale**2
 

@@ -18,7 +18,6 @@ from torch import Tensor
 from tests.reference_file import Reference, read_reference
 from tierscale.jobs.cli.main import main
 from tierscale.models import registry
-from tierscale.models.backbones import rdn
 from tierscale.models.contract.checkpoints import write_checkpoint
 from tierscale.models.contract.efforts import table_path
 from tierscale.models.contract.upscaler import Placement
@@ -51,24 +50,24 @@ def reference(shared: Path) -> Callable[[str], Reference]:
 def test_an_upstream_checkpoint_becomes_a_tier_that_makes_the_upstream_image(
     method: str, reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
-    name, lr, sr, given = RUNS[method]
-    told = reference(name)
+    name, lr, sr, settings = RUNS[method]
+    recorded = reference(name)
     torch.save(
-        {"state_dict": OrderedDict((f"module.{key}", t) for key, t in told.weights.items())},
+        {"state_dict": OrderedDict((f"module.{key}", t) for key, t in recorded.weights.items())},
         tmp_path / "upstream.pth",
     )
     made = convert(
         tmp_path / "upstream.pth",
         method,
-        {**told.config, "mean": told.mean} if any(told.mean) else told.config,
+        {**recorded.config, "mean": recorded.mean} if any(recorded.mean) else recorded.config,
     )
     write_checkpoint(tmp_path / "ours.safetensors", made)
     upscaler = registry.load(f"file:{tmp_path / 'ours.safetensors'}")
-    x, wanted = told.inputs[lr], told.outputs[sr]
+    x, wanted = recorded.inputs[lr], recorded.outputs[sr]
     scale = Fraction(wanted.shape[-1], x.shape[-1])
     place = Placement(scale, (x.shape[-2], x.shape[-1]), ((0, 0),) * len(x))
     with torch.inference_mode():
-        found = upscaler(x, place, settings=given).pixels
+        found = upscaler(x, place, settings=settings).pixels
     # A pixel whose two samplers are equally probable may be given to either, and changes its
     # neighbours: so few are looked over.
     assert ((found - wanted).abs() > 3e-5).float().mean() <= 1e-3
@@ -107,20 +106,21 @@ def test_weights_are_found_where_upstream_codes_keep_them(
 def test_constructor_arguments_come_from_the_file_then_the_caller_then_the_shapes(
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
-    told = reference("pcsr_fsrcnn_x4")
+    recorded = reference("pcsr_fsrcnn_x4")
     torch.save(
-        {"model": {"name": "pcsr", "args": told.config, "sd": told.weights}}, tmp_path / "p.pth"
+        {"model": {"name": "pcsr", "args": recorded.config, "sd": recorded.weights}},
+        tmp_path / "p.pth",
     )
     assert convert(tmp_path / "p.pth", "pcsr").spec.arguments["encoder"] == "fsrcnn"
-    told = reference("carn_nf24_x2")
-    torch.save(told.weights, tmp_path / "c.pt")
+    recorded = reference("carn_nf24_x2")
+    torch.save(recorded.weights, tmp_path / "c.pt")
     spec = convert(tmp_path / "c.pt", "carn").spec
     assert (spec.scale, spec.arguments) == (2, {"features": 24, "groups": 4})
     assert spec.mean == (0.4488, 0.4371, 0.4040)
     assert convert(tmp_path / "c.pt", "carn", {"mean": [0, 0, 0]}).spec.mean == (0, 0, 0)
 
 
-def test_classsr_of_other_branches_is_told_by_its_shapes(
+def test_classsr_of_other_branches_is_known_by_its_shapes(
     reference: Callable[[str], Reference], tmp_path: Path
 ) -> None:
     classifier = {
@@ -147,32 +147,6 @@ def test_classsr_of_other_branches_is_told_by_its_shapes(
         assert (spec.arguments["branch"], spec.scale) == (branch, scale)
         assert spec.mean == pytest.approx((0.4, 0.5, 0.6) if branch == "carn" else (0, 0, 0))
         assert spec.residual == (None if branch == "carn" else "bilinear")
-
-
-def test_rdn_comes_back_from_upstream_names(tmp_path: Path) -> None:
-    network = rdn.Rdn(4, features=8, growth=8, blocks=2, layers=3)
-    upstream = {}
-    for name, tensor in network.state_dict().items():
-        stage, *rest = name.split(".")
-        if stage == "blocks" and rest[1] == "layers":
-            upstream[f"RDBs.{rest[0]}.convs.{rest[2]}.conv.0.{rest[3]}"] = tensor
-        elif stage == "blocks":
-            upstream[f"RDBs.{rest[0]}.LFF.{rest[2]}"] = tensor
-        elif stage == "tail":
-            upstream[
-                f"UPNet.{ {'grow.0': 0, 'grow.1': 2}.get('.'.join(rest[:2]), 4) }.{rest[-1]}"
-            ] = tensor
-        else:
-            theirs = {"first": "SFENet1", "second": "SFENet2", "fuse": "GFF.0", "join": "GFF.1"}[
-                stage
-            ]
-            upstream[f"{theirs}.{rest[0]}"] = tensor
-    torch.save(upstream, tmp_path / "r.pth")
-    made = convert(tmp_path / "r.pth", "rdn", {"scale": 4})
-    assert made.spec.arguments == {"features": 8, "growth": 8, "blocks": 2, "layers": 3}
-    assert all(
-        torch.equal(made.tensors[name], tensor) for name, tensor in network.state_dict().items()
-    )
 
 
 class Anything:
@@ -234,17 +208,17 @@ def test_what_cannot_be_read_or_does_not_fit_is_refused_in_a_sentence(
 def test_the_command_writes_a_tier(
     reference: Callable[[str], Reference], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told, out = reference("srresnet_nf16_nb5_x4"), tmp_path / "o.safetensors"
-    torch.save(told.weights, tmp_path / "s.pth")
+    recorded, out = reference("srresnet_nf16_nb5_x4"), tmp_path / "o.safetensors"
+    torch.save(recorded.weights, tmp_path / "s.pth")
 
     def run(*arguments: str) -> tuple[Any, str, str]:
         with pytest.raises(SystemExit) as ended:
             main(["models", "convert", str(tmp_path / "s.pth"), "--method", "srresnet", *arguments])
         return (ended.value.code, *capsys.readouterr())
 
-    code, text, _ = run("--config", json.dumps(told.config), "-o", str(out), "--json")
+    code, text, _ = run("--config", json.dumps(recorded.config), "-o", str(out), "--json")
     assert code == 0
-    count = sum(tensor.numel() for tensor in told.weights.values())
+    count = sum(tensor.numel() for tensor in recorded.weights.values())
     assert json.loads(text) == {
         "status": "done",
         "output": str(out),
@@ -252,7 +226,7 @@ def test_the_command_writes_a_tier(
         "parameters": count,
         "error": None,
     }
-    (tmp_path / "c.json").write_text(json.dumps(told.config))
+    (tmp_path / "c.json").write_text(json.dumps(recorded.config))
     table_path(out).write_text("of other weights")
     assert run("--config", str(tmp_path / "c.json"), "-o", str(out))[0] == 0
     assert not table_path(out).exists()

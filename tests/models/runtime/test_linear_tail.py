@@ -56,8 +56,8 @@ def test_a_quick_end_is_the_end_but_for_the_outermost_pixels_and_so_are_its_grad
         within = made[:, :, 3:-3, 3:-3]
         within.square().sum().backward()
         found.append([made, within, x.grad, *(parameter.grad for parameter in tail.parameters())])
-    (whole_end, *expected), (quick_end, *given) = found
-    torch.testing.assert_close(given, expected)
+    (whole_end, *expected), (quick_end, *at_once) = found
+    torch.testing.assert_close(at_once, expected)
     assert not torch.allclose(quick_end, whole_end), "the edges differ"
     tail.eval()
     torch.testing.assert_close(tail(x), whole_end)

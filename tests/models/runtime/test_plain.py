@@ -65,7 +65,7 @@ def test_nothing_beyond_reach_matters_and_the_last_pixel_within_does(
 
 
 @pytest.mark.parametrize(("kind", "scale"), ALL)
-def test_spent_is_what_is_executed(kind: str, scale: int) -> None:
+def test_macs_are_those_executed(kind: str, scale: int) -> None:
     upscaler, x = make(kind, scale), torch.rand(1, 3, 90, 70)
     macs = upscaler(x, whole(x, scale)).macs
     assert macs.tolist() == [executed(lambda: upscaler(x, whole(x, scale)))]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tierscale.models.contract.checkpoints import ModelSpec
-from tierscale.models.train.photos import Photo, photo
+from tierscale.models.train.data.photos import Photo, photo
 
 SMALL = ModelSpec(
     "fsrcnn", 2, {"features": 8, "narrow": 4, "mapping": 1}, (0.4, 0.4, 0.4), "bilinear"

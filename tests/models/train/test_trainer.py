@@ -10,10 +10,11 @@ import torch
 
 from tests.models.train.pictures import SMALL, pictures
 from tierscale.models.contract.metrics import psnr
-from tierscale.models.train.photos import Photo, draw, photo
+from tierscale.models.train.data.crops import draw
+from tierscale.models.train.data.photos import Photo, photo
+from tierscale.models.train.data.shrink import shrink
 from tierscale.models.train.recipes import build
 from tierscale.models.train.schedule import Schedule, done_share, rate_at
-from tierscale.models.train.shrink import shrink
 from tierscale.models.train.tasks import charbonnier, predict
 from tierscale.models.train.trainer import (
     Reports,

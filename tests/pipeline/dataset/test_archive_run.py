@@ -22,7 +22,7 @@ from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import KINDS, Adaptive, Budget, MaxLoss
 
 # Long after the sources were written, so that their times tell whether they were changed.
-NIGHT, EVENING, MORNING = "2096-11-22", 4e9, 4.1e9
+NIGHT, EVENING, DEADLINE = "2096-11-22", 4e9, 4.1e9
 
 
 class Pool:
@@ -46,7 +46,7 @@ def ledger(tmp_path):
 
 
 def begin(task, ledger, stop=None):
-    changes = update_ledger(task, ledger, stop or threading.Event(), MORNING, [])
+    changes = update_ledger(task, ledger, stop or threading.Event(), DEADLINE, [])
     ledger.begin_night(NIGHT)
     return changes
 
@@ -83,13 +83,13 @@ def test_the_texts_of_version_0_1_stay():
     assert lossy == {**plain, "policy": "quality", "lose": 0.02}
 
 
-def test_every_pending_image_is_enlarged_and_told(task, ledger, monkeypatch):
+def test_every_pending_image_is_enlarged_and_reported(task, ledger, monkeypatch):
     assert begin(task, ledger).new == 5
     monkeypatch.setattr(archive_run, "enlarge", lambda *job: Enlarged(SUMMARY, "s"))
-    told = []
+    steps = []
     run = ArchiveRun(task, ledger, Pool(), threading.Event(), pytest.fail)
-    run.work(NIGHT, MORNING, lambda *progress: told.append(progress))
-    assert states(ledger) == ["done"] * 5 and told[-1] == ("images", 5, 5)
+    run.work(NIGHT, DEADLINE, lambda *progress: steps.append(progress))
+    assert states(ledger) == ["done"] * 5 and steps[-1] == ("images", 5, 5)
     assert begin(task, ledger).untouched == 5 and states(ledger) == ["pending"] * 5, (
         "no output is there"
     )
@@ -111,7 +111,7 @@ def test_a_ledger_that_fails_ends_the_run_and_what_is_under_way_drains(task, led
     monkeypatch.setattr(archive_run, "enlarge", slow)
     monkeypatch.setattr(ledger, "record_done", full)
     with pytest.raises(Damaged, match="cannot be written"):
-        ArchiveRun(task, ledger, Pool(), stop, pytest.fail).work(NIGHT, MORNING, lambda *_: None)
+        ArchiveRun(task, ledger, Pool(), stop, pytest.fail).work(NIGHT, DEADLINE, lambda *_: None)
     assert stop.is_set() and drained == [True]
     with ledger.lease(lambda: None):
         assert states(ledger).count("pending") == 5, "what was claimed waits for another night"
@@ -131,7 +131,7 @@ def test_a_plan_is_on_record_before_its_run_ends(task, ledger, monkeypatch):
 
     monkeypatch.setattr(archive_run, "enlarge", fail_after_planning)
     ArchiveRun(task, ledger, Pool(), threading.Event(), seen.append).work(
-        NIGHT, MORNING, lambda *_: None
+        NIGHT, DEADLINE, lambda *_: None
     )
     assert states(ledger) == ["failed"] * 5 and len(seen) == 5
     assert {row["plan"] for row in ledger.do("SELECT plan FROM sources")} == {"p7"}

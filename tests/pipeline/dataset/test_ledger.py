@@ -185,10 +185,10 @@ def test_what_is_done_waits_again_where_its_output_is_gone_or_belongs_elsewhere(
     ledger.record_listing([seen("a"), seen("b"), seen("c"), seen("gone")], never)
     finish(ledger)
     ledger.record_listing([seen("a"), seen("b"), seen("c")], never)
-    asked = []
+    checked = []
 
     def missing(outputs):
-        asked.extend(outputs)
+        checked.extend(outputs)
         return ["out/b.zarr"]
 
     ledger.requeue_missing(
@@ -196,7 +196,7 @@ def test_what_is_done_waits_again_where_its_output_is_gone_or_belongs_elsewhere(
     )
     assert (
         states(ledger) == {"a": "done", "b": "pending", "c": "pending", "gone": "done"}
-        and "out/gone.zarr" not in asked
+        and "out/gone.zarr" not in checked
     )
     entry = ledger.claim("n2", "{}", lambda source: f"out/{source}.zarr")
     assert (entry.source, entry.plan) == ("b", "p1"), "what lies there is known as ours"
@@ -297,7 +297,7 @@ def test_a_dead_process_on_this_host_holds_nothing(ledger):
         NOON,
     )
     with ledger.lease(lambda: None):
-        pass
+        assert ledger.do("SELECT pid FROM lease").fetchone()["pid"] == os.getpid()
 
 
 def test_files_that_are_no_ledger_are_refused(tmp_path):

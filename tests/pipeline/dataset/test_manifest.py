@@ -194,7 +194,7 @@ def test_a_scan_of_an_object_store_mirrors_it(monkeypatch):
     assert (row.source, row.output) == ("s3://bucket/in/deep/B.PNG", "/out/deep/B.PNG.zarr")
 
 
-def test_what_a_scan_cannot_list_is_refused_or_told(tmp_path):
+def test_what_a_scan_cannot_list_is_refused_or_reported(tmp_path):
     make(tmp_path, "in/a.tif")
     with open(os.fsencode(tmp_path) + b"/in/bad\xff.tif", "wb"):
         pass

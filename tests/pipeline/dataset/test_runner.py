@@ -17,7 +17,7 @@ from tierscale.pipeline.dataset.runner import (
     enlarge,
     run_jobs,
 )
-from tierscale.pipeline.errors import Damaged, Full, Held, Interrupted, Refused
+from tierscale.pipeline.errors import Damaged, DiskFull, Held, Interrupted, Refused
 from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.job import Controls, ImageJob
@@ -76,7 +76,7 @@ def test_after_stop_no_job_is_begun_and_none_is_taken_from_the_queue():
     [
         (Interrupted(), "interrupted", Cause.INTERRUPTED, "to resume, run the same command"),
         (Held("process 1 writes it"), "left", Cause.HELD, "process 1 writes it"),
-        (Full("the disk is full"), "failed", Cause.FULL, "the disk is full"),
+        (DiskFull("the disk is full"), "failed", Cause.DISK_FULL, "the disk is full"),
         (Quarantined("failed 3 times"), "quarantined", Cause.IMAGE, "failed 3 times"),
         (Refused("no image"), "failed", Cause.IMAGE, "no image"),
         (Damaged("cut short"), "failed", Cause.IMAGE, "cut short"),

@@ -63,29 +63,32 @@ def test_an_image_that_has_its_plan_keeps_its_routes(tmp_path):
         np.testing.assert_array_equal(again[number], routes[number])
 
 
-def test_what_fails_is_told_and_the_others_share_the_budget(tmp_path):
+def test_what_fails_is_reported_and_the_others_share_the_budget(tmp_path):
     jobs = [job_of(tmp_path, name) for name in ("a.png", "broken.png", "own.png")]
     (tmp_path / "broken.png").write_bytes(b"no image")
     own = job_of(tmp_path, "own.png", Budget(0.9))
-    told = []
+    failures = []
     with LocalPool(1) as pool:
         routes = shared_routes(
-            [(0, jobs[0]), (1, jobs[1]), (2, own)], pool, Controls(), lambda *all: told.append(all)
+            [(0, jobs[0]), (1, jobs[1]), (2, own)],
+            pool,
+            Controls(),
+            lambda *all: failures.append(all),
         )
     assert set(routes) == {0}, "a budget of a row is no part of the archive's"
-    ((number, job, error),) = told
+    ((number, job, error),) = failures
     assert (number, job) == (1, jobs[1]) and isinstance(error, Refused | Damaged)
 
 
-def test_a_budget_that_no_image_can_keep_is_told_of_all_that_share_it(tmp_path):
+def test_a_budget_that_no_image_can_keep_is_reported_for_all_that_share_it(tmp_path):
     jobs = [job_of(tmp_path, name, Budget(0.001, shared=True)) for name in ("a.png", "b.png")]
-    told = []
+    failures = []
     with LocalPool(1) as pool:
         found = shared_routes(
-            list(enumerate(jobs)), pool, Controls(), lambda *all: told.append(all)
+            list(enumerate(jobs)), pool, Controls(), lambda *all: failures.append(all)
         )
-    assert found == {} and [number for number, *_ in told] == [0, 1]
-    assert all("for the archive" in str(error) for *_, error in told)
+    assert found == {} and [number for number, *_ in failures] == [0, 1]
+    assert all("for the archive" in str(error) for *_, error in failures)
 
 
 def test_stopped_it_begins_no_image(tmp_path):

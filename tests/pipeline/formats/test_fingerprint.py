@@ -10,7 +10,6 @@ import zarr
 from PIL import Image
 
 from tests.pipeline.formats.pictures import picture
-from tierscale.pipeline.formats import fingerprint
 from tierscale.pipeline.formats.fingerprint import content_digest
 from tierscale.pipeline.formats.registry import open_array, open_image
 from tierscale.pipeline.plan.options import Selection
@@ -35,7 +34,7 @@ def test_identity_follows_content_and_selection_not_name_or_time(tmp_path):
     assert open_array(stack, "cyx").identity != open_array(stack + 1, "cyx").identity
 
 
-def test_identity_of_large_files_is_told_by_their_ends_and_time(tmp_path, monkeypatch):
+def test_identity_of_large_files_is_known_by_their_ends_and_time(tmp_path, monkeypatch):
     monkeypatch.setattr("tierscale.pipeline.formats.fingerprint.WHOLE_DIGEST", 0)
     monkeypatch.setattr("tierscale.pipeline.formats.fingerprint.BLOCK", 64)
     Image.fromarray(picture(30, 30)).save(tmp_path / "a.png")
@@ -124,24 +123,7 @@ def test_a_change_that_leaves_size_and_time_is_seen(tmp_path):
         source.close()
 
 
-def test_a_known_fingerprint_saves_the_digest_while_the_file_and_the_selection_are_the_same(
-    tmp_path, reads
-):
-    path = tmp_path / "a.png"
-    Image.fromarray(picture(9, 9)).save(path)
-    with open_image(path) as source:
-        known = source.fingerprint
-    fingerprint._digests.clear()  # as in another process
-    with open_image(path, known=known) as source:
-        assert source.identity == known.identity and len(reads) == 1
-    with open_image(path, Selection(z=0), known=known) as source:
-        assert source.identity != known.identity and len(reads) == 2
-    Image.fromarray(picture(9, 9, seed=1)).save(path)
-    with open_image(path, known=known) as source:
-        assert source.identity != known.identity and len(reads) == 3
-
-
-def test_what_is_no_single_local_file_has_no_fingerprint(tmp_path):
+def test_what_is_no_single_local_file_has_no_stamp(tmp_path):
     zarr.create_array(str(tmp_path / "a.zarr"), shape=(8, 8), chunks=(4, 4), dtype="u1")
     with open_image(tmp_path / "a.zarr") as source:
-        assert source.stamp is None and source.fingerprint is None
+        assert source.stamp is None

@@ -80,14 +80,14 @@ def test_a_point_raster_by_hand():
 @settings(deadline=None)
 @given(st.fractions(Fraction(1, 2), 10))
 def test_the_physical_size_of_the_picture_stays(scale):
-    facts = PhotoMetadata(
+    photo = PhotoMetadata(
         resolution=(300.0, 150.0),
         resolution_unit="inch",
         pixel_size=(0.5, 0.25),
         pixel_unit="micrometer",
         icc=b"x",
     )
-    larger = facts.scaled(scale)
+    larger = photo.scaled(scale)
     assert larger.resolution == pytest.approx(
         (300 * scale, 150 * scale)
     ) and larger.pixel_size == pytest.approx((0.5 / scale, 0.25 / scale))

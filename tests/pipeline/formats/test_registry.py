@@ -155,8 +155,8 @@ def test_decoding_takes_no_more_memory_than_announced(tmp_path, form):
         check=True,
         cwd=ROOT,
     )
-    taken, announced, strip = map(int, run.stdout.split())
-    assert taken <= announced + 2 * strip + (
+    used, announced, strip = map(int, run.stdout.split())
+    assert used <= announced + 2 * strip + (
         12 << 20
     )  # the strips themselves, and what the allocator keeps
 
@@ -172,7 +172,7 @@ def test_decoding_takes_no_more_memory_than_announced(tmp_path, form):
         ("a.tierscale/b.tif", False),
     ],
 )
-def test_outputs_of_ours_are_told_by_the_folder_beside_them(tmp_path, path, ours):
+def test_outputs_of_ours_are_known_by_the_folder_beside_them(tmp_path, path, ours):
     for name in ("theirs.zarr", "ours.zarr", "ours.zarr.tierscale"):
         (tmp_path / name).mkdir()
     assert is_output(f"{tmp_path}/{path}") == ours

@@ -18,9 +18,9 @@ def test_windows_hold_what_is_used_of_them_and_their_tiles_are_of_one_tier(scene
     grid, routes = scene
     for shard in grid.all_shards():
         for work in lay_out(grid, routes, shard, REACHES, blend):
-            kept, window = work.keep, work.window
-            assert window.y.start <= kept.y.start and window.y.stop >= kept.y.stop
-            assert window.x.start <= kept.x.start and window.x.stop >= kept.x.stop
+            valid, window = work.valid, work.window
+            assert window.y.start <= valid.y.start and window.y.stop >= valid.y.stop
+            assert window.x.start <= valid.x.start and window.x.stop >= valid.x.stop
             own = [use for use in work.uses if routes[use.tile] == work.tier]
             assert all(use.rect == grid.core(*use.tile) for use in own)
             assert all(routes[use.tile] > work.tier for use in work.uses if use not in own)

@@ -29,7 +29,7 @@ def test_pieces_of_ones_stitch_to_ones_everywhere(scene, blend):
     for shard in grid.all_shards():
         pieces = []
         for work in lay_out(grid, routes, shard, (2, 5, 9, 11), blend):
-            hr = grid.hr(work.keep)
+            hr = grid.hr(work.valid)
             ones = np.ones((1, hr.y.length, hr.x.length), np.float32)
             pieces.append(Piece(work, ones, 0.0, 0.0, 1))
         np.testing.assert_allclose(stitch(grid, routes, shard, pieces, blend), 1, atol=1e-6)

@@ -37,7 +37,7 @@ def test_the_text_names_tiers_and_calls_the_last_one_full(command, output, tmp_p
 
 def test_one_tier_for_all_is_explained_too(command, photo, tmp_path):
     output = tmp_path / "full.zarr"
-    assert command("upscale", photo, output, *OPTIONS, "--policy", "dearest")[0] == 0
+    assert command("upscale", photo, output, *OPTIONS, "--policy", "full")[0] == 0
     explanation = explain.explain(str(output))
     assert explanation.scores == "none" and explanation.lost is None
     assert [use.saved for use in explanation.tiers] == [None, None]
@@ -80,7 +80,7 @@ def test_what_is_no_output_of_ours_is_refused(command, photo, tmp_path):
 
 def test_an_output_without_its_array_is_refused(command, photo, tmp_path):
     output = tmp_path / "gone.zarr"
-    assert command("upscale", photo, output, *OPTIONS, "--policy", "cheapest")[0] == 0
+    assert command("upscale", photo, output, *OPTIONS, "--policy", "light")[0] == 0
     output.rename(tmp_path / "elsewhere")
     with pytest.raises(Refused, match="not there any more"):
         explain.draw(str(output))
@@ -106,7 +106,7 @@ def test_a_plan_draws_the_curve_of_its_image(command, photo, tmp_path):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--policy", "dearest", "--curve", "other.png"), "scores no tiles"),
+        (("--policy", "full", "--curve", "other.png"), "scores no tiles"),
         (("--curve", "other.svg"), "does not end in .png"),
         (("--curve", "nowhere/curve.png"), "there is no folder"),
     ],

@@ -42,7 +42,7 @@ def test_a_shard_at_the_edge_is_written_whole_and_read_back(path):
         store.write_shard(path, 0, (0, 0), part)
 
 
-def test_a_damaged_shard_is_told_and_can_be_replaced(path, tmp_path):
+def test_a_damaged_shard_is_reported_and_can_be_replaced(path, tmp_path):
     store.write_shard(path, 0, (0, 0), pixels(3, 512, 512))
     file = tmp_path / "a.zarr/0/c/0/0/0"
     file.write_bytes(file.read_bytes()[:1000])
@@ -75,14 +75,6 @@ def test_what_is_not_ours_is_neither_replaced_nor_removed(tmp_path):
 def test_a_level_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(Refused, match="does not exist"):
         store.open_level(str(tmp_path / "none.zarr"), 0)
-
-
-def test_an_output_is_handed_out_as_a_dask_array(output):
-    lazy = store.as_dask(str(output), 0)
-    assert lazy.shape == (3, 600, 800) and lazy.numblocks == (1, 1, 3)
-    np.testing.assert_array_equal(
-        lazy[:, :5, :6].compute(), zarr.open_array(f"{output}/0", mode="r")[:, :5, :6]
-    )
 
 
 def test_libraries_of_few_uses_are_not_loaded_with_the_package():

@@ -52,11 +52,11 @@ def test_the_same_request_differs_in_nothing():
         ({"source": source(nodata=7.0)}, "source nodata None, now nodata 7.0"),
     ],
 )
-def test_each_difference_is_told_with_both_values(more, text):
+def test_each_difference_is_reported_with_both_values(more, text):
     assert differences(STORED, draft_of(**more)) == [text]
 
 
-def test_all_differences_are_told():
+def test_all_differences_are_reported():
     found = differences(STORED, draft_of(tile=64, blend=2, policy=Full()))
     assert [text.split()[0] for text in found] == ["tile", "blend", "policy"]
 

@@ -1,6 +1,8 @@
 """Options are valid once constructed; scales are exact."""
 
 import math
+import pickle
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -31,8 +33,11 @@ def test_what_cannot_be_is_refused_with_its_value(wrong, message):
 
 
 def test_the_ends_of_what_can_be_are_taken():
-    Options(scale=Fraction(1), tile=8, blend=4)
-    Options(scale=Fraction(64), tile=4096, blend=0, value_range=(-1.5, 0.0))
+    least = Options(scale=Fraction(1), tile=8, blend=4)
+    assert (least.scale, least.tile, least.blend) == (1, 8, 4)
+    most = Options(scale=Fraction(64), tile=4096, blend=0, value_range=(-1.5, 0.0))
+    assert (most.scale, most.tile, most.blend) == (64, 4096, 0)
+    assert most.value_range == (-1.5, 0.0)
 
 
 def test_options_are_values():
@@ -99,3 +104,22 @@ def test_options_of_a_wrong_kind_are_refused(written, words):
 def test_a_policy_takes_numbers_alone(policy, value):
     with pytest.raises(Refused, match="is no number"):
         policy(value)
+
+
+def test_options_know_what_was_written():
+    assert Options().written == frozenset()
+    options = Options(2, tile=128, tiers=None)
+    assert options.written == {"scale", "tile"}, "a default that was written counts, None does not"
+    assert options == Options(scale=2) and hash(options) == hash(Options(scale=2))
+    assert pickle.loads(pickle.dumps(options)).written == {"scale", "tile"}
+
+
+def test_options_that_are_altered_count_as_written():
+    options = Options(tile=64)
+    assert options.altered(blend=2).written == {"tile", "blend"}
+    found = options.completed(tile=32, blend=2)
+    assert (found.tile, found.blend, found.written) == (64, 2, {"tile"})
+    # A copy by hand is strict: nothing of it is taken for a default.
+    assert {"tile", "blend", "policy", "scale"} <= replace(options, blend=2).written
+    with pytest.raises(Refused, match="a tile of 3 pixels"):
+        options.altered(tile=3)

@@ -19,7 +19,7 @@ from tierscale.pipeline.plan.policies import (
     Threshold,
     compares_errors,
     in_words,
-    looks_at_tiles,
+    needs_scores,
     parameter_of,
     policy_from,
     policy_from_json,
@@ -121,7 +121,7 @@ def test_what_is_missing_or_would_be_ignored_is_refused(name, numbers, message):
 
 
 def test_what_each_policy_needs_to_know_of_tiles():
-    assert [policy for policy in POLICIES if not looks_at_tiles(policy)] == [Full(), Light()]
+    assert [policy for policy in POLICIES if not needs_scores(policy)] == [Full(), Light()]
     assert [policy for policy in POLICIES if compares_errors(policy)] == [
         MaxLoss(0.02),
         Threshold(1e-4),

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.plans import FULL, LIGHT, POLICIES, SOURCE, TIERS, draft_of, plan_of, scored_of
+from tierscale.models.contract.kind import Kind
 from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import (
@@ -121,6 +122,8 @@ def test_all_that_pixels_depend_on_is_in_the_digest():
         "batch": (1, 1, 2),
         "scoring": "detail",
         "scout": "d" * 64,
+        "family": "photo",
+        "kind": Kind(0.5, 7.0, 55),
         "code": "0.0.0",
         "bytes_version": 7,
         "value_range": ValueRange(0.0, 254.0, 0.0, 255.0),

@@ -10,7 +10,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.policies import Budget
 from tierscale.pipeline.routing.costs import full_cost, planned_cost
 from tierscale.pipeline.routing.routes import areas, route, routing_problem
-from tierscale.pipeline.routing.shared_budget import JointGroups, ScoredImage, share_out
+from tierscale.pipeline.routing.shared_budget import JointGroups, ScoredImage, split_budget
 
 TIERS = (LIGHT, replace(FULL, cost=24_000.0, reach=8))
 
@@ -49,7 +49,7 @@ def left(images, routes):
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6, 1.0])
 def test_a_shared_budget_is_kept_and_goes_where_it_pays(share):
     images = [scored_image(0, 0.01), scored_image(1, 1.0), scored_image(2, 0.1, (90, 400))]
-    routes = share_out(images, share)
+    routes = split_budget(images, share)
     assert total(images, routes) <= share
     tiles = sum(len(image.scores) for image in images)
     assert total(images, routes) > share - max(0.01, 2 / tiles)
@@ -62,19 +62,19 @@ def test_a_shared_budget_is_kept_and_goes_where_it_pays(share):
 
 def test_one_image_alone_has_the_routes_of_its_own_budget():
     image = scored_image(3)
-    np.testing.assert_array_equal(share_out([image], 0.4)[0], alone(image, 0.4))
+    np.testing.assert_array_equal(split_budget([image], 0.4)[0], alone(image, 0.4))
 
 
 def test_images_that_were_planned_keep_their_routes_and_nothing_else_changes():
     images = [scored_image(0), scored_image(1, 0.2), scored_image(2)]
-    routes = share_out(images, 0.4)
+    routes = split_budget(images, 0.4)
     stored = [replace(images[0], routes=routes[0]), *images[1:]]
-    for first, again in zip(routes, share_out(stored, 0.4), strict=True):
+    for first, again in zip(routes, split_budget(stored, 0.4), strict=True):
         np.testing.assert_array_equal(again, first)
     # An image that was planned when it was alone has more than its part now; the others have what
     # is left.
     greedy = replace(images[0], routes=np.ones(images[0].plan.grid.tiles, int))
-    made = share_out([greedy, *images[1:]], 0.4)
+    made = split_budget([greedy, *images[1:]], 0.4)
     assert (made[0] == 1).all() and total([greedy, *images[1:]], made) <= 0.4
 
 
@@ -84,9 +84,9 @@ def test_a_budget_below_the_first_tier_names_the_smallest():
         Refused,
         match=r"budget of 0\.001 for the archive is less than .* ask for (0\.0\d+) or more",
     ) as error:
-        share_out(images, 0.001)
+        split_budget(images, 0.001)
     named = float(str(error.value).split("ask for ")[1].split()[0])
-    assert not np.concatenate([own.ravel() for own in share_out(images, named)]).all()
+    assert not np.concatenate([own.ravel() for own in split_budget(images, named)]).all()
 
 
 def test_the_groups_of_several_images_are_those_of_each():

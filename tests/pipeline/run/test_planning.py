@@ -41,11 +41,11 @@ def test_a_run_tells_how_far_its_ingest_is(tmp_path, monkeypatch):
         ingest(image, path, **more, progress=lambda done, total: time.sleep(1.1))
 
     monkeypatch.setattr(prescan_tasks, "ingest", slow)
-    told = []
-    controls = Controls(lambda stage, done, total: told.append((stage, done, total)))
+    steps = []
+    controls = Controls(lambda stage, done, total: steps.append((stage, done, total)))
     options = Options(tiers=("bicubic",), scale=Options().scale / 2)
     upscale(noise(tmp_path / "a.png", (1100, 200)), tmp_path / "x.zarr", options, controls)
-    rows = [(done, total) for stage, done, total in told if stage == "ingest"]
+    rows = [(done, total) for stage, done, total in steps if stage == "ingest"]
     assert rows[-1] == (3, 3) and (1, 3) in rows
 
 

@@ -49,7 +49,7 @@ def test_what_a_decoder_takes_is_in_the_plans_memory(photo, inspected):
 def test_a_source_that_cannot_be_decoded_beside_the_workers_is_refused(inspected):
     draft, info = inspected.draft, replace(inspected.source, decode_bytes=3 * GIB)
     with pytest.raises(
-        Refused, match=r"needs 4\.\d+ GiB with 1 workers, but 4\.00 GiB .* --max-memory \d+"
+        Refused, match=r"needs 4\.\d+ GiB with 1 worker, but only 4\.00 GiB .* --max-memory \d+"
     ):
         check_memory(draft, info, 4 * GIB, 1)
     check_memory(draft, info, 5 * GIB, 1)
@@ -61,12 +61,12 @@ def test_what_a_smaller_tile_would_fit_in_is_said_with_the_tile(inspected):
     needed = memory_bytes(large, info, 1)
     smaller = memory_bytes(replace(large, tile=512), info, 1)
     assert smaller < needed
-    with pytest.raises(Refused, match=rf"would fit: --tile 512, or --max-memory {needed}$"):
+    with pytest.raises(Refused, match=rf"; give --tile 512, or --max-memory {needed}$"):
         check_memory(large, info, (smaller + needed) // 2, 1)
     check_memory(replace(large, tile=512), info, (smaller + needed) // 2, 1)
 
 
 def test_memory_that_no_image_fits_in_is_refused():
-    with pytest.raises(Refused, match=r"with 2 workers, but 1\.00 GiB .* lower --workers"):
+    with pytest.raises(Refused, match=r"with 2 workers, but only 1\.00 GiB .* lower --workers"):
         check_least(GIB, 2)
     check_least(3 * GIB, 2)

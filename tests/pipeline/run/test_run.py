@@ -67,7 +67,7 @@ def test_every_scale_has_a_network_but_1_which_says_so(photo, tmp_path, capsys):
         assert made in found["tiles"] and words in " ".join(found["notes"])
 
 
-def test_a_budget_that_a_method_exceeds_is_told(tmp_path, capsys):
+def test_a_budget_that_a_method_exceeds_is_reported(tmp_path, capsys):
     """Noise makes a network that decides pixel by pixel compute more than its table expects."""
     np.save(
         tmp_path / "noise.npy",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tierscale.pipeline.errors import Damaged, Full
+from tierscale.pipeline.errors import Damaged, DiskFull
 from tierscale.pipeline.run.shards import TRIES, Quarantined, ShardQueue, Step
 
 KEY = (0, 1, 2)
@@ -79,7 +79,9 @@ def test_each_shard_has_its_own_tries():
     assert sorted(run(ends, keys=keys)[0]) == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("error", [Damaged("the source is cut short"), Full("the disk is full")])
+@pytest.mark.parametrize(
+    "error", [Damaged("the source is cut short"), DiskFull("the disk is full")]
+)
 def test_what_will_not_get_better_is_not_tried_again(error):
     with pytest.raises(type(error), match=str(error)):
         run([error, "receipt"])

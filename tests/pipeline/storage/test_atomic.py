@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from tierscale.pipeline.errors import Damaged, Full, Refused
+from tierscale.pipeline.errors import Damaged, DiskFull, Refused
 from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.failures import storage_failure
 
@@ -25,8 +25,8 @@ def test_a_file_is_whole_or_absent(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "number, kind, words",
     [
-        (errno.ENOSPC, Full, "is full; free some space"),
-        (errno.EDQUOT, Full, "is full; free some space"),
+        (errno.ENOSPC, DiskFull, "is full; free some space"),
+        (errno.EDQUOT, DiskFull, "is full; free some space"),
         (errno.EROFS, Refused, "cannot be written .*; choose another output"),
         (errno.EACCES, Refused, "cannot be written .*; choose another output"),
         (errno.EIO, Damaged, "cannot be written or read"),

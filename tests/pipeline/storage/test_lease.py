@@ -71,8 +71,8 @@ def test_a_living_owner_is_respected_whatever_the_clock_does(folder, jump):
 def test_a_lease_torn_by_a_crash_is_nobodys(folder):
     folder.mkdir()
     (folder / "lease.json").write_text('{"host": "el')
-    with Lease(folder):
-        pass
+    with Lease(folder) as lease:
+        assert json.loads((folder / "lease.json").read_text())["token"] == lease.owner["token"]
 
 
 def test_a_lease_that_was_taken_over_is_not_removed(folder):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.models.adaptive.small_adadsr import MEAN, make
+from tests.models.adaptive.adadsr.small_adadsr import MEAN, make
 from tierscale.models.convert.adaptive import adadsr as upstream_adadsr
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -72,6 +72,6 @@ def test_upstream_names_of_scale_4_become_ours_and_what_does_not_fit_is_named() 
             "lacks 'adapter_pos'",
         ),
     ]
-    for changed, given, message in cases:
+    for changed, settings, message in cases:
         with pytest.raises(ValueError, match=message):
-            upstream_adadsr.from_upstream(changed, given, (0.0, 0.0, 0.0))
+            upstream_adadsr.from_upstream(changed, settings, (0.0, 0.0, 0.0))

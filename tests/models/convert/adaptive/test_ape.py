@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.models.adaptive.small_ape import MEAN, whole, windows
+from tests.models.adaptive.ape.small_ape import MEAN, whole, windows
 from tierscale.models import registry
 from tierscale.models.adaptive.ape import upscaler as ape
 from tierscale.models.adaptive.ape.network import Ape
@@ -109,6 +109,6 @@ def test_upstream_weights_that_do_not_fit_are_named_with_their_shapes() -> None:
             "lacks 'n_feats'",
         ),
     ]
-    for changed, given, message in cases:
+    for changed, settings, message in cases:
         with pytest.raises(ValueError, match=message):
-            upstream_ape.from_upstream(changed, given, (0.0, 0.0, 0.0))
+            upstream_ape.from_upstream(changed, settings, (0.0, 0.0, 0.0))

@@ -45,8 +45,8 @@ def test_fitting_finds_what_energy_alone_does_not_tell() -> None:
             samples.append(observe.Sample(lr.contiguous(), errors, errors, str(index)))
     scout = Scout(("a", "b"), ("0", "1"), Fraction(4))
     fitting.fit(scout, samples, fitting.Schedule(steps=150, batch=8, rate=3e-3))
-    told = scout(torch.stack([stripes, noise]))
-    saved = told[:, 0] - told[:, 1]
+    guess = scout(torch.stack([stripes, noise]))
+    saved = guess[:, 0] - guess[:, 1]
     assert saved[0] == pytest.approx(9e-4, rel=0.3) and saved[1] < 3e-4
 
 
@@ -58,10 +58,10 @@ def test_a_dear_tier_that_errs_more_is_predicted_to(tmp_path: Path) -> None:
         samples.append(observe.Sample(lr, errors, errors, str(index)))
     scout = Scout(("a", "b", "c"), ("0", "1", "2"), Fraction(4))
     fitting.fit(scout, samples, fitting.Schedule(steps=60, batch=8, rate=3e-3))
-    told = scout(samples[0].lr[None])[0]
-    assert told.tolist() == pytest.approx([3e-3, 1e-3, 2e-3], rel=0.1)
+    guess = scout(samples[0].lr[None])[0]
+    assert guess.tolist() == pytest.approx([3e-3, 1e-3, 2e-3], rel=0.1)
     write_scout(tmp_path / "s.safetensors", scout)
-    assert torch.equal(read_scout(tmp_path / "s.safetensors")(samples[0].lr[None])[0], told)
+    assert torch.equal(read_scout(tmp_path / "s.safetensors")(samples[0].lr[None])[0], guess)
 
 
 def test_photos_held_back_are_not_fitted_to():

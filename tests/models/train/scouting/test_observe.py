@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tierscale.models.runtime.bicubic import Bicubic
+from tierscale.models.train.data.shrink import shrink
 from tierscale.models.train.scouting import observe
-from tierscale.models.train.shrink import shrink
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -86,7 +86,7 @@ def test_jpeg_is_close_and_only_for_what_it_can_hold(tmp_path):
 
 
 @pytest.mark.parametrize("big", [False, True])
-def test_photo_facts_are_in_the_tiff_for_any_reader(tmp_path, big, monkeypatch):
+def test_photo_metadata_are_in_the_tiff_for_any_reader(tmp_path, big, monkeypatch):
     if big:
         monkeypatch.setattr("tierscale.pipeline.output.export.tiff.CLASSIC_BYTES", 0)
     levels = write_output(tmp_path / "a.zarr", (3, 300, 400))

@@ -91,7 +91,7 @@ def test_a_pyramid_is_never_made_of_damage(source, tmp_path, way):
     assert content(tmp_path) == before
 
 
-def test_damage_before_the_pyramid_is_told_and_healed(source, tmp_path):
+def test_damage_before_the_pyramid_is_reported_and_healed(source, tmp_path):
     whole, output = tmp_path / "whole.zarr", tmp_path / "out.zarr"
     upscale(source, whole, OPTIONS)
     upscale(source, output, OPTIONS)

@@ -1,0 +1,20 @@
+"""Torch functions on modules, with the types that their own signatures lose."""
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def module_list(modules: Iterable[M]) -> Sequence[M]:
+    """A torch ModuleList of the modules, which a checker sees as a sequence of their class."""
+    return nn.ModuleList(modules)  # type: ignore[return-value]
+
+
+def channels_last(module: M) -> M:
+    """The module itself, its weights laid out with channels last (NHWC), the fastest on CPUs."""
+    moved: M = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return moved

@@ -1,0 +1,93 @@
+"""OME-Zarr images as sources."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from tests.pipeline.formats.pictures import whole
+from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.formats.registry import open_image
+from tierscale.pipeline.plan.options import Selection
+
+
+def ome_zarr(
+    path: Path, pixels: np.ndarray, version: int, colours: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    """An OME-Zarr image of axes tczyx with one further level."""
+    axes = [
+        {"name": name, "type": "space" if name in "zyx" else "time" if name == "t" else "channel"}
+        for name in "tczyx"
+    ]
+    axes[3]["unit"] = axes[4]["unit"] = "micrometer"
+    datasets = [
+        {
+            "path": str(i),
+            "coordinateTransformations": [
+                {"type": "scale", "scale": [1, 1, 1, 0.5 * 2**i, 0.25 * 2**i]}
+            ],
+        }
+        for i in range(2)
+    ]
+    held: dict[str, Any] = {"multiscales": [{"axes": axes, "datasets": datasets, "version": "0.4"}]}
+    held["omero"] = {
+        "channels": [
+            {"color": colour, "label": name} for colour, name in zip(colours, names, strict=True)
+        ]
+    }
+    attributes = held if version == 2 else {"ome": {"version": "0.5", **held}}
+    group = zarr.open_group(str(path), mode="w", zarr_format=version, attributes=attributes)
+    for i in range(2):
+        part = pixels[..., :: 2**i, :: 2**i]
+        group.create_array(str(i), shape=part.shape, chunks=(1, 1, 1, 16, 16), dtype=part.dtype)[
+            :
+        ] = part
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_ome_zarr_plane_level_size_and_colour(tmp_path, version):
+    pixels = np.random.default_rng(0).integers(0, 255, (2, 3, 4, 40, 30), dtype=np.uint8)
+    ome_zarr(tmp_path / "a.zarr", pixels, version, ("FF0000", "00FF00", "0000FF"), ("", "", ""))
+    with open_image(tmp_path / "a.zarr", Selection(z=3, t=1, level=1)) as source:
+        np.testing.assert_array_equal(whole(source), pixels[1, :, 3, ::2, ::2])
+        assert (
+            source.colour == "rgb"
+            and source.metadata.pixel_size == (1.0, 0.5)
+            and source.metadata.pixel_unit == "micrometer"
+        )
+        assert any("z=3 of 4" in note for note in source.notes)
+    with pytest.raises(Refused, match="--t goes from 0 to 1"):
+        open_image(tmp_path / "a.zarr", Selection(t=2))
+    ome_zarr(
+        tmp_path / "dyes.zarr",
+        pixels,
+        version,
+        ("FF0000", "00FF00", "0000FF"),
+        ("Cy5", "FITC", "DAPI"),
+    )
+    with open_image(tmp_path / "dyes.zarr") as source:
+        assert source.colour == "channels" and source.metadata.channel_names == (
+            "Cy5",
+            "FITC",
+            "DAPI",
+        )
+
+
+def test_the_bioformats_layout_counts_images(tmp_path, shared):
+    with open_image(
+        shared / "data/large/CMU-1-Small-Region.ome.zarr", Selection(series=1)
+    ) as source:
+        assert source.colour == "rgb" and any("image 1 of 3" in note for note in source.notes)
+    with (
+        open_image(shared / "data/large/CMU-1-Small-Region.ome.zarr") as ours,
+        open_image(shared / "data/large/CMU-1-Small-Region.svs") as svs,
+    ):
+        assert ours.shape == svs.shape == (
+            3,
+            2967,
+            2220,
+        ) and ours.metadata.pixel_size == svs.metadata.pixel_size == (0.499, 0.499)
+        difference = ours.read(500, 700, 500, 700).astype(int) - svs.read(500, 700, 500, 700)
+        assert np.abs(difference).max() <= 3  # both decode the same JPEG tiles

@@ -1,0 +1,44 @@
+"""Plain zarr arrays as sources."""
+
+import numpy as np
+import pytest
+import zarr
+
+from tests.pipeline.formats.pictures import check, picture, whole
+from tierscale.pipeline.errors import Damaged
+from tierscale.pipeline.formats.registry import open_image
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("dtype", ["uint8", ">u2", "float32"])
+def test_a_plain_zarr_array_comes_back(tmp_path, version, dtype):
+    pixels = picture(50, 70).transpose(2, 0, 1).astype(dtype)
+    if version == 3 and dtype == ">u2":
+        dtype = "uint16"
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"),
+        shape=pixels.shape,
+        chunks=(3, 16, 16),
+        dtype=dtype,
+        zarr_format=version,
+    )
+    array[:] = pixels
+    check(
+        tmp_path / "a.zarr",
+        pixels.astype(np.dtype(dtype).newbyteorder("=")),
+        colour="rgb",
+        random_access=True,
+    )
+    part = next(
+        path
+        for path in sorted((tmp_path / "a.zarr").rglob("*"))
+        if path.is_file() and path.stat().st_size > 100 and "." not in path.name[1:2]
+    )
+    part = (
+        part
+        if part.name != "zarr.json"
+        else next(p for p in sorted((tmp_path / "a.zarr" / "c").rglob("*")) if p.is_file())
+    )
+    part.write_bytes(part.read_bytes()[:20])
+    with pytest.raises(Damaged, match=r"a\.zarr"), open_image(tmp_path / "a.zarr") as source:
+        whole(source)
