@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,9 +35,12 @@ log = logging.getLogger(__name__)
 def where_submitted(where: str) -> str:
     """Where a job belongs whose options ask for `where`, as of session.
 
-    Submitted to a running cluster, which RAY_ADDRESS names, it starts no Ray of its own there.
+    It starts no Ray of its own where there is one: submitted to a running cluster, which
+    RAY_ADDRESS names, or called in a process that has called ray.init().
     """
-    return "auto" if where == "local" and os.environ.get("RAY_ADDRESS") else where
+    ray = sys.modules.get("ray")
+    running = ray is not None and ray.is_initialized()
+    return "auto" if where == "local" and (running or os.environ.get("RAY_ADDRESS")) else where
 
 
 @contextmanager

@@ -188,7 +188,7 @@ def _enlarge_pending(
 ) -> list[str]:
     """Enlarge what is pending until the window closes; why nothing can be enlarged any more."""
     with (
-        session(job.ray, job.layout, job.image.device, job.workers) as pool,
+        session(where_submitted(job.ray), job.layout, job.image.device, job.workers) as pool,
         Bar(job.quiet) as bar,
     ):
         check_least(job.max_memory, pool.width)
@@ -264,7 +264,7 @@ def to_job(cli_args: Mapping[str, Any]) -> NightlyOptions:
     flags = ("overwrite", "retry_parked", "source_roots")
     return NightlyOptions(
         image=to_options(dict(cli_args)),
-        ray=where_submitted(cli_args["ray_address"]),
+        ray=cli_args["ray_address"],
         **{name: cli_args[name] for name in names + flags},
     )
 

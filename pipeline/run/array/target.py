@@ -13,7 +13,7 @@ from zarr.abc.buffer import Buffer
 from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
-from tierscale.pipeline.errors import Damaged, Full, Refused
+from tierscale.pipeline.errors import Damaged, DiskFull, Refused
 from tierscale.pipeline.geometry.grid import Rect
 from tierscale.pipeline.output.levels import chunk_shape
 from tierscale.pipeline.plan.plan import Draft
@@ -188,14 +188,14 @@ def open_target(out: zarr.Array | str | os.PathLike[str], draft: Draft, axes: st
 
 @contextmanager
 def storing(name: str) -> Iterator[None]:
-    """Raise what storage raises for `name`, when work has begun, as Full or Damaged."""
+    """Raise what storage raises for `name`, when work has begun, as DiskFull or Damaged."""
     try:
         yield
     except Exception as raised:
         error = as_os_error(raised, name) or raised
         failure = storage_failure(name, error) if isinstance(error, OSError) else error
-        if isinstance(failure, Full):
-            raise Full(
+        if isinstance(failure, DiskFull):
+            raise DiskFull(
                 f"the disk that holds {name} is full; free some space, and begin again"
             ) from raised
         if isinstance(failure, Refused):  # it could be written when work began

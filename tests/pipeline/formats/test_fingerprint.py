@@ -10,6 +10,7 @@ import zarr
 from PIL import Image
 
 from tests.pipeline.formats.pictures import picture
+from tierscale.pipeline.formats import fingerprint
 from tierscale.pipeline.formats.fingerprint import content_digest
 from tierscale.pipeline.formats.registry import open_array, open_image
 from tierscale.pipeline.plan.options import Selection

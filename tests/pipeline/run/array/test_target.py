@@ -10,7 +10,7 @@ import zarr
 
 from tests.pipeline.run.array.conftest import HOW
 from tests.plans import draft_of
-from tierscale.pipeline.errors import Damaged, Full, Refused
+from tierscale.pipeline.errors import Damaged, DiskFull, Refused
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.run.array import target, upscale_array, work
 from tierscale.pipeline.run.array.target import ZarrArray
@@ -151,8 +151,8 @@ def test_until_it_is_whole_a_path_cannot_be_opened(picture, tmp_path, monkeypatc
     ("error", "kind", "message"),
     [
         (
-            Full("finished shards are kept"),
-            Full,
+            DiskFull("finished shards are kept"),
+            DiskFull,
             "a.zarr is full; free some space, and begin again",
         ),
         (Refused("it cannot be written"), Damaged, "it cannot be written"),
