@@ -50,8 +50,7 @@ def upscale_dataset(
     - options: what rows do not say; a Budget or a Deadline is that of all rows together.
     - output_root: folder for outputs of rows that name none; it mirrors the manifest's folder.
     - source_roots: folders below which all sources must lie; none: anywhere.
-    - ray: "local" is the Ray cluster that this job was submitted to or has joined, else one that is
-      started here; "none" uses threads without Ray; or the address of a cluster.
+    - ray: "local" (the Ray that this job runs in, else its own), "none" (threads), or an address.
     - layout: "together" is one pool of workers; "split" gives the full tier workers of its own;
       "auto" decides by what the cluster offers.
     - workers: how many; None: one for each core or GPU.

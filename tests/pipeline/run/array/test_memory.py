@@ -36,8 +36,8 @@ def test_a_result_that_does_not_fit_is_refused_before_work(no_work, kind):
         else zarr.create_array({}, shape=shape, chunks=(3, 512, 512), dtype="u1")
     )
     message = (
-        r"the result of \(3, 32000, 32000\) uint8 values takes 2.86 GiB and the work on it \d.\d\d"
-        r" GiB, but 3.00 GiB may be used; give out= a zarr array or a path"
+        r"the result of \(3, 32000, 32000\) uint8 values takes 2.86 GiB and the work on it [\d.]+"
+        r" [GM]iB, but 3.00 GiB may be used; give out= a zarr array or a path"
     )
     with pytest.raises(Refused, match=message):
         upscale_array(array, 4, tiers="bicubic", max_memory=3 * GIB)
@@ -45,7 +45,7 @@ def test_a_result_that_does_not_fit_is_refused_before_work(no_work, kind):
 
 def test_this_machines_memory_is_the_limit_where_none_is_given(no_work):
     huge = zarr.create_array({}, shape=(3, 100_000, 100_000), chunks=(3, 512, 512), dtype="u1")
-    with pytest.raises(Refused, match=r"takes 447\.\d\d GiB .*; give out="):
+    with pytest.raises(Refused, match=r"takes 447 GiB .*; give out="):
         upscale_array(huge, 4, tiers="bicubic")
 
 

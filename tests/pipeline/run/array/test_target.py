@@ -130,7 +130,7 @@ def test_a_disk_that_is_too_small_is_refused_before_work(picture, tmp_path, monk
     monkeypatch.setattr(
         "tierscale.pipeline.run.resources.shutil.disk_usage", lambda path: SimpleNamespace(free=1)
     )
-    with pytest.raises(Refused, match=r"the output needs about 2.4 MiB"):
+    with pytest.raises(Refused, match=r"the output needs about 2.40 MiB"):
         upscale_array(picture, 4, out=tmp_path / "a.zarr", **HOW)
     assert not (tmp_path / "a.zarr").exists()
 
