@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from tierscale.cluster.session import session
+from tierscale.cluster.session import session, where_submitted
 from tierscale.jobs.cli.exits import Draining
 from tierscale.jobs.cli.progress import Bar
 from tierscale.pipeline.dataset.manifest import Manifest, Row
@@ -66,7 +66,7 @@ def run_manifest(
     jobs, rows = image_jobs(manifest, job)
     if jobs:
         with (
-            session(job.ray, job.layout, job.image.device, job.workers) as pool,
+            session(where_submitted(job.ray), job.layout, job.image.device, job.workers) as pool,
             Bar(job.quiet) as bar,
         ):
             if draining:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tierscale.cluster.session import session
+from tierscale.cluster.session import session, where_submitted
 from tierscale.jobs.cli.exits import Draining
 from tierscale.jobs.cli.progress import Bar
 from tierscale.jobs.cli.terminal import say
@@ -202,7 +202,7 @@ def _work(
     if not ledger.has_work() and not ledger.oldest_outputs(job.scrub):
         return Worked()
     with (
-        session(job.ray, job.layout, job.image.device, job.workers) as pool,
+        session(where_submitted(job.ray), job.layout, job.image.device, job.workers) as pool,
         Bar(job.quiet) as bar,
     ):
         check_least(job.max_memory, pool.width)

@@ -14,7 +14,6 @@ if __name__ == "__main__" and not __package__:
 
 import click
 
-from tierscale.cluster.session import where_submitted
 from tierscale.jobs.cli.exits import Draining, Ended, run_command
 from tierscale.jobs.cli.options import answering, shared, to_options
 from tierscale.jobs.cli.terminal import emit, say
@@ -111,7 +110,7 @@ def to_job(cli_args: Mapping[str, Any]) -> NightlyOptions:
     flags = ("overwrite", "retry_parked", "source_roots", "settle", "scrub")
     return NightlyOptions(
         image=to_options(dict(cli_args)),
-        ray=where_submitted(cli_args["ray_address"]),
+        ray=cli_args["ray_address"],
         **{name: cli_args[name] for name in names + flags},
     )
 

@@ -16,7 +16,6 @@ if __name__ == "__main__" and not __package__:
 import click
 import pyarrow as pa
 
-from tierscale.cluster.session import where_submitted
 from tierscale.jobs.cli.exits import Draining, Ended, run_command
 from tierscale.jobs.cli.options import (
     Command,
@@ -57,7 +56,7 @@ def upscale_dataset(
     - options: what rows do not say; a Budget or a Deadline is that of all rows together.
     - output_root: folder for outputs of rows that name none; it mirrors the manifest's folder.
     - source_roots: folders below which all sources must lie; none: anywhere.
-    - ray: "local" starts Ray here, "none" uses threads without Ray, or the address of a cluster.
+    - ray: "local" (the Ray that this job runs in, else its own), "none" (threads), or an address.
     - layout: "together" is one pool of workers; "split" gives the full tier workers of its own;
       "auto" decides by what the cluster offers.
     - workers: how many; None: one for each core or GPU.
@@ -185,7 +184,7 @@ def to_job(cli_args: Mapping[str, Any]) -> ManifestJob:
     names = ("output_root", "layout", "workers", "max_memory", "overwrite", "source_roots")
     return ManifestJob(
         to_options(dict(cli_args)),
-        ray=where_submitted(cli_args["ray_address"]),
+        ray=cli_args["ray_address"],
         output_bounds=os.getcwd(),
         **{name: cli_args[name] for name in names},
     )

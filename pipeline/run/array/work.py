@@ -13,6 +13,7 @@ import torch
 
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.formats.source import Source
+from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.enlarge import enlarge
 from tierscale.pipeline.inference.shard import finish_shard, read_input
 from tierscale.pipeline.plan.options import Options
@@ -77,8 +78,7 @@ class ArrayJob:
 
     def hire(self, held: Held) -> LocalPool:
         """The threads that do it. Refused: they do not fit in memory beside what is held."""
-        inspection = self.inspection
-        threads = threads_that_fit(inspection.draft, inspection.source, held, self.max_memory)
+        threads = threads_that_fit(self.draft, self.inspection.source, held, self.max_memory)
         return LocalPool(threads, self.draft.device, partial(ArrayWorker, self.source))
 
     def plan(self, pool: LocalPool) -> Plan:
@@ -129,6 +129,8 @@ class KeepShard:
         plan, shard = self.make.plan.get(), self.make.shard
         pixels, macs = self.make.run(worker)
         self.target.write(plan.grid.hr(plan.grid.shard_core(shard)), pixels)
+        del pixels
+        allocator.give_back()
         return macs
 
 

@@ -22,6 +22,7 @@ from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.verify import Look, status_of, verify_output
@@ -271,6 +272,15 @@ def test_a_manifest_writes_below_its_prefix(server, picture):
         "s3://bucket/out/named.zarr",
     ]
     assert not place("s3://bucket/outside").exists()
+
+
+def test_an_array_becomes_a_zarr_in_a_bucket(server):
+    array = np.random.default_rng(0).integers(0, 255, (3, 60, 70)).astype(np.uint8)
+    how = {"tiers": "bicubic", "tile": 16}
+    made = upscale_array(array, 2, out="s3://bucket/out/array.zarr", **how)
+    np.testing.assert_array_equal(made[:], upscale_array(array, 2, **how))
+    with pytest.raises(Refused, match=r"s3://bucket/out/array.zarr exists"):
+        upscale_array(array, 2, out="s3://bucket/out/array.zarr", **how)
 
 
 def test_nights_over_a_bucket(server, picture, tmp_path):
