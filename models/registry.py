@@ -107,9 +107,10 @@ def load_weights(name: str, device: str = "cpu", weights: str | None = None) -> 
 
 def holds(name: str, weights: str) -> bool:
     """Whether load_weights() finds the weights with a SHA-256, hex."""
+    base, _ = parse_turns(name)
     try:
         return weights == (
-            digest(name) if name == "bicubic" else digest_file(locate(name, weights))
+            digest(base) if base == "bicubic" else digest_file(locate(base, weights))
         )
     except ValueError:
         return False

@@ -112,7 +112,7 @@ def ship(name: str, file: Path) -> Path:
     The card beside `file` becomes that of the name, and its table of efforts is taken along.
     ValueError: no such name can be, or `file` is no checkpoint of ours.
     """
-    if not _NAME.fullmatch(name) or name == "bicubic":
+    if not _NAME.fullmatch(name) or name == "bicubic" or name.startswith("kind-"):
         raise ValueError(
             f"{name!r} cannot be the name of a network; write small letters, digits and hyphens,"
             " such as edsr-x4"

@@ -43,8 +43,8 @@ class Missed(Exception):
 class Trial:
     """One run on the stage.
 
-    names: what was done to it; ended: how its commands ended. others: outputs that the same command
-    made of the same picture.
+    names: what was done to it. options: of its command. ended: how its commands ended. others:
+    outputs that the same command made of the same picture.
     """
 
     stage: Stage
@@ -52,6 +52,7 @@ class Trial:
     source: Path
     output: Path
     names: list[str] = field(default_factory=list)
+    options: tuple[str, ...] = OPTIONS
     ended: list[Ended] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     props: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
@@ -62,7 +63,7 @@ class Trial:
 
     @property
     def command(self) -> tuple[object, ...]:
-        return ("upscale", self.source, self.output, *OPTIONS, "--json")
+        return ("upscale", self.source, self.output, *self.options, "--json")
 
     def moved(self, size: int) -> Disk:
         """Let the output lie on a disk of its own, of so many bytes."""

@@ -5,11 +5,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
-from typing import Literal
+from functools import wraps
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.policies import DEFAULT, KINDS, Policy, policy_from
 from tierscale.pipeline.plan.tiers import PHOTO_TIERS, default_tiers, parse_tiers
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LARGEST_SCALE = 64
 # Tiles are multiples of the scale's denominator.
@@ -18,6 +22,8 @@ SMALLEST_TILE, LARGEST_TILE = 8, 4096
 
 # What the family of networks may be asked for.
 CHOICES = ("auto", "clean", "photo")
+
+T = TypeVar("T", bound="DataclassInstance")
 
 # x, y, width, height of a part of the input.
 Region = tuple[int, int, int, int]
@@ -37,6 +43,25 @@ class Selection:
     t: int | None = None
 
 
+def _note_written(cls: type[T]) -> type[T]:
+    """A dataclass that takes down, as `written`, which of its fields somebody wrote; None is not.
+
+    Of what was left out the class's own __init__() sees the default alone.
+    """
+    init, order = vars(cls)["__init__"], [one.name for one in fields(cls) if one.init]
+
+    @wraps(init)
+    def noting(self: T, *values: object, **named: object) -> None:
+        given = {**dict(zip(order, values, strict=False)), **named}
+        names = frozenset(name for name, value in given.items() if value is not None)
+        object.__setattr__(self, "written", names)
+        init(self, *values, **named)
+
+    setattr(cls, init.__name__, noting)
+    return cls
+
+
+@_note_written
 @dataclass(frozen=True, slots=True)
 class Options:
     """How an image is enlarged; valid once constructed, else Refused.
@@ -72,15 +97,6 @@ class Options:
     family: Literal["auto", "clean", "photo"] = "auto"
     exact_statistics: bool = False
     written: frozenset[str] = field(init=False, repr=False, compare=False)
-
-    def __new__(cls, *values: object, **named: object) -> "Options":
-        """Take down what is written; __init__() sees values only."""
-        options = object.__new__(cls)
-        order = (one.name for one in fields(cls) if one.init)
-        given = {**dict(zip(order, values, strict=False)), **named}
-        names = frozenset(name for name, value in given.items() if value is not None)
-        object.__setattr__(options, "written", names)
-        return options
 
     def altered(self, **changes: object) -> "Options":
         """These options with some that are written now. Refused: a value that cannot be."""

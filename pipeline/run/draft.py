@@ -130,6 +130,8 @@ def inspect_image(
     )
     said += _unmeasured(draft, scorer) if begun is None else []
     notes = (*info.notes, *effort_notes(tiers, options.scale), *_notes(draft, options))
+    if str(nodata) != str(info.nodata):  # as text, because the value may be NaN
+        notes = (*notes, f"the no-data value is {nodata}, as the output was begun")
     return Inspection(draft, replace(info, notes=notes), scorer, begun, tuple(said))
 
 

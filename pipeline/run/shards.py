@@ -75,7 +75,7 @@ class ShardQueue:
                 result = future.result()
             except Refused as error:
                 # Work was begun: the weights, say, were replaced since the plan was made.
-                raise Damaged(str(error)) from error
+                raise Damaged(f"{self._output}: {error}") from error
             except Damaged:
                 # A full disk or a damaged source will not get better by itself.
                 raise

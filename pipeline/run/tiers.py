@@ -20,8 +20,8 @@ def same_tiers(stored: Sequence[Tier], options: Options) -> bool:
     The name of a network stands for its newest weights, and a plan that was begun keeps those of
     its time. file:PATH stands for what the file holds.
     """
-    if "tiers" not in options.written:
-        return True
+    if "tiers" not in options.written and options.tiers is not None:
+        return True  # they are the stored ones
     asked = [registry.parse_tier(label) for label in options.tier_labels]
     same = [(name, _effort_of(text), text == "auto") for name, text in asked] == [
         (tier.name, tier.effort, tier.auto) for tier in stored
@@ -41,10 +41,11 @@ def missing_weights(tiers: Sequence[Tier]) -> str | None:
 def kept_weights(tiers: Sequence[Tier]) -> list[str]:
     """A note on networks whose names stand for other weights now than in a stored plan."""
     known = zoo.networks()
-    others = [t for t in tiers if t.name in known and zoo.newest(t.name) != t.weights]
+    bases = {zoo.parse_turns(tier.name)[0]: tier.weights for tier in tiers}
+    others = [name for name in bases if name in known and zoo.newest(name) != bases[name]]
     if not others:
         return []
-    named = ", ".join(f"{tier.name} ({tier.weights[:8]})" for tier in others)
+    named = ", ".join(f"{name} ({bases[name][:8]})" for name in others)
     return [
         f"the output keeps the weights that it was begun with: {named}; --overwrite begins anew"
         " with this version's"

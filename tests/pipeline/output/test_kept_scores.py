@@ -35,3 +35,8 @@ def test_scores_of_another_draft_and_what_is_torn_are_not_taken(tmp_path):
     assert kept_scores.load(tmp_path / "nowhere", DRAFT) is None
     (tmp_path / kept_scores.NAME).write_bytes(b"torn")
     assert kept_scores.load(tmp_path, DRAFT) is None
+
+
+def test_scores_are_kept_from_version_to_version():
+    assert kept_scores.basis(draft_of(code="0.1.0")) == kept_scores.basis(draft_of(code="9.9.9"))
+    assert kept_scores.basis(draft_of(tile=32)) != kept_scores.basis(draft_of(tile=64))

@@ -38,6 +38,26 @@ def test_what_is_written_stays_though_it_is_the_default():
     assert completed(written, STORED) == replace(written, value_range=(1.0, 9.0))
 
 
+@pytest.mark.parametrize(
+    ("family", "written", "asked"),
+    [
+        (None, "auto", None),
+        (None, "photo", ("bicubic", "edsr-x4-photo")),
+        ("photo", "photo", None),
+        ("photo", "auto", None),
+        ("photo", "clean", ("bicubic", "fsrcnn-x4", "edsr-x4")),
+        ("none", "clean", ("bicubic", "fsrcnn-x4", "edsr-x4")),
+    ],
+)
+def test_a_family_that_is_written_asks_for_its_own_tiers(family, written, asked):
+    stored = plan_of(draft_of(family=family, tiers=(LIGHT, FULL)))
+    found = completed(Options(family=written), stored)
+    assert found.tiers == (None if asked else ("light", "full"))
+    assert found.tier_labels == (asked or ("light", "full"))
+    note = "".join(kept_options(Options(family=written), stored))
+    assert "tiers" not in note
+
+
 def test_the_part_of_the_source_is_what_is_asked_for():
     """Not written it is the whole image, which is never taken for the crop of an earlier trial."""
     assert completed(Options(), STORED).region is None
@@ -51,6 +71,7 @@ def test_a_note_names_what_was_kept_and_what_would_be_taken_now():
         "policy budget 0.25 (by default max-loss 0.05)",
         "tile 32 (by default 128)",
         "value_range 1,9 (by default from the image)",
+        "exact_statistics exact (by default sample)",
     ):
         assert text in note
     (note,) = kept_options(Options(scale="5/2", tile=32, blend=2, value_range=(1, 9)), STORED)

@@ -1,6 +1,7 @@
 """The schema of a ledger: that of version 0.1 is carried over, a later one refused."""
 
 import contextlib
+import json
 import sqlite3
 
 import pytest
@@ -8,8 +9,11 @@ import pytest
 from tierscale.pipeline.dataset.night import ledger_schema
 from tierscale.pipeline.dataset.night.ledger import Ledger
 from tierscale.pipeline.dataset.night.listing import record_listing
+from tierscale.pipeline.dataset.night.task import asks_otherwise, ledger_text
 from tierscale.pipeline.dataset.scan import ListedSource
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.policies import Budget, Full
 
 # The tables as tierscale 0.1 made them, with user_version 0.
 OLD_SCHEMA = """
@@ -82,3 +86,24 @@ def test_a_ledger_of_a_later_version_is_refused_and_left_alone(tmp_path):
     with pytest.raises(Refused, match=r"l\.db was written by a later version .* install that"):
         Ledger(str(path))
     assert version_of(path) == 99
+
+
+@pytest.mark.parametrize(
+    ("written", "otherwise"),
+    [
+        ({}, False),
+        ({"tile": 32, "policy": Budget(0.25)}, False),
+        ({"tile": 128}, True),
+        ({"policy": Budget(0.5)}, True),
+        ({"policy": Full()}, True),
+        ({"tiers": ("bicubic",)}, True),
+        ({"nodata": 0.0}, True),
+    ],
+)
+def test_only_what_is_written_asks_for_something_else(written, otherwise):
+    """The text may be of a version with other defaults, and lack what a later one added."""
+    done = {**json.loads(ledger_text(Options(tile=32, policy=Budget(0.25)))), "blend": 9}
+    assert asks_otherwise(json.dumps(done), Options(**written)) == otherwise
+    del done["nodata"]
+    assert asks_otherwise(json.dumps(done), Options(**written)) == otherwise
+    assert asks_otherwise(None, Options(**written))
