@@ -57,8 +57,7 @@ def upscale_dataset(
     - output_root: folder for outputs of rows that name none; it mirrors the manifest's folder.
     - source_roots: folders below which all sources must lie; none: anywhere.
     - ray: "local" (the Ray that this job runs in, else its own), "none" (threads), or an address.
-    - layout: "together" is one pool of workers; "split" gives the full tier workers of its own;
-      "auto" decides by what the cluster offers.
+    - layout: "together" is one pool of workers, "split" gives the full tier its own, or "auto".
     - workers: how many; None: one for each core or GPU.
     - max_memory: bytes that all workers together may use; None: 90 % of the machine.
     - overwrite: replace outputs of tierscale that were made with other options.

@@ -129,10 +129,8 @@ def inspect_image(
         kind=None if begun is None else begun.kind,
     )
     said += _unmeasured(draft, scorer) if begun is None else []
-    notes = (*info.notes, *effort_notes(tiers, options.scale), *_notes(draft, options))
-    if str(nodata) != str(info.nodata):  # as text, because the value may be NaN
-        notes = (*notes, f"the no-data value is {nodata}, as the output was begun")
-    return Inspection(draft, replace(info, notes=notes), scorer, begun, tuple(said))
+    info = replace(info, notes=(*info.notes, *_notes(draft, options, info)))
+    return Inspection(draft, info, scorer, begun, tuple(said))
 
 
 def _statistics(options: Options, tiers: Sequence[Tier]) -> str | None:
@@ -266,11 +264,15 @@ def _scorer(
     return find_scorer(tiers, scale, policy)
 
 
-def _notes(draft: Draft, options: Options) -> list[str]:
-    """What is to be said of a draft's tiers."""
+def _notes(draft: Draft, options: Options, info: SourceInfo) -> list[str]:
+    """What is to be said of a draft's tiers, and of a value that the stored plan has from before."""
+    notes = list(effort_notes(draft.tiers, draft.scale))
     if options.tiers is None and len(draft.tiers) == 1:
-        return [
+        notes.append(
             f"no network was made for scale {draft.scale}: {draft.tiers[0].label} makes every tile"
             " (tierscale models lists scales)"
-        ]
-    return []
+        )
+    nodata = draft.source.nodata
+    if str(nodata) != str(info.nodata):  # as text, because the value may be NaN
+        notes.append(f"the no-data value is {nodata}, as the output was begun")
+    return notes
