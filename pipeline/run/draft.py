@@ -265,7 +265,7 @@ def _scorer(
 
 
 def _notes(draft: Draft, options: Options, info: SourceInfo) -> list[str]:
-    """What is to be said of a draft's tiers, and of a value that the stored plan has from before."""
+    """What is to be said of a draft's tiers, and of a value that the stored plan has."""
     notes = list(effort_notes(draft.tiers, draft.scale))
     if options.tiers is None and len(draft.tiers) == 1:
         notes.append(
