@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install hooks demo test test-all coverage lint docs bench-checks bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
+.PHONY: install hooks demo test test-all coverage lint docs bench-checks bench-memory bench-overhead bench-methods bench-routing bench-default curves ablation bench-scale chaos clean
 
 install: .venv/installed
 
@@ -55,6 +55,9 @@ bench-methods: install
 
 bench-routing: install
 	$(BIN)/python -m benchmarks.routing
+
+bench-default: install
+	$(BIN)/python -m benchmarks.default
 
 curves: install
 	$(BIN)/python -m benchmarks.curves

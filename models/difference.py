@@ -17,8 +17,6 @@ from tierscale.models.runtime.resample import resample
 # Input pixels at the edge of what is enlarged that are not compared: there a network sees less than
 # it needs.
 RIM = 4
-# Of tiles of this side and more, a network is given the middle, at half the cost.
-LARGE = 64
 
 
 def local_energy(tiles: Tensor) -> Tensor:
@@ -36,10 +34,9 @@ def local_energy(tiles: Tensor) -> Tensor:
 def difference(network: Upscaler, tiles: Tensor, scale: Fraction) -> Tensor:
     """Mean squared difference of a network's results from bicubic of tiles (N, 3, h, w), 0..1.
 
-    (N,). Each tile is enlarged alone, without its surroundings. Of a large one only the middle is,
-    three quarters of each side, and its rim is left out.
+    (N,). Each tile is enlarged alone, without its surroundings; its rim is left out where it is
+    large enough.
     """
-    tiles = _middle(tiles)
     place = Placement(scale, (tiles.shape[-2], tiles.shape[-1]), ((0, 0),) * len(tiles))
     with torch.inference_mode():
         made = network(tiles, place).pixels.clamp(0, 1)
@@ -49,10 +46,3 @@ def difference(network: Upscaler, tiles: Tensor, scale: Fraction) -> Tensor:
             rim = int(RIM * scale)
             apart = apart[..., rim:-rim, rim:-rim]
         return apart.mean(dim=(1, 2, 3))
-
-
-def _middle(tiles: Tensor) -> Tensor:
-    """What is enlarged of tiles (N, 3, h, w)."""
-    height, width = tiles.shape[-2:]
-    top, left = (side // 8 if side >= LARGE else 0 for side in (height, width))
-    return tiles[..., top : height - top, left : width - left]

@@ -97,7 +97,6 @@ def inspect_image(
         options = completed(options, begun)
     info = describe_source(image, options)
     tiers = _networks(options, begun)
-    family = _family(image, options, begun)
     tile, nodata, device = _as_begun(options, begun, info.nodata, device)
     shape = region_shape(image, options.region)
     policy, said = _policy(options, tiers, Grid(shape[1:], options.scale, tile), begun)
@@ -125,7 +124,7 @@ def inspect_image(
         batch=_batches(tiers, device),
         scoring=scorer.scoring,
         scorer=scorer.network,
-        family=family,
+        family=_family(image, options, begun),
         kind=None if begun is None else begun.kind,
     )
     said += _unmeasured(draft, scorer) if begun is None else []

@@ -77,8 +77,7 @@ def test_times_as_people_write_them(text, seconds):
 @pytest.mark.parametrize(
     ("cli_args", "words"),
     [
-        (("--policy", "max-loss"), ("policy max-loss needs a number", "max_loss")),
-        (("--policy", "quality"), ("give max_loss, such as 0.02",)),
+        (("--policy", "budget"), ("policy budget needs a number", "budget")),
         (("--lose", "-1"), ("-1 dB", "0.02")),
         (("--policy", "deadline"), ("give deadline, such as 6h",)),
         (("--deadline", "soon"), ("'soon'", "90m")),
@@ -95,6 +94,7 @@ def test_policies_that_lack_what_they_need(capsys, image, tmp_path, cli_args, wo
     ("cli_args", "policy"),
     [
         (("--max-loss", "0.05"), {"name": "max-loss", "db": 0.05}),
+        (("--policy", "max-loss"), {"name": "max-loss", "db": 0.05}),
         (("--lose", "0.05", "--policy", "quality"), {"name": "max-loss", "db": 0.05}),
         (("--deadline", "5m"), {"name": "deadline", "seconds": 300.0}),
         (("--policy", "dearest"), {"name": "full"}),

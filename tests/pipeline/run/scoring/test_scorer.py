@@ -22,7 +22,7 @@ def tiers(text, scale=FOUR):
     [
         ("bicubic,edsr-x4,edsr64-x4", "fsrcnn-x4"),
         ("bicubic,fsrcnn-x4,edsr64-x4", "fsrcnn-x4"),
-        ("bicubic,edsr-x4,edsr64-x4+8", "fsrcnn-x4"),
+        ("bicubic,edsr-x4,edsr64-x4+8", "edsr-x4"),
         ("bicubic,fsrcnn-x4,edsr-x4", None),
         ("bicubic,fsrcnn-x4", None),
     ],
