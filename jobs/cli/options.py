@@ -45,9 +45,9 @@ NETWORKS: list[Command] = [
         "--family",
         type=click.Choice(["auto", "clean", "photo"]),
         help=(
-            "Networks for pictures as they are (clean), or for photos and scans with blur, grain or"
-            " JPEG blocks (photo, at scale 4); auto, the default, is clean where the zoo has no judge"
-            " of pictures. Without effect beside --tiers."
+            "Networks for pictures as they are (clean), or for photos and scans with blur, grain"
+            " or JPEG blocks (photo, at scale 4); auto, the default, is clean where the zoo has no"
+            " judge of pictures. Without effect beside --tiers."
         ),
     ),
 ]
