@@ -1,6 +1,7 @@
 """Write a manifest of the images in a folder: `tierscale manifest`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -37,15 +38,7 @@ from tierscale.pipeline.wording import counted
 )
 @click.option("--overwrite", is_flag=True, help="Replace TABLE if there is one.")
 @answering
-def command(
-    folder: str,
-    table: str,
-    pattern: str,
-    output_root: str | None,
-    overwrite: bool,
-    as_json: bool,
-    debug: bool,
-) -> None:
+def command(folder: str, table: str, as_json: bool, debug: bool, **cli_args: Any) -> None:
     """Write a table of all images in DIR, a folder or a URI, and in the folders below it.
 
     The table is the manifest of tierscale dataset. Edit it to give rows their own options. Hidden
@@ -53,9 +46,10 @@ def command(
     """
     from tierscale.pipeline.dataset.manifest import Manifest
 
+    output_root, pattern = cli_args["output_root"], cli_args["pattern"]
     for path in (folder, table, output_root or ""):
         check_secrets(path)
-    _check_table(table, overwrite)
+    _check_table(table, cli_args["overwrite"])
     problems: list[str] = []
     root = None if output_root is None else normalize_root(output_root)
     manifest = Manifest.scan(normalize_root(folder), pattern, root, problems.append)

@@ -65,8 +65,7 @@ def upscale_dataset(
 
     The columns of the result: row, source, output, status (done, skipped, failed or quarantined),
     height, width, channels, tiles (number by tier), cost (multiply-adds), cost_share (of the full
-    tier everywhere), seconds, error, plan (digest), family (of the networks), notes (sentences).
-    Raises Refused: the workers cannot be started, or Ray would delete the outputs.
+    tier everywhere), seconds, error, plan, family, notes. Raises Refused: the workers cannot start.
     """
     job = ManifestJob(
         options or Options(),
