@@ -119,8 +119,25 @@ class Trial:
         driver = self.stage.driver()
         driver.begin(*self.command)
         self.end()
-        shards = json.loads(self.ended[-1].out)["shards"]
+        shards = self.shards()
         assert shards["done_before"] >= before, f"{before} shards had receipts: {shards}"
+
+    def shards(self) -> dict[str, int]:
+        """What the last command says of its shards."""
+        counted: dict[str, int] = json.loads(self.ended[-1].out)["shards"]
+        return counted
+
+    def sound(self) -> int:
+        """Shards that have a whole receipt, and a file that is as long as it says."""
+        lengths = {}
+        for file in self.folder.glob("receipts/*/*.json"):
+            with contextlib.suppress(ValueError):  # a receipt that was cut
+                level, (y, x) = file.parent.name, file.stem.split(".")
+                lengths[f"{level}/c/0/{y}/{x}"] = json.loads(file.read_text())["bytes"]
+        files = {name: self.output / name for name in lengths}
+        return sum(
+            file.is_file() and file.stat().st_size == lengths[name] for name, file in files.items()
+        )
 
     def verify(self, *more: str, output: Path | None = None) -> Ended:
         driver = self.stage.driver()

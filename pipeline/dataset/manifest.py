@@ -19,6 +19,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options, parse_range, parse_scale
 from tierscale.pipeline.plan.policies import PARAMETERS, policy_from
 from tierscale.pipeline.plan.tiers import parse_tiers
+from tierscale.pipeline.storage.atomic import write_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,23 +156,28 @@ class Manifest:
         return Manifest(tuple(rows), bad, sources, Path(path).parent)
 
     def write(self, path: str | Path) -> None:
-        """Write the rows as Parquet, CSV or JSON Lines, by the suffix."""
+        """Write the rows as Parquet, CSV or JSON Lines, by the suffix, whole or not at all.
+
+        Refused: no such suffix, or nothing may be written there. Damaged: the write failed.
+        """
         plain = [{name: getattr(row, name) for name in COLUMNS} for row in self]
         kinds = {name: pa.float64() if name in NUMBERS else pa.string() for name in COLUMNS}
         kinds["series"] = pa.int32()
         table = pa.Table.from_pylist(plain, schema=pa.schema(list(kinds.items())))
         suffix = Path(path).suffix.lower()
+        sink = pa.BufferOutputStream()
         if suffix == ".parquet":
-            pq.write_table(table, path)
+            pq.write_table(table, sink)
         elif suffix == ".csv":
-            pa.csv.write_csv(table, path)
+            pa.csv.write_csv(table, sink)
         elif suffix in (".jsonl", ".ndjson"):
             lines = [json.dumps({k: v for k, v in row.items() if v is not None}) for row in plain]
-            Path(path).write_text("".join(line + "\n" for line in lines))
+            sink.write("".join(line + "\n" for line in lines).encode())
         else:
             raise Refused(
                 f"the manifest {path} is none of .parquet, .csv, .jsonl; name it by one of them"
             )
+        write_bytes(Path(path), sink.getvalue().to_pybytes())
 
 
 def _as_text(value: Any) -> str:

@@ -20,7 +20,7 @@ from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.run import upscale_image
-from tierscale.pipeline.run.shards import Quarantined
+from tierscale.pipeline.run.shards.queue import Quarantined
 from tierscale.pipeline.run.workers.bounded import threaded_map
 from tierscale.pipeline.run.workers.pool import Pool
 

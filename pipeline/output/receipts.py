@@ -9,9 +9,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,14 @@ from tierscale.pipeline.plan.plan import Plan, bytes_version
 from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.object_path import ObjectPath
-from tierscale.pipeline.storage.paths import Place, place
+from tierscale.pipeline.storage.paths import Place, place, sync_folder
 from tierscale.pipeline.storage.sidecar import PLAN_NAME, sidecar
 
 # What a run writes when it is at its end.
 SUMMARY = "summary.json"
+# Of the receipts that are written. Version 0.1 wrote no number, and the bytes of the pixels where
+# those of the file stand now.
+FORMAT = 2
 # Of shards whose receipts do not hold it: version 0.1 wrote none.
 FIRST_BYTES_VERSION = 1
 # Objects that are read at a time.
@@ -44,12 +48,13 @@ class Receipt:
     """The record that one shard of one plan is written.
 
     plan: digest. level, y, x: which shard. shape: (c, H, W) of its pixels, clipped to the image.
-    pixels_sha256: as of pixels_sha256(), hex. bytes: of the pixels. tiles: number of tiles by tier.
-    cost: multiply-adds executed. seconds: of computing and writing, by stage. batch: smallest batch
-    used, 0 where not even one window fitted in memory and it was cut. retreats: tiers whose batches
-    were smaller than planned because memory ran out; their values may differ from an undisturbed
-    run's by 1 of 255. tile_costs: (row, column, multiply-adds, milliseconds) of each tile.
-    bytes_version: of the tierscale that wrote the shard.
+    pixels_sha256: as of pixels_sha256(), hex. bytes: of its file; None: not known, as version 0.1
+    did not record them. tiles: number of tiles by tier. cost: multiply-adds executed. seconds: of
+    computing and writing, by stage. batch: smallest batch used, 0 where not even one window fitted
+    in memory and it was cut. retreats: tiers whose batches were smaller than planned because memory
+    ran out; their values may differ from an undisturbed run's by 1 of 255. tile_costs: (row,
+    column, multiply-adds, milliseconds) of each tile. bytes_version: of the tierscale that
+    wrote the shard.
     """
 
     plan: str
@@ -58,7 +63,7 @@ class Receipt:
     x: int
     shape: tuple[int, int, int]
     pixels_sha256: str
-    bytes: int
+    bytes: int | None
     tiles: Mapping[str, int]
     cost: float
     seconds: Mapping[str, float]
@@ -72,6 +77,9 @@ class Receipt:
     def key(self) -> Key:
         """Level, row and column of the shard."""
         return self.level, self.y, self.x
+
+
+NAMES = tuple(one.name for one in fields(Receipt))
 
 
 class ReceiptSummary:
@@ -91,11 +99,13 @@ class ReceiptSummary:
         self.tiles: Counter[str] = Counter()
         self._costs: dict[Key, float] = {}
         self._tiles: dict[Key, Mapping[str, int]] = {}
+        self._bytes: dict[Key, int | None] = {}
 
     def add(self, receipt: Receipt) -> None:
         """Count a receipt."""
         self.retreats.update(receipt.retreats)
         self._costs[receipt.key] = receipt.cost
+        self._bytes[receipt.key] = receipt.bytes
         if receipt.tiles:
             self.tiles.subtract(self._tiles.get(receipt.key, {}))
             self.tiles.update(receipt.tiles)
@@ -115,6 +125,10 @@ class ReceiptSummary:
     def keys(self) -> set[Key]:
         """Shards that have their receipt."""
         return set(self._costs)
+
+    def bytes_of(self, key: Key) -> int | None:
+        """Bytes of a shard's file. KeyError: it has no receipt."""
+        return self._bytes[key]
 
     @property
     def cost(self) -> float:
@@ -161,8 +175,7 @@ class Folder:
 
     def write(self, receipt: Receipt) -> None:
         """Store a receipt, after its shard: one that claims a missing shard would hide a hole."""
-        plain = {name: getattr(receipt, name) for name in Receipt.__dataclass_fields__}
-        write_bytes(self._receipt_file(receipt.key), json.dumps(plain).encode())
+        write_bytes(self._receipt_file(receipt.key), _to_json(receipt).encode())
 
     def receipts(self, plan: str, level: int | None = None) -> Iterator[Receipt]:
         """All receipts of the plan with digest `plan`, or those of one level, read one by one.
@@ -204,6 +217,14 @@ class Folder:
             " upscale command again"
         )
 
+    def remove(self, keys: Iterable[Key]) -> None:
+        """Remove the receipts of some shards, which are then made again."""
+        for key in keys:
+            file = self._receipt_file(key)
+            file.unlink(missing_ok=True)
+            if isinstance(file, Path):
+                sync_folder(file.parent)
+
     def _receipt_file(self, key: Key) -> Place:
         return self.path / "receipts" / str(key[0]) / f"{key[1]}.{key[2]}.json"
 
@@ -215,10 +236,22 @@ class Folder:
             return None
 
 
+def _to_json(receipt: Receipt) -> str:
+    """The document of a receipt."""
+    return json.dumps({"format": FORMAT, **{name: getattr(receipt, name) for name in NAMES}})
+
+
 def _parse(content: bytes, plan: str) -> Receipt | None:
-    """A receipt of the plan with digest `plan`; None: it is of another one, torn or damaged."""
+    """A receipt of the plan with digest `plan`; None: it is of another one, torn or damaged.
+
+    Names that this version does not know are passed over, so that it goes on with what a later one
+    began.
+    """
     try:
-        plain = json.loads(content)
+        document = json.loads(content)
+        plain = {name: document[name] for name in NAMES if name in document}
+        if "format" not in document:
+            plain["bytes"] = None
         plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
         plain.setdefault("bytes_version", FIRST_BYTES_VERSION)
         receipt = Receipt(

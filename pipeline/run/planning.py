@@ -28,10 +28,11 @@ from tierscale.pipeline.run.family import decided, sentence
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.prescan import Prescan
 from tierscale.pipeline.run.resources import check_disk, check_memory
+from tierscale.pipeline.run.shards.recheck import Recheck
 from tierscale.pipeline.run.tiers import kept_weights, missing_weights
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
-from tierscale.pipeline.storage.atomic import write_json
+from tierscale.pipeline.storage.atomic import as_json, write_files
 from tierscale.pipeline.storage.paths import Place, place, remove_tree
 
 # The ingested copy of a source, in the folder beside the output.
@@ -43,11 +44,13 @@ class Planned:
     """An image that can be carried out.
 
     pixels: where workers read them. receipts: of the shards that are done; they are read once.
+    recheck: what has looked at these shards, and looks at all of them at the end.
     """
 
     plan: Plan
     pixels: PixelSource
     receipts: ReceiptSummary
+    recheck: Recheck
 
 
 def with_scores(plan: Plan, folder: Place) -> ScoredPlan:
@@ -165,7 +168,13 @@ class Planner:
         # First of all: where the output is gone, its receipts go too, and then its shards need the
         # ingested copy again.
         self._make_output(plan, inspection)
-        receipts = self.folder.summary(plan)
+        recheck = Recheck(self.folder, plan, self.pool, self.controls)
+        receipts, lost = recheck.sound()
+        if lost:
+            self.timings.notes.append(
+                f"{lost} shards were not on the disk as they were written, as after a power"
+                " failure; they are made again"
+            )
         left = sum((0, *shard) not in receipts for shard in plan.grid.all_shards())
         if stored is not None:
             self.timings.notes.extend((*sentence(plan), *other_bytes(plan, left)))
@@ -173,7 +182,7 @@ class Planner:
             self._check_can_go_on(plan, inspection)
             if inspection.source.needs_ingest:
                 self.ingest(inspection, self.folder.path)
-        return Planned(plan, self.pixels(inspection, self.folder.path), receipts)
+        return Planned(plan, self.pixels(inspection, self.folder.path), receipts, recheck)
 
     def _check_can_go_on(self, plan: Plan, inspection: Inspection) -> None:
         """Refuse a stored plan of another device, or one that does not fit or lacks its weights."""
@@ -196,8 +205,13 @@ class Planner:
         plan, scored = self.prescan(inspection, self.folder.path)
         keep = ("lease.json", COPY) if inspection.source.needs_ingest else ("lease.json",)
         store.remove(self.job.output, keep=keep)
-        tile_table.write(self.folder.path, plan, scored.scores)
-        write_json(self.folder.path / "facts.json", inspection.source.scaled_metadata.to_json())
+        metadata = inspection.source.scaled_metadata
+        write_files(
+            {
+                self.folder.path / tile_table.NAME: tile_table.to_parquet(plan, scored.scores),
+                self.folder.path / "facts.json": as_json(metadata.to_json()),
+            }
+        )
         self.folder.write_plan(plan)
         return plan
 

@@ -15,6 +15,7 @@ from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
 from tierscale.pipeline.formats.arrays.ingest import discard
 from tierscale.pipeline.output.levels import Key
 from tierscale.pipeline.output.receipts import Folder, Receipt
+from tierscale.pipeline.output.stored_files import has_other_length, stored_files
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.inspect import reopen
 from tierscale.pipeline.run.planning import COPY
@@ -35,8 +36,18 @@ OTHER = "this version has another bytes_version than the one that wrote them (se
 
 
 def is_finished(folder: Folder, plan: Plan) -> bool:
-    """Whether every shard has its receipt."""
-    return set(shard_keys(plan)) <= {receipt.key for receipt in folder.receipts(plan.digest)}
+    """Whether every shard has its receipt, and a file that is as long as its receipt says."""
+    return set(shard_keys(plan)) <= _done(folder, plan)
+
+
+def _done(folder: Folder, plan: Plan) -> set[Key]:
+    """The shards that have their receipt and their file."""
+    files = stored_files(folder.output)
+    return {
+        receipt.key
+        for receipt in folder.receipts(plan.digest)
+        if not has_other_length(files.get(receipt.key), receipt.bytes)
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +248,7 @@ def status_of(output: str, at: float) -> dict[str, Any]:
     folder = Folder(output)
     plan = folder.plan()
     total = len(shard_keys(plan))
-    done = sum(1 for _ in folder.receipts(plan.digest))
+    done = len(_done(folder, plan))
     lease = folder.read_json("lease.json")
     lease = lease if living(lease, at) else None
     left = None

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tierscale.pipeline.inference.enlarge import enlarge
 from tierscale.pipeline.inference.pyramid import half
 from tierscale.pipeline.inference.shard import finish_shard, read_input, tile_costs
 from tierscale.pipeline.output import store
+from tierscale.pipeline.output.levels import Key
 from tierscale.pipeline.output.pictures.preview import write_pictures
 from tierscale.pipeline.output.receipts import Folder, Receipt, pixels_sha256
 from tierscale.pipeline.plan.plan import Plan
@@ -78,9 +79,9 @@ class FinishShard:
         seconds["enlarge"] = sum(piece.milliseconds for piece in pieces) / 1000
         seconds["stitch"] = written - stitching
         with writing(plan, self.output):
-            store.write_shard(self.output, 0, self.shard, pixels)
+            receipt = _written(worker, plan, self.output, (0, *self.shard), pixels)
             seconds["write"] = time.perf_counter() - written
-            receipt = _receipt_of(plan, self.shard, pixels, seconds, pieces)
+            receipt = _of_pieces(receipt, plan, seconds, pieces)
             Folder(self.output).write(receipt)
         del pixels
         allocator.give_back()
@@ -110,21 +111,9 @@ class HalveShards:
 
         pixels = half(store.shards_of(self.output, self.level - 1), self.shard, read)
         with writing(plan, self.output):
-            store.write_shard(self.output, self.level, self.shard, pixels)
-            receipt = Receipt(
-                plan=plan.digest,
-                level=self.level,
-                y=self.shard[0],
-                x=self.shard[1],
-                shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
-                pixels_sha256=pixels_sha256(pixels),
-                bytes=pixels.nbytes,
-                tiles={},
-                cost=0.0,
-                seconds={"pyramid": time.perf_counter() - began},
-                device=worker.device.name,
-                batch=0,
-            )
+            key = (self.level, *self.shard)
+            receipt = _written(worker, plan, self.output, key, pixels)
+            receipt = replace(receipt, seconds={"pyramid": time.perf_counter() - began})
             folder.write(receipt)
         del pixels
         allocator.give_back()
@@ -174,15 +163,34 @@ class VerifyShard:
             return Difference(str(error))
 
 
-def _receipt_of(
-    plan: Plan,
-    shard: tuple[int, int],
-    pixels: np.ndarray,
-    seconds: Mapping[str, float],
-    pieces: Sequence[Piece],
+def _written(worker: Worker, plan: Plan, output: str, key: Key, pixels: np.ndarray) -> Receipt:
+    """Write a shard, as the last thing that the worker is needed for.
+
+    What its receipt says of it before it is told how it was made.
+    """
+    digest = pixels_sha256(pixels)
+    length = store.write_shard(output, key[0], (key[1], key[2]), pixels, worker.rest)
+    return Receipt(
+        plan=plan.digest,
+        level=key[0],
+        y=key[1],
+        x=key[2],
+        shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
+        pixels_sha256=digest,
+        bytes=length,
+        tiles={},
+        cost=0.0,
+        seconds={},
+        device=worker.device.name,
+        batch=0,
+    )
+
+
+def _of_pieces(
+    receipt: Receipt, plan: Plan, seconds: Mapping[str, float], pieces: Sequence[Piece]
 ) -> Receipt:
     """The receipt of a shard of full resolution."""
-    rows, columns = plan.grid.shard_block(shard)
+    rows, columns = plan.grid.shard_block((receipt.y, receipt.x))
     routes = plan.routes[rows.start : rows.stop, columns.start : columns.stop]
     tiles = {tier.label: int((routes == index).sum()) for index, tier in enumerate(plan.tiers)}
     costs = tile_costs(plan, pieces)
@@ -191,18 +199,11 @@ def _receipt_of(
         for piece in pieces
         if piece.batch < plan.batch[piece.work.tier]
     }
-    return Receipt(
-        plan=plan.digest,
-        level=0,
-        y=shard[0],
-        x=shard[1],
-        shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
-        pixels_sha256=pixels_sha256(pixels),
-        bytes=pixels.nbytes,
+    return replace(
+        receipt,
         tiles=tiles,
         cost=sum(piece.macs for piece in pieces),
         seconds=seconds,
-        device=plan.device,
         batch=min((piece.batch for piece in pieces), default=0),
         retreats=tuple(sorted(retreats)),
         tile_costs=tuple((*tile, *cost) for tile, cost in sorted(costs.items())),

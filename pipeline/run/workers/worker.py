@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -26,6 +26,19 @@ OPEN_SOURCES, KEPT_NETWORKS = 2, 16
 THREADS = 1
 
 
+class Turn:
+    """The right of one task to compute on a worker. end: lets the next one begin."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end: Callable[[], None] | None = end
+
+    def end(self) -> None:
+        """Give the right back, unless it was given back before."""
+        end, self._end = self._end, None
+        if end is not None:
+            end()
+
+
 def use_whole_process() -> None:
     """Set up a process that does nothing but this work: its allocator, and few threads of zarr."""
     allocator.settle()
@@ -36,7 +49,8 @@ class Worker:
     """Networks on one device, and the images they are at work on.
 
     Nothing that is remembered between tasks changes a pixel, so a restarted worker gives the same
-    ones. device: "cpu" or "cuda".
+    ones. One task computes at a time; while it waits for the disk at its end, the next may begin.
+    device: "cpu" or "cuda".
     """
 
     def __init__(self, device: str) -> None:
@@ -44,6 +58,16 @@ class Worker:
         self.device = Device(device)
         self._upscalers: OrderedDict[tuple[str, str], Upscaler] = OrderedDict()
         self._sources: OrderedDict[tuple[PixelSource, str], Source] = OrderedDict()
+        self._turn = Turn(lambda: None)
+
+    def begin(self, turn: Turn) -> None:
+        """Let the task of a turn compute, in the thread that calls this."""
+        torch.set_num_threads(THREADS)
+        self._turn = turn
+
+    def rest(self) -> None:
+        """Called by a task that computes no more and only waits for the disk."""
+        self._turn.end()
 
     def check_device(self) -> None:
         """Refused: torch here cannot use the device that the worker was given."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.disk_trace import DiskTrace
 from tests.pipeline.dataset.test_scan import Bucket
 from tierscale.pipeline.dataset import scan as scan_module
 from tierscale.pipeline.dataset.manifest import COLUMNS, Manifest, Row
@@ -24,6 +25,13 @@ ROWS = (
     Row("f.tif", family="auto", precision="fp32", format="zarr"),
     Row("b.png"),
 )
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "jsonl"])
+def test_a_manifest_is_written_whole_and_is_on_the_disk(tmp_path, monkeypatch, suffix):
+    trace, path = DiskTrace(monkeypatch), tmp_path / f"a.{suffix}"
+    Manifest(ROWS).write(path)
+    assert trace.durable(path)
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])

@@ -21,7 +21,7 @@ from tierscale.pipeline.errors import Damaged, DiskFull, Held, Interrupted, Refu
 from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.job import Controls, ImageJob
-from tierscale.pipeline.run.shards import Quarantined
+from tierscale.pipeline.run.shards.queue import Quarantined
 from tierscale.pipeline.run.workers.pool import LocalPool
 
 SUMMARY = Summary(

@@ -12,7 +12,7 @@ import zarr
 from tests.commands import tierscale
 from tierscale.pipeline.errors import Interrupted
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.run.verify import Look, Sample, status_of, verify_output
+from tierscale.pipeline.run.verify import Look, Sample, is_finished, status_of, verify_output
 from tierscale.pipeline.run.workers.pool import LocalPool
 
 
@@ -140,6 +140,19 @@ def test_verification_can_be_stopped(copy):
     look.stop.set()
     with LocalPool(1) as pool, pytest.raises(Interrupted):
         verify_output(str(copy), pool, look)
+
+
+def test_an_output_whose_shard_was_cut_is_not_finished(photo, tmp_path, capsys):
+    output = tmp_path / "out.zarr"
+    options = ("--tiers", "bicubic", "--ray", "none", "--tile", "32")
+    assert tierscale(capsys, "upscale", photo, output, *options)[0] == 0
+    folder = Folder(str(output))
+    assert is_finished(folder, folder.plan())
+    (output / "0/c/0/1/1").write_bytes(b"")
+    assert not is_finished(folder, folder.plan())
+    found = status_of(str(output), 0.0)
+    assert found["status"] == "interrupted"
+    assert found["shards"]["done"] == found["shards"]["total"] - 1
 
 
 def test_status_tells_how_far(made):

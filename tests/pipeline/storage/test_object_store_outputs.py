@@ -125,6 +125,20 @@ def test_a_run_that_was_stopped_goes_on(server, picture, plain):
     check_whole(output, plain)
 
 
+@pytest.mark.parametrize("way", ["cut", "gone"])
+def test_shards_that_are_not_as_long_as_their_receipts_say_are_made_again(
+    server, picture, plain, way
+):
+    """Stores keep what they have acknowledged; people and their scripts do not."""
+    source, output = uploaded(picture), "s3://bucket/out/a.zarr"
+    upscale(source, output)
+    shard = place(f"{output}/0/c/0/1/1")
+    shard.unlink() if way == "gone" else shard.write_bytes(shard.read_bytes()[:-1])
+    again = upscale(source, output)
+    assert again.written == 1 and again.done_before == again.shards - 1
+    check_whole(output, plain)
+
+
 def test_identity_of_a_zarr_in_a_bucket(server):
     array = zarr.create_array(
         zarr_store("s3://bucket/a.zarr"), shape=(8, 8), chunks=(4, 4), dtype="u1"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from tierscale.pipeline.errors import Damaged, DiskFull
-from tierscale.pipeline.run.shards import TRIES, Quarantined, ShardQueue, Step
+from tierscale.pipeline.run.shards.queue import TRIES, Quarantined, ShardQueue, Step
 
 KEY = (0, 1, 2)
 
