@@ -42,7 +42,7 @@ def tile_means(values: np.ndarray, tile: int) -> np.ndarray:
 
 
 def scored(scout: difficulty.Scout | None, tiers: int) -> Router:
-    """The pre-pass of the pipeline; plain detail without a scout."""
+    """The prescan of the pipeline; plain detail without a scout."""
 
     def route(scene: Scene, tile: int) -> np.ndarray:
         height, width = scene.lr.shape[1:]

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def where_submitted(where: str) -> str:
-    """Where a job belongs whose options ask for `where`, as of session.
+    """Where a job belongs whose options ask for `where` (see session).
 
     Submitted to a running cluster, which RAY_ADDRESS names, it starts no Ray of its own there.
     """

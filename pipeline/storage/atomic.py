@@ -15,7 +15,7 @@ from tierscale.pipeline.storage.paths import Place
 
 
 def write_json(path: Place, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all; errors as of write_bytes."""
+    """Write a JSON file whole or not at all; raises what write_bytes does."""
     write_bytes(path, json.dumps(content, indent=1).encode())
 
 

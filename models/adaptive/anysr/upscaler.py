@@ -30,7 +30,7 @@ class AnySrUpscaler:
     The control is the width, the share of hidden channels; effort is the encoder's cost at that
     width as a share of its full cost, and full effort is full width. The head's cost does not
     shrink: SRNO's at scale 4 is eleven times that of a full EDSR encoder of 16 blocks. settings:
-    "width", as of width_by_scale() for the paper's choice. Upscaled.choice: the width of each
+    "width", by width_by_scale() for the paper's choice. Upscaled.choice: the width of each
     window.
     """
 

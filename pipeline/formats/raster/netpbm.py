@@ -22,7 +22,7 @@ PNM_HEADER = re.compile(rb"P([56])" + rb"(?:\s+(?:#[^\n\r]*[\n\r]\s*)*)(\d{1,9})
 
 
 def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A numpy file, mapped into memory; axes guessed by its shape. Errors as of open_image."""
+    """A numpy file, mapped into memory; axes guessed by its shape. Raises what open_image does."""
     with decoding(uri):
         try:
             array = np.load(uri, mmap_mode="r", allow_pickle=False)
@@ -44,7 +44,7 @@ def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
 
 
 def open_pnm(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A binary PGM or PPM, read in place. Errors as of open_image.
+    """A binary PGM or PPM, read in place. Raises what open_image does.
 
     Values stay as they are; the header's largest value tells the significant bits.
     """

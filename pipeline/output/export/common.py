@@ -35,7 +35,7 @@ METRES: Mapping[str, float] = {
 class Exported:
     """An output to export.
 
-    path: of its OME-Zarr. colour, alpha: kinds of channels and of alpha, as of a Source. metadata:
+    path: of its OME-Zarr. colour, alpha: kinds of channels and of alpha, as in Source. metadata:
     of the output.
     """
 
