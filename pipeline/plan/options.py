@@ -16,8 +16,8 @@ LARGEST_SCALE = 64
 LARGEST_DENOMINATOR = 128
 SMALLEST_TILE, LARGEST_TILE = 8, 4096
 
-# What the family of networks may be asked for.
-CHOICES = ("auto", "clean", "photo")
+# What may be written for the family of networks.
+FAMILIES = ("auto", "clean", "photo")
 
 # x, y, width, height of a part of the input.
 Region = tuple[int, int, int, int]
@@ -41,13 +41,13 @@ class Selection:
 class Options:
     """How an image is enlarged; valid once constructed, else Refused.
 
-    scale: a number, or a fraction as text such as "5/2". policy: one of the policies, or its name.
-    scale: 1 to 64, exact. tiers: labels from light to full; None: the defaults of the scale.
-    policy: how the tier of each tile is chosen. tile, blend: input pixels. device: "auto", "cpu" or
-    "cuda". value_range: the values that become 0 and 1; None: by the data type, or measured.
-    region: x, y, width, height of a part of the input. series, level, z, t: which image of a file
-    that holds several, which pyramid level (0 is the largest), which plane, which time point; None:
-    the first. nodata: value that marks missing pixels, beside what the file says.
+    scale: 1 to 64, exact; a number, or a fraction as text such as "5/2". tiers: labels from light
+    to full; None: the defaults of the scale. policy: how the tier of each tile is chosen; one of
+    the policies, or the name of one without a number. tile, blend: input pixels. device: "auto",
+    "cpu" or "cuda". value_range: the values that become 0 and 1; None: by the data type, or
+    measured. region: x, y, width, height of a part of the input. series, level, z, t: which image
+    of a file that holds several, which pyramid level (0 is the largest), which plane, which time
+    point; None: the first. nodata: value that marks missing pixels, beside what the file says.
     family: of networks among the default tiers: "clean", "photo" (for scans and photos with blur,
     grain and compression), or "auto", as the image needs; without effect where tiers are named.
     exact_statistics: tiers NAME@auto measure the whole image, at full cost, instead of a sample.
@@ -79,8 +79,8 @@ class Options:
         """Take down what is written; __init__() sees values only."""
         options = object.__new__(cls)
         order = (one.name for one in fields(cls) if one.init)
-        given = {**dict(zip(order, values, strict=False)), **named}
-        names = frozenset(name for name, value in given.items() if value is not None)
+        written = {**dict(zip(order, values, strict=False)), **named}
+        names = frozenset(name for name, value in written.items() if value is not None)
         object.__setattr__(options, "written", names)
         return options
 
@@ -127,8 +127,8 @@ class Options:
 
     def _check_family(self) -> None:
         """Refuse a family that there is not, or not for this scale."""
-        if self.family not in CHOICES:
-            raise Refused(f"there is no family {self.family!r}; give one of {', '.join(CHOICES)}")
+        if self.family not in FAMILIES:
+            raise Refused(f"there is no family {self.family!r}; give one of {', '.join(FAMILIES)}")
         if self.family == "photo" and self.tiers is None and self.scale not in PHOTO_TIERS:
             scales = ", ".join(f"x{scale}" for scale in PHOTO_TIERS)
             raise Refused(
