@@ -12,8 +12,8 @@ import numpy as np
 import zarr
 
 from tierscale.pipeline.errors import Damaged, Refused, one_line
+from tierscale.pipeline.formats.decoding import decoding
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.source import decoding
 from tierscale.pipeline.storage.failures import DENIED, storage_failure
 
 # Called with (items written, all of them).
@@ -102,7 +102,7 @@ def whole_file(out: str) -> Iterator[str]:
             os.remove(temporary)
 
 
-def counted(
+def with_progress(
     items: Iterable[np.ndarray], total: int, progress: Progress | None
 ) -> Iterator[np.ndarray]:
     """The items; `progress` is called with (items so far, total) at each."""

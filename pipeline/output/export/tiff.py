@@ -12,7 +12,7 @@ import tifffile
 import zarr
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.output.export.common import Exported, Progress, counted, whole_file
+from tierscale.pipeline.output.export.common import Exported, Progress, whole_file, with_progress
 from tierscale.pipeline.output.export.tiff_exif import write_directories
 from tierscale.pipeline.output.export.tiff_tags import metadata_options
 
@@ -39,7 +39,9 @@ def export_tiff(
     check_compression(compression, image.colour, dtype)
     total = sum(tiles_of(level.shape, image.colour) for level in levels)
     big = sum(math.prod(padded(level.shape)) for level in levels) * dtype.itemsize > CLASSIC_BYTES
-    pages = counted((tile for level in levels for tile in tiles(image, level)), total, progress)
+    pages = with_progress(
+        (tile for level in levels for tile in tiles(image, level)), total, progress
+    )
     with whole_file(out) as temporary:
         ome = image.colour == "channels"
         with tifffile.TiffWriter(temporary, bigtiff=big, ome=ome, byteorder="<") as writer:
