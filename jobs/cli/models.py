@@ -117,7 +117,7 @@ def read_config(config: str | None) -> dict[str, Any]:
         ) from error
     if not isinstance(arguments, dict):
         raise Refused(
-            f"--config {config} is no JSON object of constructor arguments; write one such as"
+            f"--config {config} is not a JSON object of constructor arguments; write one such as"
             ' {"features": 32}'
         )
     return arguments

@@ -145,11 +145,13 @@ class Options:
         if isinstance(self.policy, str):
             object.__setattr__(self, "policy", policy_from(self.policy, {}))
         if not isinstance(self.policy, tuple(KINDS.values())):
-            raise Refused(f"{self.policy!r} is no policy; give one such as tierscale.Budget(0.3)")
+            raise Refused(
+                f"{self.policy!r} is not a policy; give one such as tierscale.Budget(0.3)"
+            )
         for name in ("tile", "blend", "level"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
-                raise Refused(f"a {name} of {value!r} is no whole number; give one such as 128")
+                raise Refused(f"a {name} of {value!r} is not a whole number; give one such as 128")
 
     @property
     def tier_labels(self) -> tuple[str, ...]:

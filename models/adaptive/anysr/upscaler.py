@@ -82,7 +82,7 @@ class AnySrUpscaler:
         width = settings["width"] if "width" in settings else self.width(effort)
         if not 0 < width <= 1:
             raise ValueError(
-                f"a width of {width:g} is no share above 0 to 1 of the hidden channels"
+                f"a width of {width:g} is not a share above 0 and up to 1 of the hidden channels"
             )
         pixels = resample(windows, place, "bilinear")
         height, wide = windows.shape[2:]

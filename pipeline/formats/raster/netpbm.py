@@ -34,8 +34,8 @@ def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
             raise
         if array.ndim < 2 or 0 in array.shape:
             raise Refused(
-                f"{uri}: an array of shape {array.shape} is no image; save one of shape (y, x), (y,"
-                " x, c) or (c, y, x)"
+                f"{uri}: an array of shape {array.shape} is not an image; save one of shape"
+                " (y, x), (y, x, c) or (c, y, x)"
             )
         axes = guessed_axes(array.shape, uri)
         notes = () if array.ndim == 2 else (f"its axes were taken to be {axes}",)

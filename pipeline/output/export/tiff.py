@@ -42,13 +42,10 @@ def export_tiff(
     pages = with_progress(
         (tile for level in levels for tile in tiles(image, level)), total, progress
     )
+    ome = image.colour == "channels"
     with whole_file(out) as temporary:
-        ome = image.colour == "channels"
         with tifffile.TiffWriter(temporary, bigtiff=big, ome=ome, byteorder="<") as writer:
             for number, level in enumerate(levels):
-                first: dict[str, Any] = {"metadata": None}
-                if number == 0:
-                    first = metadata_options(image, big) | {"subifds": len(levels) - 1 or None}
                 writer.write(
                     itertools.islice(pages, tiles_of(level.shape, image.colour)),
                     shape=stored_shape(level.shape, image.colour),
@@ -58,9 +55,14 @@ def export_tiff(
                     maxworkers=2,
                     buffersize=BLOCK_BYTES,
                     **sample_options(image, level, compression),
-                    **first,
+                    **(_first_page(image, big, len(levels)) if number == 0 else {"metadata": None}),
                 )
         write_directories(temporary, image.metadata.exif)
+
+
+def _first_page(image: Exported, big: bool, levels: int) -> dict[str, Any]:
+    """What the first page tells beside its pixels: the metadata, and how many levels follow."""
+    return metadata_options(image, big) | {"subifds": levels - 1 or None}
 
 
 def check_compression(compression: str, colour: str, dtype: np.dtype) -> None:

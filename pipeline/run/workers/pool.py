@@ -83,16 +83,16 @@ class InProcess(Generic[T]):
 class LocalPool(Closing):
     """Worker threads in this process: the plain loop that every other pool equals byte for byte.
 
-    hire: makes the worker of one thread, on a kind of device.
+    make_worker: of one thread, on a kind of device.
     """
 
     split = False
 
     def __init__(
-        self, workers: int, device: str = "cpu", hire: Callable[[str], Worker] = Worker
+        self, workers: int, device: str = "cpu", make_worker: Callable[[str], Worker] = Worker
     ) -> None:
         self.width, self.device = workers, device
-        self._hire = hire
+        self._make_worker = make_worker
         self._local = threading.local()
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="worker")
 
@@ -104,7 +104,7 @@ class LocalPool(Closing):
 
     def _run(self, task: Task[Any], as_reference: bool) -> Any:
         if not hasattr(self._local, "worker"):
-            self._local.worker = self._hire(self.device)
+            self._local.worker = self._make_worker(self.device)
         result = task.run(self._local.worker)
         return InProcess(result[1]) if as_reference else result
 
