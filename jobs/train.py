@@ -124,7 +124,7 @@ def command(**cli_args: Any) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exit codes as of the tierscale command."""
+    """Run the command; exit codes are those of the tierscale command."""
     run_command(command, sys.argv[1:] if arguments is None else arguments, "tierscale train")
 
 

@@ -208,7 +208,7 @@ def _report(table: pa.Table, path: str | None, draining: Draining, as_json: bool
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the job; exit codes as of the tierscale command."""
+    """Run the job; exit codes are those of the tierscale command."""
     run_command(
         command,
         sys.argv[1:] if arguments is None else arguments,

@@ -81,7 +81,7 @@ def test_names_are_escaped_in_reports(tree):
 
 def test_a_pipe_holds_nothing_up(tree):
     os.mkfifo(tree / "in/endless.tif")
-    with pytest.raises(Refused, match="no regular file"):
+    with pytest.raises(Refused, match="not a regular file"):
         open_image(tree / "in/endless.tif")
 
 

@@ -146,7 +146,7 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
     path, suffix = Path(output.rstrip("/")), Path(output.rstrip("/")).suffix.lower()
     if suffix not in (".zarr", ".tif", ".tiff", ".png"):
         raise Refused(
-            f"the output {output} ends in none of .zarr, .tif, .png; give it a name that does"
+            f"the output {output} does not end in .zarr, .tif or .png; give it a name that does"
         )
     if suffix == ".zarr":
         return
@@ -249,7 +249,7 @@ class Export:
                 " status shows how far it is)"
             )
         if Path(self.file).suffix.lower() not in (".tif", ".tiff", ".png"):
-            raise Refused(f"the file {self.file} ends in none of .tif, .png; name one that does")
+            raise Refused(f"the file {self.file} does not end in .tif or .png; name one that does")
         check_lasting(self.file, "the file")
         check_place(self.output, self.file, self.overwrite)
         self._write(folder, progress)

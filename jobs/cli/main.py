@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
             return None
         command = getattr(importlib.import_module(entry.module), entry.name)
         if not isinstance(command, click.Command):
-            raise TypeError(f"{entry.module}.{entry.name} is no command")
+            raise TypeError(f"{entry.module}.{entry.name} is not a command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -221,18 +221,18 @@ def to_options(cli_args: Mapping[str, Any]) -> "Options":
     from tierscale.pipeline.plan.policies import policy_from
     from tierscale.pipeline.plan.tiers import parse_tiers
 
-    # A flag that is off was not written: there is no way to write that.
-    given = {
+    # A flag that is off was not written: there is no way to write it.
+    written = {
         name: value for name, value in cli_args.items() if value is not None and value is not False
     }
-    options = {name: given[name] for name in PLAIN if name in given}
+    options = {name: written[name] for name in PLAIN if name in written}
     for name, read in {"tiers": parse_tiers, "value_range": value_range, "region": region}.items():
         if name in options:
             options[name] = read(options[name])
-    numbers = {name: given.get(name) for name in ("budget", "deadline", "threshold")}
-    numbers["max_loss"] = given.get("max_loss", given.get("lose"))
-    if given.keys() & {"policy", "lose", *numbers}:
-        options["policy"] = policy_from(given.get("policy"), numbers)
+    numbers = {name: written.get(name) for name in ("budget", "deadline", "threshold")}
+    numbers["max_loss"] = written.get("max_loss", written.get("lose"))
+    if written.keys() & {"policy", "lose", *numbers}:
+        options["policy"] = policy_from(written.get("policy"), numbers)
     return Options(**options)
 
 

@@ -53,7 +53,7 @@ class BytesType(click.ParamType[int]):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", str(value).strip().lower())
         if not match:
-            raise Refused(f"{value!r} is no number of bytes; write 8000000000, 8G or 500M")
+            raise Refused(f"{value!r} is not a number of bytes; write 8000000000, 8G or 500M")
         return int(float(match[1]) * UNITS[match[2]])
 
 
@@ -71,7 +71,7 @@ class TimeType(click.ParamType[float]):
             str(value).strip().lower(),
         )
         if not match or not any(match.groups()):
-            raise Refused(f"{value!r} is no length of time; write 6h, 90m, 1h30m or 45s")
+            raise Refused(f"{value!r} is not a length of time; write 6h, 90m, 1h30m or 45s")
         return sum(
             float(part or 0) * seconds
             for part, seconds in zip(match.groups(), (3600, 60, 1), strict=True)
@@ -125,5 +125,5 @@ class JsonType(click.ParamType):
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            self.fail(f'{value!r} is no JSON object such as {{"features": 32}}', param, ctx)
+            self.fail(f'{value!r} is not a JSON object such as {{"features": 32}}', param, ctx)
         return content

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from tierscale.pipeline.errors import Damaged, Refused, Unreachable, one_line
 from tierscale.pipeline.storage.failures import UNREACHABLE
 from tierscale.pipeline.storage.object_store import as_os_error
-from tierscale.pipeline.wording import in_bytes
+from tierscale.pipeline.wording import compared
 
 
 @contextmanager
@@ -70,7 +70,8 @@ def check_decode(uri: str, needed: int, max_bytes: int | None) -> None:
     """
     allowed = half_of_memory() if max_bytes is None else max_bytes
     if needed > allowed:
+        takes, may = compared(needed, allowed)
         raise Refused(
-            f"{uri}: decoding takes {in_bytes(needed)}, but only {in_bytes(allowed)} may be used;"
+            f"{uri}: decoding takes {takes}, but only {may} may be used;"
             f" give --max-memory {needed} or more, or convert it to a tiled TIFF"
         )

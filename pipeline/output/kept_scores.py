@@ -1,4 +1,4 @@
-"""What the pre-pass found of an image, kept beside its output until its plan is stored.
+"""What the prescan found of an image, kept beside its output until its plan is stored.
 
 No tile is then scored twice when a job is interrupted between the two.
 """
@@ -34,7 +34,7 @@ def basis(draft: Draft) -> str:
 
 
 def save(folder: Place | Path, scored: ScoredPlan) -> None:
-    """Store what the pre-pass found of an image whose tiers are not chosen yet."""
+    """Store what the prescan found of an image whose tiers are not chosen yet."""
     about = {
         "basis": basis(scored),
         "value_range": scored.value_range.to_json(),

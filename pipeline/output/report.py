@@ -84,7 +84,7 @@ class TierRow:
 
 
 def tier_rows(tiles: TileMap, tile_costs: np.ndarray) -> list[TierRow]:
-    """What every tier did, light to full; tile_costs: as of close()."""
+    """What every tier did, light to full; tile_costs: see close()."""
     rows = []
     for tier, label in enumerate(tiles.labels):
         cost, milliseconds = tile_costs[:, tiles.routes == tier].sum(axis=1)

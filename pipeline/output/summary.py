@@ -17,7 +17,7 @@ class Summary:
 
     status: "done", "failed" or "interrupted". plan: digest; with shape and dtype None when the run
     ended before there was a plan. shape: (c, H, W) of the output. scale: as a fraction. family: of
-    networks, kind: of picture, as of Draft. tiles: made of each tier. cost: multiply-adds.
+    networks, kind: of picture, as in Draft. tiles: made of each tier. cost: multiply-adds.
     cost_share: of the full tier everywhere, None before any. seconds: by STAGES. done_before,
     written: shards. audit: what routes lose against the full tier. files: of the pictures and
     tables.

@@ -20,8 +20,8 @@ LARGEST_SCALE = 64
 LARGEST_DENOMINATOR = 128
 SMALLEST_TILE, LARGEST_TILE = 8, 4096
 
-# What the family of networks may be asked for.
-CHOICES = ("auto", "clean", "photo")
+# What may be written for the family of networks.
+FAMILIES = ("auto", "clean", "photo")
 
 T = TypeVar("T", bound="DataclassInstance")
 
@@ -66,13 +66,13 @@ def _note_written(cls: type[T]) -> type[T]:
 class Options:
     """How an image is enlarged; valid once constructed, else Refused.
 
-    scale: a number, or a fraction as text such as "5/2". policy: one of the policies, or its name.
-    scale: 1 to 64, exact. tiers: labels from light to full; None: the defaults of the scale.
-    policy: how the tier of each tile is chosen. tile, blend: input pixels. device: "auto", "cpu" or
-    "cuda". value_range: the values that become 0 and 1; None: by the data type, or measured.
-    region: x, y, width, height of a part of the input. series, level, z, t: which image of a file
-    that holds several, which pyramid level (0 is the largest), which plane, which time point; None:
-    the first. nodata: value that marks missing pixels, beside what the file says.
+    scale: 1 to 64, exact; a number, or a fraction as text such as "5/2". tiers: labels from light
+    to full; None: the defaults of the scale. policy: how the tier of each tile is chosen; one of
+    the policies, or the name of one without a number. tile, blend: input pixels. device: "auto",
+    "cpu" or "cuda". value_range: the values that become 0 and 1; None: by the data type, or
+    measured. region: x, y, width, height of a part of the input. series, level, z, t: which image
+    of a file that holds several, which pyramid level (0 is the largest), which plane, which time
+    point; None: the first. nodata: value that marks missing pixels, beside what the file says.
     family: of networks among the default tiers: "clean", "photo" (for scans and photos with blur,
     grain and compression), or "auto", as the image needs; without effect where tiers are named.
     exact_statistics: tiers NAME@auto measure the whole image, at full cost, instead of a sample.
@@ -141,8 +141,8 @@ class Options:
 
     def _check_family(self) -> None:
         """Refuse a family that there is not, or not for this scale."""
-        if self.family not in CHOICES:
-            raise Refused(f"there is no family {self.family!r}; give one of {', '.join(CHOICES)}")
+        if self.family not in FAMILIES:
+            raise Refused(f"there is no family {self.family!r}; give one of {', '.join(FAMILIES)}")
         if self.family == "photo" and self.tiers is None and self.scale not in PHOTO_TIERS:
             scales = ", ".join(f"x{scale}" for scale in PHOTO_TIERS)
             raise Refused(
@@ -159,11 +159,13 @@ class Options:
         if isinstance(self.policy, str):
             object.__setattr__(self, "policy", policy_from(self.policy, {}))
         if not isinstance(self.policy, tuple(KINDS.values())):
-            raise Refused(f"{self.policy!r} is no policy; give one such as tierscale.Budget(0.3)")
+            raise Refused(
+                f"{self.policy!r} is not a policy; give one such as tierscale.Budget(0.3)"
+            )
         for name in ("tile", "blend", "level"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
-                raise Refused(f"a {name} of {value!r} is no whole number; give one such as 128")
+                raise Refused(f"a {name} of {value!r} is not a whole number; give one such as 128")
 
     @property
     def tier_labels(self) -> tuple[str, ...]:

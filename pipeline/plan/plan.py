@@ -107,7 +107,7 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredPlan(Draft):
-    """A draft after the pre-pass. Each equals itself alone: nobody asks whether scores are alike.
+    """A draft after the prescan. Each equals itself alone: nobody asks whether scores are alike.
 
     settings: arguments of each tier at every call, by name, such as its exit threshold.
     scores: predicted mean squared error (values 0..1) of each tile under each tier, float32

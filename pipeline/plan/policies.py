@@ -15,7 +15,7 @@ from tierscale.pipeline.errors import Refused
 def _check_number(name: str, value: object) -> None:
     """Refuse what is no number; True and False are none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Refused(f"a {name} of {value!r} is no number; give one such as 0.5")
+        raise Refused(f"a {name} of {value!r} is not a number; give one such as 0.5")
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def inspect_file(
     """Open a source and draft its plan. Refused: what cannot work.
 
     max_memory: bytes that decoding may take, or None. device: kind of device of the workers. begun:
-    as of inspect_image().
+    see inspect_image().
     """
     with open_image(source, options.selection, max_memory) as image:
         return inspect_image(image, options, device, begun)

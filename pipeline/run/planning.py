@@ -223,7 +223,7 @@ class Planner:
         return source.in_place
 
     def prescan(self, inspection: Inspection, folder: Place | Path) -> tuple[Plan, ScoredPlan]:
-        """Ingest if need be, run the pre-pass, and choose the tiers of its tiles."""
+        """Ingest if need be, run the prescan, and choose the tiers of its tiles."""
         scored = self.scored(inspection, folder)
         with self.timings.stage("score"):
             routes = self._routes(scored, self.pixels(inspection, folder))
@@ -232,7 +232,7 @@ class Planner:
         return plan, scored
 
     def scored(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan:
-        """Ingest if need be, and run the pre-pass unless its scores were saved earlier."""
+        """Ingest if need be, and run the prescan unless its scores were saved earlier."""
         if inspection.source.needs_ingest:
             self.ingest(inspection, folder)
         with self.timings.stage("score"):

@@ -1,4 +1,4 @@
-"""The pre-pass of one image on a pool: its range, its tiles, its statistics."""
+"""The prescan of one image on a pool: its range, its tiles, its statistics."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -76,7 +76,7 @@ class _Image:
 
 @dataclass(frozen=True, slots=True)
 class Prescan:
-    """The pre-pass of one image. What it finds depends on the draft and the pixels alone.
+    """The prescan of one image. What it finds depends on the draft and the pixels alone.
 
     stop: raises Interrupted when set.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.storage.object_path import Listed, ObjectPath
-from tierscale.pipeline.wording import in_bytes
+from tierscale.pipeline.wording import compared
 
 # Files that a process keeps, so that one which is described, ingested and checked at the end is
 # fetched once.
@@ -41,8 +41,9 @@ def _fetch(where: ObjectPath, head: Listed) -> Path:
     temporary = tempfile.gettempdir()
     free = shutil.disk_usage(temporary).free
     if head.bytes > free:
+        takes, left = compared(head.bytes, free)
         raise Refused(
-            f"{where} takes {in_bytes(head.bytes)}, and {temporary} has {in_bytes(free)} free;"
+            f"{where} takes {takes}, and {temporary} has {left} free;"
             " set TMPDIR to a folder on a larger disk"
         )
     folder = Path(tempfile.mkdtemp(prefix="tierscale-"))

@@ -90,7 +90,7 @@ def store_at(uri: str, repeating: bool = True) -> ObjectStore:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise Refused(
-            f"{uri} is no address of an object store ({reason}); write for example"
+            f"{uri} is not an address of an object store ({reason}); write for example"
             " s3://bucket/folder"
         ) from None
 

@@ -60,7 +60,9 @@ def output_below(output: str, root: str, known: dict[str, str] | None = None) ->
     """
     check_secrets(output)
     if "\0" in output or ".." in output.split("/"):
-        raise Refused(f"the output {output!r} is no plain path below {root}; name one without '..'")
+        raise Refused(
+            f"the output {output!r} is not a plain path below {root}; name one without '..'"
+        )
     remote = "://" in output or "://" in root
     if not (
         output.rstrip("/").startswith(root.rstrip("/") + "/")

@@ -228,7 +228,7 @@ def test_what_is_no_checkpoint_cannot_be_resumed(trained: Path, capsys: Said) ->
     ]
     assert len(wrong) == 9
     for path in wrong:
-        assert f"{path} is no checkpoint of a training run" in refused(
+        assert f"{path} is not a checkpoint of a training run" in refused(
             capsys, line(trained, "--steps", "2", "--resume", str(path))
         )
     assert "lacks origin" in refused(

@@ -13,8 +13,8 @@ import numpy as np
 import zarr
 
 from tierscale.pipeline.errors import Damaged, Refused, one_line
+from tierscale.pipeline.formats.decoding import decoding
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.source import decoding
 from tierscale.pipeline.storage.failures import DENIED, storage_failure
 from tierscale.pipeline.storage.paths import sync_file, sync_folder
 
@@ -37,7 +37,7 @@ METRES: Mapping[str, float] = {
 class Exported:
     """An output to export.
 
-    path: of its OME-Zarr. colour, alpha: kinds of channels and of alpha, as of a Source. metadata:
+    path: of its OME-Zarr. colour, alpha: kinds of channels and of alpha, as in Source. metadata:
     of the output.
     """
 
@@ -106,7 +106,7 @@ def whole_file(out: str) -> Iterator[str]:
             os.remove(temporary)
 
 
-def counted(
+def with_progress(
     items: Iterable[np.ndarray], total: int, progress: Progress | None
 ) -> Iterator[np.ndarray]:
     """The items; `progress` is called with (items so far, total) at each."""

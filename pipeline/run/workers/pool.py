@@ -85,16 +85,16 @@ class LocalPool(Closing):
     """Workers in threads of this process: the plain loop, whose bytes every other pool's equal.
 
     There are two threads for each worker: one whose task computes, and one whose task waits for the
-    disk. hire: makes a worker, on a kind of device.
+    disk. make_worker: makes a worker, on a kind of device.
     """
 
     split = False
 
     def __init__(
-        self, workers: int, device: str = "cpu", hire: Callable[[str], Worker] = Worker
+        self, workers: int, device: str = "cpu", make_worker: Callable[[str], Worker] = Worker
     ) -> None:
         self.width, self.device = workers, device
-        self._hire = hire
+        self._make_worker = make_worker
         self._free: SimpleQueue[Worker | None] = SimpleQueue()
         for _ in range(workers):
             self._free.put(None)  # hired when it is needed
@@ -109,7 +109,7 @@ class LocalPool(Closing):
     def _run(self, task: Task[Any], as_reference: bool) -> Any:
         worker = self._free.get()
         if worker is None:
-            worker = self._hire(self.device)
+            worker = self._make_worker(self.device)
         turn = Turn(partial(self._free.put, worker))
         try:
             worker.begin(turn)

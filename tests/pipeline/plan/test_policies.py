@@ -10,6 +10,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.policies import (
     DEFAULT,
     KINDS,
+    PARAMETERS,
     Adaptive,
     Budget,
     Deadline,
@@ -100,6 +101,12 @@ def test_the_name_of_the_default_alone_gives_its_number_too():
     assert policy_from(None, {}, MaxLoss(0.05)) == MaxLoss(0.05)
     assert policy_from("max-loss", {}, MaxLoss(0.05)) == MaxLoss(0.05)
     assert policy_from("max-loss", {"max_loss": 0.2}, MaxLoss(0.05)) == MaxLoss(0.2)
+
+
+@pytest.mark.parametrize("name", sorted(set(PARAMETERS.values())))
+def test_whoever_forgets_the_number_of_a_policy_is_shown_one(name):
+    with pytest.raises(Refused, match=rf"policy {name} needs a number; give \w+, such as \S+$"):
+        policy_from(name, {})
 
 
 @pytest.mark.parametrize(
