@@ -45,8 +45,8 @@ def test_what_is_written_stays_though_it_is_the_default():
         (None, "photo", ("bicubic", "edsr-x4-photo")),
         ("photo", "photo", None),
         ("photo", "auto", None),
-        ("photo", "clean", ("bicubic", "fsrcnn-x4", "edsr-x4")),
-        ("none", "clean", ("bicubic", "fsrcnn-x4", "edsr-x4")),
+        ("photo", "clean", ("bicubic", "edsr-x4", "edsr64-x4")),
+        ("none", "clean", ("bicubic", "edsr-x4", "edsr64-x4")),
     ],
 )
 def test_a_family_that_is_written_asks_for_its_own_tiers(family, written, asked):

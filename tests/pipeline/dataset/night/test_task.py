@@ -30,7 +30,7 @@ def test_another_number_of_a_policy_is_another_text_in_the_ledger(monkeypatch):
 
 
 def test_the_texts_of_version_0_1_stay():
-    plain = json.loads(ledger_text(Options()))
+    plain = json.loads(ledger_text(Options(policy=Adaptive())))
     numbers = {name: plain[name] for name in ("budget", "threshold", "lose", "deadline")}
     assert numbers == dict.fromkeys(numbers) and plain["policy"] == "adaptive"
     lossy = json.loads(ledger_text(Options(policy=MaxLoss(0.02))))
