@@ -22,6 +22,7 @@ from tierscale.pipeline.output.levels import Key
 from tierscale.pipeline.plan.plan import Plan, bytes_version
 from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
+from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import Place, place, sync_folder
 from tierscale.pipeline.storage.sidecar import PLAN_NAME, sidecar
@@ -144,8 +145,12 @@ class Folder:
         self.path = sidecar(path)
 
     def exists(self) -> bool:
-        """Whether a plan is stored here."""
-        return (self.path / PLAN_NAME).exists()
+        """Whether a plan is stored here. Refused, Damaged: the store does not say."""
+        path = self.path / PLAN_NAME
+        try:
+            return path.exists()
+        except OSError as error:
+            raise storage_failure(str(path), error) from error
 
     def closed(self) -> bool:
         """Whether a run came to its end, when every shard had its receipt."""
