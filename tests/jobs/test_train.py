@@ -480,8 +480,8 @@ def test_it_runs_as_a_file_where_only_torch_numpy_safetensors_pillow_and_click_a
     made = run("--steps", "-1")
     assert (made.returncode, made.stderr) == (
         2,
-        "tierscale: Invalid value for '--steps': '-1' is not a whole number above 0; see tierscale train"
-        " --help\n",
+        "tierscale: Invalid value for '--steps': '-1' is not a whole number above 0;"
+        " see tierscale train --help\n",
     )
     cli = [sys.executable, "-m", "tierscale", "train", *line(place, "--steps", "-1")]
     through = subprocess.run(cli, cwd=ROOT, capture_output=True, text=True)
