@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install hooks demo test test-all coverage lint docs bench-checks bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
+.PHONY: install hooks demo test test-all coverage lint docs bench-checks bench-durability bench-memory bench-overhead bench-methods bench-routing bench-default curves ablation bench-scale chaos clean
 
 install: .venv/installed
 
@@ -44,6 +44,9 @@ docs: install
 bench-checks: install
 	$(BIN)/python -m benchmarks.checks
 
+bench-durability: install
+	$(BIN)/python -m benchmarks.durability
+
 bench-memory: install
 	$(BIN)/python -m benchmarks.memory
 
@@ -55,6 +58,9 @@ bench-methods: install
 
 bench-routing: install
 	$(BIN)/python -m benchmarks.routing
+
+bench-default: install
+	$(BIN)/python -m benchmarks.default
 
 curves: install
 	$(BIN)/python -m benchmarks.curves

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import signal
 import time
@@ -13,6 +14,7 @@ import psutil
 from benchmarks.chaos.disk import ballast
 from benchmarks.chaos.driver import Driver, waited
 from benchmarks.chaos.later import other
+from benchmarks.chaos.nights import archive_gone, outputs_unmounted
 from benchmarks.chaos.trial import OPTIONS, SHARDS, Missed, Trial
 from tierscale.models.contract.checkpoints import read_checkpoint, write_checkpoint
 from tierscale.models.weights import locate
@@ -26,6 +28,8 @@ MEMORY_ROOM = 2 << 30
 KERNEL = "memory, by hand"
 # One in so many runs is disturbed a second time.
 SECOND = 3
+# What was written this long before the power failed may be lost.
+LAST_SECONDS = 3.0
 
 
 def kill_actor(trial: Trial) -> None:
@@ -163,6 +167,38 @@ def replaced_weights(trial: Trial) -> None:
     trial.end(2, "another plan")
     path.write_bytes(content)
     trial.again()
+
+
+def power(trial: Trial) -> None:
+    """The power fails: all processes are gone, and so is what the disk took in the last seconds.
+
+    Of shards and receipts that were written just now, some are empty, some cut, some gone, whatever
+    their writers were told, and so may be what is not worth waiting for the disk. The same command
+    makes them again.
+    """
+    trial.begin()
+    sometimes(trial)
+    trial.stage.kill_all()
+    files = [*trial.output.glob("*/c/0/*/*"), *trial.folder.glob("receipts/*/*.json")]
+    files += [*trial.folder.glob("lease.json"), *trial.folder.glob("checked.json")]
+    newest = max(file.stat().st_mtime for file in files)
+    last = [file for file in files if newest - file.stat().st_mtime < LAST_SECONDS]
+    for file in trial.chance.sample(last, trial.chance.randint(1, len(last))):
+        lose(file, trial.chance.choice(["empty", "cut", "gone"]), trial.chance)
+    sound = trial.sound()
+    driver = trial.stage.driver()
+    driver.begin(*trial.command)
+    trial.end()
+    shards = trial.shards()
+    assert shards["done_before"] == sound, f"{sound} shards were sound: {shards}"
+
+
+def lose(file: Path, way: str, chance: random.Random) -> None:
+    """Take from a file what a power failure may."""
+    if way == "gone":
+        file.unlink()
+    else:
+        os.truncate(file, 0 if way == "empty" else chance.randrange(file.stat().st_size))
 
 
 def own_ray(trial: Trial) -> None:
@@ -309,10 +345,13 @@ KINDS: dict[str, Callable[[Trial], None]] = {
     "everything": everything,
     "upgrade": upgrade,
     "replaced weights": replaced_weights,
+    "power": power,
     "own ray": own_ray,
     "full disk": full,
     "read-only": read_only,
     "two drivers": two_drivers,
     "clock": clock,
     "damage": damage,
+    "archive gone": archive_gone,
+    "outputs unmounted": outputs_unmounted,
 }

@@ -55,7 +55,7 @@ def exif_of(block: bytes) -> Image.Exif:
 def tiff_exif(file: IO[bytes], offset: int, order: str, big: bool) -> Image.Exif:
     """The tags of the TIFF directory at byte `offset`, as EXIF; to be read while `file` is open.
 
-    order: "<" or ">" as of struct. big: whether it is a BigTIFF.
+    order: "<" or ">", as in struct. big: whether it is a BigTIFF.
     """
     exif = Image.Exif()
     exif.endian, exif.bigtiff = order, big

@@ -16,7 +16,7 @@ from tierscale.cluster.sizing import PoolSpec
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.geometry.grid import Span
 from tierscale.pipeline.plan.options import Selection
-from tierscale.pipeline.run.shards import Quarantined
+from tierscale.pipeline.run.shards.queue import Quarantined
 from tierscale.pipeline.run.workers.prescan_tasks import CheckReady, IngestSource
 from tierscale.pipeline.run.workers.shard_tasks import FinishShard, HalveShards
 

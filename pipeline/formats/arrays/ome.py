@@ -108,7 +108,7 @@ def series_group(
         hint = (
             f"name one of its arrays: {', '.join(arrays[:5])}" if arrays else "it holds no arrays"
         )
-        raise Refused(f"{uri}: this zarr group is no OME-Zarr image; {hint}")
+        raise Refused(f"{uri}: this zarr group is not an OME-Zarr image; {hint}")
     number = selection.series or 0
     if str(number) not in names:
         raise Refused(

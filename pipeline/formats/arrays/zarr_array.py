@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import zarr
+from numpy import ndarray
 
-from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.errors import Refused, Unreachable
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.arrays.array import AT_ONCE, ArrayPixels, check_size, guessed_axes
 from tierscale.pipeline.formats.arrays.ingested import INGESTED, open_copy
@@ -45,7 +48,7 @@ def open_zarr(uri: str, selection: Selection, max_bytes: int | None) -> Source:
             image = plain_array(node, uri)
         at, notes = chosen_planes(image, selection, uri)
         _, note = arithmetic.pixel_type(image.array.dtype, uri)
-        pixels = ArrayPixels(image.array, image.axes, at)
+        pixels = _pixels(image, at, uri)
         check_size(pixels.shape, uri)
         chunk_bytes = math.prod(image.array.chunks) * image.array.dtype.itemsize
         random_access = chunk_bytes <= LARGE_CHUNK
@@ -65,6 +68,35 @@ def open_zarr(uri: str, selection: Selection, max_bytes: int | None) -> Source:
         notes=(*image.notes, *notes, *((note,) if note else ())),
         identify=partial(zarr_identity, uri, selection),
     )
+
+
+@dataclass(slots=True)
+class FolderPixels(ArrayPixels):
+    """Pixels of a zarr in a local folder, which may go away while it is read.
+
+    Chunks that are missing then would read as black, as those do that were never written. file:
+    metadata of the zarr.
+    """
+
+    file: str
+
+    def read(self, y0: int, y1: int, x0: int, x1: int) -> ndarray:
+        """A window. Unreachable: the folder is not there any more."""
+        block = ArrayPixels.read(self, y0, y1, x0, x1)
+        if not os.path.exists(self.file):
+            raise Unreachable(
+                f"{os.path.dirname(self.file)} went away while it was read; check its disk, then"
+                " run the same command again"
+            )
+        return block
+
+
+def _pixels(image: ZarrImage, at: Mapping[str, int], uri: str) -> ArrayPixels:
+    files = [os.path.join(uri, name) for name in METADATA if "://" not in uri]
+    file = next(filter(os.path.exists, files), None)
+    if file is None:
+        return ArrayPixels(image.array, image.axes, at)
+    return FolderPixels(image.array, image.axes, at, file)
 
 
 def plain_array(array: Any, uri: str) -> ZarrImage:

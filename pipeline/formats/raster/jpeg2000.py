@@ -47,7 +47,7 @@ class Header:
 def open_jpeg2000(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     """A JPEG 2000 file or codestream of 1 to 4 components of one size, of up to 16 bits.
 
-    Errors as of open_image.
+    Raises what open_image does.
     """
     with decoding(uri):
         with open(uri, "rb") as file:

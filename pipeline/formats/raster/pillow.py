@@ -101,7 +101,10 @@ class RasterImage:
 
 
 def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A file that Pillow decodes: of several frames the selected one. Errors as of open_image."""
+    """A file that Pillow decodes: of several frames the selected one.
+
+    Raises what open_image does.
+    """
     frame = selection.series or 0
     with decoding(uri):
         check_canvas(uri, frame, max_bytes)

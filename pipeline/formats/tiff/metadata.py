@@ -48,7 +48,7 @@ UNITS: Mapping[str, str] = {
 class StackInfo:
     """What scientific formats say of an image.
 
-    size: of a pixel, y then x, in `unit`. names, colours: of channels, as of PhotoMetadata.
+    size: of a pixel, y then x, in `unit`. names, colours: of channels, as in PhotoMetadata.
     """
 
     size: tuple[float, float] | None = None

@@ -53,7 +53,7 @@ class TiffImage:
 
 
 def open_tiff(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A TIFF of any kind. Errors as of open_image.
+    """A TIFF of any kind. Raises what open_image does.
 
     OME-TIFFs are held to their own pixels: other files that they name are not opened.
     """

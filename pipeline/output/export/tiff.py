@@ -12,7 +12,7 @@ import tifffile
 import zarr
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.output.export.common import Exported, Progress, counted, whole_file
+from tierscale.pipeline.output.export.common import Exported, Progress, whole_file, with_progress
 from tierscale.pipeline.output.export.tiff_exif import write_directories
 from tierscale.pipeline.output.export.tiff_tags import metadata_options
 
@@ -39,14 +39,13 @@ def export_tiff(
     check_compression(compression, image.colour, dtype)
     total = sum(tiles_of(level.shape, image.colour) for level in levels)
     big = sum(math.prod(padded(level.shape)) for level in levels) * dtype.itemsize > CLASSIC_BYTES
-    pages = counted((tile for level in levels for tile in tiles(image, level)), total, progress)
+    pages = with_progress(
+        (tile for level in levels for tile in tiles(image, level)), total, progress
+    )
+    ome = image.colour == "channels"
     with whole_file(out) as temporary:
-        ome = image.colour == "channels"
         with tifffile.TiffWriter(temporary, bigtiff=big, ome=ome, byteorder="<") as writer:
             for number, level in enumerate(levels):
-                first: dict[str, Any] = {"metadata": None}
-                if number == 0:
-                    first = metadata_options(image, big) | {"subifds": len(levels) - 1 or None}
                 writer.write(
                     itertools.islice(pages, tiles_of(level.shape, image.colour)),
                     shape=stored_shape(level.shape, image.colour),
@@ -56,9 +55,14 @@ def export_tiff(
                     maxworkers=2,
                     buffersize=BLOCK_BYTES,
                     **sample_options(image, level, compression),
-                    **first,
+                    **(_first_page(image, big, len(levels)) if number == 0 else {"metadata": None}),
                 )
         write_directories(temporary, image.metadata.exif)
+
+
+def _first_page(image: Exported, big: bool, levels: int) -> dict[str, Any]:
+    """What the first page tells beside its pixels: the metadata, and how many levels follow."""
+    return metadata_options(image, big) | {"subifds": levels - 1 or None}
 
 
 def check_compression(compression: str, colour: str, dtype: np.dtype) -> None:

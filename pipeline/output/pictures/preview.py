@@ -12,7 +12,7 @@ from tierscale.pipeline.output.levels import level_sizes
 from tierscale.pipeline.output.ome import MICROSCOPE_COLOURS
 from tierscale.pipeline.output.pictures.tile_maps import TileMap, routing_map
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.storage.atomic import write_bytes
+from tierscale.pipeline.storage.atomic import write_bytes, write_files
 from tierscale.pipeline.storage.paths import Place, place
 from tierscale.pipeline.storage.sidecar import sidecar
 
@@ -28,15 +28,19 @@ def write_pictures(output: str, plan: Plan) -> None:
     This reads pixels, if few: it is work for a worker, not for the driver.
     """
     folder, picture = sidecar(output), preview(output, plan)
-    save_picture(picture, folder / "preview.png")
-    save_picture(routing_map(picture, TileMap.of(plan)), folder / "routing.png")
+    routing = routing_map(picture, TileMap.of(plan))
+    write_files({folder / "preview.png": _png(picture), folder / "routing.png": _png(routing)})
 
 
 def save_picture(picture: Image.Image, path: str | Place) -> None:
     """Write a PNG whole or not at all."""
+    write_bytes(place(str(path)), _png(picture))
+
+
+def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
-    write_bytes(place(str(path)), buffer.getvalue())
+    return buffer.getvalue()
 
 
 def preview(output: str, plan: Plan) -> Image.Image:

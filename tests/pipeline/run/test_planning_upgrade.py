@@ -27,7 +27,7 @@ from tierscale.pipeline.run.workers.pool import LocalPool
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NETWORKS = ("bicubic", "fsrcnn-x4")
-BEGUN = Options(tiers=NETWORKS, tile=8)
+BEGUN = Options(tiers=NETWORKS, tile=8, policy="adaptive")
 
 
 @pytest.fixture

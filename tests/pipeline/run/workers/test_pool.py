@@ -1,17 +1,21 @@
 """A plan is made for the device of the workers that carry it out, and no other worker takes it."""
 
-from dataclasses import replace
+import os
+import threading
+from dataclasses import dataclass, replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.job import ImageJob
 from tierscale.pipeline.run.run import plan_only
-from tierscale.pipeline.run.workers.pool import InProcess, LocalPool, device_here
+from tierscale.pipeline.run.workers.pool import InProcess, LocalPool, cores, device_here
 from tierscale.pipeline.run.workers.prescan_tasks import CheckReady
 from tierscale.pipeline.run.workers.shard_tasks import EnlargeTiles
 from tierscale.pipeline.run.workers.worker import Worker
@@ -72,6 +76,63 @@ def test_a_value_that_stays_where_it_was_made_is_given_as_its_handle():
         assert pool.submit(Pair(), as_reference=True).result().get() == ["a", "b"]
         value = object()
         assert pool.put(value).get() is value
+
+
+def test_processors_are_counted_where_a_process_cannot_ask_which_are_its_own(monkeypatch):
+    """macOS and Windows have no os.sched_getaffinity."""
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1
+    pixels = np.zeros((3, 20, 30), np.uint8)
+    assert upscale_array(pixels, 2, tiers="bicubic").shape == (3, 40, 60)
+
+
+def test_one_task_computes_on_a_worker_while_others_wait_for_the_disk():
+    """All threads of a worker have one network, one thread of torch, and take turns."""
+    computing, most, written = set(), [], threading.Event()
+
+    @dataclass(frozen=True)
+    class Writes:
+        name: str
+
+        def run(self, worker):
+            computing.add(self.name)
+            most.append(len(computing))
+            threads = torch.get_num_threads()
+            computing.discard(self.name)
+            worker.rest()
+            if self.name == "first":
+                assert written.wait(30), "the second one did not begin while the first one wrote"
+            written.set()
+            return self.name, threads, id(worker)
+
+    with LocalPool(1) as pool:
+        futures = [pool.submit(Writes(name)) for name in ("first", "second", "third")]
+        ends = [future.result() for future in futures]
+    assert [name for name, _, _ in ends] == ["first", "second", "third"] and max(most) == 1
+    assert {threads for _, threads, _ in ends} == {1} and len({one for _, _, one in ends}) == 1
+
+
+def test_a_task_that_fails_ends_its_turn():
+    class Fails:
+        def run(self, worker):
+            raise RuntimeError("lost")
+
+    class Works:
+        def run(self, worker):
+            worker.rest()
+            worker.rest()
+            return "done"
+
+    with LocalPool(1) as pool:
+        with pytest.raises(RuntimeError, match="lost"):
+            pool.submit(Fails()).result()
+        assert [pool.submit(Works()).result() for _ in range(3)] == ["done"] * 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without CUDA is needed")
