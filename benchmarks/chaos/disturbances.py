@@ -15,7 +15,7 @@ from benchmarks.chaos.disk import ballast
 from benchmarks.chaos.driver import Driver, waited
 from benchmarks.chaos.later import other
 from benchmarks.chaos.nights import archive_gone, outputs_unmounted
-from benchmarks.chaos.trial import OPTIONS, SHARDS, Missed, Trial
+from benchmarks.chaos.trial import OPTIONS, SHARDS, Missed, Trial, alone
 from tierscale.models.contract.checkpoints import read_checkpoint, write_checkpoint
 from tierscale.models.weights import locate
 
@@ -157,6 +157,8 @@ def replaced_weights(trial: Trial) -> None:
     content = locate("fsrcnn-x4").read_bytes()
     path.write_bytes(content)
     trial.options = ("--tiers", f"bicubic,file:{path}", *OPTIONS[2:])
+    whole = trial.output.with_name("whole.zarr")
+    trial.levels = alone(trial.stage, trial.source, whole, trial.options)
     trial.begin()
     write_checkpoint(path, other(read_checkpoint(path)))
     kill_actor(trial)
