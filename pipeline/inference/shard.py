@@ -114,9 +114,9 @@ def _keep_unseen(
 ) -> None:
     """Put hidden colours back, each pixel's from the input pixel under it."""
     if shard_input.unseen is not None:
-        place = np.ix_(*_nearest(plan, shard_input, shard))
-        deep = shard_input.unseen.mask[place]
-        colours[:, deep] = shard_input.unseen.colours[(slice(None), *place)][:, deep]
+        rows, columns = _nearest(plan, shard_input, shard)
+        deep = shard_input.unseen.mask[np.ix_(rows, columns)]
+        colours[:, deep] = shard_input.unseen.colours[:, rows[:, None], columns][:, deep]
 
 
 def _nearest(
