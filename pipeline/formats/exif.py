@@ -16,6 +16,7 @@ KEPT_TAGS = (
     *(40091, 40092, 40093, 40094, 40095, 18246, 18249),
 )
 EXIF_DIRECTORY, GPS_DIRECTORY, ORIENTATION_TAG = 0x8769, 0x8825, 274
+INTEROPERABILITY_DIRECTORY, COLOUR_SPACE_TAG = 0xA005, 0xA001
 # PixelXDimension, PixelYDimension, interoperability pointer, maker note (holds absolute offsets):
 # false after enlarging.
 DROPPED_EXIF_TAGS = (0xA002, 0xA003, 0xA005, 0x927C)
@@ -43,6 +44,19 @@ def clean_exif(exif: Image.Exif) -> tuple[bytes | None, int]:
             return None, orientation
         clean[ORIENTATION_TAG] = 1
         return clean.tobytes().removeprefix(b"Exif\0\0"), orientation
+
+
+def says_adobe_rgb(exif: Image.Exif) -> bool:
+    """Whether a camera says Adobe RGB without a profile: DCF 2.0, interoperability index R03.
+
+    ColorSpace 2, which no standard defines, is what some cameras write besides.
+    """
+    try:
+        shooting = exif.get_ifd(EXIF_DIRECTORY)
+        index = exif.get_ifd(INTEROPERABILITY_DIRECTORY).get(1)
+    except Exception:  # a broken directory says nothing
+        return False
+    return str(index or "").strip("\0 ") == "R03" or shooting.get(COLOUR_SPACE_TAG) == 2
 
 
 def exif_of(block: bytes) -> Image.Exif:

@@ -13,6 +13,7 @@ from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.formats.exif import clean_exif, exif_of, upright_xmp
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.png.stream import SIGNATURE, checked_body, read_chunk
+from tierscale.pipeline.formats.profile import D65, REC709, coded_profile, profile
 from tierscale.pipeline.formats.source import Colour
 
 # Colour and samples of a pixel by colour type; a palette counts as RGB of one sample.
@@ -25,7 +26,10 @@ COLOURS: dict[int, tuple[Colour, int]] = {
 }
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 TEXT_LIMIT = 64 << 20
-KEPT_CHUNKS = (b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"pHYs", b"acTL")
+KEPT_CHUNKS = (
+    *(b"PLTE", b"tRNS", b"eXIf", b"pHYs", b"acTL"),
+    *(b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"sBIT"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +125,13 @@ def colour_table(
     return None, None
 
 
-def png_metadata(chunks: dict[bytes, bytes]) -> tuple[PhotoMetadata, list[str], int]:
-    """Metadata, notes and EXIF orientation from the chunks of a PNG."""
+def png_metadata(
+    chunks: dict[bytes, bytes], grey: bool, uri: str
+) -> tuple[PhotoMetadata, list[str], int]:
+    """Metadata, notes and EXIF orientation from the chunks of a PNG; grey: without colours.
+
+    Refused: its colours are such as no output can carry.
+    """
     notes: list[str] = []
     exif, orientation = None, 1
     if b"eXIf" in chunks:
@@ -131,12 +140,20 @@ def png_metadata(chunks: dict[bytes, bytes]) -> tuple[PhotoMetadata, list[str], 
         except Exception:  # a broken EXIF block costs the EXIF, not the picture
             notes.append("its EXIF block is damaged and was left out")
     icc = None
-    if b"iCCP" in chunks:
+    code = chunks.get(b"cICP", b"")
+    if len(code) == 4:  # it goes before all others
+        icc = coded_profile(code[0], code[1], uri)
+    elif b"iCCP" in chunks:
         _, _, packed = chunks[b"iCCP"].partition(b"\0")
         try:
             icc = zlib.decompressobj().decompress(packed[1:], TEXT_LIMIT)
         except zlib.error:
             notes.append("its ICC profile is damaged and was left out")
+    elif b"sRGB" not in chunks:
+        icc = stated_profile(chunks, grey)
+    if b"sBIT" in chunks:
+        bits = ", ".join(str(bits) for bits in chunks[b"sBIT"])
+        notes.append(f"it states {bits} significant bits (sBIT), the output does not")
     if len(chunks.get(b"acTL", b"")) == 8:
         frames = struct.unpack(">I", chunks[b"acTL"][:4])[0]
         notes.append(f"took the still picture of an animation of {frames} frames")
@@ -152,6 +169,24 @@ def png_metadata(chunks: dict[bytes, bytes]) -> tuple[PhotoMetadata, list[str], 
         resolution_unit="centimetre" if resolution else None,
     )
     return metadata, notes, orientation
+
+
+def stated_profile(chunks: dict[bytes, bytes], grey: bool) -> bytes | None:
+    """The ICC profile of what gAMA and cHRM state; None: they state nothing, or what cannot be.
+
+    Where gAMA alone is missing, the usual 1/2.2 holds (PNG specification, 11.3.2).
+    """
+    stated, points = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
+    gamma = int.from_bytes(stated, "big") / 100000 if len(stated) == 4 else 0.0
+    if not gamma and len(points) != 32:
+        return None
+    white, primaries = D65, REC709
+    if len(points) == 32:
+        numbers = tuple(number / 100000 for number in struct.unpack(">8I", points))
+        if min(numbers[1::2]) <= 0 or max(numbers) >= 1:
+            return None
+        white, primaries = numbers[:2], numbers[2:]
+    return profile(1 / (gamma or 1 / 2.2), white=white, primaries=None if grey else primaries)
 
 
 def physical_resolution(body: bytes) -> tuple[float, float] | None:
