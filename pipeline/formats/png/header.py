@@ -10,7 +10,13 @@ from typing import IO
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.formats.exif import clean_exif, exif_of, upright_xmp
+from tierscale.pipeline.formats.exif import (
+    clean_exif,
+    exif_of,
+    lost_tags,
+    orientation_of,
+    upright_xmp,
+)
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.png.stream import SIGNATURE, checked_body, read_chunk
 from tierscale.pipeline.formats.profile import D65, REC709, coded_profile, profile
@@ -136,7 +142,10 @@ def png_metadata(
     exif, orientation = None, 1
     if b"eXIf" in chunks:
         try:
-            exif, orientation = clean_exif(exif_of(chunks[b"eXIf"]))
+            opened = exif_of(chunks[b"eXIf"])
+            orientation = orientation_of(opened)
+            exif, lost = clean_exif(opened)
+            notes += lost_tags(lost)
         except Exception:  # a broken EXIF block costs the EXIF, not the picture
             notes.append("its EXIF block is damaged and was left out")
     icc = None
@@ -158,17 +167,30 @@ def png_metadata(
         frames = struct.unpack(">I", chunks[b"acTL"][:4])[0]
         notes.append(f"took the still picture of an animation of {frames} frames")
     resolution = physical_resolution(chunks.get(b"pHYs", b""))
-    xmp = chunks.get(b"iTXt")
-    # keyword, two flag bytes, language, translated keyword; a compressed packet is left behind
-    packet = xmp.split(b"\0", 5)[-1] if xmp and xmp[18:20] == b"\0\0" else None
     metadata = PhotoMetadata(
         icc=icc,
         exif=exif,
-        xmp=upright_xmp(packet),
+        xmp=upright_xmp(xmp_packet(chunks.get(b"iTXt", b""))),
         resolution=resolution,
         resolution_unit="centimetre" if resolution else None,
     )
     return metadata, notes, orientation
+
+
+def xmp_packet(body: bytes) -> bytes | None:
+    """The XMP packet of an iTXt chunk, compressed or not; None: there is none, or it is damaged.
+
+    Keyword, two flag bytes, language, translated keyword, text (PNG specification, 11.3.4.5).
+    """
+    if not body:
+        return None
+    packet = body[20:].split(b"\0", 2)[-1]
+    if body[18:19] == b"\0":
+        return packet
+    try:
+        return zlib.decompressobj().decompress(packet, TEXT_LIMIT)
+    except zlib.error:
+        return None
 
 
 def stated_profile(chunks: dict[bytes, bytes], grey: bool) -> bytes | None:

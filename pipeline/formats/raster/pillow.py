@@ -14,7 +14,13 @@ from PIL import Image, ImageFile
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.decoding import check_decode, decoding
-from tierscale.pipeline.formats.exif import clean_exif, says_adobe_rgb, upright_xmp
+from tierscale.pipeline.formats.exif import (
+    clean_exif,
+    lost_tags,
+    orientation_of,
+    says_adobe_rgb,
+    upright_xmp,
+)
 from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.orientation import UprightPixels
@@ -229,7 +235,10 @@ def raster_metadata(image: Image.Image) -> tuple[PhotoMetadata, list[str], int]:
         icc = adobe_rgb()
         notes.append("its EXIF block says Adobe RGB; the profile was put in")
     try:
-        exif, orientation = clean_exif(image.getexif())
+        opened = image.getexif()
+        orientation = orientation_of(opened)
+        exif, lost = clean_exif(opened)
+        notes += lost_tags(lost)
     except Exception:  # a broken EXIF block costs the EXIF, not the picture
         notes.append("its EXIF block is damaged and was left out")
     info: dict[Any, Any] = image.info
