@@ -99,7 +99,7 @@ def read_chunks(file: IO[bytes], uri: str) -> tuple[int, dict[bytes, bytes]]:
             chunks.setdefault(kind, checked_body(file, kind, length, uri))
         elif kind == b"iTXt" and length < TEXT_LIMIT:
             body = checked_body(file, kind, length, uri)
-            if body.startswith(b"XML:com.adobe.xmp\0\0"):
+            if body.startswith(b"XML:com.adobe.xmp\0"):
                 chunks[kind] = body
         else:
             file.seek(length + 4, 1)
