@@ -11,7 +11,7 @@ from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.blend import Piece
 from tierscale.pipeline.inference.enlarge import enlarge
-from tierscale.pipeline.inference.pyramid import half
+from tierscale.pipeline.inference.pyramid import Averaging, half
 from tierscale.pipeline.inference.shard import finish_shard, read_input, tile_costs
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.pictures.preview import write_pictures
@@ -108,7 +108,9 @@ class HalveShards:
             receipt = folder.receipt(plan.digest, (self.level - 1, *shard))
             return verified(self.output, receipt)
 
-        pixels = half(store.shards_of(self.output, self.level - 1), self.shard, read)
+        valid = store.averages_valid(self.output)
+        averaging = Averaging.of(plan, plan.value_range) if valid else None
+        pixels = half(store.shards_of(self.output, self.level - 1), self.shard, read, averaging)
         with writing(plan, self.output):
             store.write_shard(self.output, self.level, self.shard, pixels)
             receipt = Receipt(
