@@ -40,6 +40,19 @@ def test_what_is_not_written_yet_holds_no_data(tmp_path):
     assert (array[:] == -9999).all() and array.attrs["proj:code"] == "EPSG:4326"
 
 
+def test_an_output_keeps_the_chunks_and_the_means_it_was_begun_with(tmp_path, monkeypatch):
+    begun, new = str(tmp_path / "begun.zarr"), str(tmp_path / "new.zarr")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(StoreLayout, "chunk", (3, 256, 512))
+        store.create(begun, LAYOUT, {"tierscale": {"plan": "ours"}})
+    store.create(new, LAYOUT, {"tierscale": {"plan": "ours", "pyramid": store.VALID}})
+    for path, chunk, valid in ((begun, (3, 256, 512), False), (new, (1, 512, 512), True)):
+        store.write_shard(path, 0, (0, 0), pixels(3, 512, 512))
+        assert store.open_level(path, 0).chunks == chunk
+        np.testing.assert_array_equal(store.read_shard(path, 0, (0, 0)), pixels(3, 512, 512))
+        assert store.averages_valid(path) == valid
+
+
 def test_a_shard_at_the_edge_is_written_whole_and_read_back(path):
     part = pixels(3, 1500 - 1024, 1100 - 1024)
     store.write_shard(path, 0, (2, 2), part)
