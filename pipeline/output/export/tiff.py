@@ -47,7 +47,6 @@ def export_tiff(
     pages = with_progress(
         (tile for level in levels for tile in tiles(image, level)), total, progress
     )
-    ome = image.colour == "channels"
     with whole_file(out) as temporary:
         with tifffile.TiffWriter(
             temporary, bigtiff=big, ome=image.has_planes, byteorder="<"
