@@ -31,7 +31,7 @@ from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json, with_di
 from tierscale.pipeline.run.job import ImageJob
 from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.workers.pool import LocalPool
-from tierscale.pipeline.storage.atomic import write_json
+from tierscale.pipeline.storage.atomic import write_bytes, write_json
 
 RECORD = Path(__file__).with_name("bytes_version.json")
 # One for every kind of pixel and every kind of network; options as Options takes them.
@@ -84,7 +84,8 @@ def bytes_of(document: Found, name: str, folder: Path) -> Found:
     beside = Folder(output)
     beside.path.mkdir()
     beside.write_plan(plan)
-    tile_table.write(beside.path, plan, np.zeros((plan.routes.size, len(plan.tiers)), np.float32))
+    scores = np.zeros((plan.routes.size, len(plan.tiers)), np.float32)
+    write_bytes(beside.path / tile_table.NAME, tile_table.to_parquet(plan, scores))
     write_json(beside.path / "facts.json", {})
     with LocalPool(1) as pool:
         summary = upscale_image(ImageJob(str(source), output), pool)
