@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install hooks demo test test-all coverage lint docs bench-checks bench-durability bench-memory bench-overhead bench-methods bench-routing bench-default curves ablation bench-scale chaos clean
+.PHONY: install hooks demo test test-interop test-all coverage lint docs bench-checks bench-durability bench-memory bench-overhead bench-methods bench-routing bench-default curves ablation bench-scale chaos clean
 
 install: .venv/installed
 
@@ -26,6 +26,9 @@ demo: install
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=8
+
+test-interop: install
+	$(BIN)/python -m pip install -q -e ".[interop]" && $(BIN)/python -m pytest -m "" -rs tests/end_to_end/test_interop.py
 
 test-all: install lint
 	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile --durations=20

@@ -18,6 +18,7 @@ from benchmarks.chaos.nights import archive_gone, outputs_unmounted
 from benchmarks.chaos.trial import OPTIONS, SHARDS, Missed, Trial, alone
 from tierscale.models.contract.checkpoints import read_checkpoint, write_checkpoint
 from tierscale.models.weights import locate
+from tierscale.pipeline.plan.plan import BYTES_VERSION
 
 DAY = 86400.0
 DISK_BYTES = 64 << 20
@@ -137,13 +138,16 @@ def upgrade(trial: Trial) -> None:
         trial.expect(later.end(), 0)
         said = json.loads(trial.ended[-1].out)
         assert said["shards"]["done_before"] >= before, said["shards"]
-        assert any("bytes_version 1 and goes on with 2" in note for note in said["notes"]), said
+        goes_on = f"bytes_version {BYTES_VERSION} and goes on with {BYTES_VERSION + 1}"
+        assert any(goes_on in note for note in said["notes"]), said
         later.begin(*line)
         trial.expect(later.end(), 0)
         assert json.loads(trial.ended[-1].out)["shards"]["written"] == 0, "skipped by the later one"
     files = trial.folder.glob("receipts/*/*.json")
     versions = [json.loads(file.read_text())["bytes_version"] for file in files]
-    assert versions.count(2) == said["shards"]["written"] and {*versions} == {1, 2}, versions
+    both = {BYTES_VERSION, BYTES_VERSION + 1}
+    assert versions.count(BYTES_VERSION + 1) == said["shards"]["written"], versions
+    assert {*versions} == both, versions
     trial.again()
 
 

@@ -7,7 +7,7 @@ from tierscale.models.contract.upscaler import Upscaler
 from tierscale.models.difference import difference, local_energy
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Grid, Span
-from tierscale.pipeline.inference.normalise import Read, missing, rgb_batch, to_unit
+from tierscale.pipeline.inference.normalise import Read, hidden, missing, rgb_batch, straight_unit
 from tierscale.pipeline.plan.plan import Draft
 from tierscale.pipeline.plan.value_range import ValueRange
 
@@ -23,15 +23,17 @@ def blocks(length: int, step: int) -> list[Span]:
 def measure(
     read: Read, rows: Span, width: int, nodata: float | None, alpha: str | None
 ) -> tuple[float, float]:
-    """Smallest and largest value of some pixel rows of an image, alpha left out.
+    """Smallest and largest value of some pixel rows of an image, alpha and what it hides left out.
 
-    (inf, -inf) where all is without data. Refused: NaN or infinite values that no no-data value
+    (inf, -inf) where nothing is to be seen. Refused: NaN or infinite values that no no-data value
     accounts for.
     """
     low, high = np.inf, -np.inf
     for columns in blocks(width, 4096):
         pixels = read(rows.start, rows.stop, columns.start, columns.stop)
         mask = missing(pixels, nodata)
+        if alpha is not None:
+            mask = hidden(pixels) if mask is None else mask | hidden(pixels)
         if pixels.dtype.kind == "f":
             _refuse_nonfinite(pixels, mask, rows.start, columns.start)
         colours = pixels if alpha is None else pixels[:-1]
@@ -73,8 +75,9 @@ def score(
         bottom = tile_place(rows.stop - 1, grid, 0).stop
         right = tile_place(columns.stop - 1, grid, 1).stop
         pixels = read(top, bottom, left, right)
-        unit = to_unit(pixels, value_range, missing(pixels, value_range.nodata))
-        colours = rgb_batch(unit, draft.colour, draft.alpha)
+        mask = missing(pixels, value_range.nodata)
+        unit = straight_unit(pixels, value_range, draft.alpha, mask)
+        colours = rgb_batch(unit, draft.colour)
         for row in range(rows.start, rows.stop):
             y = tile_place(row, grid, 0)
             line = colours[:, :, y.start - top : y.stop - top]

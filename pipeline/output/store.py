@@ -24,16 +24,24 @@ from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree, 
 from tierscale.pipeline.storage.sidecar import sidecar
 from tierscale.pipeline.storage.zarr_store import write_nodes, zarr_store
 
+# What the attributes of an output say where its smaller levels are means of what is valid.
+VALID = "valid"
+
 
 def quiet_threads() -> None:
     """Keep zarr's own threads few: every worker process has its own, and they would add up."""
     zarr.config.set({"async.concurrency": 2, "threading.max_workers": 2})
 
 
-def create(path: str, layout: StoreLayout, attributes: dict[str, Any]) -> None:
+def create(
+    path: str,
+    layout: StoreLayout,
+    attributes: dict[str, Any],
+    of_levels: Sequence[dict[str, Any]] = (),
+) -> None:
     """Create the group with its attributes and the arrays of all levels, still empty.
 
-    What lies there is removed.
+    What lies there is removed. of_levels: attributes of the arrays, or none.
     """
 
     def make(memory: MemoryStore) -> None:
@@ -46,8 +54,9 @@ def create(path: str, layout: StoreLayout, attributes: dict[str, Any]) -> None:
                 chunks=layout.chunk,
                 shards=(layout.shape[0], *layout.shard),
                 compressors=ZstdCodec(level=1),
-                fill_value=0,
+                fill_value=0 if layout.nodata is None else layout.nodata,
                 dimension_names=("c", "y", "x"),
+                attributes=of_levels[level] if of_levels else {},
             )
 
     with _storage_errors(path):
@@ -82,12 +91,26 @@ def check_plan(path: str, plan: str) -> None:
         )
 
 
+def averages_valid(path: str) -> bool:
+    """Whether pixels without data, and colours that are clear, do not count in smaller levels.
+
+    They count in all levels of an output that an earlier version began.
+    """
+    ours = attributes_of(path).get("tierscale")
+    return isinstance(ours, dict) and ours.get("pyramid") == VALID
+
+
+def attributes_of(path: str) -> dict[str, Any]:
+    """Attributes of a zarr group; empty: there is none."""
+    try:
+        return dict(zarr.open_group(zarr_store(path), mode="r", zarr_format=3).attrs)
+    except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
+        return {}
+
+
 def _plan_of(path: str) -> str | None:
     """Digest of the plan in the attributes of a zarr group; None: no group, or none of ours."""
-    try:
-        ours = zarr.open_group(zarr_store(path), mode="r", zarr_format=3).attrs.get("tierscale")
-    except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
-        return None
+    ours = attributes_of(path).get("tierscale")
     return str(ours["plan"]) if isinstance(ours, dict) and "plan" in ours else None
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import math
 import os
+import struct
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -107,7 +110,26 @@ def plain_array(array: Any, uri: str) -> ZarrImage:
     axes = letters if known else guessed_axes(array.shape, uri)
     channels = dict(zip(axes, array.shape, strict=True)).get("c", 1)
     notes = () if known or array.ndim == 2 else (f"its axes were taken to be {axes}",)
-    return ZarrImage(array, axes, PhotoMetadata(), plain_samples(channels), notes)
+    metadata = PhotoMetadata(nodata=stated_nodata(array.attrs))
+    return ZarrImage(array, axes, metadata, plain_samples(channels), notes)
+
+
+def stated_nodata(attributes: Mapping[str, Any]) -> float | None:
+    """What marks missing values by the CF conventions: _FillValue, else missing_value.
+
+    The fill value of the array itself is none: zarr's is 0 where nobody chose it. xarray writes
+    _FillValue as text too: little-endian float64 in base64.
+    """
+    for name in ("_FillValue", "missing_value"):
+        value = attributes.get(name)
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if isinstance(value, int | float | str):
+            with suppress(ValueError):
+                return float(value)
+        if isinstance(value, str):
+            with suppress(ValueError, struct.error):
+                return float(struct.unpack("<d", base64.b64decode(value, validate=True))[0])
+    return None
 
 
 def chosen_planes(

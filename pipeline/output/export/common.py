@@ -46,6 +46,22 @@ class Exported:
     alpha: str | None
     metadata: PhotoMetadata
 
+    @property
+    def is_raster(self) -> bool:
+        """Whether it is a map: its bands belong into one page."""
+        return bool(self.metadata.geo)
+
+    @property
+    def has_planes(self) -> bool:
+        """Whether each channel is a page of its own, as in microscopy."""
+        return self.colour == "channels" and not self.is_raster
+
+    def name(self) -> str:
+        """What the OME-Zarr calls the image; else the name of its folder."""
+        ome: Any = zarr.open_group(self.path, mode="r").attrs.get("ome") or {}
+        images = ome.get("multiscales") or [{}]
+        return str(images[0].get("name") or os.path.basename(self.path.rstrip("/")))
+
     def levels(self) -> list[zarr.Array]:
         """The arrays of all pyramid levels, full resolution first. Refused: no OME-Zarr."""
         try:

@@ -11,7 +11,7 @@ from tierscale.pipeline.errors import Damaged, Refused, Unreachable
 from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.blend import Piece
 from tierscale.pipeline.inference.enlarge import enlarge
-from tierscale.pipeline.inference.pyramid import half
+from tierscale.pipeline.inference.pyramid import Averaging, half
 from tierscale.pipeline.inference.shard import finish_shard, read_input, tile_costs
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.levels import Key
@@ -109,7 +109,9 @@ class HalveShards:
             receipt = folder.receipt(plan.digest, (self.level - 1, *shard))
             return verified(self.output, receipt)
 
-        pixels = half(store.shards_of(self.output, self.level - 1), self.shard, read)
+        valid = store.averages_valid(self.output)
+        averaging = Averaging.of(plan, plan.value_range) if valid else None
+        pixels = half(store.shards_of(self.output, self.level - 1), self.shard, read, averaging)
         with writing(plan, self.output):
             key = (self.level, *self.shard)
             receipt = _written(worker, plan, self.output, key, pixels)

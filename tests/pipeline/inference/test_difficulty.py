@@ -69,9 +69,11 @@ def test_a_range_leaves_alpha_and_missing_pixels_out():
     pixels = np.full((2, 6, 5), 9.0, np.float32)
     pixels[0, 2, 3], pixels[0, 4, 4], pixels[1] = 2.0, 12.0, 500.0
     pixels[:, 0, 0] = -1.0
+    pixels[:, 5, 0] = 99.0, 0.0
+    pixels[:, 5, 1] = np.nan, 0.0
     assert measure(reader(pixels), Span(0, 6), 5, -1.0, "straight") == (2.0, 12.0)
     assert measure(reader(pixels), Span(0, 3), 5, -1.0, "straight") == (2.0, 9.0)
-    assert measure(reader(pixels), Span(0, 6), 5, -1.0, None) == (2.0, 500.0)
+    assert measure(reader(pixels), Span(0, 5), 5, -1.0, None) == (2.0, 500.0)
     assert measure(reader(pixels), Span(0, 1), 1, -1.0, None) == (np.inf, -np.inf)
 
 

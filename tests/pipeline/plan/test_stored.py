@@ -233,7 +233,8 @@ def test_a_plan_of_version_0_1_is_read_and_keeps_its_digest(old, policy):
     document = old_document(old)
     plan = plan_from_json(document)
     assert plan.digest == document["digest"] and plan.policy == policy
-    unlike = {"digest": "", "policy": Full(), "scorer": None, "evidence": None}
+    assert plan.bytes_version == 1
+    unlike = {"digest": "", "policy": Full(), "scorer": None, "evidence": None, "bytes_version": 1}
     assert same(replace(plan, **unlike), replace(PLAN, **unlike))
 
 

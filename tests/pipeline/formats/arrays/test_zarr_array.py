@@ -1,5 +1,8 @@
 """Plain zarr arrays as sources."""
 
+import base64
+import struct
+
 import numpy as np
 import pytest
 import zarr
@@ -63,3 +66,28 @@ def test_a_zarr_that_goes_away_is_never_black(tmp_path, monkeypatch):
                 source.read(0, 40, 0, 40)
         (tmp_path / "away").rename(tmp_path / "a.zarr")
         assert (source.read(0, 32, 0, 40) == 7).all()
+
+
+@pytest.mark.parametrize("form", [2, 3])
+@pytest.mark.parametrize(
+    ("said", "nodata"),
+    [
+        ({"_FillValue": -9999.0}, -9999.0),
+        ({"_FillValue": [-9999]}, -9999.0),
+        ({"missing_value": 255, "_FillValue": None}, 255.0),
+        ({"_FillValue": base64.b64encode(struct.pack("<d", -9999)).decode()}, -9999.0),
+        ({"_FillValue": "none"}, None),
+        ({}, None),
+    ],
+)
+def test_missing_values_are_what_the_attributes_say(tmp_path, form, said, nodata):
+    zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=(8, 9),
+        dtype="f4",
+        fill_value=-9999,
+        zarr_format=form,
+        attributes=said,
+    )
+    with open_image(tmp_path / "a.zarr") as source:
+        assert source.metadata.nodata == nodata
