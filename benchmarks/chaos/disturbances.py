@@ -138,6 +138,8 @@ def upgrade(trial: Trial) -> None:
         trial.expect(later.end(), 0)
         said = json.loads(trial.ended[-1].out)
         assert said["shards"]["done_before"] >= before, said["shards"]
+        if said["shards"]["written"] == 0:
+            raise Missed  # workers of the killed driver ended the last shards
         goes_on = f"bytes_version {BYTES_VERSION} and goes on with {BYTES_VERSION + 1}"
         assert any(goes_on in note for note in said["notes"]), said
         later.begin(*line)
@@ -145,9 +147,9 @@ def upgrade(trial: Trial) -> None:
         assert json.loads(trial.ended[-1].out)["shards"]["written"] == 0, "skipped by the later one"
     files = trial.folder.glob("receipts/*/*.json")
     versions = [json.loads(file.read_text())["bytes_version"] for file in files]
-    both = {BYTES_VERSION, BYTES_VERSION + 1}
-    assert versions.count(BYTES_VERSION + 1) == said["shards"]["written"], versions
-    assert {*versions} == both, versions
+    # A worker of the killed driver may end its shard late, with the same bytes and its own receipt.
+    assert 0 < versions.count(BYTES_VERSION + 1) <= said["shards"]["written"], versions
+    assert {*versions} == {BYTES_VERSION, BYTES_VERSION + 1}, versions
     trial.again()
 
 

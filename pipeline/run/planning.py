@@ -176,10 +176,12 @@ class Planner:
                 f"{lost} shards were not on the disk as they were written, as after a power"
                 " failure; they are made again"
             )
-        left = sum((0, *shard) not in receipts for shard in plan.grid.all_shards())
+        keys = shard_keys(plan.grid.hr_size, plan.grid.hr_shard)
+        levels = [key[0] for key in keys if key not in receipts]
         if stored is not None:
-            self.timings.notes.extend((*sentence(plan), *other_bytes(plan, left)))
-        if stored is not None and left:
+            self.timings.notes.extend((*sentence(plan), *other_bytes(plan, len(levels))))
+        # Smaller levels are made of what is written.
+        if stored is not None and 0 in levels:
             self._check_can_go_on(plan, inspection)
             if inspection.source.needs_ingest:
                 self.ingest(inspection, self.folder.path)

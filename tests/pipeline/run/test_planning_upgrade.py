@@ -229,6 +229,19 @@ def test_another_bytes_version_goes_on_with_a_note_and_receipts_tell(
     assert made[0, 0, 1] == plans.BYTES_VERSION and made[0, 0, 0] == before
 
 
+def test_levels_that_are_left_are_made_of_what_is_written(source, done, monkeypatch, tmp_path):
+    """They need no network, and are told of as what is written now."""
+    shutil.copytree(weights.ZOO, tmp_path / "zoo")
+    monkeypatch.setattr(weights, "ZOO", tmp_path / "zoo")
+    weights.weights_path("fsrcnn-x4", weights.newest("fsrcnn-x4")).unlink()
+    before = pixels(done, 1)
+    shutil.rmtree(f"{done}.tierscale/receipts/1")
+    monkeypatch.setattr(plans, "BYTES_VERSION", plans.BYTES_VERSION + 1)
+    found = upscale(source, done, Options())
+    assert found.written == 3 and any("goes on with" in note for note in found.notes)
+    np.testing.assert_array_equal(pixels(done, 1), before)
+
+
 def receipts(output):
     return Folder(str(output)).receipts(plan_at(output).digest)
 
