@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
-.PHONY: install hooks demo test test-all test-lowest coverage lint docs bench-checks bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
+.PHONY: install hooks demo test test-interop test-all test-lowest coverage lint docs bench-checks bench-durability bench-memory bench-overhead bench-methods bench-routing bench-default curves ablation bench-scale chaos clean
 
 install: $(VENV)/installed
 
@@ -29,6 +29,9 @@ demo: install
 
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=8
+
+test-interop: install
+	$(BIN)/python -m pip install -q -e ".[interop]" && $(BIN)/python -m pytest -m "" -rs tests/end_to_end/test_interop.py
 
 test-all: install lint
 	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile --durations=20
@@ -55,6 +58,9 @@ docs: install
 bench-checks: install
 	$(BIN)/python -m benchmarks.checks
 
+bench-durability: install
+	$(BIN)/python -m benchmarks.durability
+
 bench-memory: install
 	$(BIN)/python -m benchmarks.memory
 
@@ -66,6 +72,9 @@ bench-methods: install
 
 bench-routing: install
 	$(BIN)/python -m benchmarks.routing
+
+bench-default: install
+	$(BIN)/python -m benchmarks.default
 
 curves: install
 	$(BIN)/python -m benchmarks.curves

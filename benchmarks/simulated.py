@@ -15,7 +15,12 @@ from tierscale.pipeline.output.receipts import Folder, Receipt
 from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, InProcess, Kind, Pool, Task
 from tierscale.pipeline.run.workers.prescan_tasks import ScoreTiles
-from tierscale.pipeline.run.workers.shard_tasks import DrawPictures, FinishShard, HalveShards
+from tierscale.pipeline.run.workers.shard_tasks import (
+    DrawPictures,
+    FinishShard,
+    HalveShards,
+    VerifyShard,
+)
 from tierscale.pipeline.run.workers.worker import Worker
 
 T = TypeVar("T")
@@ -89,7 +94,7 @@ def empty(
         *key,
         (1, 2048, 2048),
         "0" * 64,
-        2048 * 2048,
+        None,  # there is no file
         {"bicubic": 12, "carn-x4": 4},
         2.4e10,
         seconds,
@@ -139,8 +144,8 @@ def _result(task: Task[Any]) -> Any:
         case HalveShards():
             key = (task.plan.get().digest, task.level, *task.shard)
             return _written(task.output, empty(key, {"pyramid": 0.1}, range(0)))
-        case DrawPictures():
-            return None  # pictures are drawn from pixels, of which there are none
+        case DrawPictures() | VerifyShard():
+            return None  # of pixels, of which there are none
     raise TypeError(f"nobody knows the result of {type(task).__name__}; add it here")
 
 

@@ -23,8 +23,8 @@ from tierscale.pipeline.errors import Refused
 
 log = logging.getLogger(__name__)
 
-# Calls given to one actor at a time: one at work and one waiting, so that it never idles and never
-# hoards.
+# Calls given to one actor at a time: one at work and one that waits, or writes what it has made, so
+# that the actor never idles and never hoards.
 CALLS_PER_ACTOR = 2
 # Actors in a row that may die before they are up, for each one that is wanted.
 FALSE_STARTS = 4
@@ -80,7 +80,7 @@ class ActorGroup:
             max_task_retries=0,
         )(WorkerActor)
         for _ in range(count):
-            actor: Any = remote.remote(spec.device)
+            actor: Any = remote.options(max_concurrency=CALLS_PER_ACTOR).remote(spec.device)
             self.starting[actor.ready.remote()] = actor
 
     def started(self, reference: Any) -> None:

@@ -23,7 +23,7 @@ class Meter:
     def __init__(self, device: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.device, self.clock = device, clock
         self.tiles = Counter("tierscale_tiles", "Tiles enlarged, by tier.", tag_keys=("tier",))
-        self.bytes = Counter("tierscale_bytes", "Bytes of pixels written, before compression.")
+        self.bytes = Counter("tierscale_bytes", "Bytes of shards written, as stored.")
         self.shards = Counter(
             "tierscale_shards",
             "Shards written, by level: 0 is the image, others are its pyramid.",
@@ -57,7 +57,8 @@ class Meter:
         for tier, count in result.tiles.items():
             if count:  # Ray's counters refuse an increase of 0
                 self.tiles.inc(count, {"tier": tier})
-        self.bytes.inc(result.bytes)
+        if result.bytes:
+            self.bytes.inc(result.bytes)
         self.shards.inc(1, {"level": str(result.level)})
         for stage, seconds in result.seconds.items():
             self.seconds.observe(seconds, {"stage": stage})

@@ -1,5 +1,6 @@
 """Large values in Ray's object store, and the actor that gets them where a task runs."""
 
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import ray
 
 from tierscale.pipeline.run.workers.pool import Task
-from tierscale.pipeline.run.workers.worker import Worker, use_whole_process
+from tierscale.pipeline.run.workers.worker import Turn, Worker, use_whole_process
 
 # Shared values, such as plans, that one process keeps unpacked.
 KEPT = 4
@@ -42,11 +43,18 @@ class WorkerActor:
     def __init__(self, device: str) -> None:
         use_whole_process()
         self.worker = Worker(device)
+        self._computing = threading.Lock()
 
     def ready(self) -> None:
         """Refused: the worker cannot use its device."""
         self.worker.check_device()
 
     def run(self, task: Task[Any]) -> Any:
-        """What the task returns."""
-        return task.run(self.worker)
+        """What the task returns. Two may run at a time: one that computes, one that writes."""
+        self._computing.acquire()
+        turn = Turn(self._computing.release)
+        try:
+            self.worker.begin(turn)
+            return task.run(self.worker)
+        finally:
+            turn.end()

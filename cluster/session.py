@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def where_submitted(where: str) -> str:
-    """Where a job belongs whose options ask for `where`, as of session.
+    """Where a job belongs whose options ask for `where` (see session).
 
     It starts no Ray of its own where there is one: submitted to a running cluster, which
     RAY_ADDRESS names, or called in a process that has called ray.init().

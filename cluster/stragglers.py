@@ -4,7 +4,7 @@ import os
 
 from tierscale.cluster.in_flight import Call, CallInFlight
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.run.shards import Quarantined
+from tierscale.pipeline.run.shards.queue import Quarantined
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 
 # A call is late after so many times the longest one of its kind of task, and not before

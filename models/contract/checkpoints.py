@@ -3,6 +3,7 @@
 The metadata hold a `ModelSpec` as JSON under the key "blueprint".
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -94,6 +95,13 @@ def write_whole(path: Path, content: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+    # The name too: without it the file may be gone.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems cannot do it for folders
+            os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def write_tensors(

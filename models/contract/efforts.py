@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from tierscale.models.contract.checkpoints import write_whole
+
 # How far the harder half of the photos may raise a share. Executed cost is to lie between 0.10
 # below and 0.05 above what is asked on other photos too, and sets of photos differ: PCSR-CARN at k
 # = 0 executes 0.67 on data/train and 0.72 to 0.74 on Set14 and Urban100.
@@ -84,7 +86,7 @@ def write_efforts(checkpoint: Path, efforts: Efforts) -> None:
     """Store the table of a checkpoint."""
     # Files call the control a knob, as those of version 0.1 do.
     fields = {"knob" if name == "control" else name: v for name, v in asdict(efforts).items()}
-    table_path(checkpoint).write_text(json.dumps(fields, indent=2) + "\n")
+    write_whole(table_path(checkpoint), (json.dumps(fields, indent=2) + "\n").encode())
 
 
 def read_efforts(checkpoint: Path, digest: str) -> Efforts | None:
@@ -101,7 +103,7 @@ def read_efforts(checkpoint: Path, digest: str) -> Efforts | None:
         efforts = Efforts(control=fields.pop("knob"), settings=settings, shares=shares, **fields)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is no table of efforts ({error}); write it with tierscale models calibrate"
+            f"{path} is not a table of efforts ({error}); write it with tierscale models calibrate"
         ) from error
     if efforts.weights != digest:
         raise ValueError(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tierscale.models import registry
+from tierscale.models import registry, weights
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement, Upscaler
 from tierscale.models.train.data.photos import centre_crop, image_files, is_grey, read_image
@@ -170,7 +170,7 @@ def main() -> int:
         print(f"measure: {error}", file=sys.stderr)
         return 2
     print(options.name, json.dumps(fresh), flush=True)
-    card = registry.ZOO / f"{options.name}.json"
+    card = weights.ZOO / f"{options.name}.json"
     if card.is_file() and (scales or scale == 4):  # bicubic's card is for scale 4
         card.write_text(json.dumps({**json.loads(card.read_text()), **fresh}, indent=2) + "\n")
     return 0

@@ -12,9 +12,11 @@ from markupsafe import Markup
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output import tile_table
 from tierscale.pipeline.output.pictures.tile_maps import TileMap
+from tierscale.pipeline.output.receipts import SUMMARY
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.storage.atomic import write_bytes, write_json
+from tierscale.pipeline.storage.atomic import as_json, write_files
 from tierscale.pipeline.storage.path_policy import printable
+from tierscale.pipeline.storage.paths import Place
 from tierscale.pipeline.storage.sidecar import sidecar
 
 # Holds page.html, the frame and style of all pages.
@@ -55,13 +57,16 @@ def close(
     """
     folder = sidecar(output)
     scores = tile_table.read_scores(folder, len(plan.tiers))
-    tile_table.write(folder, plan, scores, tile_costs)
-    write_json(folder / "summary.json", dict(summary))
-    write_json(folder / "facts.json", metadata.to_json())
-    if metadata.icc:
-        write_bytes(folder / "profile.icc", metadata.icc)
     html = report(Path(output).name, TileMap.of(plan), tile_costs, summary)
-    write_bytes(folder / "report.html", html.encode())
+    files: dict[Place, bytes] = {
+        folder / tile_table.NAME: tile_table.to_parquet(plan, scores, tile_costs),
+        folder / SUMMARY: as_json(summary),
+        folder / "facts.json": as_json(metadata.to_json()),
+        folder / "report.html": html.encode(),
+    }
+    if metadata.icc:
+        files[folder / "profile.icc"] = metadata.icc
+    write_files(files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ class TierRow:
 
 
 def tier_rows(tiles: TileMap, tile_costs: np.ndarray) -> list[TierRow]:
-    """What every tier did, light to full; tile_costs: as of close()."""
+    """What every tier did, light to full; tile_costs: see close()."""
     rows = []
     for tier, label in enumerate(tiles.labels):
         cost, milliseconds = tile_costs[:, tiles.routes == tier].sum(axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,15 +13,19 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, Unreachable
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.output.levels import StoreLayout
+from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.object_store import as_os_error
-from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree
+from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree, sync_folder
 from tierscale.pipeline.storage.sidecar import sidecar
-from tierscale.pipeline.storage.zarr_store import zarr_store
+from tierscale.pipeline.storage.zarr_store import write_nodes, zarr_store
+
+# What the attributes of an output say where its smaller levels are means of what is valid.
+VALID = "valid"
 
 
 def quiet_threads() -> None:
@@ -29,10 +33,19 @@ def quiet_threads() -> None:
     zarr.config.set({"async.concurrency": 2, "threading.max_workers": 2})
 
 
-def create(path: str, layout: StoreLayout, attributes: dict[str, Any]) -> None:
-    """Create the group with its attributes and the arrays of all levels, still empty."""
-    with _storage_errors(path):
-        group = zarr.open_group(zarr_store(path), mode="w", zarr_format=3, attributes=attributes)
+def create(
+    path: str,
+    layout: StoreLayout,
+    attributes: dict[str, Any],
+    of_levels: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Create the group with its attributes and the arrays of all levels, still empty.
+
+    What lies there is removed. of_levels: attributes of the arrays, or none.
+    """
+
+    def make(memory: MemoryStore) -> None:
+        group = zarr.open_group(memory, mode="w", zarr_format=3, attributes=attributes)
         for level, size in enumerate(layout.levels):
             group.create_array(
                 str(level),
@@ -41,9 +54,14 @@ def create(path: str, layout: StoreLayout, attributes: dict[str, Any]) -> None:
                 chunks=layout.chunk,
                 shards=(layout.shape[0], *layout.shard),
                 compressors=ZstdCodec(level=1),
-                fill_value=0,
+                fill_value=0 if layout.nodata is None else layout.nodata,
                 dimension_names=("c", "y", "x"),
+                attributes=of_levels[level] if of_levels else {},
             )
+
+    with _storage_errors(path):
+        remove_tree(place(path))
+        write_nodes(path, make)
 
 
 def matches_plan(path: str, plan: str, levels: int) -> bool:
@@ -73,12 +91,26 @@ def check_plan(path: str, plan: str) -> None:
         )
 
 
+def averages_valid(path: str) -> bool:
+    """Whether pixels without data, and colours that are clear, do not count in smaller levels.
+
+    They count in all levels of an output that an earlier version began.
+    """
+    ours = attributes_of(path).get("tierscale")
+    return isinstance(ours, dict) and ours.get("pyramid") == VALID
+
+
+def attributes_of(path: str) -> dict[str, Any]:
+    """Attributes of a zarr group; empty: there is none."""
+    try:
+        return dict(zarr.open_group(zarr_store(path), mode="r", zarr_format=3).attrs)
+    except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
+        return {}
+
+
 def _plan_of(path: str) -> str | None:
     """Digest of the plan in the attributes of a zarr group; None: no group, or none of ours."""
-    try:
-        ours = zarr.open_group(zarr_store(path), mode="r", zarr_format=3).attrs.get("tierscale")
-    except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
-        return None
+    ours = attributes_of(path).get("tierscale")
     return str(ours["plan"]) if isinstance(ours, dict) and "plan" in ours else None
 
 
@@ -99,12 +131,20 @@ def shard_rect(array: zarr.Array, shard: tuple[int, int]) -> Rect:
     )
 
 
-def write_shard(path: str, level: int, shard: tuple[int, int], pixels: np.ndarray) -> None:
-    """Write one whole shard; pixels (c, H, W) are those of shard_rect(). Damaged: storage failed.
+def write_shard(
+    path: str,
+    level: int,
+    shard: tuple[int, int],
+    pixels: np.ndarray,
+    encoded: Callable[[], None] = lambda: None,
+) -> int:
+    """Write one whole shard, and wait for the disk; the bytes that it takes there.
 
-    The shard is encoded in memory, also where the image's edge cuts it, and stored under its name
-    in one piece. Writing through the array would first read the old shard wherever an edge leaves
-    it incomplete, and could not replace a damaged one.
+    pixels (c, H, W) are those of shard_rect(). encoded: called when all computing is done and only
+    the disk is left to wait for. Damaged: storage failed. The shard is encoded in
+    memory, also where the image's edge cuts it, and stored under its name in one piece. Writing
+    through the array would first read the old shard wherever an edge leaves it incomplete, and
+    could not replace a damaged one.
     """
     array = open_level(path, level, "r+")
     rect = shard_rect(array, shard)
@@ -116,8 +156,14 @@ def write_shard(path: str, level: int, shard: tuple[int, int], pixels: np.ndarra
         )
     content = encode_shard(array, pixels)
     key = array.store_path / array.metadata.encode_chunk_key((0, *shard))
+    encoded()
     with _storage_errors(path):
-        sync(key.set(content))
+        where = place(path)
+        if isinstance(where, ObjectPath):
+            sync(key.set(content))
+        else:
+            write_bytes(where / key.path, content.as_numpy_array().data)
+    return len(content)
 
 
 def encode_shard(array: zarr.Array, pixels: np.ndarray) -> Buffer:
@@ -168,16 +214,30 @@ def read_shard(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
 def read_rect(
     array: zarr.Array, rect: Rect, name: str, channels: slice = slice(None)
 ) -> np.ndarray:
-    """Pixels (c, h, w) of a level, called `name` in errors. Damaged: they cannot be decoded."""
+    """Pixels (c, h, w) of a level, called `name` in errors.
+
+    Unreachable: the store refuses or does not answer. Damaged: they cannot be decoded.
+    """
     try:
         return np.asarray(array[(channels, *rect.slices)])
     # Codecs raise many kinds on damaged bytes: RuntimeError, ValueError, zlib.error, struct.error.
     except Exception as error:
+        refused = as_os_error(error, name)
+        if refused is not None:
+            raise Unreachable(
+                f"{name} cannot be read ({refused.strerror}); check the object store and its"
+                " credentials, then run the same command again"
+            ) from error
         reason = str(error).splitlines()[0] if str(error) else "no reason given"
         raise Damaged(
             f"{name} cannot be read back ({type(error).__name__}: {reason}); tierscale verify"
             " --heal writes it again"
         ) from error
+
+
+def is_ours(path: str) -> bool:
+    """Whether the attributes of what lies at `path` say that tierscale wrote it."""
+    return _plan_of(path) is not None
 
 
 def check_ours(path: str) -> None:
@@ -204,6 +264,7 @@ def remove(path: str, keep: Sequence[str]) -> None:
             # Renamed first: half of an output under its own name could not be recognized as ours.
             remove_tree(folder / "replaced")
             output.rename(str(folder / "replaced"))
+            sync_folder(output.parent)
         entries: list[Place] = [*folder.iterdir()] if folder.exists() else []
         for entry in entries:
             if entry.name not in keep:

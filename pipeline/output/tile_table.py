@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing.policies import difficulty
-from tierscale.pipeline.storage.atomic import write_bytes
 from tierscale.pipeline.storage.paths import Place
 
 NAME = "tiles.parquet"
@@ -25,10 +24,8 @@ SCHEMA = pa.schema(
 )
 
 
-def write(
-    folder: Place, plan: Plan, scores: np.ndarray, tile_costs: np.ndarray | None = None
-) -> None:
-    """Write the tile table of a plan, rows in reading order.
+def to_parquet(plan: Plan, scores: np.ndarray, tile_costs: np.ndarray | None = None) -> bytes:
+    """The tile table of a plan as a Parquet file, rows in reading order.
 
     scores: predicted squared errors, (tiles, tiers). tile_costs: multiply-adds and milliseconds of
     every tile as in its receipt, (2, rows, columns); None before there are receipts: all 0.
@@ -58,7 +55,7 @@ def write(
     )
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    write_bytes(folder / NAME, sink.getvalue().to_pybytes())
+    return sink.getvalue().to_pybytes()
 
 
 def _lists(scores: np.ndarray) -> pa.ListArray:
@@ -74,7 +71,7 @@ def _tiers(plan: Plan) -> pa.Array:
 
 
 def read(folder: Place) -> pa.Table:
-    """The tile table, as of SCHEMA. Refused: there is none."""
+    """The tile table, with the columns of SCHEMA. Refused: there is none."""
     try:
         return pq.read_table(pa.BufferReader((folder / NAME).read_bytes()))
     except FileNotFoundError:

@@ -12,24 +12,27 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import rows_done
 from tierscale.pipeline.output import kept_scores, store, tile_table
 from tierscale.pipeline.output.levels import StoreLayout, shard_keys
-from tierscale.pipeline.output.ome import ome_attributes
+from tierscale.pipeline.output.ome import level_attributes, ome_attributes
 from tierscale.pipeline.output.receipts import Folder, ReceiptSummary
 from tierscale.pipeline.plan.begun import kept_options, other_bytes
 from tierscale.pipeline.plan.differences import differences, outdated
+from tierscale.pipeline.plan.evidence import Evidence
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import Deadline
 from tierscale.pipeline.plan.source import PixelSource
-from tierscale.pipeline.plan.stored import freeze
+from tierscale.pipeline.plan.stored import draft_fields, freeze
+from tierscale.pipeline.routing.audit import audit_of
 from tierscale.pipeline.routing.routes import TimeLimit, remarks, route
 from tierscale.pipeline.run.draft import Inspection, check_paths, in_family, inspect_file
 from tierscale.pipeline.run.family import decided, sentence
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.prescan import Prescan
 from tierscale.pipeline.run.resources import check_disk, check_memory
+from tierscale.pipeline.run.shards.recheck import Recheck
 from tierscale.pipeline.run.tiers import kept_weights, missing_weights
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
-from tierscale.pipeline.storage.atomic import write_json
+from tierscale.pipeline.storage.atomic import as_json, write_files
 from tierscale.pipeline.storage.paths import Place, place, remove_tree
 
 # The ingested copy of a source, in the folder beside the output.
@@ -41,11 +44,27 @@ class Planned:
     """An image that can be carried out.
 
     pixels: where workers read them. receipts: of the shards that are done; they are read once.
+    recheck: what has looked at these shards, and looks at all of them at the end.
     """
 
     plan: Plan
     pixels: PixelSource
     receipts: ReceiptSummary
+    recheck: Recheck
+
+
+def with_scores(plan: Plan, folder: Place) -> ScoredPlan:
+    """A stored plan with the scores of its tile table."""
+    tiers = len(plan.tiers)
+    # What a scout predicted has no spread.
+    exact = Evidence("card", "clean", (1.0,) * tiers, (1.0,) * tiers)
+    return ScoredPlan(
+        **draft_fields(plan),
+        value_range=plan.value_range,
+        settings=plan.settings,
+        scores=tile_table.read_scores(folder, tiers),
+        evidence=plan.evidence or exact,
+    )
 
 
 class Planner:
@@ -95,10 +114,9 @@ class Planner:
 
     def _differences(self, begun: Plan, draft: Draft) -> list[str]:
         """What a stored plan and a draft disagree in, as far as it matters."""
-        options = self.job.options
-        unlike = differences(begun, draft, options.scout is not None)
+        unlike = differences(begun, draft)
         if unlike and not self.job.overwrite and self._finished(begun):
-            return differences(begun, draft, options.scout is not None, finished=True)
+            return differences(begun, draft, finished=True)
         if self.job.overwrite and begun.bytes_version != draft.bytes_version:
             unlike.append(f"bytes_version {begun.bytes_version}, now {draft.bytes_version}")
         return unlike
@@ -150,7 +168,13 @@ class Planner:
         # First of all: where the output is gone, its receipts go too, and then its shards need the
         # ingested copy again.
         self._make_output(plan, inspection)
-        receipts = self.folder.summary(plan)
+        recheck = Recheck(self.folder, plan, self.pool, self.controls)
+        receipts, lost = recheck.sound()
+        if lost:
+            self.timings.notes.append(
+                f"{lost} shards were not on the disk as they were written, as after a power"
+                " failure; they are made again"
+            )
         left = sum((0, *shard) not in receipts for shard in plan.grid.all_shards())
         if stored is not None:
             self.timings.notes.extend((*sentence(plan), *other_bytes(plan, left)))
@@ -158,7 +182,7 @@ class Planner:
             self._check_can_go_on(plan, inspection)
             if inspection.source.needs_ingest:
                 self.ingest(inspection, self.folder.path)
-        return Planned(plan, self.pixels(inspection, self.folder.path), receipts)
+        return Planned(plan, self.pixels(inspection, self.folder.path), receipts, recheck)
 
     def _check_can_go_on(self, plan: Plan, inspection: Inspection) -> None:
         """Refuse a stored plan of another device, or one that does not fit or lacks its weights."""
@@ -181,8 +205,13 @@ class Planner:
         plan, scored = self.prescan(inspection, self.folder.path)
         keep = ("lease.json", COPY) if inspection.source.needs_ingest else ("lease.json",)
         store.remove(self.job.output, keep=keep)
-        tile_table.write(self.folder.path, plan, scored.scores)
-        write_json(self.folder.path / "facts.json", inspection.source.scaled_metadata.to_json())
+        metadata = inspection.source.scaled_metadata
+        write_files(
+            {
+                self.folder.path / tile_table.NAME: tile_table.to_parquet(plan, scored.scores),
+                self.folder.path / "facts.json": as_json(metadata.to_json()),
+            }
+        )
         self.folder.write_plan(plan)
         return plan
 
@@ -194,23 +223,26 @@ class Planner:
         return source.in_place
 
     def prescan(self, inspection: Inspection, folder: Place | Path) -> tuple[Plan, ScoredPlan]:
-        """Ingest if need be, run the pre-pass, and choose the tiers of its tiles."""
+        """Ingest if need be, run the prescan, and choose the tiers of its tiles."""
         scored = self.scored(inspection, folder)
         with self.timings.stage("score"):
-            plan = freeze(scored, self._routes(scored, self.pixels(inspection, folder)))
+            routes = self._routes(scored, self.pixels(inspection, folder))
+            plan = freeze(scored, routes, audit_of(scored, routes))
         self.timings.notes.extend((*sentence(plan), *remarks(plan)))
         return plan, scored
 
     def scored(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan:
-        """Ingest if need be, and run the pre-pass unless its scores were saved earlier."""
+        """Ingest if need be, and run the prescan unless its scores were saved earlier."""
         if inspection.source.needs_ingest:
             self.ingest(inspection, folder)
         with self.timings.stage("score"):
-            if kept := self.kept(inspection, folder):
-                return kept
-            prescan = self._prescan(self.pixels(inspection, folder))
-            decision = decided(inspection, self.job.options, prescan)
-            return prescan.scan(decision.draft, decision.scorer.scout)
+            scored = self.kept(inspection, folder)
+            if scored is None:
+                prescan = self._prescan(self.pixels(inspection, folder))
+                decision = decided(inspection, self.job.options, prescan)
+                self.timings.notes.extend(decision.choices)
+                scored = prescan.scan(decision.draft, decision.scorer)
+            return scored
 
     def kept(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan | None:
         """What an earlier look at the image found, if it was kept."""
@@ -255,5 +287,8 @@ class Planner:
         remove_tree(self.folder.path / "receipts")
         window = plan.value_range.low, plan.value_range.high
         name = Path(self.job.source).name
-        attributes = ome_attributes(name, layout, inspection.source.metadata, plan.scale, window)
-        store.create(output, layout, {**attributes, "tierscale": {"plan": plan.digest}})
+        metadata = inspection.source.scaled_metadata
+        ours = {"plan": plan.digest, "pyramid": store.VALID, "facts": metadata.to_json()}
+        attributes = ome_attributes(name, layout, metadata, plan.scale, window)
+        of_levels = level_attributes(layout, metadata)
+        store.create(output, layout, {**attributes, "tierscale": ours}, of_levels)

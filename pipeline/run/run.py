@@ -7,29 +7,32 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tierscale.pipeline.errors import Damaged, Interrupted
+from tierscale.pipeline.errors import Interrupted
 from tierscale.pipeline.formats.arrays.ingest import discard
-from tierscale.pipeline.output import levels, report, tile_table
+from tierscale.pipeline.output import levels, report
 from tierscale.pipeline.output.levels import Key
 from tierscale.pipeline.output.receipts import ReceiptSummary
 from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import Budget
 from tierscale.pipeline.plan.source import PixelSource
+from tierscale.pipeline.routing.audit import loss_db
 from tierscale.pipeline.routing.costs import cost_share, full_cost
-from tierscale.pipeline.routing.routes import better_budget, curve, predicted_loss
+from tierscale.pipeline.routing.routes import better_budget, curve
 from tierscale.pipeline.run.draft import Inspection
 from tierscale.pipeline.run.inspect import check_unchanged
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
-from tierscale.pipeline.run.planning import COPY, Planner
+from tierscale.pipeline.run.planning import COPY, Planned, Planner, with_scores
 from tierscale.pipeline.run.prescan import Progress, silent
 from tierscale.pipeline.run.resources import outlook
-from tierscale.pipeline.run.shards import ShardQueue, Step
+from tierscale.pipeline.run.scoring.alternatives import alternatives
+from tierscale.pipeline.run.shards.queue import ShardQueue, Step
+from tierscale.pipeline.run.shards.recheck import Recheck
 from tierscale.pipeline.run.workers.pool import Handle, Pool
 from tierscale.pipeline.run.workers.shard_tasks import (
     DrawPictures,
@@ -63,7 +66,7 @@ def upscale_image(job: ImageJob, pool: Pool, controls: Controls | None = None) -
             planned = planner.plan(inspection)
             controls.on_plan(planned.plan)
             work = ImageWork(planner, planned.plan, planned.receipts)
-            return work.carry_out(planned.pixels, inspection)
+            return work.carry_out(planned, inspection)
     except Stopped:
         raise
     except Interrupted:
@@ -107,19 +110,20 @@ class ImageWork:
         self.done_before = 0
         self.written = 0
 
-    def carry_out(self, pixels: PixelSource, inspection: Inspection) -> Summary:
+    def carry_out(self, planned: Planned, inspection: Inspection) -> Summary:
         """Make what is missing and close the output; the summary. Raises Damaged, Stopped."""
         try:
-            self._write_shards(pixels)
-            self._write_pyramid()
+            self._write_shards(planned)
+            self._write_pyramid(planned.recheck)
         except Interrupted:
             raise Stopped(self.summary("interrupted")) from None
         self.timings.finish()
-        return self._close(inspection)
+        return self._close(inspection, planned.recheck)
 
-    def _write_shards(self, pixels: PixelSource) -> None:
+    def _write_shards(self, planned: Planned) -> None:
         began = time.perf_counter()
-        seconds = self._fill("enlarge", 0, partial(self._chain, pixels))
+        chain = partial(self._chain, planned.pixels)
+        seconds = self._fill("enlarge", 0, chain, planned.recheck)
         wall = time.perf_counter() - began
         # Stages overlap between workers; their share of the wall time is that of the workers' own
         # seconds.
@@ -144,7 +148,7 @@ class ImageWork:
         first = Step("full", lambda _: EnlargeTiles(self.handle, pixels, shard, (plan.full,)))
         return first, finish
 
-    def _write_pyramid(self) -> None:
+    def _write_pyramid(self, recheck: Recheck) -> None:
         def chain(key: Key) -> tuple[Step, ...]:
             level, *shard = key
             task = HalveShards(self.handle, self.job.output, level, (shard[0], shard[1]))
@@ -152,10 +156,10 @@ class ImageWork:
 
         with self.timings.stage("pyramid"):
             for level in range(1, len(levels.level_sizes(self.plan.grid.hr_size))):
-                self._fill("pyramid", level, chain)
+                self._fill("pyramid", level, chain, recheck)
 
     def _fill(
-        self, stage: str, level: int, chain: Callable[[Key], tuple[Step, ...]]
+        self, stage: str, level: int, chain: Callable[[Key], tuple[Step, ...]], recheck: Recheck
     ) -> Counter[str]:
         """Get a receipt for every shard of a level that has none; the seconds taken by stage.
 
@@ -170,17 +174,18 @@ class ImageWork:
         for done, receipt in enumerate(shards.run(self.pool), start=len(keys) - len(missing) + 1):
             seconds.update(receipt.seconds)
             self.receipts.add(receipt)
+            recheck.written(receipt.key)
             self.written += 1
             self.controls.progress(stage, done, len(keys))
         if any(key not in self.receipts for key in missing):
             raise Interrupted
         return seconds
 
-    def _close(self, inspection: Inspection) -> Summary:
+    def _close(self, inspection: Inspection, recheck: Recheck) -> Summary:
         """Check that all is there, and write what is left beside the output."""
         plan, output = self.plan, self.job.output
         check_unchanged(plan, inspection.source)
-        self._check_receipts()
+        recheck.close(self.receipts)
         retreats = self.receipts.retreats
         if retreats:
             self.timings.notes.append(
@@ -197,16 +202,6 @@ class ImageWork:
         if inspection.source.needs_ingest and not self.job.keep_source:
             discard(self.folder.path / COPY)
         return summary
-
-    def _check_receipts(self) -> None:
-        """Damaged: a shard has no receipt on disk, so it is not certain that it is there."""
-        keys = set(shard_keys(self.plan))
-        missing = keys - (self.receipts.keys & self.folder.receipt_keys())
-        if missing:
-            raise Damaged(
-                f"{self.job.output} lacks {len(missing)} of {len(keys)} receipts, such as"
-                f" {min(missing)}; run the same command again"
-            )
 
     def summary(self, status: str) -> Summary:
         """What there is to say of the run by now."""
@@ -232,6 +227,7 @@ class ImageWork:
             done_before=self.done_before,
             written=self.written,
             notes=tuple(self.timings.notes),
+            audit=plan.audit,
         )
 
 
@@ -256,9 +252,9 @@ def plan_only(
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan of a job and what it will take; nothing is written to the output.
 
-    The JSON object holds the summary, the outlook and, where a scout knows the tiers, "lost" (dB
-    below the full tier everywhere that the plan is predicted to lose) and "curve" (the same for
-    budgets: [share of the full cost, dB]).
+    The JSON object holds the summary, the outlook and, where predicted errors are errors, "lost"
+    (dB below the full tier everywhere that the plan is predicted to lose), "curve" (the same for
+    budgets: [share of the full cost, dB]) and "alternatives" (what other policies would do).
     """
     timings = Timings()
     planner = Planner(job, pool, Controls(progress), timings)
@@ -267,16 +263,16 @@ def plan_only(
     if stored is None:
         with tempfile.TemporaryDirectory(prefix="tierscale-") as folder:
             plan, scored = planner.prescan(inspection, Path(folder))
-        scores = scored.scores
     else:
-        plan, scores = stored, tile_table.read_scores(planner.folder.path, len(stored.tiers))
+        plan, scored = stored, with_scores(stored, planner.folder.path)
     work = ImageWork(planner, plan, planner.folder.summary(plan))
     work.done_before = 0 if stored is None else len(work.receipts)
     ahead = outlook(plan, inspection.source, pool.width)
-    predicted: dict[str, Any] = {"lost": None, "curve": None}
-    if plan.scoring == "scout":
-        loss, points = predicted_loss(plan, scores, plan.routes), curve(plan, scores, SHARES)
+    predicted: dict[str, Any] = {"lost": None, "curve": None, "alternatives": []}
+    if plan.knows_errors:
+        loss, points = loss_db(plan, scored.scores, plan.routes), curve(plan, scored.scores, SHARES)
         timings.notes.extend(better_budget(plan, points, ahead.cost_share, loss))
-        predicted = {"lost": loss, "curve": points}
+        others = [asdict(one) for one in alternatives(plan, scored, ahead)]
+        predicted = {"lost": loss, "curve": points, "alternatives": others}
     content = {**work.summary("done").to_json(), "files": {}}
     return plan, {**content, **ahead.to_json(), **predicted}

@@ -81,7 +81,8 @@ class Lease:
     def _acquire_file(self, file: Path) -> None:
         """Put this lease where there is none, or in the place of a dead one."""
         mine = file.with_name(f"lease.{self.owner['token']}.tmp")
-        write_json(mine, {**self.owner, "renewed": self.clock()})
+        # After the power has failed, the owner of a lease is gone, and the lease may go too.
+        write_json(mine, {**self.owner, "renewed": self.clock()}, durable=False)
         try:
             for _ in range(2):
                 if _placed(mine, file):
@@ -130,7 +131,7 @@ class Lease:
             try:
                 if (lease_in(self.file) or {}).get("token") != self.owner["token"]:
                     return
-                write_json(self.file, {**self.owner, "renewed": self.clock()})
+                write_json(self.file, {**self.owner, "renewed": self.clock()}, durable=False)
             except (OSError, Damaged, Refused) as error:
                 log.warning("the lease could not be renewed: %s", error)
 

@@ -1,5 +1,6 @@
 """Local paths and URIs behind one interface, so that the rest need not know where a file lies."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import TypeAlias
 from tierscale.pipeline.storage.object_path import ObjectPath
 
 Place: TypeAlias = Path | ObjectPath
+# What file systems say that cannot put the names in a folder on their disk by themselves, and
+# folders whose names may not be listed.
+NO_FOLDER_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES)
 
 
 def place(path: str) -> Place:
@@ -35,6 +39,21 @@ def exists(where: Place) -> bool:
     return where.exists() or where.is_symlink()
 
 
+def readable(path: str) -> bool:
+    """Whether the first byte of a file can be read, or a folder holds anything. Asks once."""
+    where = place(path)
+    if isinstance(where, ObjectPath):
+        return where.answers()
+    try:
+        if where.is_dir():
+            return next(where.iterdir(), None) is not None
+        with open(where, "rb") as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
+
+
 def remove_tree(path: Place, last: str = "") -> None:
     """Delete a folder with all it holds, if it is there.
 
@@ -43,5 +62,40 @@ def remove_tree(path: Place, last: str = "") -> None:
     """
     if isinstance(path, ObjectPath):
         path.delete_all(last)
-    else:
+    elif exists(path):
         shutil.rmtree(path, ignore_errors=True)
+        sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of a file is on its disk. OSError: it cannot be written there."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on its disk: what was created, renamed or removed there.
+
+    A file that was written and renamed without it may be gone after the power fails. OSError: they
+    cannot be written there; a file system that cannot do it is no error.
+    """
+    try:
+        _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+
+
+def sync_tree(root: Path) -> None:
+    """Wait until all files below a folder, and their names, are on its disk."""
+    for folder, _, names in os.walk(root, topdown=False):
+        for name in names:
+            sync_file(Path(folder, name))
+        sync_folder(Path(folder))
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

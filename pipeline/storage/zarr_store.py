@@ -8,9 +8,11 @@ from typing import Self, TypeVar
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore as Connection
 from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import ObjectStore
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import MemoryStore, ObjectStore
 
+from tierscale.pipeline.storage.atomic import write_files
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.object_store import (
     list_directly,
@@ -28,6 +30,24 @@ def zarr_store(path: str) -> "str | RepeatingStore":
     """What zarr opens for a local path or a URI."""
     where = place(path)
     return RepeatingStore(where.uri) if isinstance(where, ObjectPath) else str(where)
+
+
+def write_nodes(path: str, make: Callable[[MemoryStore], object]) -> None:
+    """Write groups and arrays that hold no chunks yet, as `make` makes them, the root first.
+
+    zarr's own store does not wait for the disk: after a power failure a document may be empty, and
+    what it describes is then known to nobody. Errors as of write_bytes.
+    """
+    memory = MemoryStore()
+    make(memory)
+    names = sorted(sync(_listed(memory)), key=lambda name: name.count("/"))
+    contents = {name: sync(memory.get(name, default_buffer_prototype())) for name in names}
+    where = place(path)
+    write_files({where / name: content.to_bytes() for name, content in contents.items() if content})
+
+
+async def _listed(store: MemoryStore) -> list[str]:
+    return [name async for name in store.list()]
 
 
 class RepeatingStore(ObjectStore[Connection]):

@@ -27,6 +27,35 @@ def test_a_spoilt_shard_differs(tmp_path, way):
     assert not file.exists() or file.read_bytes() != bytes(range(256)) * 8
 
 
+@pytest.mark.parametrize("way", ["empty", "cut", "gone"])
+def test_a_power_failure_takes_some_of_a_file(tmp_path, way):
+    file = tmp_path / "shard"
+    file.write_bytes(bytes(range(256)))
+    disturbances.lose(file, way, random.Random(1))
+    assert file.exists() == (way != "gone")
+    assert way == "gone" or (
+        file.stat().st_size < 256 and (way == "cut") == (file.stat().st_size > 0)
+    )
+
+
+def test_sound_shards_have_a_receipt_and_a_file_of_its_length(tmp_path):
+    trial = Trial(None, random.Random(1), tmp_path / "a.png", tmp_path / "out.zarr")
+    for name, content, receipt in (
+        ("0.0", b"123", '{"bytes": 3}'),
+        ("0.1", b"", '{"bytes": 3}'),
+        ("1.0", b"123", '{"byt'),
+        ("1.1", None, '{"bytes": 3}'),
+    ):
+        y, x = name.split(".")
+        shard, file = trial.output / f"0/c/0/{y}/{x}", trial.folder / f"receipts/0/{name}.json"
+        for path in (shard, file):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(receipt)
+        if content is not None:
+            shard.write_bytes(content)
+    assert trial.sound() == 1
+
+
 def test_untruthful_ends_are_noticed(tmp_path):
     trial = Trial(None, random.Random(1), tmp_path / "a.png", tmp_path / "out.zarr")
     trial.expect(Ended(1, "", f"tierscale: {tmp_path}/out.zarr is damaged; heal it\n"), 1)

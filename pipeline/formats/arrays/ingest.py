@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
+from zarr.storage import MemoryStore
 
 from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats.arrays.ingested import INGESTED, copy_attributes
 from tierscale.pipeline.formats.source import Source
 from tierscale.pipeline.storage.failures import DENIED, storage_failure
-from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree
-from tierscale.pipeline.storage.zarr_store import zarr_store
+from tierscale.pipeline.storage.paths import (
+    Place,
+    exists,
+    place,
+    remove_tree,
+    sync_folder,
+    sync_tree,
+)
+from tierscale.pipeline.storage.zarr_store import write_nodes, zarr_store
 
 # Called with (rows of chunks done, all).
 Progress = Callable[[int, int], None]
@@ -41,28 +50,41 @@ def ingest(
         if progress:
             progress(total, total)
         return
-    attributes = copy_attributes(source)
     try:
-        array = zarr.create_array(
-            zarr_store(path),
-            shape=source.shape,
-            chunks=(source.shape[0], chunk, chunk),
-            dtype=source.dtype,
-            compressors=ZstdCodec(level=1),
-            fill_value=0,
-            attributes={INGESTED: {**attributes, "complete": False}},
-            dimension_names=("c", "y", "x"),
-        )
+        _describe(source, path, chunk, complete=False)
+        array = zarr.open_array(zarr_store(path), mode="r+", zarr_format=3)
         for done, (y, band) in enumerate(bands(source, chunk), start=1):
             array[:, y : y + band.shape[1], :] = band
             if progress:
                 progress(done, total)
-        array.update_attributes({INGESTED: {**attributes, "complete": True}})
+        where = place(path)
+        if isinstance(where, Path):
+            # A chunk that the power takes would be black pixels in a copy that says it is complete.
+            sync_tree(where)
+        _describe(source, path, chunk, complete=True)
     except Exception as error:
         remove_tree(place(path))
         if isinstance(error, OSError):
             raise _write_failure(source, path, error) from error
         raise
+
+
+def _describe(source: Source, path: str, chunk: int, complete: bool) -> None:
+    """Write the document of a copy, which says whether it is complete."""
+
+    def make(memory: MemoryStore) -> None:
+        zarr.create_array(
+            memory,
+            shape=source.shape,
+            chunks=(source.shape[0], chunk, chunk),
+            dtype=source.dtype,
+            compressors=ZstdCodec(level=1),
+            fill_value=0,
+            attributes={INGESTED: {**copy_attributes(source), "complete": complete}},
+            dimension_names=("c", "y", "x"),
+        )
+
+    write_nodes(path, make)
 
 
 def _write_failure(source: Source, path: str, error: OSError) -> Exception:
@@ -78,9 +100,11 @@ def discard(path: Place) -> None:
     """Remove a copy, if it is there.
 
     What says that it is whole goes first: a worker that comes late must not take missing chunks for
-    black pixels.
+    black pixels, and neither must a run after the power has failed.
     """
     (path / "zarr.json").unlink(missing_ok=True)
+    if isinstance(path, Path) and path.is_dir():
+        sync_folder(path)
     remove_tree(path)
 
 
@@ -110,12 +134,18 @@ def has_copy(source: Source, path: str, replaceable: bool) -> bool:
         node = zarr.open(zarr_store(path), mode="r")
         stored = node.attrs.get(INGESTED) if isinstance(node, zarr.Array) else None
     except Exception as error:  # whatever lies there, it is no zarr array of ours
+        if replaceable:
+            # In a place of our own: a copy whose document the power took.
+            remove_tree(where)
+            return False
         raise Refused(
-            f"{path}: it exists and is no copy made by tierscale ({one_line(error)}); choose"
+            f"{path}: it exists and is not a copy made by tierscale ({one_line(error)}); choose"
             " another place"
         ) from error
     if not isinstance(stored, dict):
-        raise Refused(f"{path}: it exists and is no copy made by tierscale; choose another place")
+        raise Refused(
+            f"{path}: it exists and is not a copy made by tierscale; choose another place"
+        )
     if stored.get("complete") and stored.get("identity") == source.identity:
         return True
     if stored.get("complete") and not replaceable:

@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore
 
 from tierscale.pipeline.errors import Damaged, DiskFull, Refused
 from tierscale.pipeline.geometry.grid import Rect
-from tierscale.pipeline.output.levels import chunk_shape
+from tierscale.pipeline.output.levels import chunk_side
 from tierscale.pipeline.plan.plan import Draft
 from tierscale.pipeline.run.resources import check_free
 from tierscale.pipeline.storage.atomic import write_bytes
@@ -113,9 +113,8 @@ class NewZarr:
         self.path = path if "://" in path else os.path.abspath(path)
         self.axes, self.shape, self.dtype = axes, draft.hr_shape, np.dtype(draft.dtype)
         self._shard = (draft.shape[0], *draft.grid.hr_shard)
-        self._chunk = chunk_shape(
-            self.shape, draft.grid.hr_shard, draft.grid.shard_tiles, self.dtype, draft.colour
-        )
+        side = chunk_side(draft.grid.hr_shard)
+        self._chunk = (1, side, side)
         self._place: Place = place(self.path)
         if exists(self._place):
             raise Refused(

@@ -21,6 +21,7 @@ from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import Deadline
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.stored import freeze
+from tierscale.pipeline.routing.audit import audit_of
 from tierscale.pipeline.routing.routes import TierTimings, TimeLimit, route
 from tierscale.pipeline.run.array.memory import Held, bytes_in_memory, threads_that_fit
 from tierscale.pipeline.run.array.target import InMemory, Target
@@ -84,8 +85,9 @@ class ArrayJob:
         """The plan with everything that the pre-pass finds."""
         prescan = Prescan(pool, self.draft.source.in_place, silent, Event())
         decision = decided(self.inspection, self.options, prescan)
-        scored = prescan.scan(decision.draft, decision.scorer.scout)
-        return freeze(scored, route(scored, _timings(prescan, scored)))
+        scored = prescan.scan(decision.draft, decision.scorer)
+        routes = route(scored, _timings(prescan, scored))
+        return freeze(scored, routes, audit_of(scored, routes))
 
 
 def _timings(prescan: Prescan, scored: ScoredPlan) -> TierTimings | None:

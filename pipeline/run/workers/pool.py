@@ -1,10 +1,11 @@
 """Pools of workers: the protocol that runs rely on, and its plainest form, threads here."""
 
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import psutil
@@ -12,7 +13,7 @@ import torch
 
 from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.run.workers.worker import Worker
+from tierscale.pipeline.run.workers.worker import Turn, Worker
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")
@@ -81,20 +82,23 @@ class InProcess(Generic[T]):
 
 
 class LocalPool(Closing):
-    """Worker threads in this process: the plain loop that every other pool equals byte for byte.
+    """Workers in threads of this process: the plain loop, whose bytes every other pool's equal.
 
-    hire: makes the worker of one thread, on a kind of device.
+    There are two threads for each worker: one whose task computes, and one whose task waits for the
+    disk. make_worker: makes a worker, on a kind of device.
     """
 
     split = False
 
     def __init__(
-        self, workers: int, device: str = "cpu", hire: Callable[[str], Worker] = Worker
+        self, workers: int, device: str = "cpu", make_worker: Callable[[str], Worker] = Worker
     ) -> None:
         self.width, self.device = workers, device
-        self._hire = hire
-        self._local = threading.local()
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="worker")
+        self._make_worker = make_worker
+        self._free: SimpleQueue[Worker | None] = SimpleQueue()
+        for _ in range(workers):
+            self._free.put(None)  # hired when it is needed
+        self._executor = ThreadPoolExecutor(2 * workers, thread_name_prefix="worker")
 
     def submit(
         self, task: Task[Any], kind: Kind = "light", as_reference: bool = False
@@ -103,9 +107,15 @@ class LocalPool(Closing):
         return self._executor.submit(self._run, task, as_reference)
 
     def _run(self, task: Task[Any], as_reference: bool) -> Any:
-        if not hasattr(self._local, "worker"):
-            self._local.worker = self._hire(self.device)
-        result = task.run(self._local.worker)
+        worker = self._free.get()
+        if worker is None:
+            worker = self._make_worker(self.device)
+        turn = Turn(partial(self._free.put, worker))
+        try:
+            worker.begin(turn)
+            result = task.run(worker)
+        finally:
+            turn.end()
         return InProcess(result[1]) if as_reference else result
 
     def put(self, value: T) -> Handle[T]:

@@ -3,17 +3,18 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, Unreachable
 from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.blend import Piece
 from tierscale.pipeline.inference.enlarge import enlarge
-from tierscale.pipeline.inference.pyramid import half
+from tierscale.pipeline.inference.pyramid import Averaging, half
 from tierscale.pipeline.inference.shard import finish_shard, read_input, tile_costs
 from tierscale.pipeline.output import store
+from tierscale.pipeline.output.levels import Key
 from tierscale.pipeline.output.pictures.preview import write_pictures
 from tierscale.pipeline.output.receipts import Folder, Receipt, pixels_sha256
 from tierscale.pipeline.plan.plan import Plan
@@ -78,9 +79,9 @@ class FinishShard:
         seconds["enlarge"] = sum(piece.milliseconds for piece in pieces) / 1000
         seconds["stitch"] = written - stitching
         with writing(plan, self.output):
-            store.write_shard(self.output, 0, self.shard, pixels)
+            receipt = _written(worker, plan, self.output, (0, *self.shard), pixels)
             seconds["write"] = time.perf_counter() - written
-            receipt = _receipt_of(plan, self.shard, pixels, seconds, pieces)
+            receipt = _of_pieces(receipt, plan, seconds, pieces)
             Folder(self.output).write(receipt)
         del pixels
         allocator.give_back()
@@ -108,23 +109,13 @@ class HalveShards:
             receipt = folder.receipt(plan.digest, (self.level - 1, *shard))
             return verified(self.output, receipt)
 
-        pixels = half(store.shards_of(self.output, self.level - 1), self.shard, read)
+        valid = store.averages_valid(self.output)
+        averaging = Averaging.of(plan, plan.value_range) if valid else None
+        pixels = half(store.shards_of(self.output, self.level - 1), self.shard, read, averaging)
         with writing(plan, self.output):
-            store.write_shard(self.output, self.level, self.shard, pixels)
-            receipt = Receipt(
-                plan=plan.digest,
-                level=self.level,
-                y=self.shard[0],
-                x=self.shard[1],
-                shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
-                pixels_sha256=pixels_sha256(pixels),
-                bytes=pixels.nbytes,
-                tiles={},
-                cost=0.0,
-                seconds={"pyramid": time.perf_counter() - began},
-                device=worker.device.name,
-                batch=0,
-            )
+            key = (self.level, *self.shard)
+            receipt = _written(worker, plan, self.output, key, pixels)
+            receipt = replace(receipt, seconds={"pyramid": time.perf_counter() - began})
             folder.write(receipt)
         del pixels
         allocator.give_back()
@@ -144,30 +135,64 @@ class DrawPictures:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """How a shard differs from its receipt.
+
+    found: checksum of its pixels, None: they cannot be read.
+    """
+
+    text: str
+    found: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyShard:
     """Compare a written shard with its receipt."""
 
     output: str
     receipt: Receipt
 
-    def run(self, worker: Worker) -> str | None:
-        """What is wrong with it, in words; None if it is as its receipt says."""
+    def run(self, worker: Worker) -> Difference | None:
+        """None if it is as its receipt says.
+
+        Unreachable: nothing can be said, because its store does not answer.
+        """
         try:
-            verified(self.output, self.receipt)
+            return _difference(self.output, self.receipt, _pixels(self.output, self.receipt))
+        except Unreachable:
+            raise
         except Damaged as error:
-            return str(error)
-        return None
+            return Difference(str(error))
 
 
-def _receipt_of(
-    plan: Plan,
-    shard: tuple[int, int],
-    pixels: np.ndarray,
-    seconds: Mapping[str, float],
-    pieces: Sequence[Piece],
+def _written(worker: Worker, plan: Plan, output: str, key: Key, pixels: np.ndarray) -> Receipt:
+    """Write a shard, as the last thing that the worker is needed for.
+
+    What its receipt says of it before it is told how it was made.
+    """
+    digest = pixels_sha256(pixels)
+    length = store.write_shard(output, key[0], (key[1], key[2]), pixels, worker.rest)
+    return Receipt(
+        plan=plan.digest,
+        level=key[0],
+        y=key[1],
+        x=key[2],
+        shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
+        pixels_sha256=digest,
+        bytes=length,
+        tiles={},
+        cost=0.0,
+        seconds={},
+        device=worker.device.name,
+        batch=0,
+    )
+
+
+def _of_pieces(
+    receipt: Receipt, plan: Plan, seconds: Mapping[str, float], pieces: Sequence[Piece]
 ) -> Receipt:
     """The receipt of a shard of full resolution."""
-    rows, columns = plan.grid.shard_block(shard)
+    rows, columns = plan.grid.shard_block((receipt.y, receipt.x))
     routes = plan.routes[rows.start : rows.stop, columns.start : columns.stop]
     tiles = {tier.label: int((routes == index).sum()) for index, tier in enumerate(plan.tiers)}
     costs = tile_costs(plan, pieces)
@@ -176,18 +201,11 @@ def _receipt_of(
         for piece in pieces
         if piece.batch < plan.batch[piece.work.tier]
     }
-    return Receipt(
-        plan=plan.digest,
-        level=0,
-        y=shard[0],
-        x=shard[1],
-        shape=(pixels.shape[0], pixels.shape[1], pixels.shape[2]),
-        pixels_sha256=pixels_sha256(pixels),
-        bytes=pixels.nbytes,
+    return replace(
+        receipt,
         tiles=tiles,
         cost=sum(piece.macs for piece in pieces),
         seconds=seconds,
-        device=plan.device,
         batch=min((piece.batch for piece in pieces), default=0),
         retreats=tuple(sorted(retreats)),
         tile_costs=tuple((*tile, *cost) for tile, cost in sorted(costs.items())),
@@ -196,15 +214,26 @@ def _receipt_of(
 
 def verified(output: str, receipt: Receipt) -> np.ndarray:
     """The pixels of a written shard (c, H, W). Damaged: they are not those of its receipt."""
-    pixels = store.read_shard(output, receipt.level, (receipt.y, receipt.x))
-    digest = pixels_sha256(pixels)
-    if tuple(pixels.shape) != tuple(receipt.shape) or digest != receipt.pixels_sha256:
-        raise Damaged(
-            f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum"
-            f" {digest[:12]}, its receipt says {receipt.pixels_sha256[:12]}; tierscale verify"
-            " --heal makes it again"
-        )
+    pixels = _pixels(output, receipt)
+    if (difference := _difference(output, receipt, pixels)) is not None:
+        raise Damaged(difference.text)
     return pixels
+
+
+def _pixels(output: str, receipt: Receipt) -> np.ndarray:
+    return store.read_shard(output, receipt.level, (receipt.y, receipt.x))
+
+
+def _difference(output: str, receipt: Receipt, pixels: np.ndarray) -> Difference | None:
+    digest = pixels_sha256(pixels)
+    if tuple(pixels.shape) == tuple(receipt.shape) and digest == receipt.pixels_sha256:
+        return None
+    return Difference(
+        f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum"
+        f" {digest[:12]}, its receipt says {receipt.pixels_sha256[:12]}; tierscale verify"
+        " --heal makes it again",
+        digest,
+    )
 
 
 @contextmanager

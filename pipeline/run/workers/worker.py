@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -18,12 +18,25 @@ from tierscale.pipeline.inference.normalise import Read
 from tierscale.pipeline.output import store
 from tierscale.pipeline.plan.plan import Draft, Settings
 from tierscale.pipeline.plan.source import PixelSource
-from tierscale.pipeline.plan.tiers import Tier
+from tierscale.pipeline.plan.tiers import Weights
 
 # Opened images, and networks, that a worker keeps at hand.
 OPEN_SOURCES, KEPT_NETWORKS = 2, 16
 # Torch threads of a worker: bytes depend on them (sums of floats), so they are the same everywhere.
 THREADS = 1
+
+
+class Turn:
+    """The right of one task to compute on a worker. end: lets the next one begin."""
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end: Callable[[], None] | None = end
+
+    def end(self) -> None:
+        """Give the right back, unless it was given back before."""
+        end, self._end = self._end, None
+        if end is not None:
+            end()
 
 
 def use_whole_process() -> None:
@@ -36,7 +49,8 @@ class Worker:
     """Networks on one device, and the images they are at work on.
 
     Nothing that is remembered between tasks changes a pixel, so a restarted worker gives the same
-    ones. device: "cpu" or "cuda".
+    ones. One task computes at a time; while it waits for the disk at its end, the next may begin.
+    device: "cpu" or "cuda".
     """
 
     def __init__(self, device: str) -> None:
@@ -44,6 +58,16 @@ class Worker:
         self.device = Device(device)
         self._upscalers: OrderedDict[tuple[str, str], Upscaler] = OrderedDict()
         self._sources: OrderedDict[tuple[PixelSource, str], Source] = OrderedDict()
+        self._turn = Turn(lambda: None)
+
+    def begin(self, turn: Turn) -> None:
+        """Let the task of a turn compute, in the thread that calls this."""
+        torch.set_num_threads(THREADS)
+        self._turn = turn
+
+    def rest(self) -> None:
+        """Called by a task that computes no more and only waits for the disk."""
+        self._turn.end()
 
     def check_device(self) -> None:
         """Refused: torch here cannot use the device that the worker was given."""
@@ -60,15 +84,16 @@ class Worker:
                 f"the plan is for {draft.device} and this worker runs on {self.device.name}; use"
                 f" --device {draft.device}"
             )
-        upscalers = {index: self._upscaler(draft.tiers[index]) for index in set(tiers)}
+        upscalers = {index: self.network(draft.tiers[index].network) for index in set(tiers)}
         return Engine(draft, upscalers, settings, self.device)
 
-    def _upscaler(self, tier: Tier) -> Upscaler:
+    def network(self, network: Weights) -> Upscaler:
+        """A network with the very weights. Refused: they are not here."""
         # By their digest too: a file may be replaced while workers live on.
-        key = (tier.name, tier.weights)
+        key = (network.name, network.weights)
         if key not in self._upscalers:
             try:
-                loaded = registry.load_weights(tier.name, self.device.name, tier.weights)
+                loaded = registry.load_weights(network.name, self.device.name, network.weights)
             except ValueError as error:
                 raise Refused(str(error)) from error
             self._upscalers[key] = loaded.upscaler

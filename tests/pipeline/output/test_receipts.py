@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,68 @@ def test_torn_receipts_and_those_of_other_plans_are_missing(folder):
         folder.receipt("ours", (0, 7, 7))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        bytes(300),
+        b"\xff\xfe\x00{",
+        b"[]",
+        b"null",
+        b'"text"',
+        {"level": "0"},
+        {"y": None},
+        {"shape": [3, "8", 8]},
+        {"tiles": []},
+        {"tiles": {"light": "1"}},
+        {"tile_costs": [[0, 1]]},
+        {"tile_costs": [["0", 1, 0.1, 2.0]]},
+        {"tile_costs": [[0, -1, 0.1, 2.0]]},
+        {"tile_costs": 7},
+        {"cost": "0.1"},
+        {"cost": None},
+    ],
+)
+def test_damaged_receipts_are_missing(folder, content):
+    """Whatever a file holds, the shard is made again, and nothing breaks."""
+    for one in ALL:
+        folder.write(one)
+    file = folder.path / "receipts/0/0.1.json"
+    if isinstance(content, dict):
+        content = json.dumps({**json.loads(file.read_text()), **content}).encode()
+    file.write_bytes(content)
+    assert list(folder.receipts("ours")) == [ALL[0], ALL[2], ALL[3]]
+    with pytest.raises(Damaged, match="has no receipt any more"):
+        folder.receipt("ours", (0, 0, 1))
+
+
+def test_files_with_other_names_are_no_receipts(folder):
+    for one in ALL:
+        folder.write(one)
+    for name in ("0/0.0 (conflicted copy).json", "0/readme.json", "x/0.0.json"):
+        (folder.path / "receipts" / name).parent.mkdir(exist_ok=True)
+        (folder.path / "receipts" / name).write_text("{}")
+    assert folder.receipt_keys() == {one.key for one in ALL}
+
+
+def test_receipts_of_version_0_1_know_no_length_and_new_names_do_no_harm(folder):
+    for one in ALL[:2]:
+        folder.write(one)
+    files = [folder.path / f"receipts/0/0.{x}.json" for x in (0, 1)]
+    old, later = (json.loads(file.read_text()) for file in files)
+    assert old.pop("format") == 2 and old["bytes"] == 192
+    files[0].write_text(json.dumps(old))
+    files[1].write_text(json.dumps({**later, "format": 7, "colour of the sky": "blue"}))
+    assert list(folder.receipts("ours")) == [replace(ALL[0], bytes=None), ALL[1]]
+
+
+def test_receipts_that_are_removed_are_missing(folder):
+    for one in ALL:
+        folder.write(one)
+    folder.remove([(0, 0, 1), (0, 7, 7)])
+    assert list(folder.receipts("ours")) == [ALL[0], ALL[2], ALL[3]]
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
 def test_a_summary_is_the_same_in_any_order_and_counts_a_shard_once(order):
     summary = ReceiptSummary((2, 2))
@@ -66,7 +129,7 @@ def test_a_summary_is_the_same_in_any_order_and_counts_a_shard_once(order):
     assert len(summary) == 4 and (0, 0, 1) in summary and (0, 1, 1) not in summary
     assert summary.keys == {one.key for one in ALL}
     assert dict(summary.tiles) == {"light": 3, "full": 1} and summary.cost == 0.4
-    assert summary.retreats == {"full"}
+    assert summary.retreats == {"full"} and summary.bytes_of((0, 1, 0)) == 192
     np.testing.assert_array_equal(summary.tile_costs[0], [[0.1, 0.1], [0.2, 0]])
     np.testing.assert_array_equal(summary.tile_costs[1], [[2, 2], [2, 0]])
 

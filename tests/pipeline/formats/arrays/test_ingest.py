@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.disk_trace import DiskTrace
 from tests.pipeline.formats.pictures import picture, whole
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.arrays.ingest import bands, ingest
+from tierscale.pipeline.formats.arrays.ingest import bands, discard, ingest
 from tierscale.pipeline.formats.registry import open_array, open_image
+from tierscale.pipeline.storage import paths
 
 
 @pytest.mark.parametrize("form", ["png", "jpg", "tif"])
@@ -80,6 +82,47 @@ def test_an_interrupted_ingest_is_seen_and_made_again(tmp_path):
         assert os.stat(Path(copy) / "zarr.json").st_mtime_ns == before
 
 
+def test_a_copy_is_on_the_disk_before_it_says_that_it_is_complete(tmp_path, monkeypatch):
+    """A chunk that a power failure takes would be black pixels."""
+    Image.fromarray(picture(90, 70)).save(tmp_path / "a.png")
+    trace, copy = DiskTrace(monkeypatch), tmp_path / "copy.zarr"
+    with open_image(tmp_path / "a.png") as source:
+        ingest(source, str(copy), chunk=32)
+    complete = trace.named(copy / "zarr.json")
+    before = {path for kind, path in trace.events[:complete] if kind == "sync"}
+    chunks = [path for path in copy.rglob("c/*/*/*") if path.is_file()]
+    assert len(chunks) == 3 * 3
+    assert {str(path) for path in (*chunks, *(chunk.parent for chunk in chunks))} <= before
+    trace.durable(copy / "zarr.json")
+    removed = len(trace.events)
+    remove = paths.shutil.rmtree
+    monkeypatch.setattr(
+        paths.shutil,
+        "rmtree",
+        lambda path, **more: (trace.events.append(("remove", str(path))), remove(path, **more)),
+    )
+    discard(copy)
+    # That it is complete is gone for good before the first chunk goes.
+    assert trace.events[removed:] == [
+        ("sync", str(copy)),
+        ("remove", str(copy)),
+        ("sync", str(tmp_path)),
+    ]
+
+
+def test_a_copy_of_our_own_whose_document_the_power_took_is_made_again(tmp_path):
+    Image.fromarray(picture(40, 50)).save(tmp_path / "a.png")
+    copy = tmp_path / "copy.zarr"
+    with open_image(tmp_path / "a.png") as source:
+        ingest(source, str(copy), chunk=32)
+        (copy / "zarr.json").write_bytes(b"")
+        with pytest.raises(Refused, match="not a copy made by tierscale"):
+            ingest(source, str(copy), chunk=32)
+        ingest(source, str(copy), chunk=32, replaceable=True)
+        with open_image(str(copy)) as again:
+            np.testing.assert_array_equal(whole(again), whole(source))
+
+
 def test_an_ingest_of_something_else_or_over_something_else(tmp_path):
     for seed, name in enumerate("ab"):
         Image.fromarray(picture(20, 30, seed=seed)).save(tmp_path / f"{name}.png")
@@ -96,7 +139,7 @@ def test_an_ingest_of_something_else_or_over_something_else(tmp_path):
         zarr.create_array(str(tmp_path / "foreign.zarr"), shape=(4,), dtype="u1")
         (tmp_path / "letter.txt").write_text("dear")
         for foreign in ("foreign.zarr", "letter.txt"):
-            with pytest.raises(Refused, match="no copy made by tierscale"):
+            with pytest.raises(Refused, match="not a copy made by tierscale"):
                 ingest(first, str(tmp_path / foreign))
         assert (tmp_path / "letter.txt").read_text() == "dear"
 

@@ -6,6 +6,7 @@ import tracemalloc
 
 import pytest
 
+from tests.disk_trace import DiskTrace
 from tests.pipeline.output.export.sample import (
     exported,
     write_output,
@@ -46,6 +47,17 @@ def test_an_export_that_cannot_be_written_says_so_and_leaves_nothing(
     with pytest.raises(kind, match=r"a\.png:? .*cannot be written"):
         export_png(exported(tmp_path, "rgb"), str(tmp_path / "a.png"), max_bytes=1 << 30)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
+@pytest.mark.parametrize("kind", ["tif", "png"])
+def test_an_export_is_on_the_disk_when_it_is_done(tmp_path, monkeypatch, kind):
+    write_output(tmp_path / "a.zarr", (3, 20, 20))
+    trace, out = DiskTrace(monkeypatch), tmp_path / f"a.{kind}"
+    if kind == "tif":
+        export_tiff(exported(tmp_path, "rgb"), str(out))
+    else:
+        export_png(exported(tmp_path, "rgb"), str(out), max_bytes=1 << 30)
+    assert trace.durable(out)
 
 
 def test_what_is_no_output_is_refused(tmp_path):

@@ -120,7 +120,7 @@ def test_names_tell_results_apart(picture):
 def test_what_cannot_work_is_refused_at_once(loads):
     lazy = loads.array()
     with pytest.raises(Refused, match=r"a deadline cannot be kept for a dask array.*give out="):
-        upscale_array(lazy, 4, tiers=HOW["tiers"], axes="yxc", deadline=60)
+        upscale_array(lazy, 4, tiers=HOW["tiers"], axes="yxc", deadline=60, tile=16)
     with pytest.raises(Refused, match=r"nan.* are not known yet; call compute_chunk_sizes\(\)"):
         upscale_array(lazy[lazy[:, 0, 0] > 100], 4, tiers="bicubic", axes="yxc")
     large = da.zeros((3, 60_000, 60_000), chunks=(3, 60_000, 30_000), dtype=np.uint8)

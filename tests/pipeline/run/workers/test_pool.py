@@ -1,7 +1,8 @@
 """A plan is made for the device of the workers that carry it out, and no other worker takes it."""
 
 import os
-from dataclasses import replace
+import threading
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
@@ -89,6 +90,49 @@ def test_processors_are_counted_where_a_process_cannot_ask_which_are_its_own(mon
     assert cores() == 1
     pixels = np.zeros((3, 20, 30), np.uint8)
     assert upscale_array(pixels, 2, tiers="bicubic").shape == (3, 40, 60)
+
+
+def test_one_task_computes_on_a_worker_while_others_wait_for_the_disk():
+    """All threads of a worker have one network, one thread of torch, and take turns."""
+    computing, most, written = set(), [], threading.Event()
+
+    @dataclass(frozen=True)
+    class Writes:
+        name: str
+
+        def run(self, worker):
+            computing.add(self.name)
+            most.append(len(computing))
+            threads = torch.get_num_threads()
+            computing.discard(self.name)
+            worker.rest()
+            if self.name == "first":
+                assert written.wait(30), "the second one did not begin while the first one wrote"
+            written.set()
+            return self.name, threads, id(worker)
+
+    with LocalPool(1) as pool:
+        futures = [pool.submit(Writes(name)) for name in ("first", "second", "third")]
+        ends = [future.result() for future in futures]
+    assert [name for name, _, _ in ends] == ["first", "second", "third"] and max(most) == 1
+    assert {threads for _, threads, _ in ends} == {1} and len({one for _, _, one in ends}) == 1
+
+
+def test_a_task_that_fails_ends_its_turn():
+    class Fails:
+        def run(self, worker):
+            raise RuntimeError("lost")
+
+    class Works:
+        def run(self, worker):
+            worker.rest()
+            worker.rest()
+            return "done"
+
+    with LocalPool(1) as pool:
+        with pytest.raises(RuntimeError, match="lost"):
+            pool.submit(Fails()).result()
+        assert [pool.submit(Works()).result() for _ in range(3)] == ["done"] * 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine without CUDA is needed")
