@@ -14,6 +14,8 @@ from tests.test_layers import FILES, first_names, imports
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Imported where they are used only, by what says how to install them.
 OPTIONAL = {"spandrel": "community", "torchvision": "community", "skimage": "demo"}
+# What exists for type checkers only.
+STUBS = {"_typeshed"}
 # Parts of libraries that change without notice; what they hold is to be had in public.
 PRIVATE = re.compile(r"(^|\.)_|^zarr\.core\b")
 
@@ -31,7 +33,7 @@ def required(requirements: list[str]) -> set[str]:
 def test_what_is_imported_is_declared(path):
     providers = packages_distributions()
     declared = required(PROJECT["dependencies"])
-    foreign = first_names(path) - set(sys.stdlib_module_names) - {"tierscale"} - set(OPTIONAL)
+    foreign = first_names(path) - set(sys.stdlib_module_names) - {"tierscale", *OPTIONAL, *STUBS}
     undeclared = {
         name for name in foreign if not declared & {normal(one) for one in providers[name]}
     }
@@ -51,7 +53,7 @@ def test_nothing_private_of_other_projects_is_imported(path):
     private = {
         name
         for name in imports(path)
-        if not name.startswith(("tierscale.", "__future__")) and PRIVATE.search(name)
+        if name.split(".")[0] not in {"tierscale", "__future__", *STUBS} and PRIVATE.search(name)
     }
     assert not private, f"{path.name} imports {private}"
 
