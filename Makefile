@@ -36,11 +36,11 @@ test-interop: install
 test-all: install lint
 	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile --durations=20
 
-# The tests with the lowest versions that pyproject.toml states; torch is the one of constraints.txt.
+# The tests with the lowest versions that pyproject.toml states.
 test-lowest:
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install -q $$(grep '^torch==' constraints.txt)
 	$(LOWEST)/bin/python -m tests.lowest > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install -q $$(grep '^torch==' $(LOWEST)/constraints.txt)
 	$(LOWEST)/bin/python -m pip install -q -c $(LOWEST)/constraints.txt -e ".[demo,test]"
 	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile
 

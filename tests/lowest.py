@@ -1,7 +1,6 @@
 """Constraints with the lowest version of everything that pyproject.toml asks for.
 
-`python -m tests.lowest` prints them for pip; `make test-lowest` runs the tests with them. torch is
-left out: it is installed before, because its builds differ between machines.
+`python -m tests.lowest` prints them for pip; `make test-lowest` runs the tests with them.
 """
 
 import re
@@ -10,7 +9,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 EXTRAS = ("demo", "test", "community")
-NOT_HERE = ("torch",)
 
 
 def lowest(requirement: str) -> str:
@@ -26,8 +24,7 @@ def constraints() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *(one for extra in EXTRAS for one in extras[extra])]
-    lines = sorted({lowest(requirement) for requirement in wanted})
-    return [line for line in lines if line.split("==")[0] not in NOT_HERE]
+    return sorted({lowest(requirement) for requirement in wanted})
 
 
 if __name__ == "__main__":
