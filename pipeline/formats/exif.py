@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from typing import IO, Any
 
 from PIL import ExifTags, Image
@@ -85,12 +86,20 @@ def says_adobe_rgb(exif: Image.Exif) -> bool:
 
     ColorSpace 2, which no standard defines, is what some cameras write besides.
     """
+    space = _directory(exif, EXIF_DIRECTORY).get(COLOUR_SPACE_TAG)
+    index = _directory(exif, INTEROPERABILITY_DIRECTORY).get(1)
+    return str(index or "").strip("\0 ") == "R03" or space == 2
+
+
+def _directory(exif: Image.Exif, tag: int) -> Mapping[int, object]:
+    """A directory of an EXIF block; empty where it is broken, or where there is none.
+
+    Pillow before version 13 raises KeyError for some that are not there.
+    """
     try:
-        shooting = exif.get_ifd(EXIF_DIRECTORY)
-        index = exif.get_ifd(INTEROPERABILITY_DIRECTORY).get(1)
-    except Exception:  # a broken directory says nothing
-        return False
-    return str(index or "").strip("\0 ") == "R03" or shooting.get(COLOUR_SPACE_TAG) == 2
+        return exif.get_ifd(tag)
+    except Exception:  # Pillow raises what its own conversions raise
+        return {}
 
 
 def exif_of(block: bytes) -> Image.Exif:

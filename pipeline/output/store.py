@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.codecs import ZstdCodec
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
 from tierscale.pipeline.errors import Damaged, Refused, Unreachable
@@ -158,11 +157,7 @@ def write_shard(
     key = array.store_path / array.metadata.encode_chunk_key((0, *shard))
     encoded()
     with _storage_errors(path):
-        where = place(path)
-        if isinstance(where, ObjectPath):
-            sync(key.set(content))
-        else:
-            write_bytes(where / key.path, content.as_numpy_array().data)
+        write_bytes(place(path) / key.path, content.as_numpy_array().data)
     return len(content)
 
 
@@ -173,9 +168,9 @@ def encode_shard(array: zarr.Array, pixels: np.ndarray) -> Buffer:
     if pixels.shape != shape:
         full = np.zeros(shape, array.dtype)
         full[:, : pixels.shape[1], : pixels.shape[2]] = pixels
-    memory = MemoryStore()
+    stored: dict[str, Buffer] = {}
     one = zarr.create_array(
-        memory,
+        MemoryStore(stored),
         shape=shape,
         dtype=array.dtype,
         chunks=array.chunks,
@@ -185,10 +180,9 @@ def encode_shard(array: zarr.Array, pixels: np.ndarray) -> Buffer:
         config={"write_empty_chunks": True},
     )
     one[:] = full
-    content = sync(memory.get("c/0/0/0", default_buffer_prototype()))
-    if content is None:
+    if "c/0/0/0" not in stored:
         raise ValueError(f"zarr wrote no bytes for a shard of {shape} {array.dtype}")
-    return content
+    return stored["c/0/0/0"]
 
 
 def shards_of(path: str, level: int) -> tuple[int, int]:

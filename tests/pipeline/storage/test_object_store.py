@@ -1,5 +1,6 @@
 """Objects used as files, how often requests are repeated, and what errors say."""
 
+import asyncio
 import errno
 import os
 import random
@@ -245,7 +246,7 @@ def test_a_long_listing_goes_on_behind_what_arrived(few):
         f"{number:04}" for number in range(1000)
     ]
     group = zarr.storage.StorePath(zarr_store("s3://bucket/many")).store
-    names = zarr.core.sync.sync(everything(group))
+    names = asyncio.run(everything(group))
     assert len(names) == 1000 and names[0] == "0000"
 
 
