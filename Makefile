@@ -1,24 +1,27 @@
 # Commands of the README, one line each. Everything runs in .venv, which `make` builds when it is missing.
+# For another Python: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 
-.PHONY: install hooks demo test test-all coverage lint docs bench-checks bench-durability bench-fidelity bench-memory bench-overhead bench-methods bench-routing curves ablation bench-scale chaos clean
+.PHONY: install hooks demo test test-interop test-all test-lowest coverage lint docs bench-checks bench-durability bench-fidelity bench-memory bench-overhead bench-methods bench-routing bench-default curves ablation bench-scale chaos clean
 
-install: .venv/installed
+install: $(VENV)/installed
 
 # torch goes first and alone: the pinned version is the CPU build where one is offered, and a torch that is
 # already there (VENV_FLAGS=--system-site-packages with a CUDA build) is kept, whatever the pin says; torchvision follows it.
-.venv/installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV_FLAGS) .venv
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install -q $$(grep '^torch==' constraints.txt)
-	$(BIN)/python -c "import torch; print('torch==' + torch.__version__)" > .venv/constraints.txt
-	grep -v -e '^torch==' -e '^torchvision==' constraints.txt >> .venv/constraints.txt
-	$(BIN)/python -m pip install -q -c .venv/constraints.txt -e ".[demo,test,train,community]"
+	$(BIN)/python -c "from importlib.metadata import version; print('torch==' + version('torch'))" > $(VENV)/constraints.txt
+	grep -v -e '^torch==' -e '^torchvision==' constraints.txt >> $(VENV)/constraints.txt
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt -e ".[demo,test,train,community]"
 	touch $@
 
 # Lint before every commit.
 hooks: install
-	$(BIN)/python -m pip install -q -c .venv/constraints.txt "pre-commit>=4"
+	$(BIN)/python -m pip install -q -c $(VENV)/constraints.txt "pre-commit>=4"
 	$(BIN)/pre-commit install
 
 demo: install
@@ -27,8 +30,19 @@ demo: install
 test: install lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=8
 
+test-interop: install
+	$(BIN)/python -m pip install -q -e ".[interop]" && $(BIN)/python -m pytest -m "" -rs tests/end_to_end/test_interop.py
+
 test-all: install lint
 	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile --durations=20
+
+# The tests with the lowest versions that pyproject.toml states.
+test-lowest:
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m tests.lowest > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install -q $$(grep '^torch==' $(LOWEST)/constraints.txt)
+	$(LOWEST)/bin/python -m pip install -q -c $(LOWEST)/constraints.txt -e ".[demo,test]"
+	$(LOWEST)/bin/python -m pytest -n 2 --dist loadfile
 
 coverage: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
@@ -62,6 +76,9 @@ bench-methods: install
 bench-routing: install
 	$(BIN)/python -m benchmarks.routing
 
+bench-default: install
+	$(BIN)/python -m benchmarks.default
+
 curves: install
 	$(BIN)/python -m benchmarks.curves
 	$(BIN)/python -m benchmarks.kinds
@@ -77,4 +94,4 @@ chaos: install
 	$(BIN)/python -m benchmarks.chaos
 
 clean:
-	rm -rf .venv demo build *.egg-info
+	rm -rf .venv .venv-* demo build *.egg-info

@@ -11,9 +11,11 @@ from fractions import Fraction
 import numpy as np
 
 from benchmarks.curves import DOCS
-from benchmarks.scenes import SCALE, SETS, SQUARE, scenes
+from benchmarks.scenes import SCALE, SETS, scenes
 from tierscale.pipeline.run.tiers import load_tiers
 
+# Those of clean pictures.
+KINDS = tuple(name for name, own in SETS.items() if own.kind == "clean")
 NETWORKS = (
     "bicubic",
     "fsrcnn-x4",
@@ -35,20 +37,19 @@ NETWORKS = (
 
 def quality(kind: str, network: str) -> float:
     """PSNR in dB of the pooled error on a set."""
-    tiles = [scene.tiles(SQUARE) for scene in scenes(kind, (network,))]
-    errors, areas = (np.concatenate(values) for values in zip(*tiles, strict=True))
-    return float(-10 * np.log10(areas @ errors[:, 0] / areas.sum()))
+    errors = np.concatenate([one.errors[:, 0] for one in scenes(kind, (network,))])
+    return float(-10 * np.log10(errors.mean()))
 
 
 def main() -> None:
     """Measure and write the table."""
     with (DOCS / "kinds.csv").open("w", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["network", "cost", *SETS])
+        rows.writerow(["network", "cost", *KINDS])
         for network in NETWORKS:
             (tier,) = load_tiers((network,), Fraction(SCALE))
             rows.writerow(
-                [network, round(tier.cost), *(f"{quality(kind, network):.2f}" for kind in SETS)]
+                [network, round(tier.cost), *(f"{quality(kind, network):.2f}" for kind in KINDS)]
             )
             file.flush()
 

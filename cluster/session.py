@@ -1,7 +1,9 @@
 """Where the work runs: threads here, a Ray of our own, or a Ray cluster that is already running."""
 
+import ipaddress
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,10 @@ STORE_BYTES = 512 << 20
 STARTED_SECONDS, JOINING_SECONDS = 600, 60
 # What `ray up` leaves on the head; Ray Tune looks for it there too.
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+# What tells Ray to listen on all interfaces (1) or on this machine's own (0), and the release that
+# was seen to heed it.
+LISTENING = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+KNOWN_RAY = "2.60"
 # Seconds in which a cluster at a given address has to answer.
 ANSWER_SECONDS = 10
 ADVICE = (
@@ -32,11 +38,14 @@ log = logging.getLogger(__name__)
 
 
 def where_submitted(where: str) -> str:
-    """Where a job belongs whose options ask for `where`, as of session.
+    """Where a job belongs whose options ask for `where` (see session).
 
-    Submitted to a running cluster, which RAY_ADDRESS names, it starts no Ray of its own there.
+    It starts no Ray of its own where there is one: submitted to a running cluster, which
+    RAY_ADDRESS names, or called in a process that has called ray.init().
     """
-    return "auto" if where == "local" and os.environ.get("RAY_ADDRESS") else where
+    ray = sys.modules.get("ray")
+    running = ray is not None and ray.is_initialized()
+    return "auto" if where == "local" and (running or os.environ.get("RAY_ADDRESS")) else where
 
 
 @contextmanager
@@ -102,6 +111,7 @@ def start(where: str, workers: int | None) -> None:
 def _start_embedded(workers: int | None) -> None:
     import ray
 
+    on_purpose = LISTENING in os.environ
     with loopback(), token_at_home():
         ray.init(
             address="local",
@@ -112,6 +122,8 @@ def _start_embedded(workers: int | None) -> None:
             include_dashboard=False,
             **QUIET,
         )
+    if not on_purpose:
+        check_loopback()
 
 
 def _join(where: str) -> None:
@@ -131,23 +143,38 @@ def loopback() -> Iterator[None]:
     """Make a Ray that is started within listen on this machine alone.
 
     Ray has this for desktop systems only, and otherwise listens on all interfaces, whatever node
-    address it is given. RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER in the environment overrides it.
+    address it is given. LISTENING in the environment overrides it.
     """
-    from ray._private import ray_constants
-
-    variable = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-    if variable in os.environ:
+    if LISTENING in os.environ:
         yield
         return
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    # The constant for this process, which may have imported Ray long ago; the variable for those
-    # that it starts.
-    os.environ[variable], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    # The variable for processes that are started. This one may have imported Ray long ago, which
+    # reads the variable then: what it has read is changed where this release keeps it, and
+    # check_loopback() finds out where another one does not.
+    os.environ[LISTENING] = "0"
+    constants = sys.modules.get("ray._private.ray_constants")
+    before = getattr(constants, "ENABLE_RAY_CLUSTER", None)
+    if before is not None:
+        setattr(constants, "ENABLE_RAY_CLUSTER", False)  # noqa: B010 - a module without types
     try:
         yield
     finally:
-        del os.environ[variable]
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[LISTENING]
+        if before is not None:
+            setattr(constants, "ENABLE_RAY_CLUSTER", before)  # noqa: B010
+
+
+def check_loopback() -> None:
+    """Refused, and Ray ended: others than this machine reach the Ray that was started."""
+    import ray
+
+    host = ray.get_runtime_context().gcs_address.rsplit(":", 1)[0].strip("[]")
+    if not ipaddress.ip_address(host).is_loopback:
+        ray.shutdown()
+        raise Refused(
+            f"Ray {ray.__version__} listens at {host}, which is not this machine alone; install"
+            f" Ray {KNOWN_RAY}, allow it with {LISTENING}=1, or use --ray none"
+        )
 
 
 @contextmanager

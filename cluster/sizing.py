@@ -18,16 +18,15 @@ class PoolSpec:
     """How many actors a group has and what each takes.
 
     num_cpus, num_gpus: Ray's logical resources of one actor. device: where its networks run.
-    threads: torch threads of one actor. mark: custom resource of which an actor takes one, such as
-    "full", so that it comes up on nodes that offer it; "" for none. grows: whether more actors
-    start when the cluster gets more of the mark.
+    mark: custom resource of which an actor takes one, such as "full", so that it comes up on nodes
+    that offer it; "" for none. grows: whether more actors start when the cluster gets more of the
+    mark.
     """
 
     size: int
     device: str = "cpu"
     num_cpus: float = 1
     num_gpus: float = 0
-    threads: int = 1
     mark: str = ""
     grows: bool = False
 

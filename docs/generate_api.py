@@ -27,8 +27,8 @@ SHORTER = (
     (re.compile(r"<function (\w+) at \w+>"), r"\1"),
     (re.compile(r"<factory>"), "..."),
     (re.compile(r"Fraction\((\d+), 1\)"), r"Fraction(\1)"),
-    # Classes that are named before they exist.
-    (re.compile(r"-> \"(\w+)\"$"), r"-> \1"),
+    # Annotations of names that are not imported at run time, or do not exist yet.
+    (re.compile(r"(->|\w:) \"([\w.,| \[\]]+)\"(?=$| =)"), r"\1 \2"),
 )
 WIDTH = 100
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from tierscale.cluster.session import session
+from tierscale.cluster.session import session, where_submitted
 from tierscale.jobs.cli.exits import Draining
 from tierscale.jobs.cli.progress import Bar
 from tierscale.pipeline.dataset.manifest import Manifest, Row
-from tierscale.pipeline.dataset.output_paths import OutputPaths
+from tierscale.pipeline.dataset.output_paths import OutputPaths, TakenOutputs
 from tierscale.pipeline.dataset.results import ResultRow, result_table
 from tierscale.pipeline.dataset.runner import Enlarged, NotEnlarged, QueuedJob, enlarge, run_jobs
 from tierscale.pipeline.dataset.sharing import shared_deadline, shared_routes
@@ -21,7 +21,7 @@ from tierscale.pipeline.plan.policies import Budget, Deadline
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.tiers import load_tiers
 from tierscale.pipeline.run.workers.pool import Pool
-from tierscale.pipeline.storage.path_policy import check_source, output_below
+from tierscale.pipeline.storage.path_policy import check_lasting, check_source, output_below
 from tierscale.pipeline.storage.paths import normalize_root
 
 
@@ -58,13 +58,15 @@ def run_manifest(
 
     A bad row or a failing image is listed and never stops the others. draining: after a signal,
     shards in flight are finished and the rest is left; unfinished images are then listed as failed,
-    interrupted.
+    interrupted. Refused: the workers cannot be started, or Ray would delete the outputs.
     """
+    if job.output_root is not None:
+        check_lasting(job.output_root, "the output root")
     stop = draining.stop if draining else threading.Event()
     jobs, rows = image_jobs(manifest, job)
     if jobs:
         with (
-            session(job.ray, job.layout, job.image.device, job.workers) as pool,
+            session(where_submitted(job.ray), job.layout, job.image.device, job.workers) as pool,
             Bar(job.quiet) as bar,
         ):
             if draining:
@@ -109,7 +111,7 @@ class _JobBuilder:
         if isinstance(job.image.policy, Budget):
             shared = Budget(job.image.policy.share, shared=True)
             self._shared = job.image.altered(policy=shared)
-        self._rows_of: dict[str, int] = {}
+        self._taken = TakenOutputs()
         self._folders: dict[str, str] = {}
         # Rows of a manifest have few different options.
         self._options: dict[Row, Options] = {}
@@ -121,12 +123,11 @@ class _JobBuilder:
         output = self.paths.of(row.source, row.output)
         if (bounds := job.output_root or job.output_bounds) is not None:
             output = output_below(output, bounds, self._folders)
-        if output in self._rows_of:
+        if (other := self._taken.take(output, number)) is not None:
             raise Refused(
-                f"row {number}, column output: {output} is the output of row"
-                f" {self._rows_of[output]} too; name another one"
+                f"row {number}, column output: {output} is the output of row {other} too, or lies"
+                " in it; name another one"
             )
-        self._rows_of[output] = number
         options = self._options_of(number, row)
         image = ImageJob(row.source, output, options, job.max_memory, job.overwrite)
         return QueuedJob(number, image)

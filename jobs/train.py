@@ -20,6 +20,7 @@ from tierscale.jobs.cli.options import answering
 from tierscale.jobs.cli.terminal import emit, say, write
 from tierscale.jobs.cli.train_options import EXAMPLES, training
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.storage.path_policy import check_lasting
 
 if TYPE_CHECKING:
     from tierscale.models.train.recipes import Stages
@@ -118,11 +119,12 @@ def how_to_resume(options: "TrainOptions") -> str:
 @answering
 def command(**cli_args: Any) -> None:
     """Train a network on photos of your own, from scratch or from weights that there are."""
+    check_lasting(str(cli_args["out"]), "--out")
     run_training(cli_args)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exit codes as of the tierscale command."""
+    """Run the command; exit codes are those of the tierscale command."""
     run_command(command, sys.argv[1:] if arguments is None else arguments, "tierscale train")
 
 

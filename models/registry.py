@@ -2,11 +2,10 @@
 
 import copy
 import hashlib
-import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -36,9 +35,8 @@ from tierscale.models.contract.upscaler import Upscaler
 from tierscale.models.convert import community
 from tierscale.models.runtime import plain
 from tierscale.models.runtime.bicubic import Bicubic
-from tierscale.models.scout import Scout, read_scout
 from tierscale.models.turned import Turned
-from tierscale.models.weights import ZOO, card, locate, names, parse_turns
+from tierscale.models.weights import card, locate, names, parse_turns
 
 # A network is one file in backbones/ or one folder in adaptive/, and one line here: name in a
 # checkpoint's specification -> what builds the upscaler from it.
@@ -109,9 +107,10 @@ def load_weights(name: str, device: str = "cpu", weights: str | None = None) -> 
 
 def holds(name: str, weights: str) -> bool:
     """Whether load_weights() finds the weights with a SHA-256, hex."""
+    base, _ = parse_turns(name)
     try:
         return weights == (
-            digest(name) if name == "bicubic" else digest_file(locate(name, weights))
+            digest(base) if base == "bicubic" else digest_file(locate(base, weights))
         )
     except ValueError:
         return False
@@ -191,8 +190,8 @@ def parse_tier(tier: str) -> tuple[str, str]:
     return (match[1], match[2] or "") if match else (tier, "")
 
 
-def scout_key(tier: str, weights: str | None = None) -> str:
-    """What a scout knows a tier by, wherever it lies.
+def tier_key(tier: str, weights: str | None = None) -> str:
+    """What a tier is known by, wherever its file lies.
 
     The digest of its weights (those that its name stands for, unless they are given), +8 where it
     is turned, and @EFFORT unless it runs at full effort.
@@ -201,69 +200,6 @@ def scout_key(tier: str, weights: str | None = None) -> str:
     _, count = parse_turns(name)
     turned = f"+{count}" if count > 1 else ""
     return (weights or digest(name)) + turned + (f"@{effort}" if effort else "")
-
-
-def scout_folders() -> tuple[Path, ...]:
-    """Where scouts are looked for: the folder of those fitted here, then the zoo.
-
-    The first is $TIERSCALE_SCOUTS, else a folder in the user's home.
-    """
-    own = os.environ.get("TIERSCALE_SCOUTS")
-    return (Path(own) if own else Path.home() / ".local" / "share" / "tierscale" / "scouts"), ZOO
-
-
-def load_scout(tiers: Sequence[str], scale: Fraction, place: Path | None = None) -> Scout | None:
-    """The scout that was fitted for these tiers with the weights that their names stand for."""
-    return find_scout([scout_key(tier) for tier in tiers], scale, place)
-
-
-def find_scout(keys: Sequence[str], scale: Fraction, place: Path | None = None) -> Scout | None:
-    """The scout that was fitted for tiers with these keys, from light to full; None: there is none.
-
-    Or for these and fewest others. keys: of scout_key(); a tier at less than full effort is another
-    one. place: a folder to look in, not scout_folders().
-    """
-    folders = scout_folders() if place is None else (place,)
-    scouts = [
-        read_scout(path)
-        for folder in folders
-        for path in sorted(folder.glob("scout-*.safetensors"))
-    ]
-    # Of those that know as many tiers, one that was fitted here comes before the zoo's.
-    for scout in sorted(scouts, key=lambda scout: len(scout.tiers)):
-        if scout.scale == scale and [key for key in scout.digests if key in keys] == keys:
-            return scout.only(keys)
-    return None
-
-
-def open_scout(path: Path, tiers: Mapping[str, str], scale: Fraction) -> Scout:
-    """The scout of a file. tiers: as written, from light to full, with their keys of scout_key().
-
-    ValueError: it is none, or was fitted for other tiers, other weights, or another scale.
-    """
-    if not path.is_file():
-        raise ValueError(
-            f"there is no scout {path}; tierscale scout fit -o {path} makes one, and upscale finds"
-            " the known ones without --scout"
-        )
-    scout = read_scout(path)
-    if scout.scale != scale:
-        raise ValueError(
-            f"{path} was fitted for scale {scout.scale}, not for {scale}; fit another with"
-            " tierscale scout fit"
-        )
-    known = ", ".join(scout.tiers)
-    for tier, key in tiers.items():
-        if key not in scout.digests:
-            other = "with other weights of it" if tier in scout.tiers else f"for {known}"
-            raise ValueError(
-                f"{path} does not belong to {tier}: it was fitted {other}; fit another with"
-                " tierscale scout fit"
-            )
-    keys = list(tiers.values())
-    if [key for key in scout.digests if key in keys] != keys:
-        raise ValueError(f"{path} was fitted for {known}, in this order; name the tiers in it too")
-    return scout.only(keys)
 
 
 def listing() -> list[dict[str, Any]]:

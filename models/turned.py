@@ -57,7 +57,9 @@ class Turned:
 
     def __init__(self, upscaler: Upscaler, count: int) -> None:
         if count not in TURNS:
-            raise ValueError(f"+{count} is no number of turns; give one of +2, +4 and +8, or none")
+            raise ValueError(
+                f"+{count} is not a number of turns; give one of +2, +4 and +8, or none"
+            )
         self.upscaler, self.ways = upscaler, TURNS[count]
         self.scales: frozenset[Fraction] | None = (
             WHOLE_SCALES if upscaler.scales is None else upscaler.scales & WHOLE_SCALES

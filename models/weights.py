@@ -79,7 +79,7 @@ def parse_turns(name: str) -> tuple[str, int]:
 
 
 def locate(name: str, weights: str | None = None) -> Path:
-    """The checkpoint of file:PATH or a zoo name: the newest, or the one with a SHA-256, hex.
+    """The checkpoint of file:PATH or a zoo name, +8 or not: the newest, or that of a SHA-256, hex.
 
     How often it is run does not matter. ValueError: there is no such file; the known names are
     listed.
@@ -120,7 +120,7 @@ def ship(name: str, file: Path) -> Path:
     The card beside `file` becomes that of the name, and its table of efforts is taken along.
     ValueError: no such name can be, or `file` is no checkpoint of ours.
     """
-    if not _NAME.fullmatch(name) or name == "bicubic" or name.startswith("scout-"):
+    if not _NAME.fullmatch(name) or name == "bicubic" or name.startswith("kind-"):
         raise ValueError(
             f"{name!r} cannot be the name of a network; write small letters, digits and hyphens,"
             " such as edsr-x4"
@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"weights: {error}", file=sys.stderr)
         return 2
-    print(f"{options.name} stands for {path} now; fit its scouts again, and measure its card")
+    print(f"{options.name} stands for {path} now; measure its card again")
     return 0
 
 

@@ -22,6 +22,14 @@ class Damaged(RuntimeError):
     """
 
 
+class Unreachable(Damaged):
+    """A source could not be read because its disk or store failed; the image may be sound."""
+
+
+class Unsettled(Refused):
+    """The source is still being written: nothing is wrong with it, and nothing was done."""
+
+
 class Held(Refused):
     """Another run is writing the same output: nothing is wrong with it, and nothing was done."""
 

@@ -18,3 +18,9 @@ def in_bytes(number: float) -> str:
             break
     decimals = 2 if number < 9.995 else 1 if number < 99.95 else 0
     return f"{number:.{decimals}f} {unit}"
+
+
+def compared(needed: float, allowed: float) -> tuple[str, str]:
+    """Two different amounts of bytes, in_bytes() or else so exactly that they do not read alike."""
+    texts = in_bytes(needed), in_bytes(allowed)
+    return texts if texts[0] != texts[1] else (f"{needed:.0f} bytes", f"{allowed:.0f} bytes")

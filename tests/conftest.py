@@ -14,8 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 # Where the reference data lie, unless the variable names another folder.
 DEFAULT_REFERENCE = ROOT.parent / "shared"
 
-ROOT = Path(__file__).resolve().parents[1]
-
 # How long an example takes is the affair of the machine, which may be busy.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")

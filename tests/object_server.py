@@ -18,12 +18,18 @@ from xml.sax.saxutils import escape, unescape
 # error: 500 without effect. slow: an answer after a while. reset: cut before anything is done.
 # lost: done, but cut before the answer. partial: cut in the middle of what is sent, either way.
 FAULTS = ("error", "slow", "reset", "lost", "partial")
-DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+DENIED = (403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+EXPIRED = (
+    400,
+    b"<?xml version='1.0'?><Error><Code>ExpiredToken</Code><Message>The provided token has"
+    b" expired.</Message></Error>",
+)
 
 
 class Server(ThreadingHTTPServer):
     """objects: content by /bucket/key. fault: what goes wrong with a request (method, path), or
-    None. said: faults so far, by name.
+    None. said: faults so far, by name. refusal: status and body of the answer to all requests, or
+    None.
     """
 
     daemon_threads = True
@@ -36,7 +42,7 @@ class Server(ThreadingHTTPServer):
         self.fault: Callable[[str, str], str | None] = lambda method, path: None
         self.said: dict[str, int] = {}
         self.requests = 0
-        self.denied = False
+        self.refusal: tuple[int, bytes] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -73,9 +79,9 @@ class Handler(BaseHTTPRequestHandler):
             fault = self.server.fault(self.command, path)
             if fault:
                 self.server.said[fault] = self.server.said.get(fault, 0) + 1
-        if self.server.denied:
+        if self.server.refusal:
             self.rfile.read(length)
-            return self._answer(403, DENIED)
+            return self._answer(*self.server.refusal)
         if fault == "reset" or (fault == "partial" and self.command in ("PUT", "POST")):
             self.rfile.read(length // 2 if fault == "partial" else 0)
             return self._cut()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tierscale.pipeline.plan.evidence import Evidence
 from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import (
@@ -20,7 +21,7 @@ from tierscale.pipeline.plan.policies import (
 )
 from tierscale.pipeline.plan.source import SourceRef
 from tierscale.pipeline.plan.stored import draft_fields, freeze
-from tierscale.pipeline.plan.tiers import Tier
+from tierscale.pipeline.plan.tiers import Tier, Weights
 from tierscale.pipeline.plan.value_range import ValueRange
 
 # One of every kind, and the budget that is shared.
@@ -69,12 +70,17 @@ def draft_of(
             statistics=None,
             device="cpu",
             batch=(1,) * len(tiers),
-            scoring="scout",
-            scout="c" * 64,
+            scoring="difference",
+            scorer=Weights("scorer", "c" * 64),
             code="test",
         ),
         **more,
     )
+
+
+def exact(tiers: int) -> Evidence:
+    """Evidence of predicted errors that are known exactly."""
+    return Evidence("card", "clean", (1.0,) * tiers, (1.0,) * tiers)
 
 
 def scored_of(draft: Draft, scores: np.ndarray, **more: Any) -> ScoredPlan:
@@ -84,6 +90,7 @@ def scored_of(draft: Draft, scores: np.ndarray, **more: Any) -> ScoredPlan:
         "value_range": EIGHT_BITS,
         "settings": ({},) * len(draft.tiers),
         "scores": scores,
+        "evidence": exact(len(draft.tiers)),
     }
     return ScoredPlan(**{**known, **more})
 

@@ -1,4 +1,4 @@
-"""Weights and scouts that are replaced while a pool lives: what each image is then made with.
+"""Weights that are replaced while a pool lives: what each image is then made with.
 
     python -m tests.replaced FOLDER
 
@@ -6,20 +6,16 @@ does it on an embedded Ray of two workers; tests of plain pools call images_of()
 """
 
 import sys
-from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 import zarr
 from PIL import Image
 
 from tierscale.models import registry
 from tierscale.models.contract.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
-from tierscale.models.scout import Scout, write_scout
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.output.tile_table import read_scores
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.job import ImageJob
@@ -28,15 +24,14 @@ from tierscale.pipeline.run.workers.pool import LocalPool, Pool
 
 
 class Made(NamedTuple):
-    """An output, its plan, and the scores of its tiles."""
+    """An output and its plan."""
 
     pixels: np.ndarray
     plan: Plan
-    scores: np.ndarray
 
 
-def replace_both(folder: Path, seed: int) -> None:
-    """Put other weights, and a scout of them, where the earlier ones are."""
+def replace_weights(folder: Path, seed: int) -> None:
+    """Put other weights where the earlier ones are."""
     checkpoint = read_checkpoint(registry.locate("fsrcnn-x4"))
     tensors = {
         name: tensor + 0.1 * seed if name == "enlarge.bias" else tensor
@@ -44,10 +39,6 @@ def replace_both(folder: Path, seed: int) -> None:
     }
     path = folder / "mine.safetensors"
     write_checkpoint(path, Checkpoint(checkpoint.spec, tensors))
-    torch.manual_seed(seed)
-    tiers = ("bicubic", f"file:{path}")
-    scout = Scout(tiers, [registry.scout_key(tier) for tier in tiers], Fraction(4))
-    write_scout(folder / "scout.safetensors", scout)
 
 
 def image_of(pool: Pool, folder: Path, name: str) -> Made:
@@ -57,29 +48,25 @@ def image_of(pool: Pool, folder: Path, name: str) -> Made:
         pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
         Image.fromarray(pixels).save(source)
     tiers = ("bicubic", f"file:{folder / 'mine.safetensors'}")
-    scout = str(folder / "scout.safetensors")
-    options = Options(tiers=tiers, scout=scout, policy="adaptive", tile=16)
+    options = Options(tiers=tiers, policy="adaptive", tile=16)
     upscale_image(ImageJob(str(source), output, options), pool)
     plan = Folder(output).plan()
-    scores = read_scores(Folder(output).path, len(plan.tiers))
-    return Made(zarr.open_array(f"{output}/0", mode="r")[:], plan, scores)
+    return Made(zarr.open_array(f"{output}/0", mode="r")[:], plan)
 
 
 def check(pool: Pool, folder: Path) -> None:
     """On one pool, each image is made with what its plan names: what a new pool makes of it."""
     made = []
     for seed in (1, 2):
-        replace_both(folder, seed)
+        replace_weights(folder, seed)
         one = image_of(pool, folder, f"one{seed}")
         with LocalPool(1) as fresh:
             alone = image_of(fresh, folder, f"alone{seed}")
         network = registry.digest(f"file:{folder / 'mine.safetensors'}")
         assert one.plan.tiers[1].weights == network and one.plan.digest == alone.plan.digest
         np.testing.assert_array_equal(one.pixels, alone.pixels)
-        np.testing.assert_array_equal(one.scores, alone.scores)
         made.append(one)
     first, second = made
-    assert first.plan.scout != second.plan.scout and not np.array_equal(first.scores, second.scores)
     assert not np.array_equal(first.pixels, second.pixels), "the test needs weights that differ"
 
 

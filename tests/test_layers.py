@@ -17,8 +17,8 @@ FILES = [path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"
 ROWS = {
     "models": (
         ("contract",),
-        ("runtime", "scout", "weights", "turned"),
-        ("backbones", "fidelity", "kind"),
+        ("runtime", "weights", "turned"),
+        ("backbones", "difference", "fidelity", "kind"),
         ("adaptive",),
         ("convert",),
         ("registry",),
@@ -34,8 +34,8 @@ ROWS = {
     ),
     "jobs": (
         ("cli",),
-        ("fit_scout", "manifest_run"),
-        ("demo", "evaluate", "nightly", "scout", "train", "upscale_dataset"),
+        ("manifest_run", "night_run"),
+        ("demo", "evaluate", "manifest", "nightly", "train", "upscale_dataset", "verify"),
     ),
 }
 FLOORS = {

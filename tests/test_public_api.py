@@ -1,6 +1,7 @@
 """What a user may rely on: `import tierscale`, from a checkout and from an installed wheel."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tierscale.models.weights import SUMS, shipped
 HEAVY = ("torch", "ray", "dask", "zarr", "matplotlib", "numpy", "pyarrow")
 
 
-def run_python(code: str, folder: Path, *path: Path) -> str:
+def run_python(arguments: list[str], folder: Path, *path: Path) -> str:
     """What a Python process prints that finds packages in `path` and is at work in `folder`."""
     environment = {
         "PYTHONPATH": ":".join(map(str, path)),
@@ -27,7 +28,7 @@ def run_python(code: str, folder: Path, *path: Path) -> str:
         "HOME": str(folder),
     }
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -40,7 +41,7 @@ def run_python(code: str, folder: Path, *path: Path) -> str:
 
 def test_the_import_loads_nothing_heavy(tmp_path):
     code = f"import sys, tierscale; print([name for name in {HEAVY} if name in sys.modules])"
-    assert run_python(code, tmp_path, ROOT).strip() == "[]"
+    assert run_python(["-c", code], tmp_path, ROOT).strip() == "[]"
 
 
 def test_every_public_name_is_there_documented_and_in_the_page():
@@ -129,6 +130,25 @@ def test_the_wheel_holds_tierscale_alone(installed):
     assert not list(installed.rglob("__pycache__"))
 
 
+def test_the_wheel_is_enough_for_a_dataset(installed, tmp_path):
+    """In all three ways, from a folder that holds nothing of the project."""
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "in/a.png")
+    quick = ["--tiers", "bicubic", "--ray", "none", "--json"]
+
+    def run(*command: str) -> dict[str, object]:
+        """The JSON that a command of the installed package prints."""
+        return json.loads(run_python(["-m", *command], tmp_path, installed))
+
+    assert run("tierscale", "manifest", "in", "-o", "m.csv", "--json")["images"] == 1
+    found = run("tierscale", "dataset", "m.csv", "--output-root", "one", *quick)
+    assert found["done"] == 1
+    module = "tierscale.jobs.upscale_dataset"
+    found = run(module, "--manifest", "m.csv", "--output-root", "two", *quick)
+    assert found["done"] == 1 and found["results"] == str(tmp_path / "two/results.parquet")
+
+
 def test_the_wheel_works_in_a_project_with_folders_of_the_same_names(installed, tmp_path):
     for name in ("models", "pipeline", "jobs", "cluster", "tests"):
         (tmp_path / name).mkdir()
@@ -140,4 +160,4 @@ assert "site" in tierscale.__file__, tierscale.__file__
 pixels = numpy.zeros((20, 24, 3), numpy.uint8)
 print(tierscale.upscale_array(pixels, 4, axes="yxc", tiers="bicubic").shape)
 """
-    assert run_python(code, tmp_path, installed).strip() == "(80, 96, 3)"
+    assert run_python(["-c", code], tmp_path, installed).strip() == "(80, 96, 3)"

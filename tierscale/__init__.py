@@ -6,6 +6,8 @@ Arrays in memory (numpy, dask, zarr), without files and without Ray:
 
     large = tierscale.upscale_array(pixels, 4, axes="yxc")
     large = tierscale.upscale_array(pixels, 4, axes="yxc", budget=0.3)
+    lazy = tierscale.upscale_array(dask_array, 4)                   # made when it is computed
+    stored = tierscale.upscale_array(pixels, 4, out="large.zarr")   # in bounded memory
 
 Many files, on an embedded Ray or on a cluster:
 

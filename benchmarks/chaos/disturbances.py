@@ -1,6 +1,7 @@
 """The ways in which a run is disturbed, and what each of them must lead to."""
 
 import contextlib
+import json
 import os
 import random
 import signal
@@ -12,7 +13,12 @@ import psutil
 
 from benchmarks.chaos.disk import ballast
 from benchmarks.chaos.driver import Driver, waited
-from benchmarks.chaos.trial import SHARDS, Missed, Trial
+from benchmarks.chaos.later import other
+from benchmarks.chaos.nights import archive_gone, outputs_unmounted
+from benchmarks.chaos.trial import OPTIONS, SHARDS, Missed, Trial, alone
+from tierscale.models.contract.checkpoints import read_checkpoint, write_checkpoint
+from tierscale.models.weights import locate
+from tierscale.pipeline.plan.plan import BYTES_VERSION
 
 DAY = 86400.0
 DISK_BYTES = 64 << 20
@@ -114,6 +120,63 @@ def everything(trial: Trial) -> None:
     trial.again()
 
 
+def upgrade(trial: Trial) -> None:
+    """The driver is killed, and a later version goes on: other defaults, newer weights and bytes.
+
+    It is given the options as before, or those alone that say where it runs.
+    """
+    trial.begin()
+    sometimes(trial)
+    assert trial.stage.resident is not None
+    trial.stage.resident.process.kill()
+    trial.end(-signal.SIGKILL)
+    options, before = trial.chance.choice([trial.options, ("--device", "cpu")]), trial.receipts()
+    zoo = trial.output.parent / "zoo"
+    with contextlib.closing(Driver(trial.stage.context, later=zoo)) as later:
+        line = ("upscale", trial.source, trial.output, *options, "--ray", "none", "--json")
+        later.begin(*line)
+        trial.expect(later.end(), 0)
+        said = json.loads(trial.ended[-1].out)
+        assert said["shards"]["done_before"] >= before, said["shards"]
+        if said["shards"]["written"] == 0:
+            raise Missed  # workers of the killed driver ended the last shards
+        goes_on = f"bytes_version {BYTES_VERSION} and goes on with {BYTES_VERSION + 1}"
+        assert any(goes_on in note for note in said["notes"]), said
+        later.begin(*line)
+        trial.expect(later.end(), 0)
+        assert json.loads(trial.ended[-1].out)["shards"]["written"] == 0, "skipped by the later one"
+    files = trial.folder.glob("receipts/*/*.json")
+    versions = [json.loads(file.read_text())["bytes_version"] for file in files]
+    # A worker of the killed driver may end its shard late, with the same bytes and its own receipt.
+    assert 0 < versions.count(BYTES_VERSION + 1) <= said["shards"]["written"], versions
+    assert {*versions} == {BYTES_VERSION, BYTES_VERSION + 1}, versions
+    trial.again()
+
+
+def replaced_weights(trial: Trial) -> None:
+    """The file of a tier is replaced during the run, and a worker dies, so that another loads it.
+
+    The run ends with the pixels of its plan, or says that its weights are gone. With the earlier
+    file back it goes on.
+    """
+    path = trial.output.parent / "mine.safetensors"
+    content = locate("fsrcnn-x4").read_bytes()
+    path.write_bytes(content)
+    trial.options = ("--tiers", f"bicubic,file:{path}", *OPTIONS[2:])
+    whole = trial.output.with_name("whole.zarr")
+    trial.levels = alone(trial.stage, trial.source, whole, trial.options)
+    trial.begin()
+    write_checkpoint(path, other(read_checkpoint(path)))
+    kill_actor(trial)
+    ended = trial.stage.driver().end()
+    words = {0: "", 1: "put the earlier one back"}
+    trial.expect(ended, ended.code, words.get(ended.code, "a truthful exit code"))
+    trial.stage.driver().begin(*trial.command)
+    trial.end(2, "another plan")
+    path.write_bytes(content)
+    trial.again()
+
+
 def power(trial: Trial) -> None:
     """The power fails: all processes are gone, and so is what the disk took in the last seconds.
 
@@ -206,7 +269,7 @@ def read_only(trial: Trial) -> None:
 
 def two_drivers(trial: Trial) -> None:
     """Two drivers at once: one works, and the other is refused or finds all done."""
-    with other(trial) as second:
+    with second_driver(trial) as second:
         trial.stage.driver().begin(*trial.command)
         time.sleep(trial.chance.uniform(0, 2))
         second.begin(*trial.command, "--ray", "none")
@@ -226,7 +289,7 @@ def clock(trial: Trial) -> None:
     respected: the second driver is refused.
     """
     own, jump = trial.chance.random() < 0.5, trial.chance.choice([-DAY, DAY])
-    with other(trial) as second:
+    with second_driver(trial) as second:
         trial.begin()
         first, workers = trial.stage.driver(), trial.stage.workers()
         for worker in workers:  # so that the run is still at work when its lease has been renewed
@@ -291,7 +354,7 @@ def spoil(file: Path, way: str, chance: random.Random) -> None:
         file.write_bytes(content)
 
 
-def other(trial: Trial) -> contextlib.closing[Driver]:
+def second_driver(trial: Trial) -> contextlib.closing[Driver]:
     """A second driver."""
     return contextlib.closing(Driver(trial.stage.context))
 
@@ -302,6 +365,8 @@ KINDS: dict[str, Callable[[Trial], None]] = {
     "straggler": straggler,
     "driver": driver,
     "everything": everything,
+    "upgrade": upgrade,
+    "replaced weights": replaced_weights,
     "power": power,
     "sick card": sick,
     "own ray": own_ray,
@@ -310,4 +375,6 @@ KINDS: dict[str, Callable[[Trial], None]] = {
     "two drivers": two_drivers,
     "clock": clock,
     "damage": damage,
+    "archive gone": archive_gone,
+    "outputs unmounted": outputs_unmounted,
 }

@@ -8,6 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import Any, NamedTuple
 
 # Seconds after which a lease that was not renewed is stale.
@@ -24,18 +25,22 @@ class Ended(NamedTuple):
     err: str
 
 
-def serve(pipe: Connection, address: str | None, clock_shift: Any) -> None:
+def serve(pipe: Connection, address: str | None, clock_shift: Any, later: Path | None) -> None:
     """Carry out tierscale commands as they come.
 
     address: of a cluster, whose pool is kept from command to command; None: none. clock_shift: a
-    shared number of seconds by which the clock of leases is wrong at this moment.
+    shared number of seconds by which the clock of leases is wrong at this moment. later: where a
+    later version, which this process then is, has its zoo; None: it is this version.
     """
+    from benchmarks.chaos.later import become_later
     from tierscale.cluster import session
     from tierscale.jobs.cli import main as cli
     from tierscale.pipeline.run import run
     from tierscale.pipeline.storage import lease
 
     lease.LEASE_SECONDS = LEASE
+    if later is not None:
+        become_later(later)
     run.Lease = partial(lease.Lease, clock=lambda: time.time() + clock_shift.value)  # type: ignore[assignment, misc]
     with contextlib.ExitStack() as stack:
         if address is not None:
@@ -58,10 +63,12 @@ class Driver:
     It is forked from one that has imported everything, so that starting it costs little.
     """
 
-    def __init__(self, context: ForkServerContext, address: str | None = None) -> None:
+    def __init__(
+        self, context: ForkServerContext, address: str | None = None, later: Path | None = None
+    ) -> None:
         self.pipe, theirs = context.Pipe()
         self.shift = context.Value("d", 0.0)
-        self.process = context.Process(target=serve, args=(theirs, address, self.shift))
+        self.process = context.Process(target=serve, args=(theirs, address, self.shift, later))
         self.process.start()
         theirs.close()
         assert self._answer(240) == "ready"

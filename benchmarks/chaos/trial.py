@@ -4,7 +4,7 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,14 +41,22 @@ class Missed(Exception):
 
 @dataclass
 class Trial:
-    """One run on the stage. names: what was done to it; ended: how its commands ended."""
+    """One run on the stage.
+
+    names: what was done to it. options: of its command. levels: what they give, where they are not
+    the usual ones. ended: how its commands ended. others: outputs that the same command made of the
+    same picture.
+    """
 
     stage: Stage
     chance: random.Random
     source: Path
     output: Path
     names: list[str] = field(default_factory=list)
+    options: tuple[str, ...] = OPTIONS
+    levels: Sequence[np.ndarray] | None = None
     ended: list[Ended] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
     props: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
@@ -57,7 +65,7 @@ class Trial:
 
     @property
     def command(self) -> tuple[object, ...]:
-        return ("upscale", self.source, self.output, *OPTIONS, "--json")
+        return ("upscale", self.source, self.output, *self.options, "--json")
 
     def moved(self, size: int) -> Disk:
         """Let the output lie on a disk of its own, of so many bytes."""
@@ -133,34 +141,36 @@ class Trial:
             file.is_file() and file.stat().st_size == lengths[name] for name, file in files.items()
         )
 
-    def verify(self, *more: str) -> Ended:
+    def verify(self, *more: str, output: Path | None = None) -> Ended:
         driver = self.stage.driver()
-        driver.begin("verify", self.output, *more)
+        driver.begin("verify", output or self.output, *more)
         return driver.end()
 
-    def check(self, levels: Iterable[np.ndarray]) -> None:
-        """What must hold after every run. levels: of an undisturbed one."""
-        verified = self.verify()
+    def check(self, levels: Sequence[np.ndarray]) -> None:
+        """What must hold after every run. levels: of an undisturbed one with the usual options."""
+        for output in (self.output, *self.others):
+            self._check_output(output, self.levels or levels)
+        assert not (orphans := self.stage.orphans()), f"processes left: {orphans}"
+
+    def _check_output(self, output: Path, levels: Sequence[np.ndarray]) -> None:
+        verified, folder = self.verify(output=output), Path(f"{output}.tierscale")
         assert verified.code == 0, f"verify finds damage: {verified.err[-300:]}"
         for level, wanted in enumerate(levels):
-            pixels = zarr.open_array(f"{self.output}/{level}", mode="r")[:]
+            pixels = zarr.open_array(f"{output}/{level}", mode="r")[:]
             assert np.array_equal(pixels, wanted), (
                 f"level {level} differs in {int((pixels != wanted).sum())} values"
             )
-            shards = {
-                f"{path.parent.name}.{path.name}" for path in self.output.glob(f"{level}/c/0/*/*")
-            }
-            receipts = {path.stem for path in self.folder.glob(f"receipts/{level}/*.json")}
+            shards = {f"{path.parent.name}.{path.name}" for path in output.glob(f"{level}/c/0/*/*")}
+            receipts = {path.stem for path in folder.glob(f"receipts/{level}/*.json")}
             assert shards == receipts, (
                 f"level {level}: without receipt {shards - receipts}, without shard"
                 f" {receipts - shards}"
             )
-        files = (*self.folder.rglob("*"), *self.output.rglob("*"))
+        files = (*folder.rglob("*"), *output.rglob("*"))
         left = [
             path.name for path in files if path.name.startswith("lease.") or path.suffix == ".tmp"
         ]
         assert not left, f"left behind: {left}"
-        assert not (orphans := self.stage.orphans()), f"processes left: {orphans}"
 
 
 def undisturbed(on: Stage, folder: Path) -> list[np.ndarray]:
@@ -170,9 +180,12 @@ def undisturbed(on: Stage, folder: Path) -> list[np.ndarray]:
     tifffile.imwrite(
         folder / "stars.tif", stars, tile=(64, 64), photometric="rgb", compression="zlib"
     )
+    return alone(on, folder / "stars.png", folder / "whole.zarr", OPTIONS)
+
+
+def alone(on: Stage, source: Path, output: Path, options: Sequence[str]) -> list[np.ndarray]:
+    """All levels of a run that nobody disturbs, without Ray."""
     with contextlib.closing(Driver(on.context)) as driver:
-        driver.begin(
-            "upscale", folder / "stars.png", folder / "whole.zarr", *OPTIONS, "--ray", "none"
-        )
+        driver.begin("upscale", source, output, *options, "--ray", "none")
         assert (ended := driver.end()).code == 0, ended.err
-    return [zarr.open_array(f"{folder}/whole.zarr/{level}", mode="r")[:] for level in (0, 1)]
+    return [zarr.open_array(f"{output}/{level}", mode="r")[:] for level in (0, 1)]

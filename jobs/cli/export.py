@@ -12,6 +12,7 @@ from tierscale.jobs.cli.options import answering
 from tierscale.jobs.cli.terminal import emit
 from tierscale.jobs.cli.types import BytesType
 from tierscale.pipeline.errors import Interrupted, Refused
+from tierscale.pipeline.storage.path_policy import check_lasting
 from tierscale.pipeline.wording import counted, in_bytes
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ def ingest(source: str, output: str, **cli_args: Any) -> None:
     from tierscale.pipeline.run.draft import check_paths
 
     check_source(source)
+    check_lasting(output, "the output")
     check_paths(source, output)
     selection = Selection(*(cli_args[name] for name in ("series", "level", "z", "t")))
     with (
@@ -144,7 +146,7 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
     path, suffix = Path(output.rstrip("/")), Path(output.rstrip("/")).suffix.lower()
     if suffix not in (".zarr", ".tif", ".tiff", ".png"):
         raise Refused(
-            f"the output {output} ends in none of .zarr, .tif, .png; give it a name that does"
+            f"the output {output} does not end in .zarr, .tif or .png; give it a name that does"
         )
     if suffix == ".zarr":
         return
@@ -247,7 +249,8 @@ class Export:
                 " status shows how far it is)"
             )
         if Path(self.file).suffix.lower() not in (".tif", ".tiff", ".png"):
-            raise Refused(f"the file {self.file} ends in none of .tif, .png; name one that does")
+            raise Refused(f"the file {self.file} does not end in .tif or .png; name one that does")
+        check_lasting(self.file, "the file")
         check_place(self.output, self.file, self.overwrite)
         self._write(folder, progress)
         known = folder.read_json(EXPORTS) or {}

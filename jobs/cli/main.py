@@ -23,14 +23,17 @@ COMMANDS = {
     "upscale": Entry("tierscale.jobs.cli.upscale", "upscale", "Enlarge an image."),
     "plan": Entry("tierscale.jobs.cli.upscale", "plan", "Show what upscale would do and take."),
     "status": Entry("tierscale.jobs.cli.inspect", "status", "Show the progress of an output."),
-    "verify": Entry("tierscale.jobs.cli.inspect", "verify", "Check an output against receipts."),
+    "verify": Entry("tierscale.jobs.verify", "command", "Check outputs against their receipts."),
     "explain": Entry("tierscale.jobs.cli.inspect", "explain", "Show where the compute went."),
     "export": Entry("tierscale.jobs.cli.export", "export", "Write an output as a TIFF or PNG."),
     "ingest": Entry("tierscale.jobs.cli.export", "ingest", "Copy an image into a zarr array."),
     "models": Entry("tierscale.jobs.cli.models", "models", "List, convert, calibrate networks."),
-    "scout": Entry("tierscale.jobs.scout", "scout", "Fit the network that predicts errors."),
     "train": Entry("tierscale.jobs.train", "command", "Train a network."),
     "evaluate": Entry("tierscale.jobs.evaluate", "command", "Measure PSNR and SSIM on images."),
+    "manifest": Entry("tierscale.jobs.manifest", "command", "List the images of a folder."),
+    "dataset": Entry(
+        "tierscale.jobs.upscale_dataset", "dataset", "Enlarge every image of a manifest."
+    ),
     "nightly": Entry("tierscale.jobs.nightly", "command", "Enlarge an archive, night by night."),
 }
 
@@ -49,7 +52,7 @@ class LazyGroup(click.Group):
             return None
         command = getattr(importlib.import_module(entry.module), entry.name)
         if not isinstance(command, click.Command):
-            raise TypeError(f"{entry.module}.{entry.name} is no command")
+            raise TypeError(f"{entry.module}.{entry.name} is not a command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -46,7 +46,7 @@ def rows(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return cells
 
 
-@models.command("convert")
+@models.command("convert", short_help="Convert a checkpoint of a method's authors.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--method",
@@ -117,13 +117,13 @@ def read_config(config: str | None) -> dict[str, Any]:
         ) from error
     if not isinstance(arguments, dict):
         raise Refused(
-            f"--config {config} is no JSON object of constructor arguments; write one such as"
+            f"--config {config} is not a JSON object of constructor arguments; write one such as"
             ' {"features": 32}'
         )
     return arguments
 
 
-@models.command("calibrate")
+@models.command("calibrate", short_help="Measure what efforts of a network cost.")
 @click.argument("name")
 @on_photos
 @click.option(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Fields of Options whose option has the same name and holds their value, or text for it.
 PLAIN = (
     *("scale", "tiers", "family", "tile", "blend", "device", "value_range", "region"),
-    *("series", "level", "z", "t", "nodata", "exact_statistics", "scout"),
+    *("series", "level", "z", "t", "nodata", "exact_statistics"),
 )
 Command = Callable[..., Any]
 
@@ -45,29 +45,25 @@ NETWORKS: list[Command] = [
         "--family",
         type=click.Choice(["auto", "clean", "photo"]),
         help=(
-            "Networks for pictures as they are, or for photos and scans with blur, grain or JPEG"
-            " blocks (default: auto, as each picture needs); without effect beside --tiers."
+            "Networks for pictures as they are (clean), or for photos and scans with blur, grain"
+            " or JPEG blocks (photo, at scale 4); auto, the default, is clean where the zoo has no"
+            " judge of pictures. Without effect beside --tiers."
         ),
-    ),
-    click.option(
-        "--scout",
-        metavar="FILE",
-        help="File of a scout that was fitted for these tiers (default: the known one).",
     ),
 ]
 POLICY: list[Command] = [
     click.option(
         "--policy",
         type=PolicyType(),
-        help="How the tier of each tile is chosen (default: adaptive).",
+        help="How the tier of each tile is chosen (default: max-loss).",
     ),
     click.option(
         "--max-loss",
         type=float,
         metavar="DB",
         help=(
-            "Largest predicted loss in dB against the full tier everywhere; implies --policy"
-            " max-loss."
+            "Largest loss in dB against the full tier everywhere, by the upper end of what is"
+            " predicted; implies --policy max-loss (default: 0.05)."
         ),
     ),
     click.option("--lose", type=float, hidden=True),
@@ -225,32 +221,26 @@ def to_options(cli_args: Mapping[str, Any]) -> "Options":
     from tierscale.pipeline.plan.policies import policy_from
     from tierscale.pipeline.plan.tiers import parse_tiers
 
-    # A flag that is off was not written: there is no way to write that.
-    given = {
+    # A flag that is off was not written: there is no way to write it.
+    written = {
         name: value for name, value in cli_args.items() if value is not None and value is not False
     }
-    options = {name: given[name] for name in PLAIN if name in given}
+    options = {name: written[name] for name in PLAIN if name in written}
     for name, read in {"tiers": parse_tiers, "value_range": value_range, "region": region}.items():
         if name in options:
             options[name] = read(options[name])
-    numbers = {name: given.get(name) for name in ("budget", "deadline", "threshold")}
-    numbers["max_loss"] = given.get("max_loss", given.get("lose"))
-    if given.keys() & {"policy", "lose", *numbers}:
-        options["policy"] = policy_from(given.get("policy"), numbers)
+    numbers = {name: written.get(name) for name in ("budget", "deadline", "threshold")}
+    numbers["max_loss"] = written.get("max_loss", written.get("lose"))
+    if written.keys() & {"policy", "lose", *numbers}:
+        options["policy"] = policy_from(written.get("policy"), numbers)
     return Options(**options)
 
 
 def value_range(text: str | None) -> tuple[float, float] | None:
     """The two numbers of --range. Refused: they are not two."""
-    if text is None:
-        return None
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        raise Refused(
-            f"the range {text!r} is not two numbers separated by a comma; write for example 0,4095"
-        ) from None
-    return low, high
+    from tierscale.pipeline.plan.options import parse_range
+
+    return None if text is None else parse_range(text)
 
 
 def region(text: str | None) -> tuple[int, int, int, int] | None:

@@ -1,4 +1,4 @@
-"""What options take: policies, scales, sizes, times, numbers, JSON; each with its refusal."""
+"""What options take: policies, scales, sizes, times, shares, numbers, JSON; and refusals."""
 
 import json
 import math
@@ -53,7 +53,7 @@ class BytesType(click.ParamType[int]):
             return value
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", str(value).strip().lower())
         if not match:
-            raise Refused(f"{value!r} is no number of bytes; write 8000000000, 8G or 500M")
+            raise Refused(f"{value!r} is not a number of bytes; write 8000000000, 8G or 500M")
         return int(float(match[1]) * UNITS[match[2]])
 
 
@@ -71,11 +71,25 @@ class TimeType(click.ParamType[float]):
             str(value).strip().lower(),
         )
         if not match or not any(match.groups()):
-            raise Refused(f"{value!r} is no length of time; write 6h, 90m, 1h30m or 45s")
+            raise Refused(f"{value!r} is not a length of time; write 6h, 90m, 1h30m or 45s")
         return sum(
             float(part or 0) * seconds
             for part, seconds in zip(match.groups(), (3600, 60, 1), strict=True)
         )
+
+
+class ShareType(click.ParamType[float]):
+    """A share: "1%" or "0.01"."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: Param, ctx: Context) -> float:
+        """The share, 0 to 1. Refused: it is none."""
+        match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", str(value).strip())
+        share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
+        if not 0 <= share <= 1:
+            raise Refused(f"{value!r} is no share; write one such as 1% or 0.01")
+        return share
 
 
 class NumberType(click.ParamType):
@@ -111,5 +125,5 @@ class JsonType(click.ParamType):
         except ValueError:
             content = None
         if not isinstance(content, dict):
-            self.fail(f'{value!r} is no JSON object such as {{"features": 32}}', param, ctx)
+            self.fail(f'{value!r} is not a JSON object such as {{"features": 32}}', param, ctx)
         return content

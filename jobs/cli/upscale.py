@@ -89,6 +89,8 @@ def enlarge_to(
 
 def report(summary: Mapping[str, Any]) -> list[str]:
     """The output of an upscaling, and who makes its tiles, in lines for a person."""
+    from tierscale.pipeline.plan.evidence import Audit
+
     total = max(1, sum(summary["tiles"].values()))
     channels, height, width = summary["shape"]
     lines = [
@@ -104,6 +106,9 @@ def report(summary: Mapping[str, Any]) -> list[str]:
             f"  cost             {summary['cost']:.3g} multiply-adds, {summary['cost_share']:.1%}"
             " of the full tier everywhere"
         )
+    if summary["audit"] is not None:
+        full = list(summary["tiles"])[-1]
+        lines.append(f"  loss             {Audit(**summary['audit']).in_words(full)}")
     shards = summary["shards"]
     before = f", done before: {shards['done_before']}" if shards["done_before"] else ""
     lines.append(f"  shards           {shards['total']}{before}")
@@ -191,9 +196,18 @@ def forecast(summary: Mapping[str, Any]) -> list[str]:
             f"  tiles of         {summary['tile']} pixels, halo {summary['halo']}"
             f" (+{summary['halo_overhead']:.0%} work)"
         ),
+        *alternative_lines(summary["alternatives"]),
         *curve_lines(summary["curve"]),
         *files_and_notes(summary),
     ]
+
+
+def alternative_lines(others: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What other policies would take and lose, in one line for a person."""
+    if not others:
+        return []
+    found = [f"{o['policy']}: {o['cost_share']:.0%}, {o['loss_db']:.3f} dB" for o in others]
+    return [f"  alternatives     {'; '.join(found)}"]
 
 
 def curve_lines(curve: Sequence[tuple[float, float]] | None) -> list[str]:
@@ -246,8 +260,8 @@ def draw_curve(summary: Mapping[str, Any], path: str, name: str) -> str:
         )
     if not curve:
         raise Refused(
-            f"no scout knows {', '.join(tiers)}, so there is no curve; run tierscale scout fit, or"
-            " leave out --curve"
+            f"what {', '.join(tiers)} lose was not measured, so there is no curve; leave out"
+            " --curve"
         )
     save_picture(curve_chart(name, curve, (summary["cost_share"], summary["lost"])), path)
     return path

@@ -103,7 +103,7 @@ def read_efforts(checkpoint: Path, digest: str) -> Efforts | None:
         efforts = Efforts(control=fields.pop("knob"), settings=settings, shares=shares, **fields)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is no table of efforts ({error}); write it with tierscale models calibrate"
+            f"{path} is not a table of efforts ({error}); write it with tierscale models calibrate"
         ) from error
     if efforts.weights != digest:
         raise ValueError(

@@ -47,7 +47,7 @@ def load(file: WeightsFile) -> "CommunityUpscaler":
     reason = (
         f"{path} has format None, not {FORMAT!r}"
         if path.suffix == ".safetensors"
-        else f"{path} is no .safetensors file of ours"
+        else f"{path} is not a .safetensors file of tierscale"
     )
     try:
         spandrel = import_spandrel()

@@ -41,19 +41,19 @@ def parse_upstream(file: WeightsFile) -> Any:
             return torch.load(io.BytesIO(file.content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it holds a {named.group(1)}" if named else "it is damaged, or no file of torch"
+        reason = f"it holds a {named.group(1)}" if named else "it is damaged, or not a torch file"
         raise ValueError(
             f"{path} cannot be read as plain tensors: {reason}, and more is not read, because"
             " unpickling runs code"
         ) from error
     except KeyError as error:
         raise ValueError(
-            f"{path} cannot be read; it is damaged, or no checkpoint of torch"
+            f"{path} cannot be read; it is damaged, or not a torch checkpoint"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), "it ends too soon")
         raise ValueError(
-            f"{path} cannot be read ({reason}); it is damaged, or no checkpoint of torch"
+            f"{path} cannot be read ({reason}); it is damaged, or not a torch checkpoint"
         ) from error
 
 
@@ -80,7 +80,7 @@ def find_weights(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str,
         raise ValueError(f"{path} holds a {type(content).__name__} and no tensors by name")
     if nameless := [key for key in content if not isinstance(key, str)]:
         raise ValueError(
-            f"{path} holds a tensor under {nameless[0]!r}, which is no name of a weight"
+            f"{path} holds a tensor under {nameless[0]!r}, which is not the name of a weight"
         )
     parallel = all(name.startswith("module.") for name in content)
     return {

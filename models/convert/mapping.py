@@ -85,7 +85,7 @@ def mean_of_shifts(tensors: Mapping[str, Tensor], subtract: str, add: str, top: 
         ):
             shape = None if weight is None else tuple(weight.shape)
             raise ValueError(
-                f"'{layer}.weight' of shape {shape} is no layer that shifts three colours; it"
+                f"'{layer}.weight' of shape {shape} is not a layer that shifts three colours; it"
                 " belongs to another network"
             )
         colours = torch.eye(3) if weight.shape[1] == 3 else torch.ones(3, 1)

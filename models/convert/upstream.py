@@ -68,7 +68,7 @@ def convert(path: Path, method: str, config: Mapping[str, Any] | None = None) ->
         return UPSTREAM[method](tensors, full, (float(mean[0]), float(mean[1]), float(mean[2])))
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(
-            f"the configuration {full} is none of {method} ({error!r}); give its constructor"
+            f"the configuration {full} is not one of {method} ({error!r}); give its constructor"
             " arguments"
         ) from error
 
@@ -81,14 +81,16 @@ def check_numbers(config: Mapping[str, Any]) -> None:
         whole = isinstance(value, int) or (isinstance(value, str) and value.isdigit())
         if name in COUNTS and (isinstance(value, bool) or not whole or int(value) < 1):
             raise ValueError(
-                f"the configuration's {name} is {value!r}, which is no whole number above 0"
+                f"the configuration's {name} is {value!r}, which is not a whole number above 0"
             )
         if name in FACTORS and (
             isinstance(value, bool)
             or not isinstance(value, int | float)
             or not 0 < value < float("inf")
         ):
-            raise ValueError(f"the configuration's {name} is {value!r}, which is no number above 0")
+            raise ValueError(
+                f"the configuration's {name} is {value!r}, which is not a number above 0"
+            )
 
 
 def _default_mean(method: str, config: Mapping[str, Any]) -> Mean:

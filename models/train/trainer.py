@@ -250,13 +250,13 @@ def read_state(path: Path, device: str) -> dict[str, Any]:
     # Of a file that is none of its own, torch's reader says so in a dozen ways.
     except Exception as error:
         raise ValueError(
-            f"{path} is no checkpoint of a training run ({first_line(error)}); give the .pt file of"
-            " an earlier run"
+            f"{path} is not a checkpoint of a training run ({first_line(error)}); give the .pt file"
+            " of an earlier run"
         ) from error
     lacking = sorted(STATE - state.keys()) if isinstance(state, dict) else sorted(STATE)
     if lacking:
         raise ValueError(
-            f"{path} is no checkpoint of a training run as this version writes it: it lacks"
+            f"{path} is not a checkpoint of a training run as this version writes it: it lacks"
             f" {', '.join(lacking)}; begin anew"
         )
     return state

@@ -3,7 +3,7 @@
 import fnmatch
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from tierscale.pipeline.dataset.output_paths import OutputPaths
 from tierscale.pipeline.dataset.scan import Problem, as_utf8, refuse, scan
 from tierscale.pipeline.dataset.tables import read_rows
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.plan.options import Options, parse_scale
+from tierscale.pipeline.plan.options import Options, parse_range, parse_scale
 from tierscale.pipeline.plan.policies import PARAMETERS, policy_from
 from tierscale.pipeline.plan.tiers import parse_tiers
 from tierscale.pipeline.storage.atomic import write_bytes
@@ -28,24 +28,42 @@ class Row:
 
     tiers: with commas between them. family: auto, clean or photo. budget: share of the full tier's
     cost, up to 1. max_loss: dB. deadline: seconds. threshold: in units of difficulty. priority: the
-    highest one goes first.
+    highest one goes first. precision, format: of AVAILABLE. range: "LO,HI", the values that become
+    black and white. nodata: value of missing pixels. series: which image of a file that holds
+    several.
     """
 
     source: str
     output: str | None = None
     scale: str | None = None
     tiers: str | None = None
-    family: str | None = None
     policy: str | None = None
     budget: float | None = None
     max_loss: float | None = None
     deadline: float | None = None
     threshold: float | None = None
     priority: float | None = None
+    family: str | None = None
+    precision: str | None = None
+    range: str | None = None
+    nodata: float | None = None
+    series: int | None = None
+    format: str | None = None
 
     def options(self, job: Options) -> Options:
         """The job's options with this row's own. Refused: a value that cannot be."""
+        for column, values in AVAILABLE.items():
+            if (value := getattr(self, column)) not in (None, *values):
+                raise Refused(
+                    f"a {column} of {value!r} is not available in this version; leave it empty, or"
+                    f" write {' or '.join(values)}"
+                )
         own: dict[str, Any] = {}
+        if self.range is not None:
+            own["value_range"] = parse_range(self.range)
+        for column in ("nodata", "series"):
+            if (value := getattr(self, column)) is not None:
+                own[column] = value
         if self.scale is not None:
             own["scale"] = parse_scale(self.scale)
         if self.tiers is not None:
@@ -58,10 +76,15 @@ class Row:
         return job.altered(**own)
 
 
-COLUMNS = tuple(column.name for column in fields(Row))
-NUMBERS = (*PARAMETERS, "priority")
+# The values, other than none, of columns for which this version has no choice.
+AVAILABLE = {"precision": ("auto", "fp32"), "format": ("zarr",)}
 # Columns that say how the image is enlarged.
-OPTIONS = ("scale", "tiers", "family", "policy", *PARAMETERS)
+OPTIONS = (
+    *("scale", "tiers", "family", "precision", "policy", *PARAMETERS),
+    *("range", "nodata", "series", "format"),
+)
+COLUMNS = ("source", "output", *OPTIONS, "priority")
+NUMBERS = (*PARAMETERS, "nodata", "series", "priority")
 
 
 @dataclass(frozen=True)
@@ -139,6 +162,7 @@ class Manifest:
         """
         plain = [{name: getattr(row, name) for name in COLUMNS} for row in self]
         kinds = {name: pa.float64() if name in NUMBERS else pa.string() for name in COLUMNS}
+        kinds["series"] = pa.int32()
         table = pa.Table.from_pylist(plain, schema=pa.schema(list(kinds.items())))
         suffix = Path(path).suffix.lower()
         sink = pa.BufferOutputStream()
@@ -182,15 +206,26 @@ def _parse_row(values: Mapping[str, Any], number: int) -> Row:
 def _parse_value(name: str, value: Any, where: str) -> Any:
     """A number for NUMBERS, text for the other columns. Refused: it is neither."""
     if name in NUMBERS:
-        try:
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            raise Refused(f"{where}: {value!r} is no number; write one such as 0.5") from None
-    if isinstance(value, list) and name == "tiers":
+        return _parse_number(name, value, where)
+    if isinstance(value, list) and name in ("tiers", "range"):
         value = ",".join(str(part) for part in value)
     if not isinstance(value, str | int | float) or as_utf8(str(value)) != str(value):
         raise Refused(f"{where}: {value!r} is no text; write a word or a number")
     return str(value)
+
+
+def _parse_number(name: str, value: Any, where: str) -> float | int:
+    try:
+        number = float(value)
+        if name != "series":
+            return number
+        if number == int(number) >= 0:
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    if name == "series":
+        raise Refused(f"{where}: {value!r} is no whole number; write 0 for the first image")
+    raise Refused(f"{where}: {value!r} is no number; write one such as 0.5")
 
 
 @lru_cache(maxsize=1024)

@@ -27,6 +27,9 @@ RESULT = pa.schema(
         ("cost_share", pa.float64()),
         ("seconds", pa.float64()),
         ("error", pa.string()),
+        ("plan", pa.string()),
+        ("family", pa.string()),
+        ("notes", pa.list_(pa.string())),
     ]
 )
 
@@ -37,6 +40,7 @@ class ImageResult:
 
     plan: digest. channels, height, width: of the output, in pixels. tiles: number for each tier.
     cost: multiply-adds. cost_share: of what the full tier everywhere would cost. seconds: in all.
+    family: of the networks, by their cards, or None. notes: sentences for a person.
     """
 
     plan: str
@@ -47,6 +51,8 @@ class ImageResult:
     cost: float
     cost_share: float | None
     seconds: float
+    family: str | None = None
+    notes: tuple[str, ...] = ()
 
     @staticmethod
     def from_summary(summary: Summary) -> "ImageResult":
@@ -61,6 +67,8 @@ class ImageResult:
             cost=summary.cost,
             cost_share=summary.cost_share,
             seconds=round(summary.seconds["total"], 3),
+            family=summary.family,
+            notes=summary.notes,
         )
 
 
@@ -103,6 +111,9 @@ class ResultRow:
             "cost_share": image and image.cost_share,
             "seconds": image and image.seconds,
             "error": self.error,
+            "plan": image and image.plan,
+            "family": image and image.family,
+            "notes": list(image.notes) if image else [],
         }
 
 

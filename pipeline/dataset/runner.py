@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, Literal, TypeAlias, TypeVar
 
-from tierscale.pipeline.errors import Damaged, DiskFull, Held, Interrupted, Refused
+from tierscale.pipeline.errors import (
+    Damaged,
+    DiskFull,
+    Held,
+    Interrupted,
+    Refused,
+    Unreachable,
+    Unsettled,
+)
 from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.job import Controls, ImageJob
@@ -35,6 +43,10 @@ class Cause(Enum):
 
     # The image itself, or its options.
     IMAGE = "image"
+    # The disk or the store of the source fails.
+    SOURCE = "source"
+    # The source is still being written.
+    UNSETTLED = "unsettled"
     # Another run is writing its output.
     HELD = "held"
     # The disk that takes the results is full.
@@ -81,6 +93,10 @@ class NotEnlarged:
                 return NotEnlarged("interrupted", text, Cause.INTERRUPTED)
             case Held():
                 return NotEnlarged("left", str(error), Cause.HELD)
+            case Unsettled():
+                return NotEnlarged("left", str(error), Cause.UNSETTLED)
+            case Unreachable():
+                return NotEnlarged("failed", str(error), Cause.SOURCE)
             case DiskFull():
                 return NotEnlarged("failed", str(error), Cause.DISK_FULL)
             case Quarantined():

@@ -5,7 +5,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import SUFFIXES, is_output
@@ -32,13 +32,20 @@ class ListedSource:
 
     source: the root that was scanned, and the path below it. bytes: its size; of a zarr, that of
     all its files. mtime_ns: last change, nanoseconds since the epoch; of a zarr, that of its newest
-    file; 0 in an object store. etag: what an object store says instead, or None.
+    file; 0 in an object store. etag: what an object store says instead, or None. modified: when its
+    newest object was put, seconds since the epoch; 0 for files.
     """
 
     source: str
     bytes: int
     mtime_ns: int
     etag: str | None = None
+    modified: float = 0.0
+
+    @property
+    def changed(self) -> float:
+        """When it was changed last, seconds since the epoch."""
+        return self.modified or self.mtime_ns / 1e9
 
 
 def scan(root: str, problem: Problem) -> Iterator[ListedSource]:
@@ -109,8 +116,13 @@ def _scan_objects(root: str, problem: Problem) -> Iterator[ListedSource]:
         if name is not None and not any(_skipped(part, beside) for part in _prefixes(name)):
             images.setdefault(name, []).append(row)
     for name, rows in sorted(images.items()):
-        size = sum(row.bytes for row in rows)
-        yield ListedSource(f"{root.rstrip('/')}/{name}", size, 0, _etag(name, rows))
+        yield _listed_objects(f"{root.rstrip('/')}/{name}", name, rows)
+
+
+def _listed_objects(source: str, name: str, rows: list[Listed]) -> ListedSource:
+    """An image in an object store by its objects."""
+    size, modified = sum(row.bytes for row in rows), max(row.modified for row in rows)
+    return ListedSource(source, size, 0, _etag(name, rows), modified)
 
 
 def _image_of(key: str) -> str | None:
@@ -156,21 +168,46 @@ def _scan_folder(folder: str, problem: Problem) -> Iterator[ListedSource]:
             )
         elif not entry.is_dir(follow_symlinks=False):
             if _is_image(entry.name) and not entry.is_dir():
-                yield _listed_file(path)
+                yield from _listed_or_told(path, problem)
         elif _is_zarr(entry.name):
             yield _listed_zarr(path)
         else:
             yield from _scan_folder(path, problem)
 
 
+def _listed_or_told(path: str, problem: Problem) -> Iterator[ListedSource]:
+    """A file, if it is still there; what cannot be looked at is a problem, and no change."""
+    try:
+        yield _listed_file(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        problem(f"{path} cannot be looked at ({error.strerror}); check its disk")
+
+
+def look(source: str, root: str) -> ListedSource | None:
+    """One source below `root` once more, as scan() lists it; None: it cannot be looked at."""
+    where, name = place(source), source[len(root.rstrip("/")) + 1 :]
+    try:
+        if not isinstance(where, ObjectPath):
+            return _listed_zarr(source) if os.path.isdir(source) else _listed_file(source)
+        if not _is_zarr(name):
+            return _listed_objects(source, name, [replace(where.head(), key=name)])
+        rows = [replace(row, key=f"{name}/{row.key}") for row in where.listed()]
+        return _listed_objects(source, name, rows) if rows else None
+    except OSError:
+        return None
+
+
 def _listed_file(path: str) -> ListedSource:
-    """One file.
+    """One file. OSError: it cannot be looked at.
 
     A link that leads nowhere counts as empty: the attempt to enlarge it will say what is wrong.
     """
     try:
         status = os.stat(path)
-    except OSError:
+    except FileNotFoundError:
+        os.lstat(path)
         return ListedSource(path, 0, 0)
     return ListedSource(path, status.st_size, status.st_mtime_ns)
 

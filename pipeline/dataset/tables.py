@@ -2,8 +2,8 @@
 
 import csv
 import json
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """Rows of a file by column name, one after the other, so that a long table takes little memory.
 
     columns: all that the table may have; the first one it must have. Refused: the file is no table,
-    lacks the first column, or has one that is not listed.
+    lacks the first column, or has one twice or one that is not listed.
     """
     if not path.is_file():
         raise Refused(f"there is no manifest {path}; check the path")
@@ -40,6 +40,8 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                 )
         if whole and columns[0] not in names:
             raise Refused(f"{path} has no column {columns[0]!r}; add it")
+        if (twice := _repeated(names)) is not None:
+            raise Refused(f"{path} has the column {twice!r} twice; keep the one that counts")
 
     try:
         yield from READERS[suffix](path, check)
@@ -48,6 +50,12 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
             f"{path} cannot be read as a table ({str(error).splitlines()[0]}); write it again, or"
             " convert it to .csv"
         ) from error
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    """The first of some names that is there twice; None: none is."""
+    counts = Counter(iter(names))  # of a mapping, the values would be taken for counts
+    return next((name for name, count in counts.items() if count > 1), None)
 
 
 def _parquet(path: Path, check: Check) -> Iterator[Row]:
@@ -79,7 +87,10 @@ def _decode(line: bytes) -> str | None:
 def _json_lines(path: Path, check: Check) -> Iterator[Row]:
     for line in _read_lines(path):
         try:
-            row = None if line is None else json.loads(line)
+            row = None if line is None else json.loads(line, object_pairs_hook=_object)
+        except Refused as error:
+            yield str(error)
+            continue
         except (ValueError, RecursionError) as error:
             yield f"it is no JSON: {error}"
             continue
@@ -88,6 +99,13 @@ def _json_lines(path: Path, check: Check) -> Iterator[Row]:
             yield row
         else:
             yield "it is no JSON object in UTF-8"
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a line. Refused: it has a name twice, of which json keeps the last value."""
+    if (twice := _repeated(name for name, _ in pairs)) is not None:
+        raise Refused(f"it has the column {twice!r} twice; keep the one that counts")
+    return dict(pairs)
 
 
 def _csv(path: Path, check: Check) -> Iterator[Row]:

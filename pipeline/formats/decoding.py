@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tierscale.pipeline.errors import Damaged, Refused, one_line
-from tierscale.pipeline.wording import in_bytes
+from tierscale.pipeline.errors import Damaged, Refused, Unreachable, one_line
+from tierscale.pipeline.storage.failures import UNREACHABLE
+from tierscale.pipeline.storage.object_store import as_os_error
+from tierscale.pipeline.wording import compared
 
 
 @contextmanager
@@ -16,33 +18,44 @@ def decoding(uri: str, what: str = "the image") -> Iterator[None]:
 
     Files come from strangers and decoders from a dozen authors, so this boundary takes any
     exception and keeps it as the cause. Refused: missing, unreadable or too large for memory.
-    Damaged: anything else.
+    Unreachable: its disk or store fails. Damaged: anything else.
     """
     try:
         yield
     except (Refused, Damaged):
         raise
-    except MemoryError as error:
-        raise Refused(
-            f"{uri}: {what} does not fit in memory; choose a machine with more, or a tiled format"
-            " such as TIFF"
-        ) from error
-    except FileNotFoundError as error:
-        raise Refused(f"{uri}: there is no such file; check the path") from error
-    except ImportError as error:
-        raise Refused(
-            f"{uri}: opening it needs another package ({one_line(error)}); install it, or copy the"
-            " file to a local disk"
-        ) from error
-    except PermissionError as error:
-        raise Refused(
-            f"{uri}: may not be read ({error.strerror}); check its permissions"
-        ) from error
-    except Exception as error:
-        raise Damaged(
-            f"{uri}: {what} cannot be decoded ({one_line(error)}); the file is damaged or cut"
-            " short, fetch it again"
-        ) from error
+    except Exception as raised:
+        raise _sentence(as_os_error(raised, uri) or raised, uri, what) from raised
+
+
+def _sentence(error: Exception, uri: str, what: str) -> Refused | Damaged:
+    """The error to raise for one that was raised while `uri` was decoded."""
+    match error:
+        case MemoryError():
+            return Refused(
+                f"{uri}: {what} does not fit in memory; choose a machine with more, or a tiled"
+                " format such as TIFF"
+            )
+        case FileNotFoundError():
+            return Refused(f"{uri}: there is no such file; check the path")
+        case ImportError():
+            return Refused(
+                f"{uri}: opening it needs another package ({one_line(error)}); install it, or copy"
+                " the file to a local disk"
+            )
+        case PermissionError():
+            advice = "the credentials and rights" if "://" in uri else "its permissions"
+            return Refused(f"{uri}: may not be read ({error.strerror}); check {advice}")
+        case OSError(errno=number) if number in UNREACHABLE:
+            where = "object store" if "://" in uri else "disk"
+            return Unreachable(
+                f"{uri}: {what} cannot be read ({error.strerror}); check its {where}, then run the"
+                " same command again"
+            )
+    return Damaged(
+        f"{uri}: {what} cannot be decoded ({one_line(error)}); the file is damaged or cut short,"
+        " fetch it again"
+    )
 
 
 def half_of_memory() -> int:
@@ -57,7 +70,8 @@ def check_decode(uri: str, needed: int, max_bytes: int | None) -> None:
     """
     allowed = half_of_memory() if max_bytes is None else max_bytes
     if needed > allowed:
+        takes, may = compared(needed, allowed)
         raise Refused(
-            f"{uri}: decoding takes {in_bytes(needed)}, but only {in_bytes(allowed)} may be used;"
+            f"{uri}: decoding takes {takes}, but only {may} may be used;"
             f" give --max-memory {needed} or more, or convert it to a tiled TIFF"
         )

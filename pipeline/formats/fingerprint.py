@@ -119,7 +119,7 @@ def selected(selection: Selection) -> str:
 def array_identity(array: Any, axes: str) -> Identity:
     """Identity of an array: numpy by content, others by name.
 
-    Beyond WHOLE_DIGEST bytes the content is that of the first and last rows.
+    Beyond WHOLE_DIGEST bytes the content is that of the first and last BLOCK.
     """
     shape, dtype = tuple(array.shape), np.dtype(array.dtype)
     identity: Identity = {
@@ -131,10 +131,15 @@ def array_identity(array: Any, axes: str) -> Identity:
         name = getattr(array, "name", None) or getattr(array, "store", None)
         return identity | {"name": str(name or type(array).__name__)}
     digest = hashlib.sha256()
-    rows = [array]
-    if array.nbytes > WHOLE_DIGEST:
-        ends = 1 + BLOCK // array[0].nbytes
-        rows = [array[:ends], array[-ends:]]
-    for part in rows:
+    ends = [array] if array.nbytes <= WHOLE_DIGEST else [_end(array, 0), _end(array, -1)]
+    for part in ends:
         digest.update(np.ascontiguousarray(part).tobytes())
     return identity | {"sha256": digest.hexdigest()}
+
+
+def _end(array: np.ndarray, last: int) -> np.ndarray:
+    """The first (0) or last (-1) entries of an array: BLOCK bytes, or a few rows."""
+    while array.ndim > 1 and array[0].nbytes > BLOCK:
+        array = array[last]
+    count = 1 + BLOCK // array[0].nbytes
+    return array[-count:] if last else array[:count]

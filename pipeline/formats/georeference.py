@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -11,16 +12,70 @@ import numpy as np
 Geo = Mapping[str, Any]
 
 PIXEL_IS_POINT = 2
-RASTER_TYPE_KEY = 1025
+PROJECTED = 1
+METRE = 9001
+# Keys of the GeoKeyDirectory, and the value of the two codes that means "defined by other keys".
+MODEL_TYPE_KEY, RASTER_TYPE_KEY = 1024, 1025
+GEOGRAPHIC_KEY, PROJECTED_KEY, LINEAR_UNITS_KEY = 2048, 3072, 3076
+USER_DEFINED = 32767
+
+
+def geo_keys(geo: Geo) -> dict[int, int]:
+    """The entries of the GeoKeyDirectory that hold their number themselves."""
+    keys = geo.get("GeoKeyDirectory") or []
+    return {int(keys[i]): int(keys[i + 3]) for i in range(4, len(keys) - 3, 4) if keys[i + 1] == 0}
 
 
 def pixel_is_point(geo: Geo) -> bool:
     """Whether raster coordinates are centres of pixels, not corners (GTRasterTypeGeoKey 2)."""
-    keys = geo.get("GeoKeyDirectory") or []
-    return any(
-        keys[i] == RASTER_TYPE_KEY and keys[i + 3] == PIXEL_IS_POINT
-        for i in range(4, len(keys) - 3, 4)
-    )
+    return geo_keys(geo).get(RASTER_TYPE_KEY) == PIXEL_IS_POINT
+
+
+def crs_code(geo: Geo) -> str | None:
+    """The coordinate reference system, such as "EPSG:32632"; None: it has no code."""
+    keys = geo_keys(geo)
+    code = keys.get(PROJECTED_KEY) or keys.get(GEOGRAPHIC_KEY)
+    return f"EPSG:{code}" if code and 1024 <= code < USER_DEFINED else None
+
+
+def ground_pixel(geo: Geo) -> tuple[float, float] | None:
+    """Size of a pixel in metres of a projected system, y then x; None: not known to be so."""
+    keys = geo_keys(geo)
+    metric = keys.get(LINEAR_UNITS_KEY, METRE) == METRE
+    if "ModelPixelScale" not in geo or keys.get(MODEL_TYPE_KEY) != PROJECTED or not metric:
+        return None
+    x, y = geo["ModelPixelScale"][:2]
+    return float(y), float(x)
+
+
+def geo_transform(geo: Geo) -> list[float] | None:
+    """Six numbers a, b, c, d, e, f: the corner (column, row) of pixels lies at x = a column +
+    b row + c, y = d column + e row + f. None: there are none, or ground control points instead.
+    """
+    half = 0.5 if pixel_is_point(geo) else 0.0
+    if "ModelTransformation" in geo:
+        a, b, _, c, d, e, _, f = (float(value) for value in geo["ModelTransformation"][:8])
+    elif "ModelPixelScale" in geo and len(geo.get("ModelTiepoint", ())) == 6:
+        column, row, _, x, y, _ = (float(value) for value in geo["ModelTiepoint"])
+        a, e = float(geo["ModelPixelScale"][0]), -float(geo["ModelPixelScale"][1])
+        b, d, c, f = 0.0, 0.0, x - column * a, y - row * e
+    else:
+        return None
+    return [a, b, c - half * (a + b), d, e, f - half * (d + e)]
+
+
+def band_names(geo: Geo, bands: int) -> tuple[str, ...]:
+    """Names of bands that GDAL_METADATA gives, "" where it gives none; empty: it names none."""
+    names = [""] * bands
+    try:
+        items = list(ElementTree.fromstring(str(geo.get("GDAL_METADATA", "<none/>")).strip("\0 ")))
+    except ElementTree.ParseError:
+        return ()
+    for item in items:
+        sample = item.get("sample", "")
+        if item.get("role") == "description" and sample.isdigit() and int(sample) < bands:
+            names[int(sample)] = item.text or ""
+    return tuple(names) if any(names) else ()
 
 
 def scaled_geo(geo: Geo, scale: float) -> dict[str, Any]:
@@ -47,7 +102,7 @@ def scaled_geo(geo: Geo, scale: float) -> dict[str, Any]:
             .ravel()
             .tolist()
         )
-    return out
+    return _tied_at_zero(out)
 
 
 def cropped_geo(geo: Geo, x: int, y: int) -> dict[str, Any]:
@@ -65,4 +120,17 @@ def cropped_geo(geo: Geo, x: int, y: int) -> dict[str, Any]:
             .ravel()
             .tolist()
         )
-    return out
+    return _tied_at_zero(out)
+
+
+def _tied_at_zero(geo: dict[str, Any]) -> dict[str, Any]:
+    """Tags whose single tie point, beside a pixel scale, stands at raster coordinate (0, 0).
+
+    GDAL writes it there, and simple readers look at its ground coordinates alone.
+    """
+    if "ModelPixelScale" not in geo or len(geo.get("ModelTiepoint", ())) != 6:
+        return geo
+    width, height = geo["ModelPixelScale"][:2]
+    column, row, level, x, y, z = geo["ModelTiepoint"]
+    ground = [x - column * width, y + row * height, z]
+    return {**geo, "ModelTiepoint": [0.0, 0.0, level, *ground]}

@@ -25,10 +25,14 @@ class PhotoMetadata:
     resolution_unit: "inch", "centimetre" or None.
     pixel_size: physical size of a pixel, y then x, in `pixel_unit`.
     pixel_unit: an OME-NGFF name of a unit, such as "micrometer".
+    origin: where the centre of the first pixel lies, y then x, in `pixel_unit`, or in pixels of the
+        source where there is none; None: at zero.
     geo: GeoTIFF and GDAL tags by name (ModelPixelScale, ModelTiepoint, ModelTransformation,
         GeoKeyDirectory, GeoDoubleParams, GeoAsciiParams, GDAL_NODATA, GDAL_METADATA).
     channel_names, channel_colours: for each channel, or empty; colours as RRGGBB.
+    channel_windows: values that are shown as black and white, for each channel, or empty.
     nodata: value that marks pixels without data.
+    bits: significant bits of a sample where these are fewer than its type has.
     """
 
     icc: bytes | None = None
@@ -38,36 +42,49 @@ class PhotoMetadata:
     resolution_unit: str | None = None
     pixel_size: tuple[float, float] | None = None
     pixel_unit: str | None = None
+    origin: tuple[float, float] | None = None
     geo: Geo | None = None
     channel_names: tuple[str, ...] = ()
     channel_colours: tuple[str, ...] = ()
+    channel_windows: tuple[tuple[float, float], ...] = ()
     nodata: float | None = None
+    bits: int | None = None
 
     def scaled(self, scale: Fraction) -> PhotoMetadata:
         """The metadata of the picture enlarged by `scale`.
 
-        It covers the same ground, so lengths in pixels grow and pixels shrink.
+        It covers the same ground, so lengths in pixels grow and pixels shrink, and the centre of
+        the first one moves towards the corner, which stays.
         """
         s = float(scale)
         density, size = self.resolution, self.pixel_size
+        shift = (1 / s - 1) / 2
         return replace(
             self,
             resolution=None if density is None else (density[0] * s, density[1] * s),
             pixel_size=None if size is None else (size[0] / s, size[1] / s),
+            origin=self._moved(shift, shift),
             geo=None if self.geo is None else scaled_geo(self.geo, s),
         )
 
     def cropped(self, x: int, y: int) -> PhotoMetadata:
         """The metadata of a crop whose first pixel is column `x`, row `y`."""
-        return self if self.geo is None else replace(self, geo=cropped_geo(self.geo, x, y))
+        geo = None if self.geo is None else cropped_geo(self.geo, x, y)
+        return replace(self, geo=geo, origin=self._moved(y, x))
+
+    def _moved(self, y: float, x: float) -> tuple[float, float]:
+        """The origin after it moved by `y` and `x` pixels."""
+        origin, size = self.origin or (0.0, 0.0), self.pixel_size or (1.0, 1.0)
+        return origin[0] + y * size[0], origin[1] + x * size[1]
 
     def transposed(self) -> PhotoMetadata:
         """The metadata after x and y changed places."""
-        density, size = self.resolution, self.pixel_size
+        density, size, origin = self.resolution, self.pixel_size, self.origin
         return replace(
             self,
             resolution=None if density is None else density[::-1],
             pixel_size=None if size is None else size[::-1],
+            origin=None if origin is None else origin[::-1],
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -83,9 +100,12 @@ class PhotoMetadata:
         for name in ("icc", "exif", "xmp"):
             if name in known:
                 known[name] = base64.b64decode(known[name])
-        for name in ("resolution", "pixel_size", "channel_names", "channel_colours"):
+        for name in ("resolution", "pixel_size", "origin", "channel_names", "channel_colours"):
             if name in known:
                 known[name] = tuple(known[name])
+        known["channel_windows"] = tuple(
+            (float(low), float(high)) for low, high in known.get("channel_windows", ())
+        )
         if "nodata" in known:
             known["nodata"] = float(known["nodata"])
         return cls(**known)

@@ -140,7 +140,8 @@ def open_image(
         return folder_image(path, selection, max_bytes)
     if os.path.exists(path) and not os.path.isfile(path):
         raise Refused(
-            f"{path}: it is no regular file (a pipe, a device or a socket); copy the image into one"
+            f"{path}: it is not a regular file (a pipe, a device or a socket); copy the image into"
+            " one"
         )
     return file_image(path, selection, max_bytes)
 
@@ -211,8 +212,8 @@ def folder_image(path: str, selection: Selection, max_bytes: int | None) -> Sour
     """A zarr in a local folder."""
     if not any(os.path.exists(os.path.join(path, name)) for name in METADATA):
         raise Refused(
-            f"{path}: this folder is no zarr (it has none of {', '.join(METADATA)}); name an image"
-            " file or a zarr"
+            f"{path}: this folder is not a zarr (it has none of {', '.join(METADATA)}); name an"
+            " image file or a zarr"
         )
     return open_zarr(path, selection, max_bytes)
 

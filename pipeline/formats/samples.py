@@ -6,6 +6,8 @@ makes them (channels, y, x).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from tierscale.pipeline.errors import Refused
@@ -22,6 +24,25 @@ XYZ_D50_TO_SRGB = np.array(
 )
 
 
+# Shares of red, green and blue in luma, by ITU-R BT.601.
+BT601 = (0.299, 0.587, 0.114)
+
+
+@dataclass(frozen=True, slots=True)
+class YCbCr:
+    """What YCbCr samples stand for.
+
+    luma: shares of red, green and blue in Y. reference: stored values of black and white Y, and of
+    no and full Cb, and Cr; None: the whole range (JFIF 1.02).
+    """
+
+    luma: tuple[float, ...] = BT601
+    reference: tuple[float, ...] | None = None
+
+
+JFIF = YCbCr()
+
+
 def channels_first(block: np.ndarray) -> np.ndarray:
     """(y, x, samples) -> (samples, y, x)."""
     return np.moveaxis(block, -1, 0)
@@ -33,10 +54,10 @@ def largest(block: np.ndarray) -> int:
 
 
 def from_bits(block: np.ndarray, bits: int) -> np.ndarray:
-    """Samples of 1, 2 or 4 bits spread over 0..255, which is exact; others as they are."""
-    if bits in (1, 2, 4):
-        return block.astype(np.uint8) * np.uint8(255 // (2**bits - 1))
-    return block
+    """Samples of fewer than 8 bits spread over 0..255, rounded; exact for 1, 2 and 4 bits."""
+    top = 2**bits - 1
+    table = (np.arange(top + 1, dtype=np.uint16) * 255 + top // 2) // top
+    return table.astype(np.uint8)[block]
 
 
 def from_cmyk(block: np.ndarray) -> np.ndarray:
@@ -68,13 +89,22 @@ def from_lab(block: np.ndarray, signed: bool) -> np.ndarray:
     return np.rint(srgb * top).astype(block.dtype)
 
 
-def from_ycbcr(block: np.ndarray) -> np.ndarray:
-    """Full-range ITU-R BT.601 YCbCr to RGB of the same depth (JFIF 1.02): (y, x, 3) both."""
+def from_ycbcr(block: np.ndarray, coding: YCbCr = JFIF) -> np.ndarray:
+    """YCbCr to RGB of the same depth (TIFF 6.0, sections 20 and 21): (y, x, 3) both."""
     top = largest(block)
-    y, cb, cr = (block[..., i].astype(np.float32) for i in range(3))
-    cb, cr = cb - (top + 1) / 2, cr - (top + 1) / 2
-    rgb = np.stack([y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb], axis=-1)
-    return np.clip(np.rint(rgb), 0, top).astype(block.dtype)
+    half = (top + 1) // 2
+    reference = coding.reference or (0, top, half, top, half, top)
+    # Where luma is full and where chroma is: at the top, and half way up above its middle.
+    spans = (top, half - 1, half - 1)
+    y, cb, cr = (
+        (block[..., i].astype(np.float32) - reference[2 * i])
+        * (spans[i] / (reference[2 * i + 1] - reference[2 * i]))
+        for i in range(3)
+    )
+    red, green, blue = coding.luma
+    r, b = y + (2 - 2 * red) * cr, y + (2 - 2 * blue) * cb
+    g = (y - red * r - blue * b) / green
+    return np.clip(np.rint(np.stack([r, g, b], axis=-1)), 0, top).astype(block.dtype)
 
 
 def from_palette(block: np.ndarray, table: np.ndarray) -> np.ndarray:

@@ -119,17 +119,17 @@ class Source(Closing):
 
     @property
     def colour(self) -> Colour:
-        """What the channels are; as of Samples."""
+        """What the channels are; see Samples."""
         return self.samples.colour
 
     @property
     def alpha(self) -> Alpha | None:
-        """Kind of the last channel; as of Samples."""
+        """Kind of the last channel; see Samples."""
         return self.samples.alpha
 
     @property
     def bits(self) -> int | None:
-        """Significant bits; as of Samples."""
+        """Significant bits; see Samples."""
         return self.samples.bits
 
     @cached_property

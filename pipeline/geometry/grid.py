@@ -32,6 +32,7 @@ class Span:
 
     @property
     def length(self) -> int:
+        """Number of pixels."""
         return self.stop - self.start
 
     def grown(self, by: int, length: int) -> "Span":
@@ -48,10 +49,12 @@ class Rect:
 
     @property
     def area(self) -> int:
+        """Number of pixels."""
         return self.y.length * self.x.length
 
     @property
     def slices(self) -> tuple[slice, slice]:
+        """Rows and columns, to index an array with."""
         return slice(self.y.start, self.y.stop), slice(self.x.start, self.x.stop)
 
     def within(self, outer: "Rect") -> "Rect":
@@ -132,7 +135,7 @@ class Grid:
     def __post_init__(self) -> None:
         if self.tile % self.scale.denominator:
             raise ValueError(
-                f"a tile of {self.tile} pixels is no multiple of {self.scale.denominator}, the"
+                f"a tile of {self.tile} pixels is not a multiple of {self.scale.denominator}, the"
                 f" denominator of scale {self.scale}"
             )
 

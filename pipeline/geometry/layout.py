@@ -1,15 +1,16 @@
 """What a shard must compute so that its pieces meet without a seam.
 
-Where tiles of different tiers meet, the dearer tile fades from the cheaper tier at its border to
-its own tier `blend` input pixels inside. The fade lies in the dearer tile alone, so only the
-cheaper tier is ever computed twice: a dear strip would cost three per cent of a shard for each
-mixed edge, a cheap one next to nothing.
+Where tiles of different tiers meet, the tile of the heavier tier fades from the lighter tier at its
+border to its own tier `blend` input pixels inside. The fade lies in that tile alone, so that only
+the lighter tier is ever computed twice: a strip of the heavier tier would cost three per cent of a
+shard for each mixed edge, one of the lighter tier next to nothing.
 
-For a tile of tier u, let G(l) be the fade, 0..1, away from all neighbours cheaper than l: G(0) = 1,
+For a tile of tier u, let G(l) be the fade, 0..1, away from all neighbours lighter than l: G(0) = 1,
 and G falls with l. Tier t < u then has the weight G(t) - G(t + 1), and u has G(u). The sum
 telescopes to one: no count map, no division (`inference.blend`).
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,8 +67,8 @@ def lay_out(
         for column in range(columns.start, columns.stop):
             tile = (row, column)
             uses.setdefault((int(routes[tile]), tile), []).append(Use(tile, grid.core(*tile)))
-            for tier, giver, rect in bands(grid, routes, tile, blend):
-                uses.setdefault((tier, giver), []).append(Use(tile, rect))
+            for tier, neighbour, rect in fading_parts(grid, routes, tile, blend):
+                uses.setdefault((tier, neighbour), []).append(Use(tile, rect))
     works = []
     for part_rows, part_columns in quadtree(routes, rows, columns):
         tiles = tuple(
@@ -88,30 +89,31 @@ def lay_out(
     return works
 
 
-def bands(grid: Grid, routes: np.ndarray, tile: Tile, blend: int) -> list[tuple[int, Tile, Rect]]:
-    """The parts of a tile that fade: (tier, the neighbour of that tier that computes it, rectangle
-    of the tile's core).
+def fading_parts(
+    grid: Grid, routes: np.ndarray, tile: Tile, blend: int
+) -> list[tuple[int, Tile, Rect]]:
+    """The parts of a tile where it fades into lighter neighbours.
+
+    Each is the neighbour's tier, the neighbour, whose window computes it, and the rectangle of the
+    tile's core.
     """
     neighbours = neighbours_of(routes, tile)
     own = int(routes[tile])
-    cheaper = sorted({tier for tier in neighbours.values() if tier < own})
-    if not cheaper or blend == 0:
+    lighter = sorted({tier for tier in neighbours.values() if tier < own})
+    if not lighter or blend == 0:
         return []
     core = grid.core(*tile)
     parts = []
-    for part_y, span_y in _thirds(core.y, blend):
-        for part_x, span_x in _thirds(core.x, blend):
-            # Beside an edge only the neighbour there counts; in a corner three do, and any of one
-            # tier can serve.
-            near = [
-                place for place in ((part_y, 0), (0, part_x), (part_y, part_x)) if place != (0, 0)
-            ]
-            for tier in cheaper:
-                giver = next((place for place in near if neighbours.get(place) == tier), None)
-                if giver is not None:
-                    parts.append(
-                        (tier, (tile[0] + giver[0], tile[1] + giver[1]), Rect(span_y, span_x))
-                    )
+    for (side_y, span_y), (side_x, span_x) in itertools.product(
+        _thirds(core.y, blend), _thirds(core.x, blend)
+    ):
+        # Beside an edge only the neighbour there counts; in a corner three do, and any of one tier
+        # can serve.
+        sides = [side for side in ((side_y, 0), (0, side_x), (side_y, side_x)) if side != (0, 0)]
+        for tier in lighter:
+            dy, dx = next((side for side in sides if neighbours.get(side) == tier), (0, 0))
+            if (dy, dx) != (0, 0):
+                parts.append((tier, (tile[0] + dy, tile[1] + dx), Rect(span_y, span_x)))
     return parts
 
 

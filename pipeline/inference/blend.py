@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tierscale.pipeline.geometry.grid import Grid, Rect, Span
-from tierscale.pipeline.geometry.layout import Tile, Work, bands, fade_width, neighbours_of
+from tierscale.pipeline.geometry.layout import Tile, Work, fade_width, fading_parts, neighbours_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def stitch(
             place = grid.hr(use.rect)
             target = result[(slice(None), *place.within(origin).slices)]
             pixels = piece.pixels[(slice(None), *place.within(kept).slices)]
-            if bands(grid, routes, use.tile, blend):
+            if fading_parts(grid, routes, use.tile, blend):
                 weights = blend_weights(grid, routes, use.tile, piece.work.tier, blend)
                 target += weights[place.within(grid.hr(grid.core(*use.tile))).slices] * pixels
             else:
@@ -79,16 +79,16 @@ def blend_weights(grid: Grid, routes: np.ndarray, tile: Tile, tier: int, blend: 
     return upper - fade(grid, routes, tile, tier + 1, blend)
 
 
-def fade(grid: Grid, routes: np.ndarray, tile: Tile, level: int, blend: int) -> np.ndarray:
-    """G(level): (H, W) float32, 0 at the border to any neighbour cheaper than `level`.
+def fade(grid: Grid, routes: np.ndarray, tile: Tile, tier: int, blend: int) -> np.ndarray:
+    """G(tier): (H, W) float32, 0 at the border to any neighbour of a lighter tier.
 
     It is 1 from `blend` input pixels on.
     """
     core = grid.core(*tile)
     hr = grid.hr(core)
     result = np.ones((hr.y.length, hr.x.length), np.float32)
-    for (side_y, side_x), tier in neighbours_of(routes, tile).items():
-        if tier < level and blend:
+    for (side_y, side_x), other in neighbours_of(routes, tile).items():
+        if other < tier and blend:
             ramp_y = _ramp(grid, core.y, side_y, 0, blend)[:, None]
             ramp_x = _ramp(grid, core.x, side_x, 1, blend)[None, :]
             np.minimum(result, np.maximum(ramp_y, ramp_x), out=result)

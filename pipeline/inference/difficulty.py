@@ -1,23 +1,18 @@
-"""The prescan: the error that each tier is predicted to leave on a tile, from the tile's pixels."""
-
-from collections.abc import Callable
+"""The prescan: values of an image, and how hard its tiles are, from their pixels."""
 
 import numpy as np
 import torch
 
+from tierscale.models.contract.upscaler import Upscaler
+from tierscale.models.difference import difference, local_energy
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.geometry.grid import Grid, Span
-from tierscale.pipeline.inference.normalise import Read, missing, rgb_batch, to_unit
+from tierscale.pipeline.inference.normalise import Read, hidden, missing, rgb_batch, straight_unit
 from tierscale.pipeline.plan.plan import Draft
 from tierscale.pipeline.plan.value_range import ValueRange
 
-# Tiles in one call of the scout. Fixed, so that a tile's score does not depend on its companions.
-SCOUT_BATCH = 8
-
-# Rows of tiles that a worker scores in one call.
-SCOUT_ROWS = 4
-
-Scout = Callable[[torch.Tensor], torch.Tensor]
+# Tiles of a row that are read at a time, and rows of tiles that a worker scores in one call.
+READ_TILES, ROWS = 8, 4
 
 
 def blocks(length: int, step: int) -> list[Span]:
@@ -28,15 +23,17 @@ def blocks(length: int, step: int) -> list[Span]:
 def measure(
     read: Read, rows: Span, width: int, nodata: float | None, alpha: str | None
 ) -> tuple[float, float]:
-    """Smallest and largest value of some pixel rows of an image, alpha left out.
+    """Smallest and largest value of some pixel rows of an image, alpha and what it hides left out.
 
-    (inf, -inf) where all is without data. Refused: NaN or infinite values that no no-data value
+    (inf, -inf) where nothing is to be seen. Refused: NaN or infinite values that no no-data value
     accounts for.
     """
     low, high = np.inf, -np.inf
     for columns in blocks(width, 4096):
         pixels = read(rows.start, rows.stop, columns.start, columns.stop)
         mask = missing(pixels, nodata)
+        if alpha is not None:
+            mask = hidden(pixels) if mask is None else mask | hidden(pixels)
         if pixels.dtype.kind == "f":
             _refuse_nonfinite(pixels, mask, rows.start, columns.start)
         colours = pixels if alpha is None else pixels[:-1]
@@ -59,29 +56,47 @@ def _refuse_nonfinite(pixels: np.ndarray, mask: np.ndarray | None, top: int, lef
 
 
 def score(
-    draft: Draft, value_range: ValueRange, read: Read, rows: Span, scout: Scout | None
+    draft: Draft,
+    value_range: ValueRange,
+    read: Read,
+    rows: Span,
+    network: Upscaler | None,
+    device: str = "cpu",
 ) -> np.ndarray:
-    """Predicted mean squared error of each tier on the tiles of some tile rows.
+    """How hard the tiles of some tile rows are: (rows, columns), float64, at least 0.
 
-    (rows, columns, tiers), float32; values 0..1 squared.
+    network: whose difference from bicubic it is; None: local energy. On a tile of one colour it is
+    0: all tiers make the same of it.
     """
-    grid, tiers = draft.grid, len(draft.tiers)
-    scores = np.empty((rows.length, grid.tiles[1], tiers), np.float32)
-    for columns in blocks(grid.tiles[1], SCOUT_BATCH):
+    grid = draft.grid
+    scores = np.empty((rows.length, grid.tiles[1]))
+    for columns in blocks(grid.tiles[1], READ_TILES):
         top, left = tile_place(rows.start, grid, 0).start, tile_place(columns.start, grid, 1).start
         bottom = tile_place(rows.stop - 1, grid, 0).stop
         right = tile_place(columns.stop - 1, grid, 1).stop
         pixels = read(top, bottom, left, right)
-        unit = to_unit(pixels, value_range, missing(pixels, value_range.nodata))
-        colours = rgb_batch(unit, draft.colour, draft.alpha)
+        mask = missing(pixels, value_range.nodata)
+        unit = straight_unit(pixels, value_range, draft.alpha, mask)
+        colours = rgb_batch(unit, draft.colour)
         for row in range(rows.start, rows.stop):
             y = tile_place(row, grid, 0)
             line = colours[:, :, y.start - top : y.stop - top]
-            spans = [tile_place(column, grid, 1) for column in range(columns.start, columns.stop)]
-            tiles = np.stack([line[..., x.start - left : x.stop - left] for x in spans])
-            target = scores[row - rows.start, columns.start : columns.stop]
-            target[...] = _score_tiles(tiles, scout, tiers)
+            for column in range(columns.start, columns.stop):
+                x = tile_place(column, grid, 1)
+                tile = line[..., x.start - left : x.stop - left]
+                scores[row - rows.start, column] = _score_tile(tile, network, draft, device)
     return scores
+
+
+def _score_tile(triples: np.ndarray, network: Upscaler | None, draft: Draft, device: str) -> float:
+    """The score of one tile's RGB triples (n, 3, h, w), averaged over them."""
+    if np.ptp(triples, axis=(2, 3)).max() == 0:
+        return 0.0
+    tiles = torch.from_numpy(np.ascontiguousarray(triples))
+    if network is None:
+        return float(local_energy(tiles).mean())
+    found = [difference(network, one[None].to(device), draft.scale) for one in tiles]
+    return float(torch.cat(found).double().mean())
 
 
 def tile_place(index: int, grid: Grid, axis: int) -> Span:
@@ -91,37 +106,3 @@ def tile_place(index: int, grid: Grid, axis: int) -> Span:
     length = grid.size[axis]
     start = max(0, min(index * grid.tile, length - grid.tile))
     return Span(start, min(start + grid.tile, length))
-
-
-def _score_tiles(tiles: np.ndarray, scout: Scout | None, tiers: int) -> np.ndarray:
-    """Scores of up to SCOUT_BATCH tiles (tiles, n, 3, h, w), averaged over their n RGB triples.
-
-    (tiles, tiers). On a tile of one colour every tier is predicted to err alike: all make the same
-    of it.
-    """
-    if scout is None:
-        return detail(tiles, tiers)
-    count, triples = tiles.shape[:2]
-    scores = np.zeros((count, tiers))
-    for triple in range(triples):
-        batch = np.zeros((SCOUT_BATCH, *tiles.shape[2:]), np.float32)
-        batch[:count] = tiles[:, triple]
-        with torch.inference_mode():
-            scores += scout(torch.from_numpy(batch)).double().cpu().numpy()[:count]
-    flat = np.ptp(tiles, axis=(3, 4)).max(axis=(1, 2)) == 0
-    scores[flat] = scores[flat, -1:]
-    return (scores / triples).astype(np.float32)
-
-
-def detail(tiles: np.ndarray, tiers: int) -> np.ndarray:
-    """A stand-in where no scout was fitted: gradient energy, falling evenly from the first tier on.
-
-    tiles: (tiles, n, 3, h, w), 0..1. It ranks tiles; its size is no measured error.
-    """
-    energy = np.zeros(len(tiles), tiles.dtype)
-    for axis in (-2, -1):
-        part = np.diff(tiles, axis=axis)
-        if part.size:
-            energy = energy + np.square(part).mean(axis=(1, 2, 3, 4))
-    steps = np.linspace(1, 0, tiers) if tiers > 1 else np.ones(1)
-    return (energy[:, None] * steps).astype(np.float32)

@@ -73,7 +73,7 @@ class _Result:
 def enlarge(engine: Engine, shard_input: ShardInput, works: Sequence[Work]) -> list[Piece]:
     """Enlarge windows, each by its tier; those of a tier and shape share batches of fixed size."""
     draft = engine.draft
-    colours = normalise.rgb_batch(shard_input.unit, draft.colour, draft.alpha)
+    colours = normalise.rgb_batch(shard_input.unit, draft.colour)
     groups: dict[tuple[int, tuple[int, int, int, int]], list[Work]] = {}
     for work in works:
         hr = draft.grid.hr(work.window)

@@ -7,7 +7,7 @@ import torch
 
 from tierscale.models.kind import SIDE, Judgement, KindNetwork, judge
 from tierscale.pipeline.geometry.grid import Rect, Span
-from tierscale.pipeline.inference.normalise import Read, rgb_batch, to_unit
+from tierscale.pipeline.inference.normalise import Read, rgb_batch, straight_unit
 from tierscale.pipeline.plan.plan import Draft
 from tierscale.pipeline.plan.value_range import ValueRange
 
@@ -41,9 +41,10 @@ def look(
     """
     tiles = [
         rgb_batch(
-            to_unit(read(at.y.start, at.y.stop, at.x.start, at.x.stop), value_range),
+            straight_unit(
+                read(at.y.start, at.y.stop, at.x.start, at.x.stop), value_range, draft.alpha
+            ),
             draft.colour,
-            draft.alpha,
         )[0]
         for at in some
     ]

@@ -2,8 +2,9 @@
 
 A network takes three channels. A colour image is one such triple; a grey, or each channel of a
 scientific image, is fed as R = G = B and the three results are averaged. Alpha is enlarged by
-bicubic; colours that were multiplied by it are divided before and multiplied after. DESIGN section
-7 of the project's docs tells why.
+bicubic; colours that were multiplied by it are divided before and multiplied after, and colours
+that it hides are replaced, because they would bleed into the rims of what is seen. DESIGN section 7
+of the project's docs tells why.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,8 @@ Read = Callable[[int, int, int, int], np.ndarray]
 # Inside an area of this many pixels around, all at an end of the range, the output is held exactly
 # at that end.
 FLAT_REACH = 2
-# Pixels that no-data is filled from its neighbourhood; farther inside it stands at half the range.
+# Pixels that no-data, and colours under an alpha of 0, are filled from their neighbourhood; farther
+# inside they stand at half the range.
 FILL_REACH = 4
 # Rows of an output that are brought to its type at a time.
 ROWS = 32
@@ -50,6 +52,42 @@ def to_unit(
     else:
         unit = ((pixels.astype(np.float64) - value_range.low) / span).astype(np.float32)
     return unit if mask is None else _fill(unit, mask)
+
+
+def alpha_range(dtype: np.dtype) -> ValueRange:
+    """Alpha has its type's full range, whatever the colours' range is."""
+    high = 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+    return ValueRange(0.0, high, 0.0, high)
+
+
+def straight_unit(
+    pixels: np.ndarray, value_range: ValueRange, alpha: str | None, mask: np.ndarray | None = None
+) -> np.ndarray:
+    """(c, h, w) of the source's type to float32, 0..1, as networks may see it; alpha stays last.
+
+    Colours that were multiplied by alpha are divided by it. Masked pixels and colours under an
+    alpha of 0 are filled from their neighbours, so that nothing hidden reaches what is seen.
+    """
+    if alpha is None:
+        return to_unit(pixels, value_range, mask)
+    colours = to_unit(pixels[:-1], value_range)
+    opacity = to_unit(pixels[-1:], alpha_range(pixels.dtype))
+    if alpha == "premultiplied":
+        colours = np.clip(colours / np.maximum(opacity, 1e-6), 0, 1)
+    unseen = hidden(pixels) if mask is None else hidden(pixels) | mask
+    if unseen.any():
+        colours = _fill(colours, unseen)
+    return np.concatenate([colours, opacity])
+
+
+def hidden(pixels: np.ndarray) -> np.ndarray:
+    """Where the last channel of (c, h, w), alpha, lets nothing be seen: (h, w) bool."""
+    return np.asarray(pixels[-1] <= 0)
+
+
+def deep_inside(mask: np.ndarray) -> np.ndarray:
+    """The part of a mask (h, w) that filling does not reach; beyond the array it goes on."""
+    return eroded(mask[None], FILL_REACH)[0]
 
 
 def from_unit(unit: np.ndarray, value_range: ValueRange, dtype: np.dtype) -> np.ndarray:
@@ -92,16 +130,12 @@ def _sum3(values: np.ndarray) -> np.ndarray:
     return rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
 
 
-def rgb_batch(unit: np.ndarray, colour: str, alpha: str | None) -> np.ndarray:
+def rgb_batch(unit: np.ndarray, colour: str) -> np.ndarray:
     """The RGB triples that networks take, (n, 3, h, w), of an image (c, h, w), 0..1.
 
-    Alpha is left out, and divided out where it was multiplied in.
+    Alpha is left out.
     """
-    if colour in ("rgba", "greya"):
-        colours = unit[:-1]
-        if alpha == "premultiplied":
-            colours = np.clip(colours / np.maximum(unit[-1:], 1e-6), 0, 1)
-        unit = colours
+    unit = unit[:-1] if colour in ("rgba", "greya") else unit
     if colour in ("rgb", "rgba"):
         return np.ascontiguousarray(unit[None])
     return np.ascontiguousarray(np.broadcast_to(unit[:, None], (len(unit), 3, *unit.shape[1:])))

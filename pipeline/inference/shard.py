@@ -18,7 +18,6 @@ from tierscale.pipeline.inference import normalise
 from tierscale.pipeline.inference.blend import Piece, stitch
 from tierscale.pipeline.inference.normalise import Read
 from tierscale.pipeline.plan.plan import Plan
-from tierscale.pipeline.plan.value_range import ValueRange
 
 # Rows and columns around a shard that bicubic enlargement of alpha looks at.
 BICUBIC_REACH = 2
@@ -28,13 +27,25 @@ BICUBIC_REACH = 2
 class ShardInput:
     """What a shard needs of its image.
 
-    rect: input pixels held here. unit: (c, h, w) float32, 0..1. mask: where there is no data
-    (h, w), or None.
+    rect: input pixels held here. unit: (c, h, w) float32, 0..1, colours as of `straight_unit`.
+    mask: where there is no data (h, w), or None. unseen: colours deep under an alpha of 0, or None.
     """
 
     rect: Rect
     unit: np.ndarray
     mask: np.ndarray | None
+    unseen: "Unseen | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Colours that alpha hides and that touch nothing visible: they are kept as they are.
+
+    mask: where, (h, w). colours: the source's own values, (c, h, w) without alpha.
+    """
+
+    mask: np.ndarray
+    colours: np.ndarray
 
 
 def read_input(plan: Plan, read: Read, shard: tuple[int, int], works: Sequence[Work]) -> ShardInput:
@@ -46,28 +57,21 @@ def read_input(plan: Plan, read: Read, shard: tuple[int, int], works: Sequence[W
     for work in works:
         needed = needed.around(work.window)
     nodata = plan.value_range.nodata
-    fill = normalise.FILL_REACH if nodata is not None else 0
+    fill = normalise.FILL_REACH if nodata is not None or plan.alpha else 0
     wide = Rect(needed.y.grown(fill, height), needed.x.grown(fill, width))
     pixels = read(wide.y.start, wide.y.stop, wide.x.start, wide.x.stop)
     mask = normalise.missing(pixels, nodata)
-    unit = _unit(plan, pixels, mask)
+    unit = normalise.straight_unit(pixels, plan.value_range, plan.alpha, mask)
     inner = needed.within(wide).slices
     part = np.ascontiguousarray(unit[(slice(None), *inner)])
-    return ShardInput(needed, part, None if mask is None else mask[inner])
+    unseen = _unseen(pixels, inner) if plan.alpha else None
+    return ShardInput(needed, part, None if mask is None else mask[inner], unseen)
 
 
-def _alpha_range(plan: Plan) -> ValueRange:
-    """Alpha has its type's full range, whatever the colours' range is."""
-    dtype = np.dtype(plan.dtype)
-    high = 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
-    return ValueRange(0.0, high, 0.0, high)
-
-
-def _unit(plan: Plan, pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    if plan.alpha is None:
-        return normalise.to_unit(pixels, plan.value_range, mask)
-    colours = normalise.to_unit(pixels[:-1], plan.value_range, mask)
-    return np.concatenate([colours, normalise.to_unit(pixels[-1:], _alpha_range(plan))])
+def _unseen(pixels: np.ndarray, inner: tuple[slice, slice]) -> Unseen | None:
+    """What is hidden deep in the part `inner` of pixels (c, h, w); None: nothing."""
+    deep = normalise.deep_inside(normalise.hidden(pixels))[inner]
+    return Unseen(deep, pixels[(slice(None, -1), *inner)].copy()) if deep.any() else None
 
 
 def finish_shard(
@@ -78,13 +82,16 @@ def finish_shard(
     channels = plan.shape[0] - (plan.alpha is not None)
     unit = stitch(plan.grid, plan.routes, shard, pieces, plan.blend)
     alpha = None if plan.alpha is None else _alpha(plan, shard_input, shard)
+    source = shard_input.unit[:channels]
     if alpha is not None and plan.alpha == "premultiplied":
         unit *= np.clip(alpha, 0, 1)
-    _hold_ends(plan, shard_input, shard, unit, shard_input.unit[:channels])
+        source = source * shard_input.unit[channels:]
+    _hold_ends(plan, shard_input, shard, unit, source)
     result = normalise.from_unit(unit, plan.value_range, dtype)
     if alpha is not None:
         _hold_ends(plan, shard_input, shard, alpha, shard_input.unit[channels:])
-        last = normalise.from_unit(alpha, _alpha_range(plan), dtype)
+        last = normalise.from_unit(alpha, normalise.alpha_range(dtype), dtype)
+        _keep_unseen(plan, shard_input, shard, result)
         result = np.concatenate([result, last])
     if shard_input.mask is not None and nodata is not None:
         rows, columns = _nearest(plan, shard_input, shard)
@@ -100,6 +107,16 @@ def _alpha(plan: Plan, shard_input: ShardInput, shard: tuple[int, int]) -> np.nd
     enlarged = resample(window, placement, "bicubic")[0].numpy()
     inner = plan.grid.hr(plan.grid.shard_core(shard)).within(plan.grid.hr(rect))
     return np.ascontiguousarray(enlarged[(slice(None), *inner.slices)])
+
+
+def _keep_unseen(
+    plan: Plan, shard_input: ShardInput, shard: tuple[int, int], colours: np.ndarray
+) -> None:
+    """Put hidden colours back, each pixel's from the input pixel under it."""
+    if shard_input.unseen is not None:
+        rows, columns = _nearest(plan, shard_input, shard)
+        deep = shard_input.unseen.mask[np.ix_(rows, columns)]
+        colours[:, deep] = shard_input.unseen.colours[:, rows[:, None], columns][:, deep]
 
 
 def _nearest(

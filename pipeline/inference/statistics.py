@@ -15,7 +15,7 @@ from torch import Tensor
 from tierscale.models import registry
 from tierscale.models.contract.upscaler import Placement
 from tierscale.pipeline.geometry.grid import Rect, Span, tile_length
-from tierscale.pipeline.inference.normalise import Read, missing, rgb_batch, to_unit
+from tierscale.pipeline.inference.normalise import Read, missing, rgb_batch, straight_unit
 from tierscale.pipeline.plan.plan import Draft, Settings
 from tierscale.pipeline.plan.tiers import ENDLESS_REACH
 from tierscale.pipeline.plan.value_range import ValueRange
@@ -139,8 +139,9 @@ def measure_difficulty(
         y, x = place.y.grown(context, height), place.x.grown(context, width)
         window = Rect(Span(y.start // step * step, y.stop), Span(x.start // step * step, x.stop))
         pixels = read(window.y.start, window.y.stop, window.x.start, window.x.stop)
-        unit = to_unit(pixels, value_range, missing(pixels, value_range.nodata))
-        colours = np.ascontiguousarray(rgb_batch(unit, draft.colour, draft.alpha))
+        mask = missing(pixels, value_range.nodata)
+        unit = straight_unit(pixels, value_range, draft.alpha, mask)
+        colours = rgb_batch(unit, draft.colour)
         origins = ((window.y.start, window.x.start),) * len(colours)
         placement = Placement(draft.scale, draft.grid.size, origins)
         with torch.inference_mode():

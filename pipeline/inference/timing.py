@@ -7,7 +7,7 @@ import numpy as np
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Use, Work
 from tierscale.pipeline.inference.enlarge import Engine, enlarge
-from tierscale.pipeline.inference.normalise import Read, missing, to_unit
+from tierscale.pipeline.inference.normalise import Read, missing, straight_unit
 from tierscale.pipeline.inference.shard import ShardInput
 from tierscale.pipeline.plan.value_range import ValueRange
 
@@ -28,7 +28,8 @@ def seconds_per_pixel(engine: Engine, value_range: ValueRange, read: Read, tier:
         spans.append(Span(start, min(length, start + SIDE)))
     window = Rect(*spans)
     pixels = read(window.y.start, window.y.stop, window.x.start, window.x.stop)
-    unit = to_unit(pixels, value_range, missing(pixels, value_range.nodata))
+    mask = missing(pixels, value_range.nodata)
+    unit = straight_unit(pixels, value_range, draft.alpha, mask)
     shard_input = ShardInput(window, np.ascontiguousarray(unit), None)
     work = Work(tier, window, (Use((0, 0), window),), ((0, 0),))
     seconds = []

@@ -17,8 +17,8 @@ from tierscale.pipeline.output.pictures.tile_maps import DifficultyMap, TileMap
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import parameter_of
-from tierscale.pipeline.routing.costs import cost_share
-from tierscale.pipeline.routing.routes import areas, predicted_loss
+from tierscale.pipeline.routing.audit import loss_db
+from tierscale.pipeline.routing.costs import areas, cost_share
 from tierscale.pipeline.wording import counted
 
 
@@ -28,7 +28,7 @@ class TierUse:
 
     cost: multiply-adds executed. seconds: of workers. saved: of the error that the full tier
     everywhere is predicted to save over the light one, the share that this tier saves, 0..1; None
-    without a scout.
+    where errors are not known.
     """
 
     tier: str
@@ -42,11 +42,11 @@ class TierUse:
 class Explanation:
     """Where the compute of an output went.
 
-    policy: name. parameter: of the policy, such as the budget, or None. scores: "scout", "detail"
-    or "none". shards: "done" and "total". cost: multiply-adds executed. share: of the cost of the
-    full tier everywhere. halo: cost over that of the tiles without their surroundings, less 1.
-    lost: dB below the full tier everywhere, by prediction; None without a scout. Of an unfinished
-    output, cost and seconds are 0, share and halo None.
+    policy: name. parameter: of the policy, such as the budget, or None. scores: how tiles were
+    scored, see Draft. shards: "done" and "total". cost: multiply-adds executed. share: of the cost
+    of the full tier everywhere. halo: cost over that of the tiles without their surroundings, less
+    1. lost: dB below the full tier everywhere, by prediction; None where it is not known. Of an
+    unfinished output, cost and seconds are 0, share and halo None.
     """
 
     output: str
@@ -86,7 +86,7 @@ def explain(output: str) -> Explanation:
         cost=cost,
         share=cost_share(plan, cost) if cost else None,
         halo=cost / _bare_cost(plan, routes) - 1 if cost else None,
-        lost=predicted_loss(plan, errors, routes) if plan.scoring == "scout" else None,
+        lost=loss_db(plan, errors, routes) if plan.knows_errors else None,
     )
 
 
@@ -96,7 +96,7 @@ def _tier_uses(plan: Plan, table: pa.Table, errors: np.ndarray) -> tuple[TierUse
     left = np.take_along_axis(errors, routes[:, None], axis=1)[:, 0]
     saved = weights * (errors[:, 0] - left)
     most = float((weights * (errors[:, 0] - errors[:, -1])).sum())
-    known = plan.scoring == "scout" and most > 0
+    known = plan.knows_errors and most > 0
     cost, milliseconds = (table[name].to_numpy() for name in ("cost", "milliseconds"))
     uses = []
     for index, tier in enumerate(plan.tiers):
@@ -133,7 +133,7 @@ def draw(output: str) -> Image.Image:
     if not table["cost"].to_numpy().any():  # unfinished: most of what is there is still black
         picture = Image.new("L", picture.size, "white")
     difficulty = table["difficulty"].to_numpy().reshape(plan.grid.tiles)
-    return charts.tile_charts(picture, TileMap.of(plan), DifficultyMap(difficulty, plan.scoring))
+    return charts.tile_charts(picture, TileMap.of(plan), DifficultyMap.of(plan, difficulty))
 
 
 def to_lines(explanation: Explanation) -> list[str]:
@@ -180,6 +180,6 @@ def _remarks(explanation: Explanation) -> list[str]:
         )
     if explanation.lost is not None:
         lines.append(f"  predicted: {explanation.lost:.3f} dB below the full tier everywhere")
-    if explanation.scores == "detail":
-        lines.append("  tiles were ranked by plain detail: no scout was fitted for these tiers")
+    if explanation.scores in ("energy", "detail") and explanation.lost is None:
+        lines.append("  tiles were ranked by plain detail: what these tiers lose was not measured")
     return lines

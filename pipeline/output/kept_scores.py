@@ -1,4 +1,4 @@
-"""What the pre-pass found of an image, kept beside its output until its plan is stored.
+"""What the prescan found of an image, kept beside its output until its plan is stored.
 
 No tile is then scored twice when a job is interrupted between the two.
 """
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tierscale.models.contract.kind import Kind
+from tierscale.pipeline.plan.evidence import Evidence
 from tierscale.pipeline.plan.plan import Draft, Family, ScoredPlan
 from tierscale.pipeline.plan.stored import draft_document, draft_fields
 from tierscale.pipeline.plan.value_range import ValueRange
@@ -33,13 +34,14 @@ def basis(draft: Draft) -> str:
 
 
 def save(folder: Place | Path, scored: ScoredPlan) -> None:
-    """Store what the pre-pass found of an image whose tiers are not chosen yet."""
+    """Store what the prescan found of an image whose tiers are not chosen yet."""
     about = {
         "basis": basis(scored),
         "value_range": scored.value_range.to_json(),
         "settings": [dict(names) for names in scored.settings],
         "family": scored.family,
         "kind": None if scored.kind is None else scored.kind.to_json(),
+        "evidence": scored.evidence.to_json(),
     }
     column = pa.array(list(scored.scores.astype(np.float32)), pa.list_(pa.float32()))
     table = pa.table({"predicted_mse": column}).replace_schema_metadata({MARK: json.dumps(about)})
@@ -67,6 +69,7 @@ def load(folder: Place | Path, draft: Draft) -> ScoredPlan | None:
         if about["basis"] != basis(draft):
             return None
         value_range, settings = ValueRange.from_json(about["value_range"]), about["settings"]
+        evidence = Evidence.from_json(about["evidence"])
     except (FileNotFoundError, KeyError, TypeError, ValueError, pa.ArrowException):
         return None
     scores = np.array(table["predicted_mse"].to_pylist(), np.float32)
@@ -75,4 +78,5 @@ def load(folder: Place | Path, draft: Draft) -> ScoredPlan | None:
         value_range=value_range,
         settings=tuple(settings),
         scores=scores.reshape(-1, len(draft.tiers)),
+        evidence=evidence,
     )

@@ -1,7 +1,7 @@
 """Sizes of an output: its pyramid levels, its shards, and the chunks inside them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,10 @@ from tierscale.pipeline.plan.plan import Plan
 
 # Levels are added until both sides are at most this long, in pixels.
 SMALLEST_LEVEL = 1024
-# Inner chunks hold at least this many bytes where the shard allows it.
-CHUNK_BYTES = 1 << 19
+# Inner chunks are squares of at most this side, in pixels, of one channel: that is what viewers
+# fetch to fill a screen. Shorter than the second is a poor request for them.
+LONGEST_CHUNK = 512
+SHORTEST_CHUNK = 64
 
 # Level, row and column of a shard.
 Key = tuple[int, int, int]
@@ -40,29 +42,19 @@ def shard_keys(size: tuple[int, int], shard: tuple[int, int]) -> Iterator[Key]:
                 yield level, y, x
 
 
-def chunk_shape(
-    shape: Sequence[int],
-    shard: tuple[int, int],
-    tiles: tuple[int, int],
-    dtype: np.dtype,
-    colour: str,
-) -> tuple[int, int, int]:
-    """Inner chunk (c, h, w) of a shard that holds `tiles` (rows, columns) of tiles.
+def chunk_side(shard: tuple[int, int]) -> int:
+    """Side of the square inner chunks of a shard (height, width), in pixels.
 
-    A chunk holds whole tiles, and CHUNK_BYTES or more where the shard allows it. Channels of a
-    scientific image (colour "channels") lie in chunks of their own.
+    The largest power of two up to LONGEST_CHUNK that divides both sides; where that is very short,
+    the longest side that divides them.
     """
-    channels = 1 if colour == "channels" else shape[0]
-    for rows in _divisors(tiles[0]):
-        for columns in _divisors(tiles[1]):
-            height, width = shard[0] // tiles[0] * rows, shard[1] // tiles[1] * columns
-            if channels * height * width * dtype.itemsize >= CHUNK_BYTES:
-                return channels, height, width
-    return channels, *shard
-
-
-def _divisors(number: int) -> list[int]:
-    return sorted({math.gcd(number, part) for part in range(1, number + 1)})
+    common = math.gcd(*shard)
+    power = math.gcd(common, LONGEST_CHUNK)
+    shortest = min(SHORTEST_CHUNK, common)
+    if power >= shortest:
+        return power
+    divisors = [part for part in range(shortest, common + 1) if common % part == 0]
+    return max((part for part in divisors if part <= LONGEST_CHUNK), default=min(divisors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +62,21 @@ class StoreLayout:
     """How an output lies in its store.
 
     shape: (c, H, W) of full resolution. dtype: of the pixels. colour: kind of channels ("rgb",
-    "grey", "channels", ...). shard: height and width of a shard in output pixels. shard_tiles: rows
-    and columns of tiles in it.
+    "grey", "channels", ...). shard: height and width of a shard in output pixels. nodata: value of
+    pixels without data, or None.
     """
 
     shape: tuple[int, int, int]
     dtype: np.dtype
     colour: str
     shard: tuple[int, int]
-    shard_tiles: tuple[int, int]
+    nodata: float | None = None
 
     @classmethod
     def of(cls, plan: Plan) -> "StoreLayout":
         """The layout of the output of a plan."""
-        grid = plan.grid
-        return cls(
-            plan.hr_shape, np.dtype(plan.dtype), plan.colour, grid.hr_shard, grid.shard_tiles
-        )
+        dtype, nodata = np.dtype(plan.dtype), plan.value_range.nodata
+        return cls(plan.hr_shape, dtype, plan.colour, plan.grid.hr_shard, nodata)
 
     @property
     def levels(self) -> list[tuple[int, int]]:
@@ -96,7 +86,8 @@ class StoreLayout:
     @property
     def chunk(self) -> tuple[int, int, int]:
         """Inner chunk (c, h, w) of a shard."""
-        return chunk_shape(self.shape, self.shard, self.shard_tiles, self.dtype, self.colour)
+        side = chunk_side(self.shard)
+        return 1, side, side
 
     @property
     def keys(self) -> Iterator[Key]:

@@ -4,13 +4,12 @@ Files here are written under a temporary name and renamed, so a reader sees a wh
 """
 
 import contextlib
-import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,85 +17,19 @@ import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.output.levels import Key
-from tierscale.pipeline.plan.plan import Plan, bytes_version
+from tierscale.pipeline.output.receipt import Receipt, parse, to_json
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
+from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import Place, place, sync_folder
-from tierscale.pipeline.storage.sidecar import sidecar
+from tierscale.pipeline.storage.sidecar import PLAN_NAME, sidecar
 
-# Of the receipts that are written. Version 0.1 wrote no number, and the bytes of the pixels where
-# those of the file stand now.
-FORMAT = 2
-# Of shards whose receipts do not hold it: version 0.1 wrote none.
-FIRST_BYTES_VERSION = 1
-# Results that differ by less than so many dB in fidelity may be the same but for rounding.
-AS_FAITHFUL = 0.5
+# What a run writes when it is at its end.
+SUMMARY = "summary.json"
 # Objects that are read at a time.
 CONCURRENT_READS = 16
-
-
-def pixels_sha256(pixels: np.ndarray) -> str:
-    """Checksum of pixels (c, H, W): C order, little endian; hex."""
-    little = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
-    return hashlib.sha256(little.data).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The record that one shard of one plan is written.
-
-    plan: digest. level, y, x: which shard. shape: (c, H, W) of its pixels, clipped to the image.
-    pixels_sha256: as of pixels_sha256(), hex. bytes: of its file; None: not known, as version 0.1
-    did not record them. tiles: number of tiles by tier. cost: multiply-adds executed. seconds: of
-    computing and writing, by stage. batch: smallest batch used, 0 where not even one window fitted
-    in memory and it was cut. retreats: tiers whose batches were smaller than planned because memory
-    ran out; their values may differ from an undisturbed run's by 1 of 255. tile_costs: (row,
-    column, multiply-adds, milliseconds) of each tile. bytes_version: of the tierscale that wrote
-    the shard. fidelity: of the worst tile, dB, shrunk and compared with the source; None where none
-    was compared. tile_fidelity: (row, column, dB) of the tiles that were. workers: who made it.
-    """
-
-    plan: str
-    level: int
-    y: int
-    x: int
-    shape: tuple[int, int, int]
-    pixels_sha256: str
-    bytes: int | None
-    tiles: Mapping[str, int]
-    cost: float
-    seconds: Mapping[str, float]
-    device: str
-    batch: int
-    retreats: tuple[str, ...] = ()
-    tile_costs: tuple[tuple[int, int, float, float], ...] = ()
-    bytes_version: int = field(default_factory=bytes_version)
-    fidelity: float | None = None
-    tile_fidelity: tuple[tuple[int, int, float], ...] = ()
-    workers: tuple[str, ...] = ()
-
-    def agrees(self, other: "Receipt") -> bool:
-        """Whether two workers made the same of a shard.
-
-        Where memory ran out for one of them, values may differ by 1 of 255: it is then enough that
-        both are as faithful.
-        """
-        if self.pixels_sha256 == other.pixels_sha256:
-            return True
-        if self.fidelity is None or other.fidelity is None or self.batch == other.batch:
-            return False
-        return abs(self.fidelity - other.fidelity) < AS_FAITHFUL
-
-    @property
-    def key(self) -> Key:
-        """Level, row and column of the shard."""
-        return self.level, self.y, self.x
-
-
-NAMES = tuple(one.name for one in fields(Receipt))
-# Fields that JSON gives as lists, and as lists of lists.
-LISTS, TABLES = ("shape", "retreats", "workers"), ("tile_costs", "tile_fidelity")
 
 
 class ReceiptSummary:
@@ -165,17 +98,25 @@ class Folder:
         self.path = sidecar(path)
 
     def exists(self) -> bool:
-        """Whether a plan is stored here."""
-        return (self.path / "plan.json").exists()
+        """Whether a plan is stored here. Refused, Damaged: the store does not say."""
+        path = self.path / PLAN_NAME
+        try:
+            return path.exists()
+        except OSError as error:
+            raise storage_failure(str(path), error) from error
+
+    def closed(self) -> bool:
+        """Whether a run came to its end, when every shard had its receipt."""
+        return (self.path / SUMMARY).exists()
 
     def write_plan(self, plan: Plan) -> None:
         """Store the plan."""
-        write_json(self.path / "plan.json", plan_to_json(plan))
+        write_json(self.path / PLAN_NAME, plan_to_json(plan))
 
     def plan(self) -> Plan:
         """The stored plan. Refused: there is none, or it was changed."""
         try:
-            return plan_from_json(json.loads((self.path / "plan.json").read_text()))
+            return plan_from_json(json.loads((self.path / PLAN_NAME).read_text()))
         except FileNotFoundError:
             what = (
                 f"{self.output} has no plan in {self.path}, so it was not made by tierscale or was"
@@ -192,7 +133,7 @@ class Folder:
 
     def write(self, receipt: Receipt) -> None:
         """Store a receipt, after its shard: one that claims a missing shard would hide a hole."""
-        write_bytes(self._receipt_file(receipt.key), _to_json(receipt).encode())
+        write_bytes(self._receipt_file(receipt.key), to_json(receipt).encode())
 
     def receipts(self, plan: str, level: int | None = None) -> Iterator[Receipt]:
         """All receipts of the plan with digest `plan`, or those of one level, read one by one.
@@ -200,29 +141,35 @@ class Folder:
         What cannot be read counts as missing, and its shard is computed again.
         """
         pattern = f"{'*' if level is None else level}/*.json"
-        for text in _texts(sorted((self.path / "receipts").glob(pattern))):
-            if (receipt := _parse(text, plan)) is not None:
+        for content in _contents(sorted((self.path / "receipts").glob(pattern))):
+            if (receipt := parse(content, plan)) is not None:
                 yield receipt
 
     def receipt_keys(self) -> set[Key]:
-        """The shards that have a file in the place of their receipt; its content is not read."""
-        keys = set()
-        for file in (self.path / "receipts").glob("*/*.json"):
-            y, x = file.name.removesuffix(".json").split(".")
-            keys.add((int(file.parent.name), int(y), int(x)))
-        return keys
+        """The shards that have a file in the place of their receipt; its content is not read.
+
+        Files with other names, such as copies that a program for synchronising made, are no
+        receipts.
+        """
+        names = (
+            re.fullmatch(r"(\d+)/(\d+)\.(\d+)\.json", f"{file.parent.name}/{file.name}")
+            for file in (self.path / "receipts").glob("*/*.json")
+        )
+        return {(int(name[1]), int(name[2]), int(name[3])) for name in names if name}
 
     def summary(self, plan: Plan) -> ReceiptSummary:
         """What all receipts of a plan add up to, read once."""
-        summary = ReceiptSummary(plan.grid.tiles)
+        summary, (rows, columns) = ReceiptSummary(plan.grid.tiles), plan.grid.tiles
         for receipt in self.receipts(plan.digest):
-            summary.add(receipt)
+            tiles = (*receipt.tile_costs, *receipt.tile_fidelity)
+            if all(row < rows and column < columns for row, column, *_ in tiles):
+                summary.add(receipt)
         return summary
 
     def receipt(self, plan: str, key: Key) -> Receipt:
         """The receipt of one shard. Damaged: there is none that can be used."""
         with contextlib.suppress(FileNotFoundError):
-            if (receipt := _parse(self._receipt_file(key).read_text(), plan)) is not None:
+            if (receipt := parse(self._receipt_file(key).read_bytes(), plan)) is not None:
                 return receipt
         raise Damaged(
             f"{self.output} level {key[0]} shard {key[1]}.{key[2]} has no receipt any more; run the"
@@ -248,35 +195,10 @@ class Folder:
             return None
 
 
-def _to_json(receipt: Receipt) -> str:
-    """The document of a receipt."""
-    return json.dumps({"format": FORMAT, **{name: getattr(receipt, name) for name in NAMES}})
-
-
-def _parse(text: str, plan: str) -> Receipt | None:
-    """A receipt of the plan with digest `plan`; None: it is of another one, or torn.
-
-    Names that this version does not know are passed over, so that it goes on with what a later one
-    began.
-    """
-    try:
-        document = json.loads(text)
-        plain = {name: document[name] for name in NAMES if name in document}
-        if "format" not in document:
-            plain["bytes"] = None
-        plain.setdefault("bytes_version", FIRST_BYTES_VERSION)
-        plain |= {name: tuple(plain[name]) for name in LISTS if name in plain}
-        plain |= {name: tuple(map(tuple, plain[name])) for name in TABLES if name in plain}
-        receipt = Receipt(**plain)
-    except (ValueError, KeyError, TypeError):
-        return None
-    return receipt if receipt.plan == plan else None
-
-
-def _texts(files: list[Place]) -> Iterator[str]:
+def _contents(files: list[Place]) -> Iterator[bytes]:
     """Contents of files, in order; objects are read many at a time, each being a request."""
     if files and isinstance(files[0], ObjectPath):
         with ThreadPoolExecutor(CONCURRENT_READS, thread_name_prefix="receipts") as readers:
-            yield from readers.map(lambda file: file.read_text(), files)
+            yield from readers.map(lambda file: file.read_bytes(), files)
     else:
-        yield from (file.read_text() for file in files)
+        yield from (file.read_bytes() for file in files)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output import tile_table
 from tierscale.pipeline.output.pictures.tile_maps import TileMap
-from tierscale.pipeline.output.receipts import ReceiptSummary
+from tierscale.pipeline.output.receipts import SUMMARY, ReceiptSummary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.storage.atomic import as_json, write_files
 from tierscale.pipeline.storage.path_policy import printable
@@ -61,7 +61,7 @@ def close(
     html = report(Path(output).name, TileMap.of(plan), costs, summary)
     files: dict[Place, bytes] = {
         folder / tile_table.NAME: tile_table.to_parquet(plan, scores, costs, fidelity),
-        folder / "summary.json": as_json(summary),
+        folder / SUMMARY: as_json(summary),
         folder / "facts.json": as_json(metadata.to_json()),
         folder / "report.html": html.encode(),
     }

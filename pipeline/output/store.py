@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.codecs import ZstdCodec
-from zarr.core.buffer import Buffer, default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import MemoryStore
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, Unreachable
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.output.levels import StoreLayout
 from tierscale.pipeline.storage.atomic import write_bytes
@@ -24,16 +23,24 @@ from tierscale.pipeline.storage.paths import Place, exists, place, remove_tree, 
 from tierscale.pipeline.storage.sidecar import sidecar
 from tierscale.pipeline.storage.zarr_store import write_nodes, zarr_store
 
+# What the attributes of an output say where its smaller levels are means of what is valid.
+VALID = "valid"
+
 
 def quiet_threads() -> None:
     """Keep zarr's own threads few: every worker process has its own, and they would add up."""
     zarr.config.set({"async.concurrency": 2, "threading.max_workers": 2})
 
 
-def create(path: str, layout: StoreLayout, attributes: dict[str, Any]) -> None:
+def create(
+    path: str,
+    layout: StoreLayout,
+    attributes: dict[str, Any],
+    of_levels: Sequence[dict[str, Any]] = (),
+) -> None:
     """Create the group with its attributes and the arrays of all levels, still empty.
 
-    What lies there is removed.
+    What lies there is removed. of_levels: attributes of the arrays, or none.
     """
 
     def make(memory: MemoryStore) -> None:
@@ -46,8 +53,9 @@ def create(path: str, layout: StoreLayout, attributes: dict[str, Any]) -> None:
                 chunks=layout.chunk,
                 shards=(layout.shape[0], *layout.shard),
                 compressors=ZstdCodec(level=1),
-                fill_value=0,
+                fill_value=0 if layout.nodata is None else layout.nodata,
                 dimension_names=("c", "y", "x"),
+                attributes=of_levels[level] if of_levels else {},
             )
 
     with _storage_errors(path):
@@ -82,12 +90,26 @@ def check_plan(path: str, plan: str) -> None:
         )
 
 
+def averages_valid(path: str) -> bool:
+    """Whether pixels without data, and colours that are clear, do not count in smaller levels.
+
+    They count in all levels of an output that an earlier version began.
+    """
+    ours = attributes_of(path).get("tierscale")
+    return isinstance(ours, dict) and ours.get("pyramid") == VALID
+
+
+def attributes_of(path: str) -> dict[str, Any]:
+    """Attributes of a zarr group; empty: there is none."""
+    try:
+        return dict(zarr.open_group(zarr_store(path), mode="r", zarr_format=3).attrs)
+    except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
+        return {}
+
+
 def _plan_of(path: str) -> str | None:
     """Digest of the plan in the attributes of a zarr group; None: no group, or none of ours."""
-    try:
-        ours = zarr.open_group(zarr_store(path), mode="r", zarr_format=3).attrs.get("tierscale")
-    except (FileNotFoundError, ValueError, zarr.errors.BaseZarrError):
-        return None
+    ours = attributes_of(path).get("tierscale")
     return str(ours["plan"]) if isinstance(ours, dict) and "plan" in ours else None
 
 
@@ -135,11 +157,7 @@ def write_shard(
     key = array.store_path / array.metadata.encode_chunk_key((0, *shard))
     encoded()
     with _storage_errors(path):
-        where = place(path)
-        if isinstance(where, ObjectPath):
-            sync(key.set(content))
-        else:
-            write_bytes(where / key.path, content.as_numpy_array().data)
+        write_bytes(place(path) / key.path, content.as_numpy_array().data)
     return len(content)
 
 
@@ -150,9 +168,9 @@ def encode_shard(array: zarr.Array, pixels: np.ndarray) -> Buffer:
     if pixels.shape != shape:
         full = np.zeros(shape, array.dtype)
         full[:, : pixels.shape[1], : pixels.shape[2]] = pixels
-    memory = MemoryStore()
+    stored: dict[str, Buffer] = {}
     one = zarr.create_array(
-        memory,
+        MemoryStore(stored),
         shape=shape,
         dtype=array.dtype,
         chunks=array.chunks,
@@ -162,10 +180,9 @@ def encode_shard(array: zarr.Array, pixels: np.ndarray) -> Buffer:
         config={"write_empty_chunks": True},
     )
     one[:] = full
-    content = sync(memory.get("c/0/0/0", default_buffer_prototype()))
-    if content is None:
+    if "c/0/0/0" not in stored:
         raise ValueError(f"zarr wrote no bytes for a shard of {shape} {array.dtype}")
-    return content
+    return stored["c/0/0/0"]
 
 
 def shards_of(path: str, level: int) -> tuple[int, int]:
@@ -191,16 +208,30 @@ def read_shard(path: str, level: int, shard: tuple[int, int]) -> np.ndarray:
 def read_rect(
     array: zarr.Array, rect: Rect, name: str, channels: slice = slice(None)
 ) -> np.ndarray:
-    """Pixels (c, h, w) of a level, called `name` in errors. Damaged: they cannot be decoded."""
+    """Pixels (c, h, w) of a level, called `name` in errors.
+
+    Unreachable: the store refuses or does not answer. Damaged: they cannot be decoded.
+    """
     try:
         return np.asarray(array[(channels, *rect.slices)])
     # Codecs raise many kinds on damaged bytes: RuntimeError, ValueError, zlib.error, struct.error.
     except Exception as error:
+        refused = as_os_error(error, name)
+        if refused is not None:
+            raise Unreachable(
+                f"{name} cannot be read ({refused.strerror}); check the object store and its"
+                " credentials, then run the same command again"
+            ) from error
         reason = str(error).splitlines()[0] if str(error) else "no reason given"
         raise Damaged(
             f"{name} cannot be read back ({type(error).__name__}: {reason}); tierscale verify"
             " --heal writes it again"
         ) from error
+
+
+def is_ours(path: str) -> bool:
+    """Whether the attributes of what lies at `path` say that tierscale wrote it."""
+    return _plan_of(path) is not None
 
 
 def check_ours(path: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tierscale.pipeline.plan.evidence import Audit
 from tierscale.pipeline.storage.sidecar import sidecar
 
 STAGES = ("ingest", "score", "enlarge", "stitch", "pyramid", "total")
@@ -36,10 +37,10 @@ class Summary:
 
     status: "done", "failed" or "interrupted". plan: digest; with shape and dtype None when the run
     ended before there was a plan. shape: (c, H, W) of the output. scale: as a fraction. family: of
-    networks, kind: of picture, as of Draft. tiles: made of each tier. cost: multiply-adds.
+    networks, kind: of picture, as in Draft. tiles: made of each tier. cost: multiply-adds.
     cost_share: of the full tier everywhere, None before any. seconds: by STAGES. done_before,
-    written: shards. files: of the pictures and tables. fidelity: of the worst tile, None where none
-    was compared.
+    written: shards. audit: what routes lose against the full tier. fidelity: of the worst tile,
+    None where none was compared. files: of the pictures and tables.
     """
 
     status: str
@@ -59,6 +60,7 @@ class Summary:
     written: int
     notes: tuple[str, ...]
     error: str | None = None
+    audit: Audit | None = None
     fidelity: WorstTile | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -84,6 +86,7 @@ class Summary:
                 "written": self.written,
             },
             "files": {name: str(folder / file) for name, file in FILES.items()},
+            "audit": None if self.audit is None else self.audit.to_json(),
             "notes": list(self.notes),
             "error": self.error,
         }

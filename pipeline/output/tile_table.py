@@ -85,7 +85,7 @@ def _tiers(plan: Plan) -> pa.Array:
 
 
 def read(folder: Place) -> pa.Table:
-    """The tile table, as of SCHEMA. Refused: there is none."""
+    """The tile table, with the columns of SCHEMA. Refused: there is none."""
     try:
         return pq.read_table(pa.BufferReader((folder / NAME).read_bytes()))
     except FileNotFoundError:

@@ -16,10 +16,14 @@ def completed(options: Options, plan: Plan) -> Options:
     written it is the whole image, or the first. The tile of a plan may be larger than one that can
     be asked for, and is taken from the plan itself.
     """
+    kept: dict[str, object] = {"scale": plan.scale}
+    if "family" not in options.written or options.family in ("auto", plan.family):
+        # A family that is written asks for its own tiers.
+        kept["tiers"] = tuple(tier.label for tier in plan.tiers)
+    if plan.family in ("clean", "photo"):
+        kept["family"] = plan.family
     return options.completed(
-        scale=plan.scale,
-        tiers=tuple(tier.label for tier in plan.tiers),
-        **({"family": plan.family} if plan.family in ("clean", "photo") else {}),
+        **kept,
         policy=plan.policy,
         blend=plan.blend,
         value_range=plan.source.value_range,
@@ -45,14 +49,16 @@ def kept_options(options: Options, plan: Plan) -> list[str]:
 def _pairs(options: Options, plan: Plan) -> Iterator[tuple[str, str, str]]:
     """Names of options, with the plan's values and those that would be taken now, in words."""
     yield "scale", str(plan.scale), str(options.scale)
-    yield (
-        "tiers",
-        " ".join(tier.label for tier in plan.tiers),
-        " ".join(options.completed(scale=plan.scale).tier_labels),
-    )
+    if plan.family != "none" and "family" not in options.written:
+        family = plan.family or "clean"
+        usual = options.completed(scale=plan.scale, family=family).tier_labels
+        yield "tiers", " ".join(tier.label for tier in plan.tiers), " ".join(usual)
     yield "policy", in_words(plan.policy), in_words(options.policy)
     yield "tile", str(plan.tile), str(tile_length(options.tile, plan.scale))
     yield "blend", str(plan.blend), str(options.blend)
+    if plan.statistics is not None:
+        exact = "exact" if options.exact_statistics else "sample"
+        yield "exact_statistics", plan.statistics, exact
     yield "value_range", _range(plan.source.value_range), _range(options.value_range)
 
 

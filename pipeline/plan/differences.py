@@ -17,21 +17,16 @@ READ = ("shape", "dtype", "colour", "alpha")
 SHOWN = 160
 
 
-def differences(
-    stored: Plan, draft: Draft, scout_named: bool = False, finished: bool = False
-) -> list[str]:
+def differences(stored: Plan, draft: Draft, finished: bool = False) -> list[str]:
     """What the two disagree in, in words: `tile 128, now 64`. Empty: the stored plan will do.
 
-    scout_named: a person named the scout of the draft. One that was only found does not count,
-    because the routes of a stored plan are made. finished: nothing is left to do by the stored
-    plan, so it does not matter if this version reads the same file otherwise.
+    finished: nothing is left to do by the stored plan, so it does not matter if this version reads
+    the same file otherwise.
     """
     before, now = _requested(stored), _requested(draft)
     if finished and before["source"]["identity"] == now["source"]["identity"]:
         for name in READ:
             del now[name]
-    if scout_named:
-        before["scout"], now["scout"] = stored.scout, draft.scout
     found = []
     if stored.family and draft.family and stored.family != draft.family:
         found.append(f"family {stored.family}, now {draft.family}")

@@ -5,19 +5,25 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
-from typing import Literal
+from functools import wraps
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.policies import DEFAULT, KINDS, Policy, policy_from
 from tierscale.pipeline.plan.tiers import PHOTO_TIERS, default_tiers, parse_tiers
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LARGEST_SCALE = 64
 # Tiles are multiples of the scale's denominator.
 LARGEST_DENOMINATOR = 128
 SMALLEST_TILE, LARGEST_TILE = 8, 4096
 
-# What the family of networks may be asked for.
-CHOICES = ("auto", "clean", "photo")
+# What may be written for the family of networks.
+FAMILIES = ("auto", "clean", "photo")
+
+T = TypeVar("T", bound="DataclassInstance")
 
 # x, y, width, height of a part of the input.
 Region = tuple[int, int, int, int]
@@ -37,21 +43,39 @@ class Selection:
     t: int | None = None
 
 
+def _note_written(cls: type[T]) -> type[T]:
+    """A dataclass that takes down, as `written`, which of its fields somebody wrote; None is not.
+
+    Of what was left out the class's own __init__() sees the default alone.
+    """
+    init, order = vars(cls)["__init__"], [one.name for one in fields(cls) if one.init]
+
+    @wraps(init)
+    def noting(self: T, *values: object, **named: object) -> None:
+        given = {**dict(zip(order, values, strict=False)), **named}
+        names = frozenset(name for name, value in given.items() if value is not None)
+        object.__setattr__(self, "written", names)
+        init(self, *values, **named)
+
+    setattr(cls, init.__name__, noting)
+    return cls
+
+
+@_note_written
 @dataclass(frozen=True, slots=True)
 class Options:
     """How an image is enlarged; valid once constructed, else Refused.
 
-    scale: a number, or a fraction as text such as "5/2". policy: one of the policies, or its name.
-    scale: 1 to 64, exact. tiers: labels from light to full; None: the defaults of the scale.
-    policy: how the tier of each tile is chosen. tile, blend: input pixels. device: "auto", "cpu" or
-    "cuda". value_range: the values that become 0 and 1; None: by the data type, or measured.
-    region: x, y, width, height of a part of the input. series, level, z, t: which image of a file
-    that holds several, which pyramid level (0 is the largest), which plane, which time point; None:
-    the first. nodata: value that marks missing pixels, beside what the file says.
+    scale: 1 to 64, exact; a number, or a fraction as text such as "5/2". tiers: labels from light
+    to full; None: the defaults of the scale. policy: how the tier of each tile is chosen; one of
+    the policies, or the name of one without a number. tile, blend: input pixels. device: "auto",
+    "cpu" or "cuda". value_range: the values that become 0 and 1; None: by the data type, or
+    measured. region: x, y, width, height of a part of the input. series, level, z, t: which image
+    of a file that holds several, which pyramid level (0 is the largest), which plane, which time
+    point; None: the first. nodata: value that marks missing pixels, beside what the file says.
     family: of networks among the default tiers: "clean", "photo" (for scans and photos with blur,
     grain and compression), or "auto", as the image needs; without effect where tiers are named.
     exact_statistics: tiers NAME@auto measure the whole image, at full cost, instead of a sample.
-    scout: file of a scout to use instead of the known ones.
 
     written: names of the options that somebody wrote. The others are this version's defaults; an
     output that was begun with other ones goes on with those.
@@ -72,17 +96,7 @@ class Options:
     nodata: float | None = None
     family: Literal["auto", "clean", "photo"] = "auto"
     exact_statistics: bool = False
-    scout: str | None = None
     written: frozenset[str] = field(init=False, repr=False, compare=False)
-
-    def __new__(cls, *values: object, **named: object) -> "Options":
-        """Take down what is written; __init__() sees values only."""
-        options = object.__new__(cls)
-        order = (one.name for one in fields(cls) if one.init)
-        given = {**dict(zip(order, values, strict=False)), **named}
-        names = frozenset(name for name, value in given.items() if value is not None)
-        object.__setattr__(options, "written", names)
-        return options
 
     def altered(self, **changes: object) -> "Options":
         """These options with some that are written now. Refused: a value that cannot be."""
@@ -127,8 +141,8 @@ class Options:
 
     def _check_family(self) -> None:
         """Refuse a family that there is not, or not for this scale."""
-        if self.family not in CHOICES:
-            raise Refused(f"there is no family {self.family!r}; give one of {', '.join(CHOICES)}")
+        if self.family not in FAMILIES:
+            raise Refused(f"there is no family {self.family!r}; give one of {', '.join(FAMILIES)}")
         if self.family == "photo" and self.tiers is None and self.scale not in PHOTO_TIERS:
             scales = ", ".join(f"x{scale}" for scale in PHOTO_TIERS)
             raise Refused(
@@ -145,11 +159,13 @@ class Options:
         if isinstance(self.policy, str):
             object.__setattr__(self, "policy", policy_from(self.policy, {}))
         if not isinstance(self.policy, tuple(KINDS.values())):
-            raise Refused(f"{self.policy!r} is no policy; give one such as tierscale.Budget(0.3)")
+            raise Refused(
+                f"{self.policy!r} is not a policy; give one such as tierscale.Budget(0.3)"
+            )
         for name in ("tile", "blend", "level"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
-                raise Refused(f"a {name} of {value!r} is no whole number; give one such as 128")
+                raise Refused(f"a {name} of {value!r} is not a whole number; give one such as 128")
 
     @property
     def tier_labels(self) -> tuple[str, ...]:
@@ -188,3 +204,14 @@ def parse_scale(text: str | float | Fraction) -> Fraction:
         with contextlib.suppress(ValueError, ZeroDivisionError):
             return Fraction(plain)
     raise Refused(f"a scale {text!r} is neither a number nor a fraction; write 4, 2.7 or 5/2")
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """The two values of a range such as 0,4095. Refused: they are not two numbers."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise Refused(
+            f"the range {text!r} is not two numbers separated by a comma; write 0,4095"
+        ) from None
+    return low, high

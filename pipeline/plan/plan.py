@@ -15,21 +15,24 @@ import numpy as np
 from tierscale.models.contract.kind import Kind
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.geometry.layout import Work, lay_out
+from tierscale.pipeline.plan.evidence import Audit, Evidence
 from tierscale.pipeline.plan.policies import Policy
 from tierscale.pipeline.plan.source import SourceRef
-from tierscale.pipeline.plan.tiers import Tier
+from tierscale.pipeline.plan.tiers import Tier, Weights
 from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.version import code_version
 
 # Raised only when the same plan gives other bytes than before. What each version gives stands in
 # tests/golden/bytes_version.json.
-BYTES_VERSION = 1
+BYTES_VERSION = 2
 
 # Which networks the default tiers are: "auto" until the image was looked at, "none" where no one is
 # better than bicubic.
 Family = Literal["auto", "clean", "photo", "none"]
-# How tiles are scored: by a scout, by plain detail where none is known, or not at all.
-Scoring = Literal["scout", "detail", "none"]
+# How tiles are scored: by the difference of a network from bicubic, by local energy where no
+# network is light enough, or not at all. Plans of version 0.1 and 0.2: by a scout, a network fitted
+# to predict errors, or by plain detail.
+Scoring = Literal["difference", "energy", "none", "scout", "detail"]
 Settings = tuple[Mapping[str, float], ...]
 
 
@@ -46,8 +49,9 @@ class Draft:
     "straight", "premultiplied" or None. tiers: from light to full. statistics: "exact" or "sample"
     where a tier decides by statistics of the image, else None. device: kind of device of the
     workers, "cpu" or "cuda". batch: windows in one call, for each tier. scoring: how tiles are
-    scored; scout: SHA-256 of the scout's weights, hex, or None. family: of the tiers, None where a
-    person named them; kind: of picture, where it was looked at. code: version of tierscale.
+    scored; scorer: the network whose difference from bicubic is the score, or None. family: of the
+    tiers, None where a person named them; kind: of picture, where it was looked at. code: version
+    of tierscale.
     """
 
     source: SourceRef
@@ -64,7 +68,7 @@ class Draft:
     device: str
     batch: tuple[int, ...]
     scoring: Scoring
-    scout: str | None
+    scorer: Weights | None
     family: Family | None = None
     kind: Kind | None = None
     code: str = field(default_factory=code_version)
@@ -103,16 +107,17 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ScoredPlan(Draft):
-    """A draft after the pre-pass. Each equals itself alone: nobody asks whether scores are alike.
+    """A draft after the prescan. Each equals itself alone: nobody asks whether scores are alike.
 
     settings: arguments of each tier at every call, by name, such as its exit threshold.
     scores: predicted mean squared error (values 0..1) of each tile under each tier, float32
-    (tiles, tiers), rows of tiles one after another.
+    (tiles, tiers), rows of tiles one after another. evidence: what they rest on.
     """
 
     value_range: ValueRange
     settings: Settings
     scores: np.ndarray = field(repr=False)
+    evidence: Evidence
 
     # Those of Draft, which would be inherited, leave out the scores.
     def __eq__(self, other: object) -> bool:
@@ -126,13 +131,17 @@ class ScoredPlan(Draft):
 class Plan(Draft):
     """All that the bytes of an output depend on. Two plans are equal when their digests are.
 
-    routes: index of the tier of each tile, int64 (rows, columns). digest: SHA-256, hex, over the
+    routes: index of the tier of each tile, int64 (rows, columns). evidence: what predicted errors
+    rest on; None: nothing was predicted, or by a scout. audit: what the routes lose against the
+    full tier everywhere; None: nothing, or it is not known in dB. digest: SHA-256, hex, over the
     stored form of all fields but the source's address; `pipeline.plan.stored` makes it.
     """
 
     value_range: ValueRange
     settings: Settings
     routes: np.ndarray = field(repr=False)
+    evidence: Evidence | None
+    audit: Audit | None
     digest: str
 
     def __eq__(self, other: object) -> bool:
@@ -140,6 +149,12 @@ class Plan(Draft):
 
     def __hash__(self) -> int:
         return hash(self.digest)
+
+    @property
+    def knows_errors(self) -> bool:
+        """Whether the predicted errors of tiles are errors, and not only an order."""
+        card = self.evidence is not None and self.evidence.known == "card"
+        return card or self.scoring == "scout"
 
     def works(self, shard: tuple[int, int]) -> list[Work]:
         """All windows of one shard."""

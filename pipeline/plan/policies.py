@@ -15,7 +15,7 @@ from tierscale.pipeline.errors import Refused
 def _check_number(name: str, value: object) -> None:
     """Refuse what is no number; True and False are none."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Refused(f"a {name} of {value!r} is no number; give one such as 0.5")
+        raise Refused(f"a {name} of {value!r} is not a number; give one such as 0.5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +134,12 @@ PARAMETERS = {
 EXAMPLES = {"budget": "0.5", "max_loss": "0.02", "deadline": "6h", "threshold": "1e-4"}
 # Names of version 0.1, which stay readable until 1.0.
 OLD_NAMES = {"dearest": "full", "cheapest": "light", "quality": "max-loss"}
-DEFAULT = Adaptive()
+DEFAULT = MaxLoss(0.05)
 
 
 def needs_scores(policy: Policy) -> bool:
     """Whether the policy needs scores: `Full` and `Light` give all tiles one tier."""
     return not isinstance(policy, Full | Light)
-
-
-def compares_errors(policy: Policy) -> bool:
-    """Whether the policy needs predicted errors, and not only an order of tiles."""
-    return isinstance(policy, MaxLoss | Threshold)
 
 
 def policy_from(

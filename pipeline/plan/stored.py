@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from tierscale.models.contract.kind import Kind
+from tierscale.pipeline.plan.evidence import Audit, Evidence
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import OLD_NAMES, policy_from_json, policy_to_json
 from tierscale.pipeline.plan.source import SourceRef
-from tierscale.pipeline.plan.tiers import Tier
+from tierscale.pipeline.plan.tiers import Tier, Weights
 from tierscale.pipeline.plan.value_range import ValueRange
 
 # Version 0.1 wrote no number.
@@ -28,21 +29,23 @@ FORMAT = 2
 UNDIGESTED = ("digest", "uri")
 
 
-def freeze(scored: ScoredPlan, routes: np.ndarray) -> Plan:
+def freeze(scored: ScoredPlan, routes: np.ndarray, audit: Audit | None = None) -> Plan:
     """The plan of a scored image and its routes, (rows, columns) of tier indices."""
-    routes = routes.astype(np.int64)
-    return Plan(
+    plan = Plan(
         **draft_fields(scored),
         value_range=scored.value_range,
         settings=scored.settings,
-        routes=routes,
-        digest=digest_of(_document(scored, routes)),
+        routes=routes.astype(np.int64),
+        evidence=scored.evidence,
+        audit=audit,
+        digest="",
     )
+    return with_digest(plan)
 
 
 def with_digest(plan: Plan) -> Plan:
     """The same plan with the digest that its fields have."""
-    return replace(plan, digest=digest_of(_document(plan, plan.routes)))
+    return replace(plan, digest=digest_of(_document(plan)))
 
 
 def draft_fields(draft: Draft) -> dict[str, Any]:
@@ -75,7 +78,7 @@ def draft_document(draft: Draft) -> dict[str, Any]:
         "device": draft.device,
         "batch": list(draft.batch),
         "scoring": draft.scoring,
-        "scout": draft.scout,
+        "scorer": None if draft.scorer is None else asdict(draft.scorer),
         "family": draft.family,
         "kind": None if draft.kind is None else draft.kind.to_json(),
         "code": draft.code,
@@ -83,18 +86,20 @@ def draft_document(draft: Draft) -> dict[str, Any]:
     }
 
 
-def _document(known: ScoredPlan | Plan, routes: np.ndarray) -> dict[str, Any]:
+def _document(plan: Plan) -> dict[str, Any]:
     return {
-        **draft_document(known),
-        "value_range": known.value_range.to_json(),
-        "settings": [dict(names) for names in known.settings],
-        "routes": _pack(routes),
+        **draft_document(plan),
+        "value_range": plan.value_range.to_json(),
+        "settings": [dict(names) for names in plan.settings],
+        "routes": _pack(plan.routes),
+        "evidence": None if plan.evidence is None else plan.evidence.to_json(),
+        "audit": None if plan.audit is None else plan.audit.to_json(),
     }
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
     """The document of a plan, with its digest."""
-    return {**_document(plan, plan.routes), "digest": plan.digest}
+    return {**_document(plan), "digest": plan.digest}
 
 
 def plan_from_json(document: Mapping[str, Any]) -> Plan:
@@ -112,6 +117,7 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
             f" {FORMAT}; install the version that wrote it, or a newer one"
         )
     plain = _from_format_1(document) if number == 1 else document
+    evidence, audit, scorer = (plain.get(name) for name in ("evidence", "audit", "scorer"))
     return Plan(
         source=SourceRef.from_json(plain["uri"], plain["source"]),
         shape=tuple(plain["shape"]),
@@ -127,7 +133,7 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
         device=plain["device"],
         batch=tuple(plain["batch"]),
         scoring=plain["scoring"],
-        scout=plain["scout"],
+        scorer=None if scorer is None else Weights(**scorer),
         # Earlier versions had one family, and wrote none of both.
         family=plain.get("family"),
         kind=None if plain.get("kind") is None else Kind(**plain["kind"]),
@@ -136,6 +142,8 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
         value_range=ValueRange.from_json(plain["value_range"]),
         settings=tuple(plain["settings"]),
         routes=_unpack(plain["routes"]),
+        evidence=None if evidence is None else Evidence.from_json(evidence),
+        audit=None if audit is None else Audit(**audit),
         digest=digest,
     )
 
@@ -154,7 +162,6 @@ def _from_format_1(document: Mapping[str, Any]) -> dict[str, Any]:
         **document,
         "policy": {"name": name, **parameters.get(name, {})},
         "statistics": old["statistics"],
-        "scout": old["scout"],
         "scoring": document["scores"],
         "bytes_version": 1,
         "value_range": document["levels"],

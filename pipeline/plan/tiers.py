@@ -7,7 +7,7 @@ from fractions import Fraction
 # better at equal cost, reach further beyond each tile and cannot promise a budget. There is no
 # EDSR for x2.
 DEFAULT_TIERS = {
-    Fraction(4): ("bicubic", "fsrcnn-x4", "edsr-x4"),
+    Fraction(4): ("bicubic", "edsr-x4", "edsr64-x4"),
     Fraction(3): ("bicubic", "fsrcnn-x3", "edsr-x3"),
     Fraction(2): ("bicubic", "fsrcnn-x2", "carn-x2"),
 }
@@ -19,6 +19,14 @@ ANY_SCALE = ("bicubic", "anysr-edsr")
 ANY_SCALE_FROM = Fraction(11, 10)
 # Context in input pixels of tiers that have no finite reach, because they pool over the window.
 ENDLESS_REACH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """A network by its name and the SHA-256 of its checkpoint, hex."""
+
+    name: str
+    weights: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,11 @@ class Tier:
     reach: int
     memory: float
     auto: bool = False
+
+    @property
+    def network(self) -> Weights:
+        """The network itself, at whatever effort."""
+        return Weights(self.name, self.weights)
 
     @property
     def label(self) -> str:

@@ -9,6 +9,10 @@ from tierscale.pipeline.geometry.layout import lay_out
 from tierscale.pipeline.plan.plan import Draft, Plan
 from tierscale.pipeline.plan.tiers import Tier
 
+# What calling a tier for a shard takes beside its multiply-adds, in multiply-adds: about 10 ms of
+# one core. A constant, so that plans do not depend on a clock.
+CALL_COST = 5e8
+
 
 def cost_of_routes(
     grid: Grid, tiers: Sequence[Tier], blend: int, rgb_count: int
@@ -41,10 +45,29 @@ def cost_of_routes(
     return cost
 
 
+def areas(draft: Draft) -> np.ndarray:
+    """Input pixels of each tile, (tiles,)."""
+    rows, columns = (
+        np.minimum(draft.tile, length - draft.tile * np.arange(count))
+        for length, count in zip(draft.grid.size, draft.grid.tiles, strict=True)
+    )
+    return np.outer(rows, columns).ravel().astype(np.float64)
+
+
 def planned_cost(draft: Draft, routes: np.ndarray) -> float:
     """Multiply-adds that routes will take, halos included."""
     cost = cost_of_routes(draft.grid, draft.tiers, draft.blend, draft.rgb_count)
     return float(cost(routes.ravel()))
+
+
+def fixed_cost(draft: Draft, routes: np.ndarray) -> float:
+    """Multiply-adds that calls of tiers are worth, whatever they enlarge: one a shard and tier."""
+    square = routes.reshape(draft.grid.tiles)
+    calls = 0
+    for shard in draft.grid.all_shards():
+        rows, columns = draft.grid.shard_block(shard)
+        calls += len(np.unique(square[rows.start : rows.stop, columns.start : columns.stop]))
+    return calls * CALL_COST
 
 
 def full_cost(draft: Draft) -> float:

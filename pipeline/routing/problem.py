@@ -75,7 +75,7 @@ def check_scores(errors: np.ndarray, columns: int) -> None:
     if len(bad):
         row, column = divmod(int(bad[0]), columns)
         raise ValueError(
-            f"the scout's score of tile (row {row}, column {column}) is {errors[bad[0]].tolist()},"
+            f"the score of tile (row {row}, column {column}) is {errors[bad[0]].tolist()},"
             " not a number; check its pixels"
         )
 

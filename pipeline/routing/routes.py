@@ -7,8 +7,9 @@ import numpy as np
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
-from tierscale.pipeline.plan.policies import Adaptive, Deadline, MaxLoss, Threshold
-from tierscale.pipeline.routing.costs import cost_of_routes, full_cost
+from tierscale.pipeline.plan.policies import Adaptive, Deadline, MaxLoss, Policy, Threshold
+from tierscale.pipeline.routing.audit import at_most, loss_db
+from tierscale.pipeline.routing.costs import areas, cost_of_routes, fixed_cost, full_cost
 from tierscale.pipeline.routing.policies import choose
 from tierscale.pipeline.routing.problem import (
     RoutingProblem,
@@ -71,30 +72,38 @@ def routing_problem(draft: Draft, timings: TierTimings | None = None) -> Routing
     )
 
 
-def areas(draft: Draft) -> np.ndarray:
-    """Input pixels of each tile, (tiles,)."""
-    rows, columns = (
-        np.minimum(draft.tile, length - draft.tile * np.arange(count))
-        for length, count in zip(draft.grid.size, draft.grid.tiles, strict=True)
-    )
-    return np.outer(rows, columns).ravel().astype(np.float64)
-
-
 def route(scored: ScoredPlan, timings: TierTimings | None = None) -> np.ndarray:
     """One tier for every tile, (rows, columns), by the plan's policy. Refused: it cannot be."""
     problem, errors = routing_problem(scored, timings), scored.scores.astype(np.float64)
     try:
         check_scores(scored.scores, scored.grid.tiles[1])
         seconds = None if timings is None else _seconds(scored, timings, problem)
-        routes = choose(scored.policy, errors, problem, seconds)
-        # Scattered tiles pay their halos one by one: where that costs more than the full tier
-        # everywhere, take that.
-        full = all_full(errors)
-        if problem.cost_of(routes) > problem.cost_of(full):
-            routes = full
+        routes = routes_of(scored.policy, scored, errors, problem, seconds)
     except ValueError as error:
         raise Refused(str(error)) from error
     return routes.reshape(scored.grid.tiles)
+
+
+def routes_of(
+    policy: Policy,
+    scored: ScoredPlan,
+    errors: np.ndarray,
+    problem: RoutingProblem,
+    seconds: float | None = None,
+) -> np.ndarray:
+    """The routes (tiles,) of a policy for an image. ValueError: they cannot be had.
+
+    Scattered tiles pay their halos one by one: where that costs more than the full tier everywhere,
+    it is that. A loss is held at the upper end of what is known of it, and where nothing is saved
+    with the fixed costs of each shard and tier, all tiles get the full tier.
+    """
+    full, fixed = all_full(errors), 0.0
+    if isinstance(policy, MaxLoss):
+        routes = choose(policy, at_most(errors, scored.evidence), problem, seconds)
+        fixed = fixed_cost(scored, routes) - fixed_cost(scored, full)
+    else:
+        routes = choose(policy, errors, problem, seconds)
+    return full if problem.cost_of(routes) + fixed > problem.cost_of(full) else routes
 
 
 def _seconds(scored: ScoredPlan, timings: TierTimings, problem: RoutingProblem) -> float:
@@ -138,17 +147,6 @@ def better_budget(
     ]
 
 
-def predicted_loss(draft: Draft, scores: np.ndarray, routes: np.ndarray) -> float:
-    """dB that routes are predicted to lose against the full tier everywhere.
-
-    scores: of a scout, (tiles, tiers). routes: any shape with as many tiles.
-    """
-    weights, errors = areas(draft), scores.astype(np.float64)
-    chosen = np.take_along_axis(errors, routes.reshape(-1, 1), axis=1)[:, 0]
-    left, best = float(weights @ chosen), float(weights @ errors[:, -1])
-    return 10 * float(np.log10(max(left, 1e-12) / max(best, 1e-12)))
-
-
 def curve(draft: Draft, scores: np.ndarray, shares: Sequence[float]) -> list[tuple[float, float]]:
     """What budgets are predicted to lose: [(share of the full cost, dB)], the first tier first."""
     problem, errors, most = routing_problem(draft), scores.astype(np.float64), full_cost(draft)
@@ -158,7 +156,5 @@ def curve(draft: Draft, scores: np.ndarray, shares: Sequence[float]) -> list[tup
     found += [
         least_error(errors, problem, share * most) for share in shares if share * most > least
     ]
-    points = [
-        (problem.cost_of(routes) / most, predicted_loss(draft, scores, routes)) for routes in found
-    ]
+    points = [(problem.cost_of(routes) / most, loss_db(draft, errors, routes)) for routes in found]
     return list(dict.fromkeys(points))  # in an image of few tiles, several budgets buy the same

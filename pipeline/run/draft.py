@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from tierscale.models.kind import load_kind_network
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.formats.source import Source
-from tierscale.pipeline.geometry.grid import tile_length
+from tierscale.pipeline.geometry.grid import Grid, tile_length
 from tierscale.pipeline.plan.begun import completed
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Draft, Family, Plan
+from tierscale.pipeline.plan.policies import Deadline, Full, MaxLoss, Policy
 from tierscale.pipeline.plan.source import SourceRef
 from tierscale.pipeline.plan.tiers import Tier, default_tiers
 from tierscale.pipeline.run.inspect import (
@@ -22,18 +24,14 @@ from tierscale.pipeline.run.inspect import (
     describe_source,
     region_shape,
 )
-from tierscale.pipeline.run.tiers import (
-    TileScorer,
-    effort_notes,
-    find_scorer,
-    load_tiers,
-    named_scout,
-    same_tiers,
-)
+from tierscale.pipeline.run.scoring.scorer import TileScorer, find_scorer, is_measured
+from tierscale.pipeline.run.tiers import effort_notes, load_tiers, same_tiers
 from tierscale.pipeline.storage.sidecar import sidecar
 
 # Windows in one call on a GPU.
 GPU_BATCH = 4
+# On fewer tiles than these, policies that weigh cost against loss take the full tier everywhere.
+FEW_TILES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +39,14 @@ class Inspection:
     """Everything of an image that is known without its pixels.
 
     begun: the stored plan that `draft` takes over what nobody asked for; None: a new one is made.
+    choices: what is to be said of the policy and of the scores, once the family is chosen.
     """
 
     draft: Draft
     source: SourceInfo
     scorer: TileScorer
     begun: Plan | None = None
+    choices: tuple[str, ...] = ()
 
 
 def check_paths(source: str, output: str) -> None:
@@ -79,7 +79,7 @@ def inspect_file(
     """Open a source and draft its plan. Refused: what cannot work.
 
     max_memory: bytes that decoding may take, or None. device: kind of device of the workers. begun:
-    as of inspect_image().
+    see inspect_image().
     """
     with open_image(source, options.selection, max_memory) as image:
         return inspect_image(image, options, device, begun)
@@ -96,10 +96,11 @@ def inspect_image(
     if begun is not None:
         options = completed(options, begun)
     info = describe_source(image, options)
-    tiers, scorer = _networks(options, begun)
-    family = _family(image, options, begun)
+    tiers = _networks(options, begun)
     tile, nodata, device = _as_begun(options, begun, info.nodata, device)
-    statistics = "exact" if options.exact_statistics else "sample"
+    shape = region_shape(image, options.region)
+    policy, said = _policy(options, tiers, Grid(shape[1:], options.scale, tile), begun)
+    scorer = _scorer(tiers, options.scale, policy, begun)
     draft = Draft(
         source=SourceRef(
             uri=info.uri,
@@ -109,7 +110,7 @@ def inspect_image(
             nodata=nodata,
             value_range=options.value_range,
         ),
-        shape=region_shape(image, options.region),
+        shape=shape,
         dtype=image.dtype.name,
         colour=image.colour,
         alpha=image.alpha,
@@ -117,17 +118,35 @@ def inspect_image(
         tile=tile,
         blend=options.blend,
         tiers=tiers,
-        policy=options.policy,
-        statistics=statistics if any(tier.auto for tier in tiers) else None,
+        policy=policy,
+        statistics=_statistics(options, tiers),
         device=device,
         batch=_batches(tiers, device),
         scoring=scorer.scoring,
-        scout=scorer.digest,
-        family=family,
+        scorer=scorer.network,
+        family=_family(image, options, begun),
         kind=None if begun is None else begun.kind,
     )
-    notes = (*info.notes, *effort_notes(tiers, options.scale), *_notes(draft, options))
-    return Inspection(draft, replace(info, notes=notes), scorer, begun)
+    said += _unmeasured(draft, scorer) if begun is None else []
+    info = replace(info, notes=(*info.notes, *_notes(draft, options, info)))
+    return Inspection(draft, info, scorer, begun, tuple(said))
+
+
+def _statistics(options: Options, tiers: Sequence[Tier]) -> str | None:
+    """How tiers that decide by statistics of the image get them, if there is one."""
+    if not any(tier.auto for tier in tiers):
+        return None
+    return "exact" if options.exact_statistics else "sample"
+
+
+def _unmeasured(draft: Draft, scorer: TileScorer) -> list[str]:
+    """A note where scores only rank tiles."""
+    if scorer.scoring == "none" or scorer.gains is not None:
+        return []
+    return [
+        "tiles are told apart by their detail alone, and no loss in dB is told: what tiers"
+        f" lighter than {draft.tiers[-1].label} lose was not measured"
+    ]
 
 
 def _as_begun(
@@ -183,17 +202,21 @@ def in_family(
 ) -> Inspection:
     """An inspection whose tiers are the default ones of a family. Refused: the policy cannot."""
     tiers = load_tiers(default_tiers(options.scale, family), options.scale)
-    scorer = find_scorer(tiers, options)
+    policy, said = _policy(options, tiers, inspection.draft.grid)
+    scorer = find_scorer(tiers, options.scale, policy, kind)
     draft = replace(
         inspection.draft,
         tiers=tiers,
         batch=_batches(tiers, inspection.draft.device),
+        policy=policy,
         scoring=scorer.scoring,
-        scout=scorer.digest,
+        scorer=scorer.network,
         family=family,
         kind=kind,
     )
-    return replace(inspection, draft=draft, scorer=scorer)
+    return replace(
+        inspection, draft=draft, scorer=scorer, choices=(*said, *_unmeasured(draft, scorer))
+    )
 
 
 def _batches(tiers: Sequence[Tier], device: str) -> tuple[int, ...]:
@@ -201,27 +224,54 @@ def _batches(tiers: Sequence[Tier], device: str) -> tuple[int, ...]:
     return tuple(1 if device == "cpu" else GPU_BATCH for _ in tiers)
 
 
-def _networks(options: Options, begun: Plan | None) -> tuple[tuple[Tier, ...], TileScorer]:
+def _networks(options: Options, begun: Plan | None) -> tuple[Tier, ...]:
     """The tiers that are asked for, with the weights of the stored plan where there is one."""
     if begun is None or not same_tiers(begun.tiers, options):
-        tiers = load_tiers(options.tier_labels, options.scale)
-        return tiers, find_scorer(tiers, options)
-    # The tiles have their tiers: no scout is looked for, unless a person names one.
-    return begun.tiers, TileScorer(begun.scoring, named_scout(begun.tiers, options))
+        return load_tiers(options.tier_labels, options.scale)
+    return begun.tiers
 
 
-def _notes(draft: Draft, options: Options) -> list[str]:
-    """What is to be said of a draft's tiers and of how its tiles are scored."""
-    notes = []
+def _policy(
+    options: Options, tiers: Sequence[Tier], grid: Grid, begun: Plan | None = None
+) -> tuple[Policy, list[str]]:
+    """The policy that is carried out, and what is to be said of it.
+
+    What a policy saves on few tiles is less than looking at them takes.
+    """
+    policy, count = options.policy, grid.tiles[0] * grid.tiles[1]
+    if not isinstance(policy, MaxLoss | Deadline) or len(tiers) == 1:
+        return policy, []
+    if begun is not None and policy == begun.policy:
+        return policy, []
+    full = tiers[-1].label
+    if count < FEW_TILES:
+        return Full(), [f"{full} makes every tile: there are {count}, too few to tell apart"]
+    if "policy" not in options.written and not is_measured(tiers, options.scale):
+        return Full(), [
+            f"{full} makes every tile: what lighter tiers lose was not measured; --budget 0.5"
+            " takes half of the work"
+        ]
+    return policy, []
+
+
+def _scorer(
+    tiers: Sequence[Tier], scale: Fraction, policy: Policy, begun: Plan | None
+) -> TileScorer:
+    """How tiles are scored; those of a stored plan have their tiers."""
+    if begun is not None and begun.tiers == tuple(tiers):
+        return TileScorer(begun.scoring, begun.scorer)
+    return find_scorer(tiers, scale, policy)
+
+
+def _notes(draft: Draft, options: Options, info: SourceInfo) -> list[str]:
+    """What is to be said of a draft's tiers, and of a value that the stored plan has."""
+    notes = list(effort_notes(draft.tiers, draft.scale))
     if options.tiers is None and len(draft.tiers) == 1:
         notes.append(
             f"no network was made for scale {draft.scale}: {draft.tiers[0].label} makes every tile"
             " (tierscale models lists scales)"
         )
-    if draft.scoring == "detail":
-        labels = ", ".join(tier.label for tier in draft.tiers)
-        notes.append(
-            f"no scout was fitted for {labels}: tiles are ranked by plain detail; tierscale scout"
-            f" fit --scale {draft.scale} makes one"
-        )
+    nodata = draft.source.nodata
+    if str(nodata) != str(info.nodata):  # as text, because the value may be NaN
+        notes.append(f"the no-data value is {nodata}, as the output was begun")
     return notes

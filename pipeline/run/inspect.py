@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.fingerprint import stamp_of
@@ -39,7 +39,7 @@ class SourceInfo:
 
 def describe_source(image: Source, options: Options) -> SourceInfo:
     """What is seen of an opened image."""
-    metadata = image.metadata
+    metadata = replace(image.metadata, bits=image.bits)
     nodata = options.nodata if options.nodata is not None else metadata.nodata
     notes = tuple(image.notes)
     if nodata is not None and not holds(nodata, image.dtype):

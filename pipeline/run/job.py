@@ -14,6 +14,7 @@ from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.routing.routes import TimeLimit
 from tierscale.pipeline.run.prescan import Progress, silent
+from tierscale.pipeline.storage.path_policy import check_lasting
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class ImageJob:
     copy after the run. Which output of ours is replaced: overwrite, one that would be planned
     otherwise now, be it by this version's own defaults and weights; known, one for which something
     else is asked; renew, one for which the same is asked, of what the source held before.
+    Refused: the output lies in a folder that Ray will delete.
     """
 
     source: str
@@ -36,6 +38,7 @@ class ImageJob:
     known: bool = False
 
     def __post_init__(self) -> None:
+        check_lasting(self.output, "the output")
         # Workers on a cluster run in other folders: a relative path would mean another place there.
         if "://" not in self.output:
             object.__setattr__(self, "output", os.path.abspath(self.output))

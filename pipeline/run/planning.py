@@ -12,14 +12,16 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import rows_done
 from tierscale.pipeline.output import kept_scores, store, tile_table
 from tierscale.pipeline.output.levels import StoreLayout, shard_keys
-from tierscale.pipeline.output.ome import ome_attributes
+from tierscale.pipeline.output.ome import level_attributes, ome_attributes
 from tierscale.pipeline.output.receipts import Folder, ReceiptSummary
 from tierscale.pipeline.plan.begun import kept_options, other_bytes
 from tierscale.pipeline.plan.differences import differences, outdated
+from tierscale.pipeline.plan.evidence import Evidence
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import Deadline
 from tierscale.pipeline.plan.source import PixelSource
-from tierscale.pipeline.plan.stored import freeze
+from tierscale.pipeline.plan.stored import draft_fields, freeze
+from tierscale.pipeline.routing.audit import audit_of
 from tierscale.pipeline.routing.routes import TimeLimit, remarks, route
 from tierscale.pipeline.run.draft import Inspection, check_paths, in_family, inspect_file
 from tierscale.pipeline.run.family import decided, sentence
@@ -31,6 +33,7 @@ from tierscale.pipeline.run.tiers import kept_weights, missing_weights
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
 from tierscale.pipeline.storage.atomic import as_json, write_files
+from tierscale.pipeline.storage.failures import storage_failure
 from tierscale.pipeline.storage.paths import Place, place, remove_tree
 
 # The ingested copy of a source, in the folder beside the output.
@@ -49,6 +52,20 @@ class Planned:
     pixels: PixelSource
     receipts: ReceiptSummary
     recheck: Recheck
+
+
+def with_scores(plan: Plan, folder: Place) -> ScoredPlan:
+    """A stored plan with the scores of its tile table."""
+    tiers = len(plan.tiers)
+    # What a scout predicted has no spread.
+    exact = Evidence("card", "clean", (1.0,) * tiers, (1.0,) * tiers)
+    return ScoredPlan(
+        **draft_fields(plan),
+        value_range=plan.value_range,
+        settings=plan.settings,
+        scores=tile_table.read_scores(folder, tiers),
+        evidence=plan.evidence or exact,
+    )
 
 
 class Planner:
@@ -98,10 +115,9 @@ class Planner:
 
     def _differences(self, begun: Plan, draft: Draft) -> list[str]:
         """What a stored plan and a draft disagree in, as far as it matters."""
-        options = self.job.options
-        unlike = differences(begun, draft, options.scout is not None)
+        unlike = differences(begun, draft)
         if unlike and not self.job.overwrite and self._finished(begun):
-            return differences(begun, draft, options.scout is not None, finished=True)
+            return differences(begun, draft, finished=True)
         if self.job.overwrite and begun.bytes_version != draft.bytes_version:
             unlike.append(f"bytes_version {begun.bytes_version}, now {draft.bytes_version}")
         return unlike
@@ -115,14 +131,14 @@ class Planner:
 
     def _read_plan(self) -> Plan | None:
         """The stored plan; None: there is none, or none that can be used and may be replaced."""
-        if not self.folder.exists():
-            return None
         try:
-            return self.folder.plan()
+            return self.folder.plan() if self.folder.exists() else None
         except Refused:
             if self.job.overwrite or self.job.known:
                 return None
             raise
+        except OSError as error:
+            raise storage_failure(self.job.output, error) from error
 
     def stored(self, inspection: Inspection) -> Plan | None:
         """The plan to go on with; None: there is none, or it will be replaced.
@@ -160,10 +176,12 @@ class Planner:
                 f"{lost} shards were not on the disk as they were written, as after a power"
                 " failure; they are made again"
             )
-        left = sum((0, *shard) not in receipts for shard in plan.grid.all_shards())
+        keys = shard_keys(plan.grid.hr_size, plan.grid.hr_shard)
+        levels = [key[0] for key in keys if key not in receipts]
         if stored is not None:
-            self.timings.notes.extend((*sentence(plan), *other_bytes(plan, left)))
-        if stored is not None and left:
+            self.timings.notes.extend((*sentence(plan), *other_bytes(plan, len(levels))))
+        # Smaller levels are made of what is written.
+        if stored is not None and 0 in levels:
             self._check_can_go_on(plan, inspection)
             if inspection.source.needs_ingest:
                 self.ingest(inspection, self.folder.path)
@@ -208,23 +226,26 @@ class Planner:
         return source.in_place
 
     def prescan(self, inspection: Inspection, folder: Place | Path) -> tuple[Plan, ScoredPlan]:
-        """Ingest if need be, run the pre-pass, and choose the tiers of its tiles."""
+        """Ingest if need be, run the prescan, and choose the tiers of its tiles."""
         scored = self.scored(inspection, folder)
         with self.timings.stage("score"):
-            plan = freeze(scored, self._routes(scored, self.pixels(inspection, folder)))
+            routes = self._routes(scored, self.pixels(inspection, folder))
+            plan = freeze(scored, routes, audit_of(scored, routes))
         self.timings.notes.extend((*sentence(plan), *remarks(plan)))
         return plan, scored
 
     def scored(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan:
-        """Ingest if need be, and run the pre-pass unless its scores were saved earlier."""
+        """Ingest if need be, and run the prescan unless its scores were saved earlier."""
         if inspection.source.needs_ingest:
             self.ingest(inspection, folder)
         with self.timings.stage("score"):
-            if kept := self.kept(inspection, folder):
-                return kept
-            prescan = self._prescan(self.pixels(inspection, folder))
-            decision = decided(inspection, self.job.options, prescan)
-            return prescan.scan(decision.draft, decision.scorer.scout)
+            scored = self.kept(inspection, folder)
+            if scored is None:
+                prescan = self._prescan(self.pixels(inspection, folder))
+                decision = decided(inspection, self.job.options, prescan)
+                self.timings.notes.extend(decision.choices)
+                scored = prescan.scan(decision.draft, decision.scorer)
+            return scored
 
     def kept(self, inspection: Inspection, folder: Place | Path) -> ScoredPlan | None:
         """What an earlier look at the image found, if it was kept."""
@@ -269,5 +290,8 @@ class Planner:
         remove_tree(self.folder.path / "receipts")
         window = plan.value_range.low, plan.value_range.high
         name = Path(self.job.source).name
-        attributes = ome_attributes(name, layout, inspection.source.metadata, plan.scale, window)
-        store.create(output, layout, {**attributes, "tierscale": {"plan": plan.digest}})
+        metadata = inspection.source.scaled_metadata
+        ours = {"plan": plan.digest, "pyramid": store.VALID, "facts": metadata.to_json()}
+        attributes = ome_attributes(name, layout, metadata, plan.scale, window)
+        of_levels = level_attributes(layout, metadata)
+        store.create(output, layout, {**attributes, "tierscale": ours}, of_levels)

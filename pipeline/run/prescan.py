@@ -1,4 +1,4 @@
-"""The pre-pass of one image on a pool: its range, its tiles, its statistics."""
+"""The prescan of one image on a pool: its range, its tiles, its statistics."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -10,22 +10,26 @@ from typing import Any
 import numpy as np
 
 from tierscale.models.kind import Judgement, KindNetwork
-from tierscale.models.scout import Scout
 from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.geometry.grid import Rect, Span
-from tierscale.pipeline.inference.difficulty import SCOUT_ROWS, blocks
+from tierscale.pipeline.inference.difficulty import ROWS, blocks
 from tierscale.pipeline.inference.kind import SMALLEST, places
 from tierscale.pipeline.inference.statistics import Histogram, tier_settings
-from tierscale.pipeline.plan.plan import Draft, ScoredPlan
+from tierscale.pipeline.plan.plan import Draft, ScoredPlan, Settings
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.stored import draft_fields
 from tierscale.pipeline.plan.value_range import ValueRange
+from tierscale.pipeline.routing.costs import full_cost
+from tierscale.pipeline.routing.gains import Prediction, Probed, predict
+from tierscale.pipeline.routing.probes import probe_count, probe_tiles
 from tierscale.pipeline.routing.routes import TierTimings, TimeLimit
+from tierscale.pipeline.run.scoring.scorer import TileScorer
 from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, Pool, Task
 from tierscale.pipeline.run.workers.prescan_tasks import (
     JudgeKind,
     MeasureRange,
+    ProbeTile,
     ReadDifficulty,
     ScoreTiles,
     TimeTier,
@@ -61,8 +65,18 @@ def find_value_range(draft: Draft, measure: MeasureBlocks) -> ValueRange:
 
 
 @dataclass(frozen=True, slots=True)
+class _Image:
+    """What is known of an image when its tiles are scored. handle: of the draft."""
+
+    draft: Draft
+    handle: Handle[Draft]
+    value_range: ValueRange
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
 class Prescan:
-    """The pre-pass of one image. What it finds depends on the draft and the pixels alone.
+    """The prescan of one image. What it finds depends on the draft and the pixels alone.
 
     stop: raises Interrupted when set.
     """
@@ -82,17 +96,23 @@ class Prescan:
         found: Sequence[Judgement] = self._each("kind", [task])
         return found[0]
 
-    def scan(self, draft: Draft, scout: Scout | None) -> ScoredPlan:
+    def scan(self, draft: Draft, scorer: TileScorer) -> ScoredPlan:
         """Range, settings and scores of an image. Refused: pixels that no network can enlarge."""
         handle = self.pool.put(draft)
         try:
             value_range = find_value_range(draft, partial(self._measure, draft, handle))
         except Refused as error:
             raise Refused(f"{draft.source.uri}: {error}") from error
-        scores = self._score(draft, handle, value_range, scout)
         settings = tier_settings(draft, partial(self._read_difficulty, handle, value_range))
-        known = draft_fields(draft)
-        return ScoredPlan(**known, value_range=value_range, settings=settings, scores=scores)
+        image = _Image(draft, handle, value_range, settings)
+        predicted = self._predict(image, scorer)
+        return ScoredPlan(
+            **draft_fields(draft),
+            value_range=value_range,
+            settings=settings,
+            scores=predicted.errors.astype(np.float32),
+            evidence=predicted.evidence,
+        )
 
     def time(self, scored: ScoredPlan, limit: TimeLimit) -> TierTimings:
         """The speed of each tier when all workers are at work, by which a deadline is kept."""
@@ -122,19 +142,30 @@ class Prescan:
         tasks = [ReadDifficulty(handle, self.pixels, value_range, tier, some) for some in places]
         return self._each("statistics", tasks)
 
-    def _score(
-        self, draft: Draft, handle: Handle[Draft], value_range: ValueRange, scout: Scout | None
-    ) -> np.ndarray:
-        """Predicted errors of all tiles: (tiles, tiers)."""
-        (rows, columns), tiers = draft.grid.tiles, len(draft.tiers)
+    def _predict(self, image: "_Image", scorer: TileScorer) -> Prediction:
+        """The errors that tiers will leave: by scores, what cards know of them, and probes."""
+        draft, labels = image.draft, [tier.label for tier in image.draft.tiers]
         if draft.scoring == "none":
-            return np.zeros((rows * columns, tiers), np.float32)
-        scout_handle = self.pool.put(scout)
+            zeros = np.zeros(draft.grid.tiles[0] * draft.grid.tiles[1])
+            return predict(zeros, labels, None, kind=scorer.kind)
+        scores = self._score(image)
+        tiles = probe_tiles(scores, draft.grid, probe_count(draft, full_cost(draft)))
+        probed = None
+        if tiles:
+            tasks = [
+                ProbeTile(image.handle, self.pixels, image.value_range, image.settings, tile)
+                for tile in tiles
+            ]
+            probed = Probed(tiles, np.stack(self._each("probes", tasks)))
+        return predict(scores, labels, scorer.gains, probed, scorer.kind)
+
+    def _score(self, image: "_Image") -> np.ndarray:
+        """How hard all tiles are: (tiles,)."""
         tasks = [
-            ScoreTiles(handle, self.pixels, value_range, span, scout_handle)
-            for span in blocks(rows, SCOUT_ROWS)
+            ScoreTiles(image.handle, self.pixels, image.value_range, span)
+            for span in blocks(image.draft.grid.tiles[0], ROWS)
         ]
-        return np.concatenate(self._each("score", tasks)).reshape(rows * columns, tiers)
+        return np.concatenate(self._each("score", tasks)).ravel()
 
     def _each(self, stage: str, tasks: Sequence[Task[Any]]) -> list[Any]:
         """Results of many tasks, in order."""

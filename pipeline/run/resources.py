@@ -18,12 +18,12 @@ from tierscale.pipeline.output.levels import level_sizes
 from tierscale.pipeline.output.store import bytes_at
 from tierscale.pipeline.plan.options import SMALLEST_TILE
 from tierscale.pipeline.plan.plan import Draft, Plan
-from tierscale.pipeline.routing.costs import full_cost, planned_cost
-from tierscale.pipeline.routing.routes import areas, seconds_beside_networks
+from tierscale.pipeline.routing.costs import areas, full_cost, planned_cost
+from tierscale.pipeline.routing.routes import seconds_beside_networks
 from tierscale.pipeline.run.inspect import SourceInfo
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import place
-from tierscale.pipeline.wording import counted, in_bytes
+from tierscale.pipeline.wording import compared, counted, in_bytes
 
 # Measured on Linux with torch 2.13: what a worker process takes before it is given an image, and
 # Ray's own processes together.
@@ -90,9 +90,10 @@ def check_memory(draft: Draft, info: SourceInfo, allowed: int | None, workers: i
         if memory_bytes(replace(draft, tile=tile), info, workers) <= limit:
             advice = f"--tile {tile}, or --max-memory {needed}"
             break
+    needs, may = compared(needed, limit)
     raise Refused(
-        f"{info.uri}: the plan needs {in_bytes(needed)} with {counted(workers, 'worker')}, but"
-        f" only {in_bytes(limit)} may be used; give {advice}"
+        f"{info.uri}: the plan needs {needs} with {counted(workers, 'worker')}, but only {may} may"
+        f" be used; give {advice}"
     )
 
 
@@ -100,9 +101,10 @@ def check_least(allowed: int | None, workers: int) -> None:
     """Refuse an amount of memory that not even the smallest image fits in, with so many workers."""
     limit, needed = usable_memory(allowed), _least(workers)
     if needed > limit:
+        needs, may = compared(needed, limit)
         raise Refused(
-            f"any image needs {in_bytes(needed)} or more with {counted(workers, 'worker')}, but"
-            f" only {in_bytes(limit)} may be used; raise --max-memory, or lower --workers"
+            f"any image needs {needs} or more with {counted(workers, 'worker')}, but"
+            f" only {may} may be used; raise --max-memory, or lower --workers"
         )
 
 

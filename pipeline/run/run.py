@@ -6,28 +6,30 @@ The driver touches coordinates and receipts, never pixels.
 import tempfile
 import time
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tierscale.pipeline.errors import Interrupted
 from tierscale.pipeline.formats.arrays.ingest import discard
-from tierscale.pipeline.output import levels, report, tile_table
+from tierscale.pipeline.output import levels, report
 from tierscale.pipeline.output.levels import Key
 from tierscale.pipeline.output.receipts import ReceiptSummary
 from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import Budget
 from tierscale.pipeline.plan.source import PixelSource
+from tierscale.pipeline.routing.audit import loss_db
 from tierscale.pipeline.routing.costs import cost_share, full_cost
-from tierscale.pipeline.routing.routes import better_budget, curve, predicted_loss
+from tierscale.pipeline.routing.routes import better_budget, curve
 from tierscale.pipeline.run.draft import Inspection
 from tierscale.pipeline.run.inspect import check_unchanged
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
-from tierscale.pipeline.run.planning import COPY, Planned, Planner
+from tierscale.pipeline.run.planning import COPY, Planned, Planner, with_scores
 from tierscale.pipeline.run.prescan import Progress, silent
 from tierscale.pipeline.run.resources import outlook
+from tierscale.pipeline.run.scoring.alternatives import alternatives
 from tierscale.pipeline.run.shards.opinions import Attempt, Opinions, worst_of
 from tierscale.pipeline.run.shards.queue import Chain, ShardQueue, Step
 from tierscale.pipeline.run.shards.recheck import Recheck
@@ -229,6 +231,7 @@ class ImageWork:
             done_before=self.done_before,
             written=self.written,
             notes=tuple(self.timings.notes),
+            audit=plan.audit,
             fidelity=worst_of(plan, self.receipts.fidelity),
         )
 
@@ -254,9 +257,9 @@ def plan_only(
 ) -> tuple[Plan, dict[str, Any]]:
     """The plan of a job and what it will take; nothing is written to the output.
 
-    The JSON object holds the summary, the outlook and, where a scout knows the tiers, "lost" (dB
-    below the full tier everywhere that the plan is predicted to lose) and "curve" (the same for
-    budgets: [share of the full cost, dB]).
+    The JSON object holds the summary, the outlook and, where predicted errors are errors, "lost"
+    (dB below the full tier everywhere that the plan is predicted to lose), "curve" (the same for
+    budgets: [share of the full cost, dB]) and "alternatives" (what other policies would do).
     """
     timings = Timings()
     planner = Planner(job, pool, Controls(progress), timings)
@@ -265,16 +268,16 @@ def plan_only(
     if stored is None:
         with tempfile.TemporaryDirectory(prefix="tierscale-") as folder:
             plan, scored = planner.prescan(inspection, Path(folder))
-        scores = scored.scores
     else:
-        plan, scores = stored, tile_table.read_scores(planner.folder.path, len(stored.tiers))
+        plan, scored = stored, with_scores(stored, planner.folder.path)
     work = ImageWork(planner, plan, planner.folder.summary(plan))
     work.done_before = 0 if stored is None else len(work.receipts)
     ahead = outlook(plan, inspection.source, pool.width)
-    predicted: dict[str, Any] = {"lost": None, "curve": None}
-    if plan.scoring == "scout":
-        loss, points = predicted_loss(plan, scores, plan.routes), curve(plan, scores, SHARES)
+    predicted: dict[str, Any] = {"lost": None, "curve": None, "alternatives": []}
+    if plan.knows_errors:
+        loss, points = loss_db(plan, scored.scores, plan.routes), curve(plan, scored.scores, SHARES)
         timings.notes.extend(better_budget(plan, points, ahead.cost_share, loss))
-        predicted = {"lost": loss, "curve": points}
+        others = [asdict(one) for one in alternatives(plan, scored, ahead)]
+        predicted = {"lost": loss, "curve": points, "alternatives": others}
     content = {**work.summary("done").to_json(), "files": {}}
     return plan, {**content, **ahead.to_json(), **predicted}

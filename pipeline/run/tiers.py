@@ -1,79 +1,17 @@
-"""What the tiers of a request are: labels to `Tier`s, and the scout that knows them."""
+"""What the tiers of a request are: labels to `Tier`s."""
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 from tierscale.models import registry
 from tierscale.models import weights as zoo
 from tierscale.models.contract.upscaler import Upscaler
-from tierscale.models.scout import Scout
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference.statistics import Automatic
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.plan import Scoring
-from tierscale.pipeline.plan.policies import compares_errors, needs_scores
 from tierscale.pipeline.plan.tiers import ENDLESS_REACH, Tier
 from tierscale.pipeline.storage.path_policy import check_secrets
-
-
-@dataclass(frozen=True, slots=True)
-class TileScorer:
-    """How tiles are scored, and the scout where it is one that does it."""
-
-    scoring: Scoring
-    scout: Scout | None
-
-    @property
-    def digest(self) -> str | None:
-        """SHA-256 of the scout's weights, hex."""
-        return None if self.scout is None else self.scout.weights
-
-
-def check_options(options: Options) -> None:
-    """Refuse what cannot work whatever the image is: tiers, and a scout missing or not theirs."""
-    find_scorer(load_tiers(options.tier_labels, options.scale), options)
-
-
-def find_scorer(tiers: Sequence[Tier], options: Options) -> TileScorer:
-    """A scout where one was fitted for these tiers, plain detail otherwise, or none where no policy
-    asks. Refused: the policy compares errors, and no scout knows them.
-    """
-    named, keys = named_scout(tiers, options), _scout_keys(tiers)
-    policy = options.policy
-    if not needs_scores(policy) or len(tiers) == 1:
-        if named is not None:
-            raise Refused(
-                f"policy {policy.name} scores no tiles, so the scout {options.scout} would be"
-                " ignored; leave it out"
-            )
-        return TileScorer("none", None)
-    scout = named or registry.find_scout(list(keys.values()), options.scale)
-    if scout is None and compares_errors(policy):
-        raise Refused(
-            f"policy {policy.name} compares predicted errors, and no scout knows"
-            f" {', '.join(keys)}; use --budget or --policy adaptive, or run tierscale scout fit"
-            f" --scale {options.scale}"
-        )
-    return TileScorer("detail" if scout is None else "scout", scout)
-
-
-def _scout_keys(tiers: Sequence[Tier]) -> dict[str, str]:
-    """What scouts know tiers by, by label."""
-    return {tier.label: registry.scout_key(tier.label, tier.weights) for tier in tiers}
-
-
-def named_scout(tiers: Sequence[Tier], options: Options) -> Scout | None:
-    """The scout that a person named, if any. Refused: it was not fitted for these tiers."""
-    check_secrets(options.scout or "")
-    if options.scout is None:
-        return None
-    try:
-        return registry.open_scout(Path(options.scout), _scout_keys(tiers), options.scale)
-    except ValueError as error:
-        raise Refused(str(error)) from error
 
 
 def same_tiers(stored: Sequence[Tier], options: Options) -> bool:
@@ -82,8 +20,8 @@ def same_tiers(stored: Sequence[Tier], options: Options) -> bool:
     The name of a network stands for its newest weights, and a plan that was begun keeps those of
     its time. file:PATH stands for what the file holds.
     """
-    if "tiers" not in options.written:
-        return True
+    if "tiers" not in options.written and options.tiers is not None:
+        return True  # they are the stored ones
     asked = [registry.parse_tier(label) for label in options.tier_labels]
     same = [(name, _effort_of(text), text == "auto") for name, text in asked] == [
         (tier.name, tier.effort, tier.auto) for tier in stored
@@ -103,10 +41,11 @@ def missing_weights(tiers: Sequence[Tier]) -> str | None:
 def kept_weights(tiers: Sequence[Tier]) -> list[str]:
     """A note on networks whose names stand for other weights now than in a stored plan."""
     known = zoo.networks()
-    others = [t for t in tiers if t.name in known and zoo.newest(t.name) != t.weights]
+    bases = {zoo.parse_turns(tier.name)[0]: tier.weights for tier in tiers}
+    others = [name for name in bases if name in known and zoo.newest(name) != bases[name]]
     if not others:
         return []
-    named = ", ".join(f"{tier.name} ({tier.weights[:8]})" for tier in others)
+    named = ", ".join(f"{name} ({bases[name][:8]})" for name in others)
     return [
         f"the output keeps the weights that it was begun with: {named}; --overwrite begins anew"
         " with this version's"

@@ -1,13 +1,21 @@
 """Inspect an output: is every shard there and as its receipt says, how far is a run."""
 
+import contextlib
+import random
 import socket
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
 from tierscale.pipeline.formats.arrays.ingest import discard
 from tierscale.pipeline.output.levels import Key
-from tierscale.pipeline.output.receipts import Folder, Receipt
+from tierscale.pipeline.output.receipt import Receipt
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.output.stored_files import has_other_length, stored_files
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.inspect import reopen
@@ -16,7 +24,12 @@ from tierscale.pipeline.run.run import shard_keys
 from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
-from tierscale.pipeline.run.workers.shard_tasks import FinishShard, HalveShards, VerifyShard
+from tierscale.pipeline.run.workers.shard_tasks import (
+    Difference,
+    FinishShard,
+    HalveShards,
+    VerifyShard,
+)
 from tierscale.pipeline.storage.lease import Lease, living
 from tierscale.pipeline.wording import counted
 
@@ -38,46 +51,156 @@ def _done(folder: Folder, plan: Plan) -> set[Key]:
     }
 
 
-def verify_output(output: str, pool: Pool, heal: bool) -> dict[str, Any]:
-    """Compare every shard with its receipt; with `heal`, make those that differ again.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How outputs are looked at.
 
-    {"output", "shards", "problems": [sentence], "healed": number, "notes": [sentence]}.
+    heal: make again what is not as it should be. choose: those of an output's shards that are read
+    back. stop: once it is set, no shard is begun.
+    """
+
+    heal: bool = False
+    choose: Callable[[Sequence[Key]], Sequence[Key]] = tuple
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+class Sample:
+    """Chooses a share of all shards that it is asked for, but one at least.
+
+    share: above 0, up to 1. seed: of the choice.
+    """
+
+    def __init__(self, share: float, seed: int) -> None:
+        self.share, self._random = share, random.Random(seed)
+        # What is not a whole shard is carried from output to output; rounded up in all.
+        self._carried = 1.0 - 1e-9
+
+    def __call__(self, keys: Sequence[Key]) -> Sequence[Key]:
+        """Some of the shards of one output."""
+        self._carried += self.share * len(keys)
+        count = min(int(self._carried), len(keys))
+        self._carried -= count
+        return sorted(self._random.sample(keys, count))
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found.
+
+    shards: that were read back. problems, notes: sentences. healed: number of problems that are
+    none any more.
+    """
+
+    shards: int
+    problems: tuple[str, ...] = ()
+    healed: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether all is as it should be by now."""
+        return self.healed == len(self.problems)
+
+    def __add__(self, other: "Verification") -> "Verification":
+        return Verification(
+            self.shards + other.shards,
+            self.problems + other.problems,
+            self.healed + other.healed,
+            self.notes + other.notes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What is wrong with one shard.
+
+    receipt: its own, or None. found: checksum of the pixels that are there, None: none can be read.
+    """
+
+    key: Key
+    text: str
+    receipt: Receipt | None = None
+    found: str | None = None
+
+    def equals(self, made: Receipt) -> bool:
+        """Whether a shard that was made again is the one that was made first.
+
+        Its checksum is that of the receipt, or that of the shard, if it was the receipt that was
+        damaged. Without a receipt there is nothing to compare with.
+        """
+        known = None if self.receipt is None else self.receipt.pixels_sha256
+        return known is None or made.pixels_sha256 in (known, self.found)
+
+    def has_other_bytes(self, made: Receipt) -> bool:
+        """Whether it is another one, as is right by another bytes_version."""
+        before = None if self.receipt is None else self.receipt.bytes_version
+        return not self.equals(made) and made.bytes_version != before
+
+
+def verify_output(output: str, pool: Pool, look: Look) -> Verification:
+    """Compare shards with their receipts, and make again what differs if that is asked for.
+
+    Refused: it is no output. Unreachable: its store does not answer. Interrupted: told to stop.
     """
     folder = Folder(output)
     plan = folder.plan()
-    receipts = {receipt.key: receipt for receipt in folder.receipts(plan.digest)}
     keys = shard_keys(plan)
-    there = [receipts[key] for key in keys if key in receipts]
-    problems = [
-        f"{output} level {level} shard {y}.{x} has no receipt; run the upscale command again"
-        for level, y, x in keys
-        if (level, y, x) not in receipts
-    ]
-    wrong = [(receipt, text) for receipt, text in _compare(output, pool, there) if text]
-    problems.extend(text for _, text in wrong)
-    again: list[Receipt] = []
-    if heal and wrong:
-        with Lease(folder.path):
-            again = heal_shards(output, pool, [receipt for receipt, _ in wrong])
-    same = [one.pixels_sha256 == receipts[one.key].pixels_sha256 for one in again]
-    # By another bytes_version other pixels are right, and say so.
-    other = [
-        not equal and one.bytes_version != receipts[one.key].bytes_version
-        for equal, one in zip(same, again, strict=True)
-    ]
-    notes = [f"{sum(other)} shards were made again with other bytes: {OTHER}"] if any(other) else []
-    healed = sum(same) + sum(other)
-    return {
-        "output": output,
-        "shards": len(keys),
-        "problems": problems,
-        "healed": healed,
-        "notes": notes,
-    }
+    chosen = look.choose(keys)
+    receipts = _receipts(folder, plan, chosen, whole=len(chosen) == len(keys))
+    missing = {*keys} - folder.receipt_keys() | {key for key in chosen if key not in receipts}
+    texts: list[str] = []
+    faults = [_without_receipt(output, key) for key in sorted(missing)]
+    if missing and not folder.closed():
+        faults.clear()
+        texts.append(
+            f"{output} is not finished: {len(missing)} of its {len(keys)} shards have no receipt;"
+            " to resume, run the upscale command again"
+        )
+    there = [receipts[key] for key in chosen if key in receipts]
+    faults.extend(_compare(output, pool, there, look.stop))
+    healed = Verification(len(chosen))
+    if look.heal and faults:
+        try:
+            healed += _heal_faults(output, pool, faults, look)
+        except Held:
+            raise
+        except (Refused, Damaged) as error:
+            texts.append(f"{output} cannot be healed: {error}")
+    return replace(healed, problems=(*texts, *(fault.text for fault in faults)))
 
 
-def heal_shards(output: str, pool: Pool, damaged: Sequence[Receipt]) -> list[Receipt]:
-    """Make damaged shards again, full resolution first, then the levels above; new receipts."""
+def _heal_faults(output: str, pool: Pool, faults: Sequence[_Fault], look: Look) -> Verification:
+    """Make the shards of some faults again; how many are right by now, and what is to be said."""
+    with Lease(Folder(output).path):
+        made = {one.key: one for one in _heal(output, pool, [one.key for one in faults], look)}
+    equal = sum(fault.equals(made[fault.key]) for fault in faults)
+    other = sum(fault.has_other_bytes(made[fault.key]) for fault in faults)
+    notes = f"{output}: {counted(other, 'shard')} made again with other bytes: {OTHER}"
+    return Verification(0, (), equal + other, (notes,) if other else ())
+
+
+def _without_receipt(output: str, key: Key) -> _Fault:
+    level, y, x = key
+    return _Fault(
+        key,
+        f"{output} level {level} shard {y}.{x} has no receipt that can be used; tierscale verify"
+        " --heal makes it again",
+    )
+
+
+def _receipts(folder: Folder, plan: Plan, keys: Sequence[Key], whole: bool) -> dict[Key, Receipt]:
+    """The receipts of some shards; of all, many are read at a time."""
+    if whole:
+        return {receipt.key: receipt for receipt in folder.receipts(plan.digest)}
+    found: dict[Key, Receipt] = {}
+    for key in keys:
+        with contextlib.suppress(Damaged):
+            found[key] = folder.receipt(plan.digest, key)
+    return found
+
+
+def _heal(output: str, pool: Pool, keys: Sequence[Key], look: Look) -> Iterator[Receipt]:
+    """Make shards again, full resolution first, then the levels above; their new receipts."""
     folder = Folder(output)
     plan = folder.plan()
     copy, source = folder.path / COPY, reopen(plan)
@@ -86,29 +209,36 @@ def heal_shards(output: str, pool: Pool, damaged: Sequence[Receipt]) -> list[Rec
         pool.submit(IngestSource(source.uri, source.selection, str(copy), None)).result()
         pixels = plan.source.copied_to(str(copy))
     handle: Handle[Plan] = pool.put(plan)
-    healed: list[Receipt] = []
-    for receipt in sorted(damaged, key=lambda receipt: receipt.key):
-        shard = (receipt.y, receipt.x)
-        if receipt.level == 0:
-            healed.append(pool.submit(FinishShard(handle, pixels, output, shard)).result())
-        else:
-            task = HalveShards(handle, output, receipt.level, shard)
-            healed.append(pool.submit(task).result())
+
+    def start(key: Key) -> Future[Receipt]:
+        level, *shard = key
+        if level == 0:
+            return pool.submit(FinishShard(handle, pixels, output, (shard[0], shard[1])))
+        return pool.submit(HalveShards(handle, output, level, (shard[0], shard[1])))
+
+    # A level is made from the one below, which must be whole by then.
+    for _, level in groupby(sorted(keys), key=itemgetter(0)):
+        for _, future in bounded_map(level, start, 2 * pool.width, look.stop):
+            yield future.result()
+        if look.stop.is_set():
+            raise Interrupted
     if not kept:
         discard(copy)
-    return healed
 
 
 def _compare(
-    output: str, pool: Pool, receipts: Sequence[Receipt]
-) -> Iterator[tuple[Receipt, str | None]]:
-    """Each receipt with what is wrong with its shard, a bounded number under way."""
+    output: str, pool: Pool, receipts: Sequence[Receipt], stop: threading.Event
+) -> Iterator[_Fault]:
+    """What is wrong with the shards of some receipts, a bounded number under way."""
 
-    def start(receipt: Receipt) -> Future[str | None]:
+    def start(receipt: Receipt) -> Future[Difference | None]:
         return pool.submit(VerifyShard(output, receipt))
 
-    for receipt, future in bounded_map(receipts, start, 2 * pool.width):
-        yield receipt, future.result()
+    for receipt, future in bounded_map(receipts, start, 2 * pool.width, stop):
+        if (difference := future.result()) is not None:
+            yield _Fault(receipt.key, difference.text, receipt, difference.found)
+    if stop.is_set():
+        raise Interrupted
 
 
 def status_of(output: str, at: float) -> dict[str, Any]:

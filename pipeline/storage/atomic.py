@@ -25,7 +25,7 @@ AT_ONCE = 8
 
 
 def write_json(path: Place, content: Mapping[str, Any], durable: bool = True) -> None:
-    """Write a JSON file whole or not at all; errors as of write_bytes."""
+    """Write a JSON file whole or not at all; raises what write_bytes does."""
     write_bytes(path, as_json(content), durable)
 
 

@@ -1,6 +1,7 @@
 """Image files of object stores, fetched to the local disk once, because decoders read files."""
 
 import atexit
+import errno
 import shutil
 import tempfile
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.storage.object_path import Listed, ObjectPath
-from tierscale.pipeline.wording import in_bytes
+from tierscale.pipeline.wording import compared
 
 # Files that a process keeps, so that one which is described, ingested and checked at the end is
 # fetched once.
@@ -40,8 +41,9 @@ def _fetch(where: ObjectPath, head: Listed) -> Path:
     temporary = tempfile.gettempdir()
     free = shutil.disk_usage(temporary).free
     if head.bytes > free:
+        takes, left = compared(head.bytes, free)
         raise Refused(
-            f"{where} takes {in_bytes(head.bytes)}, and {temporary} has {in_bytes(free)} free;"
+            f"{where} takes {takes}, and {temporary} has {left} free;"
             " set TMPDIR to a folder on a larger disk"
         )
     folder = Path(tempfile.mkdtemp(prefix="tierscale-"))
@@ -50,5 +52,6 @@ def _fetch(where: ObjectPath, head: Listed) -> Path:
     with open(local, "wb") as file:
         where.download(file)
     if local.stat().st_size != head.bytes:
-        raise OSError(f"{where} ended after {local.stat().st_size} of {head.bytes} bytes")
+        ended = f"the answer ended after {local.stat().st_size} of {head.bytes} bytes"
+        raise OSError(errno.EIO, ended, str(where))
     return local

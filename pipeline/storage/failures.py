@@ -7,6 +7,15 @@ from tierscale.pipeline.errors import Damaged, DiskFull, Refused
 # Error numbers of places where nothing may be written.
 DENIED = (errno.EROFS, errno.EACCES, errno.EPERM)
 FULL = (errno.ENOSPC, errno.EDQUOT)
+# Error numbers of a disk, a mount or a server that fails, whatever file was asked for.
+UNREACHABLE = frozenset(
+    {
+        *(errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOMEDIUM),
+        *(errno.ENOTCONN, errno.ESHUTDOWN, errno.ECONNABORTED, errno.ECONNREFUSED),
+        *(errno.ECONNRESET, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH),
+        *(errno.ENETDOWN, errno.ENETUNREACH),
+    }
+)
 
 
 def storage_failure(path: str, error: OSError) -> Refused | Damaged:

@@ -16,12 +16,18 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    GenericError,
+    PreconditionError,
+)
 
 from tierscale.pipeline.storage.object_store import (
     list_directly,
     list_objects,
     requests_to,
+    status_of,
     store_at,
     with_retries,
 )
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 # Keys that one request deletes, as S3 allows.
 DELETED_AT_ONCE = 1000
+BAD_REQUEST = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +158,17 @@ class ObjectPath:
 
     def head(self) -> Listed:
         """The object as a listing shows it. FileNotFoundError: there is none."""
-        return _listed(self.name, self._ask(lambda store: obstore.head(store, self.key)))
+        return _listed(self.name, self._ask(self._head))
+
+    def _head(self, store: ObjectStore) -> ObjectMeta:
+        try:
+            return obstore.head(store, self.key)
+        except GenericError as error:
+            # The answer to a HEAD has no body, and 400 alone does not tell expired credentials from
+            # what may pass. The answer to a GET says why.
+            if status_of(error) == BAD_REQUEST:
+                obstore.get_range(store, self.key, start=0, end=1)
+            raise
 
     def exists(self) -> bool:
         """Whether there is such an object, or one below."""
@@ -159,6 +176,19 @@ class ObjectPath:
             self.head()
         except FileNotFoundError:
             return self.is_dir()
+        return True
+
+    def answers(self) -> bool:
+        """Whether there is such an object, or one below, and the store says so when asked once."""
+        store = store_at(self.base, False)
+        try:
+            try:
+                obstore.head(store, self.key)
+            except FileNotFoundError:
+                below = obstore.list_with_delimiter(store, prefix=f"{self.key}/")
+                return bool(below["objects"] or below["common_prefixes"])
+        except BaseError:
+            return False
         return True
 
     def is_dir(self) -> bool:

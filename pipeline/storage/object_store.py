@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,6 +46,14 @@ PASSING = (GenericError, JoinError)
 # The client asks here for credentials when the environment has none; it answers on machines of the
 # cloud only. obstore has no class for that error, only this address in its text.
 METADATA_SERVICE = "169.254.169.254"
+# Codes that S3 writes into the body of a refusal where the credentials are at fault. Most come with
+# status 400, for which obstore has no class of its own.
+EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+INVALID = frozenset(
+    {"InvalidAccessKeyId", "InvalidToken", "RequestTimeTooSkewed", "SignatureDoesNotMatch"}
+)
+# Statuses of refusals that stay; obstore has classes for them, but not where a listing gets one.
+DENIED_STATUSES, MISSING_STATUS = (401, 403), 404
 
 
 @lru_cache(maxsize=64)
@@ -81,7 +90,7 @@ def store_at(uri: str, repeating: bool = True) -> ObjectStore:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise Refused(
-            f"{uri} is no address of an object store ({reason}); write for example"
+            f"{uri} is not an address of an object store ({reason}); write for example"
             " s3://bucket/folder"
         ) from None
 
@@ -117,7 +126,22 @@ def pauses() -> list[float]:
 
 def may_pass(error: BaseError) -> bool:
     """Whether the same request may succeed later."""
-    return isinstance(error, PASSING) and METADATA_SERVICE not in str(error)
+    if not isinstance(error, PASSING) or METADATA_SERVICE in str(error):
+        return False
+    final = (*DENIED_STATUSES, MISSING_STATUS)
+    return status_of(error) not in final and _field(error, "Code") not in EXPIRED | INVALID
+
+
+def status_of(error: BaseError) -> int | None:
+    """The HTTP status of the answer that an error tells of; None: it tells of no answer."""
+    found = re.search(r"status code: (\d{3})\b", str(error))
+    return int(found[1]) if found else None
+
+
+def _field(error: BaseError, name: str) -> str:
+    """A field of the XML by which an S3 store says why it refuses; empty where there is none."""
+    found = re.search(rf"<{name}>(.*?)</{name}>", str(error), re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
 
 
 def list_objects(base: str, prefix: str) -> list[ObjectMeta]:
@@ -160,12 +184,23 @@ def as_os_error(error: BaseException | None, uri: str) -> OSError | None:
 
 
 def described(error: BaseError, uri: str) -> OSError:
-    """An error of obstore as an OSError with one line of text."""
+    """An error of obstore as an OSError with one line of text: the store's own words, if any."""
     if METADATA_SERVICE in str(error):
         reason = (
             "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or"
             " AWS_SKIP_SIGNATURE=true for a public bucket"
         )
         return OSError(errno.EACCES, reason, uri)
-    denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
-    return OSError(errno.EACCES if denied else errno.EIO, str(error).splitlines()[0][:300], uri)
+    code = _field(error, "Code")
+    words = ": ".join(filter(None, (code, _field(error, "Message"))))
+    reason = words or str(error).splitlines()[0]
+    if code in EXPIRED:
+        reason = f"the credentials have expired ({words}): renew them"
+    elif code in INVALID:
+        reason = f"the credentials are not accepted ({words}): check them"
+    denied = (
+        isinstance(error, PermissionDeniedError | UnauthenticatedError)
+        or code in EXPIRED | INVALID
+        or status_of(error) in DENIED_STATUSES
+    )
+    return OSError(errno.EACCES if denied else errno.EIO, reason[:300], uri)

@@ -13,6 +13,9 @@ from tierscale.pipeline.errors import Refused
 # Unicode's categories of characters that move the cursor, break or turn the line, or are none:
 # control, format, separators, surrogates.
 CONTROLS = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+# In the path of a working directory that Ray unpacked for a job. Each package has its own, and Ray
+# deletes them as others need the room.
+UNPACKED = "/runtime_resources/working_dir_files/"
 
 
 def public(uri: str) -> str:
@@ -57,7 +60,9 @@ def output_below(output: str, root: str, known: dict[str, str] | None = None) ->
     """
     check_secrets(output)
     if "\0" in output or ".." in output.split("/"):
-        raise Refused(f"the output {output!r} is no plain path below {root}; name one without '..'")
+        raise Refused(
+            f"the output {output!r} is not a plain path below {root}; name one without '..'"
+        )
     remote = "://" in output or "://" in root
     if not (
         output.rstrip("/").startswith(root.rstrip("/") + "/")
@@ -84,6 +89,19 @@ def output_outside(output: str, archive: str) -> None:
         raise Refused(
             f"the output {output} lies inside the archive {archive}, which would be enlarged again;"
             " choose a place outside it"
+        )
+
+
+def check_lasting(path: str, name: str) -> None:
+    """Refuse to write into a working directory that Ray unpacked, where results would be deleted.
+
+    name: of the option or column that holds the path, for the sentence.
+    """
+    local = path.removeprefix("file://")
+    if "://" not in local and UNPACKED in f"{(whole := os.path.abspath(local))}/":
+        raise Refused(
+            f"{name} {path} lies in {os.path.dirname(whole)}, Ray's own copy of the job's folder,"
+            " which it deletes later; give an absolute path on a disk that stays"
         )
 
 

@@ -39,6 +39,21 @@ def exists(where: Place) -> bool:
     return where.exists() or where.is_symlink()
 
 
+def readable(path: str) -> bool:
+    """Whether the first byte of a file can be read, or a folder holds anything. Asks once."""
+    where = place(path)
+    if isinstance(where, ObjectPath):
+        return where.answers()
+    try:
+        if where.is_dir():
+            return next(where.iterdir(), None) is not None
+        with open(where, "rb") as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
+
+
 def remove_tree(path: Place, last: str = "") -> None:
     """Delete a folder with all it holds, if it is there.
 

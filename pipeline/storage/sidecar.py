@@ -4,6 +4,7 @@ from tierscale.pipeline.storage.paths import Place, place
 
 SIDECAR_SUFFIX = ".tierscale"
 LEASE_NAME = "lease.json"
+PLAN_NAME = "plan.json"
 
 
 def sidecar(output: str) -> Place:

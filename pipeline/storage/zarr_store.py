@@ -7,9 +7,8 @@ from typing import Self, TypeVar
 
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore as Connection
+from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.storage import MemoryStore, ObjectStore
 
 from tierscale.pipeline.storage.atomic import write_files
@@ -38,16 +37,11 @@ def write_nodes(path: str, make: Callable[[MemoryStore], object]) -> None:
     zarr's own store does not wait for the disk: after a power failure a document may be empty, and
     what it describes is then known to nobody. Errors as of write_bytes.
     """
-    memory = MemoryStore()
-    make(memory)
-    names = sorted(sync(_listed(memory)), key=lambda name: name.count("/"))
-    contents = {name: sync(memory.get(name, default_buffer_prototype())) for name in names}
+    nodes: dict[str, Buffer] = {}
+    make(MemoryStore(nodes))
     where = place(path)
-    write_files({where / name: content.to_bytes() for name, content in contents.items() if content})
-
-
-async def _listed(store: MemoryStore) -> list[str]:
-    return [name async for name in store.list()]
+    names = sorted(nodes, key=lambda name: name.count("/"))
+    write_files({where / name: nodes[name].to_bytes() for name in names})
 
 
 class RepeatingStore(ObjectStore[Connection]):

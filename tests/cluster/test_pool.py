@@ -18,7 +18,7 @@ from tierscale.pipeline.run.workers.pool import InProcess
 from tierscale.pipeline.run.workers.shard_tasks import FinishShard
 from tierscale.pipeline.run.workers.worker import Worker
 
-OPTIONS = ("--tiers", "bicubic,fsrcnn-x4,carn-x4", "--tile", "32")
+OPTIONS = ("--tiers", "bicubic,fsrcnn-x4,carn-x4", "--tile", "32", "--policy", "adaptive")
 
 
 def run(*arguments):

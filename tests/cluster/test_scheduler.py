@@ -1,5 +1,6 @@
 """Calls whose actors die, hang or are slow: repeated elsewhere, or given up in one sentence."""
 
+import gc
 import time
 from dataclasses import dataclass
 
@@ -314,3 +315,28 @@ def test_a_slow_call_is_started_twice_and_its_workers_live(hurried, caplog):
         assert pool.submit(sleeping(2.5)).result(timeout=60) == "done"
         assert "started elsewhere too" in caplog.text
         assert "died" not in caplog.text and "hangs" not in caplog.text
+
+
+def failing():
+    """A task that its worker refuses."""
+
+    @dataclass(frozen=True)
+    class Fail:
+        def run(self, worker):
+            raise Refused("the weights were replaced")
+
+    return Fail()
+
+
+@pytest.mark.slow
+def test_a_failed_call_leaves_no_traceback_on_the_terminal(caplog):
+    """Of a call with a large result, Ray holds the error twice, and prints what nobody takes."""
+    with session("local", "together", "cpu", 1) as pool:
+        for _ in range(3):
+            failed = pool.submit(failing(), as_reference=True)
+            with pytest.raises(Refused, match="weights were replaced"):
+                failed.result(timeout=60)
+        assert pool.submit(CheckReady()).result(timeout=60)
+        gc.collect()
+        time.sleep(1)
+    assert "Unhandled" not in caplog.text

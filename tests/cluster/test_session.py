@@ -93,6 +93,31 @@ def test_a_home_that_cannot_hold_rays_token_is_refused_in_one_sentence(tmp_path)
     )
 
 
+@pytest.mark.parametrize(
+    ("address", "alone"),
+    [("127.0.0.1:6379", True), ("[::1]:6379", True), ("192.168.1.7:6379", False)],
+)
+def test_a_ray_of_our_own_that_others_reach_is_ended_and_refused(monkeypatch, address, alone):
+    """As one would be of a release that keeps what was read of the variable elsewhere."""
+    import ray
+
+    events = []
+    monkeypatch.delenv(session.LISTENING, raising=False)
+    monkeypatch.setattr(ray, "init", lambda **_: events.append(os.environ[session.LISTENING]))
+    monkeypatch.setattr(ray, "shutdown", lambda: events.append("ended"))
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=address))
+    if alone:
+        session.start("local", 1)
+    else:
+        with pytest.raises(Refused, match=r"Ray 2\.\S+ listens at 192\.168\.1\.7, .* --ray none$"):
+            session.start("local", 1)
+    assert events == (["0"] if alone else ["0", "ended"]) and session.LISTENING not in os.environ
+    events.clear()
+    monkeypatch.setenv(session.LISTENING, "1")
+    session.start("local", 1)
+    assert events == ["1"], "who allows it is not refused"
+
+
 HEAD, LIGHT, FULL = {"CPU": 0.0}, {"CPU": 4.0, "light": 3.0}, {"CPU": 8.0, "full": 2.0}
 
 

@@ -25,7 +25,7 @@ def whole(name, image, scale):
 def diagonals(scored, timings):
     """Routes that pay no heed to the picture: tiers 0, 1, 2 in diagonals.
 
-    The scout would put borders where they show least.
+    Scores would put borders where they show least.
     """
     return np.add.outer(*map(np.arange, scored.grid.tiles)) % 3
 

@@ -142,7 +142,7 @@ def test_a_path_may_hold_an_at_sign(stored: str, tmp_path: Path) -> None:
     drafted, _ = draft((f"file:{other}@0.8",))
     assert (drafted.tiers[0].name, drafted.tiers[0].effort) == (f"file:{other}", 0.8)
     assert draft((f"file:{other}",))[0].tiers[0].effort == 1
-    assert registry.scout_key(f"file:{other}@0.8") == registry.scout_key(f"{stored}@0.8")
+    assert registry.tier_key(f"file:{other}@0.8") == registry.tier_key(f"{stored}@0.8")
 
 
 def test_efforts_of_another_scale_are_reported(stored: str) -> None:

@@ -293,11 +293,18 @@ def array_in_memory(run: Run, folder: Path) -> Found:
 
 TO_CARN = "bicubic,fsrcnn-x4,carn-x4"
 TO_EDSR16 = "bicubic,edsr-x4,edsr16-x4"
+# The defaults of version 0.1, by which the pixels on record were made.
+DEFAULT = "bicubic,fsrcnn-x4,edsr-x4"
 RUNS: tuple[Run, ...] = (
     # formats of TIFF, with all policies
-    Run("tiff-tiles-adaptive", inputs.tiled_tiff, "--tile 32", quick=True),
-    Run("tiff-strips-budget", inputs.strip_tiff, "--tile 32 --budget 0.5"),
-    Run("tiff-planar-max-loss", inputs.planar_tiff, "--tile 32 --max-loss 0.1"),
+    Run(
+        "tiff-tiles-adaptive",
+        inputs.tiled_tiff,
+        f"--tile 32 --tiers {DEFAULT} --policy adaptive",
+        quick=True,
+    ),
+    Run("tiff-strips-budget", inputs.strip_tiff, f"--tile 32 --budget 0.5 --tiers {DEFAULT}"),
+    Run("tiff-planar-max-loss", inputs.planar_tiff, f"--tile 32 --max-loss 0.1 --tiers {DEFAULT}"),
     Run(
         "tiff-big-16-bit-threshold",
         inputs.big_tiff,
@@ -308,9 +315,17 @@ RUNS: tuple[Run, ...] = (
         inputs.ome_tiff,
         "--tile 16 --z 1 --tiers bicubic,fsrcnn-x4 --budget 0.7",
     ),
-    Run("tiff-three-channels-science", inputs.three_channel_tiff, "--tile 32"),
-    Run("tiff-alpha-16-bit", inputs.alpha_tiff, "--tile 32 --budget 0.5"),
-    Run("geotiff-nodata-of-the-file", inputs.geo_tiff, "--tile 32"),
+    Run(
+        "tiff-three-channels-science",
+        inputs.three_channel_tiff,
+        f"--tile 32 --tiers {DEFAULT} --policy adaptive",
+    ),
+    Run("tiff-alpha-16-bit", inputs.alpha_tiff, f"--tile 32 --budget 0.5 --tiers {DEFAULT}"),
+    Run(
+        "geotiff-nodata-of-the-file",
+        inputs.geo_tiff,
+        f"--tile 32 --tiers {DEFAULT} --policy adaptive",
+    ),
     Run(
         "tiff-nodata-asked",
         inputs.masked_tiff,
@@ -318,24 +333,35 @@ RUNS: tuple[Run, ...] = (
     ),
     # photos
     Run("png-8-full", inputs.png_8, f"--tile 48 --policy full --tiers {TO_EDSR16}"),
-    Run("png-16-adaptive", inputs.png_16, "--tile 32 --tiers bicubic,fsrcnn-x4", quick=True),
-    Run("png-grey-no-blend", inputs.grey_png, "--tile 16 --blend 0 --budget 0.5"),
+    Run(
+        "png-16-adaptive",
+        inputs.png_16,
+        "--tile 32 --tiers bicubic,fsrcnn-x4 --policy adaptive",
+        quick=True,
+    ),
+    Run(
+        "png-grey-no-blend", inputs.grey_png, f"--tile 16 --blend 0 --budget 0.5 --tiers {DEFAULT}"
+    ),
     Run(
         "png-interlaced-light",
         inputs.interlaced_png,
         "--policy light --tiers fsrcnn-x4,edsr-x4",
     ),
-    Run("png-palette-x2", inputs.palette_png, "--scale 2 --tile 32"),
-    Run("jpeg-long-deadline", inputs.jpeg, "--tile 32 --deadline 100h"),
-    Run("jpeg-turned-region", inputs.turned_jpeg, "--tile 32 --region 5,9,70,180"),
-    Run("webp-alpha", inputs.webp, "--tile 32"),
-    Run("jpeg-2000-x3", inputs.jpeg_2000, "--scale 3 --tile 32"),
+    Run("png-palette-x2", inputs.palette_png, "--scale 2 --tile 32 --policy adaptive"),
+    Run("jpeg-long-deadline", inputs.jpeg, f"--tile 32 --deadline 100h --tiers {DEFAULT}"),
+    Run(
+        "jpeg-turned-region",
+        inputs.turned_jpeg,
+        f"--tile 32 --region 5,9,70,180 --tiers {DEFAULT} --policy adaptive",
+    ),
+    Run("webp-alpha", inputs.webp, f"--tile 32 --tiers {DEFAULT} --policy adaptive"),
+    Run("jpeg-2000-x3", inputs.jpeg_2000, "--scale 3 --tile 32 --policy adaptive"),
     Run("pgm-one-tier", inputs.pgm, "--tiers edsr-x4"),
     # arrays
     Run(
         "npy-float-nan",
         inputs.float_npy,
-        "--tile 32 --nodata nan --tiers bicubic,fsrcnn-x4",
+        "--tile 32 --nodata nan --tiers bicubic,fsrcnn-x4 --policy adaptive",
         quick=True,
     ),
     Run(
@@ -343,9 +369,18 @@ RUNS: tuple[Run, ...] = (
         inputs.float_npy,
         "--scale 8 --tile 48 --nodata nan --range -0.5,1.5 --tiers bicubic",
     ),
-    Run("zarr-2-range", inputs.zarr_2, "--tile 32 --range 1000,50000"),
-    Run("zarr-3-large-tile", inputs.zarr_3, f"--tile 128 --tiers {TO_CARN}"),
-    Run("ome-zarr", inputs.ome_zarr, "--tile 32 --tiers bicubic,fsrcnn-x4", quick=True),
+    Run(
+        "zarr-2-range",
+        inputs.zarr_2,
+        f"--tile 32 --range 1000,50000 --tiers {DEFAULT} --policy adaptive",
+    ),
+    Run("zarr-3-large-tile", inputs.zarr_3, f"--tile 128 --tiers {TO_CARN} --policy adaptive"),
+    Run(
+        "ome-zarr",
+        inputs.ome_zarr,
+        "--tile 32 --tiers bicubic,fsrcnn-x4 --policy adaptive",
+        quick=True,
+    ),
     # scales and methods
     Run("anysr-x5-2", inputs.png_8, "--scale 5/2 --tile 32 --budget 0.8"),
     Run("pcsr", inputs.grey_png, "--tile 32 --tiers bicubic,pcsr-carn-x4@0.6 --budget 0.7"),
@@ -362,20 +397,46 @@ RUNS: tuple[Run, ...] = (
     Run(
         "ray-together",
         inputs.alpha_tiff,
-        "--tile 32 --budget 0.5 --layout together",
+        f"--tile 32 --budget 0.5 --layout together --tiers {DEFAULT}",
         carry_out=on_ray,
     ),
-    Run("ray-split", inputs.alpha_tiff, "--tile 32 --budget 0.5 --layout split", carry_out=on_ray),
-    Run("manifest", inputs.folder_of_three, "--tile 24 --tiers bicubic,fsrcnn-x4", True, manifest),
-    Run("nightly", inputs.folder_of_three, "--tile 32 --budget 0.5", carry_out=nightly),
+    Run(
+        "ray-split",
+        inputs.alpha_tiff,
+        f"--tile 32 --budget 0.5 --layout split --tiers {DEFAULT}",
+        carry_out=on_ray,
+    ),
+    Run(
+        "manifest",
+        inputs.folder_of_three,
+        "--tile 24 --tiers bicubic,fsrcnn-x4 --policy adaptive",
+        True,
+        manifest,
+    ),
+    Run(
+        "nightly",
+        inputs.folder_of_three,
+        f"--tile 32 --budget 0.5 --tiers {DEFAULT}",
+        carry_out=nightly,
+    ),
     Run(
         "export-tiff",
         inputs.alpha_tiff,
-        "--tile 32 --tiers bicubic,fsrcnn-x4",
+        "--tile 32 --tiers bicubic,fsrcnn-x4 --policy adaptive",
         carry_out=exported_tiff,
     ),
-    Run("export-png", inputs.png_16, "--tile 32 --budget 0.3", carry_out=exported_png),
-    Run("upscale-array", inputs.png_8, "tile=32 budget=0.5 axes=yxc", carry_out=array_in_memory),
+    Run(
+        "export-png",
+        inputs.png_16,
+        f"--tile 32 --budget 0.3 --tiers {DEFAULT}",
+        carry_out=exported_png,
+    ),
+    Run(
+        "upscale-array",
+        inputs.png_8,
+        f"tile=32 budget=0.5 axes=yxc tiers={DEFAULT}",
+        carry_out=array_in_memory,
+    ),
 )
 BY_NAME = {run.name: run for run in RUNS}
 # What must agree to the last bit among runs, whatever the processor.

@@ -7,7 +7,7 @@ import skimage.data
 from PIL import Image
 
 from tierscale.jobs.cli.main import main
-from tierscale.jobs.nightly import NightlyOptions, nightly
+from tierscale.jobs.night_run import NightlyOptions, nightly
 from tierscale.pipeline.plan.options import Options
 
 EVENING = datetime(2026, 11, 21, 22, 0).timestamp()

@@ -24,15 +24,15 @@ from tests.jobs.nights import (
     stamps,
 )
 from tierscale.jobs.cli.exits import Draining
-from tierscale.jobs.nightly import closing_time, nightly
+from tierscale.jobs.night_run import closing_time, nightly
 from tierscale.pipeline.dataset import runner
-from tierscale.pipeline.dataset.ledger import Ledger
+from tierscale.pipeline.dataset.night.ledger import Ledger
 from tierscale.pipeline.errors import Interrupted, Refused
 from tierscale.pipeline.formats import fingerprint as identity
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.run import upscale_image
-from tierscale.pipeline.run.verify import verify_output
+from tierscale.pipeline.run.verify import Look, verify_output
 from tierscale.pipeline.run.workers.pool import LocalPool
 
 
@@ -107,7 +107,7 @@ def test_an_output_that_is_gone_is_made_again(archive, lost):
     assert found["status"] == "done" and numbers(found) == {"untouched": 3, "done": 1}, found
     for name in ("a.png", "c.jpg"):
         with LocalPool(1) as pool:
-            assert not verify_output(str(archive / f"out/{name}.zarr"), pool, False)["problems"]
+            assert not verify_output(str(archive / f"out/{name}.zarr"), pool, Look()).problems
     assert numbers(night(archive, 2)) == {"untouched": 3}
 
 
@@ -154,7 +154,7 @@ def test_a_checksum_of_hours_ends_with_the_window_or_a_signal(archive, monkeypat
         raise AssertionError("the window closed long ago")
 
     with monkeypatch.context() as patched:
-        patched.setattr("tierscale.pipeline.dataset.archive_run.content_sha256", slow)
+        patched.setattr("tierscale.pipeline.dataset.night.survey.content_sha256", slow)
         found = nightly(options(archive), clock=lambda: now[0])
         assert (
             found["status"] == "left"
@@ -168,7 +168,7 @@ def test_a_checksum_of_hours_ends_with_the_window_or_a_signal(archive, monkeypat
             check()
             raise AssertionError("it goes on after the signal")
 
-        patched.setattr("tierscale.pipeline.dataset.archive_run.content_sha256", signalled)
+        patched.setattr("tierscale.pipeline.dataset.night.survey.content_sha256", signalled)
         with pytest.raises(Interrupted):
             nightly(options(archive), draining, lambda: now[0])
     assert numbers(night(archive, 3)) == {"untouched": 2}, (

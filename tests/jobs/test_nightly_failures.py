@@ -18,7 +18,7 @@ from tests.jobs.nights import (
 )
 from tierscale.pipeline.dataset import runner
 from tierscale.pipeline.dataset import scan as archive_files
-from tierscale.pipeline.dataset.ledger import Ledger
+from tierscale.pipeline.dataset.night.ledger import Ledger
 from tierscale.pipeline.errors import DiskFull, Held
 from tierscale.pipeline.run.run import upscale_image
 
@@ -190,7 +190,7 @@ def test_a_ledger_that_was_taken_over_in_the_listing_ends_the_night(archive, mon
                 time.sleep(0.5)
             yield seen
 
-    monkeypatch.setattr("tierscale.pipeline.dataset.archive_run.scan", overtaken)
+    monkeypatch.setattr("tierscale.pipeline.dataset.night.survey.scan", overtaken)
     code, out, err = run(capsys, *line(archive))
     assert code == 75 and "took" in json.loads(out)["error"] and "took" in err
     with Ledger(str(archive / "ledger.db")) as ledger:

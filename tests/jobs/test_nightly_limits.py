@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 
 from tests.jobs.nights import EVENING, night, numbers, options, picture, stamps
-from tierscale.jobs.nightly import nightly
-from tierscale.pipeline.dataset.ledger import Ledger
+from tierscale.jobs.night_run import nightly
+from tierscale.pipeline.dataset.night.ledger import Ledger
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import MaxLoss
@@ -20,7 +20,6 @@ LOSS = MaxLoss(1.0)
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"image": Options(tiers=("bicubic",), scout="/nope")}, "/nope"),
         (
             {"image": Options(scale=Fraction(3), tiers=("bicubic", "fsrcnn-x4"), policy=LOSS)},
             "x4",
@@ -30,7 +29,6 @@ LOSS = MaxLoss(1.0)
         ({"ledger": "s3://AKIA:sEcReT@b/l.db"}, "holds a secret"),
         ({"source_roots": ("s3://AKIA:sEcReT@b/l",)}, "holds a secret"),
         ({"image": Options(tiers=("bicubic", "file:https://u:sEc,ReT@h/x"))}, "holds a secret"),
-        ({"image": Options(tiers=("bicubic",), scout="https://u:sEcReT@h/x")}, "holds a secret"),
         ({"until": "24:00"}, "is no time of day"),
         ({"image": Options(tiers=("nonesuch",))}, "nonesuch"),
         ({"output": "archive/out"}, "lies inside the archive"),

@@ -228,7 +228,7 @@ def test_what_is_no_checkpoint_cannot_be_resumed(trained: Path, capsys: Said) ->
     ]
     assert len(wrong) == 9
     for path in wrong:
-        assert f"{path} is no checkpoint of a training run" in refused(
+        assert f"{path} is not a checkpoint of a training run" in refused(
             capsys, line(trained, "--steps", "2", "--resume", str(path))
         )
     assert "lacks origin" in refused(
@@ -480,7 +480,8 @@ def test_it_runs_as_a_file_where_only_torch_numpy_safetensors_pillow_and_click_a
     made = run("--steps", "-1")
     assert (made.returncode, made.stderr) == (
         2,
-        "tierscale: Invalid value for '--steps': '-1' is not a whole number above 0\n",
+        "tierscale: Invalid value for '--steps': '-1' is not a whole number above 0;"
+        " see tierscale train --help\n",
     )
     cli = [sys.executable, "-m", "tierscale", "train", *line(place, "--steps", "-1")]
     through = subprocess.run(cli, cwd=ROOT, capture_output=True, text=True)

@@ -17,9 +17,11 @@ import skimage.data
 import zarr
 from PIL import Image
 
+from tests.commands import tierscale
 from tierscale.jobs.manifest_run import ManifestJob, image_jobs, run_manifest
 from tierscale.pipeline.dataset.manifest import Manifest, Row
 from tierscale.pipeline.dataset.results import RESULT
+from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.job import ImageJob
@@ -140,6 +142,66 @@ def test_two_rows_with_one_output_do_not_fight(images):
         "done",
         "failed",
     ] and "is the output of row 1 too" in found[1]["error"]
+
+
+def test_one_output_in_two_spellings_is_made_once(images):
+    """Also with --overwrite, which would let each row replace what the other made."""
+    (images / "out/real").mkdir(parents=True)
+    (images / "out/link").symlink_to("real")
+    outputs = ("x.zarr", "real/z.zarr", "{out}//x.zarr", "link/z.zarr", "x.zarr/inside.zarr")
+    sources = ("a.png", "deep/b.png", "deep/b.png", "a.png", "a.png")
+    rows = tuple(
+        Row(str(images / "in" / source), output.format(out=images / "out"))
+        for source, output in zip(sources, outputs, strict=True)
+    )
+    for overwrite in (False, True, True):
+        found = run_manifest(Manifest(rows), job(images, overwrite=overwrite)).to_pylist()
+        assert [row["status"] for row in found[2:]] == ["failed"] * 3
+        for row, other in zip(found[2:], (1, 2, 1), strict=True):
+            assert f"row {row['row']}, column output" in row["error"]
+            assert f"is the output of row {other} too" in row["error"]
+        for row, source in zip(found[:2], sources, strict=False):
+            assert row["error"] is None
+            plan = json.loads(Path(f"{row['output']}.tierscale/plan.json").read_text())
+            assert plan["uri"].endswith(source)
+    assert [row["status"] for row in found[:2]] == ["skipped", "skipped"]
+
+
+def test_nothing_is_written_into_the_copy_of_a_folder_that_ray_unpacked(
+    images, monkeypatch, capsys
+):
+    unpacked = images / "runtime_resources/working_dir_files/_ray_pkg_1"
+    unpacked.mkdir(parents=True)
+    monkeypatch.chdir(unpacked)
+    Manifest.scan(images / "in", "*.png").write(unpacked / "m.csv")
+    line = ("--tiers", "bicubic", "--ray", "none", "--json")
+    for more in (
+        ("--output-root", "out/"),
+        ("--output-root", str(unpacked / "out")),
+        ("--output-root", str(images / "out"), "--results", "results.parquet"),
+        (),
+    ):
+        code, out, err = tierscale(capsys, "dataset", "m.csv", *line, *more)
+        assert code == 2 and "give an absolute path on a disk that stays" in err
+        assert str(unpacked) in err and json.loads(out)["status"] == "failed"
+    with pytest.raises(Refused, match="absolute"):
+        run_manifest(Manifest.read("m.csv"), ManifestJob(BICUBIC, "out", ray="none", quiet=True))
+    row = run_manifest(
+        Manifest((Row(str(images / "in/a.png"), "x.zarr"),)),
+        ManifestJob(BICUBIC, ray="none", quiet=True),
+    ).to_pylist()[0]
+    assert row["status"] == "failed" and "give an absolute path" in row["error"]
+    assert [path.name for path in unpacked.iterdir()] == ["m.csv"]
+    code, out, _ = tierscale(capsys, "dataset", "m.csv", *line, "--output-root", images / "out")
+    assert json.loads(out)["done"] == 2 and (images / "out/results.parquet").is_file()
+
+
+def test_the_result_says_the_plan_the_family_and_what_was_noted(images):
+    row = run_manifest(Manifest((Row(str(images / "in/a.png")),)), job(images)).to_pylist()[0]
+    plan = json.loads(Path(f"{row['output']}.tierscale/plan.json").read_text())
+    summary = json.loads(Path(f"{row['output']}.tierscale/summary.json").read_text())
+    assert row["plan"] == plan["digest"] and row["family"] == summary["family"]
+    assert row["notes"] == summary["notes"]
 
 
 def test_the_file_runs_directly_and_writes_its_table(images):

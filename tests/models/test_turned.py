@@ -82,7 +82,7 @@ def test_it_is_better_than_one_run():
 
 
 def test_other_counts_and_scales_are_refused():
-    with pytest.raises(ValueError, match=r"\+3 is no number of turns; give one of \+2"):
+    with pytest.raises(ValueError, match=r"\+3 is not a number of turns; give one of \+2"):
         registry.load("edsr-x4+3")
     turned = Turned(Bicubic(), 8)
     assert Fraction(4) in turned.scales and Fraction(5, 2) not in turned.scales
@@ -92,7 +92,7 @@ def test_other_counts_and_scales_are_refused():
 
 def test_it_is_another_tier_than_the_network_alone():
     assert registry.digest("edsr-x4+8") == registry.digest("edsr-x4")
-    assert registry.scout_key("edsr-x4+8") != registry.scout_key("edsr-x4")
+    assert registry.tier_key("edsr-x4+8") != registry.tier_key("edsr-x4")
 
 
 def test_a_file_may_be_called_so(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from tests.fakes import Smear
 from tierscale.models import registry
 from tierscale.models.runtime.bicubic import Bicubic
+from tierscale.pipeline.run.scoring import scorer
 
 
 @pytest.fixture
@@ -17,5 +18,5 @@ def smear(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
         lambda name, device="cpu", weights=None: registry.Loaded(known[name], name),
     )
     monkeypatch.setattr(registry, "holds", lambda name, weights: name in known)
-    monkeypatch.setattr(registry, "find_scout", lambda keys, scale: None)
+    monkeypatch.setattr(scorer, "light_network", lambda tiers, scale: None)
     return known

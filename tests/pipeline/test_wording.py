@@ -2,7 +2,7 @@
 
 import pytest
 
-from tierscale.pipeline.wording import counted, in_bytes
+from tierscale.pipeline.wording import compared, counted, in_bytes
 
 
 def test_one_thing_is_no_plural():
@@ -25,3 +25,8 @@ def test_one_thing_is_no_plural():
 )
 def test_bytes_are_told_in_a_unit_that_shows_them(number, text):
     assert in_bytes(number) == text
+
+
+def test_amounts_that_are_compared_never_read_alike():
+    assert compared(3 << 20, 2 << 20) == ("3.00 MiB", "2.00 MiB")
+    assert compared(850_836, 850_835) == ("850836 bytes", "850835 bytes")

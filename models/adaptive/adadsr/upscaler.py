@@ -92,7 +92,7 @@ class AdadsrUpscaler(OnPlain):
         depth = self.setting(effort, settings)
         if depth is not None and not depth >= 0:
             raise ValueError(
-                f"a depth of {depth:g} blocks is no budget; give 0 or more, such as"
+                f"a depth of {depth:g} blocks is not a budget; give 0 or more, such as"
                 f" {self.method.depth}"
             )
         return depth

@@ -30,7 +30,7 @@ class AnySrUpscaler:
     The control is the width, the share of hidden channels; effort is the encoder's cost at that
     width as a share of its full cost, and full effort is full width. The head's cost does not
     shrink: SRNO's at scale 4 is eleven times that of a full EDSR encoder of 16 blocks. settings:
-    "width", as of width_by_scale() for the paper's choice. Upscaled.choice: the width of each
+    "width", by width_by_scale() for the paper's choice. Upscaled.choice: the width of each
     window.
     """
 
@@ -82,7 +82,7 @@ class AnySrUpscaler:
         width = settings["width"] if "width" in settings else self.width(effort)
         if not 0 < width <= 1:
             raise ValueError(
-                f"a width of {width:g} is no share above 0 to 1 of the hidden channels"
+                f"a width of {width:g} is not a share above 0 and up to 1 of the hidden channels"
             )
         pixels = resample(windows, place, "bilinear")
         height, wide = windows.shape[2:]

@@ -93,8 +93,8 @@ def own_arguments(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> d
             return {**arguments, "groups": config["n_groups"], "reduction": reduction}
     except KeyError as error:
         raise ValueError(
-            f"an upstream AdaDSR lacks {error} in its configuration or its weights; it is none of"
-            f" {backbone}"
+            f"an upstream AdaDSR lacks {error} in its configuration or its weights; it is not"
+            f" one of {backbone}"
         ) from error
     return {**arguments, "res_scale": config.get("res_scale", 1.0)}
 

@@ -32,18 +32,18 @@ RADIUS, AMOUNT = (0.5, 2.0), (0.2, 1.5)
 # Share of crops that are left clean.
 CLEAN = 1 / 7
 # Shares of the others with each damage, and of those coded that are coded a second time.
-BLURRED, GRAINY, CODED, TWICE, SHARPENED = 0.5, 0.65, 0.75, 0.2, 0.25
+BLURRED, GRAINY, CODED, TWICE, SHARPENED = 0.4, 0.6, 0.7, 0.1, 0.15
 # Shares: of blur that is not isotropic; of grain that is coloured, correlated, stronger where it is
 # brighter; of coding that is WebP, without colour subsampling; of damage in another order than
 # that of a camera.
 ASTRAY, COLOURED, CORRELATED, SIGNAL, WEBP, FULL_COLOUR, SHUFFLED = (
     0.3,
-    0.4,
     0.3,
+    0.15,
+    0.25,
+    0.15,
     0.3,
     0.2,
-    0.3,
-    0.3,
 )
 # What progress is watched on, in turn.
 WATCHED = ("clean", "jpeg50", "grain8", "grain8+jpeg60", "blur1+jpeg60")

@@ -110,8 +110,8 @@ def guessed_axes(shape: Sequence[int], uri: str) -> str:
         last = shape[2] <= 4 < shape[0] or (shape[2] in (1, 3, 4) and shape[0] not in (1, 3, 4))
         return "yxc" if last else "cyx"
     raise Refused(
-        f"{uri}: an array of shape {tuple(shape)} without names of axes is no image; name its axes"
-        " or give one plane"
+        f"{uri}: an array of shape {tuple(shape)} without names of axes is not an image; name its"
+        " axes or give one plane"
     )
 
 

@@ -139,11 +139,13 @@ def has_copy(source: Source, path: str, replaceable: bool) -> bool:
             remove_tree(where)
             return False
         raise Refused(
-            f"{path}: it exists and is no copy made by tierscale ({one_line(error)}); choose"
+            f"{path}: it exists and is not a copy made by tierscale ({one_line(error)}); choose"
             " another place"
         ) from error
     if not isinstance(stored, dict):
-        raise Refused(f"{path}: it exists and is no copy made by tierscale; choose another place")
+        raise Refused(
+            f"{path}: it exists and is not a copy made by tierscale; choose another place"
+        )
     if stored.get("complete") and stored.get("identity") == source.identity:
         return True
     if stored.get("complete") and not replaceable:

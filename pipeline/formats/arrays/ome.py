@@ -43,9 +43,11 @@ def image_in_group(group: Any, uri: str, selection: Selection) -> ZarrImage:
     notes: list[str] = []
     attributes = ome_attributes(group)
     if "plate" in attributes:
+        raise plate_refusal(group, attributes["plate"], uri)
+    if "image-label" in attributes:
         raise Refused(
-            f"{uri}: this is a plate of many images; name one of them, such as"
-            f" {uri.rstrip('/')}/A/1/0"
+            f"{uri}: this is a label image, and enlarging it would make up labels; name the image"
+            " that the labels belong to"
         )
     if "multiscales" not in attributes:
         group, attributes = series_group(group, uri, selection, notes)
@@ -69,6 +71,17 @@ def image_in_group(group: Any, uri: str, selection: Selection) -> ZarrImage:
     metadata = ome_metadata(attributes, pixel_size(scales, dataset, axes), unit)
     samples = ome_samples(metadata, array.dtype, channels)
     return ZarrImage(array, axes, metadata, samples, tuple(notes))
+
+
+def plate_refusal(group: Any, plate: Any, uri: str) -> Refused:
+    """Why a plate is not enlarged, naming the first image that it lists and has."""
+    paths = [str(well["path"]) for well in plate.get("wells", ()) if "path" in well]
+    well = next((path for path in paths if path in group), None)
+    if well is None:
+        return Refused(f"{uri}: this is a plate of many images, none of which is there")
+    images = ome_attributes(group[well]).get("well", {}).get("images") or [{"path": "0"}]
+    example = f"{uri.rstrip('/')}/{well}/{images[0]['path']}"
+    return Refused(f"{uri}: this is a plate of many images; name one of them, such as {example}")
 
 
 def chosen_level(
@@ -108,7 +121,7 @@ def series_group(
         hint = (
             f"name one of its arrays: {', '.join(arrays[:5])}" if arrays else "it holds no arrays"
         )
-        raise Refused(f"{uri}: this zarr group is no OME-Zarr image; {hint}")
+        raise Refused(f"{uri}: this zarr group is not an OME-Zarr image; {hint}")
     number = selection.series or 0
     if str(number) not in names:
         raise Refused(

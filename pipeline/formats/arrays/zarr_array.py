@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import math
+import os
+import struct
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import zarr
+from numpy import ndarray
 
-from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.errors import Refused, Unreachable
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.arrays.array import AT_ONCE, ArrayPixels, check_size, guessed_axes
 from tierscale.pipeline.formats.arrays.ingested import INGESTED, open_copy
@@ -45,7 +51,7 @@ def open_zarr(uri: str, selection: Selection, max_bytes: int | None) -> Source:
             image = plain_array(node, uri)
         at, notes = chosen_planes(image, selection, uri)
         _, note = arithmetic.pixel_type(image.array.dtype, uri)
-        pixels = ArrayPixels(image.array, image.axes, at)
+        pixels = _pixels(image, at, uri)
         check_size(pixels.shape, uri)
         chunk_bytes = math.prod(image.array.chunks) * image.array.dtype.itemsize
         random_access = chunk_bytes <= LARGE_CHUNK
@@ -67,6 +73,35 @@ def open_zarr(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     )
 
 
+@dataclass(slots=True)
+class FolderPixels(ArrayPixels):
+    """Pixels of a zarr in a local folder, which may go away while it is read.
+
+    Chunks that are missing then would read as black, as those do that were never written. file:
+    metadata of the zarr.
+    """
+
+    file: str
+
+    def read(self, y0: int, y1: int, x0: int, x1: int) -> ndarray:
+        """A window. Unreachable: the folder is not there any more."""
+        block = ArrayPixels.read(self, y0, y1, x0, x1)
+        if not os.path.exists(self.file):
+            raise Unreachable(
+                f"{os.path.dirname(self.file)} went away while it was read; check its disk, then"
+                " run the same command again"
+            )
+        return block
+
+
+def _pixels(image: ZarrImage, at: Mapping[str, int], uri: str) -> ArrayPixels:
+    files = [os.path.join(uri, name) for name in METADATA if "://" not in uri]
+    file = next(filter(os.path.exists, files), None)
+    if file is None:
+        return ArrayPixels(image.array, image.axes, at)
+    return FolderPixels(image.array, image.axes, at, file)
+
+
 def plain_array(array: Any, uri: str) -> ZarrImage:
     """A zarr array without OME metadata; axes by its dimension names, else guessed by its shape."""
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
@@ -75,7 +110,26 @@ def plain_array(array: Any, uri: str) -> ZarrImage:
     axes = letters if known else guessed_axes(array.shape, uri)
     channels = dict(zip(axes, array.shape, strict=True)).get("c", 1)
     notes = () if known or array.ndim == 2 else (f"its axes were taken to be {axes}",)
-    return ZarrImage(array, axes, PhotoMetadata(), plain_samples(channels), notes)
+    metadata = PhotoMetadata(nodata=stated_nodata(array.attrs))
+    return ZarrImage(array, axes, metadata, plain_samples(channels), notes)
+
+
+def stated_nodata(attributes: Mapping[str, Any]) -> float | None:
+    """What marks missing values by the CF conventions: _FillValue, else missing_value.
+
+    The fill value of the array itself is none: zarr's is 0 where nobody chose it. xarray writes
+    _FillValue as text too: little-endian float64 in base64.
+    """
+    for name in ("_FillValue", "missing_value"):
+        value = attributes.get(name)
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
+        if isinstance(value, int | float | str):
+            with suppress(ValueError):
+                return float(value)
+        if isinstance(value, str):
+            with suppress(ValueError, struct.error):
+                return float(struct.unpack("<d", base64.b64decode(value, validate=True))[0])
+    return None
 
 
 def chosen_planes(

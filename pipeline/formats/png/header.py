@@ -10,9 +10,16 @@ from typing import IO
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.formats.exif import clean_exif, exif_of, upright_xmp
+from tierscale.pipeline.formats.exif import (
+    clean_exif,
+    exif_of,
+    lost_tags,
+    orientation_of,
+    upright_xmp,
+)
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.png.stream import SIGNATURE, checked_body, read_chunk
+from tierscale.pipeline.formats.profile import D65, REC709, coded_profile, profile
 from tierscale.pipeline.formats.source import Colour
 
 # Colour and samples of a pixel by colour type; a palette counts as RGB of one sample.
@@ -25,7 +32,10 @@ COLOURS: dict[int, tuple[Colour, int]] = {
 }
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 TEXT_LIMIT = 64 << 20
-KEPT_CHUNKS = (b"PLTE", b"tRNS", b"iCCP", b"eXIf", b"pHYs", b"acTL")
+KEPT_CHUNKS = (
+    *(b"PLTE", b"tRNS", b"eXIf", b"pHYs", b"acTL"),
+    *(b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"sBIT"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ def read_chunks(file: IO[bytes], uri: str) -> tuple[int, dict[bytes, bytes]]:
             chunks.setdefault(kind, checked_body(file, kind, length, uri))
         elif kind == b"iTXt" and length < TEXT_LIMIT:
             body = checked_body(file, kind, length, uri)
-            if body.startswith(b"XML:com.adobe.xmp\0\0"):
+            if body.startswith(b"XML:com.adobe.xmp\0"):
                 chunks[kind] = body
         else:
             file.seek(length + 4, 1)
@@ -121,37 +131,84 @@ def colour_table(
     return None, None
 
 
-def png_metadata(chunks: dict[bytes, bytes]) -> tuple[PhotoMetadata, list[str], int]:
-    """Metadata, notes and EXIF orientation from the chunks of a PNG."""
+def png_metadata(
+    chunks: dict[bytes, bytes], grey: bool, uri: str
+) -> tuple[PhotoMetadata, list[str], int]:
+    """Metadata, notes and EXIF orientation from the chunks of a PNG; grey: without colours.
+
+    Refused: its colours are such as no output can carry.
+    """
     notes: list[str] = []
     exif, orientation = None, 1
     if b"eXIf" in chunks:
         try:
-            exif, orientation = clean_exif(exif_of(chunks[b"eXIf"]))
+            opened = exif_of(chunks[b"eXIf"])
+            orientation = orientation_of(opened)
+            exif, lost = clean_exif(opened)
+            notes += lost_tags(lost)
         except Exception:  # a broken EXIF block costs the EXIF, not the picture
             notes.append("its EXIF block is damaged and was left out")
     icc = None
-    if b"iCCP" in chunks:
+    code = chunks.get(b"cICP", b"")
+    if len(code) == 4:  # it goes before all others
+        icc = coded_profile(code[0], code[1], uri)
+    elif b"iCCP" in chunks:
         _, _, packed = chunks[b"iCCP"].partition(b"\0")
         try:
             icc = zlib.decompressobj().decompress(packed[1:], TEXT_LIMIT)
         except zlib.error:
             notes.append("its ICC profile is damaged and was left out")
+    elif b"sRGB" not in chunks:
+        icc = stated_profile(chunks, grey)
+    if b"sBIT" in chunks:
+        bits = ", ".join(str(bits) for bits in chunks[b"sBIT"])
+        notes.append(f"it states {bits} significant bits (sBIT), the output does not")
     if len(chunks.get(b"acTL", b"")) == 8:
         frames = struct.unpack(">I", chunks[b"acTL"][:4])[0]
         notes.append(f"took the still picture of an animation of {frames} frames")
     resolution = physical_resolution(chunks.get(b"pHYs", b""))
-    xmp = chunks.get(b"iTXt")
-    # keyword, two flag bytes, language, translated keyword; a compressed packet is left behind
-    packet = xmp.split(b"\0", 5)[-1] if xmp and xmp[18:20] == b"\0\0" else None
     metadata = PhotoMetadata(
         icc=icc,
         exif=exif,
-        xmp=upright_xmp(packet),
+        xmp=upright_xmp(xmp_packet(chunks.get(b"iTXt", b""))),
         resolution=resolution,
         resolution_unit="centimetre" if resolution else None,
     )
     return metadata, notes, orientation
+
+
+def xmp_packet(body: bytes) -> bytes | None:
+    """The XMP packet of an iTXt chunk, compressed or not; None: there is none, or it is damaged.
+
+    Keyword, two flag bytes, language, translated keyword, text (PNG specification, 11.3.4.5).
+    """
+    if not body:
+        return None
+    packet = body[20:].split(b"\0", 2)[-1]
+    if body[18:19] == b"\0":
+        return packet
+    try:
+        return zlib.decompressobj().decompress(packet, TEXT_LIMIT)
+    except zlib.error:
+        return None
+
+
+def stated_profile(chunks: dict[bytes, bytes], grey: bool) -> bytes | None:
+    """The ICC profile of what gAMA and cHRM state; None: they state nothing, or what cannot be.
+
+    Where gAMA alone is missing, the usual 1/2.2 holds (PNG specification, 11.3.2).
+    """
+    stated, points = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
+    gamma = int.from_bytes(stated, "big") / 100000 if len(stated) == 4 else 0.0
+    if not gamma and len(points) != 32:
+        return None
+    white, primaries = D65, REC709
+    if len(points) == 32:
+        numbers = tuple(number / 100000 for number in struct.unpack(">8I", points))
+        if min(numbers[1::2]) <= 0 or max(numbers) >= 1:
+            return None
+        white, primaries = numbers[:2], numbers[2:]
+    return profile(1 / (gamma or 1 / 2.2), white=white, primaries=None if grey else primaries)
 
 
 def physical_resolution(body: bytes) -> tuple[float, float] | None:

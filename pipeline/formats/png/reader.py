@@ -57,7 +57,7 @@ def unpacking(depth: int, spread: int) -> np.ndarray:
 
 @dataclass(slots=True)
 class PngPixels:
-    """Pixels of a PNG, from top to bottom; table, key: as of `colour_table`."""
+    """Pixels of a PNG, from top to bottom; table, key: see `colour_table`."""
 
     uri: str
     header: Header
@@ -135,10 +135,10 @@ class PngPixels:
 
 
 def open_png(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A PNG; of an animated one, its still picture. Errors as of open_image."""
+    """A PNG; of an animated one, its still picture. Raises what open_image does."""
     with decoding(uri), open(uri, "rb") as file:
         header, chunks = read_header(file, uri)
-        metadata, notes, orientation = png_metadata(chunks)
+        metadata, notes, orientation = png_metadata(chunks, header.kind in (0, 4), uri)
         inner = png_pixels(uri, header, chunks)
         needed = decode_bytes(inner, orientation)
         check_decode(uri, needed, max_bytes)

@@ -55,7 +55,7 @@ class Inflated:
         file.seek(start)
 
     def refill(self) -> bool:
-        """Read the next piece of image data; False: there is no more. Damaged: as of `take`."""
+        """Read the next piece of image data; False: there is no more. Damaged: what `take` says."""
         while not self.left:
             kind, self.left = read_chunk(self.file, self.uri)
             self.check = zlib.crc32(kind)

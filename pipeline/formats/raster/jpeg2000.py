@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
@@ -16,17 +15,21 @@ from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.decoding import check_decode, decoding
 from tierscale.pipeline.formats.fingerprint import file_identity
-from tierscale.pipeline.formats.metadata import PhotoMetadata
+from tierscale.pipeline.formats.raster.jpeg2000_boxes import (
+    BOXES_MARK,
+    CMYK,
+    COLOURS,
+    Meaning,
+    boxes,
+    read_meaning,
+)
 from tierscale.pipeline.formats.raster.whole import WholePixels
-from tierscale.pipeline.formats.source import Colour, Samples, Source, ingest_bytes
+from tierscale.pipeline.formats.source import Alpha, Colour, Samples, Source, ingest_bytes
 from tierscale.pipeline.plan.options import Selection
 
 # Markers: start and size of a codestream, start of a tile-part, end of the codestream.
 SOC, SIZ, SOT, EOC = b"\xff\x4f", b"\xff\x51", b"\xff\x90", b"\xff\xd9"
-BOXES_MARK = b"\0\0\0\x0cjP  "
-# Boxes that hold other boxes.
-PARENTS = (b"jp2h",)
-COLOURS: tuple[Colour, ...] = ("grey", "greya", "rgb", "rgba")
+BY_COUNT: tuple[Colour, ...] = ("grey", "greya", "rgb", "rgba")
 # SOT, its length (always 10), tile, length of the tile-part, its number, number of tile-parts.
 TILE_PART = struct.Struct(">2sHHIBB")
 
@@ -47,32 +50,63 @@ class Header:
 def open_jpeg2000(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     """A JPEG 2000 file or codestream of 1 to 4 components of one size, of up to 16 bits.
 
-    Errors as of open_image.
+    Raises what open_image does.
     """
     with decoding(uri):
         with open(uri, "rb") as file:
             start, stop = codestream(file, uri)
             header = read_header(file, start, uri)
             check_lengths(file, start, stop, uri)
+            meaning = read_meaning(file, uri)
         # OpenJPEG decodes into 32-bit integers, which are then copied.
         held = (8 + 2 * header.dtype.itemsize) * int(np.prod(header.shape))
         needed = held + ingest_bytes(header.shape, header.dtype)
         check_decode(uri, needed, max_bytes)
-    components = header.shape[0]
+    colour, alpha = samples_of(meaning, header.shape[0], uri)
+    inks = meaning.space == CMYK
+    shape = (3, *header.shape[1:]) if inks else header.shape
     return Source(
         uri=uri,
-        pixels=WholePixels(header.shape, header.dtype, partial(decode, uri)),
-        samples=Samples(
-            COLOURS[components - 1],
-            "straight" if components in (2, 4) else None,
-            header.bits if header.bits not in (8, 16) else None,
-        ),
-        metadata=PhotoMetadata(),
+        pixels=WholePixels(shape, header.dtype, partial(decode, uri, inks)),
+        samples=Samples(colour, alpha, header.bits if header.bits not in (8, 16) else None),
+        metadata=meaning.metadata,
         random_access=False,
         decode_bytes=needed,
-        notes=(),
+        notes=("CMYK was turned to RGB by (1 - c)(1 - k), without its profile",) if inks else (),
         identify=partial(file_identity, uri, "JPEG2000", selection),
     )
+
+
+def samples_of(meaning: Meaning, count: int, uri: str) -> tuple[Colour, Alpha | None]:
+    """Colour and alpha of `count` components, as the boxes say; guessed by their number if silent.
+
+    Refused: the colour space is not supported, or has another number of components.
+    """
+    if meaning.space is None:
+        guessed: Alpha | None = "straight" if count in (2, 4) else None
+        profile = meaning.metadata.icc
+        if profile is not None and profile[16:20] == b"CMYK":
+            raise Refused(
+                f"{uri}: JPEG 2000 of CMYK with a profile is not supported; convert it to RGB"
+            )
+        return BY_COUNT[count - 1], meaning.alpha or guessed
+    colours = COLOURS.get(meaning.space)
+    if colours is None:
+        raise Refused(
+            f"{uri}: JPEG 2000 of the enumerated colour space {meaning.space} is not supported;"
+            " convert it to RGB"
+        )
+    if count == colours:
+        return ("rgb" if colours > 1 else "grey"), None
+    if count == colours + 1 and colours < 4:
+        # Many writers leave out what tells a fourth component from another: it is taken as alpha.
+        return ("rgba" if colours == 3 else "greya"), meaning.alpha or "straight"
+    if colours > count:
+        raise Refused(
+            f"{uri}: its colour space has {colours} components but there are {count}; convert it to"
+            " TIFF"
+        )
+    return "channels", None
 
 
 def codestream(file: BinaryIO, uri: str) -> tuple[int, int]:
@@ -88,33 +122,6 @@ def codestream(file: BinaryIO, uri: str) -> tuple[int, int]:
         if kind == b"jp2c":
             return start, stop
     raise Damaged(f"{uri}: the JPEG 2000 file holds no image; fetch it again")
-
-
-def boxes(file: BinaryIO, at: int, stop: int, uri: str) -> Iterator[tuple[bytes, int, int]]:
-    """(kind, first byte, end) of the contents of boxes in [at, stop), and of the boxes in them.
-
-    ISO/IEC 15444-1, I.4. Damaged: a box is shorter than its header, or ends beyond `stop`.
-    """
-    while at < stop:
-        file.seek(at)
-        head = file.read(16)
-        if len(head) < 8 or at + 8 > stop:
-            raise Damaged(f"{uri}: the file ends inside a box at byte {at}; fetch it again")
-        size, kind = struct.unpack(">I4s", head[:8])
-        start = at + 8
-        if size == 1 and len(head) == 16:
-            size, start = struct.unpack(">Q", head[8:])[0], at + 16
-        elif size == 0:
-            size = stop - at
-        if at + size < start or at + size > stop:
-            raise Damaged(
-                f"{uri}: its box {kind.decode('latin-1')!r} at byte {at} states {size} bytes, of"
-                f" {stop - at} that are there; the file is damaged or cut short, fetch it again"
-            )
-        yield kind, start, at + size
-        if kind in PARENTS:
-            yield from boxes(file, start, at + size, uri)
-        at += size
 
 
 def read_header(file: BinaryIO, start: int, uri: str) -> Header:
@@ -170,8 +177,12 @@ def check_lengths(file: BinaryIO, start: int, stop: int, uri: str) -> None:
         at += length
 
 
-def decode(uri: str) -> np.ndarray:
-    """The picture as (channels, y, x). OpenJPEG is strict here: what is cut off is an error."""
+def decode(uri: str, inks: bool) -> np.ndarray:
+    """The picture as (channels, y, x). OpenJPEG is strict here: what is cut off is an error.
+
+    inks: whether the components are CMYK, to be turned to RGB.
+    """
     with open(uri, "rb") as file:
         block = imagecodecs.jpeg2k_decode(file.read())
+    block = arithmetic.from_cmyk(block) if inks else block
     return arithmetic.channels_first(block) if block.ndim == 3 else block[None]

@@ -22,7 +22,7 @@ PNM_HEADER = re.compile(rb"P([56])" + rb"(?:\s+(?:#[^\n\r]*[\n\r]\s*)*)(\d{1,9})
 
 
 def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A numpy file, mapped into memory; axes guessed by its shape. Errors as of open_image."""
+    """A numpy file, mapped into memory; axes guessed by its shape. Raises what open_image does."""
     with decoding(uri):
         try:
             array = np.load(uri, mmap_mode="r", allow_pickle=False)
@@ -34,8 +34,8 @@ def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
             raise
         if array.ndim < 2 or 0 in array.shape:
             raise Refused(
-                f"{uri}: an array of shape {array.shape} is no image; save one of shape (y, x), (y,"
-                " x, c) or (c, y, x)"
+                f"{uri}: an array of shape {array.shape} is not an image; save one of shape"
+                " (y, x), (y, x, c) or (c, y, x)"
             )
         axes = guessed_axes(array.shape, uri)
         notes = () if array.ndim == 2 else (f"its axes were taken to be {axes}",)
@@ -44,7 +44,7 @@ def open_npy(uri: str, selection: Selection, max_bytes: int | None) -> Source:
 
 
 def open_pnm(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A binary PGM or PPM, read in place. Errors as of open_image.
+    """A binary PGM or PPM, read in place. Raises what open_image does.
 
     Values stay as they are; the header's largest value tells the significant bits.
     """

@@ -14,10 +14,18 @@ from PIL import Image, ImageFile
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.decoding import check_decode, decoding
-from tierscale.pipeline.formats.exif import clean_exif, upright_xmp
+from tierscale.pipeline.formats.exif import (
+    clean_exif,
+    lost_tags,
+    orientation_of,
+    says_adobe_rgb,
+    upright_xmp,
+)
 from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.orientation import UprightPixels
+from tierscale.pipeline.formats.profile import adobe_rgb
+from tierscale.pipeline.formats.raster.avif import avif_profile
 from tierscale.pipeline.formats.raster.gif import gif_canvas
 from tierscale.pipeline.formats.raster.jpeg_quality import jpeg_quality
 from tierscale.pipeline.formats.raster.whole import WholePixels
@@ -101,7 +109,10 @@ class RasterImage:
 
 
 def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A file that Pillow decodes: of several frames the selected one. Errors as of open_image."""
+    """A file that Pillow decodes: of several frames the selected one.
+
+    Raises what open_image does.
+    """
     frame = selection.series or 0
     with decoding(uri):
         check_canvas(uri, frame, max_bytes)
@@ -160,6 +171,9 @@ def describe(uri: str, frame: int) -> RasterImage:
                 width, height = image.size
                 raise Damaged(f"{uri}: it announces {width} x {height} pixels; fetch it again")
             metadata, notes, orientation = raster_metadata(image)
+            if form == "AVIF":
+                stated = avif_profile(uri)
+                metadata = replace(metadata, icc=metadata.icc or stated)
             if frames > 1:
                 notes.append(f"took image {frame} of {frames} in the file (--series chooses)")
             if image.mode == "CMYK":
@@ -219,15 +233,22 @@ def raster_metadata(image: Image.Image) -> tuple[PhotoMetadata, list[str], int]:
     """Metadata, notes and EXIF orientation of an opened picture."""
     notes: list[str] = []
     exif, orientation = None, 1
+    icc = image.info.get("icc_profile") or None
+    if icc is None and image.mode in ("RGB", "YCbCr") and says_adobe_rgb(image.getexif()):
+        icc = adobe_rgb()
+        notes.append("its EXIF block says Adobe RGB; the profile was put in")
     try:
-        exif, orientation = clean_exif(image.getexif())
+        opened = image.getexif()
+        orientation = orientation_of(opened)
+        exif, lost = clean_exif(opened)
+        notes += lost_tags(lost)
     except Exception:  # a broken EXIF block costs the EXIF, not the picture
         notes.append("its EXIF block is damaged and was left out")
     info: dict[Any, Any] = image.info
     xmp = info.get("xmp")
     resolution = dots_per_inch(info.get("dpi"))
     metadata = PhotoMetadata(
-        icc=info.get("icc_profile") or None,
+        icc=icc,
         exif=exif,
         xmp=upright_xmp(xmp.encode() if isinstance(xmp, str) else xmp),
         resolution=resolution,

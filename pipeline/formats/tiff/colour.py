@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ ALPHA_KINDS: dict[int, Alpha] = {1: "premultiplied", 2: "straight"}
 # Decoders that hand out RGB whatever the file stores: JPEG, lossy DNG JPEG, WebP, JPEG XL, PNG.
 RGB_DECODERS = (6, 7, 33007, 34892, 34927, 50001, 34933, 50002, 52546)
 APERIO_YCBCR = 33003
+# ReferenceBlackWhite of 8-bit samples that use their whole range.
+FULL_8_BITS = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,28 @@ def interpret(page: Any, stacked: bool, composite: bool, uri: str) -> Interpreta
     stacked: the page is one of several channels. composite: a file that says its samples are
     separate channels (ImageJ composite). Refused: such samples are not supported.
     """
-    photometric = int(page.photometric)
     bits = stated_bits(page, uri)
+    meaning = meaning_of(page, stacked, composite, bits, uri)
+    if not spread(page):
+        return meaning
+    stored = int(page.bitspersample)
+    return replace(
+        meaning,
+        steps=(lambda block: arithmetic.from_bits(block, stored), *meaning.steps),
+        notes=(f"{stored}-bit samples were spread to 0..255", *meaning.notes),
+    )
+
+
+def spread(page: Any) -> bool:
+    """Whether samples have fewer than 8 bits and are values, not single bits or indices."""
+    return 1 < int(page.bitspersample) < 8 and int(page.photometric) != PALETTE
+
+
+def meaning_of(
+    page: Any, stacked: bool, composite: bool, bits: int | None, uri: str
+) -> Interpretation:
+    """What samples of at least 8 bits become; arguments as of `interpret`."""
+    photometric = int(page.photometric)
     if stacked or composite:
         note = (
             ("its samples are an ImageJ composite and were read as separate channels",)
@@ -70,39 +92,40 @@ def interpret(page: Any, stacked: bool, composite: bool, uri: str) -> Interpreta
 
 
 def stated_bits(page: Any, uri: str) -> int | None:
-    """Bits of a sample where these are odd (10, 12, 14...), else None."""
+    """Bits of a sample where these are odd and more than 8 (10, 12, 14...), else None."""
     bits = page.bitspersample
     if isinstance(bits, tuple):
         raise Refused(
             f"{uri}: samples of unequal sizes ({bits} bits) are not supported; convert the file to"
             " 8 or 16 bits"
         )
-    return None if bits in (1, 2, 4, 8, 16, 24, 32, 64) else int(bits)
+    return None if bits <= 8 or bits in (16, 24, 32, 64) else int(bits)
 
 
 def interpret_grey(page: Any, bits: int | None) -> Interpretation:
     """One grey, grey with alpha, or channels.
 
-    White-is-zero is inverted, and samples of 2 and 4 bits are spread to 0..255.
+    White-is-zero is inverted.
     """
-    steps: list[Step] = []
-    notes: list[str] = []
-    stored = int(page.bitspersample)
-    if stored in (2, 4) and page.samplesperpixel == 1:
-        steps.append(lambda block: arithmetic.from_bits(block, stored))
-        notes.append(f"{stored}-bit samples were spread to 0..255")
-    if int(page.photometric) == MINISWHITE and np.dtype(page.dtype).kind in "bu":
-        top = 1 if stored == 1 else 255 if stored in (2, 4) else 2**stored - 1
-        steps.append(
-            lambda block: ~block if block.dtype == np.bool_ else (top - block).astype(block.dtype)
-        )
     alpha = (
         ALPHA_KINDS.get(int(page.extrasamples[0]))
         if page.samplesperpixel == 2 and len(page.extrasamples) == 1
         else None
     )
+    steps: tuple[Step, ...] = ()
+    if int(page.photometric) == MINISWHITE and np.dtype(page.dtype).kind in "bu":
+        stored = int(page.bitspersample)
+        top = 1 if stored == 1 else 255 if stored < 8 else 2**stored - 1
+        steps = (lambda block: turned_round(block, top, block.shape[-1] - bool(alpha)),)
     colour: Colour = "greya" if alpha else "grey" if page.samplesperpixel == 1 else "channels"
-    return Interpretation(colour, alpha, tuple(steps), bits, tuple(notes))
+    return Interpretation(colour, alpha, steps, bits)
+
+
+def turned_round(block: np.ndarray, top: int, count: int) -> np.ndarray:
+    """The first `count` samples of (y, x, samples) with black and white exchanged."""
+    greys = block[..., :count]
+    turned = ~greys if block.dtype == np.bool_ else (top - greys).astype(block.dtype)
+    return np.concatenate([turned, block[..., count:]], axis=-1)
 
 
 def interpret_rgb(page: Any, bits: int | None, uri: str) -> Interpretation:
@@ -134,17 +157,51 @@ def interpret_rgb(page: Any, bits: int | None, uri: str) -> Interpretation:
 
 
 def interpret_ycbcr(page: Any, bits: int | None, uri: str) -> Interpretation:
-    """RGB, by the decoder or by BT.601."""
+    """RGB, by the decoder or by what the file says of its YCbCr."""
     if page.compression in RGB_DECODERS:
         return Interpretation("rgb", bits=bits)
-    if page.samplesperpixel != 3 or page.dtype not in (np.uint8, np.uint16):
+    if page.samplesperpixel != 3 or page.bitspersample not in (8, 16):
         raise Refused(
-            f"{uri}: YCbCr of {page.samplesperpixel} samples of type {page.dtype} is not supported;"
-            " convert it to RGB"
+            f"{uri}: YCbCr of {page.samplesperpixel} samples of {page.bitspersample} bits is not"
+            " supported; convert it to RGB"
         )
+    reading = ycbcr_coding(page, uri)
     return Interpretation(
-        "rgb", steps=(arithmetic.from_ycbcr,), bits=bits, notes=("YCbCr was turned to RGB",)
+        "rgb",
+        steps=(lambda block: arithmetic.from_ycbcr(block, reading),),
+        bits=bits,
+        notes=("YCbCr was turned to RGB",),
     )
+
+
+def ycbcr_coding(page: Any, uri: str) -> arithmetic.YCbCr:
+    """YCbCrCoefficients and ReferenceBlackWhite of a page, or what holds where it has none.
+
+    Damaged: they are impossible.
+    """
+    luma, reference = (rationals(page.tags.valueof(code)) for code in (529, 532))
+    if reference == FULL_8_BITS:  # some writers put it into files of 16 bits too
+        reference = None
+    coding = arithmetic.YCbCr(luma or arithmetic.BT601, reference)
+    sound = len(coding.luma) == 3 and min(coding.luma) > 0 and abs(sum(coding.luma) - 1) < 0.02
+    if reference is not None:
+        sound &= len(reference) == 6 and all(
+            white > black for black, white in zip(reference[::2], reference[1::2], strict=True)
+        )
+    if not sound:
+        raise Damaged(
+            f"{uri}: its YCbCr has coefficients {coding.luma} and reference values {reference},"
+            " which are impossible; the file is damaged, fetch it again"
+        )
+    return coding
+
+
+def rationals(stored: Any) -> tuple[float, ...] | None:
+    """Fractions of a tag, which tifffile gives as pairs of numbers; None: there is no such tag."""
+    if not isinstance(stored, tuple):
+        return None
+    pairs = zip(stored[::2], stored[1::2], strict=False)
+    return tuple(float(up) / float(down) if down else 0.0 for up, down in pairs)
 
 
 def interpret_palette(page: Any, bits: int | None, uri: str) -> Interpretation:

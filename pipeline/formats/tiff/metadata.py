@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from tierscale.pipeline.formats.exif import clean_exif, tiff_exif, upright_xmp
+from tierscale.pipeline.formats.exif import clean_exif, lost_tags, tiff_exif, upright_xmp
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.tiff.pages import PLAIN_KINDS, SelectedPages
 
@@ -48,7 +48,7 @@ UNITS: Mapping[str, str] = {
 class StackInfo:
     """What scientific formats say of an image.
 
-    size: of a pixel, y then x, in `unit`. names, colours: of channels, as of PhotoMetadata.
+    size: of a pixel, y then x, in `unit`. names, colours: of channels, as in PhotoMetadata.
     """
 
     size: tuple[float, float] | None = None
@@ -63,7 +63,8 @@ def tiff_metadata(
     """What the file says of the selected image, and a note for each damaged part left out."""
     page, notes = selected.page, []
     try:
-        exif = page_exif(tif, selected, uri)
+        exif, lost = page_exif(tif, selected, uri)
+        notes += lost_tags(lost)
     except Exception:  # a broken EXIF directory costs the EXIF, not the picture
         exif = None
         notes.append("its EXIF block is damaged and was left out")
@@ -87,8 +88,13 @@ def tiff_metadata(
     return metadata, tuple(notes)
 
 
-def page_exif(tif: tifffile.TiffFile, selected: SelectedPages, uri: str) -> bytes | None:
-    """EXIF of the page; without the description of scientific formats, which is no caption."""
+def page_exif(
+    tif: tifffile.TiffFile, selected: SelectedPages, uri: str
+) -> tuple[bytes | None, tuple[str, ...]]:
+    """EXIF of the page, and the names of damaged tags.
+
+    The description of scientific formats, which is no caption, is left out.
+    """
     with open(uri, "rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exif = tiff_exif(file, selected.page.offset, tif.byteorder, tif.is_bigtiff)
@@ -96,7 +102,7 @@ def page_exif(tif: tifffile.TiffFile, selected: SelectedPages, uri: str) -> byte
         plain = selected.kind in PLAIN_KINDS and not caption.startswith(("<", "{", "ImageJ="))
         if DESCRIPTION_TAG in exif and not plain:
             del exif[DESCRIPTION_TAG]
-        return clean_exif(exif)[0]
+        return clean_exif(exif)
 
 
 def is_profile(icc: Any) -> bool:

@@ -22,7 +22,7 @@ from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.orientation import UprightPixels, upright_bytes
 from tierscale.pipeline.formats.source import Pixels, Samples, Source, ingest_bytes
-from tierscale.pipeline.formats.tiff.colour import Interpretation, interpret
+from tierscale.pipeline.formats.tiff.colour import RGB, Interpretation, interpret
 from tierscale.pipeline.formats.tiff.layout import check_layout, uncompressed_layout
 from tierscale.pipeline.formats.tiff.metadata import significant_bits, tiff_metadata
 from tierscale.pipeline.formats.tiff.pages import SelectedPages, select_pages
@@ -53,7 +53,7 @@ class TiffImage:
 
 
 def open_tiff(uri: str, selection: Selection, max_bytes: int | None) -> Source:
-    """A TIFF of any kind. Errors as of open_image.
+    """A TIFF of any kind. Raises what open_image does.
 
     OME-TIFFs are held to their own pixels: other files that they name are not opened.
     """
@@ -98,6 +98,8 @@ def describe(tif: tifffile.TiffFile, selection: Selection, uri: str) -> TiffImag
     meaning = interpret(page, stacked, composite, uri)
     if meaning.converted:
         metadata = replace(metadata, icc=None)
+    if meaning.colour == "channels" and not (stacked or composite):
+        metadata = with_colours(metadata, page)
     dtype, note = arithmetic.pixel_type(black_pixel(page, meaning.steps).dtype, uri)
     orientation = page.tags.valueof(274, 1)
     samples = Samples(meaning.colour, meaning.alpha, bits_of(meaning, significant_bits(tif), dtype))
@@ -108,6 +110,16 @@ def describe(tif: tifffile.TiffFile, selection: Selection, uri: str) -> TiffImag
         metadata=metadata,
         orientation=int(orientation) if orientation in range(1, 9) else 1,
         notes=(*selected.notes, *meaning.notes, *notes, *((note,) if note else ())),
+    )
+
+
+def with_colours(metadata: PhotoMetadata, page: Any) -> PhotoMetadata:
+    """Metadata that call the first three of an RGB page's further samples by their colours."""
+    if int(page.photometric) != RGB or metadata.channel_colours:
+        return metadata
+    return replace(
+        metadata,
+        channel_colours=("FF0000", "00FF00", "0000FF", *["FFFFFF"] * (page.samplesperpixel - 3)),
     )
 
 

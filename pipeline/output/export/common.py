@@ -13,8 +13,8 @@ import numpy as np
 import zarr
 
 from tierscale.pipeline.errors import Damaged, Refused, one_line
+from tierscale.pipeline.formats.decoding import decoding
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.source import decoding
 from tierscale.pipeline.storage.failures import DENIED, storage_failure
 from tierscale.pipeline.storage.paths import sync_file, sync_folder
 
@@ -37,7 +37,7 @@ METRES: Mapping[str, float] = {
 class Exported:
     """An output to export.
 
-    path: of its OME-Zarr. colour, alpha: kinds of channels and of alpha, as of a Source. metadata:
+    path: of its OME-Zarr. colour, alpha: kinds of channels and of alpha, as in Source. metadata:
     of the output.
     """
 
@@ -45,6 +45,22 @@ class Exported:
     colour: str
     alpha: str | None
     metadata: PhotoMetadata
+
+    @property
+    def is_raster(self) -> bool:
+        """Whether it is a map: its bands belong into one page."""
+        return bool(self.metadata.geo)
+
+    @property
+    def has_planes(self) -> bool:
+        """Whether each channel is a page of its own, as in microscopy."""
+        return self.colour == "channels" and not self.is_raster
+
+    def name(self) -> str:
+        """What the OME-Zarr calls the image; else the name of its folder."""
+        ome: Any = zarr.open_group(self.path, mode="r").attrs.get("ome") or {}
+        images = ome.get("multiscales") or [{}]
+        return str(images[0].get("name") or os.path.basename(self.path.rstrip("/")))
 
     def levels(self) -> list[zarr.Array]:
         """The arrays of all pyramid levels, full resolution first. Refused: no OME-Zarr."""
@@ -106,7 +122,7 @@ def whole_file(out: str) -> Iterator[str]:
             os.remove(temporary)
 
 
-def counted(
+def with_progress(
     items: Iterable[np.ndarray], total: int, progress: Progress | None
 ) -> Iterator[np.ndarray]:
     """The items; `progress` is called with (items so far, total) at each."""

@@ -15,10 +15,11 @@ from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
 from tierscale.pipeline.output.export.common import (
     Exported,
     Progress,
-    counted,
     per_metre,
     whole_file,
+    with_progress,
 )
+from tierscale.pipeline.wording import compared
 
 KINDS = {"grey": 0, "rgb": 2, "greya": 4, "rgba": 6}
 SAMPLES = {"grey": 1, "rgb": 3, "greya": 2, "rgba": 4}
@@ -27,6 +28,8 @@ PAETH = 4
 # the filter.
 COPIES = 20
 BAND_ROWS = 512
+# PNG specification (ISO/IEC 15948), section 11.2.2.
+LONGEST_SIDE = (1 << 31) - 1
 
 
 def export_png(
@@ -46,7 +49,7 @@ def export_png(
     )
     with whole_file(out) as temporary, open(temporary, "wb") as file:
         file.write(SIGNATURE + chunk(b"IHDR", header) + metadata_chunks(image.metadata))
-        rows_of = counted(bands(image, level, rows), -(-height // rows), progress)
+        rows_of = with_progress(bands(image, level, rows), -(-height // rows), progress)
         for data in compressed(rows_of):
             file.write(chunk(b"IDAT", data))
         file.write(chunk(b"IEND", b""))
@@ -62,11 +65,17 @@ def _band_rows(image: Exported, level: zarr.Array, out: str, max_bytes: int) -> 
             f"{out}: PNG holds grey or RGB, not {channels} separate channels; export to TIFF"
         )
     row = channels * width * level.dtype.itemsize
-    rows = min(BAND_ROWS, height, max_bytes // (COPIES * row))
-    if rows < 1 or max(width, height) >= 1 << 31:
+    if max(width, height) > LONGEST_SIDE:
         raise Refused(
-            f"{out}: one row of {width} pixels takes {COPIES * row} bytes but {max_bytes} are"
-            " allowed; export to TIFF"
+            f"{out}: PNG holds sides of up to {LONGEST_SIDE} pixels, not {width}x{height}; export"
+            " to TIFF"
+        )
+    rows = min(BAND_ROWS, height, max_bytes // (COPIES * row))
+    if rows < 1:
+        takes, may = compared(COPIES * row, max_bytes)
+        raise Refused(
+            f"{out}: one row of {width} pixels takes {takes}, but only {may} may be used; export to"
+            f" TIFF, or give --max-memory {COPIES * row}"
         )
     return rows
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import zarr
 
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.tiff.metadata import GEO_TAGS
@@ -22,8 +25,24 @@ SHORT_UNITS = {
 }
 
 
-def metadata_options(image: Exported, big: bool) -> dict[str, Any]:
-    """The metadata of an output as tifffile's options of the first page; big: in a BigTIFF."""
+OME_TYPES = {"float32": "float", "float64": "double"} | {
+    name: name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32")
+}
+OME_ROOT = (
+    '<?xml version="1.0" encoding="UTF-8"?>'
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    ' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+    ' xsi:schemaLocation="http://www.openmicroscopy.org/Schemas/OME/2016-06'
+    ' http://www.openmicroscopy.org/Schemas/OME/2016-06/ome.xsd" Creator="tierscale">'
+)
+
+
+def first_options(image: Exported, level: zarr.Array, big: bool) -> dict[str, Any]:
+    """The metadata of an output as tifffile's options of the first page; big: in a BigTIFF.
+
+    level: of full resolution. The description is the caption of the source; where there is none, it
+    tells the readers of OME-TIFF what the pages are.
+    """
     metadata = image.metadata
     description, exif_tags = directory_tags(metadata.exif, big)
     options: dict[str, Any] = {
@@ -31,24 +50,52 @@ def metadata_options(image: Exported, big: bool) -> dict[str, Any]:
         "extratags": _geo_tags(metadata) + _xmp_tags(metadata) + exif_tags,
         "iccprofile": metadata.icc,
         "metadata": None,
-        **_resolution(metadata),
+        **_resolution(metadata, 1.0),
     }
-    if image.colour == "channels":
-        options["metadata"] = ome_metadata(metadata)
+    if image.has_planes:
+        options["metadata"] = ome_metadata(image)
     elif description:
-        options["description"] = description
+        options["description"] = description.encode()
+    elif not image.is_raster and level.dtype.name in OME_TYPES:
+        options["description"] = ome_xml(image, level)
     return options
+
+
+def level_options(image: Exported, ratio: float) -> dict[str, Any]:
+    """The metadata of a smaller level. ratio: its width as a share of full resolution."""
+    metadata = image.metadata
+    nodata = _nodata(metadata)
+    return {
+        "software": "tierscale",
+        "extratags": [_text_tag("GDAL_NODATA", nodata)] if nodata else [],
+        "iccprofile": metadata.icc,
+        "metadata": None,
+        **_resolution(metadata, ratio),
+    }
+
+
+def _nodata(metadata: PhotoMetadata) -> str | None:
+    """The value of pixels without data, as GDAL writes it."""
+    stated = (metadata.geo or {}).get("GDAL_NODATA")
+    if stated is None and metadata.nodata is not None:
+        return f"{metadata.nodata:.17g}"
+    return stated
+
+
+def _text_tag(name: str, text: str) -> tuple[Any, ...]:
+    """A tag of text, as an extra tag of tifffile; in UTF-8, as GDAL reads it."""
+    return GEO_TAGS[name], "s", 0, text.encode(), True
 
 
 def _geo_tags(metadata: PhotoMetadata) -> list[tuple[Any, ...]]:
     """GeoTIFF and GDAL tags, as extra tags of tifffile."""
-    geo = dict(metadata.geo or {})
-    if metadata.nodata is not None and "GDAL_NODATA" not in geo:
-        geo["GDAL_NODATA"] = f"{metadata.nodata:.17g}"
+    geo, nodata = dict(metadata.geo or {}), _nodata(metadata)
+    if nodata is not None:
+        geo["GDAL_NODATA"] = nodata
     tags: list[tuple[Any, ...]] = []
     for name, value in geo.items():
         if isinstance(value, str):
-            tags.append((GEO_TAGS[name], "s", 0, value, True))
+            tags.append(_text_tag(name, value))
         else:
             kind = "H" if name == "GeoKeyDirectory" else "d"
             tags.append((GEO_TAGS[name], kind, len(value), tuple(value), True))
@@ -60,23 +107,25 @@ def _xmp_tags(metadata: PhotoMetadata) -> list[tuple[Any, ...]]:
     return [(XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
 
 
-def _resolution(metadata: PhotoMetadata) -> dict[str, Any]:
-    """Pixels per inch or centimetre as the source said, else from the physical size of a pixel."""
+def _resolution(metadata: PhotoMetadata, ratio: float) -> dict[str, Any]:
+    """Pixels per inch or centimetre as the source said, else from the physical size of a pixel.
+
+    ratio: width of the page as a share of full resolution.
+    """
+    unit, density, per_unit = "CENTIMETER", per_metre(metadata), 100.0
     if metadata.resolution and metadata.resolution_unit:
         unit = "INCH" if metadata.resolution_unit == "inch" else "CENTIMETER"
-        return {"resolution": metadata.resolution, "resolutionunit": unit}
-    density = per_metre(metadata)
+        density, per_unit = metadata.resolution, 1.0
     if density is None:
         return {}
-    return {
-        "resolution": (density[0] / 100, density[1] / 100),
-        "resolutionunit": "CENTIMETER",
-    }
+    x, y = (value / per_unit * ratio for value in density)
+    return {"resolution": (x, y), "resolutionunit": unit}
 
 
-def ome_metadata(metadata: PhotoMetadata) -> dict[str, Any]:
-    """Axes, channel names and colours, and pixel size for the OME-XML of a scientific image."""
-    options: dict[str, Any] = {"axes": "CYX"}
+def ome_metadata(image: Exported) -> dict[str, Any]:
+    """Axes, names, colours, bits and pixel size for the OME-XML of a scientific image."""
+    metadata = image.metadata
+    options: dict[str, Any] = {"axes": "CYX", "Name": image.name(), **_pixel_facts(metadata)}
     channel: dict[str, Any] = {}
     if metadata.channel_names:
         channel["Name"] = list(metadata.channel_names)
@@ -85,13 +134,36 @@ def ome_metadata(metadata: PhotoMetadata) -> dict[str, Any]:
         channel["Color"] = [value - (1 << 32) if value >= 1 << 31 else value for value in signed]
     if channel:
         options["Channel"] = channel
+    return options
+
+
+def ome_xml(image: Exported, level: zarr.Array) -> bytes:
+    """OME-XML of an image of one page, grey or colours: UTF-8.
+
+    It claims no size of pixels that the source does not state.
+    """
+    samples, height, width = level.shape
+    stated = _pixel_facts(image.metadata).items()
+    facts = "".join(f" {name}={quoteattr(str(value))}" for name, value in stated)
+    return (
+        f'{OME_ROOT}<Image ID="Image:0" Name={quoteattr(image.name())}>'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="{OME_TYPES[level.dtype.name]}"'
+        f' SizeX="{width}" SizeY="{height}" SizeC="{samples}" SizeZ="1" SizeT="1"'
+        f' Interleaved="true"{facts}><Channel ID="Channel:0:0" SamplesPerPixel="{samples}"/>'
+        '<TiffData IFD="0" PlaneCount="1"/></Pixels></Image></OME>'
+    ).encode()
+
+
+def _pixel_facts(metadata: PhotoMetadata) -> dict[str, Any]:
+    """What OME-XML says of all pixels: significant bits and physical size, where known."""
+    facts: dict[str, Any] = {"SignificantBits": metadata.bits} if metadata.bits else {}
     if metadata.pixel_size and metadata.pixel_unit in SHORT_UNITS:
         y, x = metadata.pixel_size
         unit = SHORT_UNITS[metadata.pixel_unit]
-        options |= {
+        facts |= {
             "PhysicalSizeX": x,
             "PhysicalSizeXUnit": unit,
             "PhysicalSizeY": y,
             "PhysicalSizeYUnit": unit,
         }
-    return options
+    return facts

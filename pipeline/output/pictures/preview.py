@@ -1,7 +1,8 @@
 """The pictures that lie beside an output: preview.png and routing.png."""
 
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.levels import level_sizes
-from tierscale.pipeline.output.ome import MICROSCOPE_COLOURS
+from tierscale.pipeline.output.ome import MICROSCOPE_COLOURS, shown_colours
 from tierscale.pipeline.output.pictures.tile_maps import TileMap, routing_map
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.storage.atomic import write_bytes, write_files
@@ -48,7 +49,7 @@ def preview(output: str, plan: Plan) -> Image.Image:
 
     Its longer side has at most levels.SMALLEST_LEVEL pixels, whatever the output has.
     """
-    pixel_kind = PixelKind.of(plan)
+    pixel_kind = replace(PixelKind.of(plan), colours=shown_colours(store.attributes_of(output)))
     array = store.open_level(output, len(level_sizes(plan.grid.hr_size)) - 1)
     whole = Rect(Span(0, array.shape[1]), Span(0, array.shape[2]))
     channels = slice(PREVIEW_CHANNELS) if pixel_kind.colour == "channels" else slice(None)
@@ -60,12 +61,13 @@ class PixelKind:
     """What the pixels of an output mean.
 
     colour: kind of channels. has_alpha: whether the last channel is alpha. nodata: value of pixels
-    without data, or None.
+    without data, or None. colours: of the channels of a scientific image, RRGGBB, or empty.
     """
 
     colour: str
     has_alpha: bool = False
     nodata: float | None = None
+    colours: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, plan: Plan) -> "PixelKind":
@@ -79,7 +81,8 @@ def display(pixels: np.ndarray, kind: PixelKind) -> np.ndarray:
     8-bit colours stay as they are; others are stretched, each channel of a scientific image apart.
     """
     if kind.colour == "channels":
-        return _mixed(np.stack([_stretched(channel) for channel in _values(pixels, kind)]))
+        shown = np.stack([_stretched(channel) for channel in _values(pixels, kind)])
+        return _mixed(shown, kind.colours or MICROSCOPE_COLOURS)
     eight = pixels if pixels.dtype == np.uint8 else _eight_bits(pixels, kind)
     if kind.colour == "grey":
         return eight[0]
@@ -96,9 +99,12 @@ def _values(pixels: np.ndarray, kind: PixelKind) -> np.ndarray:
     return values
 
 
-def _mixed(channels: np.ndarray) -> np.ndarray:
-    """Channels (c, h, w) of a scientific image, each as light of its own colour; (h, w, 3)."""
-    colours = [tuple(int(c[i : i + 2], 16) for i in (0, 2, 4)) for c in MICROSCOPE_COLOURS]
+def _mixed(channels: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Channels (c, h, w) of a scientific image, each as light of its own colour; (h, w, 3).
+
+    names: of the colours, RRGGBB.
+    """
+    colours = [tuple(int(c[i : i + 2], 16) for i in (0, 2, 4)) for c in names]
     mixed = np.zeros((*channels.shape[1:], 3), np.float32)
     for index, channel in enumerate(channels):
         tint = colours[index % len(colours)] if len(channels) > 1 else (255, 255, 255)

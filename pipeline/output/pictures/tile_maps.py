@@ -1,12 +1,13 @@
 """Maps of what happened to each tile, as tints over the preview; of bounded size for any image."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tierscale.pipeline.output.levels import SMALLEST_LEVEL
-from tierscale.pipeline.plan.plan import Plan, Scoring
+from tierscale.pipeline.plan.plan import Plan
 
 # From calm to loud: light tiers are cold, full ones warm.
 TINTS = ((59, 91, 165), (66, 168, 137), (240, 168, 48), (214, 66, 60), (140, 60, 160), (90, 90, 90))
@@ -70,12 +71,18 @@ class DifficultyMap:
     """How hard every tile is.
 
     values: squared error, 0..1, that the full tier is predicted to save over the lightest, (rows,
-    columns). scoring: the source of the values: "scout", "detail" (no scout knows these tiers) or
-    "none".
+    columns). scoring: what the values are: "errors", "order" (they only rank tiles) or "none".
     """
 
     values: np.ndarray
-    scoring: Scoring
+    scoring: Literal["errors", "order", "none"]
+
+    @classmethod
+    def of(cls, plan: Plan, values: np.ndarray) -> "DifficultyMap":
+        """How hard the tiles of a plan are."""
+        if plan.scoring == "none":
+            return cls(values, "none")
+        return cls(values, "errors" if plan.knows_errors else "order")
 
     @property
     def grey(self) -> np.ndarray:
@@ -86,17 +93,17 @@ class DifficultyMap:
     def high(self) -> float:
         """What has the colour of the hardest tiles, in grey values.
 
-        A scout's difficulty below one grey value is hard for nobody: an image that is easy all over
+        A difficulty below one grey value is hard for nobody: an image that is easy all over
         has the colour of easy tiles.
         """
-        return max(float(self.grey.max()), 1.0 if self.scoring == "scout" else 1e-3)
+        return max(float(self.grey.max()), 1.0 if self.scoring == "errors" else 1e-3)
 
     @property
     def unit(self) -> str:
         """What the colours stand for."""
-        if self.scoring == "scout":
+        if self.scoring == "errors":
             return "error that the full tier is predicted to save, grey values of 255"
-        return "detail in the tile: no scout knows these tiers, grey values of 255"
+        return "how much a network changes the tile: it only ranks tiles, grey values of 255"
 
     def colours(self, tiles: TileMap, height: int, width: int) -> np.ndarray:
         """The colour of every pixel of a map, (height, width, 3); white: nothing was scored."""

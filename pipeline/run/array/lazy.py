@@ -16,7 +16,7 @@ from tierscale.pipeline.plan.stored import digest_of, draft_document
 from tierscale.pipeline.run.array.memory import Held
 from tierscale.pipeline.run.array.target import arranged, in_order
 from tierscale.pipeline.run.array.work import ArrayJob, MakeShard
-from tierscale.pipeline.run.workers.pool import Handle, LocalPool
+from tierscale.pipeline.run.workers.pool import Handle
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -26,7 +26,8 @@ class LazyResult:
     """The blocks of an enlarged array, one for each shard.
 
     The plan is made once in each process, by the first block that is asked for; it is the same in
-    all of them. Refused: the policy is a deadline, which only work at a stretch can keep.
+    all of them. Refused: it does not fit in memory, or the policy is a deadline, which only work at
+    a stretch can keep.
     """
 
     def __init__(self, job: ArrayJob) -> None:
@@ -36,9 +37,10 @@ class LazyResult:
                 " computed; give out=, or another policy"
             )
         self._job = job
-        self._threads = torch.get_num_threads()
+        self._pool = job.hire(Held())
+        self._torch_threads = torch.get_num_threads()
         self._planning = threading.Lock()
-        self._planned: tuple[LocalPool, Handle[Plan]] | None = None
+        self._plan: Handle[Plan] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LazyResult, (self._job,)
@@ -72,19 +74,18 @@ class LazyResult:
 
     def block(self, block_id: tuple[int, ...]) -> np.ndarray:
         """The pixels of one shard, with the axes of the array. block_id: its place among them."""
-        pool, plan = self._ready()
         axes = self._job.axes
         shard = block_id[axes.index("y")], block_id[axes.index("x")]
         try:
-            pixels, _ = pool.submit(MakeShard(plan, shard)).result()
+            pixels, _ = self._pool.submit(MakeShard(self._planned(), shard)).result()
         finally:
-            torch.set_num_threads(self._threads)
+            # Threads that are started later would take over what the workers have set for theirs.
+            torch.set_num_threads(self._torch_threads)
         return np.ascontiguousarray(arranged(pixels, axes))
 
-    def _ready(self) -> tuple[LocalPool, Handle[Plan]]:
-        """The threads and the plan; both are made at the first call."""
+    def _planned(self) -> Handle[Plan]:
+        """The plan; it is made at the first call."""
         with self._planning:
-            if self._planned is None:
-                pool = self._job.hire(Held())
-                self._planned = pool, pool.put(self._job.plan(pool))
-            return self._planned
+            if self._plan is None:
+                self._plan = self._pool.put(self._job.plan(self._pool))
+            return self._plan

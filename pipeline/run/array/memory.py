@@ -14,6 +14,7 @@ from tierscale.pipeline.plan.plan import Draft
 from tierscale.pipeline.run.inspect import SourceInfo
 from tierscale.pipeline.run.resources import thread_bytes, usable_memory
 from tierscale.pipeline.run.workers.pool import cores
+from tierscale.pipeline.wording import in_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,16 @@ def threads_that_fit(draft: Draft, info: SourceInfo, held: Held, max_memory: int
 def _too_much(draft: Draft, info: SourceInfo, held: Held, limit: int) -> str:
     """The sentence for an array that does not fit."""
     work = thread_bytes(draft, info, 1)
-    may = f"but {_gib(limit)} may be used"
-    if held.result and work + held.total - held.result <= limit:
+    may = f"but {in_bytes(limit)} may be used"
+    others = work + held.total - held.result
+    if held.result and others <= limit:
         return (
-            f"the result of {draft.hr_shape} {draft.dtype} values takes {_gib(held.result)} and the"
-            f" work on it {_gib(work + held.total - held.result)}, {may}; give out= a zarr array or"
-            " a path, which is written in bounded memory"
+            f"the result of {draft.hr_shape} {draft.dtype} values takes {in_bytes(held.result)} and"
+            f" the work on it {in_bytes(others)}, {may}; give out= a zarr array or a path, which is"
+            " written in bounded memory"
         )
     advice = ", or ".join(_ways_out(draft, info, held, limit))
-    return f"the plan needs {_gib(work + held.total)} on one thread, {may}; {advice}"
+    return f"the plan needs {in_bytes(work + held.total)} on one thread, {may}; {advice}"
 
 
 def _ways_out(draft: Draft, info: SourceInfo, held: Held, limit: int) -> Iterator[str]:
@@ -79,12 +81,8 @@ def _ways_out(draft: Draft, info: SourceInfo, held: Held, limit: int) -> Iterato
             yield f"give tile={tile}"
             break
     if info.decode_bytes > limit // 2:
-        yield f"rechunk the array, of which {_gib(info.decode_bytes)} are read for any window"
+        yield f"rechunk the array, of which {in_bytes(info.decode_bytes)} are read for any window"
     if held.beside > limit // 2:
         yield "give out= an array of smaller chunks"
     needed = thread_bytes(draft, info, 1) + held.total
     yield f"give max_memory={needed} on a machine that has it"
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB"

@@ -13,9 +13,9 @@ from zarr.abc.buffer import Buffer
 from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, DiskFull, Refused
 from tierscale.pipeline.geometry.grid import Rect
-from tierscale.pipeline.output.levels import chunk_shape
+from tierscale.pipeline.output.levels import chunk_side
 from tierscale.pipeline.plan.plan import Draft
 from tierscale.pipeline.run.resources import check_free
 from tierscale.pipeline.storage.atomic import write_bytes
@@ -113,17 +113,18 @@ class NewZarr:
         self.path = path if "://" in path else os.path.abspath(path)
         self.axes, self.shape, self.dtype = axes, draft.hr_shape, np.dtype(draft.dtype)
         self._shard = (draft.shape[0], *draft.grid.hr_shard)
-        self._chunk = chunk_shape(
-            self.shape, draft.grid.hr_shard, draft.grid.shard_tiles, self.dtype, draft.colour
-        )
+        side = chunk_side(draft.grid.hr_shard)
+        self._chunk = (1, side, side)
         self._place: Place = place(self.path)
         if exists(self._place):
             raise Refused(
-                f"out {self.path} exists; choose another path, or open it and give the zarr array"
+                f"out {self.path} exists; give another path, or the zarr array that is there"
             )
         check_free(self.path, math.prod(self.shape) * self.dtype.itemsize)
-        with storing(self.path):
+        try:
             self._place.mkdir(parents=True, exist_ok=False)
+        except OSError as error:
+            raise storage_failure(self.path, error) from error
 
     def write(self, rect: Rect, pixels: np.ndarray) -> None:
         """Damaged: the store does not take them."""
@@ -186,13 +187,18 @@ def open_target(out: zarr.Array | str | os.PathLike[str], draft: Draft, axes: st
 
 @contextmanager
 def storing(name: str) -> Iterator[None]:
-    """Raise what storage raises for `name` as Full or Damaged, in one sentence."""
+    """Raise what storage raises for `name`, when work has begun, as DiskFull or Damaged."""
     try:
         yield
-    except (Refused, Damaged):
-        raise
     except Exception as raised:
         error = as_os_error(raised, name) or raised
-        if isinstance(error, OSError):
-            raise storage_failure(name, error) from raised
-        raise
+        failure = storage_failure(name, error) if isinstance(error, OSError) else error
+        if isinstance(failure, DiskFull):
+            raise DiskFull(
+                f"the disk that holds {name} is full; free some space, and begin again"
+            ) from raised
+        if isinstance(failure, Refused):  # it could be written when work began
+            raise Damaged(str(failure)) from raised
+        if failure is raised:
+            raise
+        raise failure from raised

@@ -65,25 +65,27 @@ def upscale_array(
     options = _written(scale=scale, tile=tile, blend=blend, **named)
     job = ArrayJob.of(array, axes, options, max_memory)
     if out is not None:
-        return _stored(job, out, bytes_in_memory(array))
+        return _stored(job, out, array)
     if is_dask(array):
         return LazyResult(job).to_dask()
-    return _in_memory(job, bytes_in_memory(array))
+    return _in_memory(job, array)
 
 
-def _in_memory(job: ArrayJob, held: int) -> np.ndarray:
-    """The result as a numpy array. held: bytes of the array that is enlarged."""
-    with hired(job, Held(array=held, result=job.result_bytes)) as pool:
+def _in_memory(job: ArrayJob, array: Any) -> np.ndarray:
+    """The result of an array as a numpy array."""
+    with hired(job, Held(array=bytes_in_memory(array), result=job.result_bytes)) as pool:
         result = InMemory(job.draft, job.axes)
         enlarge_to(job, pool, result)
     return result.array
 
 
-def _stored(job: ArrayJob, out: "zarr.Array | str | os.PathLike[str]", held: int) -> "zarr.Array":
-    """The result in a zarr array. held: bytes of the array that is enlarged."""
+def _stored(job: ArrayJob, out: "zarr.Array | str | os.PathLike[str]", array: Any) -> "zarr.Array":
+    """The result of an array in a zarr array."""
+    if out is array:
+        raise Refused("out is the array that is enlarged; give another one, or a path")
     target = open_target(out, job.draft, job.axes)
     try:
-        with hired(job, Held(array=held, beside=target.bytes_beside)) as pool:
+        with hired(job, Held(array=bytes_in_memory(array), beside=target.bytes_beside)) as pool:
             enlarge_to(job, pool, target)
         return target.finish()
     except BaseException:

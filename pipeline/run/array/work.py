@@ -13,6 +13,7 @@ import torch
 
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.formats.source import Source
+from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.enlarge import enlarge
 from tierscale.pipeline.inference.shard import finish_shard, read_input
 from tierscale.pipeline.plan.options import Options
@@ -20,6 +21,7 @@ from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import Deadline
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.stored import freeze
+from tierscale.pipeline.routing.audit import audit_of
 from tierscale.pipeline.routing.routes import TierTimings, TimeLimit, route
 from tierscale.pipeline.run.array.memory import Held, bytes_in_memory, threads_that_fit
 from tierscale.pipeline.run.array.target import InMemory, Target
@@ -76,16 +78,16 @@ class ArrayJob:
 
     def hire(self, held: Held) -> LocalPool:
         """The threads that do it. Refused: they do not fit in memory beside what is held."""
-        inspection = self.inspection
-        threads = threads_that_fit(inspection.draft, inspection.source, held, self.max_memory)
+        threads = threads_that_fit(self.draft, self.inspection.source, held, self.max_memory)
         return LocalPool(threads, self.draft.device, partial(ArrayWorker, self.source))
 
     def plan(self, pool: LocalPool) -> Plan:
         """The plan with everything that the pre-pass finds."""
         prescan = Prescan(pool, self.draft.source.in_place, silent, Event())
         decision = decided(self.inspection, self.options, prescan)
-        scored = prescan.scan(decision.draft, decision.scorer.scout)
-        return freeze(scored, route(scored, _timings(prescan, scored)))
+        scored = prescan.scan(decision.draft, decision.scorer)
+        routes = route(scored, _timings(prescan, scored))
+        return freeze(scored, routes, audit_of(scored, routes))
 
 
 def _timings(prescan: Prescan, scored: ScoredPlan) -> TierTimings | None:
@@ -127,6 +129,8 @@ class KeepShard:
         plan, shard = self.make.plan.get(), self.make.shard
         pixels, macs = self.make.run(worker)
         self.target.write(plan.grid.hr(plan.grid.shard_core(shard)), pixels)
+        del pixels
+        allocator.give_back()
         return macs
 
 

@@ -16,7 +16,8 @@ from tierscale.models.fidelity import AVERAGED, Bound, bound_of
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.inference.fidelity import FidelityRule, worst
 from tierscale.pipeline.output.levels import Key
-from tierscale.pipeline.output.receipts import Folder, Receipt
+from tierscale.pipeline.output.receipt import Receipt
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.output.summary import WorstTile
 from tierscale.pipeline.plan.plan import Draft, Plan
 from tierscale.pipeline.plan.tiers import Tier

@@ -11,7 +11,7 @@ from typing import Any
 
 from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.output.levels import Key
-from tierscale.pipeline.output.receipts import Receipt
+from tierscale.pipeline.output.receipt import Receipt
 from tierscale.pipeline.run.shards.opinions import Attempt, Opinions
 from tierscale.pipeline.run.workers.bounded import Backlog, bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, Kind, Pool, Task
@@ -83,7 +83,7 @@ class ShardQueue:
                 result = future.result()
             except Refused as error:
                 # Work was begun: the weights, say, were replaced since the plan was made.
-                raise Damaged(str(error)) from error
+                raise Damaged(f"{self._opinions.output}: {error}") from error
             except Damaged:
                 # A full disk or a damaged source will not get better by itself.
                 raise

@@ -80,7 +80,7 @@ def threaded_map(
     stop: threading.Event,
     tick: Callable[[], None] | None = None,
 ) -> Generator[tuple[Item, Result], None, None]:
-    """Each item with what `work` returns for it, as of bounded_map, on `width` threads of its own.
+    """Each item with what `work` returns for it, like bounded_map, on `width` threads of its own.
 
     What `work` raises is raised here. Whenever the loop ends early, `stop` is set, and the items
     under way are waited for: they must check `stop` where they take long.

@@ -109,16 +109,16 @@ class LocalPool(Closing):
     """Workers in threads of this process: the plain loop, whose bytes every other pool's equal.
 
     There are two threads for each worker: one whose task computes, and one whose task waits for the
-    disk. hire: makes a worker, on a kind of device.
+    disk. make_worker: makes a worker, on a kind of device.
     """
 
     split = False
 
     def __init__(
-        self, workers: int, device: str = "cpu", hire: Callable[[str], Worker] = Worker
+        self, workers: int, device: str = "cpu", make_worker: Callable[[str], Worker] = Worker
     ) -> None:
         self.width, self.device = workers, device
-        self._hire = hire
+        self._make_worker = make_worker
         self._hiring = threading.Lock()
         self._dismissed: set[str] = set()
         self._spares: list[Worker] = []
@@ -169,7 +169,7 @@ class LocalPool(Closing):
                     return spare
             if avoid:
                 registry.forget()
-            return self._hire(self.device)
+            return self._make_worker(self.device)
 
     def put(self, value: T) -> Handle[T]:
         """The value itself, wrapped."""

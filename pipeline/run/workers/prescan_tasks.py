@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from tierscale.models.kind import Judgement, KindNetwork
-from tierscale.models.scout import Scout
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import ingest
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.inference import difficulty, statistics
 from tierscale.pipeline.inference.kind import look
+from tierscale.pipeline.inference.probe import probe
 from tierscale.pipeline.inference.timing import seconds_per_pixel
 from tierscale.pipeline.plan.options import Selection
-from tierscale.pipeline.plan.plan import Draft, ScoredPlan
+from tierscale.pipeline.plan.plan import Draft, ScoredPlan, Settings
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.value_range import ValueRange
 from tierscale.pipeline.run.workers.pool import Handle
@@ -68,19 +68,39 @@ class MeasureRange:
 
 @dataclass(frozen=True, slots=True)
 class ScoreTiles:
-    """Predict the errors of the tiles in some tile rows."""
+    """Tell how hard the tiles in some tile rows are."""
 
     draft: Handle[Draft]
     pixels: PixelSource
     value_range: ValueRange
     rows: Span
-    scout: Handle[Scout | None]
 
     def run(self, worker: Worker) -> np.ndarray:
-        """(rows, columns, tiers)."""
+        """(rows, columns)."""
         draft = self.draft.get()
         read = worker.reader(draft, self.pixels)
-        return difficulty.score(draft, self.value_range, read, self.rows, self.scout.get())
+        network = None if draft.scorer is None else worker.network(draft.scorer)
+        return difficulty.score(
+            draft, self.value_range, read, self.rows, network, worker.device.name
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeTile:
+    """Enlarge one tile by all tiers and compare their results."""
+
+    draft: Handle[Draft]
+    pixels: PixelSource
+    value_range: ValueRange
+    settings: Settings
+    tile: int
+
+    def run(self, worker: Worker) -> np.ndarray:
+        """Mean squared differences from the full tier's result, (tiers,)."""
+        draft = self.draft.get()
+        engine = worker.engine(draft, self.settings, range(len(draft.tiers)))
+        read = worker.reader(draft, self.pixels)
+        return probe(engine, self.value_range, read, self.tile)
 
 
 @dataclass(frozen=True, slots=True)

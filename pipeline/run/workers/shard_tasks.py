@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, Unreachable
 from tierscale.pipeline.geometry.layout import Work
 from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.blend import Piece
@@ -19,12 +19,13 @@ from tierscale.pipeline.inference.fidelity import (
     measure,
     worst,
 )
-from tierscale.pipeline.inference.pyramid import half
+from tierscale.pipeline.inference.pyramid import Averaging, half
 from tierscale.pipeline.inference.shard import ShardInput, finish_shard, read_input, tile_costs
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.levels import Key
 from tierscale.pipeline.output.pictures.preview import write_pictures
-from tierscale.pipeline.output.receipts import Folder, Receipt, pixels_sha256
+from tierscale.pipeline.output.receipt import Receipt, pixels_sha256
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.run.workers.pool import Handle
@@ -125,7 +126,9 @@ class HalveShards:
             receipt = folder.receipt(plan.digest, (self.level - 1, *shard))
             return verified(self.output, receipt)
 
-        pixels = half(store.shards_of(self.output, self.level - 1), self.shard, read)
+        valid = store.averages_valid(self.output)
+        averaging = Averaging.of(plan, plan.value_range) if valid else None
+        pixels = half(store.shards_of(self.output, self.level - 1), self.shard, read, averaging)
         with writing(plan, self.output):
             key = (self.level, *self.shard)
             receipt = _written(worker, plan, self.output, key, pixels)
@@ -149,19 +152,34 @@ class DrawPictures:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """How a shard differs from its receipt.
+
+    found: checksum of its pixels, None: they cannot be read.
+    """
+
+    text: str
+    found: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VerifyShard:
     """Compare a written shard with its receipt."""
 
     output: str
     receipt: Receipt
 
-    def run(self, worker: Worker) -> str | None:
-        """What is wrong with it, in words; None if it is as its receipt says."""
+    def run(self, worker: Worker) -> Difference | None:
+        """None if it is as its receipt says.
+
+        Unreachable: nothing can be said, because its store does not answer.
+        """
         try:
-            verified(self.output, self.receipt)
+            return _difference(self.output, self.receipt, _pixels(self.output, self.receipt))
+        except Unreachable:
+            raise
         except Damaged as error:
-            return str(error)
-        return None
+            return Difference(str(error))
 
 
 def _written(worker: Worker, plan: Plan, output: str, key: Key, pixels: np.ndarray) -> Receipt:
@@ -230,15 +248,26 @@ def _enlarged(
 
 def verified(output: str, receipt: Receipt) -> np.ndarray:
     """The pixels of a written shard (c, H, W). Damaged: they are not those of its receipt."""
-    pixels = store.read_shard(output, receipt.level, (receipt.y, receipt.x))
-    digest = pixels_sha256(pixels)
-    if tuple(pixels.shape) != tuple(receipt.shape) or digest != receipt.pixels_sha256:
-        raise Damaged(
-            f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum"
-            f" {digest[:12]}, its receipt says {receipt.pixels_sha256[:12]}; tierscale verify"
-            " --heal makes it again"
-        )
+    pixels = _pixels(output, receipt)
+    if (difference := _difference(output, receipt, pixels)) is not None:
+        raise Damaged(difference.text)
     return pixels
+
+
+def _pixels(output: str, receipt: Receipt) -> np.ndarray:
+    return store.read_shard(output, receipt.level, (receipt.y, receipt.x))
+
+
+def _difference(output: str, receipt: Receipt, pixels: np.ndarray) -> Difference | None:
+    digest = pixels_sha256(pixels)
+    if tuple(pixels.shape) == tuple(receipt.shape) and digest == receipt.pixels_sha256:
+        return None
+    return Difference(
+        f"{output} level {receipt.level} shard {receipt.y}.{receipt.x} has checksum"
+        f" {digest[:12]}, its receipt says {receipt.pixels_sha256[:12]}; tierscale verify"
+        " --heal makes it again",
+        digest,
+    )
 
 
 @contextmanager

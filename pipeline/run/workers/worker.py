@@ -21,7 +21,7 @@ from tierscale.pipeline.inference.normalise import Read
 from tierscale.pipeline.output import store
 from tierscale.pipeline.plan.plan import Draft, Settings
 from tierscale.pipeline.plan.source import PixelSource
-from tierscale.pipeline.plan.tiers import Tier
+from tierscale.pipeline.plan.tiers import Weights
 
 # Opened images, and networks, that a worker keeps at hand.
 OPEN_SOURCES, KEPT_NETWORKS = 2, 16
@@ -91,15 +91,16 @@ class Worker:
                 f"the plan is for {draft.device} and this worker runs on {self.device.name}; use"
                 f" --device {draft.device}"
             )
-        upscalers = {index: self._upscaler(draft.tiers[index]) for index in set(tiers)}
+        upscalers = {index: self.network(draft.tiers[index].network) for index in set(tiers)}
         return Engine(draft, upscalers, settings, self.device)
 
-    def _upscaler(self, tier: Tier) -> Upscaler:
+    def network(self, network: Weights) -> Upscaler:
+        """A network with the very weights. Refused: they are not here."""
         # By their digest too: a file may be replaced while workers live on.
-        key = (tier.name, tier.weights)
+        key = (network.name, network.weights)
         if key not in self._upscalers:
             try:
-                loaded = registry.load_weights(tier.name, self.device.name, tier.weights)
+                loaded = registry.load_weights(network.name, self.device.name, network.weights)
             except ValueError as error:
                 raise Refused(str(error)) from error
             self._upscalers[key] = loaded.upscaler

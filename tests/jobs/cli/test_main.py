@@ -29,7 +29,7 @@ print(json.dumps([code or 0, sorted({name.split(".")[0] for name in sys.modules}
     [
         ["--version"],
         ["--help"],
-        *([name, "--help"] for name in ("upscale", "plan", "export", "models", "scout", "verify")),
+        *([name, "--help"] for name in ("upscale", "plan", "export", "models", "verify")),
     ],
     ids=" ".join,
 )

@@ -10,7 +10,7 @@ from tierscale.jobs.cli.options import PolicyType, TimeType, shared, to_options
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import KINDS, OLD_NAMES, Deadline, MaxLoss
-from tierscale.pipeline.run.tiers import check_options
+from tierscale.pipeline.run.scoring.scorer import check_options
 
 TIERS = ("--tiers", "bicubic,fsrcnn-x4")
 
@@ -77,8 +77,7 @@ def test_times_as_people_write_them(text, seconds):
 @pytest.mark.parametrize(
     ("cli_args", "words"),
     [
-        (("--policy", "max-loss"), ("policy max-loss needs a number", "max_loss")),
-        (("--policy", "quality"), ("give max_loss, such as 0.02",)),
+        (("--policy", "budget"), ("policy budget needs a number", "budget")),
         (("--lose", "-1"), ("-1 dB", "0.02")),
         (("--policy", "deadline"), ("give deadline, such as 6h",)),
         (("--deadline", "soon"), ("'soon'", "90m")),
@@ -95,6 +94,7 @@ def test_policies_that_lack_what_they_need(capsys, image, tmp_path, cli_args, wo
     ("cli_args", "policy"),
     [
         (("--max-loss", "0.05"), {"name": "max-loss", "db": 0.05}),
+        (("--policy", "max-loss"), {"name": "max-loss", "db": 0.05}),
         (("--lose", "0.05", "--policy", "quality"), {"name": "max-loss", "db": 0.05}),
         (("--deadline", "5m"), {"name": "deadline", "seconds": 300.0}),
         (("--policy", "dearest"), {"name": "full"}),
@@ -136,9 +136,9 @@ def test_a_plan_beside_an_output_of_another_plan_says_so(capsys, image, tmp_path
     check_refusal(refused, 2, "another plan", "--overwrite")
 
 
-def test_max_loss_asks_for_a_scout_that_knows_the_tiers():
+def test_max_loss_asks_for_a_card_that_knows_the_tiers():
     check_options(options("--max-loss", "0.1", *TIERS))
-    with pytest.raises(Refused, match="no scout knows bicubic, pcsr-fsrcnn-x4"):
+    with pytest.raises(Refused, match="what bicubic, pcsr-fsrcnn-x4 lose was not measured"):
         check_options(options("--max-loss", "0.1", "--tiers", "bicubic,pcsr-fsrcnn-x4"))
 
 

@@ -103,13 +103,6 @@ def test_models(capsys, folder, monkeypatch):
     check(tierscale(capsys, "models", "convert", lost, "--method", "fsrcnn", "-o", target), 2)
 
 
-def test_scout_fit(capsys, folder, one_thread):
-    tiers = "bicubic,fsrcnn-x4"
-    line = ("--hr", folder, "--tiers", tiers, "--variants", 0, "--observe", 5, "--steps", 1)
-    out = folder / f"{EVIL}.safetensors"
-    check(tierscale(capsys, "scout", "fit", *line, "--threads", 1, "-o", out))
-
-
 def test_train(capsys, folder, one_thread):
     line = ("train", "fsrcnn-x4", "--hr", folder, "--out", folder / EVIL, "--threads", 1)
     limits = ("--steps", 1, "--batch", 1, "--crop", 8)

@@ -33,7 +33,7 @@ def test_outputs_that_are_not_ours_are_left_alone(capsys, image, tmp_path):
         "not made by tierscale",
     )
     check_refusal(
-        tierscale(capsys, "upscale", image, tmp_path / "out.jpg", *FAST), 2, ".zarr, .tif, .png"
+        tierscale(capsys, "upscale", image, tmp_path / "out.jpg", *FAST), 2, ".tif or .png"
     )
 
 
@@ -112,7 +112,7 @@ def test_a_plan_that_another_run_stored_meanwhile_is_seen(capsys, image, tmp_pat
         return enter(self)
 
     monkeypatch.setattr(lease.Lease, "__enter__", late)
-    check_refusal(tierscale(capsys, "upscale", image, output, *FAST), 2, "tile 16, now 128")
+    check_refusal(tierscale(capsys, "upscale", image, output, *FAST), 2, "another run began")
     assert tierscale(capsys, "verify", output)[0] == 0
 
 

@@ -231,7 +231,7 @@ def test_another_plan_on_the_same_output_is_refused(image, tmp_path, capsys):
     two = ("--tiers", "bicubic,fsrcnn-x4", "--budget", "0.5")
     code, _, err = commands.tierscale(capsys, *line, *two)
     assert code == 2 and "(tiers " in err
-    assert "; policy adaptive, now budget 0.5)" in err and "scout" not in err
+    assert "; policy max-loss 0.05, now budget 0.5)" in err
     assert commands.tierscale(capsys, *line, "--tile", "64", "--overwrite")[0] == 0
 
 

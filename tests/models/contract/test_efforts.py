@@ -32,7 +32,7 @@ def test_a_table_on_disk_is_that_of_version_0_1(tmp_path: Path) -> None:
 def test_a_damaged_table_is_named(text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     table_path(path).write_text(text)
-    with pytest.raises(ValueError, match=r"a\.efforts\.json is no table of efforts"):
+    with pytest.raises(ValueError, match=r"a\.efforts\.json is not a table of efforts"):
         read_efforts(path, "ab")
 
 

@@ -183,18 +183,22 @@ def test_what_cannot_be_read_or_does_not_fit_is_refused_in_a_sentence(
     refused(
         r"'b1.b1.body.0.bias' of shape \(24,\) where the network has \(32,\)", config={"nf": 32}
     )
-    refused("configuration's nf is None, which is no whole number above 0", config={"nf": None})
+    refused("configuration's nf is None, which is not a whole number above 0", config={"nf": None})
     refused(
-        "configuration's nf is -3, which is no whole number above 0", config={"args": {"nf": -3}}
+        "configuration's nf is -3, which is not a whole number above 0", config={"args": {"nf": -3}}
     )
     refused(
-        "configuration's res_scale is None, which is no number above 0", "edsr", {"res_scale": None}
+        "configuration's res_scale is None, which is not a number above 0",
+        "edsr",
+        {"res_scale": None},
     )
-    refused("configuration's rgb_range is 0, which is no number above 0", "edsr", {"rgb_range": 0})
+    refused(
+        "configuration's rgb_range is 0, which is not a number above 0", "edsr", {"rgb_range": 0}
+    )
     refused(r"the mean 0.5 is not that of red, green and blue", config={"mean": 0.5})
     refused(r"the mean \[0.5\] is not that of red, green and blue", config={"mean": [0.5]})
     torch.save({1: weights["exit.bias"]}, path)
-    refused("holds a tensor under 1, which is no name of a weight")
+    refused("holds a tensor under 1, which is not the name of a weight")
     torch.save(weights, path)
     refused("needs 'body_conv.0.0.weight'", "fsrcnn")
     torch.save(broken(weights, exit__bias=torch.zeros(5)), path)

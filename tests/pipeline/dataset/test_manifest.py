@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import fields
 from fractions import Fraction
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 from tests.disk_trace import DiskTrace
 from tests.pipeline.dataset.test_scan import Bucket
 from tierscale.pipeline.dataset import scan as scan_module
-from tierscale.pipeline.dataset.manifest import Manifest, Row
+from tierscale.pipeline.dataset.manifest import COLUMNS, Manifest, Row
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Budget, Deadline, Full, MaxLoss
@@ -20,6 +21,8 @@ ROWS = (
     Row("a.tif", "a.zarr", "5/2", "bicubic,carn-x4", "budget", budget=0.5, priority=2.0),
     Row("c.tif", max_loss=0.02),
     Row("d.tif", policy="deadline", deadline=90.0),
+    Row("e.tif", range="0,4095", nodata=-9999.0, series=2),
+    Row("f.tif", family="auto", precision="fp32", format="zarr"),
     Row("b.png"),
 )
 
@@ -49,6 +52,29 @@ def test_rows_have_their_own_options():
 def test_a_column_of_a_policy_implies_it():
     lossy, timed = (row.options(Options(policy=Full())) for row in ROWS[1:3])
     assert (lossy.policy, timed.policy) == (MaxLoss(0.02), Deadline(90.0))
+
+
+def test_a_row_says_what_part_of_its_file_is_meant_and_what_its_values_mean(tmp_path):
+    options = ROWS[3].options(Options(nodata=1.0))
+    assert (options.value_range, options.nodata, options.series) == ((0.0, 4095.0), -9999.0, 2)
+    (tmp_path / "m.jsonl").write_text('{"source": "a", "range": [0, 1.5], "series": "1"}')
+    (row,) = Manifest.read(tmp_path / "m.jsonl")
+    assert row.options(Options()).value_range == (0.0, 1.5) and row.series == 1
+
+
+def test_columns_are_those_of_the_documents():
+    assert (
+        *("source", "output", "scale", "tiers", "family", "precision", "policy", "budget"),
+        *("max_loss", "deadline", "threshold", "range", "nodata", "series", "format", "priority"),
+    ) == COLUMNS
+    assert {one.name for one in fields(Row)} == set(COLUMNS)
+
+
+@pytest.mark.parametrize(("column", "value"), [("precision", "bf16"), ("format", "tif")])
+def test_what_this_version_has_not_is_refused_by_row_and_column(tmp_path, column, value):
+    (tmp_path / "m.jsonl").write_text(json.dumps({"source": "a.tif", column: value}))
+    text = Manifest.read(tmp_path / "m.jsonl").bad[1]
+    assert text.startswith(f"row 1, column {column}: a {column} of '{value}' is not available")
 
 
 def test_a_bad_row_is_named_and_the_others_stay(tmp_path):
@@ -137,6 +163,12 @@ def test_a_scale_with_an_exponent_is_refused_at_once(tmp_path):
         ({"max_loss": -0.1}, "max_loss"),
         ({"deadline": 0}, "deadline"),
         ({"deadline": "6h"}, "deadline"),
+        ({"range": "5,1"}, "range"),
+        ({"range": "white"}, "range"),
+        ({"nodata": "none"}, "nodata"),
+        ({"series": -1}, "series"),
+        ({"series": 1.5}, "series"),
+        ({"series": "nan"}, "series"),
     ],
 )
 def test_values_that_cannot_be_name_their_column(tmp_path, row, column):

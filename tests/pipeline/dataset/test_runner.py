@@ -31,6 +31,8 @@ SUMMARY = Summary(
     shape=(3, 40, 60),
     dtype="uint8",
     scale="4",
+    family=None,
+    kind=None,
     tiles={"bicubic": 4, "carn-x4": 2},
     cost=5.0,
     cost_share=0.5,
@@ -123,7 +125,14 @@ def test_the_result_table_has_a_row_for_each_outcome():
         "cost_share": 0.5,
         "seconds": 1.5,
         "error": None,
+        "plan": "p1",
+        "family": None,
+        "notes": [],
     }
+    noted = replace(SUMMARY, family="photo", notes=("it is small",))
+    row = result_table([ResultRow.of(job(1), Enlarged(noted))]).to_pylist()[0]
+    assert (row["plan"], row["family"], row["notes"]) == ("p1", "photo", ["it is small"])
+    assert (second["plan"], second["family"], second["notes"]) == (None, None, [])
     assert (second["status"], second["error"]) == ("quarantined", "failed 3 times")
     assert third["status"] == "failed" and third["error"].startswith("interrupted")
     assert third["tiles"] == [] and third["height"] is None

@@ -1,15 +1,23 @@
 """The scan of an archive: its images and nothing else, in folders and object stores alike."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from tests.pipeline.storage.conftest import server as server
 from tierscale.pipeline.dataset import scan as scan_module
-from tierscale.pipeline.dataset.ledger import Late
-from tierscale.pipeline.dataset.scan import BLOCK, content_sha256, missing_outputs, scan
+from tierscale.pipeline.dataset.night.listing import Late
+from tierscale.pipeline.dataset.scan import (
+    BLOCK,
+    content_sha256,
+    look,
+    missing_outputs,
+    scan,
+)
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.storage.object_path import Listed
+from tierscale.pipeline.storage.object_path import Listed, ObjectPath
 
 TREE = (
     "a.tif",
@@ -151,3 +159,37 @@ def test_outputs_are_looked_for_folder_by_folder(tmp_path, monkeypatch):
         not list(missing_outputs([str(tmp_path / "a.zarr")], problems.append))
         and "cannot be listed (Permission denied)" in problems[0]
     )
+
+
+@pytest.mark.skipif("TIERSCALE_S3_ENDPOINT" in os.environ, reason="the bucket is our own server's")
+def test_a_second_look_sees_what_the_listing_saw(tmp_path, server):
+    make(tmp_path, TREE)
+    for name in TREE:
+        ObjectPath(f"s3://bucket/in/{name}").write_bytes(b"12345")
+    for root in (str(tmp_path), "s3://bucket/in/"):
+        listed = list(scan(root, pytest.fail))
+        assert len(listed) == len(IMAGES)
+        assert [look(item.source, root) for item in listed] == listed
+    before = look("s3://bucket/in/x.zarr", "s3://bucket/in")
+    ObjectPath("s3://bucket/in/x.zarr/c/0/0").write_bytes(b"1")
+    assert look("s3://bucket/in/x.zarr", "s3://bucket/in").etag != before.etag
+    assert look(str(tmp_path / "none.tif"), str(tmp_path)) is None
+    assert look("s3://bucket/in/none.tif", "s3://bucket/in") is None
+
+
+def test_what_cannot_be_looked_at_is_told_and_what_vanished_is_not(tmp_path, monkeypatch):
+    """A disk that fails changes nothing of what is known."""
+    make(tmp_path, ("a.tif", "b.tif", "c.tif"))
+    whole, problems = os.stat, []
+
+    def fails(path, *more, **named):
+        if str(path).endswith("a.tif"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        if str(path).endswith("b.tif"):
+            Path(path).unlink(missing_ok=True)
+        return whole(path, *more, **named)
+
+    monkeypatch.setattr(os, "stat", fails)
+    found = [os.path.basename(item.source) for item in scan(str(tmp_path), problems.append)]
+    assert found == ["c.tif"] and len(problems) == 1
+    assert "a.tif cannot be looked at (Input/output error)" in problems[0]

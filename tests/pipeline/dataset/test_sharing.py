@@ -119,3 +119,21 @@ def test_images_without_a_deadline_or_that_cannot_be_opened_have_no_part_in_it(t
     found = shared_deadline([(0, timed), (1, other), (2, broken)], 2)
     assert found.left(0) == pytest.approx(100.0, abs=5.0)
     assert found.left(1) == found.left(2) == 0
+
+
+def test_outputs_that_were_begun_with_other_tiers_share_among_themselves(tmp_path):
+    """As where the default tiers are others by now: what is stored stays, what is new is shared."""
+    begun = [job_of(tmp_path, f"{letter}.png") for letter in "ab"]
+    with LocalPool(1) as pool:
+        before = shared_routes(list(enumerate(begun)), pool, Controls(), refuse)
+        for number, job in enumerate(begun):
+            upscale_image(job, pool, Controls(routes=before[number]))
+        # Nobody writes the tiers any more, and this version has others by default.
+        later = [job_of(tmp_path, f"{letter}.png", tiers=None) for letter in "abc"]
+        routes = shared_routes(list(enumerate(later)), pool, Controls(), refuse)
+        for number in (0, 1):
+            np.testing.assert_array_equal(routes[number], before[number])
+        for number, job in enumerate(later):
+            written = upscale_image(job, pool, Controls(routes=routes[number])).written
+            assert (written == 0) == (number < 2)
+    assert [len(Folder(job.output).plan().tiers) for job in later] == [2, 2, 3]

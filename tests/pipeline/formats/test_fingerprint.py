@@ -10,6 +10,7 @@ import zarr
 from PIL import Image
 
 from tests.pipeline.formats.pictures import picture
+from tierscale.pipeline.formats import fingerprint
 from tierscale.pipeline.formats.fingerprint import content_digest
 from tierscale.pipeline.formats.registry import open_array, open_image
 from tierscale.pipeline.plan.options import Selection
@@ -42,6 +43,24 @@ def test_identity_of_large_files_is_known_by_their_ends_and_time(tmp_path, monke
     assert before == open_image(tmp_path / "a.png").identity and "mtime_ns" in before
     os.utime(tmp_path / "a.png", (1, 1))
     assert before != open_image(tmp_path / "a.png").identity
+
+
+def test_identity_of_a_large_array_is_told_by_its_ends(monkeypatch):
+    """Whatever its axes: of three planes of a gigabyte, the first and the last are not copied."""
+    monkeypatch.setattr(fingerprint, "WHOLE_DIGEST", 10_000)
+    monkeypatch.setattr(fingerprint, "BLOCK", 100)
+    digested = []
+    real = fingerprint._end
+    monkeypatch.setattr(
+        fingerprint, "_end", lambda *part: digested.append(real(*part)) or digested[-1]
+    )
+    array = np.zeros((3, 90, 70), np.uint8)
+    before = fingerprint.array_identity(array, "cyx")
+    assert sum(part.nbytes for part in digested) < 4 * 100
+    for place, seen in (((0, 0, 0), True), ((2, 89, 69), True), ((1, 40, 40), False)):
+        changed = array.copy()
+        changed[place] = 1
+        assert (fingerprint.array_identity(changed, "cyx") != before) == seen
 
 
 def test_identity_of_a_zarr_changes_with_any_chunk(tmp_path):

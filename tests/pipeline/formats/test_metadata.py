@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.pipeline.formats.pictures import picture
-from tierscale.pipeline.formats.georeference import scaled_geo
+from tierscale.pipeline.formats.georeference import (
+    band_names,
+    cropped_geo,
+    crs_code,
+    geo_transform,
+    ground_pixel,
+    scaled_geo,
+)
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.registry import open_image
 
@@ -77,6 +84,43 @@ def test_a_point_raster_by_hand():
     ]
 
 
+def test_the_tie_point_stands_at_the_first_corner_for_readers_that_look_nowhere_else():
+    geo = {
+        "GeoKeyDirectory": AREA,
+        "ModelPixelScale": [10.0, 10.0, 0.0],
+        "ModelTiepoint": [0.0, 0.0, 0.0, 1000000.0, 6000000.0, 0.0],
+    }
+    part = scaled_geo(cropped_geo(geo, 100, 50), 4.0)
+    assert part["ModelTiepoint"] == [0, 0, 0, 1001000, 5999500, 0]
+    point = {
+        "GeoKeyDirectory": POINT,
+        "ModelPixelScale": [0.001, 0.001, 0.0],
+        "ModelTiepoint": [0.0, 0.0, 0.0, 7.0005, 46.9995, 0.0],
+    }
+    tie = scaled_geo(point, 4.0)["ModelTiepoint"]
+    np.testing.assert_allclose(tie, [0, 0, 0, 7.000125, 46.999875, 0], rtol=1e-12)
+    # Several of them are ground control points, which stay where they are.
+    ties = [*geo["ModelTiepoint"], 5.0, 5.0, 0.0, 1000050.0, 5999950.0, 0.0]
+    assert scaled_geo({**geo, "ModelTiepoint": ties}, 2.0)["ModelTiepoint"][6:8] == [10, 10]
+
+
+def test_the_place_on_the_ground_in_words():
+    keys = [1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 2, 3072, 0, 1, 32632]
+    geo = {
+        "GeoKeyDirectory": keys,
+        "ModelPixelScale": [10.0, 20.0, 0.0],
+        "ModelTiepoint": [1.0, 1.0, 0.0, 100.0, 200.0, 0.0],
+    }
+    # The centre of pixel (1, 1) is at (100, 200), so the corner of (0, 0) at (85, 230).
+    assert geo_transform(geo) == [10, 0, 85, 0, -20, 230]
+    assert (crs_code(geo), ground_pixel(geo)) == ("EPSG:32632", (20, 10))
+    matrix = [2.0, 0.5, 0, 7, -0.5, -2.0, 0, 9, 0, 0, 1, 0, 0, 0, 0, 1]
+    turned = {"GeoKeyDirectory": AREA, "ModelTransformation": matrix}
+    assert geo_transform(turned) == [2, 0.5, 7, -0.5, -2, 9]
+    assert (crs_code(turned), ground_pixel(turned), band_names(turned, 2)) == (None, None, ())
+    assert band_names({"GDAL_METADATA": "<broken"}, 2) == ()
+
+
 @settings(deadline=None)
 @given(st.fractions(Fraction(1, 2), 10))
 def test_the_physical_size_of_the_picture_stays(scale):
@@ -107,6 +151,9 @@ def test_metadata_go_through_json():
         channel_names=("a", "b"),
         channel_colours=("FF0000", "00FF00"),
         nodata=-1.0,
+        origin=(1.0, -2.5),
+        channel_windows=((1.0, 2.0), (3.0, 4.0)),
+        bits=12,
     )
     assert PhotoMetadata.from_json(json.loads(json.dumps(metadata.to_json()))) == metadata
     assert (

@@ -55,9 +55,9 @@ def test_what_is_no_image_is_said_to_be_none(tmp_path, content, error, reason):
 def test_missing_files_folders_and_wrong_selections_are_refused(tmp_path):
     with pytest.raises(Refused, match="no such file"):
         open_image(tmp_path / "a.png")
-    with pytest.raises(Refused, match="no zarr"):
+    with pytest.raises(Refused, match="not a zarr"):
         open_image(tmp_path)
-    with pytest.raises(Refused, match="no address of an object store"):
+    with pytest.raises(Refused, match="not an address of an object store"):
         open_image("gopher://bucket/a.tif")
     Image.fromarray(picture(9, 9)).save(tmp_path / "a.png")
     with pytest.raises(Refused, match="--level"):
@@ -90,7 +90,8 @@ def test_too_large_for_the_allowance_is_refused_before_decoding_with_both_number
     with open_image(tmp_path / "a.jpg") as source:
         needed = source.decode_bytes
     open_image(tmp_path / "a.jpg", max_bytes=needed).close()
-    with pytest.raises(Refused, match=rf"{needed} bytes .* {needed - 1} .*--max-memory {needed}"):
+    both = rf"{needed} bytes, but only {needed - 1} bytes .* --max-memory {needed} "
+    with pytest.raises(Refused, match=both):
         open_image(tmp_path / "a.jpg", max_bytes=needed - 1)
 
 

@@ -118,5 +118,5 @@ def test_ten_pixels_in_fours():
 
 def test_a_tile_of_128_at_2_7_is_130_pixels():
     assert tile_length(128, Fraction(27, 10)) == 130
-    with pytest.raises(ValueError, match="no multiple of 10"):
+    with pytest.raises(ValueError, match="not a multiple of 10"):
         Grid((100, 100), Fraction(27, 10), 128)

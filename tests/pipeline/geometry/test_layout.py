@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from tests.scenes import BLENDS, scenes
 from tierscale.pipeline.geometry.grid import Grid
-from tierscale.pipeline.geometry.layout import bands, lay_out
+from tierscale.pipeline.geometry.layout import fading_parts, lay_out
 
 REACHES = (2, 5, 9, 11)
 
@@ -41,8 +41,8 @@ def test_each_core_is_made_once_by_the_tier_of_its_tile(scene, blend):
 def test_only_the_dearer_tile_fades():
     grid = Grid((64, 64), Fraction(4), 32)
     routes = np.array([[0, 1], [0, 1]])
-    assert bands(grid, routes, (0, 0), 4) == []
-    assert {tier for tier, _, _ in bands(grid, routes, (0, 1), 4)} == {0}
+    assert fading_parts(grid, routes, (0, 0), 4) == []
+    assert {tier for tier, _, _ in fading_parts(grid, routes, (0, 1), 4)} == {0}
 
 
 def test_extra_work_along_mixed_edges_is_small():

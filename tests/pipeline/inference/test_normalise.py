@@ -70,19 +70,33 @@ def test_no_data_is_where_all_channels_say_so():
 
 def test_greys_are_fed_as_equal_triples_and_averaged():
     unit = np.random.default_rng(1).random((2, 4, 5)).astype(np.float32)
-    triples = normalise.rgb_batch(unit, "channels", None)
+    triples = normalise.rgb_batch(unit, "channels")
     assert triples.shape == (2, 3, 4, 5) and (triples[:, 0] == triples[:, 2]).all()
     np.testing.assert_allclose(normalise.merge(triples, "channels"), unit, rtol=1e-6)
 
 
 def test_premultiplied_colours_are_divided_by_alpha():
-    unit = np.array([0.2, 0.1, 0.0, 0.5], np.float32).reshape(4, 1, 1)
-    np.testing.assert_allclose(
-        normalise.rgb_batch(unit, "rgba", "premultiplied")[0, :, 0, 0], [0.4, 0.2, 0.0], rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        normalise.rgb_batch(unit, "rgba", "straight")[0, :, 0, 0], [0.2, 0.1, 0.0], rtol=1e-6
-    )
+    pixels = np.array([0.2, 0.1, 0.0, 0.5], np.float32).reshape(4, 1, 1)
+    colours = {
+        alpha: normalise.rgb_batch(
+            normalise.straight_unit(pixels, ValueRange(0, 1, 0, 1), alpha), "rgba"
+        )
+        for alpha in ("premultiplied", "straight")
+    }
+    np.testing.assert_allclose(colours["premultiplied"][0, :, 0, 0], [0.4, 0.2, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(colours["straight"][0, :, 0, 0], [0.2, 0.1, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", ["straight", "premultiplied"])
+def test_what_alpha_hides_is_filled_from_what_is_seen(alpha):
+    pixels = np.full((4, 7, 20), 255, np.uint8)
+    pixels[:, :, 8:] = 0
+    pixels[:3, 3, 12] = 77
+    unit = normalise.straight_unit(pixels, ValueRange(0, 255, 0, 255), alpha)
+    assert (unit[:3, :, :12] == 1).all(), "white goes on for the reach of filling"
+    assert (unit[:3, :, 12:] == 0.5).all() and (unit[3] == pixels[3] / 255).all()
+    deep = normalise.deep_inside(normalise.hidden(pixels))
+    assert deep[:, 12:].all() and not deep[:, :12].any()
 
 
 def test_flat_areas_at_the_ends_are_found_away_from_their_edges():

@@ -30,8 +30,13 @@ def test_scores_of_another_draft_and_what_is_torn_are_not_taken(tmp_path):
     kept_scores.save(tmp_path, scored_of(DRAFT, SCORES))
     assert kept_scores.load(tmp_path, DRAFT) is not None
     changed = replace(DRAFT.source, identity={**DRAFT.source.identity, "sha256": "cd"})
-    for other in (draft_of((200, 340)), replace(DRAFT, source=changed), draft_of(scout="d" * 64)):
+    for other in (draft_of((200, 340)), replace(DRAFT, source=changed), draft_of(scorer=None)):
         assert kept_scores.load(tmp_path, other) is None
     assert kept_scores.load(tmp_path / "nowhere", DRAFT) is None
     (tmp_path / kept_scores.NAME).write_bytes(b"torn")
     assert kept_scores.load(tmp_path, DRAFT) is None
+
+
+def test_scores_are_kept_from_version_to_version():
+    assert kept_scores.basis(draft_of(code="0.1.0")) == kept_scores.basis(draft_of(code="9.9.9"))
+    assert kept_scores.basis(draft_of(tile=32)) != kept_scores.basis(draft_of(tile=64))

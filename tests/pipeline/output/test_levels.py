@@ -1,5 +1,6 @@
 """Levels halve until both sides are small, and shards cover each of them once."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -8,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tierscale.pipeline.output.levels import (
-    CHUNK_BYTES,
     SMALLEST_LEVEL,
     StoreLayout,
+    chunk_side,
     level_sizes,
     shard_keys,
 )
@@ -46,14 +47,27 @@ def test_shards_cover_every_level_once(size, shard):
     assert covered.tolist() == [height * width for height, width in level_sizes(size)]
 
 
-@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
-@pytest.mark.parametrize("colour", ["rgb", "channels"])
-@pytest.mark.parametrize("tiles", [(4, 4), (5, 6), (1, 3)])
-def test_a_chunk_holds_whole_tiles_and_divides_the_shard(dtype, colour, tiles):
-    shard = (512 * tiles[0], 512 * tiles[1])
-    layout = StoreLayout((3, 4000, 5000), np.dtype(dtype), colour, shard, tiles)
-    channels, height, width = layout.chunk
-    assert height % 512 == width % 512 == 0 and shard[0] % height == shard[1] % width == 0
-    assert channels == (1 if colour == "channels" else 3)
-    size = channels * height * width * layout.dtype.itemsize
-    assert size >= CHUNK_BYTES or (height, width) == shard
+@pytest.mark.parametrize("colour", ["rgb", "channels", "grey"])
+@pytest.mark.parametrize(
+    ("shard", "side"),
+    [
+        ((1024, 1024), 512),  # x2
+        ((1536, 1536), 512),  # x3
+        ((2048, 512), 512),  # x4
+        ((1280, 1280), 256),  # x5/2
+        ((1404, 1404), 468),  # x2.7: 4 tiles of 351
+        ((32, 96), 32),
+        ((36, 36), 36),
+        ((521, 521), 521),
+    ],
+)
+def test_chunks_are_squares_of_one_channel(colour, shard, side):
+    layout = StoreLayout((3, 4000, 5000), np.dtype("u2"), colour, shard)
+    assert layout.chunk == (1, side, side)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_chunks_divide_their_shard(height, width):
+    side = chunk_side((height, width))
+    assert height % side == width % side == 0
+    assert side <= 512 or all(math.gcd(height, width) % part for part in range(64, 513))

@@ -9,7 +9,8 @@ import pytest
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.output import receipts
-from tierscale.pipeline.output.receipts import Folder, Receipt, ReceiptSummary, pixels_sha256
+from tierscale.pipeline.output.receipt import Receipt, pixels_sha256
+from tierscale.pipeline.output.receipts import Folder, ReceiptSummary
 
 
 def receipt(y, x, level=0, *, plan="ours", cost=0.1, retreats=()):
@@ -57,6 +58,50 @@ def test_torn_receipts_and_those_of_other_plans_are_missing(folder):
         folder.receipt("ours", (0, 0, 1))
     with pytest.raises(Damaged, match=r"level 0 shard 7\.7 has no receipt any more"):
         folder.receipt("ours", (0, 7, 7))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        bytes(300),
+        b"\xff\xfe\x00{",
+        b"[]",
+        b"null",
+        b'"text"',
+        {"level": "0"},
+        {"y": None},
+        {"shape": [3, "8", 8]},
+        {"tiles": []},
+        {"tiles": {"light": "1"}},
+        {"tile_costs": [[0, 1]]},
+        {"tile_costs": [["0", 1, 0.1, 2.0]]},
+        {"tile_costs": [[0, -1, 0.1, 2.0]]},
+        {"tile_costs": 7},
+        {"cost": "0.1"},
+        {"cost": None},
+    ],
+)
+def test_damaged_receipts_are_missing(folder, content):
+    """Whatever a file holds, the shard is made again, and nothing breaks."""
+    for one in ALL:
+        folder.write(one)
+    file = folder.path / "receipts/0/0.1.json"
+    if isinstance(content, dict):
+        content = json.dumps({**json.loads(file.read_text()), **content}).encode()
+    file.write_bytes(content)
+    assert list(folder.receipts("ours")) == [ALL[0], ALL[2], ALL[3]]
+    with pytest.raises(Damaged, match="has no receipt any more"):
+        folder.receipt("ours", (0, 0, 1))
+
+
+def test_files_with_other_names_are_no_receipts(folder):
+    for one in ALL:
+        folder.write(one)
+    for name in ("0/0.0 (conflicted copy).json", "0/readme.json", "x/0.0.json"):
+        (folder.path / "receipts" / name).parent.mkdir(exist_ok=True)
+        (folder.path / "receipts" / name).write_text("{}")
+    assert folder.receipt_keys() == {one.key for one in ALL}
 
 
 def test_receipts_of_version_0_1_know_no_length_and_new_names_do_no_harm(folder):

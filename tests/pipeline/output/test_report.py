@@ -14,6 +14,7 @@ from tierscale.pipeline.output.report import report, tier_rows
 TILES = TileMap(("bicubic", "edsr-x4"), np.array([[0, 1, 1], [0, 0, 1]]), (60, 90), 32)
 COSTS = np.stack([np.array([[1.0, 50, 60], [2, 1, 70]]), np.full((2, 3), 250.0)])
 SUMMARY = {
+    "audit": {"loss_db": 0.031, "low": 0.02, "high": 0.04, "tiles": 64},
     "output": "/data/a.zarr",
     "plan": "0123456789abcdef",
     "shape": [3, 240, 360],
@@ -75,6 +76,7 @@ def test_the_page_says_what_was_done():
         "360 × 240 pixels, 3 channels of uint8, enlarged ×4",
         "42.3 % of the cost of the full tier",
         "6 tiles in 6 shards",
+        "0.031 dB below the full tier on every tile (0.020 to 0.040, measured on 64 tiles)",
         "edsr-x4",
         "97.8 %",
         "4.0 s from start to end",

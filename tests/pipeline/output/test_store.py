@@ -11,7 +11,7 @@ from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.levels import StoreLayout
 
-LAYOUT = StoreLayout((3, 1500, 1100), np.dtype("u1"), "rgb", (512, 512), (4, 4))
+LAYOUT = StoreLayout((3, 1500, 1100), np.dtype("u1"), "rgb", (512, 512))
 
 
 @pytest.fixture
@@ -30,6 +30,27 @@ def test_levels_are_sharded_and_empty(path):
         assert array.shape == (3, *size) and array.shards == (3, 512, 512)
         assert not array[:].any()
     assert store.shards_of(path, 0) == (3, 3) and store.shards_of(path, 1) == (2, 2)
+
+
+def test_what_is_not_written_yet_holds_no_data(tmp_path):
+    layout = StoreLayout((1, 40, 50), np.dtype("f4"), "grey", (64, 64), -9999.0)
+    of_levels = [{"proj:code": "EPSG:4326"}]
+    store.create(str(tmp_path / "a.zarr"), layout, {}, of_levels)
+    array = store.open_level(str(tmp_path / "a.zarr"), 0)
+    assert (array[:] == -9999).all() and array.attrs["proj:code"] == "EPSG:4326"
+
+
+def test_an_output_keeps_the_chunks_and_the_means_it_was_begun_with(tmp_path, monkeypatch):
+    begun, new = str(tmp_path / "begun.zarr"), str(tmp_path / "new.zarr")
+    with monkeypatch.context() as earlier:
+        earlier.setattr(StoreLayout, "chunk", (3, 256, 512))
+        store.create(begun, LAYOUT, {"tierscale": {"plan": "ours"}})
+    store.create(new, LAYOUT, {"tierscale": {"plan": "ours", "pyramid": store.VALID}})
+    for path, chunk, valid in ((begun, (3, 256, 512), False), (new, (1, 512, 512), True)):
+        store.write_shard(path, 0, (0, 0), pixels(3, 512, 512))
+        assert store.open_level(path, 0).chunks == chunk
+        np.testing.assert_array_equal(store.read_shard(path, 0, (0, 0)), pixels(3, 512, 512))
+        assert store.averages_valid(path) == valid
 
 
 def test_a_shard_at_the_edge_is_written_whole_and_read_back(path):

@@ -9,7 +9,7 @@ from tests.plans import FULL, LIGHT, SOURCE, draft_of, plan_of
 from tierscale.pipeline.plan import plan as plans
 from tierscale.pipeline.plan.begun import completed, kept_options, other_bytes
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.policies import Adaptive, Budget
+from tierscale.pipeline.plan.policies import Budget, MaxLoss
 
 STORED = plan_of(
     draft_of(
@@ -33,9 +33,29 @@ def test_what_nobody_wrote_is_the_plans():
 
 def test_what_is_written_stays_though_it_is_the_default():
     written = Options(
-        scale=4, blend=4, tiers=("bicubic",), policy=Adaptive(), exact_statistics=False
+        scale=4, blend=4, tiers=("bicubic",), policy=MaxLoss(0.05), exact_statistics=False
     )
     assert completed(written, STORED) == replace(written, value_range=(1.0, 9.0))
+
+
+@pytest.mark.parametrize(
+    ("family", "written", "asked"),
+    [
+        (None, "auto", None),
+        (None, "photo", ("bicubic", "edsr-x4-photo")),
+        ("photo", "photo", None),
+        ("photo", "auto", None),
+        ("photo", "clean", ("bicubic", "edsr-x4", "edsr64-x4")),
+        ("none", "clean", ("bicubic", "edsr-x4", "edsr64-x4")),
+    ],
+)
+def test_a_family_that_is_written_asks_for_its_own_tiers(family, written, asked):
+    stored = plan_of(draft_of(family=family, tiers=(LIGHT, FULL)))
+    found = completed(Options(family=written), stored)
+    assert found.tiers == (None if asked else ("light", "full"))
+    assert found.tier_labels == (asked or ("light", "full"))
+    note = "".join(kept_options(Options(family=written), stored))
+    assert "tiers" not in note
 
 
 def test_the_part_of_the_source_is_what_is_asked_for():
@@ -48,22 +68,24 @@ def test_a_note_names_what_was_kept_and_what_would_be_taken_now():
     (note,) = kept_options(Options(), STORED)
     for text in (
         "scale 5/2 (by default 4)",
-        "policy budget 0.25 (by default adaptive)",
+        "policy budget 0.25 (by default max-loss 0.05)",
         "tile 32 (by default 128)",
         "value_range 1,9 (by default from the image)",
+        "exact_statistics exact (by default sample)",
     ):
         assert text in note
     (note,) = kept_options(Options(scale="5/2", tile=32, blend=2, value_range=(1, 9)), STORED)
     assert "scale" not in note and "tile" not in note and "policy budget" in note
-    usual = plan_of(draft_of(tile=128, policy=Adaptive(), tiers=(LIGHT, FULL)))
+    usual = plan_of(draft_of(tile=128, policy=MaxLoss(0.05), tiers=(LIGHT, FULL)))
     assert kept_options(Options(tiers=("light", "full")), usual) == []
 
 
 @pytest.mark.parametrize(
-    ("left", "words"), [(3, "goes on with 2"), (0, "nothing was written again")]
+    ("left", "words"), [(3, "goes on with {}"), (0, "nothing was written again")]
 )
 def test_another_bytes_version_is_told(monkeypatch, left, words):
     assert other_bytes(STORED, left) == []
-    monkeypatch.setattr(plans, "BYTES_VERSION", 2)
+    begun = plans.BYTES_VERSION
+    monkeypatch.setattr(plans, "BYTES_VERSION", begun + 1)
     (note,) = other_bytes(STORED, left)
-    assert "begun with bytes_version 1" in note and words in note
+    assert f"begun with bytes_version {begun}" in note and words.format(begun + 1) in note

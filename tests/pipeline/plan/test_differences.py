@@ -79,18 +79,13 @@ def test_a_long_value_is_cut():
         {"code": "0.0.0"},
         {"batch": (4, 4, 4)},
         {"bytes_version": 7},
+        {"scoring": "energy", "scorer": None},
         {"tiers": tuple(replace(tier, cost=tier.cost + 1, memory=1.0) for tier in TIERS)},
         {"source": source(uri="/elsewhere/a.png")},
     ],
 )
 def test_what_follows_from_the_code_or_where_a_source_lies_is_no_difference(more):
     assert differences(STORED, draft_of(**more)) == []
-
-
-def test_another_scout_counts_only_where_a_person_named_it():
-    other = draft_of(scout="d" * 64)
-    assert differences(STORED, other) == []
-    assert differences(STORED, other, scout_named=True) == [f"scout {'c' * 64}, now {'d' * 64}"]
 
 
 def test_a_plan_is_outdated_where_only_the_files_content_is_another():

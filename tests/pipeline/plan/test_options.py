@@ -88,10 +88,10 @@ def test_options_take_what_people_write(written, meant):
     [
         ({"scale": "much"}, "a scale 'much' is neither"),
         ({"policy": "luck"}, "there is no policy 'luck'"),
-        ({"policy": 0.3}, "0.3 is no policy"),
+        ({"policy": 0.3}, "0.3 is not a policy"),
         ({"policy": "budget"}, "policy budget needs a number"),
-        ({"tile": "a"}, "a tile of 'a' is no whole number"),
-        ({"blend": True}, "a blend of True is no whole number"),
+        ({"tile": "a"}, "a tile of 'a' is not a whole number"),
+        ({"blend": True}, "a blend of True is not a whole number"),
     ],
 )
 def test_options_of_a_wrong_kind_are_refused(written, words):
@@ -102,7 +102,7 @@ def test_options_of_a_wrong_kind_are_refused(written, words):
 @pytest.mark.parametrize("policy", [Budget, MaxLoss, Deadline, Threshold])
 @pytest.mark.parametrize("value", ["x", True, None])
 def test_a_policy_takes_numbers_alone(policy, value):
-    with pytest.raises(Refused, match="is no number"):
+    with pytest.raises(Refused, match="is not a number"):
         policy(value)
 
 

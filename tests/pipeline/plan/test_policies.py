@@ -10,6 +10,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.policies import (
     DEFAULT,
     KINDS,
+    PARAMETERS,
     Adaptive,
     Budget,
     Deadline,
@@ -17,7 +18,6 @@ from tierscale.pipeline.plan.policies import (
     Light,
     MaxLoss,
     Threshold,
-    compares_errors,
     in_words,
     needs_scores,
     parameter_of,
@@ -90,6 +90,7 @@ def test_policies_are_values(policy):
         ("dearest", {}, Full()),
         ("cheapest", {}, Light()),
         ("quality", {"max_loss": 0.1}, MaxLoss(0.1)),
+        ("quality", {}, MaxLoss(0.05)),
     ],
 )
 def test_a_policy_is_asked_for_by_its_name_its_number_or_both(name, numbers, policy):
@@ -102,12 +103,18 @@ def test_the_name_of_the_default_alone_gives_its_number_too():
     assert policy_from("max-loss", {"max_loss": 0.2}, MaxLoss(0.05)) == MaxLoss(0.2)
 
 
+# Of max-loss there is a default.
+@pytest.mark.parametrize("name", sorted(set(PARAMETERS.values()) - {"max-loss"}))
+def test_whoever_forgets_the_number_of_a_policy_is_shown_one(name):
+    with pytest.raises(Refused, match=rf"policy {name} needs a number; give \w+, such as \S+$"):
+        policy_from(name, {})
+
+
 @pytest.mark.parametrize(
     ("name", "numbers", "message"),
     [
         ("best", {}, "no policy 'best'; choose one of max-loss, adaptive, budget"),
         ("budget", {}, "needs a number; give budget, such as 0.5"),
-        ("quality", {}, "needs a number; give max_loss, such as 0.02"),
         ("full", {"budget": 0.3}, "budget belongs to policy budget and would be ignored by full"),
         ("dearest", {"max_loss": 0.3}, "max_loss belongs .* ignored by full"),
         (None, {"budget": 0.3, "deadline": 60.0}, "deadline belongs .* ignored by budget"),
@@ -122,10 +129,6 @@ def test_what_is_missing_or_would_be_ignored_is_refused(name, numbers, message):
 
 def test_what_each_policy_needs_to_know_of_tiles():
     assert [policy for policy in POLICIES if not needs_scores(policy)] == [Full(), Light()]
-    assert [policy for policy in POLICIES if compares_errors(policy)] == [
-        MaxLoss(0.02),
-        Threshold(1e-4),
-    ]
 
 
 def test_policies_in_words():

@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.plans import FULL, LIGHT, POLICIES, SOURCE, TIERS, draft_of, plan_of, scored_of
 from tierscale.models.contract.kind import Kind
+from tierscale.pipeline.plan.evidence import Audit, Evidence
 from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.plan.plan import Draft, Plan, ScoredPlan
 from tierscale.pipeline.plan.policies import (
@@ -31,6 +32,7 @@ from tierscale.pipeline.plan.stored import (
     plan_to_json,
     with_digest,
 )
+from tierscale.pipeline.plan.tiers import Weights
 from tierscale.pipeline.plan.value_range import ValueRange
 
 ROUTES = np.random.default_rng(0).integers(0, 3, draft_of().grid.tiles)
@@ -66,7 +68,7 @@ def test_a_plan_comes_back_as_it_was_stored(policy):
         {"scale": Fraction(27, 10), "tile": 130},
         {"alpha": "premultiplied", "colour": "rgba", "shape": (4, 200, 330)},
         {"statistics": "sample", "tiers": (LIGHT, replace(FULL, auto=True)), "batch": (4, 4)},
-        {"scoring": "none", "scout": None},
+        {"scoring": "none", "scorer": None},
         {
             "source": replace(
                 SOURCE,
@@ -120,8 +122,8 @@ def test_all_that_pixels_depend_on_is_in_the_digest():
         "statistics": "exact",
         "device": "cuda",
         "batch": (1, 1, 2),
-        "scoring": "detail",
-        "scout": "d" * 64,
+        "scoring": "energy",
+        "scorer": Weights("other", "d" * 64),
         "family": "photo",
         "kind": Kind(0.5, 7.0, 55),
         "code": "0.0.0",
@@ -129,6 +131,8 @@ def test_all_that_pixels_depend_on_is_in_the_digest():
         "value_range": ValueRange(0.0, 254.0, 0.0, 255.0),
         "settings": ({}, {"k": 0.26}, {"t": 0.5, "u": 1.0}),
         "routes": 2 - ROUTES,
+        "evidence": Evidence("probes", "jpeg50", (0.5, 1.0), (2.0, 1.0), (3, 8)),
+        "audit": Audit(0.03, 0.02, 0.04, 17),
     }
     assert set(changes) | {"digest"} == {field.name for field in fields(Plan)}
     digests = {
@@ -201,7 +205,7 @@ def old_document(policy):
             **known,
             **parameters,
             "statistics": None,
-            "scout": now["scout"],
+            "scout": "c" * 64,
         },
         "threads": 1,
         "scores": now["scoring"],
@@ -229,7 +233,20 @@ def test_a_plan_of_version_0_1_is_read_and_keeps_its_digest(old, policy):
     document = old_document(old)
     plan = plan_from_json(document)
     assert plan.digest == document["digest"] and plan.policy == policy
-    assert same(replace(plan, digest="", policy=Full()), replace(PLAN, digest="", policy=Full()))
+    assert plan.bytes_version == 1
+    unlike = {"digest": "", "policy": Full(), "scorer": None, "evidence": None, "bytes_version": 1}
+    assert same(replace(plan, **unlike), replace(PLAN, **unlike))
+
+
+def test_a_plan_whose_tiles_a_scout_scored_is_read_and_keeps_its_digest():
+    now = again(plan_to_json(PLAN))
+    gone = {"digest", "scorer", "evidence", "audit"}
+    document = {key: value for key, value in now.items() if key not in gone}
+    document |= {"format": 2, "scoring": "scout", "scout": "c" * 64}
+    plan = plan_from_json({**document, "digest": digest_of(document)})
+    assert plan.digest == digest_of(document)
+    assert (plan.scoring, plan.scorer, plan.evidence, plan.audit) == ("scout", None, None, None)
+    assert plan.knows_errors
 
 
 def test_a_plan_of_version_0_1_that_was_changed_is_refused():

@@ -6,17 +6,15 @@ from fractions import Fraction
 import pytest
 
 from tests.plans import FULL
-from tierscale.models import registry
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.tiers import default_tiers, parse_tiers
 from tierscale.pipeline.run.tiers import load_tiers
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, Fraction(3, 2), Fraction(5, 2)])
-def test_the_zoo_knows_the_default_tiers_and_has_their_scout(scale):
+def test_the_zoo_knows_the_default_tiers(scale):
     labels = Options(scale=Fraction(scale)).tier_labels
     assert labels[0] == "bicubic" and len(load_tiers(labels, Fraction(scale))) == len(labels) > 1
-    assert registry.load_scout(labels, Fraction(scale), registry.ZOO) is not None
 
 
 def test_default_tiers_of_other_scales():

@@ -8,8 +8,8 @@ import pytest
 from tests.plans import FULL, LIGHT, draft_of, scored_of
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.policies import Budget
-from tierscale.pipeline.routing.costs import full_cost, planned_cost
-from tierscale.pipeline.routing.routes import areas, route, routing_problem
+from tierscale.pipeline.routing.costs import areas, full_cost, planned_cost
+from tierscale.pipeline.routing.routes import route, routing_problem
 from tierscale.pipeline.routing.shared_budget import JointGroups, ScoredImage, split_budget
 
 TIERS = (LIGHT, replace(FULL, cost=24_000.0, reach=8))

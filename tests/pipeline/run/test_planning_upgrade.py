@@ -14,20 +14,20 @@ from PIL import Image
 from tests.commands import tierscale
 from tests.models.test_weights import trained
 from tests.pipeline.run.upscaling import plan_at, upscale
+from tests.versions import TIERS, become_later, newer_weights
 from tierscale.models import weights
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.plan import options as defaults
 from tierscale.pipeline.plan import plan as plans
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.policies import Budget, Full
+from tierscale.pipeline.plan.policies import Full
 from tierscale.pipeline.run import planning, resources
 from tierscale.pipeline.run.workers.pool import LocalPool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NETWORKS = ("bicubic", "fsrcnn-x4")
-BEGUN = Options(tiers=NETWORKS, tile=8)
+BEGUN = Options(tiers=NETWORKS, tile=8, policy="adaptive")
 
 
 @pytest.fixture
@@ -59,25 +59,15 @@ def half(done, tmp_path):
 
 @pytest.fixture
 def later(monkeypatch):
-    """A version with another default policy, other default tiers, and another number."""
-    monkeypatch.setattr(
-        defaults, "default_tiers", lambda scale, family="clean": ("bicubic", "edsr-x4")
-    )
-    options = Options.__init__.__defaults__
-    changed = tuple(Budget(0.9) if value == defaults.DEFAULT else value for value in options)
-    monkeypatch.setattr(Options.__init__, "__defaults__", changed)
-    monkeypatch.setattr(plans, "code_version", lambda: "9.9.9")
-    assert Options().policy == Budget(0.9) and Options().tier_labels == ("bicubic", "edsr-x4")
+    """A version with other defaults."""
+    become_later(monkeypatch)
 
 
 @pytest.fixture
-def newer_weights(tmp_path, monkeypatch):
-    """A zoo in which fsrcnn-x4 stands for weights that were trained on; its older ones stay."""
-    shutil.copytree(weights.ZOO, tmp_path / "zoo")
-    monkeypatch.setattr(weights, "ZOO", tmp_path / "zoo")
+def newer(tmp_path, monkeypatch):
+    """A zoo in which fsrcnn-x4 stands for weights that were trained on; what it stood for."""
     before = weights.newest("fsrcnn-x4")
-    (tmp_path / "new").mkdir()
-    weights.ship("fsrcnn-x4", trained(tmp_path / "new"))
+    newer_weights(monkeypatch, tmp_path / "zoo")
     return before
 
 
@@ -98,30 +88,30 @@ def versions(output):
     }
 
 
-def test_a_finished_output_is_skipped_by_a_later_version(source, done, later, newer_weights):
+def test_a_finished_output_is_skipped_by_a_later_version(source, done, later, newer):
     before = times(done)
     found = upscale(source, done, Options())
     assert (found.written, found.done_before) == (0, found.shards) and times(done) == before
     assert any("tiers bicubic fsrcnn-x4 (by default bicubic edsr-x4)" in n for n in found.notes)
-    assert any(f"fsrcnn-x4 ({newer_weights[:8]})" in note for note in found.notes)
+    assert any(f"fsrcnn-x4 ({newer[:8]})" in note for note in found.notes)
 
 
 def test_a_half_done_output_becomes_what_the_earlier_version_had_made(
-    source, done, half, later, newer_weights
+    source, done, half, later, newer
 ):
-    kept = times(half)
+    kept = times(half / "0")
     found = upscale(source, half, Options())
     assert found.written == 4 and found.done_before == found.shards - 4
-    assert kept.items() <= times(half).items(), "shards that were there stay"
+    assert kept.items() <= times(half / "0").items(), "shards that were there stay"
     for level in (0, 1):
         np.testing.assert_array_equal(pixels(half, level), pixels(done, level))
-    assert plan_at(half).tiers[1].weights == newer_weights != weights.newest("fsrcnn-x4")
+    assert plan_at(half).tiers[1].weights == newer != weights.newest("fsrcnn-x4")
     # The names of networks may be written too: they stood for those weights then.
     again = upscale(source, half, Options(tiers=NETWORKS))
     assert again.written == 0
 
 
-def test_a_damaged_shard_is_healed_with_the_weights_of_its_time(capsys, done, newer_weights):
+def test_a_damaged_shard_is_healed_with_the_weights_of_its_time(capsys, done, newer):
     before, shard = pixels(done), done / "0/c/0/0/0"
     shard.write_bytes(bytes(shard.stat().st_size))
     code, out, err = tierscale(capsys, "verify", done, "--heal", "--json")
@@ -148,13 +138,13 @@ def test_a_written_option_that_differs_is_refused(source, done, half, later, wri
         assert times(output) == before
 
 
-def test_overwrite_begins_anew_with_this_versions_own(source, done, later, newer_weights):
+def test_overwrite_begins_anew_with_this_versions_own(source, done, later, newer):
     found = upscale(source, done, Options(tiers=NETWORKS, tile=8), overwrite=True)
     assert found.written == found.shards
-    assert plan_at(done).tiers[1].weights == weights.newest("fsrcnn-x4") != newer_weights
+    assert plan_at(done).tiers[1].weights == weights.newest("fsrcnn-x4") != newer
     again = upscale(source, done, Options(tiers=NETWORKS, tile=8), overwrite=True)
     assert again.written == 0, "it is what would be made now"
-    assert upscale(source, done, Options(), overwrite=True).tiles.keys() == {"bicubic", "edsr-x4"}
+    assert tuple(upscale(source, done, Options(), overwrite=True).tiles) == TIERS
 
 
 def test_an_output_that_is_known_goes_on_and_is_replaced_for_other_wishes(source, half, later):
@@ -223,7 +213,8 @@ def rewrite(output, file, plan):
 def test_another_bytes_version_goes_on_with_a_note_and_receipts_tell(
     source, done, half, monkeypatch
 ):
-    assert set(versions(done).values()) == {plans.BYTES_VERSION}
+    before = plans.BYTES_VERSION
+    assert set(versions(done).values()) == {before}
     monkeypatch.setattr(plans, "BYTES_VERSION", plans.BYTES_VERSION + 1)
     found = upscale(source, done, Options())
     assert found.written == 0
@@ -233,9 +224,22 @@ def test_another_bytes_version_goes_on_with_a_note_and_receipts_tell(
         f"goes on with {plans.BYTES_VERSION}" in note for note in found.notes
     )
     changed = {key for key, number in versions(half).items() if number == plans.BYTES_VERSION}
-    assert changed == {"0/0.1", "1/0.0", "1/0.1", "1/0.2"} and plan_at(half).bytes_version == 1
+    assert changed == {"0/0.1", "1/0.0", "1/0.1", "1/0.2"} and plan_at(half).bytes_version == before
     made = {receipt.key: receipt.bytes_version for receipt in receipts(half)}
-    assert made[0, 0, 1] == plans.BYTES_VERSION and made[0, 0, 0] == 1
+    assert made[0, 0, 1] == plans.BYTES_VERSION and made[0, 0, 0] == before
+
+
+def test_levels_that_are_left_are_made_of_what_is_written(source, done, monkeypatch, tmp_path):
+    """They need no network, and are told of as what is written now."""
+    shutil.copytree(weights.ZOO, tmp_path / "zoo")
+    monkeypatch.setattr(weights, "ZOO", tmp_path / "zoo")
+    weights.weights_path("fsrcnn-x4", weights.newest("fsrcnn-x4")).unlink()
+    before = pixels(done, 1)
+    shutil.rmtree(f"{done}.tierscale/receipts/1")
+    monkeypatch.setattr(plans, "BYTES_VERSION", plans.BYTES_VERSION + 1)
+    found = upscale(source, done, Options())
+    assert found.written == 3 and any("goes on with" in note for note in found.notes)
+    np.testing.assert_array_equal(pixels(done, 1), before)
 
 
 def receipts(output):
@@ -256,3 +260,12 @@ def test_healing_with_another_bytes_version_says_so(capsys, done, monkeypatch):
         found = tierscale(capsys, "verify", done, "--heal", "--json")
         assert found[0] == code, found
         assert ("another bytes_version" in found[2]) == (code == 0)
+
+
+def test_a_value_of_missing_pixels_that_is_not_written_is_kept_and_told(source, tmp_path):
+    output = tmp_path / "out.zarr"
+    upscale(source, output, BEGUN.altered(nodata=0.0))
+    found = upscale(source, output, Options())
+    assert found.written == 0 and "the no-data value is 0.0, as the output was begun" in found.notes
+    with pytest.raises(Refused, match=r"nodata 0.0, now nodata 7.0"):
+        upscale(source, output, Options(nodata=7.0))

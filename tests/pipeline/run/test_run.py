@@ -57,7 +57,7 @@ def test_a_shard_without_receipt_is_done_again(photo, tmp_path, capsys):
 
 def test_every_scale_has_a_network_but_1_which_says_so(photo, tmp_path, capsys):
     for scale, made, words in (
-        ("5", "anysr-edsr", "no scout was fitted"),
+        ("5", "anysr-edsr", "too few to tell apart"),
         ("1", "bicubic", "no network was made for scale 1"),
     ):
         options = ("--scale", scale, "--region", "0,0,60,40", "--ray", "none", "--json")

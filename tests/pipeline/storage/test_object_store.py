@@ -1,18 +1,26 @@
 """Objects used as files, how often requests are repeated, and what errors say."""
 
+import asyncio
+import errno
 import os
 import random
 import time
 
 import pytest
 import zarr
-from obstore.exceptions import GenericError
+from obstore.exceptions import (
+    GenericError,
+    JoinError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 
+from tests.object_server import EXPIRED
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.storage import object_store
 from tierscale.pipeline.storage.download import download
-from tierscale.pipeline.storage.paths import join_path, place, remove_tree
+from tierscale.pipeline.storage.paths import join_path, place, readable, remove_tree
 from tierscale.pipeline.storage.zarr_store import zarr_store
 
 pytestmark = pytest.mark.skipif(
@@ -162,6 +170,50 @@ def test_many_objects_are_deleted_by_requests_of_a_thousand(few):
     assert deleted == [2503, 1503, 503, 3] and len(few.objects) == 2
 
 
+@pytest.mark.parametrize("name", REQUESTS)
+def test_expired_credentials_are_told_at_once_and_as_that(few, name):
+    few.refusal = EXPIRED
+    with pytest.raises(PermissionError) as failed:
+        REQUESTS[name]()
+    assert "the credentials have expired (ExpiredToken: The provided token" in str(failed.value)
+    # To a HEAD the store does not say why.
+    assert few.requests == (2 if name in ("head", "download") else 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (403, b"<Error><Code>InvalidAccessKeyId</Code></Error>", PermissionError, "not accepted"),
+        (401, b"", PermissionError, "401"),
+        (404, b"<Error><Code>NoSuchBucket</Code></Error>", OSError, "NoSuchBucket"),
+    ],
+)
+def test_a_listing_that_is_refused_is_not_repeated(few, status, body, kind, words):
+    """obstore has one class for all errors of listings."""
+    few.refusal = (status, body)
+    with pytest.raises(kind, match=words):
+        place("s3://bucket/").listed()
+    assert few.requests == 1
+
+
+def test_an_error_is_told_by_its_class_and_not_by_its_text():
+    for kind in (PermissionDeniedError, UnauthenticatedError):
+        assert isinstance(object_store.described(kind("any words"), "s3://b/a"), PermissionError)
+        assert not object_store.may_pass(kind("GenericError status code: 500 "))
+    for kind in (GenericError, JoinError):
+        assert object_store.described(kind("PermissionDenied"), "s3://b/a").errno == errno.EIO
+        assert object_store.may_pass(kind("PermissionDenied, Unauthenticated"))
+
+
+def test_whether_something_can_be_read_is_asked_once(few):
+    place("s3://bucket/folder/x").write_bytes(b"1")
+    assert readable("s3://bucket/a") and readable("s3://bucket/folder")
+    assert not readable("s3://bucket/none")
+    for refusal in (EXPIRED, (500, b""), (403, b"")):
+        few.refusal, few.requests = refusal, 0
+        assert not readable("s3://bucket/a") and few.requests == 1
+
+
 @pytest.mark.parametrize("fault", ["error", "partial"])
 def test_zarr_repeats_no_more(few, fault):
     array = zarr.create_array(
@@ -194,7 +246,7 @@ def test_a_long_listing_goes_on_behind_what_arrived(few):
         f"{number:04}" for number in range(1000)
     ]
     group = zarr.storage.StorePath(zarr_store("s3://bucket/many")).store
-    names = zarr.core.sync.sync(everything(group))
+    names = asyncio.run(everything(group))
     assert len(names) == 1000 and names[0] == "0000"
 
 

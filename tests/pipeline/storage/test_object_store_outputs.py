@@ -11,21 +11,23 @@ import skimage.data
 import zarr
 from PIL import Image
 
-from tests.object_server import FAULTS
+from tests.object_server import DENIED, EXPIRED, FAULTS
 from tests.pipeline.run import upscaling
 from tests.pipeline.storage.conftest import SECRET
 from tierscale.jobs.manifest_run import ManifestJob, run_manifest
-from tierscale.jobs.nightly import NightlyOptions, nightly
+from tierscale.jobs.night_run import NightlyOptions, nightly
 from tierscale.pipeline.dataset.manifest import Manifest, Row
-from tierscale.pipeline.errors import Damaged, Interrupted, Refused
+from tierscale.pipeline.errors import Damaged, Interrupted, Refused, Unreachable
 from tierscale.pipeline.formats.registry import open_image
+from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.job import Controls, ImageJob
 from tierscale.pipeline.run.run import upscale_image
-from tierscale.pipeline.run.verify import status_of, verify_output
+from tierscale.pipeline.run.verify import Look, status_of, verify_output
 from tierscale.pipeline.run.workers.pool import LocalPool
-from tierscale.pipeline.run.workers.shard_tasks import FinishShard
+from tierscale.pipeline.run.workers.shard_tasks import FinishShard, VerifyShard
 from tierscale.pipeline.storage import object_store
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import place, remove_tree
@@ -72,8 +74,8 @@ def check_whole(output, plain):
     """
     np.testing.assert_array_equal(pixels(output), plain)
     with LocalPool(1) as pool:
-        found = verify_output(output, pool, False)
-    assert found["problems"] == [] and found["shards"] >= 4
+        found = verify_output(output, pool, Look())
+    assert found.problems == () and found.shards >= 4
     folder = Folder(output)
     for entry in folder.path.listed():
         assert not entry.key.endswith((".tmp", ".dead")) and entry.key != "lease.json"
@@ -172,8 +174,8 @@ def test_a_damaged_object_is_found_and_healed(server, picture, plain):
     file = place(f"{output}/0/{shard.key}")
     file.write_bytes(file.read_bytes()[: shard.bytes // 2])
     with LocalPool(1) as pool:
-        found = verify_output(output, pool, True)
-    assert len(found["problems"]) == found["healed"] == 1
+        found = verify_output(output, pool, Look(heal=True))
+    assert len(found.problems) == found.healed == 1
     check_whole(output, plain)
 
 
@@ -231,12 +233,42 @@ def test_a_store_that_is_down_is_one_sentence_and_leaves_nothing_unreadable(
 @ours
 def test_a_store_that_says_no_is_refused_without_secrets(server, picture):
     source = uploaded(picture)
-    server.denied = True
+    server.refusal = DENIED
     for arguments in ((source, "s3://bucket/out/a.zarr"), (str(picture), "s3://bucket/out/a.zarr")):
         with pytest.raises((Refused, Damaged)) as error:
             upscale(*arguments)
         text = str(error.value)
         assert "s3://bucket" in text and len(text.splitlines()) == 1 and SECRET not in text
+
+
+@ours
+def test_credentials_that_expire_are_no_damage(server, picture, monkeypatch):
+    """Neither of a source nor of an output, which would be healed then."""
+    source, output = uploaded(picture), "s3://bucket/out/a.zarr"
+    upscale(source, output)
+    compare, asked = VerifyShard.run, []
+
+    def expires(self, worker):
+        asked.append(self)
+        server.refusal = EXPIRED
+        return compare(self, worker)
+
+    monkeypatch.setattr(VerifyShard, "run", expires)
+    with LocalPool(1) as pool, pytest.raises((Refused, Unreachable), match="have expired"):
+        verify_output(output, pool, Look(heal=True))
+    assert asked
+    with pytest.raises(Refused, match="the credentials have expired"), open_image(source):
+        pass
+
+
+@ours
+def test_a_shard_that_cannot_be_asked_for_is_no_damage(server, picture):
+    output = "s3://bucket/out/a.zarr"
+    upscale(uploaded(picture), output)
+    array = store.open_level(output, 0)
+    server.refusal = EXPIRED
+    with pytest.raises(Unreachable, match=r"cannot be read .*have expired.*; check the object"):
+        store.read_rect(array, store.shard_rect(array, (0, 0)), "shard 0.0")
 
 
 def test_a_manifest_writes_below_its_prefix(server, picture):
@@ -254,6 +286,15 @@ def test_a_manifest_writes_below_its_prefix(server, picture):
         "s3://bucket/out/named.zarr",
     ]
     assert not place("s3://bucket/outside").exists()
+
+
+def test_an_array_becomes_a_zarr_in_a_bucket(server):
+    array = np.random.default_rng(0).integers(0, 255, (3, 60, 70)).astype(np.uint8)
+    how = {"tiers": "bicubic", "tile": 16}
+    made = upscale_array(array, 2, out="s3://bucket/out/array.zarr", **how)
+    np.testing.assert_array_equal(made[:], upscale_array(array, 2, **how))
+    with pytest.raises(Refused, match=r"s3://bucket/out/array.zarr exists"):
+        upscale_array(array, 2, out="s3://bucket/out/array.zarr", **how)
 
 
 def test_nights_over_a_bucket(server, picture, tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.storage.path_policy import (
+    check_lasting,
     check_secrets,
     check_source,
     output_below,
@@ -110,3 +111,18 @@ def test_nothing_printable_moves_the_cursor(text):
 
 def test_what_a_terminal_would_act_on_is_escaped():
     assert printable("a\nb\x1b[31m\u202e.tif") == r"a\nb\x1b[31m\u202e.tif"
+
+
+def test_nothing_is_written_where_ray_deletes_it(tmp_path, monkeypatch):
+    unpacked = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_1"
+    unpacked.mkdir(parents=True)
+    (tmp_path / "stays").mkdir()
+    monkeypatch.chdir(unpacked)
+    for path in ("out", "./out/x.zarr", str(unpacked / "out"), f"file://{unpacked}/out"):
+        with pytest.raises(Refused, match=f"--output {path} lies in .*; give an absolute") as error:
+            check_lasting(path, "--output")
+        assert str(unpacked) in str(error.value)
+    for path in (str(tmp_path / "stays"), "../../../out", "s3://b/out", f"file://{tmp_path}/out"):
+        check_lasting(path, "--output")
+    monkeypatch.chdir(tmp_path)
+    check_lasting("out", "--output")

@@ -211,7 +211,7 @@ def test_bad_requests_are_refused() -> None:
         upscaler(x[:, :1], whole(x, Fraction(2)))
     with pytest.raises(ValueError, match=r"effort of 1.5 is not a share"):
         upscaler(x, whole(x, Fraction(2)), 1.5)
-    with pytest.raises(ValueError, match="width of 0 is no share"):
+    with pytest.raises(ValueError, match="width of 0 is not a share"):
         upscaler(x, whole(x, Fraction(2)), settings={"width": 0.0})
     with pytest.raises(ValueError, match="no encoder 'vdsr'; known are edsr, rdn"):
         AnySr("vdsr")

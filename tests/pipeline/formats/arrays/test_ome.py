@@ -91,3 +91,25 @@ def test_the_bioformats_layout_counts_images(tmp_path, shared):
         ) and ours.metadata.pixel_size == svs.metadata.pixel_size == (0.499, 0.499)
         difference = ours.read(500, 700, 500, 700).astype(int) - svs.read(500, 700, 500, 700)
         assert np.abs(difference).max() <= 3  # both decode the same JPEG tiles
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("nested", [True, False])
+def test_a_label_image_is_refused_because_labels_would_be_made_up(tmp_path, dtype, nested):
+    said = {"image-label": {}, "multiscales": [{"axes": ["y", "x"], "datasets": [{"path": "0"}]}]}
+    group = zarr.open_group(
+        tmp_path / "a.zarr", mode="w", attributes={"ome": said} if nested else said
+    )
+    group.create_array("0", shape=(8, 8), dtype=dtype)
+    with pytest.raises(Refused, match="label image"):
+        open_image(tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize(("present", "named"), [("B/3", r"a\.zarr/B/3/7"), (None, "none of which")])
+def test_a_plate_names_an_image_that_is_there(tmp_path, present, named):
+    plate = {"wells": [{"path": "A/1"}, {"path": "B/3"}]}
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", attributes={"plate": plate})
+    if present:
+        group.create_group(present).attrs["well"] = {"images": [{"path": "7"}]}
+    with pytest.raises(Refused, match=named):
+        open_image(tmp_path / "a.zarr")

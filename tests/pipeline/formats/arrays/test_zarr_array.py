@@ -1,11 +1,14 @@
 """Plain zarr arrays as sources."""
 
+import base64
+import struct
+
 import numpy as np
 import pytest
 import zarr
 
 from tests.pipeline.formats.pictures import check, picture, whole
-from tierscale.pipeline.errors import Damaged
+from tierscale.pipeline.errors import Damaged, Unreachable
 from tierscale.pipeline.formats.registry import open_image
 
 
@@ -42,3 +45,49 @@ def test_a_plain_zarr_array_comes_back(tmp_path, version, dtype):
     part.write_bytes(part.read_bytes()[:20])
     with pytest.raises(Damaged, match=r"a\.zarr"), open_image(tmp_path / "a.zarr") as source:
         whole(source)
+
+
+def test_a_zarr_that_goes_away_is_never_black(tmp_path, monkeypatch):
+    """Chunks that are missing read as black, as those do that were never written."""
+    array = zarr.create_array(str(tmp_path / "a.zarr"), shape=(40, 40), chunks=(8, 8), dtype="u1")
+    array[:32] = 7
+    with open_image(tmp_path / "a.zarr") as source:
+        pixels = source.read(0, 40, 0, 40)
+        assert (pixels[:, :32] == 7).all() and not pixels[:, 32:].any()
+        whole_read = type(array).__getitem__
+
+        def unmounted(self, at):
+            (tmp_path / "a.zarr").rename(tmp_path / "away")
+            return whole_read(self, at)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(array), "__getitem__", unmounted)
+            with pytest.raises(Unreachable, match=r"a\.zarr went away while it was read"):
+                source.read(0, 40, 0, 40)
+        (tmp_path / "away").rename(tmp_path / "a.zarr")
+        assert (source.read(0, 32, 0, 40) == 7).all()
+
+
+@pytest.mark.parametrize("form", [2, 3])
+@pytest.mark.parametrize(
+    ("said", "nodata"),
+    [
+        ({"_FillValue": -9999.0}, -9999.0),
+        ({"_FillValue": [-9999]}, -9999.0),
+        ({"missing_value": 255, "_FillValue": None}, 255.0),
+        ({"_FillValue": base64.b64encode(struct.pack("<d", -9999)).decode()}, -9999.0),
+        ({"_FillValue": "none"}, None),
+        ({}, None),
+    ],
+)
+def test_missing_values_are_what_the_attributes_say(tmp_path, form, said, nodata):
+    zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=(8, 9),
+        dtype="f4",
+        fill_value=-9999,
+        zarr_format=form,
+        attributes=said,
+    )
+    with open_image(tmp_path / "a.zarr") as source:
+        assert source.metadata.nodata == nodata

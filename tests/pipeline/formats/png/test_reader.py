@@ -1,6 +1,7 @@
 """Every PNG comes back, and a PNG cut or changed anywhere is refused."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -90,3 +91,13 @@ def test_a_png_cut_or_changed_anywhere_is_damaged(tmp_path, interlaced):
             continue  # the end chunk holds nothing that could be wrong
         with pytest.raises((Damaged, Refused), match=r"a\.png"), open_image(path) as source:
             whole(source)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_xmp_is_read_whether_it_is_compressed_or_not(tmp_path, compressed):
+    packet = b"<x:xmpmeta>shelfmark 12</x:xmpmeta>"
+    body = b"XML:com.adobe.xmp\0" + bytes((compressed, 0)) + b"de\0titel\0"
+    body += zlib.compress(packet) if compressed else packet
+    write_png(tmp_path / "a.png", picture(5, 6), 2, 8, False, chunk(b"iTXt", body))
+    with open_image(tmp_path / "a.png") as source:
+        assert source.metadata.xmp == packet

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.pipeline.formats.pictures import check, picture, whole
 from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.raster.jpeg2000 import boxes
+from tierscale.pipeline.formats.raster.jpeg2000_boxes import boxes
 from tierscale.pipeline.formats.registry import open_image
 
 SOT = b"\xff\x90\0\x0a"

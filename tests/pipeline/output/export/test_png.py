@@ -78,18 +78,26 @@ def test_premultiplied_colours_are_divided_for_png(tmp_path):
 
 
 REFUSED = [
-    ((1, 9, 9), np.float32, "grey", 1 << 20),
-    ((2, 9, 9), np.uint8, "channels", 1 << 20),
-    ((3, 9, 999), np.uint8, "rgb", 50000),
+    ((1, 9, 9), np.float32, "grey", 1 << 20, "not float32"),
+    ((2, 9, 9), np.uint8, "channels", 1 << 20, "not 2 separate channels"),
+    ((3, 9, 999), np.uint8, "rgb", 50000, "takes 58.5 KiB, but only 48.8 KiB"),
 ]
 
 
-@pytest.mark.parametrize(("shape", "dtype", "colour", "allowed"), REFUSED)
-def test_what_png_cannot_hold_is_refused_naming_tiff(tmp_path, shape, dtype, colour, allowed):
+@pytest.mark.parametrize(("shape", "dtype", "colour", "allowed", "why"), REFUSED)
+def test_what_png_cannot_hold_is_refused_naming_tiff(tmp_path, shape, dtype, colour, allowed, why):
     write_output(tmp_path / "a.zarr", shape, dtype)
-    with pytest.raises(Refused, match="TIFF"):
+    with pytest.raises(Refused, match=f"{why}.* export to TIFF"):
         export_png(exported(tmp_path, colour), str(tmp_path / "a.png"), max_bytes=allowed)
     assert not (tmp_path / "a.png").exists()
+
+
+def test_a_side_that_png_cannot_count_is_refused_for_that_and_not_for_memory(tmp_path):
+    attributes = {"ome": {"multiscales": [{"datasets": [{"path": "0"}]}]}}
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w", attributes=attributes)
+    group.create_array("0", shape=(1, 1 << 31, 1), dtype=np.uint8, chunks=(1, 1 << 20, 1))
+    with pytest.raises(Refused, match="sides of up to 2147483647 pixels, not 1x2147483648"):
+        export_png(exported(tmp_path, "grey"), str(tmp_path / "a.png"), max_bytes=1 << 20)
 
 
 def test_png_of_one_pixel_by_hand(tmp_path):

@@ -161,3 +161,73 @@ def test_a_slide_keeps_its_pixel_size_as_resolution(tmp_path):
             source.metadata.resolution == (40000, 20000)
             and source.metadata.resolution_unit == "centimetre"
         )
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_smaller_levels_are_found_both_in_the_first_page_and_behind_it(tmp_path, monkeypatch, big):
+    """Some readers look only into SubIFDs, others only at the chain of pages."""
+    if big:
+        monkeypatch.setattr("tierscale.pipeline.output.export.tiff.CLASSIC_BYTES", 0)
+    parts = write_output(tmp_path / "a.zarr", (3, 530, 700))
+    metadata = PhotoMetadata(
+        icc=ICC, resolution=(1200.0, 600.0), resolution_unit="inch", nodata=0.0, bits=7
+    )
+    export_tiff(exported(tmp_path, "rgb", metadata=metadata), str(tmp_path / "a.tif"))
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert tif.is_bigtiff == big and tif.is_ome and len(tif.pages) == 3
+        first, *others = tif.pages
+        assert first.subfiletype == 0 and first.subifds == tuple(page.offset for page in others)
+        assert 'Name="a.zarr"' in first.description and "PhysicalSize" not in first.description
+        assert 'SignificantBits="7"' in first.description
+        for page, part in zip(tif.pages, parts, strict=True):
+            np.testing.assert_array_equal(page.asarray(), stored(part, "rgb"))
+            ratio = part.shape[2] / 700
+            assert (page.iccprofile, page.software, page.tags[42113].value) == (
+                ICC,
+                "tierscale",
+                "0",
+            )
+            assert page.resolution == pytest.approx((1200 * ratio, 600 * ratio), rel=1e-4)
+        assert [page.subfiletype for page in others] == [1, 1]
+
+
+def test_a_caption_stays_the_description(tmp_path):
+    write_output(tmp_path / "a.zarr", (3, 530, 700))
+    export_tiff(exported(tmp_path, "rgb", metadata=METADATA), str(tmp_path / "a.tif"))
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert tif.pages.first.description == "a caption" and len(tif.pages) == 3
+        assert len(tif.series[0].levels) == 3
+    with open_image(tmp_path / "a.tif") as source:
+        assert source.shape == (3, 530, 700)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+@pytest.mark.parametrize("colours", [(), ("FF0000", "00FF00", "0000FF", "FFFFFF", "FFFFFF")])
+def test_bands_of_a_map_are_one_page(tmp_path, dtype, colours):
+    parts = write_output(tmp_path / "a.zarr", (5, 530, 700), dtype)
+    metadata = PhotoMetadata(
+        geo={**GEO, "GDAL_METADATA": "<GDALMetadata><!-- °C --></GDALMetadata>"},
+        nodata=0.0,
+        channel_colours=colours,
+    )
+    export_tiff(exported(tmp_path, "channels", metadata=metadata), str(tmp_path / "a.tif"))
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert len(tif.pages) == 3 and tif.pages.first.subifds is None and not tif.is_ome
+        for page, part in zip(tif.pages, parts, strict=True):
+            assert page.samplesperpixel == 5 and page.tags[42113].value == "0"
+            assert page.photometric == (2 if colours else 1)
+            assert page.extrasamples == (0,) * (2 if colours else 4)
+            assert page.predictor == (3 if dtype == np.float32 else 2)
+            np.testing.assert_array_equal(page.asarray(), part)
+    with open_image(tmp_path / "a.tif") as source:
+        np.testing.assert_array_equal(source.read(0, 530, 0, 700), parts[0])
+        assert source.metadata.geo == metadata.geo and source.metadata.channel_colours == colours
+
+
+def test_floats_of_a_microscope_have_no_predictor_that_bio_formats_lacks(tmp_path):
+    write_output(tmp_path / "a.zarr", (3, 300, 400), np.float32)
+    image = exported(tmp_path, "channels", metadata=PhotoMetadata(bits=12))
+    export_tiff(image, str(tmp_path / "a.tif"))
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert {page.predictor for page in tif.pages} == {1}
+        assert 'Name="a.zarr"' in tif.ome_metadata and 'SignificantBits="12"' in tif.ome_metadata

@@ -37,7 +37,7 @@ def test_a_curve_of_one_point_can_be_drawn(curve):
     ("size", "wide"),
     [((300, 300), False), ((300, 900), True), ((2, 30_000), True), ((30_000, 2), False)],
 )
-@pytest.mark.parametrize("scores", ["scout", "detail", "none"])
+@pytest.mark.parametrize("scores", ["errors", "order", "none"])
 def test_maps_of_any_shape_are_readable(size, wide, scores):
     shape = -(-size[0] // 128), -(-size[1] // 128)
     routes = np.arange(shape[0] * shape[1]).reshape(shape) % 2

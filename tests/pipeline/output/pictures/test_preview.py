@@ -69,3 +69,9 @@ def test_an_image_of_two_by_thirty_thousand_pixels_gets_its_pictures(command, tm
         assert picture.size == (1, 938)
     with Image.open(folder / "routing.png") as picture:
         assert picture.width < 1024 and picture.height < 1100
+
+
+def test_a_channel_is_shown_in_its_own_colour():
+    pixels = np.stack([ramp_of(1, "u2", 900)[0], np.zeros((20, 30), "u2")])
+    shown = display(pixels, PixelKind("channels", colours=("FF0000", "00FF00")))
+    assert shown[-1, -1].tolist() == [255, 0, 0]

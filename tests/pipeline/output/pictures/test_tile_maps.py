@@ -87,9 +87,9 @@ def test_the_legend_has_room_for_long_names():
 
 def test_easy_images_look_easy_and_hard_tiles_yellow():
     tiles = TileMap(("a", "b"), np.zeros((1, 2), int), (32, 64), 32)
-    easy = DifficultyMap(np.array([[0.0, (0.01 / 255) ** 2]]), "scout")
+    easy = DifficultyMap(np.array([[0.0, (0.01 / 255) ** 2]]), "errors")
     assert np.abs(easy.colours(tiles, 40, 40)[20, 35] - RAMP[0]).max() < 3
-    hard = DifficultyMap(np.array([[0.0, (20 / 255) ** 2]]), "scout")
+    hard = DifficultyMap(np.array([[0.0, (20 / 255) ** 2]]), "errors")
     assert hard.high == pytest.approx(20)
     np.testing.assert_allclose(hard.colours(tiles, 40, 40)[20, 35], RAMP[-1], atol=1e-3)
     unscored = DifficultyMap(np.zeros((1, 2)), "none")

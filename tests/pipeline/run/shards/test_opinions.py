@@ -17,7 +17,8 @@ from tierscale.models import weights
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.inference.enlarge import Engine
 from tierscale.pipeline.inference.fidelity import FidelityRule
-from tierscale.pipeline.output.receipts import Folder, Receipt
+from tierscale.pipeline.output.receipt import Receipt
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Full
 from tierscale.pipeline.plan.tiers import Tier

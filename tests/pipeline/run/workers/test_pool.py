@@ -1,18 +1,21 @@
 """A plan is made for the device of the workers that carry it out, and no other worker takes it."""
 
+import os
 import threading
 from dataclasses import dataclass, replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.run.array import upscale_array
 from tierscale.pipeline.run.job import ImageJob
 from tierscale.pipeline.run.run import plan_only
-from tierscale.pipeline.run.workers.pool import InProcess, LocalPool, device_here
+from tierscale.pipeline.run.workers.pool import InProcess, LocalPool, cores, device_here
 from tierscale.pipeline.run.workers.prescan_tasks import CheckReady
 from tierscale.pipeline.run.workers.shard_tasks import EnlargeTiles
 from tierscale.pipeline.run.workers.worker import Worker
@@ -73,6 +76,20 @@ def test_a_value_that_stays_where_it_was_made_is_given_as_its_handle():
         assert pool.submit(Pair(), as_reference=True).result().get() == ["a", "b"]
         value = object()
         assert pool.put(value).get() is value
+
+
+def test_processors_are_counted_where_a_process_cannot_ask_which_are_its_own(monkeypatch):
+    """macOS and Windows have no os.sched_getaffinity."""
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 3, 5}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert cores() == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1
+    pixels = np.zeros((3, 20, 30), np.uint8)
+    assert upscale_array(pixels, 2, tiers="bicubic").shape == (3, 40, 60)
 
 
 def test_one_task_computes_on_a_worker_while_others_wait_for_the_disk():

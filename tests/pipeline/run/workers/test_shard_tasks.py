@@ -15,7 +15,7 @@ from tierscale.pipeline.output import store
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.run.job import Controls
-from tierscale.pipeline.run.verify import verify_output
+from tierscale.pipeline.run.verify import Look, verify_output
 from tierscale.pipeline.run.workers.pool import InProcess, LocalPool
 from tierscale.pipeline.run.workers.shard_tasks import FinishShard, HalveShards
 from tierscale.pipeline.run.workers.worker import Worker
@@ -104,10 +104,11 @@ def test_damage_before_the_pyramid_is_reported_and_healed(source, tmp_path):
     with pytest.raises(Damaged, match=r"shard 0\.0 .*verify --heal"):
         upscale(source, output, OPTIONS, Controls(empty))
     with LocalPool(1) as pool:
-        assert verify_output(str(output), pool, True)["healed"] == 1
+        healed = verify_output(str(output), pool, Look(heal=True)).healed
+    assert healed == 1, "the shard; what was not made yet is left to the run"
     upscale(source, output, OPTIONS)
     with LocalPool(1) as pool:
-        assert verify_output(str(output), pool, False)["problems"] == []
+        assert verify_output(str(output), pool, Look()).problems == ()
     for level in (0, 1):
         np.testing.assert_array_equal(
             store.open_level(str(output), level)[:], store.open_level(str(whole), level)[:]

@@ -20,7 +20,7 @@ SCALE = draft_of().scale
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_weights_and_scout_that_were_replaced_make_the_next_image(tmp_path: Path) -> None:
+def test_weights_that_were_replaced_make_the_next_image(tmp_path: Path) -> None:
     with LocalPool(2) as pool:
         check_replaced(pool, tmp_path)
 
@@ -33,7 +33,7 @@ def test_a_network_stays_as_long_as_plans_name_its_weights(tmp_path: Path) -> No
     """What an image was begun with makes all of it, whatever lies in the file by then."""
     one, plans = Worker("cpu"), []
     for seed in (1, 2):
-        replaced.replace_both(tmp_path, seed)
+        replaced.replace_weights(tmp_path, seed)
         plans.append(draft_of(tiers=tiers_of(tmp_path)))
         if seed == 1:
             first = one.engine(plans[0], (), {1}).upscalers[1]
@@ -47,13 +47,13 @@ def test_a_run_whose_weights_were_replaced_fails_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Planned with the first weights, carried out by workers that find the second."""
-    replaced.replace_both(tmp_path, 1)
+    replaced.replace_weights(tmp_path, 1)
     earlier = {path: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
     real = registry.load_weights
 
     def late(name: str, device: str = "cpu", weights: str | None = None) -> registry.Loaded:
         if weights is not None and name.startswith("file:"):
-            replaced.replace_both(tmp_path, 2)
+            replaced.replace_weights(tmp_path, 2)
         return real(name, device, weights)
 
     monkeypatch.setattr(registry, "load_weights", late)
