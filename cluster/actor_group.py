@@ -1,5 +1,6 @@
 """The Ray actors of one kind: started, given calls, replaced when they die."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -10,6 +11,7 @@ import ray
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
+    GetTimeoutError,
     ObjectLostError,
     OutOfMemoryError,
     OwnerDiedError,
@@ -220,3 +222,13 @@ def _no_room(missing: int, wanted: int) -> str:
         f" cluster: {free}); ask for fewer with --workers, or, where there is room, try again when"
         " the machine is less busy"
     )
+
+
+def take_error(result: Any | None) -> None:
+    """Take what a failed call left in the place of its large result: the same error once more.
+
+    Ray prints errors that nobody takes, with their tracebacks, on the user's terminal.
+    """
+    if result is not None:
+        with contextlib.suppress(RayTaskError, GetTimeoutError, *LOST):
+            ray.get(result, timeout=1)

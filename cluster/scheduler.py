@@ -1,6 +1,5 @@
 """The loop that gives calls to actors, collects their results, and repeats what is lost or late."""
 
-import contextlib
 import logging
 import queue
 import time
@@ -10,14 +9,13 @@ from typing import Any
 
 import ray
 from ray.exceptions import (
-    GetTimeoutError,
     ObjectLostError,
     OutOfMemoryError,
     RayActorError,
     RayTaskError,
 )
 
-from tierscale.cluster.actor_group import LOST, ActorGroup, starting_actors
+from tierscale.cluster.actor_group import LOST, ActorGroup, starting_actors, take_error
 from tierscale.cluster.in_flight import Call, CallInFlight, InFlight
 from tierscale.cluster.metrics import Meter
 from tierscale.cluster.objects import ObjectHandle
@@ -175,7 +173,7 @@ class Scheduler:
         try:
             result = ray.get(reference)
         except RayTaskError as error:
-            _take_error(entry.result)
+            take_error(entry.result)
             cause = error.cause if getattr(error, "cause", None) is not None else error
             self._retry(call, cause) if isinstance(cause, LOST) else call.settle(error=cause)
         except LOST as error:
@@ -294,13 +292,3 @@ class Scheduler:
                 self.waiting[call.kind].append(call)
         if not group.responsive:
             self._replace(entry.kind, entry.actor, silent)
-
-
-def _take_error(result: Any | None) -> None:
-    """Take what a failed call left in the place of its large result: the same error once more.
-
-    Ray prints errors that nobody takes, with their tracebacks, on the user's terminal.
-    """
-    if result is not None:
-        with contextlib.suppress(RayTaskError, GetTimeoutError, *LOST):
-            ray.get(result, timeout=1)

@@ -9,7 +9,6 @@ import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused, Unreachable
 from tierscale.pipeline.geometry.layout import Work
-from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.blend import Piece
 from tierscale.pipeline.inference.enlarge import enlarge
 from tierscale.pipeline.inference.fidelity import (
@@ -28,6 +27,7 @@ from tierscale.pipeline.output.receipt import Receipt, pixels_sha256
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.source import PixelSource
+from tierscale.pipeline.run.workers import allocator
 from tierscale.pipeline.run.workers.pool import Handle
 from tierscale.pipeline.run.workers.worker import Worker
 

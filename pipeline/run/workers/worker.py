@@ -15,13 +15,13 @@ from tierscale.models.contract.upscaler import Upscaler
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.formats.source import Source
-from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.enlarge import Device, Engine
 from tierscale.pipeline.inference.normalise import Read
 from tierscale.pipeline.output import store
 from tierscale.pipeline.plan.plan import Draft, Settings
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.tiers import Weights
+from tierscale.pipeline.run.workers import allocator
 
 # Opened images, and networks, that a worker keeps at hand.
 OPEN_SOURCES, KEPT_NETWORKS = 2, 16

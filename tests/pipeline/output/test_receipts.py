@@ -137,10 +137,8 @@ def test_a_summary_is_the_same_in_any_order_and_counts_a_shard_once(order):
 
 def test_all_that_a_run_needs_of_its_receipts_is_one_pass(output, monkeypatch):
     parsed = []
-    parse = receipts._parse
-    monkeypatch.setattr(
-        receipts, "_parse", lambda text, plan: parsed.append(1) or parse(text, plan)
-    )
+    parse = receipts.parse
+    monkeypatch.setattr(receipts, "parse", lambda text, plan: parsed.append(1) or parse(text, plan))
     folder = Folder(str(output))
     plan = folder.plan()
     summary = folder.summary(plan)

@@ -92,7 +92,7 @@ def test_the_page_says_what_was_done():
 def test_an_output_of_one_tier_without_notes():
     alone = TileMap(("bicubic",), np.zeros((1, 1), int), (9, 9), 32)
     summary = {**SUMMARY, "cost_share": None, "notes": [], "shape": [1, 36, 36],
-               "shards": {"total": 1}, "fidelity": None}  # fmt: skip
+               "shards": {"total": 1}, "fidelity": None, "audit": None}  # fmt: skip
     _, text = checked(report("a.zarr", alone, np.zeros((2, 1, 1)), summary))
     assert "1 channel of" in text and "1 tile in 1 shard" in text and "Notes" not in text
     assert "dB" not in text

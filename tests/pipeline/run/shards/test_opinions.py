@@ -101,7 +101,7 @@ def hiring(*kinds):
 
 def run(source, output, workers, *kinds, options=OPTIONS):
     hire, hired = hiring(*kinds)
-    with LocalPool(workers, hire=hire) as pool:
+    with LocalPool(workers, make_worker=hire) as pool:
         return upscale_image(ImageJob(str(source), str(output), options), pool), hired
 
 
@@ -143,7 +143,7 @@ def test_where_no_two_agree_the_run_ends_and_says_where(source, tmp_path):
         return lambda device: Sick(device, lambda made: np.full_like(made, grey))
 
     output, (hire, _) = tmp_path / "out.zarr", hiring(*map(greyed, (0.1, 0.2, 0.3)))
-    with LocalPool(1, hire=hire) as pool, pytest.raises(Damaged) as error:
+    with LocalPool(1, make_worker=hire) as pool, pytest.raises(Damaged) as error:
         upscale_image(ImageJob(str(source), str(output), OPTIONS), pool)
     text = str(error.value)
     assert "level 0 shard 0.0 was made 3 times and no two results agree (worst tile " in text
