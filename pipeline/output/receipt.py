@@ -37,7 +37,8 @@ class Receipt:
     ran out; their values may differ from an undisturbed run's by 1 of 255. tile_costs: (row,
     column, multiply-adds, milliseconds) of each tile. bytes_version: of the tierscale that wrote
     the shard. fidelity: of the worst tile, dB, shrunk and compared with the source; None where none
-    was compared. tile_fidelity: (row, column, dB) of the tiles that were. workers: who made it.
+    was compared. tile_fidelity: (row, column, dB) of the tiles that were. workers: who made it, and
+    processors: on what.
     """
 
     plan: str
@@ -58,18 +59,25 @@ class Receipt:
     fidelity: float | None = None
     tile_fidelity: tuple[tuple[int, int, float], ...] = ()
     workers: tuple[str, ...] = ()
+    processors: tuple[str, ...] = ()
 
     def agrees(self, other: "Receipt") -> bool:
         """Whether two workers made the same of a shard.
 
-        Where memory ran out for one of them, values may differ by 1 of 255: it is then enough that
-        both are as faithful.
+        Where memory ran out for one of them, or their processors round differently, values may
+        differ by 1 of 255: it is then enough that all tiles are as faithful.
         """
         if self.pixels_sha256 == other.pixels_sha256:
             return True
-        if self.fidelity is None or other.fidelity is None or self.batch == other.batch:
+        if (self.batch, self.processors) == (other.batch, other.processors):
             return False
-        return abs(self.fidelity - other.fidelity) < AS_FAITHFUL
+        one, two = (
+            {(row, column): fidelity for row, column, fidelity in receipt.tile_fidelity}
+            for receipt in (self, other)
+        )
+        return one.keys() == two.keys() and all(
+            abs(one[tile] - two[tile]) < AS_FAITHFUL for tile in one
+        )
 
     @property
     def key(self) -> Key:
@@ -79,7 +87,7 @@ class Receipt:
 
 NAMES = tuple(one.name for one in fields(Receipt))
 # Fields that JSON gives as lists, and as lists of lists.
-LISTS, TABLES = ("shape", "retreats", "workers"), ("tile_costs", "tile_fidelity")
+LISTS, TABLES = ("shape", "retreats", "workers", "processors"), ("tile_costs", "tile_fidelity")
 
 
 def to_json(receipt: Receipt) -> str:

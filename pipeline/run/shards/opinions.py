@@ -32,6 +32,9 @@ MOST = 3
 # of tiles in so many is looked at. Small images are soon made, and looked at all over.
 CHEAP, ONE_IN = 60_000, 3
 SMALL_PIXELS = 1 << 19
+# Of networks that nobody measured, such as somebody's file without a card: below all that the zoo
+# makes of pictures, and above what is black or white.
+UNMEASURED = Bound(15.0)
 # What it means when a shard is made twice alike, by as many workers.
 CONFIRMED = {
     "one": "but by one worker, as there was no other; look at the tile, and check the machine",
@@ -86,13 +89,10 @@ class Opinions:
         around = self.plan.routes[
             max(0, rows.start - 1) : rows.stop + 1, max(0, columns.start - 1) : columns.stop + 1
         ]
-        bounds = [self._bounds[tier] for tier in np.unique(around)]
-        known = [bound.decibels for bound in bounds if bound is not None]
-        lowest = None
-        if len(known) == len(bounds):
-            # A picture of patterns falls below everywhere. What is no worse than shards that were
-            # made twice need not be made twice.
-            lowest = min(*known, self.lowest)
+        # A picture of patterns falls below everywhere. What is no worse than shards that were made
+        # twice need not be made twice.
+        bounds = [self._bounds[tier].decibels for tier in np.unique(around)]
+        lowest = min(*bounds, self.lowest)
         small = self.plan.shape[1] * self.plan.shape[2] <= SMALL_PIXELS
         every = 1 if small or self._costs[routes].mean() >= CHEAP else ONE_IN
         return FidelityRule(lowest, self._block, every)
@@ -160,20 +160,20 @@ class Opinions:
         )
 
 
-def bound_of_tier(tier: Tier) -> Bound | None:
-    """From where on the tiles of a tier are doubted, by the card of its network; None: unknown."""
+def bound_of_tier(tier: Tier) -> Bound:
+    """From where on the tiles of a tier are doubted, by the card of its network."""
     try:
-        return bound_of(weights.card(tier.name))
+        return bound_of(weights.card(tier.name)) or UNMEASURED
     except (OSError, ValueError):  # what lies beside somebody's weights may be anything
-        return None
+        return UNMEASURED
 
 
-def block_of(draft: Draft, bounds: Sequence[Bound | None]) -> int:
+def block_of(draft: Draft, bounds: Sequence[Bound]) -> int:
     """Side of the squares of source pixels that are averaged before shards are compared.
 
     Networks of the photo family take grain away, which is no fault.
     """
-    blocks = [bound.block for bound in bounds if bound is not None]
+    blocks = [bound.block for bound in bounds]
     return max([1, *blocks, *([AVERAGED] if draft.family == "photo" else [])])
 
 

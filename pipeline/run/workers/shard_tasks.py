@@ -203,6 +203,7 @@ def _written(worker: Worker, plan: Plan, output: str, key: Key, pixels: np.ndarr
         device=worker.device.name,
         batch=0,
         workers=(worker.name,),
+        processors=(worker.processor,),
     )
 
 
@@ -235,6 +236,7 @@ def _of_pieces(
         fidelity=None if worst_tile is None else worst_tile[2],
         tile_fidelity=tiles,
         workers=tuple(sorted({*receipt.workers, *(piece.worker for piece in pieces)})),
+        processors=tuple(sorted({*receipt.processors, *(piece.processor for piece in pieces)})),
     )
 
 
@@ -243,7 +245,8 @@ def _enlarged(
 ) -> list[Piece]:
     """The pieces that a worker makes of some windows."""
     engine = worker.engine(plan, plan.settings, {work.tier for work in works})
-    return [replace(piece, worker=worker.name) for piece in enlarge(engine, shard_input, works)]
+    made = enlarge(engine, shard_input, works)
+    return [replace(piece, worker=worker.name, processor=worker.processor) for piece in made]
 
 
 def verified(output: str, receipt: Receipt) -> np.ndarray:

@@ -14,6 +14,7 @@ from tests.commands import tierscale
 from tests.pipeline.run.upscaling import upscale
 from tests.plans import draft_of, plan_of
 from tierscale.models import weights
+from tierscale.models.fidelity import Bound
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.inference.enlarge import Engine
 from tierscale.pipeline.inference.fidelity import FidelityRule
@@ -25,7 +26,13 @@ from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.run.job import ImageJob
 from tierscale.pipeline.run.run import upscale_image
 from tierscale.pipeline.run.shards import opinions
-from tierscale.pipeline.run.shards.opinions import Attempt, Opinions, block_of, bound_of_tier
+from tierscale.pipeline.run.shards.opinions import (
+    UNMEASURED,
+    Attempt,
+    Opinions,
+    block_of,
+    bound_of_tier,
+)
 from tierscale.pipeline.run.workers.pool import LocalPool
 from tierscale.pipeline.run.workers.worker import Worker
 
@@ -249,23 +256,29 @@ def test_a_mixed_shard_has_the_lowest_bound_of_the_tiers_that_show_in_it():
     assert found.first((1, 0, 0)) == Attempt(), "smaller levels have no source"
 
 
-def test_what_nobody_measured_doubts_nothing():
-    assert bound_of_tier(STRANGE) is None
+def test_of_what_nobody_measured_only_the_grossest_is_doubted():
+    assert bound_of_tier(STRANGE) == UNMEASURED
+    others = (bound_of_tier(replace(FULL, name=name)) for name in weights.names())
+    assert UNMEASURED.decibels < min(bound.decibels for bound in others)
     found = opinions_of(np.eye(12, dtype=int), (LIGHT, STRANGE))
-    assert found.first((0, 0, 0)).rule.bound is None
+    assert found.first((0, 0, 0)).rule.bound == UNMEASURED.decibels
 
 
 def test_a_card_beside_somebodys_weights_has_their_bound(tmp_path):
     path = tmp_path / "mine.safetensors"
     tier = replace(STRANGE, name=f"file:{path}")
-    for text, wanted in (('{"fidelity": {"bound": 31}}', 31.0), ("no JSON", None), ("[]", None)):
+    for text, wanted in (
+        ('{"fidelity": {"bound": 31}}', Bound(31.0)),
+        ('{"fidelity": {"bound": 31, "block": 8}}', Bound(31.0, 8)),
+        ("no JSON", UNMEASURED),
+        ("[]", UNMEASURED),
+    ):
         path.with_suffix(".json").write_text(text)
-        found = bound_of_tier(tier)
-        assert (found and found.decibels) == wanted
+        assert bound_of_tier(tier) == wanted
 
 
 def test_turned_networks_have_the_bound_of_their_network():
-    assert bound_of_tier(replace(FULL, name="edsr-x4+8")) == bound_of_tier(FULL) is not None
+    assert bound_of_tier(replace(FULL, name="edsr-x4+8")) == bound_of_tier(FULL) != UNMEASURED
 
 
 def test_photo_networks_are_compared_by_averages():
@@ -279,7 +292,10 @@ def test_photo_networks_are_compared_by_averages():
 
 def test_every_network_of_the_zoo_has_a_bound_on_its_card():
     bounds = {name: bound_of_tier(replace(FULL, name=name)) for name in weights.names()}
-    assert all(bound is not None and 15 < bound.decibels < 50 for bound in bounds.values()), bounds
+    assert all(UNMEASURED.decibels < one.decibels < 50 for one in bounds.values()), bounds
+    assert {name for name, one in bounds.items() if one.block == 8} == {
+        name for name in bounds if weights.card(name).get("family") == "photo"
+    }
 
 
 def test_large_cheap_images_are_looked_at_in_samples():
@@ -337,7 +353,16 @@ def test_smaller_batches_are_no_reason_to_end_a_worker():
     pool = Ending()
     found = Opinions(plan_of(draft_of()), pool, "/out/a.zarr")
     attempt = found.again(receipt("a"), Attempt(FidelityRule(30.0)))
-    small = receipt("b", batch=1, retreats=("full",), fidelity=20.3)
+    near, far = ({"tile_fidelity": ((1, 2, one),), "fidelity": one} for one in (20.3, 9.0))
+    small = receipt("b", batch=1, retreats=("full",), **near)
     assert found.again(small, attempt) is None and pool.ended == []
-    assert found.again(receipt("b", batch=1, fidelity=9.0), attempt) is not None
-    assert found.again(receipt("b", fidelity=20.3), attempt) is not None
+    assert found.again(receipt("b", batch=1, **far), attempt) is not None
+    assert found.again(receipt("b", **near), attempt) is not None
+
+
+def test_processors_that_round_differently_are_no_reason_to_end_a_worker():
+    one = receipt("a", processors=("x",), tile_fidelity=((0, 0, 12.0), (0, 1, 40.0)))
+    two = replace(one, pixels_sha256="b", processors=("y",))
+    assert one.agrees(two) and not one.agrees(replace(two, processors=("x",)))
+    assert not one.agrees(replace(two, tile_fidelity=((0, 0, 12.0), (0, 1, 41.0))))
+    assert not one.agrees(replace(two, tile_fidelity=((0, 0, 12.0),)))
