@@ -31,7 +31,7 @@ MOST = 3
 # all of its tiles would take more than a thirtieth of the time (benchmarks/results.json): one row
 # of tiles in so many is looked at. Small images are soon made, and looked at all over.
 CHEAP, ONE_IN = 60_000, 3
-SMALL_PIXELS = 1 << 19
+SMALL_PIXELS = 1 << 18
 # Of networks that nobody measured, such as somebody's file without a card: below all that the zoo
 # makes of pictures, and above what is black or white.
 UNMEASURED = Bound(15.0)
