@@ -18,7 +18,7 @@ ROWS = {
     "models": (
         ("contract",),
         ("runtime", "weights", "turned"),
-        ("backbones", "difference", "fidelity", "kind"),
+        ("backbones", "difference", "fidelity", "kind", "mixed"),
         ("adaptive",),
         ("convert",),
         ("registry",),

@@ -13,6 +13,7 @@ import numpy as np
 
 from tierscale.models import weights
 from tierscale.models.fidelity import AVERAGED, Bound, bound_of
+from tierscale.models.mixed import parse_mix
 from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.inference.fidelity import FidelityRule, worst
 from tierscale.pipeline.output.levels import Key
@@ -161,11 +162,17 @@ class Opinions:
 
 
 def bound_of_tier(tier: Tier) -> Bound:
-    """From where on the tiles of a tier are doubted, by the card of its network."""
+    """From where on the tiles of a tier are doubted, by the card of its network.
+
+    Of a mix it is the lower one of its parts'.
+    """
     try:
-        return bound_of(weights.card(tier.name)) or UNMEASURED
+        base, _ = weights.parse_turns(tier.name)
+        names = [part.name for part in parse_mix(base)] or [base]
+        bounds = [bound_of(weights.card(name)) or UNMEASURED for name in names]
     except (OSError, ValueError):  # what lies beside somebody's weights may be anything
         return UNMEASURED
+    return Bound(min(one.decibels for one in bounds), max(one.block for one in bounds))
 
 
 def block_of(draft: Draft, bounds: Sequence[Bound]) -> int:

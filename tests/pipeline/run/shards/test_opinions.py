@@ -281,6 +281,15 @@ def test_turned_networks_have_the_bound_of_their_network():
     assert bound_of_tier(replace(FULL, name="edsr-x4+8")) == bound_of_tier(FULL) != UNMEASURED
 
 
+@pytest.mark.parametrize("turned", ["", "+8"])
+def test_a_mix_has_the_lower_bound_of_its_parts_and_averages_where_one_does(turned):
+    clean, photo = (bound_of_tier(replace(FULL, name=one)) for one in ("edsr-x4", "edsr-x4-photo"))
+    mix = bound_of_tier(replace(FULL, name=f"edsr-x4*0.3+edsr-x4-photo*0.7{turned}"))
+    assert mix == Bound(min(clean.decibels, photo.decibels), 8) and photo.block == 8
+    strange = replace(FULL, name="edsr-x4*0.3+file:strange.pth*0.7")
+    assert bound_of_tier(strange) == UNMEASURED
+
+
 def test_photo_networks_are_compared_by_averages():
     bounds = [bound_of_tier(LIGHT), bound_of_tier(FULL)]
     assert block_of(draft_of(), bounds) == 1
