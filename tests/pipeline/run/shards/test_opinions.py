@@ -1,6 +1,7 @@
 """Workers that make other pixels than they should: found by fidelity, outvoted, ended."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -153,9 +154,11 @@ def test_where_no_two_agree_the_run_ends_and_says_where(source, tmp_path):
     with LocalPool(1, make_worker=hire) as pool, pytest.raises(Damaged) as error:
         upscale_image(ImageJob(str(source), str(output), OPTIONS), pool)
     text = str(error.value)
-    assert "level 0 shard 0.0 was made 3 times and no two results agree (worst tile " in text
+    # Two shards are under way; which one is made first is not fixed.
+    found = re.search(r"level 0 shard (0\.[01]) was made 3 times and no two results agree \(", text)
+    assert found is not None and "(worst tile " in text
     assert " dB at " in text and "check these machines, then run the same command again" in text
-    assert not list(Folder(str(output)).path.glob("receipts/0/0.0.json"))
+    assert not list(Folder(str(output)).path.glob(f"receipts/0/{found[1]}.json"))
     assert upscale(source, output, OPTIONS).status == "done", "sound workers go on"
 
 
