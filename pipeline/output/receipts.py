@@ -181,7 +181,7 @@ class Folder:
         for key in keys:
             file = self._receipt_file(key)
             file.unlink(missing_ok=True)
-            if isinstance(file, Path):
+            if isinstance(file, Path) and file.parent.is_dir():  # there may be no receipt yet
                 sync_folder(file.parent)
 
     def _receipt_file(self, key: Key) -> Place:

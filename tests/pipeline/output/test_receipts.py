@@ -115,6 +115,11 @@ def test_receipts_of_version_0_1_know_no_length_and_new_names_do_no_harm(folder)
     assert list(folder.receipts("ours")) == [replace(ALL[0], bytes=None), ALL[1]]
 
 
+def test_receipts_that_were_never_written_are_removed_in_peace(folder):
+    folder.remove([(0, 0, 1)])
+    assert folder.receipt_keys() == set()
+
+
 def test_receipts_that_are_removed_are_missing(folder):
     for one in ALL:
         folder.write(one)

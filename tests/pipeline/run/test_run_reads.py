@@ -50,7 +50,7 @@ def reads(monkeypatch):
     count(fingerprint, "content_digest", digested, str)
     count(
         receipts,
-        "_parse",
+        "parse",
         parsed,
         lambda text: tuple(json.loads(text)[n] for n in ["level", "y", "x"]),
     )
@@ -90,7 +90,7 @@ def test_a_run_that_goes_on_ingests_anew_and_reads_the_receipts_that_are_there_o
     for counter in reads:
         counter.clear()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(receipts, "_parse", tolerant(receipts._parse))
+        patched.setattr(receipts, "parse", tolerant(receipts.parse))
         again = upscale(source, tmp_path / "out.zarr", OPTIONS)
     assert again.written == 1 and again.done_before == first.shards - 1
     assert opened[str(source)] == 2
