@@ -22,6 +22,7 @@ from ray.exceptions import (
 from tierscale.cluster.objects import WorkerActor
 from tierscale.cluster.sizing import PoolSpec
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.plan.precision import Hardware
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ class ActorGroup:
     """Actors of one kind.
 
     up: number of calls that each running actor was given and has not ended. names: of the workers
-    that they hold. starting: actors that wait for a node with room or load, by the reference of
+    that they hold, hardware: what these compute on. wanted: what later ones must compute on; None:
+    anything. starting: actors that wait for a node with room or load, by the reference of
     their first call. suspects: actors with a late call, which are given nothing more until they
     answer.
     """
@@ -59,6 +61,8 @@ class ActorGroup:
         self.starting: dict[Any, Any] = {}
         self.suspects: set[Any] = set()
         self.names: dict[Any, str] = {}
+        self.hardware: dict[Any, Hardware] = {}
+        self.wanted: Hardware | None = None
         self._dismissed = 0
         self._false_starts = 0
         self.start(spec.size)
@@ -95,7 +99,7 @@ class ActorGroup:
         """
         actor = self.starting.pop(reference)
         try:
-            name = ray.get(reference)
+            name, hardware = ray.get(reference)
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, Refused) else error from None
         except LOST as error:
@@ -106,8 +110,23 @@ class ActorGroup:
                 ) from error
             self.start(1)
         else:
-            self._false_starts = 0
-            self.up[actor], self.names[actor] = 0, name
+            if self._is_wanted(name, hardware):
+                self._false_starts = 0
+                self.up[actor], self.names[actor], self.hardware[actor] = 0, name, hardware
+            else:
+                ray.kill(actor)
+
+    def _is_wanted(self, name: str, hardware: Hardware) -> bool:
+        """Whether a new actor computes as those do that plans were made for."""
+        if self.wanted is None or hardware == self.wanted:
+            return True
+        log.warning(
+            "the new worker %s computes on %s in place of %s; it is not used",
+            name,
+            hardware.bfloat16 or "fp32",
+            self.wanted.bfloat16,
+        )
+        return False
 
     def free(self, avoid: Collection[str] = ()) -> Any | None:
         """The responsive actor with the fewest calls; None where all have enough, or none is up.
@@ -170,6 +189,7 @@ class ActorGroup:
     def _end(self, actor: Any) -> None:
         del self.up[actor]
         self.names.pop(actor, None)
+        self.hardware.pop(actor, None)
         self.suspects.discard(actor)
         ray.kill(actor)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 
+from tierscale.pipeline.plan.precision import Hardware
 from tierscale.pipeline.run.workers.pool import Task
 from tierscale.pipeline.run.workers.worker import Turn, Worker, use_whole_process
 
@@ -45,10 +46,10 @@ class WorkerActor:
         self.worker = Worker(device)
         self._computing = threading.Lock()
 
-    def ready(self) -> str:
-        """The worker's name. Refused: it cannot use its device."""
+    def ready(self) -> tuple[str, Hardware]:
+        """The worker's name, and what it computes on. Refused: it cannot use its device."""
         self.worker.check_device()
-        return self.worker.name
+        return self.worker.name, self.worker.hardware
 
     def run(self, task: Task[Any]) -> Any:
         """What the task returns. Two may run at a time: one that computes, one that writes."""

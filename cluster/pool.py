@@ -18,6 +18,7 @@ from tierscale.cluster.objects import ObjectHandle
 from tierscale.cluster.scheduler import Scheduler
 from tierscale.cluster.sizing import PoolSpec
 from tierscale.pipeline.errors import one_line
+from tierscale.pipeline.plan.precision import Hardware
 from tierscale.pipeline.run.workers.pool import ANY, Kind, Others, Task
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,17 @@ class RayPool:
         except BaseException:
             self._kill()
             raise
+        self.hardware = self._settle_hardware()
         self._thread = threading.Thread(target=self._schedule, name="ray-pool", daemon=True)
         self._thread.start()
+
+    def _settle_hardware(self) -> Hardware:
+        """What all actors have in common; those that start later must have it too."""
+        every = [found for group in self._groups.values() for found in group.hardware.values()]
+        shared = Hardware.shared(self.device, (found.bfloat16 for found in every))
+        for group in self._groups.values():
+            group.wanted = shared if shared.bfloat16 else None
+        return shared
 
     @property
     def width(self) -> int:

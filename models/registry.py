@@ -75,6 +75,14 @@ def load(name: str, device: str = "cpu") -> Upscaler:
 
 
 @dataclass(frozen=True, slots=True)
+class Form:
+    """Where a network is held, and whether in bfloat16."""
+
+    device: str = "cpu"
+    bfloat16: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """An upscaler, and the SHA-256, hex, of the very weights that it holds."""
 
@@ -82,22 +90,26 @@ class Loaded:
     weights: str
 
 
-def load_weights(name: str, device: str = "cpu", weights: str | None = None) -> Loaded:
+def load_weights(
+    name: str, device: str = "cpu", weights: str | None = None, bfloat16: bool = False
+) -> Loaded:
     """As load(), with the digest. weights: the digest that is wanted; None: the newest, or PATH's.
 
-    ValueError: the weights here are others than those that are wanted.
+    bfloat16: hold it so, if it can be. ValueError: the weights here are others than those that are
+    wanted.
     """
     base, count = parse_turns(name)
     if count != 1:
-        loaded = load_weights(base, device, weights)
+        loaded = load_weights(base, device, weights, bfloat16)
         return Loaded(Turned(loaded.upscaler, count), loaded.weights)
     if parts := parse_mix(name):
-        return _load_mixed(name, parts, device, weights)
+        return _load_mixed(name, parts, weights, Form(device, bfloat16))
     file = None if name == "bicubic" else WeightsFile.read(locate(name, weights))
     found = digest(name) if file is None else file.digest
     if weights is not None and found != weights:
         raise _other_weights(name, found, weights)
-    return Loaded(Bicubic() if file is None else _network(file, device), found)
+    form = Form(device, bfloat16)
+    return Loaded(Bicubic() if file is None else _network(file, form), found)
 
 
 def _other_weights(name: str, found: str, wanted: str) -> ValueError:
@@ -113,7 +125,7 @@ def _other_weights(name: str, found: str, wanted: str) -> ValueError:
     )
 
 
-def _load_mixed(name: str, parts: Sequence[Part], device: str, weights: str | None) -> Loaded:
+def _load_mixed(name: str, parts: Sequence[Part], weights: str | None, form: Form) -> Loaded:
     """The network of a mix; of zoo names, those weights that are wanted."""
     files = mixed_files(parts, weights)
     if files is None:
@@ -121,8 +133,8 @@ def _load_mixed(name: str, parts: Sequence[Part], device: str, weights: str | No
     read = [WeightsFile.read(path) for path in files]
     found = mixed_digest(parts, [file.digest for file in read])
     with _building:
-        key = (name, found, device)
-        return Loaded(_kept(key, lambda: _build(mixed(parts, read), name, device)), found)
+        key = (name, found, form)
+        return Loaded(_kept(key, lambda: _build(mixed(parts, read), name, form)), found)
 
 
 def holds(name: str, weights: str) -> bool:
@@ -138,17 +150,17 @@ def holds(name: str, weights: str) -> bool:
         return False
 
 
-_networks: OrderedDict[tuple[Path | str, ...], Upscaler] = OrderedDict()
+_networks: OrderedDict[tuple[Path | str | Form, ...], Upscaler] = OrderedDict()
 _building = threading.Lock()
 
 
-def _network(file: WeightsFile, device: str) -> Upscaler:
-    """The network of a file on a device; the same one again for the same weights and efforts."""
+def _network(file: WeightsFile, form: Form) -> Upscaler:
+    """The network of a file in a form; the same one again for the same weights and efforts."""
     if community.is_foreign(file):
-        return community.load(file).to(device)
-    key = (file.path, file.digest, device)
+        return community.load(file).to(form.device)
+    key = (file.path, file.digest, form)
     with _building:
-        upscaler = _kept(key, lambda: _build(parse_checkpoint(file), file.path.name, device))
+        upscaler = _kept(key, lambda: _build(parse_checkpoint(file), file.path.name, form))
         efforts = read_efforts(file.path, file.digest) if upscaler.control else None
         if efforts is None:
             # A method whose cost depends on nothing but the control has counted its own.
@@ -165,7 +177,7 @@ def forget() -> None:
         _networks.clear()
 
 
-def _kept(key: tuple[Path | str, ...], make: Callable[[], Upscaler]) -> Upscaler:
+def _kept(key: tuple[Path | str | Form, ...], make: Callable[[], Upscaler]) -> Upscaler:
     """The network that is kept under a key; it is made where there is none."""
     if key not in _networks:
         _networks[key] = make()
@@ -182,12 +194,13 @@ def _with_efforts(upscaler: Upscaler, efforts: Efforts) -> Upscaler:
     return other
 
 
-def _build(checkpoint: Checkpoint, name: str, device: str) -> Upscaler:
+def _build(checkpoint: Checkpoint, name: str, form: Form) -> Upscaler:
     """The upscaler of a checkpoint of ours. name: of its file, or of a mix."""
     kind = checkpoint.spec.network
     if kind not in UPSCALERS:
         raise ValueError(f"{name} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}")
-    return UPSCALERS[kind](checkpoint, name).to(device)
+    upscaler = UPSCALERS[kind](checkpoint, name).to(form.device)
+    return upscaler.to_bfloat16() if form.bfloat16 else upscaler
 
 
 def digest(name: str) -> str:

@@ -96,6 +96,16 @@ class Turned:
         self.upscaler = self.upscaler.to(device)
         return self
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """As the upscaler that it turns."""
+        return self.upscaler.has_bfloat16
+
+    def to_bfloat16(self) -> "Turned":
+        """The weights and maps of the upscaler that it turns; the mean stays float32."""
+        self.upscaler = self.upscaler.to_bfloat16()
+        return self
+
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
         """Multiply-adds for each input pixel of a large window."""
         return len(self.ways) * self.upscaler.cost(scale, effort)

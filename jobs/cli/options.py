@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 # Fields of Options whose option has the same name and holds their value, or text for it.
 PLAIN = (
-    *("scale", "tiers", "family", "tile", "blend", "device", "value_range", "region"),
+    *("scale", "tiers", "family", "precision", "tile", "blend", "device", "value_range"),
+    *("region",),
     *("series", "level", "z", "t", "nodata", "denoise", "exact_statistics"),
 )
 Command = Callable[..., Any]
@@ -57,6 +58,14 @@ NETWORKS: list[Command] = [
         help=(
             "How much photo networks take away: 1 (default) all grain and blocks, 0 nothing, as"
             " clean networks do."
+        ),
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16"]),
+        help=(
+            "Numbers that networks compute with: float32, or bfloat16, which is about twice as fast"
+            " where the processor has it; auto, the default, takes it where all workers have it."
         ),
     ),
 ]

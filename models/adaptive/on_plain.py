@@ -46,6 +46,16 @@ class OnPlain:
         self._modules.to(device)
         return self
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """As the plain network."""
+        return self.plain.has_bfloat16
+
+    def to_bfloat16(self) -> Self:
+        """The plain network's weights and maps; what decides stays float32."""
+        self.plain.to_bfloat16()
+        return self
+
     def setting(self, effort: float, settings: Mapping[str, float]) -> float | None:
         """The setting of the control; None: nothing is decided, at full effort.
 

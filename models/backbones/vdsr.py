@@ -58,6 +58,8 @@ class Vdsr(Staged):
     layers: 3x3 convolutions, the first and the last among them; features: channels between.
     """
 
+    adds_detail = False
+
     def __init__(self, scale: int = 4, layers: int = 20, features: int = 64) -> None:
         super().__init__()
         check_scale("VDSR", scale)

@@ -14,6 +14,11 @@ def module_list(modules: Iterable[M]) -> Sequence[M]:
     return nn.ModuleList(modules)  # type: ignore[return-value]
 
 
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """The type of a module's weights."""
+    return next(module.parameters()).dtype
+
+
 def channels_last(module: M) -> M:
     """The module itself, its weights laid out with channels last (NHWC), the fastest on CPUs."""
     moved: M = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -106,6 +106,7 @@ class Upscaler(Protocol):
     parameters: numbers that were trained.
     control: what effort turns, such as "k" or "width"; None: it runs at full effort only.
     efforts: which setting of the control costs which share, as measured; None: not measured yet.
+    has_bfloat16: whether to_bfloat16() changes anything.
     """
 
     scales: frozenset[Fraction] | None
@@ -113,6 +114,9 @@ class Upscaler(Protocol):
     parameters: int
     control: str | None
     efforts: Efforts | None
+
+    @property
+    def has_bfloat16(self) -> bool: ...
 
     def __call__(
         self,
@@ -132,6 +136,14 @@ class Upscaler(Protocol):
 
     def to(self, device: str) -> "Upscaler":
         """Move the weights to a device, in place."""
+        ...
+
+    def to_bfloat16(self) -> "Upscaler":
+        """Hold weights and maps in bfloat16 from now on, in place.
+
+        Windows and pixels stay float32, and so do the mean, the residual, and what decides how much
+        is computed where.
+        """
         ...
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:

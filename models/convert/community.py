@@ -127,6 +127,7 @@ class CommunityUpscaler:
     reach: int | None = None
     control: str | None = None
     efforts: Efforts | None = None
+    has_bfloat16 = False
 
     def __init__(self, descriptor: Any) -> None:
         self.descriptor = descriptor
@@ -139,6 +140,10 @@ class CommunityUpscaler:
     def to(self, device: str) -> "CommunityUpscaler":
         """Move the weights, in place."""
         self.descriptor.to(torch.device(device))
+        return self
+
+    def to_bfloat16(self) -> "CommunityUpscaler":
+        """It stays float32: what bfloat16 costs is known of no such network."""
         return self
 
     def __call__(

@@ -22,6 +22,7 @@ class Bicubic:
     parameters = 0
     control: str | None = None
     efforts: Efforts | None = None
+    has_bfloat16 = False
 
     def __call__(
         self,
@@ -38,6 +39,10 @@ class Bicubic:
 
     def to(self, device: str) -> "Bicubic":
         """There are no weights to move."""
+        return self
+
+    def to_bfloat16(self) -> "Bicubic":
+        """What it makes is all residual, and stays float32."""
         return self
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:

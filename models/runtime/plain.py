@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
-from tierscale.models.contract.modules import channels_last
+from tierscale.models.contract.modules import channels_last, dtype_of
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
 from tierscale.models.runtime import resample
 from tierscale.models.runtime.counting import blank, executed
@@ -105,6 +105,26 @@ class PlainUpscaler:
         self.weight = None if self.weight is None else self.weight.to(device)
         return self
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """Not where the network makes the whole picture.
+
+        Its pixels would be rounded, and not only what is added to an enlargement: a quarter of a
+        level of 255 is the step of bfloat16 there.
+        """
+        return self.weight is not None and self.network.adds_detail
+
+    def to_bfloat16(self) -> "PlainUpscaler":
+        """Hold weights and maps in bfloat16, in place; mean and residual stay float32."""
+        if self.has_bfloat16:
+            self.network = self.network.to(torch.bfloat16)
+        return self
+
+    def centre(self, windows: Tensor) -> Tensor:
+        """What the network takes of windows (N, 3, h, w): values around the mean."""
+        centred = (windows - self.mean).to(dtype_of(self.network))
+        return centred.contiguous(memory_format=torch.channels_last)
+
     def __call__(
         self,
         windows: Tensor,
@@ -142,13 +162,13 @@ class PlainUpscaler:
 
         Streamed, nothing is computed twice; a GPU takes a batch at once.
         """
-        centred = windows - self.mean
         if streamed:
             # What looks at the whole window is fed with all of its rows at once.
             reach = windows.shape[2] if self.network.reach is None else self.network.reach
+            centred = (windows - self.mean).to(dtype_of(self.network))
             result = run(self.network.stream, centred, self.scale, reach)
         else:
-            result = self.network(centred.contiguous(memory_format=torch.channels_last))
+            result = self.network(self.centre(windows)).to(windows.dtype)
         return self.complete(result, windows)
 
     def complete(self, result: Tensor, windows: Tensor) -> Tensor:

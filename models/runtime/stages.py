@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
-from tierscale.models.runtime.stream import BAND, RowNetwork, Stream, bands
+from tierscale.models.runtime.stream import BAND, RowNetwork, Stream, at_least_float32, bands
 
 
 class Staged(RowNetwork):
@@ -53,9 +53,10 @@ class Staged(RowNetwork):
         )
 
     def finish_by_rows(self, entered: Tensor, body: Tensor) -> Tensor:
-        """finish() through finishing(): (N, 3, H, W)."""
+        """finish() through finishing(): (N, 3, H, W), float32 also of features in bfloat16."""
         factor, row = self.scale // self.body_scale, 0
-        result = body.new_empty(len(body), 3, factor * body.shape[2], factor * body.shape[3])
+        shape = (len(body), 3, factor * body.shape[2], factor * body.shape[3])
+        result = body.new_empty(shape, dtype=at_least_float32(body.dtype))
         for rows in feed(self.finishing(entered), body, self.behind):
             result[:, :, row : row + rows.shape[2]] = rows
             row += rows.shape[2]

@@ -28,8 +28,8 @@ class Row:
 
     tiers: with commas between them. family: auto, clean or photo. budget: share of the full tier's
     cost, up to 1. max_loss: dB. deadline: seconds. threshold: in units of difficulty. priority: the
-    highest one goes first. precision, format: of AVAILABLE. range: "LO,HI", the values that become
-    black and white. nodata: value of missing pixels. series: which image of a file that holds
+    highest one goes first. precision: auto, fp32 or bf16. format: of AVAILABLE. range: "LO,HI", the
+    values that become black and white. nodata: value of missing pixels. series: which image of a file that holds
     several.
     """
 
@@ -68,8 +68,9 @@ class Row:
             own["scale"] = parse_scale(self.scale)
         if self.tiers is not None:
             own["tiers"] = parse_tiers(self.tiers)
-        if self.family is not None:
-            own["family"] = self.family
+        for column in ("family", "precision"):
+            if (value := getattr(self, column)) is not None:
+                own[column] = value
         numbers = {column: getattr(self, column) for column in PARAMETERS}
         if self.policy is not None or any(value is not None for value in numbers.values()):
             own["policy"] = policy_from(self.policy, numbers, job.policy)
@@ -77,7 +78,7 @@ class Row:
 
 
 # The values, other than none, of columns for which this version has no choice.
-AVAILABLE = {"precision": ("auto", "fp32"), "format": ("zarr",)}
+AVAILABLE = {"format": ("zarr",)}
 # Columns that say how the image is enlarged.
 OPTIONS = (
     *("scale", "tiers", "family", "precision", "policy", *PARAMETERS),

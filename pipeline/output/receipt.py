@@ -38,7 +38,7 @@ class Receipt:
     column, multiply-adds, milliseconds) of each tile. bytes_version: of the tierscale that wrote
     the shard. fidelity: of the worst tile, dB, shrunk and compared with the source; None where none
     was compared. tile_fidelity: (row, column, dB) of the tiles that were. workers: who made it, and
-    processors: on what.
+    processors: on what. precision: of the networks, as in the plan.
     """
 
     plan: str
@@ -60,6 +60,7 @@ class Receipt:
     tile_fidelity: tuple[tuple[int, int, float], ...] = ()
     workers: tuple[str, ...] = ()
     processors: tuple[str, ...] = ()
+    precision: str = "fp32"
 
     def agrees(self, other: "Receipt") -> bool:
         """Whether two workers made the same of a shard.

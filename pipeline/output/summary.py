@@ -40,7 +40,7 @@ class Summary:
     networks, kind: of picture, as in Draft. tiles: made of each tier. cost: multiply-adds.
     cost_share: of the full tier everywhere, None before any. seconds: by STAGES. done_before,
     written: shards. audit: what routes lose against the full tier. fidelity: of the worst tile,
-    None where none was compared. files: of the pictures and tables.
+    None where none was compared. precision: of the plan. files: of the pictures and tables.
     """
 
     status: str
@@ -62,6 +62,7 @@ class Summary:
     error: str | None = None
     audit: Audit | None = None
     fidelity: WorstTile | None = None
+    precision: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `tierscale upscale --json` prints."""
@@ -75,6 +76,7 @@ class Summary:
             "scale": self.scale,
             "family": self.family,
             "kind": None if self.kind is None else dict(self.kind),
+            "precision": self.precision,
             "fidelity": None if self.fidelity is None else self.fidelity.to_json(),
             "tiles": dict(self.tiles),
             "cost": self.cost,

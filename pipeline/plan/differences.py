@@ -65,6 +65,7 @@ def _requested(plan: Draft) -> dict[str, Any]:
         "policy": in_words(plan.policy),
         "statistics": plan.statistics,
         "device": plan.device,
+        "precision": plan.precision,
     }
 
 

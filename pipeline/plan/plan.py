@@ -17,6 +17,7 @@ from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.geometry.layout import Work, lay_out
 from tierscale.pipeline.plan.evidence import Audit, Evidence
 from tierscale.pipeline.plan.policies import Policy
+from tierscale.pipeline.plan.precision import Precision
 from tierscale.pipeline.plan.source import SourceRef
 from tierscale.pipeline.plan.tiers import Tier, Weights
 from tierscale.pipeline.plan.value_range import ValueRange
@@ -48,10 +49,11 @@ class Draft:
     shape: channels, height, width. colour: "grey", "rgb", "rgba", "greya" or "channels". alpha:
     "straight", "premultiplied" or None. tiers: from light to full. statistics: "exact" or "sample"
     where a tier decides by statistics of the image, else None. device: kind of device of the
-    workers, "cpu" or "cuda". batch: windows in one call, for each tier. scoring: how tiles are
-    scored; scorer: the network whose difference from bicubic is the score, or None. family: of the
-    tiers, None where a person named them; kind: of picture, where it was looked at. code: version
-    of tierscale.
+    workers, "cpu" or "cuda". precision: of the networks' weights and maps; those that cannot be in
+    bfloat16 are float32 in any plan. batch: windows in one call, for each tier. scoring: how tiles
+    are scored; scorer: the network whose difference from bicubic is the score, or None. family: of
+    the tiers, None where a person named them; kind: of picture, where it was looked at. code:
+    version of tierscale.
     """
 
     source: SourceRef
@@ -71,6 +73,7 @@ class Draft:
     scorer: Weights | None
     family: Family | None = None
     kind: Kind | None = None
+    precision: Precision = "fp32"
     code: str = field(default_factory=code_version)
     bytes_version: int = field(default_factory=bytes_version)
 

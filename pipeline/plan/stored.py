@@ -76,6 +76,7 @@ def draft_document(draft: Draft) -> dict[str, Any]:
         "policy": policy_to_json(draft.policy),
         "statistics": draft.statistics,
         "device": draft.device,
+        "precision": draft.precision,
         "batch": list(draft.batch),
         "scoring": draft.scoring,
         "scorer": None if draft.scorer is None else asdict(draft.scorer),
@@ -131,6 +132,8 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
         policy=policy_from_json(plain["policy"]),
         statistics=plain["statistics"],
         device=plain["device"],
+        # Version 0.1 knew no other, and wrote none.
+        precision=plain.get("precision", "fp32"),
         batch=tuple(plain["batch"]),
         scoring=plain["scoring"],
         scorer=None if scorer is None else Weights(**scorer),

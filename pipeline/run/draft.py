@@ -17,6 +17,7 @@ from tierscale.pipeline.plan.begun import completed
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Draft, Family, Plan
 from tierscale.pipeline.plan.policies import Deadline, Full, MaxLoss, Policy
+from tierscale.pipeline.plan.precision import Hardware, Precision, asks_for, resolve
 from tierscale.pipeline.plan.source import SourceRef
 from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.run.inspect import (
@@ -25,7 +26,13 @@ from tierscale.pipeline.run.inspect import (
     region_shape,
 )
 from tierscale.pipeline.run.scoring.scorer import TileScorer, find_scorer, is_measured
-from tierscale.pipeline.run.tiers import effort_notes, load_tiers, same_tiers
+from tierscale.pipeline.run.tiers import (
+    effort_notes,
+    float32_notes,
+    in_bfloat16,
+    load_tiers,
+    same_tiers,
+)
 from tierscale.pipeline.storage.sidecar import sidecar
 
 # Windows in one call on a GPU.
@@ -38,13 +45,15 @@ FEW_TILES = 12
 class Inspection:
     """Everything of an image that is known without its pixels.
 
-    begun: the stored plan that `draft` takes over what nobody asked for; None: a new one is made.
-    choices: what is to be said of the policy and of the scores, once the family is chosen.
+    hardware: of the workers. begun: the stored plan that `draft` takes over what nobody asked for;
+    None: a new one is made. choices: what is to be said of the policy and of the scores, once the
+    family is chosen.
     """
 
     draft: Draft
     source: SourceInfo
     scorer: TileScorer
+    hardware: Hardware
     begun: Plan | None = None
     choices: tuple[str, ...] = ()
 
@@ -73,31 +82,31 @@ def inspect_file(
     source: str,
     options: Options,
     max_memory: int | None,
-    device: str,
+    hardware: Hardware,
     begun: Plan | None = None,
 ) -> Inspection:
     """Open a source and draft its plan. Refused: what cannot work.
 
-    max_memory: bytes that decoding may take, or None. device: kind of device of the workers. begun:
-    see inspect_image().
+    max_memory: bytes that decoding may take, or None. hardware: of the workers. begun: see
+    inspect_image().
     """
     with open_image(source, options.selection, max_memory) as image:
-        return inspect_image(image, options, device, begun)
+        return inspect_image(image, options, hardware, begun)
 
 
 def inspect_image(
-    image: Source, options: Options, device: str, begun: Plan | None = None
+    image: Source, options: Options, hardware: Hardware, begun: Plan | None = None
 ) -> Inspection:
     """Draft the plan of an opened image. Refused: what cannot work.
 
     begun: the stored plan of the output; what is not written in the options is taken from it.
     """
-    _check_device(options, device)
+    _check_device(options, hardware.device)
     if begun is not None:
         options = completed(options, begun)
     info = describe_source(image, options)
     tiers = _networks(options, begun)
-    tile, nodata, device = _as_begun(options, begun, info.nodata, device)
+    tile, nodata, device = _as_begun(options, begun, info.nodata, hardware.device)
     shape = region_shape(image, options.region)
     policy, said = _policy(options, tiers, Grid(shape[1:], options.scale, tile), begun)
     scorer = _scorer(tiers, options.scale, policy, begun)
@@ -126,10 +135,11 @@ def inspect_image(
         scorer=scorer.network,
         family=_family(image, options, begun),
         kind=None if begun is None else begun.kind,
+        precision=_precision(options, tiers, hardware, begun),
     )
-    said += _unmeasured(draft, scorer) if begun is None else []
+    said += [*_unmeasured(draft, scorer), *float32_notes(draft)] if begun is None else []
     info = replace(info, notes=(*info.notes, *_notes(draft, options, info)))
-    return Inspection(draft, info, scorer, begun, tuple(said))
+    return Inspection(draft, info, scorer, hardware, begun, tuple(said))
 
 
 def _statistics(options: Options, tiers: Sequence[Tier]) -> str | None:
@@ -213,10 +223,19 @@ def in_family(
         scorer=scorer.network,
         family=family,
         kind=kind,
+        precision=_precision(options, tiers, inspection.hardware),
     )
-    return replace(
-        inspection, draft=draft, scorer=scorer, choices=(*said, *_unmeasured(draft, scorer))
-    )
+    said += [*_unmeasured(draft, scorer), *float32_notes(draft)]
+    return replace(inspection, draft=draft, scorer=scorer, choices=tuple(said))
+
+
+def _precision(
+    options: Options, tiers: Sequence[Tier], hardware: Hardware, begun: Plan | None = None
+) -> Precision:
+    """The precision of the plan: of the stored one where nothing else is asked for."""
+    if begun is not None and asks_for(options.precision, begun.precision):
+        return begun.precision
+    return resolve(options.precision, hardware, bool(in_bfloat16(tiers)))
 
 
 def _batches(tiers: Sequence[Tier], device: str) -> tuple[int, ...]:

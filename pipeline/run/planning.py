@@ -94,8 +94,8 @@ class Planner:
         return inspection
 
     def _inspect(self) -> Inspection:
-        job = self.job
-        inspect = partial(inspect_file, job.source, job.options, job.max_memory, self.pool.device)
+        job, pool = self.job, self.pool
+        inspect = partial(inspect_file, job.source, job.options, job.max_memory, pool.hardware)
         begun = self._read_plan()
         self._seen = None if begun is None else begun.digest
         if begun is None:
@@ -194,6 +194,11 @@ class Planner:
             raise Refused(
                 f"{job.output} was begun on {plan.device} and the workers run on"
                 f" {self.pool.device}; give --device {plan.device} to go on"
+            )
+        if not self.pool.hardware.has(plan.precision):
+            raise Refused(
+                f"{job.output} was begun in {plan.precision}, which the workers do not all have; go"
+                f" on on a machine that has {plan.precision}, or --overwrite to start over"
             )
         check_memory(plan, inspection.source, job.max_memory, self.pool.width)
         if missing := missing_weights(plan.tiers):

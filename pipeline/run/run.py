@@ -233,6 +233,7 @@ class ImageWork:
             notes=tuple(self.timings.notes),
             audit=plan.audit,
             fidelity=worst_of(plan, self.receipts.fidelity),
+            precision=plan.precision,
         )
 
 

@@ -10,6 +10,8 @@ from tierscale.models.contract.upscaler import Upscaler
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference.statistics import Automatic
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.plan import Draft
+from tierscale.pipeline.plan.precision import BFLOAT16
 from tierscale.pipeline.plan.tiers import ENDLESS_REACH, Tier
 from tierscale.pipeline.storage.path_policy import check_secrets
 
@@ -126,6 +128,22 @@ def _check_tier(
             f"what {name} costs at an effort of {effort_text} was not measured; run tierscale"
             f" models calibrate {name} --hr DIR"
         )
+
+
+def in_bfloat16(tiers: Sequence[Tier]) -> list[Tier]:
+    """Those tiers whose networks can be computed in bfloat16, of weights that are here."""
+    here = [tier for tier in tiers if registry.holds(tier.name, tier.weights)]
+    return [tier for tier in here if _load(tier.name, tier.weights).upscaler.has_bfloat16]
+
+
+def float32_notes(draft: Draft) -> tuple[str, ...]:
+    """What is to be said of networks that stay float32 in a plan of bfloat16."""
+    able = in_bfloat16(draft.tiers)
+    others = [tier for tier in draft.tiers if tier not in able and tier.name != "bicubic"]
+    if draft.precision not in BFLOAT16 or not others:
+        return ()
+    named = ", ".join(tier.label for tier in others)
+    return (f"{named} computed in float32: bfloat16 was not shown to be good enough there",)
 
 
 def effort_notes(tiers: Sequence[Tier], scale: Fraction) -> tuple[str, ...]:

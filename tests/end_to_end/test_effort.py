@@ -80,7 +80,7 @@ def draft(
 ) -> tuple[Draft, tuple[str, ...]]:
     """The draft of a picture, and its notes."""
     options = Options(scale=scale, tiers=tiers, policy=Full(), tile=24, exact_statistics=exact)
-    found = inspect_image(open_array(picture(*size), "cyx"), options, "cpu")
+    found = inspect_image(open_array(picture(*size), "cyx"), options, Hardware())
     return found.draft, found.source.notes
 
 

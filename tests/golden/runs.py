@@ -47,6 +47,8 @@ RECORD = Path(__file__).with_name("checksums.json")
 # less than this share of the range.
 TOLERANCE = 0.001
 NUMBERS = 64
+# What is on record, whatever the processor has.
+FLOAT32 = ("--precision", "fp32")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
 LIBRARIES = ("torch", "zarr", "numpy", "pillow", "imagecodecs")
 
@@ -194,7 +196,7 @@ class Run:
 
 def plain(run: Run) -> list[str]:
     """The options of a run on threads of this process."""
-    return [*shlex.split(run.options), "--ray", "none", "--workers", "1", "--json"]
+    return [*shlex.split(run.options), *FLOAT32, "--ray", "none", "--workers", "1", "--json"]
 
 
 def upscaled(run: Run, folder: Path) -> Found:
@@ -213,7 +215,8 @@ def upscaled(run: Run, folder: Path) -> Found:
 def on_ray(run: Run, folder: Path) -> Found:
     """`tierscale upscale` on a Ray of its own, with two workers."""
     output = folder / "out.zarr"
-    options = [*shlex.split(run.options), "--ray", "local", "--workers", "2", "--json"]
+    ray = ["--ray", "local", "--workers", "2", "--json"]
+    options = [*shlex.split(run.options), *FLOAT32, *ray]
     good(call_apart("tierscale", "upscale", run.source(folder), output, *options))
     return {"out.zarr": measured(output)}
 

@@ -64,7 +64,7 @@ def source_of(name: str, folder: Path) -> Path:
 
 def plan_of(name: str, folder: Path) -> Plan:
     """A new plan for a case, as this version makes it."""
-    options = {"policy": "adaptive", **CASES[name][1]}
+    options = {"policy": "adaptive", "precision": "fp32", **CASES[name][1]}
     if name == "float-nan":
         options["nodata"] = float("nan")
     output = str(folder / "new.zarr")

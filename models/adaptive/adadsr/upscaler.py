@@ -19,6 +19,7 @@ from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
 from tierscale.models.contract.modules import channels_last
 from tierscale.models.contract.upscaler import Placement, Upscaled
 from tierscale.models.runtime.plain import check_windows
+from tierscale.models.runtime.stream import at_least_float32
 
 # Depths to be measured, as shares of the number of blocks.
 GRID = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0, 4.0)
@@ -71,7 +72,7 @@ class AdadsrUpscaler(OnPlain):
             full = self.plain(windows, place)
             depths = windows.new_full((len(windows), maps, height, width), self.method.depth)
             return Upscaled(full.pixels, full.macs, depths)
-        centred = (windows - self.plain.mean).contiguous(memory_format=torch.channels_last)
+        centred = self.plain.centre(windows)
         # Each window for itself: its result does not depend on its batch, not even in the last bit.
         parts = [
             self._window(window, origin, budget)
@@ -103,7 +104,8 @@ class AdadsrUpscaler(OnPlain):
         """What the network makes of a window (1, 3, h, w), its depths, and its blocks' macs."""
         network = self.method.network
         entered, _ = network.enter(window)
-        depths = self.method.predictor(entered, entered.new_tensor(budget))
+        known = entered.to(at_least_float32(entered.dtype))
+        depths = self.method.predictor(known, known.new_tensor(budget))
         if self.method.cell is not None:
             grid = CellGrid(origin, window.shape[2], window.shape[3], self.method.cell)
             depths = grid.spread(grid.means(depths)[:, 0])[None, None]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tierscale.models.adaptive.anysr.gate import Gate, band, empty, fed
 from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.stages import Rejoin
-from tierscale.models.runtime.stream import Convolve, bands
+from tierscale.models.runtime.stream import Convolve, at_least_float32, bands
 
 
 def tap_sums(x: Tensor, total: Tensor) -> Tensor:
@@ -22,13 +22,11 @@ def tap_sums(x: Tensor, total: Tensor) -> Tensor:
     total: sums of x, (N, C). The mean of the convolution's output follows from it alone.
     """
     # Rows that the tap of row -1, 0, 1 does not see.
-    rows = [x[:, :, -1].sum(dim=2), torch.zeros_like(total), x[:, :, 0].sum(dim=2)]
-    columns = [x[..., -1].sum(dim=2), torch.zeros_like(total), x[..., 0].sum(dim=2)]
+    dtype, none = total.dtype, torch.zeros_like(total)
+    rows = [x[:, :, -1].sum(dim=2, dtype=dtype), none, x[:, :, 0].sum(dim=2, dtype=dtype)]
+    columns = [x[..., -1].sum(dim=2, dtype=dtype), none, x[..., 0].sum(dim=2, dtype=dtype)]
     both = [
-        [
-            x[:, :, i, j] if i is not None and j is not None else torch.zeros_like(total)
-            for j in (-1, None, 0)
-        ]
+        [none if i is None or j is None else x[:, :, i, j] for j in (-1, None, 0)]
         for i in (-1, None, 0)
     ]
     seen = [total - rows[i] - columns[j] + both[i][j] for i in range(3) for j in range(3)]
@@ -53,7 +51,9 @@ class EdsrBlock(nn.Module):
         hidden = F.conv2d(
             x, self.first.weight[:kept], self.first.get_parameter("bias")[:kept], padding=1
         )
-        gate = self.gate(hidden.mean(dim=(2, 3)), scale)
+        gate = self.gate(hidden.mean(dim=(2, 3), dtype=at_least_float32(x.dtype)), scale).to(
+            x.dtype
+        )
         return x + F.conv2d(
             F.relu(hidden * gate[:, :, None, None]),
             self.second.weight[:, :kept],
@@ -74,12 +74,15 @@ class EdsrBlock(nn.Module):
         (height, columns), sums, row = inner.shape[2:], torch.zeros_like(total), 1
         first, bias = self.first.weight[:kept], self.first.get_parameter("bias")[:kept]
         gate = self.gate(
-            F.linear(tap_sums(inner, total).flatten(1), first.flatten(1)) / (height * columns)
+            F.linear(tap_sums(inner, total).flatten(1), first.to(total.dtype).flatten(1))
+            / (height * columns)
             + bias,
             scale,
         )
-        second = (self.second.weight[:, :kept] * gate[:, :, None, None]).contiguous(
-            memory_format=torch.channels_last
+        second = (
+            (self.second.weight[:, :kept] * gate[:, :, None, None])
+            .to(x.dtype)
+            .contiguous(memory_format=torch.channels_last)
         )
         cuts = list(bands(height, columns, 1, band()))
         # Hidden rows of a band stand behind the last two of the one before; the first row of all is
@@ -96,7 +99,8 @@ class EdsrBlock(nn.Module):
                 held += 1
             convolved = F.conv2d(hidden[:, :, :held], second, self.second.bias, padding=(0, 1))
             rows = slice(row, row + held - 2)
-            sums += torch.add(x[:, :, rows], convolved, out=result[:, :, rows]).sum(dim=(2, 3))
+            torch.add(x[:, :, rows], convolved, out=result[:, :, rows])
+            sums += result[:, :, rows].sum(dim=(2, 3), dtype=total.dtype)
             hidden[:, :, :2] = hidden[:, :, held - 2 : held].clone()
             row, held = rows.stop, 2
         return sums
@@ -130,7 +134,7 @@ class SlimEdsr(nn.Module):
     def run(self, x: Tensor, scale: Fraction, width: float) -> Tensor:
         """The same for one window (1, 3, h, w), a few rows at a time."""
         entered = fed(Convolve.of(self.entry), x, 1)
-        total = entered.sum(dim=(2, 3))
+        total = entered.sum(dim=(2, 3), dtype=at_least_float32(entered.dtype))
         # Each block reads one map and writes the other, so that its rows need not be copied; a row
         # of zeros lies above and below.
         high, wide = x.shape[2] + 2, x.shape[3]

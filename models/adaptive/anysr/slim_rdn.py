@@ -15,7 +15,7 @@ from tierscale.models.adaptive.anysr.gate import Gate, band, fed
 from tierscale.models.backbones.rdn import Dense
 from tierscale.models.contract.modules import module_list
 from tierscale.models.runtime.stages import Rejoin, feed
-from tierscale.models.runtime.stream import Convolve
+from tierscale.models.runtime.stream import Convolve, at_least_float32
 
 
 class RdnBlock(nn.Module):
@@ -57,7 +57,8 @@ class RdnBlock(nn.Module):
             known = torch.cat([known, F.relu(F.conv2d(known, weight, bias, padding=1))], dim=1)
         late = known[:, -2 * self.kept(width) :]
         early = known[:, : -late.shape[1]]
-        gated = late * self.gate(late.mean(dim=(2, 3)), scale)[:, :, None, None]
+        means = late.mean(dim=(2, 3), dtype=at_least_float32(late.dtype))
+        gated = late * self.gate(means, scale)[:, :, None, None].to(late.dtype)
         return x + F.conv2d(
             torch.cat([early, gated], dim=1), self.fuse.weight[:, : known.shape[1]], self.fuse.bias
         )
@@ -70,18 +71,20 @@ class RdnBlock(nn.Module):
         parts = self.slices(width)
         late = 2 * self.kept(width)
         early = sum(len(weight) for weight, _ in parts) + x.shape[1] - late
-        row, waiting, total = 0, [], x.new_zeros(1, late)
+        dtype = at_least_float32(x.dtype)
+        row, waiting, total = 0, [], x.new_zeros(1, late, dtype=dtype)
         for known in feed(
             Dense([Convolve(weight, bias) for weight, bias in parts]), x, self.LAYERS, band()
         ):
             waiting.append(known[:, early:].clone())
-            total += waiting[-1].sum(dim=(2, 3))
+            total += waiting[-1].sum(dim=(2, 3), dtype=dtype)
             x[:, :, row : row + known.shape[2]] += F.conv2d(
                 known[:, :early], self.fuse.weight[:, :early], self.fuse.bias
             )
             row += known.shape[2]
         gate = self.gate(total / (x.shape[2] * x.shape[3]), scale)
-        weight, row = self.fuse.weight[:, early : early + late] * gate[:, :, None, None], 0
+        fuse = self.fuse.weight[:, early : early + late] * gate[:, :, None, None]
+        weight, row = fuse.to(x.dtype), 0
         for rows in waiting:
             x[:, :, row : row + rows.shape[2]] += F.conv2d(rows, weight)
             row += rows.shape[2]

@@ -11,10 +11,11 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from tierscale.models.adaptive.anysr.gate import Gate
 from tierscale.models.adaptive.anysr.network import TRAINED, WIDTHS, AnySr
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
-from tierscale.models.contract.modules import channels_last
+from tierscale.models.contract.modules import channels_last, dtype_of
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
 from tierscale.models.runtime.nearest import Axis, axes
 from tierscale.models.runtime.plain import check_colours
@@ -66,6 +67,16 @@ class AnySrUpscaler:
             part.to(device)
         return self
 
+    has_bfloat16 = True
+
+    def to_bfloat16(self) -> "AnySrUpscaler":
+        """The encoder in bfloat16; the head, gates and the means that they rest on stay float32."""
+        self.encoder.to(torch.bfloat16)
+        for module in self.encoder.modules():
+            if isinstance(module, Gate):
+                module.to(torch.float32)
+        return self
+
     def width(self, effort: float) -> float:
         """The width for an effort."""
         check_effort(effort)
@@ -105,10 +116,12 @@ class AnySrUpscaler:
         self, window: Tensor, rows: Axis, columns: Axis, scale: Fraction, width: float
     ) -> Tensor:
         """What is added to the enlargement of one window (1, 3, h, w)."""
-        centred = (window - self.mean).contiguous(memory_format=torch.channels_last)
+        centred = (window - self.mean).to(dtype_of(self.encoder))
+        centred = centred.contiguous(memory_format=torch.channels_last)
         run = self.encoder.run if window.device.type == "cpu" else self.encoder
         stretch = max(1.0, float(scale) / TRAINED)
-        return self.head.run(run(centred, scale, width), rows, columns, stretch)
+        features = run(centred, scale, width).to(window.dtype)
+        return self.head.run(features, rows, columns, stretch)
 
     def cost(self, scale: Fraction, effort: float = 1.0) -> float:
         """Multiply-adds for each input pixel of a large window."""

@@ -23,7 +23,7 @@ from tierscale.models.runtime.counting import blank, executed
 from tierscale.models.runtime.patches import SIDE, STEP, Patches
 from tierscale.models.runtime.plain import check_windows
 from tierscale.models.runtime.stages import feed
-from tierscale.models.runtime.stream import BAND, Chain
+from tierscale.models.runtime.stream import BAND, Chain, at_least_float32
 
 # Patches that each thread of a CPU takes at a time: few, so that their maps stay in cache.
 TOGETHER = 8
@@ -111,9 +111,7 @@ class ApeUpscaler(OnPlain):
         Its pixels, each input pixel's exit (h, w), and the multiply-adds.
         """
         method, (height, width) = self.method, window.shape[2:]
-        entered, body = self.network.enter(
-            (window - self.plain.mean).contiguous(memory_format=torch.channels_last)
-        )
+        entered, body = self.network.enter(self.plain.centre(window))
         grid = CellGrid(place.origins[0], height, width, cell)
 
         def whole(blocks: Sequence[nn.Module], features: Tensor) -> Tensor:
@@ -159,7 +157,7 @@ class ApeUpscaler(OnPlain):
         return (
             self.network.finish_by_rows(entered, body)
             if body.device.type == "cpu"
-            else self.network.finish(entered, body)
+            else self.network.finish(entered, body).to(at_least_float32(body.dtype))
         )
 
     def _by_patches(
@@ -186,9 +184,7 @@ class ApeUpscaler(OnPlain):
 
         (N, 3, s * h, s * w), and their exits (N,), -1: never. The batch shrinks as they leave.
         """
-        entered, body = self.network.enter(
-            (patches - self.plain.mean).contiguous(memory_format=torch.channels_last)
-        )
+        entered, body = self.network.enter(self.plain.centre(patches))
         finished, left = body.clone(), torch.full((len(patches),), -1)
         staying = torch.arange(len(patches), device=patches.device)
         for index in range(self.method.exits + 1):
@@ -196,7 +192,8 @@ class ApeUpscaler(OnPlain):
                 body = layer(body)
             if index == self.method.exits or not len(staying):
                 break
-            leaves = self.method.tell(body.mean(dim=(2, 3))) >= threshold
+            means = body.mean(dim=(2, 3), dtype=at_least_float32(body.dtype))
+            leaves = self.method.tell(means) >= threshold
             finished[staying[leaves]] = body[leaves]
             left[staying[leaves].cpu()] = index
             staying, body = staying[~leaves], body[~leaves]

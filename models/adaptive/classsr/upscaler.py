@@ -71,6 +71,16 @@ class ClassSrUpscaler:
         self.branches = [branch.to(device) for branch in self.branches]
         return self
 
+    @property
+    def has_bfloat16(self) -> bool:
+        """As its branches."""
+        return all(branch.has_bfloat16 for branch in self.branches)
+
+    def to_bfloat16(self) -> "ClassSrUpscaler":
+        """The branches' weights and maps; the classifier stays float32."""
+        self.branches = [branch.to_bfloat16() for branch in self.branches]
+        return self
+
     def __call__(
         self,
         windows: Tensor,
@@ -119,8 +129,8 @@ class ClassSrUpscaler:
     def enlarge(self, tiles: Tensor, branch: int) -> Tensor:
         """Tiles (N, 3, t, t) through one branch, all at once: (N, 3, T, T)."""
         plain = self.branches[branch]
-        centred = (tiles - plain.mean).contiguous(memory_format=torch.channels_last)
-        return plain.complete(plain.network.stream().push(centred, last=True), tiles)
+        made = plain.network.stream().push(plain.centre(tiles), last=True)
+        return plain.complete(made.to(tiles.dtype), tiles)
 
     def _window(
         self, window: Tensor, place: Placement, bias: float

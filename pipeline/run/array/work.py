@@ -29,6 +29,7 @@ from tierscale.pipeline.run.family import decided
 from tierscale.pipeline.run.prescan import Prescan, run_tasks, silent
 from tierscale.pipeline.run.workers import allocator
 from tierscale.pipeline.run.workers.pool import Handle, LocalPool, device_here
+from tierscale.pipeline.run.workers.processor import hardware_here
 from tierscale.pipeline.run.workers.worker import Worker
 
 
@@ -63,7 +64,7 @@ class ArrayJob:
     ) -> "ArrayJob":
         """The job of an array. Refused: it cannot work, whatever the pixels are."""
         source = open_array(array, axes)
-        inspection = inspect_image(source, options, device_here(options.device))
+        inspection = inspect_image(source, options, hardware_here(device_here(options.device)))
         return cls(source, axes, inspection, options, max_memory)
 
     @property

@@ -15,6 +15,8 @@ import torch
 from tierscale.models import registry
 from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.plan.precision import Hardware
+from tierscale.pipeline.run.workers.processor import hardware_here
 from tierscale.pipeline.run.workers.worker import Turn, Worker
 
 T_co = TypeVar("T_co", covariant=True)
@@ -56,8 +58,8 @@ class Pool(Protocol):
     """Workers that carry out tasks.
 
     width: tasks worth having under way at a time. split: whether the full tier has workers of its
-    own. device: kind of device on which all of them enlarge, "cpu" or "cuda"; plans are made for
-    it.
+    own. hardware: the kind of device and of bfloat16 with which all of them enlarge; plans are made
+    for it.
     """
 
     @property
@@ -66,6 +68,8 @@ class Pool(Protocol):
     def split(self) -> bool: ...
     @property
     def device(self) -> str: ...
+    @property
+    def hardware(self) -> Hardware: ...
 
     def submit(
         self,
@@ -126,6 +130,11 @@ class LocalPool(Closing):
         for _ in range(workers):
             self._free.put(None)  # hired when it is needed
         self._executor = ThreadPoolExecutor(2 * workers, thread_name_prefix="worker")
+
+    @property
+    def hardware(self) -> Hardware:
+        """That of this process."""
+        return hardware_here(self.device)
 
     def submit(
         self,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -97,7 +97,8 @@ class ProbeTile:
 
     def run(self, worker: Worker) -> np.ndarray:
         """Mean squared differences from the full tier's result, (tiers,)."""
-        draft = self.draft.get()
+        # What decides over routes is told in float32, so that every precision has the same ones.
+        draft = replace(self.draft.get(), precision="fp32")
         engine = worker.engine(draft, self.settings, range(len(draft.tiers)))
         read = worker.reader(draft, self.pixels)
         return probe(engine, self.value_range, read, self.tile)
@@ -115,7 +116,7 @@ class ReadDifficulty:
 
     def run(self, worker: Worker) -> statistics.Histogram:
         """The difficulties there."""
-        draft = self.draft.get()
+        draft = replace(self.draft.get(), precision="fp32")
         upscaler = worker.engine(draft, (), {self.tier}).upscalers[self.tier]
         if not isinstance(upscaler, statistics.Automatic):
             raise Refused(f"{draft.tiers[self.tier].label} does not decide by statistics")

@@ -201,6 +201,7 @@ def _written(worker: Worker, plan: Plan, output: str, key: Key, pixels: np.ndarr
         cost=0.0,
         seconds={},
         device=worker.device.name,
+        precision=plan.precision,
         batch=0,
         workers=(worker.name,),
         processors=(worker.processor,),

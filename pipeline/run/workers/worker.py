@@ -1,15 +1,11 @@
 """A worker: networks on one device and opened images, kept from task to task."""
 
-import contextlib
 import itertools
 import json
 import os
-import platform
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,9 +19,11 @@ from tierscale.pipeline.inference.enlarge import Device, Engine
 from tierscale.pipeline.inference.normalise import Read
 from tierscale.pipeline.output import store
 from tierscale.pipeline.plan.plan import Draft, Settings
+from tierscale.pipeline.plan.precision import BFLOAT16
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.tiers import Weights
 from tierscale.pipeline.run.workers import allocator
+from tierscale.pipeline.run.workers.processor import hardware_here, name_of
 
 # Opened images, and networks, that a worker keeps at hand.
 OPEN_SOURCES, KEPT_NETWORKS = 2, 16
@@ -60,16 +58,16 @@ class Worker:
 
     Nothing that is remembered between tasks changes a pixel, so a restarted worker gives the same
     ones. One task computes at a time; while it waits for the disk at its end, the next may begin.
-    device: "cpu" or "cuda". name: of this worker alone, in receipts and messages. processor: what
-    it computes on; workers on the same give the same bytes.
+    device: "cpu" or "cuda". hardware: what it has. name: of this worker alone, in receipts and
+    messages. processor: what it computes on; workers on the same give the same bytes.
     """
 
     def __init__(self, device: str) -> None:
         torch.set_num_threads(THREADS)
         self.name = f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
-        self.device = Device(device)
-        self.processor = _processor(device)
-        self._upscalers: OrderedDict[tuple[str, str], Upscaler] = OrderedDict()
+        self.device, self.hardware = Device(device), hardware_here(device)
+        self.processor = name_of(device)
+        self._upscalers: OrderedDict[tuple[str, str, bool], Upscaler] = OrderedDict()
         self._sources: OrderedDict[tuple[PixelSource, str], Source] = OrderedDict()
         self._turn = Turn(lambda: None)
 
@@ -91,22 +89,36 @@ class Worker:
             )
 
     def engine(self, draft: Draft, settings: Settings, tiers: Iterable[int]) -> Engine:
-        """Some tiers of a plan, loaded. Refused: the device or the weights here are others."""
+        """Some tiers of a plan, loaded in its precision.
+
+        Refused: the device, the processor or the weights here are others.
+        """
         if draft.device != self.device.name:
             raise Refused(
                 f"the plan is for {draft.device} and this worker runs on {self.device.name}; use"
                 f" --device {draft.device}"
             )
-        upscalers = {index: self.network(draft.tiers[index].network) for index in set(tiers)}
+        if not self.hardware.has(draft.precision):
+            raise Refused(
+                f"the plan is for {draft.precision}, which this machine's processor"
+                f" ({self.processor}) has not; go on with it on a machine that has"
+                f" {draft.precision}, or begin anew with --overwrite"
+            )
+        bfloat16 = draft.precision in BFLOAT16
+        upscalers = {
+            index: self.network(draft.tiers[index].network, bfloat16) for index in set(tiers)
+        }
         return Engine(draft, upscalers, settings, self.device)
 
-    def network(self, network: Weights) -> Upscaler:
+    def network(self, network: Weights, bfloat16: bool = False) -> Upscaler:
         """A network with the very weights. Refused: they are not here."""
         # By their digest too: a file may be replaced while workers live on.
-        key = (network.name, network.weights)
+        key = (network.name, network.weights, bfloat16)
         if key not in self._upscalers:
             try:
-                loaded = registry.load_weights(network.name, self.device.name, network.weights)
+                loaded = registry.load_weights(
+                    network.name, self.device.name, network.weights, bfloat16
+                )
             except ValueError as error:
                 raise Refused(str(error)) from error
             self._upscalers[key] = loaded.upscaler
@@ -133,18 +145,6 @@ class Worker:
                 self._sources.popitem(last=False)[1].close()
         self._sources.move_to_end(key)
         return self._sources[key]
-
-
-@cache
-def _processor(device: str) -> str:
-    """What rounding depends on: the processor's name, its vector instructions, and torch."""
-    if device == "cuda" and torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    name = platform.machine()
-    with contextlib.suppress(OSError):  # there is none but on Linux
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(": ")[-1] for line in lines if line.startswith("model name")), name)
-    return f"{name} {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
 
 
 def open_pixels(pixels: PixelSource) -> Source:

@@ -27,7 +27,7 @@ def photo(tmp_path):
 
 @pytest.fixture
 def inspected(photo):
-    return inspect_file(str(photo), BICUBIC, None, "cpu")
+    return inspect_file(str(photo), BICUBIC, None, Hardware())
 
 
 def test_what_a_decoder_takes_is_in_the_plans_memory(photo, inspected):
