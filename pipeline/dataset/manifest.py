@@ -29,8 +29,8 @@ class Row:
     tiers: with commas between them. family: auto, clean or photo. budget: share of the full tier's
     cost, up to 1. max_loss: dB. deadline: seconds. threshold: in units of difficulty. priority: the
     highest one goes first. precision: auto, fp32 or bf16. format: of AVAILABLE. range: "LO,HI", the
-    values that become black and white. nodata: value of missing pixels. series: which image of a file that holds
-    several.
+    values that become black and white. nodata: value of missing pixels. series: which image of a
+    file that holds several.
     """
 
     source: str

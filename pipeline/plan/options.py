@@ -72,13 +72,14 @@ class Options:
     the policies, or the name of one without a number. tile, blend: input pixels. device: "auto",
     "cpu" or "cuda". precision: of the networks, "fp32" or "bf16" (bfloat16: about twice as fast on
     processors that have it); "auto": bf16 where all workers have one kind of it. value_range: the
-    values that become 0 and 1; None: by the data type, or measured. region: x, y, width, height of a part of the input. series, level, z, t: which image
-    of a file that holds several, which pyramid level (0 is the largest), which plane, which time
-    point; None: the first. nodata: value that marks missing pixels, beside what the file says.
-    family: of networks among the default tiers: "clean", "photo" (for scans and photos with blur,
-    grain and compression), or "auto", as the image needs; without effect where tiers are named.
-    denoise: strength of photo networks, 0 to 1; below 1 they are mixed with their clean twins.
-    exact_statistics: tiers NAME@auto measure the whole image, at full cost, instead of a sample.
+    values that become 0 and 1; None: by the data type, or measured. region: x, y, width, height of
+    a part of the input. series, level, z, t: which image of a file that holds several, which
+    pyramid level (0 is the largest), which plane, which time point; None: the first. nodata: value
+    that marks missing pixels, beside what the file says. family: of networks among the default
+    tiers: "clean", "photo" (for scans and photos with blur, grain and compression), or "auto", as
+    the image needs; without effect where tiers are named. denoise: strength of photo networks, 0 to
+    1; below 1 they are mixed with their clean twins. exact_statistics: tiers NAME@auto measure the
+    whole image, at full cost, instead of a sample.
 
     written: names of the options that somebody wrote. The others are this version's defaults; an
     output that was begun with other ones goes on with those.

@@ -35,6 +35,19 @@ class Hardware:
         """Whether the workers can carry out a plan of this precision."""
         return precision not in BFLOAT16 or precision == self.bfloat16
 
+    def lacks(self, device: str, precision: Precision) -> str | None:
+        """Why the workers cannot go on with a plan, in words; None: they can."""
+        if device != self.device:
+            return (
+                f"on {device} and the workers run on {self.device}; give --device {device} to go on"
+            )
+        if not self.has(precision):
+            return (
+                f"in {precision}, which the workers' processors do not all have; go on on a machine"
+                f" that has {precision}, or give --overwrite to start over"
+            )
+        return None
+
 
 def resolve(asked: str, hardware: Hardware, able: bool) -> Precision:
     """The precision of a new plan.

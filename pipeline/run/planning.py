@@ -190,16 +190,8 @@ class Planner:
     def _check_can_go_on(self, plan: Plan, inspection: Inspection) -> None:
         """Refuse a stored plan of another device, or one that does not fit or lacks its weights."""
         job = self.job
-        if plan.device != self.pool.device:
-            raise Refused(
-                f"{job.output} was begun on {plan.device} and the workers run on"
-                f" {self.pool.device}; give --device {plan.device} to go on"
-            )
-        if not self.pool.hardware.has(plan.precision):
-            raise Refused(
-                f"{job.output} was begun in {plan.precision}, which the workers do not all have; go"
-                f" on on a machine that has {plan.precision}, or --overwrite to start over"
-            )
+        if reason := self.pool.hardware.lacks(plan.device, plan.precision):
+            raise Refused(f"{job.output} was begun {reason}")
         check_memory(plan, inspection.source, job.max_memory, self.pool.width)
         if missing := missing_weights(plan.tiers):
             raise Refused(

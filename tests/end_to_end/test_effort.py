@@ -35,6 +35,7 @@ from tierscale.pipeline.inference import statistics
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Draft, Settings
 from tierscale.pipeline.plan.policies import Budget, Full
+from tierscale.pipeline.plan.precision import Hardware
 from tierscale.pipeline.plan.stored import (
     draft_fields,
     plan_from_json,

@@ -290,7 +290,9 @@ def array_in_memory(run: Run, folder: Path) -> Found:
         pixels = np.array(file)
     keywords = dict(pair.split("=") for pair in run.options.split())
     tile, budget = int(keywords.pop("tile")), float(keywords.pop("budget"))
-    made = entry_points()["upscale_array"](pixels, 4, tile=tile, budget=budget, **keywords)
+    made = entry_points()["upscale_array"](
+        pixels, 4, tile=tile, budget=budget, precision="fp32", **keywords
+    )
     return {"array": {"tiles": {}, "arrays": {"0": described(made)}}}
 
 

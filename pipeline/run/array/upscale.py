@@ -52,11 +52,11 @@ def upscale_array(
     array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are
     always "yx". Three channels are taken as RGB and four as RGBA. scale: a number or a fraction
     such as "5/2". tiers: names from light to full, or one text with commas. family: of the default
-    tiers, "clean", "photo" or "auto". denoise: of photo networks, 0 to 1. precision: "fp32", "bf16", or
-    "auto", as the processor has it. policy: a policy, or its
-    name as in the command; budget (share of the full cost), max_loss (dB), deadline (seconds) or
-    threshold (squared error) alone imply their own. tile, blend: input pixels. max_memory: bytes
-    that the work may take with what it keeps in memory; None: 90 % of this machine's.
+    tiers, "clean", "photo" or "auto". denoise: of photo networks, 0 to 1. precision: "fp32",
+    "bf16", or "auto", as the processor has it. policy: a policy, or its name as in the command;
+    budget (share of the full cost), max_loss (dB), deadline (seconds) or threshold (squared error)
+    alone imply their own. tile, blend: input pixels. max_memory: bytes that the work may take with
+    what it keeps in memory; None: 90 % of this machine's.
 
     Raises Refused (a ValueError) with one sentence when something cannot work, such as a result
     that does not fit in memory, and Damaged when the result cannot be written any more.

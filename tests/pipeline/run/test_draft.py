@@ -8,14 +8,16 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Adaptive, Budget, Deadline, Full, MaxLoss, Threshold
+from tierscale.pipeline.plan.precision import Hardware
 from tierscale.pipeline.plan.tiers import Weights
 from tierscale.pipeline.run.draft import check_paths, inspect_image
 
 TIERS = ("bicubic", "fsrcnn-x4")
 
 
-def inspected(options, device="cpu"):
-    return inspect_image(open_array(np.zeros((50, 60, 3), np.uint8), "yxc"), options, device)
+def inspected(options, device="cpu", bfloat16=None):
+    image = open_array(np.zeros((50, 60, 3), np.uint8), "yxc")
+    return inspect_image(image, options, Hardware(device, bfloat16))
 
 
 @pytest.mark.parametrize(

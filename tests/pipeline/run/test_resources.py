@@ -9,6 +9,7 @@ from PIL import Image
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.plan.options import Options
+from tierscale.pipeline.plan.precision import Hardware
 from tierscale.pipeline.run.draft import inspect_file
 from tierscale.pipeline.run.resources import DRIVER_BYTES, check_least, check_memory, memory_bytes
 
