@@ -24,7 +24,12 @@ class Smear:
         kernel = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(reach))
         self.kernel = kernel / kernel.abs().sum() / 3
 
+    has_bfloat16 = False
+
     def to(self, device):
+        return self
+
+    def to_bfloat16(self):
         return self
 
     def cost(self, scale, effort=1.0):

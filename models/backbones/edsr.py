@@ -21,6 +21,7 @@ from tierscale.models.runtime.stream import (
     Skip,
     Stream,
     check_scale,
+    convolve,
     shuffle,
 )
 
@@ -100,7 +101,7 @@ class LongSkip(Staged):
     tail: Tail
 
     def enter(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        entered = self.entry(x)
+        entered = convolve(x, self.entry.weight, self.entry.bias, (1, 1))
         return entered, entered
 
     def finish(self, entered: Tensor, body: Tensor) -> Tensor:

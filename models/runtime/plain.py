@@ -121,9 +121,8 @@ class PlainUpscaler:
         return self
 
     def centre(self, windows: Tensor) -> Tensor:
-        """What the network takes of windows (N, 3, h, w): values around the mean."""
-        centred = (windows - self.mean).to(dtype_of(self.network))
-        return centred.contiguous(memory_format=torch.channels_last)
+        """What the network takes of windows (N, 3, h, w): values around the mean, float32."""
+        return (windows - self.mean).contiguous(memory_format=torch.channels_last)
 
     def __call__(
         self,
@@ -165,10 +164,10 @@ class PlainUpscaler:
         if streamed:
             # What looks at the whole window is fed with all of its rows at once.
             reach = windows.shape[2] if self.network.reach is None else self.network.reach
-            centred = (windows - self.mean).to(dtype_of(self.network))
-            result = run(self.network.stream, centred, self.scale, reach)
+            result = run(self.network.stream, windows - self.mean, self.scale, reach)
         else:
-            result = self.network(self.centre(windows)).to(windows.dtype)
+            centred = self.centre(windows).to(dtype_of(self.network))
+            result = self.network(centred).to(windows.dtype)
         return self.complete(result, windows)
 
     def complete(self, result: Tensor, windows: Tensor) -> Tensor:
@@ -188,7 +187,7 @@ class PlainUpscaler:
         pooling, one for the window: two small shapes, counted once, tell all others.
         """
         if streamed not in self._counted:
-            shape = PlainUpscaler(copy.deepcopy(self.network), self.spec).to("meta")
+            shape = PlainUpscaler(copy.deepcopy(self.network).float(), self.spec).to("meta")
             small, large = (
                 executed(partial(shape._enlarge, blank(1, 3, 8, side), streamed))
                 for side in (8, 16)

@@ -138,7 +138,7 @@ class SlimEdsr(nn.Module):
         # Each block reads one map and writes the other, so that its rows need not be copied; a row
         # of zeros lies above and below.
         high, wide = x.shape[2] + 2, x.shape[3]
-        maps = [empty(x, self.features, high, wide) for _ in range(2)]
+        maps = [empty(entered, self.features, high, wide) for _ in range(2)]
         for one in maps:
             one[:, :, [0, -1]] = 0
         maps[0][:, :, 1:-1] = entered

@@ -15,7 +15,7 @@ from tierscale.models.adaptive.anysr.gate import Gate
 from tierscale.models.adaptive.anysr.network import TRAINED, WIDTHS, AnySr
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
-from tierscale.models.contract.modules import channels_last, dtype_of
+from tierscale.models.contract.modules import channels_last
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
 from tierscale.models.runtime.nearest import Axis, axes
 from tierscale.models.runtime.plain import check_colours
@@ -116,8 +116,7 @@ class AnySrUpscaler:
         self, window: Tensor, rows: Axis, columns: Axis, scale: Fraction, width: float
     ) -> Tensor:
         """What is added to the enlargement of one window (1, 3, h, w)."""
-        centred = (window - self.mean).to(dtype_of(self.encoder))
-        centred = centred.contiguous(memory_format=torch.channels_last)
+        centred = (window - self.mean).contiguous(memory_format=torch.channels_last)
         run = self.encoder.run if window.device.type == "cpu" else self.encoder
         stretch = max(1.0, float(scale) / TRAINED)
         features = run(centred, scale, width).to(window.dtype)

@@ -206,7 +206,7 @@ class ApeUpscaler(OnPlain):
         features = blank(1, self.network.features, height * scale, width * scale)
         costs = [
             executed(partial(layer, features))
-            for layer in copy.deepcopy(self.network).to("meta").layers
+            for layer in copy.deepcopy(self.network).float().to("meta").layers
         ]
         return [sum(costs[(index + 1) * self.method.every :]) for index in range(self.method.exits)]
 

@@ -70,7 +70,14 @@ def test_columns_are_those_of_the_documents():
     assert {one.name for one in fields(Row)} == set(COLUMNS)
 
 
-@pytest.mark.parametrize(("column", "value"), [("precision", "bf16"), ("format", "tif")])
+def test_a_row_has_its_own_precision():
+    assert Row("a.tif", precision="bf16").options(Options(precision="fp32")).precision == "bf16"
+    assert Row("a.tif").options(Options(precision="fp32")).precision == "fp32"
+    with pytest.raises(Refused, match="there is no precision 'fp64'"):
+        Row("a.tif", precision="fp64").options(Options())
+
+
+@pytest.mark.parametrize(("column", "value"), [("format", "tif")])
 def test_what_this_version_has_not_is_refused_by_row_and_column(tmp_path, column, value):
     (tmp_path / "m.jsonl").write_text(json.dumps({"source": "a.tif", column: value}))
     text = Manifest.read(tmp_path / "m.jsonl").bad[1]
