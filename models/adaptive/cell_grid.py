@@ -4,8 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tierscale.models.runtime.stream import at_least_float32
-
 
 def cell_means(maps: Tensor, side: int) -> Tensor:
     """Means of maps (N, C, h, w) over cells of `side` pixels: (N, C, rows, columns).
@@ -42,11 +40,9 @@ class CellGrid:
         """Mean of features (1, C, h, w) over each cell: (rows * columns, C)."""
         (top, left), side = self.before, self.side
         below, right = self.rows * side - top - self.height, self.columns * side - left - self.width
-        # Of features in bfloat16 they are float32: decisions rest on them.
-        dtype = at_least_float32(features.dtype)
         maps = F.pad(features.permute(0, 2, 3, 1), (0, 0, left, right, top, below))
         # Rows first, over all that lies side by side: an eighth of the time of a sum over both.
-        rows = maps.reshape(self.rows, side, -1).sum(dim=1, dtype=dtype)
+        rows = maps.reshape(self.rows, side, -1).sum(dim=1)
         sums = rows.view(self.rows, self.columns, side, -1).sum(dim=2).flatten(0, 1)
         return sums / self.pixels.view(-1, 1).to(sums)
 

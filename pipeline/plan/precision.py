@@ -62,14 +62,13 @@ def resolve(asked: str, hardware: Hardware, able: bool) -> Precision:
                 " --device cpu"
             )
         return "cuda"
-    if asked == "fp32" or not able:
-        return "fp32"
     if asked == "bf16" and hardware.bfloat16 is None:
         raise Refused(
             "bf16 is asked for, and the workers' processors do not all have one kind of it"
             f" ({' or '.join(BFLOAT16)}); use --precision fp32, or leave it out"
         )
-    return hardware.bfloat16 or "fp32"
+    wanted = asked != "fp32" and able
+    return hardware.bfloat16 if wanted and hardware.bfloat16 else "fp32"
 
 
 def asks_for(asked: str, precision: Precision) -> bool:

@@ -235,7 +235,8 @@ def _precision(
     """The precision of the plan: of the stored one where nothing else is asked for."""
     if begun is not None and asks_for(options.precision, begun.precision):
         return begun.precision
-    return resolve(options.precision, hardware, bool(in_bfloat16(tiers)))
+    able = hardware.bfloat16 is not None and bool(in_bfloat16(tiers))
+    return resolve(options.precision, hardware, able)
 
 
 def _batches(tiers: Sequence[Tier], device: str) -> tuple[int, ...]:

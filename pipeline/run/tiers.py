@@ -138,9 +138,11 @@ def in_bfloat16(tiers: Sequence[Tier]) -> list[Tier]:
 
 def float32_notes(draft: Draft) -> tuple[str, ...]:
     """What is to be said of networks that stay float32 in a plan of bfloat16."""
+    if draft.precision not in BFLOAT16:
+        return ()
     able = in_bfloat16(draft.tiers)
     others = [tier for tier in draft.tiers if tier not in able and tier.name != "bicubic"]
-    if draft.precision not in BFLOAT16 or not others:
+    if not others:
         return ()
     named = ", ".join(tier.label for tier in others)
     return (f"{named} computed in float32: bfloat16 was not shown to be good enough there",)

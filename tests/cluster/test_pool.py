@@ -1,6 +1,7 @@
 """Ray gives the bytes of the plain loop, in both layouts; a shard alone is the shard of the run."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ from tests.conftest import ROOT
 from tierscale.pipeline.formats.arrays.ingest import ingest
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.receipts import Folder
+from tierscale.pipeline.plan.precision import BFLOAT16
+from tierscale.pipeline.run.workers import processor
 from tierscale.pipeline.run.workers.pool import InProcess
 from tierscale.pipeline.run.workers.shard_tasks import FinishShard
 from tierscale.pipeline.run.workers.worker import Worker
@@ -21,13 +24,14 @@ from tierscale.pipeline.run.workers.worker import Worker
 OPTIONS = ("--tiers", "bicubic,fsrcnn-x4,carn-x4", "--tile", "32", "--policy", "adaptive")
 
 
-def run(*arguments):
+def run(*arguments, **more):
     done = subprocess.run(
         [sys.executable, "-m", "tierscale", *map(str, arguments), "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=240,
+        **more,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -40,6 +44,24 @@ def plain(tmp_path_factory):
     summary = run("upscale", folder / "in.png", folder / "out.zarr", *OPTIONS, "--ray", "none")
     assert min(summary["tiles"].values()) > 0, "the test needs tiles of every tier"
     return folder, summary
+
+
+@pytest.mark.slow
+def test_ray_gives_the_bytes_of_the_plain_loop_in_bfloat16(plain, tmp_path):
+    folder, _ = plain
+    env = {name: value for name, value in os.environ.items() if name != processor.LIMIT}
+    if processor.bfloat16_of(processor.CPUINFO.read_text()) is None:
+        pytest.skip("this processor has no bfloat16")
+    options = (*OPTIONS, "--precision", "bf16")
+    for name, ray in (("loop", ("--ray", "none")), ("ray", ("--layout", "split"))):
+        run("upscale", folder / "in.png", tmp_path / f"{name}.zarr", *options, *ray, env=env)
+    one, other = (Folder(str(tmp_path / f"{name}.zarr")) for name in ("loop", "ray"))
+    assert one.plan() == other.plan() and one.plan().precision in BFLOAT16
+    receipts = [
+        sorted((r.key, r.pixels_sha256, r.precision) for r in folder.receipts(folder.plan().digest))
+        for folder in (one, other)
+    ]
+    assert receipts[0] == receipts[1]
 
 
 @pytest.mark.parametrize("layout", ["split", pytest.param("together", marks=pytest.mark.slow)])

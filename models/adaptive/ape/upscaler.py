@@ -8,6 +8,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cache, partial
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from tierscale.models.runtime.counting import blank, executed
 from tierscale.models.runtime.patches import SIDE, STEP, Patches
 from tierscale.models.runtime.plain import check_windows
 from tierscale.models.runtime.stages import feed
-from tierscale.models.runtime.stream import BAND, Chain, at_least_float32
+from tierscale.models.runtime.stream import BAND, Chain
 
 # Patches that each thread of a CPU takes at a time: few, so that their maps stay in cache.
 TOGETHER = 8
@@ -68,12 +69,26 @@ class ApeUpscaler(OnPlain):
 
     def __init__(self, method: Ape, spec: ModelSpec, origin: str = "this network") -> None:
         super().__init__(method.network, method, spec, origin)
-        self.method = method
+        self.method, self.full = method, self.plain
         self.network = method.network
         # What a cell sees of its neighbours hangs on where they left, and so on theirs.
         endless = method.cell is not None or self.plain.reach is None
         self.reach: int | None = None if endless else max(self.plain.reach or 0, SIDE - 1)
         self.saved = cache(self._saved)
+
+    def to(self, device: str) -> Self:
+        """Move the weights, in place."""
+        self.full.to(device)
+        return super().to(device)
+
+    def to_bfloat16(self) -> Self:
+        """The whole network in bfloat16 where it runs everywhere, at effort 1.
+
+        Where cells leave it stays float32: the features decide, and those of bfloat16 let single
+        cells leave elsewhere, which were then up to 8 of 255 off.
+        """
+        self.full = copy.deepcopy(self.plain).to_bfloat16()
+        return self
 
     def __call__(
         self,
@@ -85,7 +100,7 @@ class ApeUpscaler(OnPlain):
         check_windows(windows, place, self.method.scale)
         threshold, cell = self.setting(effort, settings), self.method.cell
         if threshold is None:
-            full = self.plain(windows, place)
+            full = self.full(windows, place)
             return Upscaled(
                 full.pixels, full.macs, torch.full((len(windows), *windows.shape[2:]), -1)
             )
@@ -157,7 +172,7 @@ class ApeUpscaler(OnPlain):
         return (
             self.network.finish_by_rows(entered, body)
             if body.device.type == "cpu"
-            else self.network.finish(entered, body).to(at_least_float32(body.dtype))
+            else self.network.finish(entered, body)
         )
 
     def _by_patches(
@@ -192,8 +207,7 @@ class ApeUpscaler(OnPlain):
                 body = layer(body)
             if index == self.method.exits or not len(staying):
                 break
-            means = body.mean(dim=(2, 3), dtype=at_least_float32(body.dtype))
-            leaves = self.method.tell(means) >= threshold
+            leaves = self.method.tell(body.mean(dim=(2, 3))) >= threshold
             finished[staying[leaves]] = body[leaves]
             left[staying[leaves].cpu()] = index
             staying, body = staying[~leaves], body[~leaves]
@@ -206,7 +220,7 @@ class ApeUpscaler(OnPlain):
         features = blank(1, self.network.features, height * scale, width * scale)
         costs = [
             executed(partial(layer, features))
-            for layer in copy.deepcopy(self.network).float().to("meta").layers
+            for layer in copy.deepcopy(self.network).to("meta").layers
         ]
         return [sum(costs[(index + 1) * self.method.every :]) for index in range(self.method.exits)]
 

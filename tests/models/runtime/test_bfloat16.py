@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 DETAIL = [kind for kind in NETWORKS if kind != "vdsr"]
 QUICK = ("fsrcnn-x4", "edsr-x4")
-SLOW = ("carn-x4", "edsr64-x4", "classsr-carn-x4@0.6", "ape-edsr-x4@0.6", "adaedsr-x4@0.5")
+SLOW = ("carn-x4", "edsr64-x4", "classsr-carn-x4@0.6", "ape-edsr-x4", "adaedsr-x4@0.5")
 ANY = "anysr-edsr"
 
 
@@ -94,11 +94,12 @@ def test_tiled_equals_whole(name):
     assert apart.max() <= 2 and (apart > 1).float().mean() <= 1e-4
 
 
-def test_a_network_that_decides_by_pixel_stays_float32():
+@pytest.mark.parametrize("name", ["pcsr-fsrcnn-x4", "ape-edsr-x4"])
+def test_where_features_decide_hard_they_are_float32(name):
     x, place = picture(40, 40), Placement.whole((40, 40), Fraction(4))
-    exact = registry.load("pcsr-fsrcnn-x4")
-    lowered = registry.load_weights("pcsr-fsrcnn-x4", bfloat16=True).upscaler
-    assert not lowered.has_bfloat16
+    exact = registry.load(name)
+    lowered = registry.load_weights(name, bfloat16=True).upscaler
+    assert lowered.has_bfloat16 == (name == "ape-edsr-x4")
     assert torch.equal(exact(x, place, 0.6).pixels, lowered(x, place, 0.6).pixels)
 
 

@@ -121,6 +121,7 @@ def test_all_that_pixels_depend_on_is_in_the_digest():
         "policy": Budget(0.31),
         "statistics": "exact",
         "device": "cuda",
+        "precision": "cuda",
         "batch": (1, 1, 2),
         "scoring": "energy",
         "scorer": Weights("other", "d" * 64),

@@ -51,10 +51,12 @@ def test_a_run_whose_weights_were_replaced_fails_and_says_what_to_do(
     earlier = {path: path.read_bytes() for path in tmp_path.glob("*.safetensors")}
     real = registry.load_weights
 
-    def late(name: str, device: str = "cpu", weights: str | None = None) -> registry.Loaded:
+    def late(
+        name: str, device: str = "cpu", weights: str | None = None, bfloat16: bool = False
+    ) -> registry.Loaded:
         if weights is not None and name.startswith("file:"):
             replaced.replace_weights(tmp_path, 2)
-        return real(name, device, weights)
+        return real(name, device, weights, bfloat16)
 
     monkeypatch.setattr(registry, "load_weights", late)
     with LocalPool(1) as pool, pytest.raises(Damaged, match="put the earlier one back"):
