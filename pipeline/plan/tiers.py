@@ -36,7 +36,8 @@ class Tier:
     name: what `models.registry.load` understands. weights: SHA-256 of the checkpoint, hex.
     effort: share of its full computation, 0..1. cost: multiply-adds for each input pixel of a large
     window. reach: input pixels on each side. memory: bytes that enlarging takes for each input
-    pixel of a window. auto: statistics of the image decide; the cost is then the most it takes.
+    pixel of a window. auto: written NAME@auto. Where statistics of the image decide, effort and
+    cost are the most that it takes; where the scale decides, they are what it takes.
     """
 
     name: str

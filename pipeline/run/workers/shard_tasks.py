@@ -196,6 +196,11 @@ def _of_pieces(
     routes = plan.routes[rows.start : rows.stop, columns.start : columns.stop]
     tiles = {tier.label: int((routes == index).sum()) for index, tier in enumerate(plan.tiers)}
     costs = tile_costs(plan, pieces)
+    settings = {
+        tier.label: given
+        for tier, given in zip(plan.tiers, plan.settings, strict=True)
+        if given and tiles[tier.label]
+    }
     retreats = {
         plan.tiers[piece.work.tier].label
         for piece in pieces
@@ -209,6 +214,7 @@ def _of_pieces(
         batch=min((piece.batch for piece in pieces), default=0),
         retreats=tuple(sorted(retreats)),
         tile_costs=tuple((*tile, *cost) for tile, cost in sorted(costs.items())),
+        settings=settings,
     )
 
 
