@@ -77,5 +77,5 @@ def test_what_cannot_be_listed_is_told_and_the_rest_is_written(archive, capsys):
         pass
     command = ("manifest", archive / "archive", "-o", archive / "m.csv", "--json")
     code, out, err = tierscale(capsys, *command)
-    assert code == 1 and "bad?.tif is no UTF-8" in err
+    assert code == 1 and "bad?.tif is not UTF-8" in err
     assert json.loads(out)["status"] == "failed" and len(Manifest.read(archive / "m.csv")) == 2
