@@ -267,7 +267,7 @@ def plan_only(
         plan, scored = stored, with_scores(stored, planner.folder.path)
     work = ImageWork(planner, plan, planner.folder.summary(plan))
     work.done_before = 0 if stored is None else len(work.receipts)
-    ahead = outlook(plan, inspection.source, pool.width)
+    ahead = outlook(plan, inspection.source, pool.width, job.keep_source)
     predicted: dict[str, Any] = {"lost": None, "curve": None, "alternatives": []}
     if plan.knows_errors:
         loss, points = loss_db(plan, scored.scores, plan.routes), curve(plan, scored.scores, SHARES)
