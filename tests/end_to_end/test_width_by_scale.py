@@ -102,6 +102,8 @@ def test_what_was_begun_keeps_its_width(
     np.testing.assert_array_equal(pixels(output), before)
     with pytest.raises(Refused, match="tiers"):
         upscale(photo, output, options(name))
+    upscale(photo, output, options(f"{name}@auto"), overwrite=True)
+    assert plan_at(output).settings == ({}, {"width": 0.9})
 
 
 def test_a_listing_tells_what_it_costs_at_each_scale() -> None:
