@@ -17,6 +17,9 @@ PHOTO_TIERS = {Fraction(4): ("bicubic", "edsr-x4-photo")}
 # 4 dB over bicubic (docs/scales.csv).
 ANY_SCALE = ("bicubic", "anysr-edsr")
 ANY_SCALE_FROM = Fraction(11, 10)
+# Scales whose width in AnySR's paper, 0.9, loses at most 0.05 dB against full width; the narrower
+# ones of smaller scales lose more (docs/methods.md).
+AT_PAPERS_WIDTH = frozenset(Fraction(tenths, 10) for tenths in range(26, 33))
 # Context in input pixels of tiers that have no finite reach, because they pool over the window.
 ENDLESS_REACH = 32
 
@@ -72,6 +75,8 @@ def default_tiers(scale: Fraction, family: str = "clean") -> tuple[str, ...]:
         return PHOTO_TIERS[scale]
     if scale in DEFAULT_TIERS:
         return DEFAULT_TIERS[scale]
+    if scale in AT_PAPERS_WIDTH:
+        return tuple(f"{name}@auto" if name == "anysr-edsr" else name for name in ANY_SCALE)
     return ANY_SCALE if scale >= ANY_SCALE_FROM else ("bicubic",)
 
 

@@ -14,11 +14,14 @@ from tests.pipeline.run.upscaling import plan_at, upscale
 from tierscale.models import registry
 from tierscale.models.adaptive.anysr import upscaler as anysr
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, write_checkpoint
+from tierscale.models.contract.upscaler import EffortByScale
+from tierscale.models.train.measure import quality
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.output.explain import explain, to_lines
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.policies import Full
+from tierscale.pipeline.plan.tiers import AT_PAPERS_WIDTH, default_tiers
 from tierscale.pipeline.run.tiers import load_tiers, same_tiers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -106,7 +109,8 @@ def test_what_was_begun_keeps_its_width(
     assert plan_at(output).settings == ({}, {"width": 0.9})
 
 
-def test_a_listing_tells_what_it_costs_at_each_scale() -> None:
+def test_a_listing_tells_what_it_costs_at_each_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "names", lambda: ["edsr-x4", "pcsr-carn-x4", "anysr-edsr"])
     rows = {row["name"]: row["auto"] for row in registry.listing()}
     assert rows["edsr-x4"] is None and rows["pcsr-carn-x4"] is None
     by_scale = rows["anysr-edsr"]
@@ -121,3 +125,21 @@ def test_a_listing_tells_what_it_costs_at_each_scale() -> None:
 def test_turned_it_has_no_automatic_effort(name: str) -> None:
     with pytest.raises(Refused, match=r"has no automatic effort.*without @auto"):
         load_tiers(("bicubic", f"{name}+2@auto"), Fraction(2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [min(AT_PAPERS_WIDTH), max(AT_PAPERS_WIDTH)])
+@pytest.mark.parametrize("folder", ["Set14", "Urban100"])
+def test_where_it_is_the_default_it_loses_little(
+    folder: str, scale: Fraction, shared: Path
+) -> None:
+    assert default_tiers(scale)[-1] == "anysr-edsr@auto"
+    upscaler = registry.load("anysr-edsr")
+    assert isinstance(upscaler, EffortByScale)
+    photos = shared / "data" / "eval" / folder
+    full, auto = (
+        quality(upscaler, photos, scale, effort)["papers"]
+        for effort in (1.0, upscaler.effort_by_scale(scale))
+    )
+    assert auto.cost < 0.95 * full.cost
+    assert full.psnr - auto.psnr <= 0.05
