@@ -43,9 +43,7 @@ def missing_weights(tiers: Sequence[Tier]) -> str | None:
 def kept_weights(tiers: Sequence[Tier]) -> list[str]:
     """A note on networks whose names stand for other weights now than in a stored plan."""
     bases = {zoo.parse_turns(tier.name)[0]: tier.weights for tier in tiers}
-    others = [
-        name for name in bases if "file:" not in name and registry.digest(name) != bases[name]
-    ]
+    others = [name for name in bases if "file:" not in name and _is_other(name, bases[name])]
     if not others:
         return []
     named = ", ".join(f"{name} ({bases[name][:8]})" for name in others)
@@ -53,6 +51,13 @@ def kept_weights(tiers: Sequence[Tier]) -> list[str]:
         f"the output keeps the weights that it was begun with: {named}; --overwrite begins anew"
         " with this version's"
     ]
+
+
+def _is_other(name: str, weights: str) -> bool:
+    try:
+        return registry.digest(name) != weights
+    except ValueError:  # there is no such network any more: missing_weights() tells where needed
+        return False
 
 
 def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
