@@ -5,11 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
-<<<<<<< HEAD
-.PHONY: install hooks demo test test-interop test-all test-lowest coverage lint docs bench-checks bench-durability bench-fidelity bench-memory bench-overhead bench-methods bench-routing bench-default curves ablation bench-scale chaos clean
-=======
-.PHONY: install hooks demo test test-interop test-all test-lowest coverage lint docs bench-checks bench-durability bench-memory bench-overhead bench-methods bench-routing bench-default bench-families curves ablation bench-scale chaos clean
->>>>>>> main
+.PHONY: install hooks demo test test-interop test-all test-lowest coverage lint docs bench-checks bench-durability bench-fidelity bench-memory bench-overhead bench-methods bench-routing bench-default bench-families curves ablation bench-scale chaos clean
 
 install: $(VENV)/installed
 
