@@ -159,6 +159,15 @@ def _network(file: WeightsFile, device: str) -> Upscaler:
         return _kept((*key, repr(efforts)), lambda: _with_efforts(upscaler, efforts))
 
 
+def forget() -> None:
+    """Load networks anew from now on; who holds one keeps it.
+
+    For second opinions: what lies in memory may have been damaged there.
+    """
+    with _building:
+        _networks.clear()
+
+
 def _kept(key: tuple[Path | str, ...], make: Callable[[], Upscaler]) -> Upscaler:
     """The network that is kept under a key; it is made where there is none."""
     if key not in _networks:

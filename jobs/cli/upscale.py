@@ -111,7 +111,12 @@ def report(summary: Mapping[str, Any]) -> list[str]:
         lines.append(f"  loss             {Audit(**summary['audit']).in_words(full)}")
     shards = summary["shards"]
     before = f", done before: {shards['done_before']}" if shards["done_before"] else ""
-    return [*lines, f"  shards           {shards['total']}{before}"]
+    lines.append(f"  shards           {shards['total']}{before}")
+    if (tile := summary["fidelity"]) is not None:
+        lines.append(
+            f"  fidelity         worst tile {tile['worst_db']:.1f} dB at {tile['x']}, {tile['y']}"
+        )
+    return lines
 
 
 def what_was_done(summary: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,6 @@ import torch
 
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.formats.source import Source
-from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.enlarge import enlarge
 from tierscale.pipeline.inference.shard import finish_shard, read_input
 from tierscale.pipeline.plan.options import Options
@@ -28,6 +27,7 @@ from tierscale.pipeline.run.array.target import InMemory, Target
 from tierscale.pipeline.run.draft import Inspection, inspect_image
 from tierscale.pipeline.run.family import decided
 from tierscale.pipeline.run.prescan import Prescan, run_tasks, silent
+from tierscale.pipeline.run.workers import allocator
 from tierscale.pipeline.run.workers.pool import Handle, LocalPool, device_here
 from tierscale.pipeline.run.workers.worker import Worker
 
