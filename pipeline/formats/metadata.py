@@ -20,9 +20,10 @@ class PhotoMetadata:
     icc: ICC colour profile of the pixels as they are read; None too where colours were converted.
     exif: EXIF block that starts with a TIFF header; its orientation is 1, because pixels are read
         upright.
-    xmp: XMP packet.
+    xmp: XMP packet. iptc: IPTC-IIM datasets.
     resolution: pixels per `resolution_unit`, x then y.
-    resolution_unit: "inch", "centimetre" or None.
+    resolution_unit: "inch", "centimetre"; None: only the ratio of the two is known, which tells how
+        oblong a pixel is.
     pixel_size: physical size of a pixel, y then x, in `pixel_unit`.
     pixel_unit: an OME-NGFF name of a unit, such as "micrometer".
     origin: where the centre of the first pixel lies, y then x, in `pixel_unit`, or in pixels of the
@@ -38,6 +39,7 @@ class PhotoMetadata:
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    iptc: bytes | None = None
     resolution: tuple[float, float] | None = None
     resolution_unit: str | None = None
     pixel_size: tuple[float, float] | None = None
@@ -56,15 +58,17 @@ class PhotoMetadata:
         It covers the same ground, so lengths in pixels grow and pixels shrink, and the centre of
         the first one moves towards the corner, which stays.
         """
-        s = float(scale)
+        return self.resized(float(scale), float(scale))
+
+    def resized(self, x: float, y: float) -> PhotoMetadata:
+        """The metadata of the picture with `x` times as many columns and `y` times as many rows."""
         density, size = self.resolution, self.pixel_size
-        shift = (1 / s - 1) / 2
         return replace(
             self,
-            resolution=None if density is None else (density[0] * s, density[1] * s),
-            pixel_size=None if size is None else (size[0] / s, size[1] / s),
-            origin=self._moved(shift, shift),
-            geo=None if self.geo is None else scaled_geo(self.geo, s),
+            resolution=None if density is None else (density[0] * x, density[1] * y),
+            pixel_size=None if size is None else (size[0] / y, size[1] / x),
+            origin=self._moved((1 / y - 1) / 2, (1 / x - 1) / 2),
+            geo=None if self.geo is None else scaled_geo(self.geo, x, y),
         )
 
     def cropped(self, x: int, y: int) -> PhotoMetadata:
@@ -97,7 +101,7 @@ class PhotoMetadata:
         known = {
             field.name: d[field.name] for field in fields(cls) if d.get(field.name) is not None
         }
-        for name in ("icc", "exif", "xmp"):
+        for name in ("icc", "exif", "xmp", "iptc"):
             if name in known:
                 known[name] = base64.b64decode(known[name])
         for name in ("resolution", "pixel_size", "origin", "channel_names", "channel_colours"):

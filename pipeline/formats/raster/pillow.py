@@ -6,7 +6,6 @@ import os
 import warnings
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -14,18 +13,11 @@ from PIL import Image, ImageFile
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.decoding import check_decode, decoding
-from tierscale.pipeline.formats.exif import (
-    clean_exif,
-    lost_tags,
-    orientation_of,
-    says_adobe_rgb,
-    upright_xmp,
-)
 from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.orientation import UprightPixels
-from tierscale.pipeline.formats.profile import adobe_rgb
 from tierscale.pipeline.formats.raster.avif import avif_profile
+from tierscale.pipeline.formats.raster.embedded import raster_metadata
 from tierscale.pipeline.formats.raster.gif import gif_canvas
 from tierscale.pipeline.formats.raster.jpeg_quality import jpeg_quality
 from tierscale.pipeline.formats.raster.whole import WholePixels
@@ -227,38 +219,3 @@ def final_band(band: Image.Image, mode: str) -> np.ndarray:
         return arithmetic.channels_first(arithmetic.from_cmyk(block))
     block = block.astype(np.uint16) if mode.startswith("I") else block
     return arithmetic.channels_first(block) if block.ndim == 3 else block[None]
-
-
-def raster_metadata(image: Image.Image) -> tuple[PhotoMetadata, list[str], int]:
-    """Metadata, notes and EXIF orientation of an opened picture."""
-    notes: list[str] = []
-    exif, orientation = None, 1
-    icc = image.info.get("icc_profile") or None
-    if icc is None and image.mode in ("RGB", "YCbCr") and says_adobe_rgb(image.getexif()):
-        icc = adobe_rgb()
-        notes.append("its EXIF block says Adobe RGB; the profile was put in")
-    try:
-        opened = image.getexif()
-        orientation = orientation_of(opened)
-        exif, lost = clean_exif(opened)
-        notes += lost_tags(lost)
-    except Exception:  # a broken EXIF block costs the EXIF, not the picture
-        notes.append("its EXIF block is damaged and was left out")
-    info: dict[Any, Any] = image.info
-    xmp = info.get("xmp")
-    resolution = dots_per_inch(info.get("dpi"))
-    metadata = PhotoMetadata(
-        icc=icc,
-        exif=exif,
-        xmp=upright_xmp(xmp.encode() if isinstance(xmp, str) else xmp),
-        resolution=resolution,
-        resolution_unit="inch" if resolution else None,
-    )
-    return metadata, notes, orientation
-
-
-def dots_per_inch(stated: Any) -> tuple[float, float] | None:
-    """Pixels per inch, x then y, as Pillow states them; None where it states none, or zero."""
-    if isinstance(stated, tuple) and len(stated) == 2 and all(stated):
-        return float(stated[0]), float(stated[1])
-    return None

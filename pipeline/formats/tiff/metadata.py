@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import warnings
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +11,13 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from tierscale.pipeline.formats.exif import clean_exif, lost_tags, tiff_exif, upright_xmp
+from tierscale.pipeline.formats.blocks.directories import Layout
+from tierscale.pipeline.formats.blocks.exif import LOOKED_AT, ExifFacts, directory_facts
+from tierscale.pipeline.formats.blocks.iptc import iptc_of
+from tierscale.pipeline.formats.blocks.xmp import true_xmp
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.tiff.pages import PLAIN_KINDS, SelectedPages
+from tierscale.pipeline.formats.tiff.images import PLAIN_KINDS
+from tierscale.pipeline.formats.tiff.pages import SelectedPages
 
 GEO_TAGS: Mapping[str, int] = {
     "ModelPixelScale": 33550,
@@ -24,8 +28,22 @@ GEO_TAGS: Mapping[str, int] = {
     "GeoAsciiParams": 34737,
     "GDAL_METADATA": 42112,
     "GDAL_NODATA": 42113,
+    "RPCCoefficient": 50844,
 }
 DESCRIPTION_TAG = 270
+# Tags that are read, or that say how the samples are stored and not what they show.
+TAKEN_TAGS = frozenset(
+    (
+        *LOOKED_AT,
+        *GEO_TAGS.values(),
+        *range(254, 269),
+        *(273, *range(277, 282), 284, *range(286, 294), 297, 301, *range(317, 326), 326, 327, 328),
+        *(330, *range(332, 337), *range(338, 348), *range(512, 522), *range(529, 533), 559, 700),
+        *range(32995, 32999),
+        *(33723, 34377, 34675, 40965, 50706, 50707),
+    )
+)
+NAMED = 8
 UNITS: Mapping[str, str] = {
     "µm": "micrometer",
     "μm": "micrometer",
@@ -58,25 +76,25 @@ class StackInfo:
 
 
 def tiff_metadata(
-    tif: tifffile.TiffFile, selected: SelectedPages, uri: str
+    tif: tifffile.TiffFile, selected: SelectedPages
 ) -> tuple[PhotoMetadata, tuple[str, ...]]:
-    """What the file says of the selected image, and a note for each damaged part left out."""
-    page, notes = selected.page, []
-    try:
-        exif, lost = page_exif(tif, selected, uri)
-        notes += lost_tags(lost)
-    except Exception:  # a broken EXIF directory costs the EXIF, not the picture
-        exif = None
-        notes.append("its EXIF block is damaged and was left out")
-    icc, xmp = page.tags.valueof(34675), page.tags.valueof(700)
-    geo = geo_tags(page)
-    resolution, unit = page_resolution(page)
+    """What the file says of the selected image, and notes on what is damaged or left out.
+
+    A smaller level is what its full resolution says, in its own size: levels say little themselves.
+    """
+    page, full = selected.page, selected.full
+    facts = page_exif(tif, selected)
+    notes = [*facts.notes, *left_out(full)]
+    geo = geo_tags(full)
+    resolution, unit = page_resolution(full)
     stack = stack_info(tif, selected, resolution)
+    xmp = full.tags.valueof(700)
     metadata = PhotoMetadata(
-        icc=icc if is_profile(icc) else None,
-        exif=exif,
-        xmp=upright_xmp(xmp) if isinstance(xmp, bytes) else None,
-        resolution=resolution if unit else None,
+        icc=page_profile(full, notes),
+        exif=facts.block,
+        xmp=true_xmp(xmp) if isinstance(xmp, bytes) else None,
+        iptc=page_iptc(full),
+        resolution=resolution if unit or oblong(resolution) else None,
         resolution_unit=unit,
         pixel_size=stack.size,
         pixel_unit=stack.unit,
@@ -85,24 +103,64 @@ def tiff_metadata(
         channel_colours=stack.colours,
         nodata=as_number(geo.get("GDAL_NODATA")) if geo else None,
     )
+    if page is not full:
+        wide, high = page.imagewidth / full.imagewidth, page.imagelength / full.imagelength
+        metadata = metadata.resized(wide, high)
     return metadata, tuple(notes)
 
 
-def page_exif(
-    tif: tifffile.TiffFile, selected: SelectedPages, uri: str
-) -> tuple[bytes | None, tuple[str, ...]]:
-    """EXIF of the page, and the names of damaged tags.
+def page_exif(tif: tifffile.TiffFile, selected: SelectedPages) -> ExifFacts:
+    """EXIF of full resolution, without the description of scientific formats: it is no caption."""
+    page = selected.full
+    caption = (page.description or "").lstrip()
+    plain = selected.kind in PLAIN_KINDS and not caption.startswith(("<", "{", "ImageJ="))
+    file = tif.filehandle
 
-    The description of scientific formats, which is no caption, is left out.
+    def read(offset: int, length: int) -> bytes:
+        file.seek(min(offset, file.size))
+        return bytes(file.read(length))
+
+    layout = Layout(read, tif.byteorder, tif.is_bigtiff)
+    return directory_facts(layout, page.offset, () if plain else (DESCRIPTION_TAG,))
+
+
+def page_profile(page: Any, notes: list[str]) -> bytes | None:
+    """The ICC profile of a page, or one of what its tags state of colours; appends to `notes`."""
+    icc = page.tags.valueof(34675)
+    if is_profile(icc):
+        return bytes(icc)
+    if icc is not None:
+        notes.append("its ICC profile is damaged and was left out")
+    return None
+
+
+def page_iptc(page: Any) -> bytes | None:
+    """The IPTC datasets of a page, from their own tag or among Photoshop's resources.
+
+    Some writers store them as numbers of 32 bits, in the order of bytes of the file.
     """
-    with open(uri, "rb") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        exif = tiff_exif(file, selected.page.offset, tif.byteorder, tif.is_bigtiff)
-        caption = str(exif.get(DESCRIPTION_TAG, ""))
-        plain = selected.kind in PLAIN_KINDS and not caption.startswith(("<", "{", "ImageJ="))
-        if DESCRIPTION_TAG in exif and not plain:
-            del exif[DESCRIPTION_TAG]
-        return clean_exif(exif)
+    for code in (33723, 34377):
+        stored = page.tags.valueof(code)
+        if isinstance(stored, tuple):
+            stored = struct.pack(f"{page.parent.byteorder}{len(stored)}I", *stored)
+        found = iptc_of(stored) if isinstance(stored, bytes) else None
+        if found:
+            return found
+    return None
+
+
+def left_out(page: Any) -> list[str]:
+    """A note that names the tags of a page that an output does not hold, if there are any."""
+    names = [tag.name or str(tag.code) for tag in page.tags if tag.code not in TAKEN_TAGS]
+    if not names:
+        return []
+    others = f" and {len(names) - NAMED} others" if len(names) > NAMED else ""
+    return [f"its tags {', '.join(names[:NAMED])}{others} were left out"]
+
+
+def oblong(resolution: tuple[float, float] | None) -> bool:
+    """Whether a resolution tells of pixels that are not square."""
+    return resolution is not None and resolution[0] != resolution[1]
 
 
 def is_profile(icc: Any) -> bool:
@@ -149,9 +207,7 @@ def stack_info(
         microns = re.search(r"\|MPP = ([0-9.]+)", description)
         if microns is None or not float(microns[1]):
             return StackInfo()
-        full_width = tif.series[selected.number].keyframe.imagewidth
-        side = float(microns[1]) * (full_width / selected.page.imagewidth)
-        return StackInfo((side, side), "micrometer")
+        return StackInfo((float(microns[1]), float(microns[1])), "micrometer")
     if selected.kind == "imagej" and tif.imagej_metadata:
         unit = UNITS.get(str(tif.imagej_metadata.get("unit", "")).lower())
         if unit and resolution:

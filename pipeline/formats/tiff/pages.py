@@ -10,11 +10,9 @@ from typing import Any
 import tifffile
 
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.formats.tiff.images import chosen_image, list_images
 from tierscale.pipeline.plan.options import Selection
 
-# Kinds of series in which tifffile knows no more than that pages have the same size: each page is
-# an image of its own.
-PLAIN_KINDS = ("generic", "uniform")
 STACK_AXES: Mapping[str, str] = {"Z": "z", "T": "t"}
 
 
@@ -22,7 +20,8 @@ STACK_AXES: Mapping[str, str] = {"Z": "z", "T": "t"}
 class SelectedPages:
     """One image of a TIFF.
 
-    page: the page that says how all planes are stored.
+    page: the page that says how all planes are stored. full: that of full resolution, which is
+        another one where a smaller level was chosen.
     planes: for each channel page of a stack its page and the number of planes that its data lies
         beyond the page's offset (0 but for ImageJ stacks, which have one directory for all planes).
     kind: the series kind of tifffile, such as "ome", "imagej", "svs".
@@ -31,6 +30,7 @@ class SelectedPages:
     """
 
     page: Any
+    full: Any
     planes: tuple[tuple[Any, int], ...]
     kind: str
     number: int
@@ -44,17 +44,9 @@ def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Sele
         raise Damaged(
             f"{uri}: the TIFF file holds no page directory; it is cut short, fetch it again"
         )
-    number = selection.series or 0
-    if not 0 <= number < len(images):
-        raise Refused(
-            f"{uri}: there is no image {number}; --series goes from 0 to {len(images) - 1}"
-        )
-    series, only_page = images[number]
-    notes = (
-        []
-        if len(images) == 1
-        else [f"took image {number} of {len(images)} in the file (--series chooses)"]
-    )
+    number, notes = chosen_image(tif, images, selection.series, uri)
+    picture = images[number]
+    series = picture.series
     levels = series.levels
     if not 0 <= selection.level < len(levels):
         raise Refused(
@@ -64,38 +56,23 @@ def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Sele
     if selection.level:
         notes.append(f"took pyramid level {selection.level} of {len(levels)}")
     level = levels[selection.level]
-    if only_page is not None:
-        page = level.pages[only_page] if only_page < len(level.pages) else None
-        planes = [(page, 0)]
-    else:
+    if picture.page is None:
         planes = stack_planes(level, selection, uri, notes)
+    else:
+        planes = [(picture.stored, 0)]
     if any(page is None for page, _ in planes):
         raise Damaged(
             f"{uri}: the image lies partly in other files, which are not opened; join them into one"
             " file"
         )
     return SelectedPages(
-        level.keyframe if only_page is None else planes[0][0],
+        level.keyframe if picture.page is None else planes[0][0],
+        levels[0].keyframe if picture.page is None else planes[0][0],
         tuple(planes),
         series.kind,
         number,
         tuple(notes),
     )
-
-
-def list_images(tif: tifffile.TiffFile) -> list[tuple[Any, int | None]]:
-    """Images in file order: a series, and the number of its page or None.
-
-    A number where each page of the series is an image of its own.
-    """
-    images: list[tuple[Any, int | None]] = []
-    for series in tif.series:
-        loose = series.kind in PLAIN_KINDS and len(series.pages) > 1
-        images += (
-            [(series, page) for page in range(len(series.pages))] if loose else [(series, None)]
-        )
-    pictures = [image for image in images if not image[0].keyframe.is_mask]
-    return pictures or images
 
 
 def stack_planes(

@@ -94,14 +94,14 @@ def describe(tif: tifffile.TiffFile, selection: Selection, uri: str) -> TiffImag
     check_layout(selected, uri)
     stacked = len(selected.planes) > 1
     composite = bool(tif.is_imagej and int((tif.imagej_metadata or {}).get("channels", 1)) > 1)
-    metadata, notes = tiff_metadata(tif, selected, uri)
+    metadata, notes = tiff_metadata(tif, selected)
     meaning = interpret(page, stacked, composite, uri)
     if meaning.converted:
         metadata = replace(metadata, icc=None)
     if meaning.colour == "channels" and not (stacked or composite):
         metadata = with_colours(metadata, page)
     dtype, note = arithmetic.pixel_type(black_pixel(page, meaning.steps).dtype, uri)
-    orientation = page.tags.valueof(274, 1)
+    orientation = selected.full.tags.valueof(274, 1)
     samples = Samples(meaning.colour, meaning.alpha, bits_of(meaning, significant_bits(tif), dtype))
     return TiffImage(
         pixels=open_pixels(uri, selected, Conversion(meaning.steps, dtype), metadata),

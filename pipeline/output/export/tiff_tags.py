@@ -12,7 +12,7 @@ from tierscale.pipeline.formats.tiff.metadata import GEO_TAGS
 from tierscale.pipeline.output.export.common import Exported, per_metre
 from tierscale.pipeline.output.export.tiff_exif import directory_tags
 
-XMP_TAG = 700
+XMP_TAG, IPTC_TAG = 700, 33723
 # Units of OME-XML.
 SHORT_UNITS = {
     "micrometer": "µm",
@@ -47,7 +47,7 @@ def first_options(image: Exported, level: zarr.Array, big: bool) -> dict[str, An
     description, exif_tags = directory_tags(metadata.exif, big)
     options: dict[str, Any] = {
         "software": "tierscale",
-        "extratags": _geo_tags(metadata) + _xmp_tags(metadata) + exif_tags,
+        "extratags": _geo_tags(metadata) + _packets(metadata) + exif_tags,
         "iccprofile": metadata.icc,
         "metadata": None,
         **_resolution(metadata, 1.0),
@@ -55,7 +55,7 @@ def first_options(image: Exported, level: zarr.Array, big: bool) -> dict[str, An
     if image.has_planes:
         options["metadata"] = ome_metadata(image)
     elif description:
-        options["description"] = description.encode()
+        options["description"] = description
     elif not image.is_raster and level.dtype.name in OME_TYPES:
         options["description"] = ome_xml(image, level)
     return options
@@ -102,16 +102,20 @@ def _geo_tags(metadata: PhotoMetadata) -> list[tuple[Any, ...]]:
     return tags
 
 
-def _xmp_tags(metadata: PhotoMetadata) -> list[tuple[Any, ...]]:
-    """The XMP packet, as an extra tag of tifffile."""
-    return [(XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
+def _packets(metadata: PhotoMetadata) -> list[tuple[Any, ...]]:
+    """The XMP packet and the IPTC datasets, as extra tags of tifffile."""
+    packets = ((XMP_TAG, metadata.xmp), (IPTC_TAG, metadata.iptc))
+    return [(tag, "B", len(packet), packet, True) for tag, packet in packets if packet]
 
 
 def _resolution(metadata: PhotoMetadata, ratio: float) -> dict[str, Any]:
     """Pixels per inch or centimetre as the source said, else from the physical size of a pixel.
 
-    ratio: width of the page as a share of full resolution.
+    Without a unit only their ratio is known. ratio: width of the page as a share of full
+    resolution.
     """
+    if metadata.resolution and not metadata.resolution_unit:
+        return {"resolution": metadata.resolution, "resolutionunit": "NONE"}
     unit, density, per_unit = "CENTIMETER", per_metre(metadata), 100.0
     if metadata.resolution and metadata.resolution_unit:
         unit = "INCH" if metadata.resolution_unit == "inch" else "CENTIMETER"

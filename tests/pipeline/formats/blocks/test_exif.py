@@ -5,8 +5,7 @@ import struct
 import pytest
 from PIL import Image
 
-from tests.pipeline.formats.pictures import picture, write_png
-from tierscale.pipeline.formats.exif import exif_of
+from tests.pipeline.formats.pictures import exif_of, picture, write_png
 from tierscale.pipeline.formats.png.stream import chunk
 from tierscale.pipeline.formats.registry import open_image
 
