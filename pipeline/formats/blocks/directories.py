@@ -28,6 +28,9 @@ class Layout:
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 SIZES |= {16: 8, 17: 8, 18: 8, 129: 1}
 PARTS = SIZES | {5: 4, 10: 4}
+# Codes of `struct` for them.
+CODES = {1: "B", 3: "H", 4: "I", 5: "I", 6: "b", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d"}
+CODES |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
 ASCII, SHORT, LONG, RATIONAL, SIGNED_RATIONAL, UTF8 = 2, 3, 4, 5, 10, 129
 # Values that are larger belong to no description of a picture.
 VALUE_BYTES = 16 << 20
@@ -53,8 +56,7 @@ class Entry:
     @property
     def numbers(self) -> tuple[float, ...]:
         """The numbers of a tag; a fraction by zero is 0, and text has none."""
-        codes = {1: "B", 3: "H", 4: "I", 5: "I", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", 13: "I"}
-        code = codes.get(self.kind)
+        code = CODES.get(self.kind)
         if code is None:
             return ()
         values = struct.unpack(f"<{len(self.data) // struct.calcsize(code)}{code}", self.data)

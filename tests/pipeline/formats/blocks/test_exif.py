@@ -1,4 +1,4 @@
-"""EXIF blocks with one damaged tag: the others stay, and the picture is upright."""
+"""EXIF blocks come out as they went in; one damaged tag costs neither others nor the picture."""
 
 import struct
 
@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 from tests.pipeline.formats.pictures import exif_of, picture, write_png
+from tierscale.pipeline.formats.blocks.directories import Entry
+from tierscale.pipeline.formats.blocks.exif import block_directories, exif_facts
 from tierscale.pipeline.formats.png.stream import chunk
 from tierscale.pipeline.formats.registry import open_image
 
@@ -50,6 +52,81 @@ def test_one_odd_tag_costs_neither_the_orientation_nor_the_other_tags(tmp_path, 
         assert source.shape == (3, 32, 20), "it lies upright"
         kept = exif_of(source.metadata.exif)
         assert kept[ARTIST] == "A. Maker" and kept[ORIENTATION] == 1
-        lost = [note for note in source.notes if "damaged" in note]
-        assert all(odd in note for note in lost)
-        assert lost or kept.get_ifd(GPS), "what is lost is named"
+        assert kept.get_ifd(GPS), "an odd type is kept as it is"
+        assert source.notes == ("it was set upright",)
+
+
+def big_endian(*entries, behind=b""):
+    """A big-endian block of entries (tag, type, count, 4 bytes), with values behind them."""
+    listed = b"".join(struct.pack(">HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"MM\0*\0\0\0\x08" + struct.pack(">H", len(entries)) + listed + bytes(4) + behind
+
+
+@pytest.mark.parametrize("kind", [2, 129])
+def test_text_stays_the_bytes_that_it_was(kind):
+    text = "© 2020 Museum Köln".encode()
+    block = big_endian((COPYRIGHT, kind, len(text), struct.pack(">I", 26)), behind=text)
+    first, _ = block_directories(exif_facts(block).block)
+    assert (first[COPYRIGHT].data, first[COPYRIGHT].kind) == (text, kind)
+    assert first[COPYRIGHT].text == "© 2020 Museum Köln"
+
+
+def test_text_that_is_no_utf_8_is_read_as_latin_1():
+    assert Entry(2, 5, "Köln\0".encode("latin-1")).text == "Köln"
+
+
+def test_numbers_of_any_type_keep_their_values_in_either_order_of_bytes():
+    behind = struct.pack(">iihhfd", -430, 7, -2, 3, 0.5, 0.25)
+    gps_at = 8 + 2 + 2 * 12 + 4
+    values_at = gps_at + 2 + 4 * 12 + 4
+    gps = struct.pack(">H", 4) + b"".join(
+        struct.pack(">HHII", tag, kind, count, values_at + at)
+        for tag, kind, count, at in ((4, 10, 1, 0), (6, 8, 2, 8), (7, 11, 1, 12), (8, 12, 1, 16))
+    )
+    # Two short numbers and a float fit into the entry itself.
+    gps = gps.replace(struct.pack(">I", values_at + 8), behind[8:12])
+    gps = gps.replace(struct.pack(">I", values_at + 12), behind[12:16])
+    block = big_endian(
+        (ORIENTATION, 3, 1, b"\0\6\0\0"),
+        (GPS, 4, 1, struct.pack(">I", gps_at)),
+        behind=gps + bytes(4) + behind,
+    )
+    facts = exif_facts(block)
+    found = block_directories(facts.block)[1][GPS]
+    assert facts.orientation == 6 and facts.notes == ()
+    assert found[4].numbers == (-430 / 7,) and found[6].numbers == (-2, 3)
+    assert found[7].numbers == (0.5,) and found[8].numbers == (0.25,)
+
+
+def test_what_is_false_after_enlarging_is_left_out_and_the_maker_note_is_named():
+    exif = Image.Exif()
+    exif[271], exif[256] = "maker", 4000
+    exif.get_ifd(0x8769).update({0x927C: b"secret", 0xA002: 4000, 0x829A: 0.5})
+    facts = exif_facts(exif.tobytes())
+    first, parts = block_directories(facts.block)
+    assert set(first) == {271, ORIENTATION, 0x8769} and set(parts[0x8769]) == {0x829A}
+    assert facts.notes == ("the maker note of its EXIF block was left out",)
+
+
+@pytest.mark.parametrize(
+    "block", [b"Exif\0\0", b"no block at all", b"II*\0\xff\xff\xff\xff", b"MM"]
+)
+def test_a_block_that_cannot_be_read_is_named(block):
+    facts = exif_facts(block)
+    assert facts.block is None and len(facts.notes) == 1 and "damaged" in facts.notes[0]
+
+
+def test_values_beyond_the_block_are_lost_alone_and_named():
+    block = big_endian(
+        (271, 2, 6, struct.pack(">I", 5000)),
+        (ORIENTATION, 3, 1, b"\0\3\0\0"),
+        (0x8769, 4, 1, struct.pack(">I", 5000)),
+    )
+    facts = exif_facts(block)
+    assert facts.orientation == 3
+    assert facts.notes == ("of its EXIF block, Make, ExifOffset is damaged and was left out",)
+
+
+def test_cleaning_twice_changes_nothing():
+    once = exif_facts(block("GPSAltitude")).block
+    assert exif_facts(once).block == once
