@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageFile
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.decoding import check_decode, decoding
 from tierscale.pipeline.formats.fingerprint import file_identity
@@ -19,6 +19,7 @@ from tierscale.pipeline.formats.orientation import UprightPixels
 from tierscale.pipeline.formats.raster.avif import avif_profile
 from tierscale.pipeline.formats.raster.embedded import raster_metadata
 from tierscale.pipeline.formats.raster.gif import gif_canvas
+from tierscale.pipeline.formats.raster.jpeg_markers import check_jpeg
 from tierscale.pipeline.formats.raster.jpeg_quality import jpeg_quality
 from tierscale.pipeline.formats.raster.whole import WholePixels
 from tierscale.pipeline.formats.source import CHANNELS, Colour, Samples, Source, ingest_bytes
@@ -108,6 +109,7 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
     frame = selection.series or 0
     with decoding(uri):
         check_canvas(uri, frame, max_bytes)
+        damaged = jpeg_notes(uri)
         image = describe(uri, frame)
         height, width = image.size
         decoded = image.pixel_bytes * width * height + os.stat(uri).st_size
@@ -123,7 +125,7 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
         metadata=image.metadata.transposed() if swapped else image.metadata,
         random_access=False,
         decode_bytes=needed,
-        notes=image.notes,
+        notes=(*image.notes, *damaged),
         identify=partial(file_identity, uri, image.form, selection),
         jpeg_quality=image.quality,
     )
@@ -142,10 +144,17 @@ def check_canvas(uri: str, frame: int, max_bytes: int | None) -> None:
             check_decode(uri, pixel_bytes * width * height, max_bytes)
 
 
+def jpeg_notes(uri: str) -> list[str]:
+    """Notes on damage in a JPEG that its decoder hides. Refused: a JPEG that Pillow cannot do."""
+    with open(uri, "rb") as file:
+        head = file.read(2)
+        return check_jpeg(head + file.read(), uri) if head == b"\xff\xd8" else []
+
+
 def describe(uri: str, frame: int) -> RasterImage:
     """What Pillow says of a frame. Refused: there is none, or its mode is not supported."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
         with Image.open(uri, formats=FORMATS) as image:
             frames = getattr(image, "n_frames", 1)
             if not 0 <= frame < frames:
@@ -180,6 +189,7 @@ def describe(uri: str, frame: int) -> RasterImage:
             pixel_bytes = mode.pixel_bytes + DECODER_BYTES.get(form, 1) + progressive
             size = (image.height, image.width)
             quality = jpeg_quality(getattr(image, "quantization", {}))
+    notes += [f"its decoder warns: {one_line(warning.message)}" for warning in warned]
     return RasterImage(form, size, mode, pixel_bytes, metadata, orientation, tuple(notes), quality)
 
 

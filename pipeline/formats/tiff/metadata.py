@@ -44,6 +44,10 @@ TAKEN_TAGS = frozenset(
     )
 )
 NAMED = 8
+# The first is that of full resolution: rows, then columns, in millimetres.
+PHILIPS_SPACING = re.compile(
+    r'DICOM_PIXEL_SPACING"[^>]*>\s*(?:&quot;|")([\d.eE+-]+)(?:&quot;|")\s*(?:&quot;|")([\d.eE+-]+)'
+)
 UNITS: Mapping[str, str] = {
     "µm": "micrometer",
     "μm": "micrometer",
@@ -208,6 +212,10 @@ def stack_info(
         if microns is None or not float(microns[1]):
             return StackInfo()
         return StackInfo((float(microns[1]), float(microns[1])), "micrometer")
+    spacing = PHILIPS_SPACING.search(description) if tif.is_philips else None
+    if spacing is not None:
+        y, x = (1000 * float(value) for value in spacing.groups())
+        return StackInfo((y, x), "micrometer") if x and y else StackInfo()
     if selected.kind == "imagej" and tif.imagej_metadata:
         unit = UNITS.get(str(tif.imagej_metadata.get("unit", "")).lower())
         if unit and resolution:

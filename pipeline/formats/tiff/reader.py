@@ -27,6 +27,7 @@ from tierscale.pipeline.formats.tiff.layout import check_layout, uncompressed_la
 from tierscale.pipeline.formats.tiff.metadata import significant_bits, tiff_metadata
 from tierscale.pipeline.formats.tiff.pages import SelectedPages, select_pages
 from tierscale.pipeline.formats.tiff.segments import Segments
+from tierscale.pipeline.formats.tiff.unwritten import Fill, fill_of, unwritten_notes
 from tierscale.pipeline.formats.uncompressed import Conversion, Step, UncompressedPixels
 from tierscale.pipeline.plan.options import Selection
 
@@ -102,14 +103,18 @@ def describe(tif: tifffile.TiffFile, selection: Selection, uri: str) -> TiffImag
         metadata = with_colours(metadata, page)
     dtype, note = arithmetic.pixel_type(black_pixel(page, meaning.steps).dtype, uri)
     orientation = selected.full.tags.valueof(274, 1)
+    fill = fill_of(tif, page, metadata.nodata)
     samples = Samples(meaning.colour, meaning.alpha, bits_of(meaning, significant_bits(tif), dtype))
     return TiffImage(
-        pixels=open_pixels(uri, selected, Conversion(meaning.steps, dtype), metadata),
+        pixels=open_pixels(uri, selected, Conversion(meaning.steps, dtype), fill),
         tiled=bool(page.is_tiled),
         samples=samples,
         metadata=metadata,
         orientation=int(orientation) if orientation in range(1, 9) else 1,
-        notes=(*selected.notes, *meaning.notes, *notes, *((note,) if note else ())),
+        notes=(
+            *(*selected.notes, *meaning.notes, *notes, *((note,) if note else ())),
+            *unwritten_notes(selected, fill),
+        ),
     )
 
 
@@ -138,12 +143,9 @@ def black_pixel(page: Any, steps: tuple[Step, ...]) -> np.ndarray:
 
 
 def open_pixels(
-    uri: str, selected: SelectedPages, convert: Conversion, metadata: PhotoMetadata
+    uri: str, selected: SelectedPages, convert: Conversion, fill: Fill
 ) -> Segments | UncompressedPixels:
-    """The reader of the selected planes. Refused: their layout is not supported.
-
-    GDAL leaves out tiles without data; in any other file a missing tile is damage.
-    """
+    """The reader of the selected planes. Refused: their layout is not supported."""
     page = selected.page
     channels = black_pixel(page, convert.steps).shape[2] * len(selected.planes)
     shape = (channels, page.imagelength, page.imagewidth)
@@ -161,9 +163,8 @@ def open_pixels(
     for plane in planes:
         # tifffile reads these on first access, for which the file must still be open to it.
         _ = plane.keyframe.decode, plane.keyframe.jpegheader, plane.jpegtables
-    missing = (metadata.nodata or 0.0) if metadata.geo and page.is_tiled else None
     return Segments(
-        uri=uri, handle=handle, planes=planes, convert=convert, shape=shape, missing=missing
+        uri=uri, handle=handle, planes=planes, convert=convert, shape=shape, fill=fill.values
     )
 
 
