@@ -29,15 +29,21 @@ SRGB_CURVE = np.where(STEPS <= 0.04045, STEPS / 12.92, ((STEPS + 0.055) / 1.055)
 
 
 def profile(
-    gamma: float, *, white: tuple[float, ...] = D65, primaries: tuple[float, ...] | None = REC709
+    gamma: float,
+    *,
+    curve: np.ndarray | None = None,
+    white: tuple[float, ...] = D65,
+    primaries: tuple[float, ...] | None = REC709,
 ) -> bytes:
     """The profile of values that are linear light to the power of 1 / `gamma`.
 
-    white: chromaticity x, y. primaries: x, y of red, green and blue; None: the values are greys.
+    curve: linear light, 0 to 1, of values in equal steps from 0 to 1, in place of the power. white:
+    chromaticity x, y. primaries: x, y of red, green and blue; None: the values are greys.
     """
+    how = {"gamma": gamma} if curve is None else {"transferfunction": curve}
     if primaries is None:
-        return bytes(imagecodecs.cms_profile("gray", gamma=gamma, whitepoint=white))
-    return bytes(imagecodecs.cms_profile("rgb", gamma=gamma, whitepoint=white, primaries=primaries))
+        return bytes(imagecodecs.cms_profile("gray", whitepoint=white, **how))
+    return bytes(imagecodecs.cms_profile("rgb", whitepoint=white, primaries=primaries, **how))
 
 
 def coded_profile(primaries: int, transfer: int, uri: str) -> bytes | None:
@@ -55,10 +61,7 @@ def coded_profile(primaries: int, transfer: int, uri: str) -> bytes | None:
             " ITU-T H.273 (16 and 18 are HDR), which outputs cannot carry; convert it to sRGB or"
             " Display P3"
         )
-    how = {"transferfunction": curve} if gamma is None else {"gamma": gamma}
-    return bytes(
-        imagecodecs.cms_profile("rgb", whitepoint=D65, primaries=PRIMARIES[primaries], **how)
-    )
+    return profile(gamma or 2.2, curve=curve, primaries=PRIMARIES[primaries])
 
 
 def adobe_rgb() -> bytes:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import tifffile
 
 from tierscale.pipeline.formats.blocks.directories import Layout
@@ -16,7 +17,8 @@ from tierscale.pipeline.formats.blocks.exif import LOOKED_AT, ExifFacts, directo
 from tierscale.pipeline.formats.blocks.iptc import iptc_of
 from tierscale.pipeline.formats.blocks.xmp import true_xmp
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.tiff.images import PLAIN_KINDS
+from tierscale.pipeline.formats.profile import D65, REC709, profile
+from tierscale.pipeline.formats.tiff.colour import rationals
 from tierscale.pipeline.formats.tiff.pages import SelectedPages
 
 GEO_TAGS: Mapping[str, int] = {
@@ -44,6 +46,17 @@ TAKEN_TAGS = frozenset(
     )
 )
 NAMED = 8
+# Kinds of files, as tifffile calls them and as people do, whose description is for programs.
+DESCRIBING: Mapping[str, str] = {
+    **{"ome": "OME-TIFF", "imagej": "ImageJ", "svs": "Aperio", "philips": "Philips"},
+    **{"scn": "Leica SCN", "bif": "Ventana", "qpi": "PerkinElmer QPI", "ndpi": "Hamamatsu NDPI"},
+    **{"mmstack": "Micro-Manager", "metaseries": "MetaMorph", "scanimage": "ScanImage"},
+    **{"fluoview": "FluoView", "avs": "Argos AVS"},
+}
+# What OME-XML that tierscale wrote holds; there is nothing else in it.
+OURS = 'Creator="tierscale"'
+# How tifffile begins the description in which it keeps the shape of an array.
+SHAPED = ('{"shape": ', "shape=")
 # The first is that of full resolution: rows, then columns, in millimetres.
 PHILIPS_SPACING = re.compile(
     r'DICOM_PIXEL_SPACING"[^>]*>\s*(?:&quot;|")([\d.eE+-]+)(?:&quot;|")\s*(?:&quot;|")([\d.eE+-]+)'
@@ -114,18 +127,28 @@ def tiff_metadata(
 
 
 def page_exif(tif: tifffile.TiffFile, selected: SelectedPages) -> ExifFacts:
-    """EXIF of full resolution, without the description of scientific formats: it is no caption."""
-    page = selected.full
-    caption = (page.description or "").lstrip()
-    plain = selected.kind in PLAIN_KINDS and not caption.startswith(("<", "{", "ImageJ="))
-    file = tif.filehandle
+    """EXIF of full resolution. Its description is the caption, unless a program wrote it for
+    programs: sizes that it states would be false in an output.
+    """
+    page, file = selected.full, tif.filehandle
 
     def read(offset: int, length: int) -> bytes:
         file.seek(min(offset, file.size))
         return bytes(file.read(length))
 
     layout = Layout(read, tif.byteorder, tif.is_bigtiff)
-    return directory_facts(layout, page.offset, () if plain else (DESCRIPTION_TAG,))
+    if not (page.description or "").startswith(SHAPED) and described_by(tif) is None:
+        return directory_facts(layout, page.offset)
+    facts = directory_facts(layout, page.offset, (DESCRIPTION_TAG,))
+    kind = described_by(tif)
+    note = f"of its {kind} description, only sizes, names and colours were kept"
+    said = kind and OURS not in (page.description or "")
+    return replace(facts, notes=(*facts.notes, note)) if said else facts
+
+
+def described_by(tif: tifffile.TiffFile) -> str | None:
+    """The kind of scientific file whose description programs read, by its name; None: none."""
+    return next((name for kind, name in DESCRIBING.items() if getattr(tif, f"is_{kind}")), None)
 
 
 def page_profile(page: Any, notes: list[str]) -> bytes | None:
@@ -135,7 +158,28 @@ def page_profile(page: Any, notes: list[str]) -> bytes | None:
         return bytes(icc)
     if icc is not None:
         notes.append("its ICC profile is damaged and was left out")
-    return None
+    return stated_profile(page)
+
+
+def stated_profile(page: Any) -> bytes | None:
+    """The profile of the tags WhitePoint, PrimaryChromaticities, TransferFunction (TIFF 6.0, 20).
+
+    None: none of the last two is there, or they are impossible. The transfer is a table that all
+    colours share, else the usual 1 / 2.2.
+    """
+    white, primaries = rationals(page.tags.valueof(318)), rationals(page.tags.valueof(319))
+    table = page.tags.valueof(301)
+    grey = page.photometric in (0, 1)
+    if (table is None and primaries is None) or page.photometric not in (0, 1, 2, 3, 6):
+        return None
+    curve = None
+    if isinstance(table, tuple) and len(table) in (2**bits * n for bits in (8, 16) for n in (1, 3)):
+        size = len(table) if len(table) in (256, 65536) else len(table) // 3
+        curve = np.asarray(table[:size], np.float32) / 65535
+    points = (*(white or D65), *(primaries or REC709))
+    if len(points) != 8 or min(points[1::2]) <= 0 or max(points) >= 1:
+        return None
+    return profile(2.2, curve=curve, white=points[:2], primaries=None if grey else points[2:])
 
 
 def page_iptc(page: Any) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,7 @@ def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Sele
     if picture.page is None:
         planes = stack_planes(level, selection, uri, notes)
     else:
+        check_no_planes(selection, len(images), uri)
         planes = [(picture.stored, 0)]
     if any(page is None for page, _ in planes):
         raise Damaged(
@@ -75,6 +76,23 @@ def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Sele
     )
 
 
+def check_no_planes(selection: Selection, count: int, uri: str) -> None:
+    """Refuse to look for a plane of a stack where each page is an image of its own."""
+    for name in STACK_AXES.values():
+        if getattr(selection, name):
+            raise Refused(
+                f"{uri}: --{name} {getattr(selection, name)} was given, but its {count} pages are"
+                " images of their own; choose one with --series"
+            )
+
+
+def axis_names(leading: Sequence[str]) -> dict[str, str]:
+    """The options that choose on the axes of a stack. One that is not named is chosen by z."""
+    names = {axis: STACK_AXES[axis] for axis in leading if axis in STACK_AXES}
+    others = [axis for axis in leading if axis not in (*STACK_AXES, "C")]
+    return names | {others[0]: "z"} if len(others) == 1 and "Z" not in names else names
+
+
 def stack_planes(
     level: Any, selection: Selection, uri: str, notes: list[str]
 ) -> list[tuple[Any, int]]:
@@ -87,11 +105,14 @@ def stack_planes(
         for axis, size in zip(level.axes, level.shape, strict=True)
         if axis not in "YXS"
     ]
+    names = axis_names([axis for axis, _ in leading])
     chosen = {
-        axis: choose(axis, size, selection, uri, notes) for axis, size in leading if axis != "C"
+        axis: choose((axis, names.get(axis)), size, selection, uri, notes)
+        for axis, size in leading
+        if axis != "C"
     }
-    for axis, name in STACK_AXES.items():
-        if getattr(selection, name) and axis not in chosen:
+    for name in STACK_AXES.values():
+        if getattr(selection, name) and name not in names.values():
             raise Refused(
                 f"{uri}: --{name} {getattr(selection, name)} was given, but the image has no"
                 " such axis; leave it out"
@@ -112,18 +133,21 @@ def stack_planes(
     )
 
 
-def choose(axis: str, size: int, selection: Selection, uri: str, notes: list[str]) -> int:
+def choose(
+    axis: tuple[str, str | None], size: int, selection: Selection, uri: str, notes: list[str]
+) -> int:
     """The position on one axis of a stack: the selected one, or the first.
 
-    Appends what was chosen to `notes`. Refused: there is no such position.
+    axis: its letter, and the option that chooses on it. Appends what was chosen to `notes`.
+    Refused: there is no such position.
     """
-    name = STACK_AXES.get(axis)
+    letter, name = axis
     wanted = (getattr(selection, name) if name else None) or 0
     if not 0 <= wanted < size:
         raise Refused(f"{uri}: there is no {name}={wanted}; --{name} goes from 0 to {size - 1}")
     if size > 1:
         notes.append(
-            f"took plane {name or axis}={wanted} of {size}"
+            f"took plane {name or letter}={wanted} of {size}"
             + (f" (--{name} chooses)" if name else "")
         )
     return wanted

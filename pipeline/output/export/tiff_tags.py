@@ -53,7 +53,8 @@ def first_options(image: Exported, level: zarr.Array, big: bool) -> dict[str, An
         **_resolution(metadata, 1.0),
     }
     if image.has_planes:
-        options["metadata"] = ome_metadata(image)
+        caption = {"Description": description.decode(errors="replace")} if description else {}
+        options["metadata"] = ome_metadata(image) | caption
     elif description:
         options["description"] = description
     elif not image.is_raster and level.dtype.name in OME_TYPES:

@@ -105,3 +105,20 @@ def test_every_page_of_a_book_is_found_in_order_with_its_own_tags(tmp_path, odd)
             assert any(f"image {page} of 10" in note for note in source.notes)
     with pytest.raises(Refused, match="goes from 0 to 9"):
         open_image(tmp_path / "a.tif", Selection(series=10))
+
+
+@pytest.mark.parametrize("name", ["z", "t"])
+def test_loose_pages_are_no_planes(tmp_path, name):
+    book(tmp_path / "a.tif")
+    with pytest.raises(Refused, match=f"--{name} 2 .* 10 pages .* --series"):
+        open_image(tmp_path / "a.tif", Selection(**{name: 2}))
+
+
+def test_a_stack_whose_axis_has_no_name_is_gone_through_by_z(tmp_path):
+    pixels = np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((1, 16, 24), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack")
+    for plane in range(5):
+        with open_image(tmp_path / "a.tif", Selection(z=plane)) as source:
+            assert (whole(source) == plane).all() and "(--z chooses)" in source.notes[0]
+    with pytest.raises(Refused, match="goes from 0 to 4"):
+        open_image(tmp_path / "a.tif", Selection(z=5))

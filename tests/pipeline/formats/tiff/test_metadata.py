@@ -8,6 +8,7 @@ import tifffile
 
 from tests.pipeline.formats.pictures import exif_of, picture
 from tests.pipeline.output.export.sample import ICC
+from tierscale.pipeline.formats.blocks.exif import block_directories
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.plan.options import Selection
 
@@ -135,3 +136,36 @@ def test_a_plain_file_has_nothing_to_name(tmp_path):
         write(tmp_path / "a.tif", picture(40, 50), *GEO[:3], **options)
         with open_image(tmp_path / "a.tif") as source:
             assert source.notes == ()
+
+
+CAPTIONS = ["a caption", '{"a": 1}', "<p>x</p>", "ImageJ"]
+
+
+@pytest.mark.parametrize("caption", [caption.encode() for caption in (*CAPTIONS, "Brücke")])
+@pytest.mark.parametrize("options", [{"metadata": None}, {}])
+def test_a_caption_is_kept_whatever_it_begins_with(tmp_path, caption, options):
+    kind = {"photometric": "rgb", "description": caption}
+    tifffile.imwrite(tmp_path / "a.tif", picture(9, 12), **kind, **options)
+    with open_image(tmp_path / "a.tif") as source:
+        assert block_directories(source.metadata.exif)[0][270].text == caption.decode()
+        assert source.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [({"ome": True}, "OME-TIFF"), ({"imagej": True}, "ImageJ"),
+     ({"description": "Aperio Image Library v1|MPP = 0.5", "metadata": None}, "Aperio")],
+)  # fmt: skip
+def test_a_description_for_programs_is_no_caption_and_named(tmp_path, kind, name):
+    tifffile.imwrite(tmp_path / "a.tif", picture(9, 12), photometric="rgb", tile=None, **kind)
+    with open_image(tmp_path / "a.tif") as source:
+        exif = source.metadata.exif
+        assert exif is None or 270 not in block_directories(exif)[0]
+        assert any(f"of its {name} description" in note for note in source.notes)
+
+
+def test_the_description_in_which_tifffile_keeps_a_shape_is_no_statement(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", picture(9, 12), photometric="rgb")
+    with open_image(tmp_path / "a.tif") as source:
+        assert source.notes == ()
+        assert 270 not in block_directories(source.metadata.exif)[0]

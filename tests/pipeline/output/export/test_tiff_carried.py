@@ -74,3 +74,11 @@ def test_exif_comes_back_from_a_big_tiff(tmp_path, monkeypatch):
     kept, expected = (block_directories(block) for block in (found.exif, METADATA.exif))
     assert kept[1] == expected[1]
     assert np.all([kept[0][tag] == expected[0][tag] for tag in (270, 271)])
+
+
+def test_a_caption_stays_where_channels_are_pages(tmp_path):
+    write_output(tmp_path / "a.zarr", (3, 30, 40), np.uint16)
+    image = exported(tmp_path, "channels", metadata=PhotoMetadata(exif=text_block()))
+    export_tiff(image, str(tmp_path / "a.tif"))
+    with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+        assert tif.is_ome and f"<Description>{TEXT.decode()}</Description>" in tif.ome_metadata
