@@ -8,7 +8,7 @@ from xml.sax.saxutils import quoteattr
 import zarr
 
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.tiff.metadata import GEO_TAGS
+from tierscale.pipeline.formats.tiff.embedded import GEO_TAGS
 from tierscale.pipeline.output.export.common import Exported, per_metre
 from tierscale.pipeline.output.export.tiff_exif import directory_tags
 
