@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -78,25 +78,50 @@ def band_names(geo: Geo, bands: int) -> tuple[str, ...]:
     return tuple(names) if any(names) else ()
 
 
-def scaled_geo(geo: Geo, scale: float) -> dict[str, Any]:
-    """GeoTIFF tags of the raster enlarged by `scale`.
+def geo_from_transform(
+    transform: Sequence[float], code: int, shape: Sequence[int]
+) -> dict[str, Any]:
+    """GeoTIFF tags of a raster of a height and width (`shape`) whose corners lie as in
+    `geo_transform`, in the system EPSG:`code`.
+
+    guess: codes do not tell degrees from metres. Most geographic systems have one from 4000 to
+    4999, and coordinates of the others are as small as degrees are.
+    """
+    a, b, c, d, e, f = transform
+    height, width = shape
+    ends = [(column, row) for column in (0, width) for row in (0, height)]
+    small = all(abs(a * x + b * y + c) <= 360 and abs(d * x + e * y + f) <= 90 for x, y in ends)
+    geographic = 4000 <= code < 5000 or small
+    kind = (MODEL_TYPE_KEY, 0, 1, 2 if geographic else PROJECTED)
+    system = (GEOGRAPHIC_KEY if geographic else PROJECTED_KEY, 0, 1, code)
+    keys = [1, 1, 0, 3, *kind, RASTER_TYPE_KEY, 0, 1, 1, *system]
+    if b == d == 0 and a > 0 > e:
+        place = {"ModelPixelScale": [a, -e, 0.0], "ModelTiepoint": [0.0, 0.0, 0.0, c, f, 0.0]}
+    else:
+        matrix = [a, b, 0.0, c, d, e, 0.0, f, *[0.0] * 7, 1.0]
+        place = {"ModelTransformation": matrix}
+    return {**place, "GeoKeyDirectory": keys}
+
+
+def scaled_geo(geo: Geo, scale: float, scale_y: float | None = None) -> dict[str, Any]:
+    """GeoTIFF tags of the raster enlarged by `scale`, or by another one along y.
 
     A corner at raster coordinate i moves to i * scale. Where coordinates are centres
     (PixelIsPoint), the centre i is the corner i + 1/2, and so moves to (i + 1/2) * scale - 1/2.
     Coordinates on the ground do not change.
     """
     half = 0.5 if pixel_is_point(geo) else 0.0
-    out = dict(geo)
+    out, along = dict(geo), np.array([scale, scale if scale_y is None else scale_y])
     if "ModelPixelScale" in geo:
         x, y, *rest = geo["ModelPixelScale"]
-        out["ModelPixelScale"] = [x / scale, y / scale, *rest]
+        out["ModelPixelScale"] = [float(x / along[0]), float(y / along[1]), *rest]
     if "ModelTiepoint" in geo:
         ties = np.array(geo["ModelTiepoint"], dtype=np.float64).reshape(-1, 6)
-        ties[:, :2] = (ties[:, :2] + half) * scale - half
+        ties[:, :2] = (ties[:, :2] + half) * along - half
         out["ModelTiepoint"] = ties.ravel().tolist()
     if "ModelTransformation" in geo:
-        back = np.diag([1 / scale, 1 / scale, 1.0, 1.0])
-        back[:2, 3] = half / scale - half
+        back = np.diag([*(1 / along), 1.0, 1.0])
+        back[:2, 3] = half / along - half
         out["ModelTransformation"] = (
             (np.array(geo["ModelTransformation"], dtype=np.float64).reshape(4, 4) @ back)
             .ravel()

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-from xml.etree import ElementTree
 
 import tifffile
 
 from tierscale.pipeline.formats.exif import clean_exif, lost_tags, tiff_exif, upright_xmp
 from tierscale.pipeline.formats.metadata import PhotoMetadata
+from tierscale.pipeline.formats.tiff.ome import UNITS, StackInfo, as_number, ome_info, positions
 from tierscale.pipeline.formats.tiff.pages import PLAIN_KINDS, SelectedPages
 
 GEO_TAGS: Mapping[str, int] = {
@@ -26,42 +25,16 @@ GEO_TAGS: Mapping[str, int] = {
     "GDAL_NODATA": 42113,
 }
 DESCRIPTION_TAG = 270
-UNITS: Mapping[str, str] = {
-    "µm": "micrometer",
-    "μm": "micrometer",
-    "um": "micrometer",
-    "micron": "micrometer",
-    "microns": "micrometer",
-    "\\u00b5m": "micrometer",
-    "nm": "nanometer",
-    "mm": "millimeter",
-    "cm": "centimeter",
-    "m": "meter",
-    "å": "angstrom",
-    "pm": "picometer",
-    "inch": "inch",
-    "in": "inch",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class StackInfo:
-    """What scientific formats say of an image.
-
-    size: of a pixel, y then x, in `unit`. names, colours: of channels, as in PhotoMetadata.
-    """
-
-    size: tuple[float, float] | None = None
-    unit: str | None = None
-    names: tuple[str, ...] = ()
-    colours: tuple[str, ...] = ()
 
 
 def tiff_metadata(
     tif: tifffile.TiffFile, selected: SelectedPages, uri: str
 ) -> tuple[PhotoMetadata, tuple[str, ...]]:
-    """What the file says of the selected image, and a note for each damaged part left out."""
-    page, notes = selected.page, []
+    """What the file says of the selected image, and a note for each damaged part left out.
+
+    Smaller levels have what their page of full resolution says.
+    """
+    page, notes = selected.full, []
     try:
         exif, lost = page_exif(tif, selected, uri)
         notes += lost_tags(lost)
@@ -80,12 +53,13 @@ def tiff_metadata(
         resolution_unit=unit,
         pixel_size=stack.size,
         pixel_unit=stack.unit,
+        plane=stack.plane,
         geo=geo,
         channel_names=stack.names,
         channel_colours=stack.colours,
         nodata=as_number(geo.get("GDAL_NODATA")) if geo else None,
     )
-    return metadata, tuple(notes)
+    return metadata.reduced(*selected.reduction), tuple(notes)
 
 
 def page_exif(
@@ -97,7 +71,7 @@ def page_exif(
     """
     with open(uri, "rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exif = tiff_exif(file, selected.page.offset, tif.byteorder, tif.is_bigtiff)
+        exif = tiff_exif(file, selected.full.offset, tif.byteorder, tif.is_bigtiff)
         caption = str(exif.get(DESCRIPTION_TAG, ""))
         plain = selected.kind in PLAIN_KINDS and not caption.startswith(("<", "{", "ImageJ="))
         if DESCRIPTION_TAG in exif and not plain:
@@ -121,14 +95,6 @@ def geo_tags(page: Any) -> dict[str, Any] | None:
     return tags or None
 
 
-def as_number(text: Any) -> float | None:
-    """A GDAL no-data value, which is text in the file; None if it is no number."""
-    try:
-        return float(str(text).strip("\0 "))
-    except ValueError:
-        return None
-
-
 def page_resolution(page: Any) -> tuple[tuple[float, float] | None, str | None]:
     """(pixels per unit, x then y, or None; the unit where the page names one)."""
     rationals = [page.tags.valueof(code) for code in (282, 283)]
@@ -144,52 +110,17 @@ def stack_info(
     """What the kind of file tells of sizes and channels. resolution: pixels per unit, x then y."""
     description = tif.pages.first.description or ""
     if selected.kind == "ome" and description:
-        return ome_info(description, selected.number)
+        return ome_info(description, selected.number, selected.at)
     if selected.kind == "svs":
         microns = re.search(r"\|MPP = ([0-9.]+)", description)
         if microns is None or not float(microns[1]):
             return StackInfo()
-        full_width = tif.series[selected.number].keyframe.imagewidth
-        side = float(microns[1]) * (full_width / selected.page.imagewidth)
-        return StackInfo((side, side), "micrometer")
+        return StackInfo((float(microns[1]), float(microns[1])), "micrometer")
     if selected.kind == "imagej" and tif.imagej_metadata:
         unit = UNITS.get(str(tif.imagej_metadata.get("unit", "")).lower())
+        steps = {"z": tif.imagej_metadata.get("spacing"), "t": tif.imagej_metadata.get("finterval")}
+        plane = positions(selected.at, steps, {"z": unit, "t": "second"})
         if unit and resolution:
-            return StackInfo((1 / resolution[1], 1 / resolution[0]), unit)
+            return StackInfo((1 / resolution[1], 1 / resolution[0]), unit, plane=plane)
+        return StackInfo(plane=plane)
     return StackInfo()
-
-
-def ome_info(description: str, number: int) -> StackInfo:
-    """Pixel size, channel names and colours of image `number` in an OME-XML text."""
-    try:
-        images = [
-            element
-            for element in ElementTree.fromstring(description)
-            if element.tag.endswith("}Image")
-        ]
-        pixels = next(element for element in images[number] if element.tag.endswith("}Pixels"))
-    except (ElementTree.ParseError, IndexError, StopIteration):
-        return StackInfo()
-    channels = [element for element in pixels if element.tag.endswith("}Channel")]
-    names = tuple(channel.get("Name", "") for channel in channels)
-    colours = [channel.get("Color") for channel in channels]
-    y, x = as_number(pixels.get("PhysicalSizeY")), as_number(pixels.get("PhysicalSizeX"))
-    unit = UNITS.get(pixels.get("PhysicalSizeXUnit", "µm").lower())
-    measured = x and y and unit
-    return StackInfo(
-        size=(y, x) if x and y and unit else None,
-        unit=unit if measured else None,
-        names=names if any(names) else (),
-        # OME stores RGBA as one signed 32-bit number.
-        colours=tuple(f"{(int(colour) & 0xFFFFFFFF) >> 8:06X}" for colour in colours if colour)
-        if all(colours)
-        else (),
-    )
-
-
-def significant_bits(tif: tifffile.TiffFile) -> int | None:
-    """The SignificantBits that OME-XML states, if any."""
-    if not tif.is_ome:
-        return None
-    stated = re.search(r'SignificantBits="(\d+)"', tif.pages.first.description or "")
-    return int(stated[1]) if stated else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tifffile
@@ -28,6 +28,8 @@ class SelectedPages:
     kind: the series kind of tifffile, such as "ome", "imagej", "svs".
     number: of the series or page.
     notes: what was chosen.
+    full: the page of full resolution of which `page` may be a smaller level.
+    at: number of the selected plane on the axes of a stack, "z" and "t".
     """
 
     page: Any
@@ -35,6 +37,14 @@ class SelectedPages:
     kind: str
     number: int
     notes: tuple[str, ...]
+    full: Any
+    at: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def reduction(self) -> tuple[float, float]:
+        """How many pixels of full resolution a pixel has in width and in height."""
+        wide, high = (getattr(self.full, name) for name in ("imagewidth", "imagelength"))
+        return wide / self.page.imagewidth, high / self.page.imagelength
 
 
 def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> SelectedPages:
@@ -74,13 +84,14 @@ def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Sele
             f"{uri}: the image lies partly in other files, which are not opened; join them into one"
             " file"
         )
-    return SelectedPages(
-        level.keyframe if only_page is None else planes[0][0],
-        tuple(planes),
-        series.kind,
-        number,
-        tuple(notes),
-    )
+    page = level.keyframe if only_page is None else planes[0][0]
+    full = levels[0].keyframe if only_page is None else page
+    at = {
+        name: getattr(selection, name) or 0
+        for axis, name in STACK_AXES.items()
+        if only_page is None and axis in level.axes
+    }
+    return SelectedPages(page, tuple(planes), series.kind, number, tuple(notes), full, at)
 
 
 def list_images(tif: tifffile.TiffFile) -> list[tuple[Any, int | None]]:

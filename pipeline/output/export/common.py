@@ -52,6 +52,11 @@ class Exported:
         return bool(self.metadata.geo)
 
     @property
+    def has_mask(self) -> bool:
+        """Whether it is a map whose last channel tells which pixels are valid."""
+        return self.is_raster and self.metadata.masked and self.alpha is not None
+
+    @property
     def has_planes(self) -> bool:
         """Whether each channel is a page of its own, as in microscopy."""
         return self.colour == "channels" and not self.is_raster
