@@ -10,7 +10,6 @@ import click
 
 from tierscale.jobs.cli.exits import Draining, Progress
 from tierscale.jobs.cli.export import (
-    Export,
     check_export,
     check_png,
     check_source,
@@ -73,6 +72,7 @@ def enlarge_to(
     output: str, job: "ImageJob", pool: "Pool", controls: "Controls", progress: Progress
 ) -> dict[str, Any]:
     """Enlarge, and export where the output is a file; the summary. Stopped: it was interrupted."""
+    from tierscale.pipeline.run.exports import Export
     from tierscale.pipeline.run.run import Stopped, upscale_image
 
     finished = upscale_image(job, pool, controls)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import tifffile
 import zarr
 
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.output.export.cog import lay_out
 from tierscale.pipeline.output.export.common import Exported, Progress, whole_file, with_progress
 from tierscale.pipeline.output.export.tiff_exif import write_directories
 from tierscale.pipeline.output.export.tiff_tags import first_options, level_options
@@ -30,6 +33,26 @@ CLASSIC_BYTES = (1 << 32) - (1 << 26)
 COMPRESSIONS = ("deflate", "zstd", "lzw", "jpeg", "none")
 
 
+def export_cog(
+    image: Exported, out: str, *, compression: str = "deflate", progress: Progress | None = None
+) -> None:
+    """Write all pyramid levels as a Cloud Optimized GeoTIFF, with its bands in one page.
+
+    While it is written it takes twice its place on the disk. compression, progress: as of
+    `export_tiff`.
+    """
+    image = replace(image, flat=True)
+    with whole_file(out) as temporary:
+        pages = f"{temporary}.pages"
+        try:
+            write_pages(image, pages, compression, progress)
+            lay_out(pages, temporary)
+        finally:
+            with suppress(FileNotFoundError):
+                os.remove(pages)
+        write_directories(temporary, image.metadata.exif)
+
+
 def export_tiff(
     image: Exported, out: str, *, compression: str = "deflate", progress: Progress | None = None
 ) -> None:
@@ -42,6 +65,15 @@ def export_tiff(
     some only there. It is a BigTIFF where it may pass 4 GiB. compression: deflate, zstd or lzw
     (lossless, with a predictor), jpeg (8-bit grey or RGB) or none. progress: (tiles written, all).
     """
+    with whole_file(out) as temporary:
+        write_pages(image, temporary, compression, progress)
+        if not image.is_raster and not image.has_planes and len(image.levels()) > 1:
+            chain_levels(temporary)
+        write_directories(temporary, image.metadata.exif)
+
+
+def write_pages(image: Exported, path: str, compression: str, progress: Progress | None) -> None:
+    """Write the pages of all levels to a new file. Refused: a compression cannot hold them."""
     levels = image.levels()
     dtype = levels[0].dtype
     check_compression(compression, "rgb" if image.has_mask else image.colour, dtype)
@@ -52,25 +84,19 @@ def export_tiff(
         sum(part.tiles for part in parts),
         progress,
     )
-    with whole_file(out) as temporary:
-        with tifffile.TiffWriter(
-            temporary, bigtiff=big, ome=image.has_planes, byteorder="<"
-        ) as writer:
-            for part in parts:
-                writer.write(
-                    itertools.islice(stream, part.tiles),
-                    shape=part.stored_shape,
-                    dtype=bool if part.mask else dtype,
-                    tile=(TILE, TILE),
-                    subfiletype=min(part.number, 1) + MASK * part.mask,
-                    maxworkers=2,
-                    buffersize=BLOCK_BYTES,
-                    **sample_options(image, part, compression),
-                    **page_options(image, levels, part, big),
-                )
-        if len(levels) > 1 and not image.is_raster and not image.has_planes:
-            chain_levels(temporary)
-        write_directories(temporary, image.metadata.exif)
+    with tifffile.TiffWriter(path, bigtiff=big, ome=image.has_planes, byteorder="<") as writer:
+        for part in parts:
+            writer.write(
+                itertools.islice(stream, part.tiles),
+                shape=part.stored_shape,
+                dtype=bool if part.mask else dtype,
+                tile=(TILE, TILE),
+                subfiletype=min(part.number, 1) + MASK * part.mask,
+                maxworkers=2,
+                buffersize=BLOCK_BYTES,
+                **sample_options(image, part, compression),
+                **page_options(image, levels, part, big),
+            )
 
 
 @dataclass(frozen=True, slots=True)
