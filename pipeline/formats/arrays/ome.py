@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import zarr
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.ome_space import placed, placement, plane_of
@@ -21,6 +23,7 @@ from tierscale.pipeline.formats.arrays.stated import (
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import Samples
 from tierscale.pipeline.plan.options import Selection
+from tierscale.pipeline.storage.paths import place
 
 RGB_COLOURS = ("FF0000", "00FF00", "0000FF")
 NAMED_COLOURS: dict[tuple[str, ...], Samples] = {
@@ -161,12 +164,13 @@ def series_group(
     group: Any, uri: str, selection: Selection, notes: list[str]
 ) -> tuple[Any, dict[str, Any]]:
     """The image group of the bioformats2raw layout: subgroups "0", "1", ..."""
-    names = sorted((name for name in group.group_keys() if name.isdigit()), key=int)
+    listed = sorted(entry.name for entry in place(uri).iterdir())
+    numbers = sorted((name for name in listed if name.isdigit()), key=int)
+    names = [name for name in numbers if isinstance(member(group, name), zarr.Group)]
     if not names:
-        arrays = sorted(group.array_keys())
-        hint = (
-            f"name one of its arrays: {', '.join(arrays[:5])}" if arrays else "it holds no arrays"
-        )
+        found = (name for name in listed if isinstance(member(group, name), zarr.Array))
+        arrays = ", ".join(itertools.islice(found, 5))
+        hint = f"name one of its arrays: {arrays}" if arrays else "it holds no arrays"
         raise Refused(f"{uri}: this zarr group is not an OME-Zarr image; {hint}")
     number = selection.series or 0
     if str(number) not in names:
@@ -183,6 +187,17 @@ def series_group(
             " again"
         )
     return inner, attributes
+
+
+def member(group: zarr.Group, name: str) -> zarr.Group | zarr.Array | None:
+    """What a group holds under a name; None: nothing that can be opened, such as a foreign file.
+
+    To ask zarr for all members at once fails where one is broken, and tells it on stderr.
+    """
+    try:
+        return group[name]
+    except Exception:  # zarr raises what parsing raises
+        return None
 
 
 def channel_metadata(attributes: Mapping[str, Any]) -> PhotoMetadata:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -146,3 +147,38 @@ def significant_bits(tif: tifffile.TiffFile) -> int | None:
         return None
     stated = re.search(r'SignificantBits="(\d+)"', tif.pages.first.description or "")
     return int(stated[1]) if stated else None
+
+
+def untold_stack(tif: tifffile.TiffFile) -> tifffile.TiffPageSeries | None:
+    """The pages of an OME-TIFF whose XML does not say which page is which plane, in its order.
+
+    None: it says so, or the file has another number of pages. Source: OME-TIFF specification,
+    section "The TiffData element": without attributes, planes follow the DimensionOrder.
+    """
+    description = tif.pages.first.description if tif.is_ome else ""
+    try:
+        root = ElementTree.fromstring(description or "")
+    except ElementTree.ParseError:
+        return None
+    images = [pixels for image in root for pixels in image if pixels.tag.endswith("}Pixels")]
+    if len(images) != 1 or any(part.tag.endswith("}TiffData") for part in images[0]):
+        return None
+    order = images[0].get("DimensionOrder", "")
+    samples = tif.pages.first.samplesperpixel
+    sizes = {axis: as_number(images[0].get(f"Size{axis}")) or 1 for axis in "CZT"}
+    sizes["C"] /= samples
+    if sorted(order) != sorted("XYCZT") or math.prod(sizes.values()) != len(tif.pages):
+        return None
+    axes = "".join(reversed(order[2:]))
+    stack = [int(sizes[axis]) for axis in axes]
+    first = tif.pages.first
+    if len(tif.pages) < 2 or any(page.shape != first.shape for page in tif.pages):
+        return None
+    pages = [tif.pages.get(number, aspage=True) for number in range(len(tif.pages))]
+    shape, letters = (*stack, *first.shape), f"{axes}{first.axes}"
+    series = tifffile.TiffPageSeries(pages, shape, first.dtype, letters, kind="ome")
+    smaller = [list(page.pages or ()) for page in pages]
+    for parts in map(list, zip(*smaller, strict=False)):
+        size = (*stack, *parts[0].shape)
+        series.levels.append(tifffile.TiffPageSeries(parts, size, first.dtype, letters, kind="ome"))
+    return series

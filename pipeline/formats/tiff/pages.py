@@ -10,6 +10,7 @@ from typing import Any
 import tifffile
 
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.formats.tiff.ome import untold_stack
 from tierscale.pipeline.plan.options import Selection
 
 # Kinds of series in which tifffile knows no more than that pages have the same size: each page is
@@ -100,7 +101,8 @@ def list_images(tif: tifffile.TiffFile) -> list[tuple[Any, int | None]]:
     A number where each page of the series is an image of its own.
     """
     images: list[tuple[Any, int | None]] = []
-    for series in tif.series:
+    untold = untold_stack(tif)
+    for series in tif.series if untold is None else [untold]:
         loose = series.kind in PLAIN_KINDS and len(series.pages) > 1
         images += (
             [(series, page) for page in range(len(series.pages))] if loose else [(series, None)]

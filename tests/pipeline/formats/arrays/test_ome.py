@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 
+from tests.commands import FAST, check_refusal, tierscale
 from tests.pipeline.formats.pictures import whole
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.registry import open_image
@@ -181,3 +182,15 @@ def test_metadata_of_another_number_of_channels_are_left_out_with_a_note(placed)
     with open_image(placed) as source:
         assert source.metadata.channel_names == source.metadata.channel_windows == ()
         assert any("name 3 channels and it has 2" in note for note in source.notes)
+
+
+def test_a_group_with_foreign_and_broken_members_is_refused_in_one_line(tmp_path, capsys):
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="w")
+    for name in ("bands", "broken", "torn"):
+        group.create_array(name, shape=(8, 8), chunks=(4, 4), dtype="u1")
+    document = json.loads((tmp_path / "a.zarr/broken/zarr.json").read_text())
+    (tmp_path / "a.zarr/broken/zarr.json").write_text(json.dumps({**document, "fill_value": None}))
+    (tmp_path / "a.zarr/torn/zarr.json").write_text("{")
+    (tmp_path / "a.zarr/pam.aux.xml").write_text("<PAMDataset/>")
+    result = tierscale(capsys, "plan", tmp_path / "a.zarr", tmp_path / "b.zarr", *FAST)
+    check_refusal(result, 2, "is not an OME-Zarr image; name one of its arrays: bands")

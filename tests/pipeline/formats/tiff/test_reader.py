@@ -417,3 +417,28 @@ def test_where_a_plane_of_a_stack_lies(tmp_path, said, at):
     )
     with open_image(tmp_path / "a.ome.tif", Selection(z=2)) as source:
         assert [tuple(one) for one in source.metadata.plane] == at
+
+
+@pytest.mark.parametrize(
+    ("order", "sizes", "plane"),
+    [("XYCZT", (3, 2, 1), [3, 4, 5]), ("XYZCT", (3, 2, 1), [1, 3, 5]), ("XYCZT", (6, 1, 1), None)],
+)
+def test_an_ome_tiff_that_does_not_list_its_planes_has_them_in_its_order(
+    tmp_path, order, sizes, plane
+):
+    stack = [picture(20, 30, 1, seed=seed)[..., 0] for seed in range(6)]
+    size = " ".join(f'Size{axis}="{n}"' for axis, n in zip("CZT", sizes, strict=True))
+    text = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="{order}" Type="uint8"'
+        f' SizeX="30" SizeY="20" {size} PhysicalSizeX="0.5" PhysicalSizeY="0.5"/></Image></OME>'
+    )
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
+        for number, page in enumerate(stack):
+            said = None if number else text.encode()
+            tif.write(page, photometric="minisblack", metadata=None, description=said)
+    selection = Selection(z=1) if plane else Selection()
+    with open_image(tmp_path / "a.ome.tif", selection) as source:
+        seen = source.read(0, 20, 0, 30)
+        assert source.colour == "channels" and source.metadata.pixel_size == (0.5, 0.5)
+    np.testing.assert_array_equal(seen, [stack[number] for number in plane or range(6)])
