@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
-.PHONY: install hooks demo test test-interop test-all test-lowest coverage lint docs bench-checks bench-durability bench-memory bench-overhead bench-methods bench-routing bench-default curves ablation bench-scale chaos clean
+.PHONY: install hooks demo test test-interop test-all test-lowest coverage lint docs bench-checks bench-durability bench-memory bench-overhead bench-methods bench-routing bench-default bench-families curves ablation bench-scale chaos clean
 
 install: $(VENV)/installed
 
@@ -75,6 +75,9 @@ bench-routing: install
 
 bench-default: install
 	$(BIN)/python -m benchmarks.default
+
+bench-families: install
+	$(BIN)/python -m benchmarks.families
 
 curves: install
 	$(BIN)/python -m benchmarks.curves

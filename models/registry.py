@@ -5,7 +5,7 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -33,6 +33,7 @@ from tierscale.models.contract.checkpoints import (
 from tierscale.models.contract.efforts import Efforts, read_efforts
 from tierscale.models.contract.upscaler import Upscaler
 from tierscale.models.convert import community
+from tierscale.models.mixed import Part, mixed, mixed_digest, mixed_files, parse_mix
 from tierscale.models.runtime import plain
 from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.turned import Turned
@@ -90,25 +91,46 @@ def load_weights(name: str, device: str = "cpu", weights: str | None = None) -> 
     if count != 1:
         loaded = load_weights(base, device, weights)
         return Loaded(Turned(loaded.upscaler, count), loaded.weights)
+    if parts := parse_mix(name):
+        return _load_mixed(name, parts, device, weights)
     file = None if name == "bicubic" else WeightsFile.read(locate(name, weights))
     found = digest(name) if file is None else file.digest
     if weights is not None and found != weights:
-        reason = (
-            "the file was replaced since: put the earlier one back"
-            if name.startswith("file:")
-            else "install the version that made the plan"
-        )
-        raise ValueError(
-            f"the weights of {name} here have digest {found[:12]}, the plan has"
-            f" {weights[:12]}; {reason}, or begin anew with --overwrite"
-        )
+        raise _other_weights(name, found, weights)
     return Loaded(Bicubic() if file is None else _network(file, device), found)
+
+
+def _other_weights(name: str, found: str, wanted: str) -> ValueError:
+    """What is said where the weights of a name are not those that a plan has."""
+    reason = (
+        "the file was replaced since: put the earlier one back"
+        if "file:" in name
+        else "install the version that made the plan"
+    )
+    return ValueError(
+        f"the weights of {name} here have digest {found[:12]}, the plan has {wanted[:12]};"
+        f" {reason}, or begin anew with --overwrite"
+    )
+
+
+def _load_mixed(name: str, parts: Sequence[Part], device: str, weights: str | None) -> Loaded:
+    """The network of a mix; of zoo names, those weights that are wanted."""
+    files = mixed_files(parts, weights)
+    if files is None:
+        raise _other_weights(name, digest(name), str(weights))
+    read = [WeightsFile.read(path) for path in files]
+    found = mixed_digest(parts, [file.digest for file in read])
+    with _building:
+        key = (name, found, device)
+        return Loaded(_kept(key, lambda: _build(mixed(parts, read), name, device)), found)
 
 
 def holds(name: str, weights: str) -> bool:
     """Whether load_weights() finds the weights with a SHA-256, hex."""
     base, _ = parse_turns(name)
     try:
+        if parts := parse_mix(base):
+            return mixed_files(parts, weights) is not None
         return weights == (
             digest(base) if base == "bicubic" else digest_file(locate(base, weights))
         )
@@ -126,7 +148,7 @@ def _network(file: WeightsFile, device: str) -> Upscaler:
         return community.load(file).to(device)
     key = (file.path, file.digest, device)
     with _building:
-        upscaler = _kept(key, lambda: _build(file, device))
+        upscaler = _kept(key, lambda: _build(parse_checkpoint(file), file.path.name, device))
         efforts = read_efforts(file.path, file.digest) if upscaler.control else None
         if efforts is None:
             # A method whose cost depends on nothing but the control has counted its own.
@@ -151,24 +173,24 @@ def _with_efforts(upscaler: Upscaler, efforts: Efforts) -> Upscaler:
     return other
 
 
-def _build(file: WeightsFile, device: str) -> Upscaler:
-    """The upscaler of a file of ours."""
-    checkpoint = parse_checkpoint(file)
+def _build(checkpoint: Checkpoint, name: str, device: str) -> Upscaler:
+    """The upscaler of a checkpoint of ours. name: of its file, or of a mix."""
     kind = checkpoint.spec.network
     if kind not in UPSCALERS:
-        raise ValueError(
-            f"{file.path} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}"
-        )
-    return UPSCALERS[kind](checkpoint, file.path.name).to(device)
+        raise ValueError(f"{name} asks for a network {kind!r}; known are {', '.join(UPSCALERS)}")
+    return UPSCALERS[kind](checkpoint, name).to(device)
 
 
 def digest(name: str) -> str:
     """SHA-256, in hex, of the checkpoint that load() reads.
 
-    For bicubic, of the algorithm's name and version.
+    For bicubic, of the algorithm's name and version; for a mix, of its parts' digests and shares.
     """
     if name == "bicubic":
         return hashlib.sha256(BICUBIC.encode()).hexdigest()
+    base, _ = parse_turns(name)
+    if parts := parse_mix(base):
+        return mixed_digest(parts, [digest(part.name) for part in parts])
     return digest_file(locate(name))
 
 

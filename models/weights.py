@@ -55,6 +55,16 @@ def newest(name: str) -> str:
     return str(card(name)["weights"])
 
 
+def stored(name: str) -> list[str]:
+    """SHA-256, hex, of all weights that a name ever stood for and that are here."""
+    files = ((_WEIGHTS.fullmatch(file), digest) for file, digest in shipped().items())
+    return [
+        digest
+        for match, digest in files
+        if match and match[1] == name and weights_path(name, digest).is_file()
+    ]
+
+
 def weights_path(name: str, digest: str) -> Path:
     """Where the weights of a name with this SHA-256 lie, if they are here."""
     return ZOO / f"{name}.{digest[:DIGITS]}.safetensors"

@@ -18,7 +18,7 @@ ROWS = {
     "models": (
         ("contract",),
         ("runtime", "weights", "turned"),
-        ("backbones", "difference", "kind"),
+        ("backbones", "difference", "kind", "mixed"),
         ("adaptive",),
         ("convert",),
         ("registry",),

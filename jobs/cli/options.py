@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Fields of Options whose option has the same name and holds their value, or text for it.
 PLAIN = (
     *("scale", "tiers", "family", "tile", "blend", "device", "value_range", "region"),
-    *("series", "level", "z", "t", "nodata", "exact_statistics"),
+    *("series", "level", "z", "t", "nodata", "denoise", "exact_statistics"),
 )
 Command = Callable[..., Any]
 
@@ -48,6 +48,15 @@ NETWORKS: list[Command] = [
             "Networks for pictures as they are (clean), or for photos and scans with blur, grain"
             " or JPEG blocks (photo, at scale 4); auto, the default, is clean where the zoo has no"
             " judge of pictures. Without effect beside --tiers."
+        ),
+    ),
+    click.option(
+        "--denoise",
+        type=float,
+        metavar="SHARE",
+        help=(
+            "How much photo networks take away: 1 (default) all grain and blocks, 0 nothing, as"
+            " clean networks do."
         ),
     ),
 ]

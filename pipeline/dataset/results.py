@@ -40,7 +40,8 @@ class ImageResult:
 
     plan: digest. channels, height, width: of the output, in pixels. tiles: number for each tier.
     cost: multiply-adds. cost_share: of what the full tier everywhere would cost. seconds: in all.
-    family: of the networks, by their cards, or None. notes: sentences for a person.
+    family: of the networks, by their cards, or None. notes: sentences for a person. loss: dB below
+    the full tier everywhere, as expected and at most, or None where it is not known.
     """
 
     plan: str
@@ -53,6 +54,7 @@ class ImageResult:
     seconds: float
     family: str | None = None
     notes: tuple[str, ...] = ()
+    loss: tuple[float, float] | None = None
 
     @staticmethod
     def from_summary(summary: Summary) -> "ImageResult":
@@ -69,6 +71,7 @@ class ImageResult:
             seconds=round(summary.seconds["total"], 3),
             family=summary.family,
             notes=summary.notes,
+            loss=None if summary.audit is None else (summary.audit.loss_db, summary.audit.high),
         )
 
 

@@ -17,8 +17,11 @@ def completed(options: Options, plan: Plan) -> Options:
     be asked for, and is taken from the plan itself.
     """
     kept: dict[str, object] = {"scale": plan.scale}
-    if "family" not in options.written or options.family in ("auto", plan.family):
-        # A family that is written asks for its own tiers.
+    if plan.family in ("clean", "none"):
+        options = options.altered(denoise=1.0)
+    own_family = "family" in options.written and options.family not in ("auto", plan.family)
+    if not own_family and ("denoise" not in options.written or plan.family != "photo"):
+        # A family or a strength that is written asks for its own tiers.
         kept["tiers"] = tuple(tier.label for tier in plan.tiers)
     if plan.family in ("clean", "photo"):
         kept["family"] = plan.family

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.plan.policies import DEFAULT, KINDS, Policy, policy_from
-from tierscale.pipeline.plan.tiers import PHOTO_TIERS, default_tiers, parse_tiers
+from tierscale.pipeline.plan.tiers import PHOTO_TIERS, default_tiers, denoised, parse_tiers
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -75,6 +75,7 @@ class Options:
     point; None: the first. nodata: value that marks missing pixels, beside what the file says.
     family: of networks among the default tiers: "clean", "photo" (for scans and photos with blur,
     grain and compression), or "auto", as the image needs; without effect where tiers are named.
+    denoise: strength of photo networks, 0 to 1; below 1 they are mixed with their clean twins.
     exact_statistics: tiers NAME@auto measure the whole image, at full cost, instead of a sample.
 
     written: names of the options that somebody wrote. The others are this version's defaults; an
@@ -95,6 +96,7 @@ class Options:
     t: int | None = None
     nodata: float | None = None
     family: Literal["auto", "clean", "photo"] = "auto"
+    denoise: float = 1.0
     exact_statistics: bool = False
     written: frozenset[str] = field(init=False, repr=False, compare=False)
 
@@ -138,6 +140,7 @@ class Options:
             )
         _check_range(self.value_range)
         self._check_family()
+        self._check_denoise()
 
     def _check_family(self) -> None:
         """Refuse a family that there is not, or not for this scale."""
@@ -148,6 +151,22 @@ class Options:
             raise Refused(
                 f"there are no photo networks for scale {self.scale}, only for {scales}; leave"
                 " --family out, or choose another scale"
+            )
+
+    def _check_denoise(self) -> None:
+        """Refuse a strength that there is not, or of photo networks that are not asked for."""
+        if not 0 <= self.denoise <= 1:
+            raise Refused(
+                f"a strength of {self.denoise:g} is not between 0 and 1; give --denoise 0.5, or"
+                " leave it out"
+            )
+        if self.denoise == 1 or (self.tiers is None and self.family != "clean"):
+            return
+        labels = self.tiers or self.tier_labels
+        if denoised(labels, 0) == labels:
+            raise Refused(
+                f"--denoise {self.denoise:g} is the strength of photo networks, and"
+                f" {', '.join(labels)} are none; give --family photo, or leave it out"
             )
 
     def _convert(self) -> None:
@@ -171,8 +190,12 @@ class Options:
     def tier_labels(self) -> tuple[str, ...]:
         """The tiers asked for, or the defaults of scale and family; of auto, the clean ones."""
         if self.tiers is not None:
-            return self.tiers
-        return default_tiers(self.scale, "clean" if self.family == "auto" else self.family)
+            return denoised(self.tiers, self.denoise)
+        return self.tier_labels_of("clean" if self.family == "auto" else self.family)
+
+    def tier_labels_of(self, family: str) -> tuple[str, ...]:
+        """The default tiers of a family: "clean", "photo", or "none"."""
+        return denoised(default_tiers(self.scale, family), self.denoise)
 
     @property
     def selection(self) -> Selection:

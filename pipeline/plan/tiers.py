@@ -1,5 +1,7 @@
 """Tiers as a plan remembers them, and the tiers of a scale that names none."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -72,6 +74,31 @@ def default_tiers(scale: Fraction, family: str = "clean") -> tuple[str, ...]:
     if scale in DEFAULT_TIERS:
         return DEFAULT_TIERS[scale]
     return ANY_SCALE if scale >= ANY_SCALE_FROM else ("bicubic",)
+
+
+# The end of the name of a photo network; what stands before it is its clean twin.
+PHOTO = "-photo"
+
+
+def denoised(labels: Sequence[str], strength: float) -> tuple[str, ...]:
+    """Labels of tiers whose photo networks work with a strength of 0 to 1.
+
+    Below 1 their weights are mixed with those of the clean networks that they were trained from.
+    """
+    if strength == 1:
+        return tuple(labels)
+
+    def mixed(label: str) -> str:
+        # What is written after the name stays: +8, @EFFORT.
+        match = re.fullmatch(rf"([^*:]+){PHOTO}((?:\+\d+)?(?:@.+)?)", label)
+        if match is None:
+            return label
+        clean, after = match.groups()
+        if strength == 0:
+            return clean + after
+        return f"{clean}*{1 - strength:g}+{clean}{PHOTO}*{strength:g}{after}"
+
+    return tuple(map(mixed, labels))
 
 
 def parse_tiers(text: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Draft, Family, Plan
 from tierscale.pipeline.plan.policies import Deadline, Full, MaxLoss, Policy
 from tierscale.pipeline.plan.source import SourceRef
-from tierscale.pipeline.plan.tiers import Tier, default_tiers
+from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.run.inspect import (
     SourceInfo,
     describe_source,
@@ -201,7 +201,7 @@ def in_family(
     inspection: Inspection, options: Options, family: Family, kind: Kind | None
 ) -> Inspection:
     """An inspection whose tiers are the default ones of a family. Refused: the policy cannot."""
-    tiers = load_tiers(default_tiers(options.scale, family), options.scale)
+    tiers = load_tiers(options.tier_labels_of(family), options.scale)
     policy, said = _policy(options, tiers, inspection.draft.grid)
     scorer = find_scorer(tiers, options.scale, policy, kind)
     draft = replace(

@@ -26,7 +26,7 @@ def same_tiers(stored: Sequence[Tier], options: Options) -> bool:
     same = [(name, _effort_of(text), text == "auto") for name, text in asked] == [
         (tier.name, tier.effort, tier.auto) for tier in stored
     ]
-    files = [tier for tier in stored if tier.name.startswith("file:")]
+    files = [tier for tier in stored if "file:" in tier.name]
     return same and all(registry.holds(tier.name, tier.weights) for tier in files)
 
 
@@ -40,9 +40,10 @@ def missing_weights(tiers: Sequence[Tier]) -> str | None:
 
 def kept_weights(tiers: Sequence[Tier]) -> list[str]:
     """A note on networks whose names stand for other weights now than in a stored plan."""
-    known = zoo.networks()
     bases = {zoo.parse_turns(tier.name)[0]: tier.weights for tier in tiers}
-    others = [name for name in bases if name in known and zoo.newest(name) != bases[name]]
+    others = [
+        name for name in bases if "file:" not in name and registry.digest(name) != bases[name]
+    ]
     if not others:
         return []
     named = ", ".join(f"{name} ({bases[name][:8]})" for name in others)

@@ -240,9 +240,10 @@ class Ledger(Database):
             source,
             "state = 'done', attempts = 0, counted = NULL, error = NULL, plan = ?, height = ?,"
             " width = ?, tiles = ?, cost = ?, cost_share = ?, seconds = ?, sha256 = ?, checked ="
-            " ?",
+            " ?, family = ?, notes = ?, loss_db = ?, loss_high = ?",
             *(result.plan, result.height, result.width, json.dumps(dict(result.tiles))),
             *(result.cost, result.cost_share, result.seconds, sha256, self.clock()),
+            *(result.family, "\n".join(result.notes), *(result.loss or (None, None))),
         )
 
     def record_failure(self, source: str, error: str) -> None:

@@ -11,13 +11,18 @@ STATES = ("pending", "working", "done", "failed", "parked")
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (),
     ("ALTER TABLE sources ADD COLUMN checked REAL",),
+    tuple(
+        f"ALTER TABLE sources ADD COLUMN {column}"
+        for column in ("family TEXT", "notes TEXT", "loss_db REAL", "loss_high REAL")
+    ),
 )
 # Kept in the file as SQLite's user_version.
 VERSION = len(MIGRATIONS)
 # seen: number of the listing that showed the source last. noted: when that was, seconds since the
 # epoch. counted: night of the last failure that counts. night: when it was worked on last. holder:
 # token of the nightly that did. checked: when its output was written or read back last, seconds
-# since the epoch.
+# since the epoch. notes: sentences, a line each. loss_db, loss_high: dB below the full tier
+# everywhere, as expected and at most.
 SCHEMA = f"""
 CREATE TABLE sources (
   source TEXT PRIMARY KEY, output TEXT,
@@ -27,7 +32,7 @@ CREATE TABLE sources (
   seen INTEGER NOT NULL, noted REAL NOT NULL, plan TEXT, options TEXT,
   attempts INTEGER NOT NULL DEFAULT 0, counted TEXT, night TEXT, holder TEXT,
   height INTEGER, width INTEGER, tiles TEXT, cost REAL, cost_share REAL, seconds REAL, error TEXT,
-  checked REAL);
+  checked REAL, family TEXT, notes TEXT, loss_db REAL, loss_high REAL);
 CREATE INDEX waiting ON sources (attempts > 0, -priority, bytes, source) WHERE state = 'pending';
 CREATE INDEX states ON sources (state, night);
 PRAGMA user_version = {VERSION}"""

@@ -26,6 +26,10 @@ SOURCES = pa.schema(
         ("tiles", pa.map_(pa.string(), pa.int64())),
         *((name, pa.float64()) for name in ("cost", "cost_share", "seconds")),
         ("error", pa.string()),
+        ("family", pa.string()),
+        ("notes", pa.string()),
+        ("loss_db", pa.float64()),
+        ("loss_high", pa.float64()),
     ]
 )
 # Rows of each kind that the page shows; the table has all.

@@ -87,6 +87,8 @@ def ledger_text(options: Options) -> str:
     }
     if options.family != "auto":  # version 0.1 knew none
         wanted["family"] = options.family
+    if options.denoise != 1:
+        wanted["denoise"] = options.denoise
     return json.dumps(wanted, sort_keys=True, default=str)
 
 

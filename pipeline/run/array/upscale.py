@@ -30,6 +30,7 @@ def upscale_array(
     *,
     tiers: str | Sequence[str] | None = None,
     family: str = "auto",
+    denoise: float | None = None,
     policy: str | Policy | None = None,
     budget: float | None = None,
     max_loss: float | None = None,
@@ -50,20 +51,19 @@ def upscale_array(
     array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are
     always "yx". Three channels are taken as RGB and four as RGBA. scale: a number or a fraction
     such as "5/2". tiers: names from light to full, or one text with commas. family: of the default
-    tiers, "clean", "photo" or "auto". policy: a policy, or its name as in the command; budget
-    (share of the full cost), max_loss (dB), deadline (seconds) or threshold (squared error) alone
-    imply their own. tile, blend: input pixels. max_memory: bytes that the work may take with what
-    it keeps in memory; None: 90 % of this machine's.
+    tiers, "clean", "photo" or "auto". denoise: of photo networks, 0 to 1. policy: a policy, or its
+    name as in the command; budget (share of the full cost), max_loss (dB), deadline (seconds) or
+    threshold (squared error) alone imply their own. tile, blend: input pixels. max_memory: bytes
+    that the work may take with what it keeps in memory; None: 90 % of this machine's.
 
     Raises Refused (a ValueError) with one sentence when something cannot work, such as a result
     that does not fit in memory, and Damaged when the result cannot be written any more.
     """
     array = array if hasattr(array, "shape") else np.asarray(array)
-    axes = _axes_of(array, axes)
     numbers = {"budget": budget, "max_loss": max_loss, "deadline": deadline, "threshold": threshold}
-    named = {"tiers": tiers, "family": family, "policy": _policy_of(policy, numbers)}
-    options = _written(scale=scale, tile=tile, blend=blend, **named)
-    job = ArrayJob.of(array, axes, options, max_memory)
+    networks = {"scale": scale, "tiers": tiers, "family": family, "denoise": denoise}
+    how = {"policy": _policy_of(policy, numbers), "tile": tile, "blend": blend}
+    job = ArrayJob.of(array, _axes_of(array, axes), _written(**networks, **how), max_memory)
     if out is not None:
         return _stored(job, out, array)
     if is_dask(array):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.plans import FULL
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.tiers import default_tiers, parse_tiers
+from tierscale.pipeline.plan.tiers import default_tiers, denoised, parse_tiers
 from tierscale.pipeline.run.tiers import load_tiers
 
 
@@ -35,3 +35,19 @@ def test_a_tier_is_written_as_it_was_asked_for():
 def test_labels_are_parsed_with_commas_and_spaces_between_them():
     assert parse_tiers(" bicubic, edsr-x4@0.5,,") == ("bicubic", "edsr-x4@0.5")
     assert parse_tiers("") == ()
+
+
+@pytest.mark.parametrize(
+    ("label", "strength", "expected"),
+    [
+        ("edsr-x4-photo", 1, "edsr-x4-photo"),
+        ("edsr-x4-photo", 0.7, "edsr-x4*0.3+edsr-x4-photo*0.7"),
+        ("edsr-x4-photo+8@0.5", 0.5, "edsr-x4*0.5+edsr-x4-photo*0.5+8@0.5"),
+        ("edsr-x4-photo", 0, "edsr-x4"),
+        ("edsr-x4-photo+2", 0, "edsr-x4+2"),
+        ("edsr-x4", 0.5, "edsr-x4"),
+        ("file:my-photo", 0.5, "file:my-photo"),
+    ],
+)
+def test_photo_networks_are_mixed_with_their_clean_twins(label, strength, expected):
+    assert denoised(("bicubic", label), strength) == ("bicubic", expected)

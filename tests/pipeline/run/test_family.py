@@ -48,8 +48,8 @@ def judged(monkeypatch):
     monkeypatch.setattr(family, "load_kind_network", lambda scale: network)
     monkeypatch.setitem(tiers_module.PHOTO_TIERS, Fraction(4), ("bicubic", "fsrcnn-x4"))
 
-    def judge(self, draft, network):
-        asked.append(draft)
+    def judge(self, draft, network, quality):
+        asked.append((draft, quality))
         return verdict[0]
 
     monkeypatch.setattr(prescan.Prescan, "judge", judge)
@@ -81,10 +81,12 @@ def test_a_damaged_photo_gets_photo_networks_and_is_told_so(capsys, judged, phot
     assert stored["family"] == "photo" and stored["kind"] == found["kind"]
 
 
-def test_the_tables_of_a_jpeg_come_before_the_estimate(capsys, judged, photo, tmp_path):
-    verdict, _ = judged
-    verdict[0] = Judgement(Kind(0.1, 7.3, 80), 8e-4, GRAINY.families)
-    assert upscale(capsys, photo, tmp_path / "a.zarr")["kind"]["jpeg_quality"] == 55
+def test_the_judge_is_told_what_the_tables_of_a_jpeg_say(capsys, judged, photo, tmp_path):
+    _, asked = judged
+    upscale(capsys, photo, tmp_path / "a.zarr")
+    Image.open(photo).save(tmp_path / "b.png")
+    upscale(capsys, tmp_path / "b.png", tmp_path / "b.zarr")
+    assert [quality for _, quality in asked] == [55, None]
 
 
 def test_what_is_asked_for_is_not_decided(capsys, judged, photo, tmp_path):
@@ -148,3 +150,38 @@ def test_a_scale_without_photo_networks_is_refused_and_stays_clean(capsys, photo
     )
     found = upscale(capsys, photo, tmp_path / "out.zarr", "--scale", "3")
     assert (found["family"], found["kind"]) == ("clean", None)
+
+
+def test_the_strength_of_photo_networks_is_frozen_and_gone_on_with(capsys, photo, tmp_path):
+    output = tmp_path / "out.zarr"
+    options = ("--family", "photo", "--policy", "full")
+    command = ("upscale", photo, output, "--ray", "none", "--json", *options)
+    code, out, err = tierscale(capsys, *command, "--denoise", "0.5")
+    mix = "edsr-x4*0.5+edsr-x4-photo*0.5"
+    assert code == 0, err
+    assert json.loads(out)["tiles"][mix] == 1
+    code, out, _ = tierscale(capsys, *command)
+    assert code == 0 and json.loads(out)["tiles"][mix] == 1, "what is not written is as begun"
+    check_refusal(tierscale(capsys, *command, "--denoise", "1"), 2, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    "more", [("--family", "clean"), ("--tiers", "bicubic,edsr-x4"), ("--tiers", "bicubic")]
+)
+def test_a_strength_of_photo_networks_that_are_not_there_is_refused(capsys, photo, more, tmp_path):
+    command = ("plan", photo, tmp_path / "out.zarr", "--denoise", "0.5", *more)
+    check_refusal(tierscale(capsys, *command), 2, "strength of photo networks")
+
+
+def test_a_strength_above_one_is_refused(capsys, photo, tmp_path):
+    command = ("plan", photo, tmp_path / "out.zarr", "--denoise", "1.5", "--family", "photo")
+    check_refusal(tierscale(capsys, *command), 2, "between 0 and 1")
+
+
+def test_no_strength_is_the_clean_network(photo):
+    pixels = np.asarray(Image.open(photo))
+    clean = upscale_array(pixels, tiers="edsr-x4")
+    assert np.array_equal(upscale_array(pixels, tiers="edsr-x4-photo", denoise=0), clean)
+    half = upscale_array(pixels, tiers="edsr-x4-photo", denoise=0.5)
+    full = upscale_array(pixels, tiers="edsr-x4-photo")
+    assert not np.array_equal(half, full) and not np.array_equal(half, clean)

@@ -66,12 +66,12 @@ def test_a_ledger_of_version_0_1_is_carried_over(old):
 
 def test_a_later_column_is_added_to_an_old_ledger(old, monkeypatch):
     """The next change of the tables: one entry in MIGRATIONS, and the version after it."""
-    steps = (*ledger_schema.MIGRATIONS, ("ALTER TABLE sources ADD COLUMN family TEXT",))
+    steps = (*ledger_schema.MIGRATIONS, ("ALTER TABLE sources ADD COLUMN later TEXT",))
     monkeypatch.setattr(ledger_schema, "MIGRATIONS", steps)
     monkeypatch.setattr(ledger_schema, "VERSION", len(steps))
     for _ in range(2):
         with Ledger(str(old)) as ledger:
-            families = ledger.do("SELECT source, family FROM sources").fetchall()
+            families = ledger.do("SELECT source, later FROM sources").fetchall()
             assert [tuple(row) for row in families] == [("a", None), ("b", None), ("c", None)]
     assert version_of(old) == len(steps)
 
