@@ -106,7 +106,7 @@ def row(image: str, hr: Tensor, kind: str, networks: Sequence[Upscaler]) -> Row:
     if network is None:
         raise SystemExit("no network judges kinds at x4; fit one: models/train/kinds.py")
     tiles = [lr[:, at.y.start : at.y.stop, at.x.start : at.x.stop] for at in places(*lr.shape[1:])]
-    judgement = judge(network, torch.stack(tiles))
+    judgement = judge(network, torch.stack(tiles), None)
     figures = [round(psnr(result[0].clamp(0, 1), hr, SCALE), 3) for result in results]
     return Row(image, kind, *figures, choose(judgement, True), str(judgement.kind))
 

@@ -1,8 +1,9 @@
 """What kind of picture an image is, and which family of networks errs least on it.
 
-A small network looks at some tiles of the input and estimates blur, grain and compression, and what
-bicubic, the clean family and the photo family leave wrong. It was fitted on photos with known
-damage, where these are measured (models/train/kinds.py).
+A small network looks at some tiles of the input, and at the quality that the tables of a JPEG tell.
+It estimates blur, grain and compression, and what bicubic, the clean family and the photo family
+leave wrong. It was fitted on photos with known damage, where these are measured
+(models/train/kinds.py).
 """
 
 import json
@@ -45,6 +46,7 @@ class Judgement:
 class KindNetwork(nn.Module):
     """Estimates for tiles (N, 3, h, w), 0..1, of 16 pixels a side or more: (N, OUTPUTS).
 
+    They come with what their file tells of compression, (N, 2), see told().
     scale: of the networks whose errors it knows. weights: SHA-256, hex, of the file it was read
     from.
     """
@@ -65,32 +67,43 @@ class KindNetwork(nn.Module):
             nn.ReLU(),
         )
         self.head = nn.Sequential(
-            nn.Linear(6 * width, 3 * width), nn.ReLU(), nn.Linear(3 * width, OUTPUTS)
+            nn.Linear(6 * width + 2, 3 * width), nn.ReLU(), nn.Linear(3 * width, OUTPUTS)
         )
 
-    def forward(self, tiles: Tensor) -> Tensor:
+    def forward(self, tiles: Tensor, compression: Tensor) -> Tensor:
         # What is finer than three pixels, on the scale of grain, beside the picture itself.
         smooth = F.avg_pool2d(F.pad(tiles, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
         seen = self.layers(torch.cat([tiles - 0.5, 16 * (tiles - smooth)], dim=1))
         spread, centre = torch.std_mean(seen, dim=(2, 3))
-        return self.head(torch.cat([centre, spread], dim=1))
+        return self.head(torch.cat([centre, spread, compression], dim=1))
 
 
-def judge(network: KindNetwork, tiles: Tensor) -> Judgement:
+def told(quality: int | None) -> tuple[float, float]:
+    """What a file tells of its compression: whether it is known, and 0 (none) to 1 (quality 0).
+
+    quality: of a JPEG, 1 to 100, by its tables; None: it is none.
+    """
+    return (0.0, 0.0) if quality is None else (1.0, 1 - quality / 100)
+
+
+def judge(network: KindNetwork, tiles: Tensor, quality: int | None) -> Judgement:
     """The kind and the errors of an image, from some of its tiles (N, 3, h, w), 0..1.
 
-    The kind is the median of the tiles', the errors are means.
+    quality: of a JPEG, by its tables; None: it is none. The kind is the median of the tiles', the
+    errors are means.
     """
     with torch.inference_mode():
-        estimates = network(tiles).double()
+        estimates = network(tiles, tiles.new_tensor([told(quality)] * len(tiles))).double()
     middle = estimates.median(dim=0).values
     blur, grain, compression = (
         max(0.0, middle[index].item()) * unit for index, unit in enumerate(UNITS.values())
     )
     bicubic = estimates[:, len(UNITS)].exp()
     ratios = estimates[:, len(UNITS) + 1 :].exp()
+    if quality is None and compression > TRACE:
+        quality = round(100 * (1 - compression))
     return Judgement(
-        Kind(blur, grain, round(100 * (1 - compression)) if compression > TRACE else None),
+        Kind(blur, grain, quality),
         bicubic.mean().item(),
         {
             family: (bicubic * ratios[:, index]).mean().item()

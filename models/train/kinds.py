@@ -22,7 +22,7 @@ from torch import Tensor
 from tierscale.models import registry
 from tierscale.models.contract.modules import channels_last
 from tierscale.models.contract.upscaler import Placement, Upscaler
-from tierscale.models.kind import OUTPUTS, SIDE, UNITS, KindNetwork, write_kind_network
+from tierscale.models.kind import OUTPUTS, SIDE, UNITS, KindNetwork, told, write_kind_network
 from tierscale.models.runtime.resample import resample
 from tierscale.models.train.data.degradations import coded, rounded, sharpened, smoothed
 from tierscale.models.train.data.mixture import Damage, cut, random_codec, random_damage
@@ -33,6 +33,8 @@ from tierscale.models.train.data.shrink import shrink
 MARGIN = 16
 # Shares of crops: left as they are; with a kind of damage that no family was trained on.
 CLEAN, OTHER = 0.25, 0.25
+# Share of those that a JPEG was the last step of whose file tells so.
+KEPT = 0.4
 # Edge of a crop whose errors are not counted, in input pixels: there, networks see less.
 RIM = 6
 # No error is less than this in a logarithm: a hundredth of a level.
@@ -58,7 +60,12 @@ def upscaled(levels: Tensor, rng: np.random.Generator) -> Damage:
         return large[:, : picture.shape[-2], : picture.shape[-1]]
 
     steps = (enlarge, partial(coded, codec=codec)) if pressed else (enlarge,)
-    return Damage(steps, blur=0.5 * float(factor), quality=codec.quality if pressed else 100)
+    blur = 0.5 * float(factor)
+    return (
+        Damage(steps, None, blur, 0.0, codec.quality, codec)
+        if pressed
+        else Damage(steps, blur=blur)
+    )
 
 
 def halftone(levels: Tensor, rng: np.random.Generator) -> Damage:
@@ -96,10 +103,14 @@ def random_kind(levels: Tensor, rng: np.random.Generator) -> Damage:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A damaged tile (3, SIDE, SIDE), uint8, and what the network should say of it (OUTPUTS,)."""
+    """A damaged tile (3, SIDE, SIDE), uint8, and what the network should say of it (OUTPUTS,).
+
+    quality: of the JPEG that the tile would be read from, or None.
+    """
 
     tile: Tensor
     target: Tensor
+    quality: int | None
 
 
 def sample(photos: Sequence[Photo], families: Sequence[Upscaler], seed: tuple[int, int]) -> Sample:
@@ -129,6 +140,7 @@ def sample(photos: Sequence[Photo], families: Sequence[Upscaler], seed: tuple[in
             + [logs[0].item(), *(logs[1:] - logs[0]).tolist()],
             dtype=torch.float32,
         ),
+        damage.last.quality if damage.last and damage.last.format == "JPEG" else None,
     )
 
 
@@ -154,6 +166,7 @@ def fit(samples: Sequence[Sample], scale: int, epochs: int, seed: int) -> KindNe
     network = channels_last(KindNetwork(Fraction(scale)))
     tiles = torch.stack([one.tile for one in samples])
     targets = torch.stack([one.target for one in samples])
+    compressions = torch.tensor([told(one.quality) for one in samples])
     batch = 32
     steps = epochs * (len(samples) // batch)
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
@@ -166,9 +179,11 @@ def fit(samples: Sequence[Sample], scale: int, epochs: int, seed: int) -> KindNe
             if torch.rand(()) < 0.5:
                 seen = seen.transpose(-2, -1)
             seen = seen.flip([dim for dim in (-2, -1) if torch.rand(()) < 0.5])
+            # Many a picture that was a JPEG once is kept in another format.
+            known = compressions[chosen] * (torch.rand(batch, 1) < KEPT)
             optimiser.zero_grad(set_to_none=True)
             with torch.autocast("cpu", torch.bfloat16):
-                found = network(seen)
+                found = network(seen, known)
             step = loss(found.float(), targets[chosen])
             step.backward()
             optimiser.step()

@@ -33,12 +33,14 @@ def places(height: int, width: int) -> list[Rect]:
 
 
 def look(
-    draft: Draft, value_range: ValueRange, read: Read, network: KindNetwork, some: Sequence[Rect]
+    draft: Draft, read: Read, network: KindNetwork, some: Sequence[Rect], quality: int | None
 ) -> Judgement:
-    """The kind of an image and what each family is expected to leave wrong on it.
+    """The kind of an image of 8 bits and what each family is expected to leave wrong on it.
 
-    some: places of one size, see places(). A grey is looked at as three equal channels.
+    some: places of one size, see places(). quality: of a JPEG, by its tables, or None. A grey is
+    looked at as three equal channels.
     """
+    value_range = ValueRange(0, 255, 0, 255)
     tiles = [
         rgb_batch(
             straight_unit(
@@ -48,4 +50,4 @@ def look(
         )[0]
         for at in some
     ]
-    return judge(network, torch.from_numpy(np.stack(tiles)))
+    return judge(network, torch.from_numpy(np.stack(tiles)), quality)

@@ -1,7 +1,6 @@
 """Which family of networks an image gets: the one that is expected to err least on it."""
 
 import math
-from dataclasses import replace
 
 from tierscale.models.kind import Judgement, load_kind_network
 from tierscale.pipeline.plan.options import Options
@@ -20,13 +19,11 @@ def decided(inspection: Inspection, options: Options, prescan: Prescan) -> Inspe
     network = load_kind_network(draft.scale) if draft.family == "auto" else None
     if network is None:
         return inspection
-    judgement = prescan.judge(draft, network)
+    judgement = prescan.judge(draft, network, inspection.source.jpeg_quality)
     if judgement is None:
         return in_family(inspection, options, "clean", None)
-    quality = inspection.source.jpeg_quality
-    kind = judgement.kind if quality is None else replace(judgement.kind, jpeg_quality=quality)
     family = choose(judgement, may_refuse="policy" not in options.written)
-    return in_family(inspection, options, family, kind)
+    return in_family(inspection, options, family, judgement.kind)
 
 
 def choose(judgement: Judgement, may_refuse: bool) -> Family:

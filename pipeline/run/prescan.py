@@ -86,13 +86,17 @@ class Prescan:
     progress: Progress
     stop: threading.Event
 
-    def judge(self, draft: Draft, network: KindNetwork) -> Judgement | None:
-        """What kind of picture the image is; None: it is too small to tell."""
+    def judge(self, draft: Draft, network: KindNetwork, quality: int | None) -> Judgement | None:
+        """What kind of picture the image is; None: it is too small to tell.
+
+        quality: of a JPEG, by its tables, or None.
+        """
         height, width = draft.shape[1:]
         if min(height, width) < SMALLEST:
             return None
         some = places(height, width)
-        task = JudgeKind(self.pool.put(draft), self.pixels, self.pool.put(network), some)
+        handles = self.pool.put(draft), self.pool.put(network)
+        task = JudgeKind(handles[0], self.pixels, handles[1], some, quality)
         found: Sequence[Judgement] = self._each("kind", [task])
         return found[0]
 

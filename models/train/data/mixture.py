@@ -58,7 +58,7 @@ class Damage:
 
     sharpening: radius and amount; it is one of the steps, named because the truth is sharpened as
     well. blur: sigma in pixels, grain: sigma in levels, quality: the lowest of its codings, 100
-    without.
+    without. last: coding, where that is the last step.
     """
 
     steps: Sequence[Step]
@@ -66,6 +66,7 @@ class Damage:
     blur: float = 0.0
     grain: float = 0.0
     quality: int = 100
+    last: Codec | None = None
 
 
 def random_damage(rng: np.random.Generator) -> Damage:
@@ -84,12 +85,14 @@ def random_damage(rng: np.random.Generator) -> Damage:
     if rng.random() < SHARPENED:
         sharpening = (rng.uniform(*RADIUS), rng.uniform(*AMOUNT))
         steps.append(partial(sharpened, radius=sharpening[0], amount=sharpening[1]))
+    first, second = (partial(coded, codec=codec) for codec in codecs)
     if once := rng.random() < CODED:
-        steps.append(partial(coded, codec=codecs[0]))
+        steps.append(first)
     if rng.random() < SHUFFLED:
         steps = [steps[index] for index in rng.permutation(len(steps))]
     if twice := rng.random() < TWICE:
-        steps.append(partial(coded, codec=codecs[1]))
+        steps.append(second)
+    last = steps[-1] if steps else None
     return Damage(
         steps,
         sharpening,
@@ -100,6 +103,7 @@ def random_damage(rng: np.random.Generator) -> Damage:
             [codec.quality for codec, used in zip(codecs, (once, twice), strict=True) if used],
             default=100,
         ),
+        last=codecs[0] if last is first else codecs[1] if last is second else None,
     )
 
 

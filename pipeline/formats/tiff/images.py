@@ -9,6 +9,7 @@ from typing import Any
 import tifffile
 
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.formats.tiff.ome import untold_stack
 
 # Kinds of series in which tifffile knows no more than that pages have the same size: each page is
 # an image of its own.
@@ -85,6 +86,9 @@ def all_series(tif: tifffile.TiffFile) -> list[Any]:
 
     Of many pages it compares four, and stumbles over others that differ; then it looks at each.
     """
+    untold = untold_stack(tif)
+    if untold is not None:
+        return [untold]
     try:
         return tif.series
     except RuntimeError:

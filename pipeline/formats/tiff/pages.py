@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import tifffile
@@ -20,21 +20,29 @@ STACK_AXES: Mapping[str, str] = {"Z": "z", "T": "t"}
 class SelectedPages:
     """One image of a TIFF.
 
-    page: the page that says how all planes are stored. full: that of full resolution, which is
-        another one where a smaller level was chosen.
+    page: the page that says how all planes are stored.
     planes: for each channel page of a stack its page and the number of planes that its data lies
         beyond the page's offset (0 but for ImageJ stacks, which have one directory for all planes).
     kind: the series kind of tifffile, such as "ome", "imagej", "svs".
     number: of the series or page.
     notes: what was chosen.
+    full: the page of full resolution of which `page` may be a smaller level.
+    at: number of the selected plane on the axes of a stack, "z" and "t".
     """
 
     page: Any
-    full: Any
     planes: tuple[tuple[Any, int], ...]
     kind: str
     number: int
     notes: tuple[str, ...]
+    full: Any
+    at: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def reduction(self) -> tuple[float, float]:
+        """How many pixels of full resolution a pixel has in width and in height."""
+        wide, high = (getattr(self.full, name) for name in ("imagewidth", "imagelength"))
+        return wide / self.page.imagewidth, high / self.page.imagelength
 
 
 def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> SelectedPages:
@@ -66,14 +74,14 @@ def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Sele
             f"{uri}: the image lies partly in other files, which are not opened; join them into one"
             " file"
         )
-    return SelectedPages(
-        level.keyframe if picture.page is None else planes[0][0],
-        levels[0].keyframe if picture.page is None else planes[0][0],
-        tuple(planes),
-        series.kind,
-        number,
-        tuple(notes),
-    )
+    page = level.keyframe if picture.page is None else planes[0][0]
+    full = levels[0].keyframe if picture.page is None else page
+    at = {
+        name: getattr(selection, name) or 0
+        for axis, name in STACK_AXES.items()
+        if picture.page is None and axis in level.axes
+    }
+    return SelectedPages(page, tuple(planes), series.kind, number, tuple(notes), full, at)
 
 
 def check_no_planes(selection: Selection, count: int, uri: str) -> None:

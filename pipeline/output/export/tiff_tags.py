@@ -24,7 +24,14 @@ SHORT_UNITS = {
     "picometer": "pm",
 }
 
-
+SHORT_TIMES = {
+    "second": "s",
+    "millisecond": "ms",
+    "microsecond": "µs",
+    "minute": "min",
+    "hour": "h",
+    "day": "d",
+}
 OME_TYPES = {"float32": "float", "float64": "double"} | {
     name: name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32")
 }
@@ -139,7 +146,19 @@ def ome_metadata(image: Exported) -> dict[str, Any]:
         channel["Color"] = [value - (1 << 32) if value >= 1 << 31 else value for value in signed]
     if channel:
         options["Channel"] = channel
-    return options
+    plane = _plane_facts(metadata, image.levels()[0].shape[0])
+    return options | ({"Plane": plane} if plane else {})
+
+
+def _plane_facts(metadata: PhotoMetadata, channels: int) -> dict[str, Any]:
+    """Where the plane lies in the stack that it is of, for each channel."""
+    names = {"z": ("PositionZ", SHORT_UNITS), "t": ("DeltaT", SHORT_TIMES)}
+    facts: dict[str, Any] = {}
+    for axis, _, place, unit in metadata.plane:
+        if axis in names and unit in names[axis][1]:
+            name, units = names[axis]
+            facts |= {name: [place] * channels, f"{name}Unit": [units[unit]] * channels}
+    return facts
 
 
 def ome_xml(image: Exported, level: zarr.Array) -> bytes:

@@ -133,12 +133,13 @@ class JudgeKind:
     pixels: PixelSource
     network: Handle[KindNetwork]
     places: Sequence[Rect]
+    quality: int | None
 
     def run(self, worker: Worker) -> Judgement:
         """The kind, and what each family is expected to leave wrong."""
         draft = self.draft.get()
         read = worker.reader(draft, self.pixels)
-        return look(draft, ValueRange(0, 255, 0, 255), read, self.network.get(), self.places)
+        return look(draft, read, self.network.get(), self.places, self.quality)
 
 
 @dataclass(frozen=True, slots=True)

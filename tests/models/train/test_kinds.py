@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from tierscale.models import registry
 from tierscale.models.kind import SIDE, read_kind_network
 from tierscale.models.train import kinds
-from tierscale.models.train.data.degradations import Grain, grain
+from tierscale.models.train.data.degradations import Codec, Grain, coded, grain
 from tierscale.models.train.data.mixture import Damage
 from tierscale.models.train.data.photos import photo
 from tierscale.models.train.data.shrink import shrink
@@ -72,9 +73,21 @@ def test_fitting_tells_grain_from_none(monkeypatch):
     network = fit(drawn, 4, epochs=8, seed=0)
     tests = [sample(photos(), families(), (2, index)) for index in range(24)]
     with torch.inference_mode():
-        found = network(torch.stack([one.tile for one in tests]).float() / 255)[:, 1]
+        tiles = torch.stack([one.tile for one in tests]).float() / 255
+        found = network(tiles, torch.zeros(len(tests), 2))[:, 1]
     known = torch.stack([one.target for one in tests])[:, 1]
     assert found[known > 0.5].min() > found[known < 0.5].max()
+
+
+def pressed(levels, rng):
+    codec = Codec(str(rng.choice(["JPEG", "WEBP"])), 40)
+    return Damage((partial(coded, codec=codec),), quality=40, last=codec)
+
+
+def test_a_sample_knows_the_jpeg_that_it_would_be_read_from(monkeypatch):
+    monkeypatch.setattr(kinds, "random_kind", pressed)
+    drawn = [sample(photos(), families(), (3, index)) for index in range(8)]
+    assert {one.quality for one in drawn} == {40, None}
 
 
 @pytest.mark.slow

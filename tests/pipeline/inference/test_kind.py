@@ -8,7 +8,6 @@ import torch
 
 from tierscale.models.kind import SIDE
 from tierscale.pipeline.inference.kind import SIDES, look, places
-from tierscale.pipeline.plan.value_range import ValueRange
 
 
 @pytest.mark.parametrize(
@@ -28,14 +27,16 @@ def test_the_network_is_given_three_channels_of_0_to_1(colour, channels):
     pixels = np.random.default_rng(1).integers(0, 256, (channels, 100, 130), np.uint8)
     seen = []
 
-    def network(tiles):
-        seen.append(tiles)
+    def network(tiles, compression):
+        seen.append((tiles, compression))
         return torch.tensor([[0.0, 0.0, 0.0, -5.0, 0.0, 0.0]] * len(tiles))
 
     draft = SimpleNamespace(colour=colour, alpha=None)
     some = places(100, 130)
-    look(draft, ValueRange(0, 255, 0, 255), lambda a, b, c, d: pixels[:, a:b, c:d], network, some)
-    (tiles,) = seen
+    found = look(draft, lambda a, b, c, d: pixels[:, a:b, c:d], network, some, quality=60)
+    ((tiles, compression),) = seen
+    assert found.kind.jpeg_quality == 60, "the tables of a file come before the estimate"
+    assert torch.allclose(compression, torch.tensor([1.0, 0.4]).expand(len(some), 2))
     assert tiles.shape == (len(some), 3, SIDE, SIDE)
     last = some[-1]
     wanted = np.broadcast_to(pixels[:, *last.slices], (3, SIDE, SIDE)) / 255

@@ -48,8 +48,8 @@ def judged(monkeypatch):
     monkeypatch.setattr(family, "load_kind_network", lambda scale: network)
     monkeypatch.setitem(tiers_module.PHOTO_TIERS, Fraction(4), ("bicubic", "fsrcnn-x4"))
 
-    def judge(self, draft, network):
-        asked.append(draft)
+    def judge(self, draft, network, quality):
+        asked.append((draft, quality))
         return verdict[0]
 
     monkeypatch.setattr(prescan.Prescan, "judge", judge)
@@ -81,10 +81,12 @@ def test_a_damaged_photo_gets_photo_networks_and_is_told_so(capsys, judged, phot
     assert stored["family"] == "photo" and stored["kind"] == found["kind"]
 
 
-def test_the_tables_of_a_jpeg_come_before_the_estimate(capsys, judged, photo, tmp_path):
-    verdict, _ = judged
-    verdict[0] = Judgement(Kind(0.1, 7.3, 80), 8e-4, GRAINY.families)
-    assert upscale(capsys, photo, tmp_path / "a.zarr")["kind"]["jpeg_quality"] == 55
+def test_the_judge_is_told_what_the_tables_of_a_jpeg_say(capsys, judged, photo, tmp_path):
+    _, asked = judged
+    upscale(capsys, photo, tmp_path / "a.zarr")
+    Image.open(photo).save(tmp_path / "b.png")
+    upscale(capsys, tmp_path / "b.png", tmp_path / "b.zarr")
+    assert [quality for _, quality in asked] == [55, None]
 
 
 def test_what_is_asked_for_is_not_decided(capsys, judged, photo, tmp_path):

@@ -27,6 +27,14 @@ def test_a_seventh_is_clean_and_the_rest_is_mixed():
     assert 0.09 < sum(damage.sharpening is not None for damage in mixed) / len(mixed) < 0.18
 
 
+def test_the_coding_is_named_where_it_is_the_last_step():
+    mixed = [random_damage(generator) for generator in [rng(3)] for _ in range(1000)]
+    assert {damage.last is None for damage in mixed} == {True, False}
+    for damage in mixed:
+        codec = damage.steps[-1].keywords.get("codec") if damage.steps else None
+        assert damage.last == codec
+
+
 def pair(crop=24, scale=4):
     whole = photo("coffee", COFFEE[:, :384, :512], scale)
     side = crop + 2 * MARGIN
