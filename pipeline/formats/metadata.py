@@ -30,6 +30,7 @@ class PhotoMetadata:
     """What a source says of its picture; kept with the output.
 
     icc: ICC colour profile of the pixels as they are read; None too where colours were converted.
+    srgb: whether the file says without a profile that its colours are sRGB.
     exif: EXIF block that starts with a TIFF header; its orientation is 1, because pixels are read
         upright.
     xmp: XMP packet. iptc: IPTC-IIM datasets.
@@ -51,6 +52,7 @@ class PhotoMetadata:
     """
 
     icc: bytes | None = None
+    srgb: bool = False
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None

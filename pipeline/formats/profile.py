@@ -5,6 +5,8 @@ Every output can carry an ICC profile, and every program reads one.
 
 from __future__ import annotations
 
+import struct
+
 import imagecodecs
 import numpy as np
 
@@ -42,8 +44,18 @@ def profile(
     """
     how = {"gamma": gamma} if curve is None else {"transferfunction": curve}
     if primaries is None:
-        return bytes(imagecodecs.cms_profile("gray", whitepoint=white, **how))
-    return bytes(imagecodecs.cms_profile("rgb", whitepoint=white, primaries=primaries, **how))
+        return undated(imagecodecs.cms_profile("gray", whitepoint=white, **how))
+    return undated(imagecodecs.cms_profile("rgb", whitepoint=white, primaries=primaries, **how))
+
+
+def undated(made: bytes) -> bytes:
+    """A profile without the time at which it was made: the same colours are the same bytes.
+
+    The time stands in bytes 24 to 35, and a digest of all in 84 to 99 (ICC.1:2010, 7.2).
+    """
+    return (
+        made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:84] + bytes(16) + made[100:]
+    )
 
 
 def coded_profile(primaries: int, transfer: int, uri: str) -> bytes | None:
@@ -66,4 +78,9 @@ def coded_profile(primaries: int, transfer: int, uri: str) -> bytes | None:
 
 def adobe_rgb() -> bytes:
     """The profile of Adobe RGB (1998)."""
-    return bytes(imagecodecs.cms_profile("adobergb"))
+    return undated(imagecodecs.cms_profile("adobergb"))
+
+
+def srgb() -> bytes:
+    """The profile of sRGB."""
+    return undated(imagecodecs.cms_profile("srgb"))

@@ -37,6 +37,7 @@ def png_metadata(chunks: Chunks, grey: bool, uri: str) -> tuple[PhotoMetadata, l
         resolution, unit = facts.resolution, facts.resolution_unit
     metadata = PhotoMetadata(
         icc=icc,
+        srgb=icc is None and says_srgb(chunks.bodies),
         exif=facts.block,
         xmp=true_xmp(xmp),
         iptc=iptc_of(blocks.get("iptc")),
@@ -60,6 +61,12 @@ def other_notes(chunks: Chunks, found: dict[str, bytes]) -> list[str]:
         names = ", ".join(sorted(kind.decode("latin-1") for kind in chunks.others))
         notes.append(f"its chunks {names} were left out")
     return notes
+
+
+def says_srgb(bodies: Mapping[bytes, bytes]) -> bool:
+    """Whether chunks say that the colours are sRGB."""
+    code = bodies.get(b"cICP", b"")
+    return code[:2] == bytes((1, 13)) if len(code) == 4 else b"sRGB" in bodies
 
 
 def colour_profile(

@@ -79,7 +79,10 @@ def read_meaning(file: BinaryIO, uri: str) -> Meaning:
     space, icc = colour_of(found.get(b"colr", b""))
     density = resolution_of(found.get(b"resc") or found.get(b"resd") or b"")
     metadata = PhotoMetadata(
-        icc=icc, resolution=density, resolution_unit="centimetre" if density else None
+        icc=icc,
+        srgb=space == SRGB,
+        resolution=density,
+        resolution_unit="centimetre" if density else None,
     )
     return Meaning(space, opacity_of(found.get(b"cdef", b"")), metadata)
 

@@ -140,6 +140,8 @@ def metadata_chunks(metadata: PhotoMetadata) -> bytes:
     parts = (
         [chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))] if metadata.icc else []
     )
+    if metadata.srgb and not metadata.icc:
+        parts.append(chunk(b"sRGB", b"\0"))
     density, unit = per_metre(metadata), 1
     if metadata.resolution and not metadata.resolution_unit:
         # Only how oblong a pixel is: whole numbers that keep the ratio.

@@ -8,6 +8,7 @@ from xml.sax.saxutils import quoteattr
 import zarr
 
 from tierscale.pipeline.formats.metadata import PhotoMetadata
+from tierscale.pipeline.formats.profile import srgb
 from tierscale.pipeline.formats.tiff.embedded import GEO_TAGS
 from tierscale.pipeline.output.export.common import Exported, per_metre
 from tierscale.pipeline.output.export.tiff_exif import directory_tags
@@ -55,7 +56,7 @@ def first_options(image: Exported, level: zarr.Array, big: bool) -> dict[str, An
     options: dict[str, Any] = {
         "software": "tierscale",
         "extratags": _geo_tags(metadata) + _packets(metadata) + exif_tags,
-        "iccprofile": metadata.icc,
+        "iccprofile": metadata.icc or (srgb() if metadata.srgb else None),
         "metadata": None,
         **_resolution(metadata, 1.0),
     }
@@ -76,7 +77,7 @@ def level_options(image: Exported, ratio: float) -> dict[str, Any]:
     return {
         "software": "tierscale",
         "extratags": [_text_tag("GDAL_NODATA", nodata)] if nodata else [],
-        "iccprofile": metadata.icc,
+        "iccprofile": metadata.icc or (srgb() if metadata.srgb else None),
         "metadata": None,
         **_resolution(metadata, ratio),
     }

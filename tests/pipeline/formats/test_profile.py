@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image, ImageCms
 from tests.pipeline.formats.pictures import picture, write_png
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.png.stream import chunk
-from tierscale.pipeline.formats.profile import adobe_rgb, profile
+from tierscale.pipeline.formats.profile import adobe_rgb, profile, srgb
 from tierscale.pipeline.formats.registry import open_image
 
 ADOBE = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
@@ -158,3 +159,27 @@ def test_a_profile_that_is_none_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", picture(9, 12), **kind)
     with open_image(tmp_path / "a.tif") as source:
         assert source.metadata.icc is None and "ICC profile is damaged" in source.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "said"),
+    [
+        ((chunk(b"sRGB", b"\0"),), True),
+        ((chunk(b"cICP", bytes((1, 13, 0, 1))),), True),
+        ((chunk(b"cICP", bytes((12, 13, 0, 1))), chunk(b"sRGB", b"\0")), False),
+        ((), False),
+    ],
+)
+def test_that_colours_are_srgb_is_kept_as_said(tmp_path, chunks, said):
+    path = tmp_path / "a.png"
+    write_png(path, picture(5, 6), 2, 8, False, b"".join(chunks))
+    with open_image(path) as source:
+        assert source.metadata.srgb is said
+
+
+def test_the_same_colours_are_the_same_bytes():
+    made = {srgb(), adobe_rgb(), profile(1.8), profile(1.8, primaries=None)}
+    time.sleep(1.1)
+    assert made == {srgb(), adobe_rgb(), profile(1.8), profile(1.8, primaries=None)}
+    for icc in made:
+        ImageCms.ImageCmsProfile(io.BytesIO(icc))

@@ -10,6 +10,7 @@ from tests.pipeline.output.export.sample import GEO, METADATA, exported, write_o
 from tierscale.pipeline.formats.blocks.directories import Entry, directory_bytes
 from tierscale.pipeline.formats.blocks.exif import block_directories, exif_facts
 from tierscale.pipeline.formats.metadata import PhotoMetadata
+from tierscale.pipeline.formats.profile import srgb
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.output.export.png import export_png
 from tierscale.pipeline.output.export.tiff import export_tiff
@@ -82,3 +83,9 @@ def test_a_caption_stays_where_channels_are_pages(tmp_path):
     export_tiff(image, str(tmp_path / "a.tif"))
     with tifffile.TiffFile(tmp_path / "a.tif") as tif:
         assert tif.is_ome and f"<Description>{TEXT.decode()}</Description>" in tif.ome_metadata
+
+
+def test_that_colours_are_srgb_is_said_again(tmp_path):
+    assert written(tmp_path, "png", PhotoMetadata(srgb=True)).srgb
+    assert written(tmp_path, "tif", PhotoMetadata(srgb=True)).icc == srgb()
+    assert written(tmp_path, "tif", PhotoMetadata()).icc is None
