@@ -60,16 +60,16 @@ def image_in_group(group: Any, uri: str, selection: Selection) -> ZarrImage:
     attributes = ome_attributes(group)
     if "plate" in attributes:
         raise plate_refusal(group, attributes["plate"], uri)
-    if "image-label" in attributes:
-        raise Refused(
-            f"{uri}: this is a label image, and enlarging it would make up labels; name the image"
-            " that the labels belong to"
-        )
     if "multiscales" not in attributes:
         group, attributes = series_group(group, uri, selection, notes)
     elif selection.series:
         raise Refused(
             f"{uri}: there is no image {selection.series}; the file holds one, leave out --series"
+        )
+    if "image-label" in attributes:
+        raise Refused(
+            f"{uri}: this is a label image, and enlarging it would make up labels; name the image"
+            " that the labels belong to"
         )
     scales = attributes["multiscales"][0]
     dataset = chosen_level(scales["datasets"], uri, selection, notes)

@@ -194,3 +194,23 @@ def test_a_group_with_foreign_and_broken_members_is_refused_in_one_line(tmp_path
     (tmp_path / "a.zarr/pam.aux.xml").write_text("<PAMDataset/>")
     result = tierscale(capsys, "plan", tmp_path / "a.zarr", tmp_path / "b.zarr", *FAST)
     check_refusal(result, 2, "is not an OME-Zarr image; name one of its arrays: bands")
+
+
+def test_a_label_image_among_several_images_is_refused(tmp_path):
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    scales = [{"axes": ["y", "x"], "datasets": [{"path": "0"}]}]
+    for name, said in (("0", {}), ("1", {"image-label": {}})):
+        group = root.create_group(name, attributes={"multiscales": scales, **said})
+        group.create_array("0", shape=(8, 8), dtype="u2")
+    with open_image(tmp_path / "a.zarr", Selection(series=0)) as source:
+        assert source.shape == (1, 8, 8)
+    with pytest.raises(Refused, match="label image"):
+        open_image(tmp_path / "a.zarr", Selection(series=1))
+
+
+def test_no_data_that_the_array_of_a_level_states_is_used(tmp_path):
+    said = {"multiscales": [{"axes": ["y", "x"], "datasets": [{"path": "0"}]}]}
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", attributes=said)
+    group.create_array("0", shape=(8, 8), dtype="f4", attributes={"_FillValue": -9999.0})
+    with open_image(tmp_path / "a.zarr") as source:
+        assert source.metadata.nodata == -9999
