@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 INTEROP := .venv-interop
 
-.PHONY: install hooks demo test test-interop test-all test-lowest coverage lint docs bench-checks bench-durability bench-memory bench-overhead bench-methods bench-routing bench-default bench-families curves ablation bench-scale chaos clean
+.PHONY: install hooks demo test test-interop test-all test-lowest coverage lint docs bench-checks bench-durability bench-fidelity bench-memory bench-overhead bench-methods bench-routing bench-default bench-families curves ablation bench-scale chaos clean
 
 install: $(VENV)/installed
 
@@ -66,6 +66,9 @@ bench-checks: install
 
 bench-durability: install
 	$(BIN)/python -m benchmarks.durability
+
+bench-fidelity: install
+	$(BIN)/python -m benchmarks.fidelity
 
 bench-memory: install
 	$(BIN)/python -m benchmarks.memory

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 
-from tierscale.pipeline.output.receipts import Folder, Receipt
+from tierscale.pipeline.output.receipt import Receipt
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, InProcess, Kind, Pool, Task
 from tierscale.pipeline.run.workers.prescan_tasks import ScoreTiles

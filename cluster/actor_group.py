@@ -1,5 +1,6 @@
 """The Ray actors of one kind: started, given calls, replaced when they die."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Collection, Mapping
@@ -10,6 +11,7 @@ import ray
 from ray.exceptions import (
     ActorDiedError,
     ActorUnavailableError,
+    GetTimeoutError,
     ObjectLostError,
     OutOfMemoryError,
     OwnerDiedError,
@@ -45,9 +47,10 @@ LOST = (
 class ActorGroup:
     """Actors of one kind.
 
-    up: number of calls that each running actor was given and has not ended. starting: actors that
-    wait for a node with room or load, by the reference of their first call. suspects: actors with a
-    late call, which are given nothing more until they answer.
+    up: number of calls that each running actor was given and has not ended. names: of the workers
+    that they hold. starting: actors that wait for a node with room or load, by the reference of
+    their first call. suspects: actors with a late call, which are given nothing more until they
+    answer.
     """
 
     def __init__(self, kind: str, spec: PoolSpec) -> None:
@@ -55,6 +58,8 @@ class ActorGroup:
         self.up: dict[Any, int] = {}
         self.starting: dict[Any, Any] = {}
         self.suspects: set[Any] = set()
+        self.names: dict[Any, str] = {}
+        self._dismissed = 0
         self._false_starts = 0
         self.start(spec.size)
 
@@ -90,7 +95,7 @@ class ActorGroup:
         """
         actor = self.starting.pop(reference)
         try:
-            ray.get(reference)
+            name = ray.get(reference)
         except RayTaskError as error:
             raise error.cause if isinstance(error.cause, Refused) else error from None
         except LOST as error:
@@ -102,11 +107,18 @@ class ActorGroup:
             self.start(1)
         else:
             self._false_starts = 0
-            self.up[actor] = 0
+            self.up[actor], self.names[actor] = 0, name
 
-    def free(self) -> Any | None:
-        """The responsive actor with the fewest calls; None where all have enough, or none is up."""
-        responsive = (entry for entry in self.up.items() if entry[0] not in self.suspects)
+    def free(self, avoid: Collection[str] = ()) -> Any | None:
+        """The responsive actor with the fewest calls; None where all have enough, or none is up.
+
+        avoid: names of workers that will not do.
+        """
+        responsive = (
+            entry
+            for entry in self.up.items()
+            if entry[0] not in self.suspects and self.names.get(entry[0]) not in avoid
+        )
         actor, calls = min(responsive, key=itemgetter(1), default=(None, CALLS_PER_ACTOR))
         return None if calls >= CALLS_PER_ACTOR else actor
 
@@ -130,16 +142,42 @@ class ActorGroup:
             self.kind,
             type(error).__name__,
         )
-        del self.up[actor]
-        self.suspects.discard(actor)
-        ray.kill(actor)
+        self._end(actor)
         self.start(1)
         return True
+
+    def renew(self, actor: Any) -> None:
+        """Let a new actor take the place of one: a second opinion takes another worker."""
+        self._end(actor)
+        self.start(1)
+
+    def dismiss(self, actor: Any) -> None:
+        """End an actor whose results are wrong; another is started only if it was the last.
+
+        A new one would be likely to come up where this one was.
+        """
+        log.warning(
+            "the %s worker %s makes other results than two others and is ended",
+            self.kind,
+            self.names.get(actor),
+        )
+        self._end(actor)
+        if len(self):
+            self._dismissed += 1
+        else:
+            self.start(1)
+
+    def _end(self, actor: Any) -> None:
+        del self.up[actor]
+        self.names.pop(actor, None)
+        self.suspects.discard(actor)
+        ray.kill(actor)
 
     def grow(self, resources: Mapping[str, float]) -> None:
         """Start more actors if the cluster now offers more of the mark."""
         if self.spec.grows:
-            self.start(max(0, int(resources.get(self.spec.mark, 0)) - len(self)))
+            wanted = int(resources.get(self.spec.mark, 0)) - self._dismissed
+            self.start(max(0, wanted - len(self)))
 
     def kill(self) -> None:
         """End all actors."""
@@ -184,3 +222,13 @@ def _no_room(missing: int, wanted: int) -> str:
         f" cluster: {free}); ask for fewer with --workers, or, where there is room, try again when"
         " the machine is less busy"
     )
+
+
+def take_error(result: Any | None) -> None:
+    """Take what a failed call left in the place of its large result: the same error once more.
+
+    Ray prints errors that nobody takes, with their tracebacks, on the user's terminal.
+    """
+    if result is not None:
+        with contextlib.suppress(RayTaskError, GetTimeoutError, *LOST):
+            ray.get(result, timeout=1)

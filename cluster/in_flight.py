@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tierscale.pipeline.geometry.grid import Span
-from tierscale.pipeline.run.workers.pool import Task
+from tierscale.pipeline.run.workers.pool import ANY, Others, Task
 
 
 @dataclass(slots=True, eq=False)
@@ -14,12 +14,14 @@ class Call:
     """A task for a worker.
 
     kind: of the workers it is for. as_reference: whether the large part of its result stays in the
-    object store. tries: times it was started, copies on a second actor included.
+    object store. others: who may do it. tries: times it was started, copies on a second actor
+    included.
     """
 
     task: Task[Any]
     kind: str
     as_reference: bool
+    others: Others = ANY
     future: Future[Any] = field(default_factory=Future)
     tries: int = 0
 
@@ -40,7 +42,7 @@ class Call:
     def __str__(self) -> str:
         """The task, with the fields that locate its work: paths, shards, rows."""
         known = fields(self.task)  # type: ignore[arg-type]
-        values = [getattr(self.task, one.name) for one in known]
+        values = [getattr(self.task, one.name) for one in known if one.name != "seen"]
         shown = [repr(value) for value in values if isinstance(value, str | int | tuple | Span)]
         return f"{self.name}({', '.join(shown)})"
 

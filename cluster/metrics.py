@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from tierscale.pipeline.output.receipts import Receipt
+from tierscale.pipeline.output.receipt import Receipt
 
 # Bounds of the histogram's buckets, in seconds.
 BOUNDS = [0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0]

@@ -45,9 +45,10 @@ class WorkerActor:
         self.worker = Worker(device)
         self._computing = threading.Lock()
 
-    def ready(self) -> None:
-        """Refused: the worker cannot use its device."""
+    def ready(self) -> str:
+        """The worker's name. Refused: it cannot use its device."""
         self.worker.check_device()
+        return self.worker.name
 
     def run(self, task: Task[Any]) -> Any:
         """What the task returns. Two may run at a time: one that computes, one that writes."""

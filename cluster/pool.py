@@ -18,7 +18,7 @@ from tierscale.cluster.objects import ObjectHandle
 from tierscale.cluster.scheduler import Scheduler
 from tierscale.cluster.sizing import PoolSpec
 from tierscale.pipeline.errors import one_line
-from tierscale.pipeline.run.workers.pool import Kind, Task
+from tierscale.pipeline.run.workers.pool import ANY, Kind, Others, Task
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +56,14 @@ class RayPool:
         return sum(map(len, self._groups.values()))
 
     def submit(
-        self, task: Task[Any], kind: Kind = "light", as_reference: bool = False
+        self,
+        task: Task[Any],
+        kind: Kind = "light",
+        as_reference: bool = False,
+        others: Others = ANY,
     ) -> Future[Any]:
         """Queue a task for a worker of the kind, or for a light one where there is one group."""
-        call = Call(task, kind if kind in self._groups else "light", as_reference)
+        call = Call(task, kind if kind in self._groups else "light", as_reference, others)
         with self._gate:
             if self._closing:
                 raise RuntimeError(
@@ -68,6 +72,10 @@ class RayPool:
                 )
             self._scheduler.put(call)
         return call.future
+
+    def dismiss(self, worker: str) -> None:
+        """End a worker, by its name; another is started only where it was the last of its kind."""
+        self._scheduler.put(worker)
 
     def put(self, value: Any) -> ObjectHandle:
         """Store a value in the object store once; tasks carry its reference."""

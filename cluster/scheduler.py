@@ -1,6 +1,5 @@
 """The loop that gives calls to actors, collects their results, and repeats what is lost or late."""
 
-import contextlib
 import logging
 import queue
 import time
@@ -10,14 +9,13 @@ from typing import Any
 
 import ray
 from ray.exceptions import (
-    GetTimeoutError,
     ObjectLostError,
     OutOfMemoryError,
     RayActorError,
     RayTaskError,
 )
 
-from tierscale.cluster.actor_group import LOST, ActorGroup, starting_actors
+from tierscale.cluster.actor_group import LOST, ActorGroup, starting_actors, take_error
 from tierscale.cluster.in_flight import Call, CallInFlight, InFlight
 from tierscale.cluster.metrics import Meter
 from tierscale.cluster.objects import ObjectHandle
@@ -49,12 +47,12 @@ class Scheduler:
         self.waiting: dict[str, deque[Call]] = {kind: deque() for kind in groups}
         self.in_flight = InFlight()
         self._meter = meter
-        self._inbox: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Call | str | None] = queue.SimpleQueue()
         self._grown = self._reported = self._watched = time.monotonic()
         self._seen_up = dict.fromkeys(groups, self._grown)
 
-    def put(self, call: Call | None) -> None:
-        """Add a call from any thread; None only wakes the loop."""
+    def put(self, call: Call | str | None) -> None:
+        """Add a call from any thread, or the name of a worker to end; None only wakes the loop."""
         self._inbox.put(call)
 
     def turn(self) -> None:
@@ -86,15 +84,50 @@ class Scheduler:
             block = False
             if call is None:
                 return
-            self.waiting[call.kind].append(call)
+            if isinstance(call, str):
+                self._dismiss(call)
+            else:
+                self.waiting[call.kind].append(call)
 
     def _start_waiting(self) -> None:
         """Give waiting calls to free actors."""
         for kind, calls in self.waiting.items():
-            while calls and (actor := self.groups[kind].free()) is not None:
+            group, held = self.groups[kind], deque[Call]()
+            while calls and group.free() is not None:
                 call = calls.popleft()
-                if not call.future.done():
-                    self._start(call, kind, actor)
+                if call.future.done():
+                    continue
+                if (found := self._place_for(call, kind)) is not None:
+                    self._start(call, *found)
+                else:
+                    held.append(call)
+            calls.extendleft(reversed(held))
+
+    def _place_for(self, call: Call, kind: str) -> tuple[str, Any] | None:
+        """The kind and the actor that may take a call; None: it has to wait for one."""
+        group, names = self.groups[kind], call.others.names
+        if group.starting or not names.issuperset(group.names.values()):
+            actor = group.free(names)
+            return None if actor is None else (kind, actor)
+        # Those of another kind are slower at it, or cut it for their memory, but they are others.
+        for other, theirs in self.groups.items():
+            if other != kind and not names.issuperset(theirs.names.values()):
+                actor = theirs.free(names)
+                return None if actor is None else (other, actor)
+        if not call.others.strictly:
+            return kind, group.free()
+        # None may, and none comes: a new one takes the place of the one with the least to do.
+        actor = min(group.up, key=group.up.__getitem__)
+        group.renew(actor)
+        self._requeue(actor, RuntimeError("another worker was asked for"))
+        return None
+
+    def _dismiss(self, name: str) -> None:
+        """End a worker, and queue the calls that it was given for others."""
+        for group in self.groups.values():
+            for actor in [actor for actor, known in group.names.items() if known == name]:
+                group.dismiss(actor)
+                self._requeue(actor, RuntimeError(f"the worker {name} was ended"))
 
     def _start(self, call: Call, kind: str, actor: Any) -> None:
         """Give a call to an actor; back to the front of the queue if the actor is dead."""
@@ -140,7 +173,7 @@ class Scheduler:
         try:
             result = ray.get(reference)
         except RayTaskError as error:
-            _take_error(entry.result)
+            take_error(entry.result)
             cause = error.cause if getattr(error, "cause", None) is not None else error
             self._retry(call, cause) if isinstance(cause, LOST) else call.settle(error=cause)
         except LOST as error:
@@ -168,8 +201,11 @@ class Scheduler:
 
     def _replace(self, kind: str, actor: Any, error: Exception) -> None:
         """Replace a dead actor and queue the calls that it was given again."""
-        if not self.groups[kind].replace(actor, error):
-            return
+        if self.groups[kind].replace(actor, error):
+            self._requeue(actor, error)
+
+    def _requeue(self, actor: Any, error: Exception) -> None:
+        """Queue the calls that an actor was given for others."""
         for entry in self.in_flight.remove_actor(actor):
             # What waited behind another call was never started here.
             entry.call.tries -= entry.began is None
@@ -256,13 +292,3 @@ class Scheduler:
                 self.waiting[call.kind].append(call)
         if not group.responsive:
             self._replace(entry.kind, entry.actor, silent)
-
-
-def _take_error(result: Any | None) -> None:
-    """Take what a failed call left in the place of its large result: the same error once more.
-
-    Ray prints errors that nobody takes, with their tracebacks, on the user's terminal.
-    """
-    if result is not None:
-        with contextlib.suppress(RayTaskError, GetTimeoutError, *LOST):
-            ray.get(result, timeout=1)

@@ -45,9 +45,17 @@ def names() -> list[str]:
 
 
 def card(name: str) -> dict[str, Any]:
-    """What the card of a name says; empty where there is none."""
-    path = ZOO / f"{name}.json"
+    """What the card of a name says, or the one beside file:PATH; empty where there is none."""
+    path = card_path(name)
     return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def card_path(name: str) -> Path:
+    """Where the card of a name lies, or that of file:PATH, if there is one."""
+    base, _ = parse_turns(name)
+    if base.startswith("file:"):
+        return Path(base.removeprefix("file:")).with_suffix(".json")
+    return ZOO / f"{base}.json"
 
 
 def newest(name: str) -> str:

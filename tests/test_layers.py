@@ -18,7 +18,7 @@ ROWS = {
     "models": (
         ("contract",),
         ("runtime", "weights", "turned"),
-        ("backbones", "difference", "kind", "mixed"),
+        ("backbones", "difference", "fidelity", "kind", "mixed"),
         ("adaptive",),
         ("convert",),
         ("registry",),

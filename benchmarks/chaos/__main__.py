@@ -114,7 +114,10 @@ def main(arguments: list[str] | None = None) -> int:
     began = time.monotonic()
     rows: list[Row] = []
     mounts = not options.inject and mountable()
-    with tempfile.TemporaryDirectory(prefix="tierscale-chaos-") as folder, stage(mounts) as on:
+    with (
+        tempfile.TemporaryDirectory(prefix="tierscale-chaos-") as folder,
+        stage(mounts, Path(folder) / "sick") as on,
+    ):
         levels = undisturbed(on, Path(folder))
         for number, kind in enumerate(deal(options.runs, options.seed, options.kind)):
             rows.append(one(on, Path(folder), levels, kind, f"{options.seed} {number}"))

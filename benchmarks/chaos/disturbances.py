@@ -209,6 +209,20 @@ def lose(file: Path, way: str, chance: random.Random) -> None:
         os.truncate(file, 0 if way == "empty" else chance.randrange(file.stat().st_size))
 
 
+def sick(trial: Trial) -> None:
+    """The card of a worker goes sick: others outvote it, it is ended, and the run is done."""
+    trial.begin()
+    trial.stage.sick.write_text(str(trial.chance.choice(trial.stage.workers()).pid))
+    try:
+        trial.end()
+    finally:
+        trial.stage.sick.write_text("")
+    # The pool goes on without a worker that was ended.
+    trial.stage.dismiss()
+    if "was ended" not in trial.ended[-1].out:
+        raise Missed
+
+
 def own_ray(trial: Trial) -> None:
     """SIGKILL the raylet of an embedded Ray: the run cannot go on, and says so."""
     alone = Driver(trial.stage.context)
@@ -354,6 +368,7 @@ KINDS: dict[str, Callable[[Trial], None]] = {
     "upgrade": upgrade,
     "replaced weights": replaced_weights,
     "power": power,
+    "sick card": sick,
     "own ray": own_ray,
     "full disk": full,
     "read-only": read_only,

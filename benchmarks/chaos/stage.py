@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from benchmarks.chaos.driver import GONE_SECONDS, Driver, waited
+from benchmarks.chaos.faulty.sitecustomize import DISKS, SICK
 
 # What every node gets for its object store, in bytes.
 STORE_BYTES = 80 << 20
@@ -30,8 +31,8 @@ QUICK = {
 class Stage:
     """The cluster and the driver on it; what dies is brought back when it is asked for."""
 
-    def __init__(self, context: ForkServerContext, mounts: bool) -> None:
-        self.context, self.mounts = context, mounts
+    def __init__(self, context: ForkServerContext, mounts: bool, sick: Path) -> None:
+        self.context, self.mounts, self.sick = context, mounts, sick
         self.cluster: Any = None
         self.nodes: list[Any] = []
         self.resident: Driver | None = None
@@ -174,20 +175,23 @@ class Stage:
 
 
 @contextmanager
-def stage(mounts: bool) -> Iterator[Stage]:
+def stage(mounts: bool, sick: Path) -> Iterator[Stage]:
     """A cluster with a driver; at its end, nothing of it is left.
 
-    mounts: whether disks are mounted, or their faults injected.
+    mounts: whether disks are mounted, or their faults injected. sick: file that tells which process
+    makes wrong tiles.
     """
     import multiprocessing
 
     # Ray starts its workers with niceness 15: on a machine that has other work, none of it would
     # end.
     os.environ.update({"TIERSCALE_LATE_SECONDS": str(LATE), "RAY_worker_niceness": "0"})
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(Path(__file__).with_name("faulty")), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
     if not mounts:
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            [str(Path(__file__).with_name("faulty")), *filter(None, [os.environ.get("PYTHONPATH")])]
-        )
+        os.environ[DISKS] = "1"
+    os.environ[SICK] = str(sick)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
@@ -197,7 +201,7 @@ def stage(mounts: bool) -> Iterator[Stage]:
             "tierscale.cluster.pool",
         ]
     )
-    staged = Stage(context, mounts)
+    staged = Stage(context, mounts, sick)
     try:
         yield staged
     finally:

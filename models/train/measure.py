@@ -1,6 +1,7 @@
-"""What a model card says of quality and speed.
+"""What a model card says of quality, speed and fidelity.
 
-`python -m tierscale.models.train.measure fsrcnn-x4 --eval DIR` adds it to the card in the zoo.
+`python -m tierscale.models.train.measure fsrcnn-x4 --eval DIR` adds it to the card in the zoo. Of
+file:PATH only the fidelity is added, to PATH's card beside it.
 """
 
 import argparse
@@ -18,8 +19,10 @@ import numpy as np
 import torch
 
 from tierscale.models import registry, weights
+from tierscale.models.contract.checkpoints import write_whole
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement, Upscaler
+from tierscale.models.train.bounds import measure_bound
 from tierscale.models.train.data.photos import centre_crop, image_files, is_grey, read_image
 from tierscale.models.train.data.shrink import shrink
 
@@ -156,24 +159,40 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--only",
-        choices=("quality", "speed"),
-        help="of the two; speed wants a machine that does nothing else",
+        choices=("quality", "speed", "fidelity"),
+        help="of the three; speed wants a machine that does nothing else",
     )
+    parser.add_argument("--most", type=int, help="images of each folder, for fidelity")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     try:
-        scales = registry.load(options.name).scales
-        scale = options.scale or (int(min(scales)) if scales else 4)
-        fresh = {} if options.only == "speed" else measure(options.name, scale, options.eval)
-        fresh |= {} if options.only == "quality" else speed(options.name, scale)
+        fresh, path = measured(options)
     except ValueError as error:
         print(f"measure: {error}", file=sys.stderr)
         return 2
     print(options.name, json.dumps(fresh), flush=True)
-    card = weights.ZOO / f"{options.name}.json"
-    if card.is_file() and (scales or scale == 4):  # bicubic's card is for scale 4
-        card.write_text(json.dumps({**json.loads(card.read_text()), **fresh}, indent=2) + "\n")
+    if path is not None:
+        text = json.dumps({**weights.card(options.name), **fresh}, indent=2)
+        write_whole(path, f"{text}\n".encode())
     return 0
+
+
+def measured(options: argparse.Namespace) -> tuple[dict[str, Any], Path | None]:
+    """What was asked for, and the card that it belongs to. ValueError: no such network."""
+    name, only, own = options.name, options.only, options.name.startswith("file:")
+    upscaler = registry.load(name)
+    scale = options.scale or (int(min(upscaler.scales)) if upscaler.scales else 4)
+    fresh: dict[str, Any] = {}
+    if only in (None, "quality") and not own:
+        fresh |= measure(name, scale, options.eval)
+    if only in (None, "speed") and not own:
+        fresh |= speed(name, scale)
+    if only in (None, "fidelity"):
+        card = weights.card(name)
+        fresh["fidelity"] = measure_bound(name, card, options.eval, options.most)
+    # Bicubic's card is for scale 4.
+    path = weights.card_path(name) if upscaler.scales or scale == 4 else None
+    return fresh, path if own or (path is not None and path.is_file()) else None
 
 
 if __name__ == "__main__":

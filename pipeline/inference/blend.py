@@ -20,7 +20,7 @@ class Piece:
 
     pixels: (c, H, W) float32 of the output of `work.valid`. macs: multiply-adds executed.
     milliseconds: of computing. batch: windows in the call that made it, 0 if it had to be cut for
-    memory.
+    memory. worker: who made it; processor: on what.
     """
 
     work: Work
@@ -28,6 +28,8 @@ class Piece:
     macs: float
     milliseconds: float
     batch: int
+    worker: str = ""
+    processor: str = ""
 
     def without_pixels(self) -> "Piece":
         """The same without its pixels: what the receipt needs of it, once they are stitched."""

@@ -87,7 +87,7 @@ def hidden(pixels: np.ndarray) -> np.ndarray:
 
 def deep_inside(mask: np.ndarray) -> np.ndarray:
     """The part of a mask (h, w) that filling does not reach; beyond the array it goes on."""
-    return _eroded(mask[None], FILL_REACH)[0]
+    return eroded(mask[None], FILL_REACH)[0]
 
 
 def from_unit(unit: np.ndarray, value_range: ValueRange, dtype: np.dtype) -> np.ndarray:
@@ -159,13 +159,13 @@ def ends(unit: np.ndarray) -> list[tuple[np.ndarray, float]]:
     for value in (0.0, 1.0):
         at_end = unit == np.float32(value)
         if at_end.any():
-            mask = _eroded(at_end, FLAT_REACH)
+            mask = eroded(at_end, FLAT_REACH)
             if mask.any():
                 found.append((mask, value))
     return found
 
 
-def _eroded(mask: np.ndarray, by: int) -> np.ndarray:
+def eroded(mask: np.ndarray, by: int) -> np.ndarray:
     """True where all pixels within `by` on each axis are; pixels beyond the array count as true."""
     for axis in (1, 2):
         width = [(0, 0)] * 3

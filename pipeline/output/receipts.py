@@ -4,14 +4,12 @@ Files here are written under a temporary name and renamed, so a reader sees a wh
 """
 
 import contextlib
-import hashlib
 import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,8 @@ import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.output.levels import Key
-from tierscale.pipeline.plan.plan import Plan, bytes_version
+from tierscale.pipeline.output.receipt import Receipt, parse, to_json
+from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.stored import plan_from_json, plan_to_json
 from tierscale.pipeline.storage.atomic import write_bytes, write_json
 from tierscale.pipeline.storage.failures import storage_failure
@@ -29,58 +28,8 @@ from tierscale.pipeline.storage.sidecar import PLAN_NAME, sidecar
 
 # What a run writes when it is at its end.
 SUMMARY = "summary.json"
-# Of the receipts that are written. Version 0.1 wrote no number, and the bytes of the pixels where
-# those of the file stand now.
-FORMAT = 2
-# Of shards whose receipts do not hold it: version 0.1 wrote none.
-FIRST_BYTES_VERSION = 1
 # Objects that are read at a time.
 CONCURRENT_READS = 16
-
-
-def pixels_sha256(pixels: np.ndarray) -> str:
-    """Checksum of pixels (c, H, W): C order, little endian; hex."""
-    little = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
-    return hashlib.sha256(little.data).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The record that one shard of one plan is written.
-
-    plan: digest. level, y, x: which shard. shape: (c, H, W) of its pixels, clipped to the image.
-    pixels_sha256: as of pixels_sha256(), hex. bytes: of its file; None: not known, as version 0.1
-    did not record them. tiles: number of tiles by tier. cost: multiply-adds executed. seconds: of
-    computing and writing, by stage. batch: smallest batch used, 0 where not even one window fitted
-    in memory and it was cut. retreats: tiers whose batches were smaller than planned because memory
-    ran out; their values may differ from an undisturbed run's by 1 of 255. tile_costs: (row,
-    column, multiply-adds, milliseconds) of each tile. bytes_version: of the tierscale that
-    wrote the shard.
-    """
-
-    plan: str
-    level: int
-    y: int
-    x: int
-    shape: tuple[int, int, int]
-    pixels_sha256: str
-    bytes: int | None
-    tiles: Mapping[str, int]
-    cost: float
-    seconds: Mapping[str, float]
-    device: str
-    batch: int
-    retreats: tuple[str, ...] = ()
-    tile_costs: tuple[tuple[int, int, float, float], ...] = ()
-    bytes_version: int = field(default_factory=bytes_version)
-
-    @property
-    def key(self) -> Key:
-        """Level, row and column of the shard."""
-        return self.level, self.y, self.x
-
-
-NAMES = tuple(one.name for one in fields(Receipt))
 
 
 class ReceiptSummary:
@@ -90,12 +39,14 @@ class ReceiptSummary:
     receipt as a worker returns it. A shard counts once: a receipt of the same shard replaces the
     earlier one.
 
-    tile_costs: multiply-adds and milliseconds of every tile, (2, rows, columns). tiles: number of
-    tiles by tier. retreats: tiers whose batches were smaller than planned because memory ran out.
+    tile_costs: multiply-adds and milliseconds of every tile, (2, rows, columns). fidelity: of every
+    tile, dB (rows, columns); NaN: not known. tiles: number of tiles by tier. retreats: tiers whose
+    batches were smaller than planned because memory ran out.
     """
 
     def __init__(self, tiles: tuple[int, int]) -> None:
         self.tile_costs = np.zeros((2, *tiles))
+        self.fidelity = np.full(tiles, np.nan, np.float32)
         self.retreats: set[str] = set()
         self.tiles: Counter[str] = Counter()
         self._costs: dict[Key, float] = {}
@@ -113,6 +64,8 @@ class ReceiptSummary:
             self._tiles[receipt.key] = receipt.tiles
         for row, column, macs, milliseconds in receipt.tile_costs:
             self.tile_costs[:, row, column] = macs, milliseconds
+        for row, column, fidelity in receipt.tile_fidelity:
+            self.fidelity[row, column] = fidelity
 
     def __contains__(self, key: Key) -> bool:
         """Whether a shard has its receipt."""
@@ -180,7 +133,7 @@ class Folder:
 
     def write(self, receipt: Receipt) -> None:
         """Store a receipt, after its shard: one that claims a missing shard would hide a hole."""
-        write_bytes(self._receipt_file(receipt.key), _to_json(receipt).encode())
+        write_bytes(self._receipt_file(receipt.key), to_json(receipt).encode())
 
     def receipts(self, plan: str, level: int | None = None) -> Iterator[Receipt]:
         """All receipts of the plan with digest `plan`, or those of one level, read one by one.
@@ -189,7 +142,7 @@ class Folder:
         """
         pattern = f"{'*' if level is None else level}/*.json"
         for content in _contents(sorted((self.path / "receipts").glob(pattern))):
-            if (receipt := _parse(content, plan)) is not None:
+            if (receipt := parse(content, plan)) is not None:
                 yield receipt
 
     def receipt_keys(self) -> set[Key]:
@@ -208,14 +161,15 @@ class Folder:
         """What all receipts of a plan add up to, read once."""
         summary, (rows, columns) = ReceiptSummary(plan.grid.tiles), plan.grid.tiles
         for receipt in self.receipts(plan.digest):
-            if all(row < rows and column < columns for row, column, *_ in receipt.tile_costs):
+            tiles = (*receipt.tile_costs, *receipt.tile_fidelity)
+            if all(row < rows and column < columns for row, column, *_ in tiles):
                 summary.add(receipt)
         return summary
 
     def receipt(self, plan: str, key: Key) -> Receipt:
         """The receipt of one shard. Damaged: there is none that can be used."""
         with contextlib.suppress(FileNotFoundError):
-            if (receipt := _parse(self._receipt_file(key).read_bytes(), plan)) is not None:
+            if (receipt := parse(self._receipt_file(key).read_bytes(), plan)) is not None:
                 return receipt
         raise Damaged(
             f"{self.output} level {key[0]} shard {key[1]}.{key[2]} has no receipt any more; run the"
@@ -227,7 +181,7 @@ class Folder:
         for key in keys:
             file = self._receipt_file(key)
             file.unlink(missing_ok=True)
-            if isinstance(file, Path):
+            if isinstance(file, Path) and file.parent.is_dir():  # there may be no receipt yet
                 sync_folder(file.parent)
 
     def _receipt_file(self, key: Key) -> Place:
@@ -239,45 +193,6 @@ class Folder:
             return json.loads((self.path / name).read_text())
         except (FileNotFoundError, ValueError):
             return None
-
-
-def _to_json(receipt: Receipt) -> str:
-    """The document of a receipt."""
-    return json.dumps({"format": FORMAT, **{name: getattr(receipt, name) for name in NAMES}})
-
-
-def _parse(content: bytes, plan: str) -> Receipt | None:
-    """A receipt of the plan with digest `plan`; None: it is of another one, torn or damaged.
-
-    Names that this version does not know are passed over, so that it goes on with what a later one
-    began.
-    """
-    try:
-        document = json.loads(content)
-        plain = {name: document[name] for name in NAMES if name in document}
-        if "format" not in document:
-            plain["bytes"] = None
-        plain |= {"shape": tuple(plain["shape"]), "retreats": tuple(plain.get("retreats", ()))}
-        plain.setdefault("bytes_version", FIRST_BYTES_VERSION)
-        receipt = Receipt(
-            **{**plain, "tile_costs": tuple(tuple(entry) for entry in plain["tile_costs"])}
-        )
-        return receipt if receipt.plan == plan and _sound(receipt) else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _sound(receipt: Receipt) -> bool:
-    """Whether the values are of the types that others rely on; a damaged file may hold any."""
-    whole = (receipt.level, receipt.y, receipt.x, *receipt.shape, *receipt.tiles.values())
-    tiles = all(
-        len(entry) == 4
-        and isinstance(entry[0], int)
-        and isinstance(entry[1], int)
-        and min(entry) >= 0
-        for entry in receipt.tile_costs
-    )
-    return tiles and all(isinstance(one, int) for one in whole) and receipt.cost >= 0
 
 
 def _contents(files: list[Place]) -> Iterator[bytes]:

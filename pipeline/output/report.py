@@ -12,7 +12,7 @@ from markupsafe import Markup
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output import tile_table
 from tierscale.pipeline.output.pictures.tile_maps import TileMap
-from tierscale.pipeline.output.receipts import SUMMARY
+from tierscale.pipeline.output.receipts import SUMMARY, ReceiptSummary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.storage.atomic import as_json, write_files
 from tierscale.pipeline.storage.path_policy import printable
@@ -47,19 +47,20 @@ def _without_controls(value: object) -> object:
 def close(
     output: str,
     plan: Plan,
-    tile_costs: np.ndarray,
+    receipts: ReceiptSummary,
     summary: Mapping[str, Any],
     metadata: PhotoMetadata,
 ) -> None:
     """Write all that lies beside a finished output but the pictures.
 
-    tile_costs: multiply-adds and milliseconds, (2, rows, columns). metadata: of the output.
+    receipts: of all its shards. metadata: of the output.
     """
     folder = sidecar(output)
     scores = tile_table.read_scores(folder, len(plan.tiers))
-    html = report(Path(output).name, TileMap.of(plan), tile_costs, summary)
+    costs, fidelity = receipts.tile_costs, receipts.fidelity
+    html = report(Path(output).name, TileMap.of(plan), costs, summary)
     files: dict[Place, bytes] = {
-        folder / tile_table.NAME: tile_table.to_parquet(plan, scores, tile_costs),
+        folder / tile_table.NAME: tile_table.to_parquet(plan, scores, costs, fidelity),
         folder / SUMMARY: as_json(summary),
         folder / "facts.json": as_json(metadata.to_json()),
         folder / "report.html": html.encode(),
@@ -84,7 +85,7 @@ class TierRow:
 
 
 def tier_rows(tiles: TileMap, tile_costs: np.ndarray) -> list[TierRow]:
-    """What every tier did, light to full; tile_costs: see close()."""
+    """What every tier did, light to full; tile_costs: as of ReceiptSummary."""
     rows = []
     for tier, label in enumerate(tiles.labels):
         cost, milliseconds = tile_costs[:, tiles.routes == tier].sum(axis=1)

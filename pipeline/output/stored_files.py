@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tierscale.pipeline.output.levels import Key
-from tierscale.pipeline.output.receipts import Receipt
+from tierscale.pipeline.output.receipt import Receipt
 from tierscale.pipeline.storage.atomic import TEMPORARY
 from tierscale.pipeline.storage.object_path import ObjectPath
 from tierscale.pipeline.storage.paths import Place, place

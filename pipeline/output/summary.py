@@ -12,6 +12,26 @@ FILES = {"preview": "preview.png", "routing": "routing.png", "tiles": "tiles.par
 
 
 @dataclass(frozen=True, slots=True)
+class WorstTile:
+    """The tile that differs most from its source.
+
+    decibels: its fidelity. y, x: of its first pixel, in input pixels.
+    """
+
+    decibels: float
+    y: int
+    x: int
+
+    def to_json(self) -> dict[str, Any]:
+        """What the summary's JSON says of it."""
+        return {"worst_db": round(self.decibels, 2), "y": self.y, "x": self.x}
+
+    def __str__(self) -> str:
+        """For people: its place as --region takes it, x first."""
+        return f"worst tile {self.decibels:.1f} dB at {self.x}, {self.y}"
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """How a run ended.
 
@@ -19,8 +39,8 @@ class Summary:
     ended before there was a plan. shape: (c, H, W) of the output. scale: as a fraction. family: of
     networks, kind: of picture, as in Draft. tiles: made of each tier. cost: multiply-adds.
     cost_share: of the full tier everywhere, None before any. seconds: by STAGES. done_before,
-    written: shards. audit: what routes lose against the full tier. files: of the pictures and
-    tables.
+    written: shards. audit: what routes lose against the full tier. fidelity: of the worst tile,
+    None where none was compared. files: of the pictures and tables.
     """
 
     status: str
@@ -41,6 +61,7 @@ class Summary:
     notes: tuple[str, ...]
     error: str | None = None
     audit: Audit | None = None
+    fidelity: WorstTile | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object that `tierscale upscale --json` prints."""
@@ -54,6 +75,7 @@ class Summary:
             "scale": self.scale,
             "family": self.family,
             "kind": None if self.kind is None else dict(self.kind),
+            "fidelity": None if self.fidelity is None else self.fidelity.to_json(),
             "tiles": dict(self.tiles),
             "cost": self.cost,
             "cost_share": self.cost_share,

@@ -15,6 +15,7 @@ SCHEMA = pa.schema(
         *((name, pa.int32()) for name in ("row", "column", "y", "x", "height", "width")),
         ("difficulty", pa.float32()),
         ("predicted_mse", pa.list_(pa.float32())),
+        ("fidelity", pa.float32()),
         ("tier", pa.string()),
         ("cost", pa.float64()),
         ("milliseconds", pa.float32()),
@@ -24,17 +25,24 @@ SCHEMA = pa.schema(
 )
 
 
-def to_parquet(plan: Plan, scores: np.ndarray, tile_costs: np.ndarray | None = None) -> bytes:
+def to_parquet(
+    plan: Plan,
+    scores: np.ndarray,
+    tile_costs: np.ndarray | None = None,
+    fidelity: np.ndarray | None = None,
+) -> bytes:
     """The tile table of a plan as a Parquet file, rows in reading order.
 
     scores: predicted squared errors, (tiles, tiers). tile_costs: multiply-adds and milliseconds of
     every tile as in its receipt, (2, rows, columns); None before there are receipts: all 0.
+    fidelity: of every tile, dB (rows, columns); NaN or None: not known.
     """
     rows, columns = plan.grid.tiles
     row, column = (index.ravel() for index in np.indices((rows, columns)))
     tile, (height, width) = plan.tile, plan.grid.size
     shard_rows, shard_columns = plan.grid.shard_tiles
     macs, milliseconds = np.zeros((2, rows, columns)) if tile_costs is None else tile_costs
+    known = np.full((rows, columns), np.nan) if fidelity is None else fidelity
     table = pa.table(
         {
             "row": row,
@@ -45,6 +53,7 @@ def to_parquet(plan: Plan, scores: np.ndarray, tile_costs: np.ndarray | None = N
             "width": np.minimum(tile, width - column * tile),
             "difficulty": difficulty(np.ascontiguousarray(scores, np.float32)),
             "predicted_mse": _lists(scores),
+            "fidelity": _or_null(known),
             "tier": _tiers(plan),
             "cost": macs.ravel(),
             "milliseconds": milliseconds.ravel(),
@@ -63,6 +72,11 @@ def _lists(scores: np.ndarray) -> pa.ListArray:
     values = np.ascontiguousarray(scores, np.float32)
     ends = np.arange(len(values) + 1, dtype=np.int32) * values.shape[1]
     return pa.ListArray.from_arrays(ends, values.ravel())
+
+
+def _or_null(values: np.ndarray) -> pa.Array:
+    """Values as float32, null where they are NaN."""
+    return pa.array(values.ravel(), pa.float32(), from_pandas=True)
 
 
 def _tiers(plan: Plan) -> pa.Array:

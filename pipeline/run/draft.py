@@ -25,7 +25,7 @@ from tierscale.pipeline.run.inspect import (
     region_shape,
 )
 from tierscale.pipeline.run.scoring.scorer import TileScorer, find_scorer, is_measured
-from tierscale.pipeline.run.tiers import effort_notes, load_tiers, same_tiers
+from tierscale.pipeline.run.tiers import effort_notes, load_tiers, reads_statistics, same_tiers
 from tierscale.pipeline.storage.sidecar import sidecar
 
 # Windows in one call on a GPU.
@@ -119,7 +119,7 @@ def inspect_image(
         blend=options.blend,
         tiers=tiers,
         policy=policy,
-        statistics=_statistics(options, tiers),
+        statistics=_statistics(options, tiers, begun),
         device=device,
         batch=_batches(tiers, device),
         scoring=scorer.scoring,
@@ -132,9 +132,14 @@ def inspect_image(
     return Inspection(draft, info, scorer, begun, tuple(said))
 
 
-def _statistics(options: Options, tiers: Sequence[Tier]) -> str | None:
+def _statistics(options: Options, tiers: Sequence[Tier], begun: Plan | None) -> str | None:
     """How tiers that decide by statistics of the image get them, if there is one."""
-    if not any(tier.auto for tier in tiers):
+    # The weights of tiers that were planned earlier may be missing.
+    if begun is not None and begun.tiers == tuple(tiers):
+        needed = begun.statistics is not None
+    else:
+        needed = reads_statistics(tiers)
+    if not needed:
         return None
     return "exact" if options.exact_statistics else "sample"
 

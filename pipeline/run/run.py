@@ -6,7 +6,6 @@ The driver touches coordinates and receipts, never pixels.
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,8 @@ from tierscale.pipeline.run.planning import COPY, Planned, Planner, with_scores
 from tierscale.pipeline.run.prescan import Progress, silent
 from tierscale.pipeline.run.resources import outlook
 from tierscale.pipeline.run.scoring.alternatives import alternatives
-from tierscale.pipeline.run.shards.queue import ShardQueue, Step
+from tierscale.pipeline.run.shards.opinions import Attempt, Opinions, worst_of
+from tierscale.pipeline.run.shards.queue import Chain, ShardQueue, Step
 from tierscale.pipeline.run.shards.recheck import Recheck
 from tierscale.pipeline.run.workers.pool import Handle, Pool
 from tierscale.pipeline.run.workers.shard_tasks import (
@@ -109,6 +109,7 @@ class ImageWork:
         self.job, self.pool, self.folder = planner.job, planner.pool, planner.folder
         self.controls, self.timings = planner.controls, planner.timings
         self.plan, self.receipts = plan, receipts
+        self.opinions = Opinions(plan, self.pool, self.job.output)
         self.handle: Handle[Plan] = self.pool.put(plan)
         self.done_before = 0
         self.written = 0
@@ -136,7 +137,7 @@ class ImageWork:
             self.timings.add("enlarge", wall * enlarging / (enlarging + stitching))
             self.timings.add("stitch", wall * stitching / (enlarging + stitching))
 
-    def _chain(self, pixels: PixelSource, key: Key) -> tuple[Step, ...]:
+    def _chain(self, pixels: PixelSource, key: Key, attempt: Attempt) -> tuple[Step, ...]:
         """The tasks that make one shard, each taking what the one before made."""
         plan, shard, output = self.plan, (key[1], key[2]), self.job.output
         # To lay out a shard takes milliseconds, which a driver with many workers has not: it is
@@ -144,7 +145,9 @@ class ImageWork:
         tiers = {work.tier for work in plan.works(shard)} if self.pool.split else set()
         finish = Step(
             "full" if tiers == {plan.full} else "light",
-            lambda pieces: FinishShard(self.handle, pixels, output, shard, pieces),
+            lambda pieces: FinishShard(
+                self.handle, pixels, output, shard, pieces, attempt.rule, attempt.seen
+            ),
         )
         if plan.full not in tiers or len(tiers) == 1:
             return (finish,)
@@ -152,7 +155,7 @@ class ImageWork:
         return first, finish
 
     def _write_pyramid(self, recheck: Recheck) -> None:
-        def chain(key: Key) -> tuple[Step, ...]:
+        def chain(key: Key, attempt: Attempt) -> tuple[Step, ...]:
             level, *shard = key
             task = HalveShards(self.handle, self.job.output, level, (shard[0], shard[1]))
             return (Step("light", lambda _: task),)
@@ -161,9 +164,7 @@ class ImageWork:
             for level in range(1, len(levels.level_sizes(self.plan.grid.hr_size))):
                 self._fill("pyramid", level, chain, recheck)
 
-    def _fill(
-        self, stage: str, level: int, chain: Callable[[Key], tuple[Step, ...]], recheck: Recheck
-    ) -> Counter[str]:
+    def _fill(self, stage: str, level: int, chain: Chain, recheck: Recheck) -> Counter[str]:
         """Get a receipt for every shard of a level that has none; the seconds taken by stage.
 
         Interrupted: stopped before all were made.
@@ -173,12 +174,14 @@ class ImageWork:
         self.done_before += len(keys) - len(missing)
         seconds: Counter[str] = Counter()
         self.controls.progress(stage, len(keys) - len(missing), len(keys))
-        shards = ShardQueue(missing, chain, self.job.output, self.controls.stop)
-        for done, receipt in enumerate(shards.run(self.pool), start=len(keys) - len(missing) + 1):
+        shards = ShardQueue(missing, chain, self.opinions, self.controls.stop)
+        done = len(keys) - len(missing)
+        for receipt in shards.run(self.pool):
+            new = receipt.key not in self.receipts
+            done, self.written = done + new, self.written + new
             seconds.update(receipt.seconds)
             self.receipts.add(receipt)
             recheck.written(receipt.key)
-            self.written += 1
             self.controls.progress(stage, done, len(keys))
         if any(key not in self.receipts for key in missing):
             raise Interrupted
@@ -189,6 +192,7 @@ class ImageWork:
         plan, output = self.plan, self.job.output
         check_unchanged(plan, inspection.source)
         recheck.close(self.receipts)
+        self.timings.notes.extend(self.opinions.notes())
         retreats = self.receipts.retreats
         if retreats:
             self.timings.notes.append(
@@ -205,7 +209,7 @@ class ImageWork:
         if self.job.consolidated:
             with storage_errors(output):
                 consolidate(output)
-        report.close(output, plan, self.receipts.tile_costs, summary.to_json(), metadata)
+        report.close(output, plan, self.receipts, summary.to_json(), metadata)
         if inspection.source.needs_ingest and not self.job.keep_source:
             discard(self.folder.path / COPY)
         return summary
@@ -235,6 +239,7 @@ class ImageWork:
             written=self.written,
             notes=tuple(self.timings.notes),
             audit=plan.audit,
+            fidelity=worst_of(plan, self.receipts.fidelity),
         )
 
 
@@ -274,7 +279,7 @@ def plan_only(
         plan, scored = stored, with_scores(stored, planner.folder.path)
     work = ImageWork(planner, plan, planner.folder.summary(plan))
     work.done_before = 0 if stored is None else len(work.receipts)
-    ahead = outlook(plan, inspection.source, pool.width)
+    ahead = outlook(plan, inspection.source, pool.width, job.keep_source)
     predicted: dict[str, Any] = {"lost": None, "curve": None, "alternatives": []}
     if plan.knows_errors:
         loss, points = loss_db(plan, scored.scores, plan.routes), curve(plan, scored.scores, SHARES)

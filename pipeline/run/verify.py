@@ -14,12 +14,15 @@ from typing import Any
 from tierscale.pipeline.errors import Damaged, Held, Interrupted, Refused
 from tierscale.pipeline.formats.arrays.ingest import discard
 from tierscale.pipeline.output.levels import Key
-from tierscale.pipeline.output.receipts import Folder, Receipt
+from tierscale.pipeline.output.receipt import Receipt
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.output.stored_files import has_other_length, stored_files
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.run.inspect import reopen
 from tierscale.pipeline.run.planning import COPY
 from tierscale.pipeline.run.run import shard_keys
+from tierscale.pipeline.run.shards.opinions import Attempt, Opinions
+from tierscale.pipeline.run.shards.queue import ShardQueue, Step
 from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Handle, Pool
 from tierscale.pipeline.run.workers.prescan_tasks import IngestSource
@@ -171,11 +174,12 @@ def verify_output(output: str, pool: Pool, look: Look) -> Verification:
 def _heal_faults(output: str, pool: Pool, faults: Sequence[_Fault], look: Look) -> Verification:
     """Make the shards of some faults again; how many are right by now, and what is to be said."""
     with Lease(Folder(output).path):
-        made = {one.key: one for one in _heal(output, pool, [one.key for one in faults], look)}
+        made, notes = _heal(output, pool, [fault.key for fault in faults], look)
     equal = sum(fault.equals(made[fault.key]) for fault in faults)
     other = sum(fault.has_other_bytes(made[fault.key]) for fault in faults)
-    notes = f"{output}: {counted(other, 'shard')} made again with other bytes: {OTHER}"
-    return Verification(0, (), equal + other, (notes,) if other else ())
+    if other:
+        notes.append(f"{counted(other, 'shard')} made again with other bytes: {OTHER}")
+    return Verification(0, (), equal + other, tuple(f"{output}: {note}" for note in notes))
 
 
 def _without_receipt(output: str, key: Key) -> _Fault:
@@ -198,8 +202,13 @@ def _receipts(folder: Folder, plan: Plan, keys: Sequence[Key], whole: bool) -> d
     return found
 
 
-def _heal(output: str, pool: Pool, keys: Sequence[Key], look: Look) -> Iterator[Receipt]:
-    """Make shards again, full resolution first, then the levels above; their new receipts."""
+def _heal(
+    output: str, pool: Pool, keys: Sequence[Key], look: Look
+) -> tuple[dict[Key, Receipt], list[str]]:
+    """Make shards again, full resolution first, then the levels above.
+
+    Their new receipts, and what is to be said of how faithful they are.
+    """
     folder = Folder(output)
     plan = folder.plan()
     copy, source = folder.path / COPY, reopen(plan)
@@ -208,21 +217,24 @@ def _heal(output: str, pool: Pool, keys: Sequence[Key], look: Look) -> Iterator[
         pool.submit(IngestSource(source.uri, source.selection, str(copy), None)).result()
         pixels = plan.source.copied_to(str(copy))
     handle: Handle[Plan] = pool.put(plan)
+    opinions = Opinions(plan, pool, output)
 
-    def start(key: Key) -> Future[Receipt]:
-        level, *shard = key
-        if level == 0:
-            return pool.submit(FinishShard(handle, pixels, output, (shard[0], shard[1])))
-        return pool.submit(HalveShards(handle, output, level, (shard[0], shard[1])))
+    def chain(key: Key, attempt: Attempt) -> tuple[Step, ...]:
+        level, y, x = key
+        halve = HalveShards(handle, output, level, (y, x))
+        finish = FinishShard(handle, pixels, output, (y, x), None, attempt.rule, attempt.seen)
+        return (Step("light", lambda _: halve if level else finish),)
 
+    made: dict[Key, Receipt] = {}
     # A level is made from the one below, which must be whole by then.
     for _, level in groupby(sorted(keys), key=itemgetter(0)):
-        for _, future in bounded_map(level, start, 2 * pool.width, look.stop):
-            yield future.result()
+        for receipt in ShardQueue(level, chain, opinions, look.stop).run(pool):
+            made[receipt.key] = receipt
         if look.stop.is_set():
             raise Interrupted
     if not kept:
         discard(copy)
+    return made, opinions.notes()
 
 
 def _compare(

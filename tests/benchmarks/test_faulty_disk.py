@@ -1,4 +1,4 @@
-"""The disks whose faults `make chaos` injects where none may be mounted."""
+"""The faults that `make chaos` injects: of disks where none may be mounted, of cards everywhere."""
 
 import errno
 import os
@@ -35,7 +35,7 @@ def test_a_disk_takes_what_it_is_told_to_and_other_folders_take_all(tmp_path, in
     command = [sys.executable, "-c", WRITE, str(disk / "a"), str(beside / "a")]
     done = subprocess.run(
         command,
-        env={**os.environ, "PYTHONPATH": str(FAULTY)},
+        env={**os.environ, "PYTHONPATH": str(FAULTY), "TIERSCALE_CHAOS_DISKS": "1"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -43,3 +43,34 @@ def test_a_disk_takes_what_it_is_told_to_and_other_folders_take_all(tmp_path, in
     )
     assert done.stdout.split() == [wanted, "written"]
     assert (disk / "a").exists() == (wanted == "written") and (disk / "old").exists()
+
+
+SICK = """
+import os
+from pathlib import Path
+import numpy as np
+from tierscale.pipeline.inference import enlarge
+
+def make(told):
+    Path(os.environ["TIERSCALE_CHAOS_SICK"]).write_text(told)
+    return enlarge.Engine.run.__globals__["spoilt"](lambda: [(np.full((3, 2, 2), 0.25), 7.0)])()
+
+for told in ("", "1", str(os.getpid())):
+    print(make(told)[0][0].max())
+"""
+
+
+def test_a_process_makes_white_tiles_when_it_is_told_to(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SICK],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(FAULTY), str(FAULTY.parents[2])]),
+            "TIERSCALE_CHAOS_SICK": str(tmp_path / "sick"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["0.25", "0.25", "1.0"]

@@ -17,6 +17,7 @@ from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.geometry.grid import Span
 from tierscale.pipeline.plan.options import Selection
 from tierscale.pipeline.run.shards.queue import Quarantined
+from tierscale.pipeline.run.workers.pool import Others
 from tierscale.pipeline.run.workers.prescan_tasks import CheckReady, IngestSource
 from tierscale.pipeline.run.workers.shard_tasks import FinishShard, HalveShards
 
@@ -157,6 +158,114 @@ def test_actors_without_room_are_not_waited_for_where_nodes_come_and_go(monkeypa
     else:
         with pytest.raises(Refused, match="1 of 2 workers did not start"):
             wait_until_up([group])
+
+
+class Named(Group):
+    """A group of two actors that are up, of which calls and ends are noted."""
+
+    def __init__(self, names):
+        super().__init__("light", PoolSpec(len(names)))
+        self.up = dict.fromkeys(range(len(names)), 0)
+        self.names = dict(enumerate(names))
+        self.begun = 0
+
+    def start(self, count):
+        self.begun = getattr(self, "begun", 0) + count
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    found = []
+    monkeypatch.setattr(actor_group.ray, "kill", found.append)
+    return found
+
+
+def assigned(found, *calls):
+    """Which actor each call is given to, by starting them all."""
+    started = {}
+    found._start = lambda call, kind, actor: started.update({id(call): actor})
+    found.waiting["light"].extend(calls)
+    found._start_waiting()
+    return [started.get(id(call)) for call in calls]
+
+
+def test_a_second_opinion_is_given_to_another_worker(killed):
+    group = Named(["a", "b"])
+    found = Scheduler({"light": group})
+    second = Call(FINISH, "light", False, Others(frozenset("a")))
+    plain = Call(FINISH, "light", False)
+    assert assigned(found, second, plain) == [1, 0] and not killed
+    # Where the others are busy it waits, and holds up nobody.
+    group.up = {0: 0, 1: actor_group.CALLS_PER_ACTOR}
+    second, plain = (
+        Call(FINISH, "light", False, Others(frozenset("a"))),
+        Call(FINISH, "light", False),
+    )
+    assert assigned(found, second, plain) == [None, 0]
+    assert list(found.waiting["light"]) == [second] and not killed and not group.begun
+
+
+def test_where_there_is_one_worker_alone_it_gives_the_second_opinion_but_no_third(killed):
+    group = Named(["a"])
+    found = Scheduler({"light": group})
+    assert assigned(found, Call(FINISH, "light", False, Others(frozenset("a")))) == [0]
+    third = Call(FINISH, "light", False, Others(frozenset("a"), strictly=True))
+    assert assigned(found, third) == [None]
+    assert killed == [0] and group.begun == 1 and group.up == {}
+    group.up, group.names = {7: 0}, {7: "new"}
+    assert assigned(found) == [] and not found.waiting["light"], "the new one takes it"
+
+
+def test_workers_of_another_kind_are_others_too(killed):
+    groups = {"full": Named(["a"]), "light": Named(["b", "c"])}
+    found = Scheduler(groups)
+    started = []
+    found._start = lambda call, kind, actor: started.append((kind, actor))
+    found.waiting["full"].append(Call(FINISH, "full", False, Others(frozenset("ab"))))
+    found._start_waiting()
+    assert started == [("light", 1)] and not killed
+
+
+def test_a_worker_that_is_outvoted_is_ended_and_its_calls_go_to_others(killed):
+    group = Named(["a", "b"])
+    found = Scheduler({"light": group})
+    call = Call(FINISH, "light", False, tries=1)
+    found.in_flight.add("reference", CallInFlight(call, "light", 0, None, NOW))
+    found.put("a")
+    found._receive(block=False)
+    assert killed == [0] and group.names == {1: "b"} and list(found.waiting["light"]) == [call]
+    assert group.begun == 0, "a new one would come up on the same card"
+    found.put("b")
+    found.put("nobody")
+    found._receive(block=True)
+    found._receive(block=False)
+    assert killed == [0, 1] and group.begun == 1, "but for the last one"
+
+
+@pytest.mark.slow
+def test_opinions_and_dismissals_on_ray():
+    """Others do a task by name; a new one, where all are out of the question; none that ended."""
+
+    @dataclass(frozen=True)
+    class Who:
+        rows: Span
+
+        def run(self, worker):
+            return worker.name
+
+    def who(pool, *names, strictly=False):
+        others = Others(frozenset(names), strictly)
+        return pool.submit(Who(Span(3, 5)), others=others).result(timeout=240)
+
+    with session("local", "together", "cpu", 2) as pool:
+        first = who(pool)
+        second = who(pool, first)
+        assert first != second and who(pool, first, second) in (first, second)
+        third = who(pool, first, second, strictly=True)
+        assert third not in (first, second)
+        pool.dismiss(third)
+        left = {who(pool) for _ in range(8)}
+        assert third not in left and pool.width == 1
 
 
 @pytest.fixture

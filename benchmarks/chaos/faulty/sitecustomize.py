@@ -1,20 +1,29 @@
-"""A disk that is full, or read-only, when told: for `make chaos` where no tmpfs may be mounted.
-Python imports this file by itself in every process that has its folder on the path.
+"""Faults for `make chaos`. Python imports this file by itself in every process that has its folder
+on the path.
 
-A folder with a file DISK in it is a disk: the file holds how many bytes fit, or "ro". Calls that
+A disk that is full, or read-only, when told: where no tmpfs may be mounted, and DISKS is set. A
+folder with a file DISK in it is a disk: the file holds how many bytes fit, or "ro". Calls that
 would write there fail as the system's would, with two differences: a file fails when it is opened,
 not in the middle, and what goes past Python is not seen.
+
+A card that is sick: the process whose number stands in the file that SICK names makes white tiles.
 """
 
 import builtins
 import errno
+import importlib.abc
+import importlib.util
 import io
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 DISK = ".disk"
+# Variables of the environment.
+DISKS, SICK = "TIERSCALE_CHAOS_DISKS", "TIERSCALE_CHAOS_SICK"
+ENGINE = "tierscale.pipeline.inference.enlarge"
 _open = io.open
 
 
@@ -73,9 +82,50 @@ def opened_low(
     return _open(path, flags, *more, **named)
 
 
+def is_sick() -> bool:
+    """Whether this process is told to make white tiles."""
+    try:
+        with _open(os.environ[SICK]) as file:
+            return file.read() == str(os.getpid())
+    except (KeyError, FileNotFoundError):
+        return False
+
+
+def spoilt(run: Callable[..., Any]) -> Callable[..., Any]:
+    """What an engine makes of windows, white where the process is sick."""
+
+    def instead(*arguments: Any, **named: Any) -> Any:
+        made = run(*arguments, **named)
+        return [(pixels * 0 + 1, macs) for pixels, macs in made] if is_sick() else made
+
+    return instead
+
+
+class SickEngines(importlib.abc.MetaPathFinder):
+    """Finds the module of the engine as all others do, and spoils it when it is loaded."""
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname != ENGINE:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            load = spec.loader.exec_module
+
+            def loaded(module: Any) -> None:
+                load(module)
+                module.Engine.run = spoilt(module.Engine.run)
+
+            spec.loader.exec_module = loaded  # type: ignore[method-assign]
+        return spec
+
+
 if __name__ == "sitecustomize":
-    io.open = builtins.open = opened  # type: ignore[assignment]
-    os.open = opened_low
-    os.mkdir = guarded(os.mkdir)
-    for name in ("unlink", "remove", "rmdir", "rename", "replace"):
-        setattr(os, name, guarded(getattr(os, name), frees=True))
+    if SICK in os.environ:
+        sys.meta_path.insert(0, SickEngines())
+    if DISKS in os.environ:
+        io.open = builtins.open = opened  # type: ignore[assignment]
+        os.open = opened_low
+        os.mkdir = guarded(os.mkdir)
+        for name in ("unlink", "remove", "rmdir", "rename", "replace"):
+            setattr(os, name, guarded(getattr(os, name), frees=True))

@@ -13,7 +13,6 @@ import torch
 
 from tierscale.pipeline.formats.registry import open_array
 from tierscale.pipeline.formats.source import Source
-from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.enlarge import enlarge
 from tierscale.pipeline.inference.shard import finish_shard, read_input
 from tierscale.pipeline.plan.options import Options
@@ -28,6 +27,7 @@ from tierscale.pipeline.run.array.target import InMemory, Target
 from tierscale.pipeline.run.draft import Inspection, inspect_image
 from tierscale.pipeline.run.family import decided
 from tierscale.pipeline.run.prescan import Prescan, run_tasks, silent
+from tierscale.pipeline.run.workers import allocator
 from tierscale.pipeline.run.workers.pool import Handle, LocalPool, device_here
 from tierscale.pipeline.run.workers.worker import Worker
 
@@ -76,13 +76,13 @@ class ArrayJob:
         """Bytes of the enlarged array."""
         return math.prod(self.draft.hr_shape) * np.dtype(self.draft.dtype).itemsize
 
-    def hire(self, held: Held) -> LocalPool:
-        """The threads that do it. Refused: they do not fit in memory beside what is held."""
+    def start_pool(self, held: Held) -> LocalPool:
+        """Start the threads that do it. Refused: they do not fit in memory beside what is held."""
         threads = threads_that_fit(self.draft, self.inspection.source, held, self.max_memory)
         return LocalPool(threads, self.draft.device, partial(ArrayWorker, self.source))
 
     def plan(self, pool: LocalPool) -> Plan:
-        """The plan with everything that the pre-pass finds."""
+        """The plan with everything that the prescan finds."""
         prescan = Prescan(pool, self.draft.source.in_place, silent, Event())
         decision = decided(self.inspection, self.options, prescan)
         scored = prescan.scan(decision.draft, decision.scorer)
@@ -152,7 +152,7 @@ def enlarge_array(
     """
     job = ArrayJob.of(array, axes, options, max_memory)
     held = Held(array=bytes_in_memory(array), result=job.result_bytes)
-    with hired(job, held) as pool:
+    with pool_of(job, held) as pool:
         result = InMemory(job.draft, "cyx")
         plan, cost = enlarge_to(job, pool, result)
     return EnlargedArray(result.array, cost, plan)
@@ -167,11 +167,11 @@ def enlarge_to(job: ArrayJob, pool: LocalPool, target: Target) -> tuple[Plan, fl
 
 
 @contextmanager
-def hired(job: ArrayJob, held: Held) -> Iterator[LocalPool]:
+def pool_of(job: ArrayJob, held: Held) -> Iterator[LocalPool]:
     """The threads of a job, and torch's own number of threads as before when they are done."""
     before = torch.get_num_threads()
     try:
-        with job.hire(held) as pool:
+        with job.start_pool(held) as pool:
             yield pool
     finally:
         torch.set_num_threads(before)

@@ -16,7 +16,8 @@ import psutil
 
 from tierscale.pipeline.errors import Damaged, Interrupted
 from tierscale.pipeline.output.levels import Key, StoreLayout
-from tierscale.pipeline.output.receipts import Folder, Receipt, ReceiptSummary
+from tierscale.pipeline.output.receipt import Receipt
+from tierscale.pipeline.output.receipts import Folder, ReceiptSummary
 from tierscale.pipeline.output.stored_files import (
     StoredFile,
     difference,

@@ -1,7 +1,8 @@
 """Pools of workers: the protocol that runs rely on, and its plainest form, threads here."""
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 import psutil
 import torch
 
+from tierscale.models import registry
 from tierscale.pipeline.closing import Closing
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.run.workers.worker import Turn, Worker
@@ -36,6 +38,20 @@ class Task(Protocol[T_co]):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Others:
+    """The workers that a task is for: all but those with some names.
+
+    strictly: where there are no others, a new one is started; otherwise any of them does it.
+    """
+
+    names: frozenset[str] = frozenset()
+    strictly: bool = False
+
+
+ANY = Others()
+
+
 class Pool(Protocol):
     """Workers that carry out tasks.
 
@@ -52,13 +68,21 @@ class Pool(Protocol):
     def device(self) -> str: ...
 
     def submit(
-        self, task: Task[Any], kind: Kind = "light", as_reference: bool = False
+        self,
+        task: Task[Any],
+        kind: Kind = "light",
+        as_reference: bool = False,
+        others: Others = ANY,
     ) -> Future[Any]:
         """Run a task somewhere. kind: "full" for work of the full tier.
 
         as_reference: of tasks that return (something small, something large). The future gives a
-        Handle of the large one, which may stay where it was made.
+        Handle of the large one, which may stay where it was made. others: who may do it.
         """
+        ...
+
+    def dismiss(self, worker: str) -> None:
+        """End a worker, by its name, whose results are wrong."""
         ...
 
     def put(self, value: T) -> Handle[T]:
@@ -95,28 +119,57 @@ class LocalPool(Closing):
     ) -> None:
         self.width, self.device = workers, device
         self._make_worker = make_worker
+        self._hiring = threading.Lock()
+        self._dismissed: set[str] = set()
+        self._spares: list[Worker] = []
         self._free: SimpleQueue[Worker | None] = SimpleQueue()
         for _ in range(workers):
-            self._free.put(None)  # hired when it is needed
+            self._free.put(None)  # made when it is needed
         self._executor = ThreadPoolExecutor(2 * workers, thread_name_prefix="worker")
 
     def submit(
-        self, task: Task[Any], kind: Kind = "light", as_reference: bool = False
+        self,
+        task: Task[Any],
+        kind: Kind = "light",
+        as_reference: bool = False,
+        others: Others = ANY,
     ) -> Future[Any]:
-        """Run a task on one of the threads; there is one kind of them."""
-        return self._executor.submit(self._run, task, as_reference)
+        """Run a task on one of the threads; there is one kind of them.
 
-    def _run(self, task: Task[Any], as_reference: bool) -> Any:
-        worker = self._free.get()
-        if worker is None:
-            worker = self._make_worker(self.device)
-        turn = Turn(partial(self._free.put, worker))
+        Workers share their networks here. Those that must be others have networks of their own.
+        """
+        return self._executor.submit(self._run, task, as_reference, others.names)
+
+    def dismiss(self, worker: str) -> None:
+        """Use a worker no more; a new one takes its place, with networks that are loaded anew."""
+        self._dismissed.add(worker)
+
+    def _run(self, task: Task[Any], as_reference: bool, avoid: frozenset[str]) -> Any:
+        holder = self._free.get()
+        if holder is None or holder.name in self._dismissed:
+            holder = self._hired(self._dismissed)
+        spare = holder.name in avoid
+        worker = self._hired(avoid | self._dismissed) if spare else holder
+        turn = Turn(partial(self._free.put, holder))
         try:
             worker.begin(turn)
             result = task.run(worker)
         finally:
             turn.end()
+            if spare:
+                self._spares.append(worker)
         return InProcess(result[1]) if as_reference else result
+
+    def _hired(self, avoid: Collection[str]) -> Worker:
+        """A worker that has no place now, or a new one; none with these names."""
+        with self._hiring:
+            for spare in self._spares:
+                if spare.name not in avoid:
+                    self._spares.remove(spare)
+                    return spare
+            if avoid:
+                registry.forget()
+            return self._make_worker(self.device)
 
     def put(self, value: T) -> Handle[T]:
         """The value itself, wrapped."""

@@ -8,19 +8,31 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Refused, Unreachable
-from tierscale.pipeline.inference import allocator
+from tierscale.pipeline.geometry.layout import Work
 from tierscale.pipeline.inference.blend import Piece
 from tierscale.pipeline.inference.enlarge import enlarge
+from tierscale.pipeline.inference.fidelity import (
+    FidelityRule,
+    MadeShard,
+    TileFidelity,
+    measure,
+    worst,
+)
 from tierscale.pipeline.inference.pyramid import Averaging, half
-from tierscale.pipeline.inference.shard import finish_shard, read_input, tile_costs
+from tierscale.pipeline.inference.shard import ShardInput, finish_shard, read_input, tile_costs
 from tierscale.pipeline.output import store
 from tierscale.pipeline.output.levels import Key
 from tierscale.pipeline.output.pictures.preview import write_pictures
-from tierscale.pipeline.output.receipts import Folder, Receipt, pixels_sha256
+from tierscale.pipeline.output.receipt import Receipt, pixels_sha256
+from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.source import PixelSource
+from tierscale.pipeline.run.workers import allocator
 from tierscale.pipeline.run.workers.pool import Handle
 from tierscale.pipeline.run.workers.worker import Worker
+
+# Fidelity is measured, and nothing is doubted.
+RECORDED = FidelityRule()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +49,7 @@ class EnlargeTiles:
         plan = self.plan.get()
         works = [work for work in plan.works(self.shard) if work.tier in self.tiers]
         shard_input = read_input(plan, worker.reader(plan, self.pixels), self.shard, works)
-        engine = worker.engine(plan, plan.settings, {work.tier for work in works})
-        pieces = enlarge(engine, shard_input, works)
+        pieces = _enlarged(worker, plan, shard_input, works)
         return len(pieces), pieces
 
 
@@ -46,7 +57,8 @@ class EnlargeTiles:
 class FinishShard:
     """Make what is missing of a shard, stitch it, write it, and then its receipt.
 
-    pieces: those that are made already.
+    pieces: those that are made already. rule: how faithful it must be; a shard that is doubted gets
+    no receipt on the disk unless another worker made the same. seen: what others made of it.
     """
 
     plan: Handle[Plan]
@@ -54,6 +66,8 @@ class FinishShard:
     output: str
     shard: tuple[int, int]
     pieces: Handle[list[Piece]] | None = None
+    rule: FidelityRule = RECORDED
+    seen: tuple[Receipt, ...] = ()
 
     def run(self, worker: Worker) -> Receipt:
         """The receipt. Damaged: source or output are not what they were."""
@@ -64,8 +78,7 @@ class FinishShard:
         missing = [work for work in works if work.tier not in there]
         shard_input = read_input(plan, worker.reader(plan, self.pixels), self.shard, works)
         seconds = {"read": time.perf_counter() - began}
-        engine = worker.engine(plan, plan.settings, {work.tier for work in missing})
-        pieces = [*ready, *enlarge(engine, shard_input, missing)]
+        pieces = [*ready, *_enlarged(worker, plan, shard_input, missing)]
         # Overlapping parts of one tier agree to the last float only; a fixed order makes the bytes
         # the same wherever pieces came from.
         pieces.sort(key=lambda piece: works.index(piece.work))
@@ -75,14 +88,18 @@ class FinishShard:
         pixels = finish_shard(plan, shard_input, self.shard, pieces)
         # Floats of a whole shard, which are not needed while it is written.
         pieces = [piece.without_pixels() for piece in pieces]
-        ready, written = [], time.perf_counter()
+        ready, stitched = [], time.perf_counter()
         seconds["enlarge"] = sum(piece.milliseconds for piece in pieces) / 1000
-        seconds["stitch"] = written - stitching
+        seconds["stitch"] = stitched - stitching
+        tiles = measure(MadeShard(plan, shard_input, self.shard, pixels), self.rule)
+        seconds["check"] = time.perf_counter() - stitched
         with writing(plan, self.output):
+            written = time.perf_counter()
             receipt = _written(worker, plan, self.output, (0, *self.shard), pixels)
             seconds["write"] = time.perf_counter() - written
-            receipt = _of_pieces(receipt, plan, seconds, pieces)
-            Folder(self.output).write(receipt)
+            receipt = _of_pieces(receipt, plan, seconds, pieces, tiles)
+            if not self.rule.doubts(receipt.fidelity) or any(map(receipt.agrees, self.seen)):
+                Folder(self.output).write(receipt)
         del pixels
         allocator.give_back()
         return receipt
@@ -185,31 +202,57 @@ def _written(worker: Worker, plan: Plan, output: str, key: Key, pixels: np.ndarr
         seconds={},
         device=worker.device.name,
         batch=0,
+        workers=(worker.name,),
+        processors=(worker.processor,),
     )
 
 
 def _of_pieces(
-    receipt: Receipt, plan: Plan, seconds: Mapping[str, float], pieces: Sequence[Piece]
+    receipt: Receipt,
+    plan: Plan,
+    seconds: Mapping[str, float],
+    pieces: Sequence[Piece],
+    tiles: tuple[TileFidelity, ...],
 ) -> Receipt:
-    """The receipt of a shard of full resolution."""
+    """The receipt of a shard of full resolution; tiles: how faithful they are."""
     rows, columns = plan.grid.shard_block((receipt.y, receipt.x))
     routes = plan.routes[rows.start : rows.stop, columns.start : columns.stop]
-    tiles = {tier.label: int((routes == index).sum()) for index, tier in enumerate(plan.tiers)}
+    counts = {tier.label: int((routes == index).sum()) for index, tier in enumerate(plan.tiers)}
     costs = tile_costs(plan, pieces)
+    settings = {
+        tier.label: given
+        for tier, given in zip(plan.tiers, plan.settings, strict=True)
+        if given and counts[tier.label]
+    }
     retreats = {
         plan.tiers[piece.work.tier].label
         for piece in pieces
         if piece.batch < plan.batch[piece.work.tier]
     }
+    worst_tile = worst(tiles)
     return replace(
         receipt,
-        tiles=tiles,
+        tiles=counts,
         cost=sum(piece.macs for piece in pieces),
         seconds=seconds,
         batch=min((piece.batch for piece in pieces), default=0),
         retreats=tuple(sorted(retreats)),
         tile_costs=tuple((*tile, *cost) for tile, cost in sorted(costs.items())),
+        settings=settings,
+        fidelity=None if worst_tile is None else worst_tile[2],
+        tile_fidelity=tiles,
+        workers=tuple(sorted({*receipt.workers, *(piece.worker for piece in pieces)})),
+        processors=tuple(sorted({*receipt.processors, *(piece.processor for piece in pieces)})),
     )
+
+
+def _enlarged(
+    worker: Worker, plan: Plan, shard_input: ShardInput, works: Sequence[Work]
+) -> list[Piece]:
+    """The pieces that a worker makes of some windows."""
+    engine = worker.engine(plan, plan.settings, {work.tier for work in works})
+    made = enlarge(engine, shard_input, works)
+    return [replace(piece, worker=worker.name, processor=worker.processor) for piece in made]
 
 
 def verified(output: str, receipt: Receipt) -> np.ndarray:

@@ -1,8 +1,15 @@
 """A worker: networks on one device and opened images, kept from task to task."""
 
+import contextlib
+import itertools
 import json
+import os
+import platform
+import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,18 +19,21 @@ from tierscale.models.contract.upscaler import Upscaler
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.formats.source import Source
-from tierscale.pipeline.inference import allocator
 from tierscale.pipeline.inference.enlarge import Device, Engine
 from tierscale.pipeline.inference.normalise import Read
 from tierscale.pipeline.output import store
 from tierscale.pipeline.plan.plan import Draft, Settings
 from tierscale.pipeline.plan.source import PixelSource
 from tierscale.pipeline.plan.tiers import Weights
+from tierscale.pipeline.run.workers import allocator
 
 # Opened images, and networks, that a worker keeps at hand.
 OPEN_SOURCES, KEPT_NETWORKS = 2, 16
 # Torch threads of a worker: bytes depend on them (sums of floats), so they are the same everywhere.
 THREADS = 1
+
+# Of the workers of this process.
+_numbers = itertools.count(1)
 
 
 class Turn:
@@ -50,12 +60,15 @@ class Worker:
 
     Nothing that is remembered between tasks changes a pixel, so a restarted worker gives the same
     ones. One task computes at a time; while it waits for the disk at its end, the next may begin.
-    device: "cpu" or "cuda".
+    device: "cpu" or "cuda". name: of this worker alone, in receipts and messages. processor: what
+    it computes on; workers on the same give the same bytes.
     """
 
     def __init__(self, device: str) -> None:
         torch.set_num_threads(THREADS)
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{next(_numbers)}"
         self.device = Device(device)
+        self.processor = _processor(device)
         self._upscalers: OrderedDict[tuple[str, str], Upscaler] = OrderedDict()
         self._sources: OrderedDict[tuple[PixelSource, str], Source] = OrderedDict()
         self._turn = Turn(lambda: None)
@@ -120,6 +133,18 @@ class Worker:
                 self._sources.popitem(last=False)[1].close()
         self._sources.move_to_end(key)
         return self._sources[key]
+
+
+@cache
+def _processor(device: str) -> str:
+    """What rounding depends on: the processor's name, its vector instructions, and torch."""
+    if device == "cuda" and torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    name = platform.machine()
+    with contextlib.suppress(OSError):  # there is none but on Linux
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(": ")[-1] for line in lines if line.startswith("model name")), name)
+    return f"{name} {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
 
 
 def open_pixels(pixels: PixelSource) -> Source:

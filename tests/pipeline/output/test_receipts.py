@@ -9,7 +9,8 @@ import pytest
 
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.output import receipts
-from tierscale.pipeline.output.receipts import Folder, Receipt, ReceiptSummary, pixels_sha256
+from tierscale.pipeline.output.receipt import Receipt, pixels_sha256
+from tierscale.pipeline.output.receipts import Folder, ReceiptSummary
 
 
 def receipt(y, x, level=0, *, plan="ours", cost=0.1, retreats=()):
@@ -114,6 +115,11 @@ def test_receipts_of_version_0_1_know_no_length_and_new_names_do_no_harm(folder)
     assert list(folder.receipts("ours")) == [replace(ALL[0], bytes=None), ALL[1]]
 
 
+def test_receipts_that_were_never_written_are_removed_in_peace(folder):
+    folder.remove([(0, 0, 1)])
+    assert folder.receipt_keys() == set()
+
+
 def test_receipts_that_are_removed_are_missing(folder):
     for one in ALL:
         folder.write(one)
@@ -136,10 +142,8 @@ def test_a_summary_is_the_same_in_any_order_and_counts_a_shard_once(order):
 
 def test_all_that_a_run_needs_of_its_receipts_is_one_pass(output, monkeypatch):
     parsed = []
-    parse = receipts._parse
-    monkeypatch.setattr(
-        receipts, "_parse", lambda text, plan: parsed.append(1) or parse(text, plan)
-    )
+    parse = receipts.parse
+    monkeypatch.setattr(receipts, "parse", lambda text, plan: parsed.append(1) or parse(text, plan))
     folder = Folder(str(output))
     plan = folder.plan()
     summary = folder.summary(plan)

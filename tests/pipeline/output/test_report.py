@@ -20,6 +20,7 @@ SUMMARY = {
     "shape": [3, 240, 360],
     "dtype": "uint8",
     "scale": "4",
+    "fidelity": {"worst_db": 46.21, "y": 64, "x": 128},
     "cost_share": 0.423,
     "seconds": {"score": 0.5, "enlarge": 3.0, "total": 4.0},
     "shards": {"total": 6},
@@ -79,6 +80,7 @@ def test_the_page_says_what_was_done():
         "edsr-x4",
         "97.8 %",
         "4.0 s from start to end",
+        "46.2 dB in the tile that differs most from its source when it is shrunk again, at 128, 64",
         "memory ran out",
         "tierscale explain /data/a.zarr",
     ):
@@ -90,9 +92,10 @@ def test_the_page_says_what_was_done():
 def test_an_output_of_one_tier_without_notes():
     alone = TileMap(("bicubic",), np.zeros((1, 1), int), (9, 9), 32)
     summary = {**SUMMARY, "cost_share": None, "notes": [], "shape": [1, 36, 36],
-               "shards": {"total": 1}}  # fmt: skip
+               "shards": {"total": 1}, "fidelity": None, "audit": None}  # fmt: skip
     _, text = checked(report("a.zarr", alone, np.zeros((2, 1, 1)), summary))
     assert "1 channel of" in text and "1 tile in 1 shard" in text and "Notes" not in text
+    assert "dB" not in text
 
 
 def test_names_and_notes_cannot_write_markup_or_move_the_cursor():

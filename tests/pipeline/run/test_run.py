@@ -196,10 +196,10 @@ class Weighing(LocalPool):
         SENT.append(value)
         return Elsewhere(len(SENT) - 1)
 
-    def submit(self, task, kind="light", as_reference=False):
+    def submit(self, task, kind="light", as_reference=False, **more):
         name = type(task).__name__
         self.most[name] = max(self.most.get(name, 0), len(pickle.dumps(task)))
-        return super().submit(task, kind, as_reference)
+        return super().submit(task, kind, as_reference, **more)
 
 
 def test_what_a_call_carries_does_not_grow_with_the_image(tmp_path):

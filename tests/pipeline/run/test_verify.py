@@ -11,6 +11,7 @@ import zarr
 
 from tests.commands import tierscale
 from tierscale.pipeline.errors import Interrupted
+from tierscale.pipeline.inference.enlarge import Engine
 from tierscale.pipeline.output.receipts import Folder
 from tierscale.pipeline.run.verify import Look, Sample, is_finished, status_of, verify_output
 from tierscale.pipeline.run.workers.pool import LocalPool
@@ -91,6 +92,26 @@ def test_a_receipt_that_is_gone_or_damaged_is_healed(made, copy, damage):
         assert verify_output(str(copy), pool, Look()).problems == ()
     for one, two in zip(pixels(copy), pixels(made), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_worker_that_heals_with_wrong_pixels_is_outvoted(made, copy, monkeypatch):
+    """Without its receipt there is nothing to compare a shard with but its source."""
+    (Folder(str(copy)).path / "receipts/0/1.1.json").unlink()
+    run, sick = Engine.run, []
+
+    def white(self, *arguments):
+        sick[:] = sick or [self.device]
+        tiles = run(self, *arguments)
+        return [(tile * 0 + 1, macs) for tile, macs in tiles] if self.device is sick[0] else tiles
+
+    monkeypatch.setattr(Engine, "run", white)
+    with LocalPool(1) as pool:
+        healed = verify_output(str(copy), pool, Look(heal=True))
+    assert healed.good and len(healed.notes) == 1
+    assert (
+        "coffee.zarr: worker " in healed.notes[0] and "was ended: of shard 1.1" in healed.notes[0]
+    )
+    np.testing.assert_array_equal(pixels(copy)[0], pixels(made)[0])
 
 
 def test_what_cannot_be_healed_is_said(copy, tmp_path):

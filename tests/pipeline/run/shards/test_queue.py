@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from tierscale.pipeline.errors import Damaged, DiskFull
+from tierscale.pipeline.run.shards.opinions import Attempt
 from tierscale.pipeline.run.shards.queue import TRIES, Quarantined, ShardQueue, Step
 
 KEY = (0, 1, 2)
@@ -36,13 +37,29 @@ class Scripted:
         return future
 
 
+class Trusting:
+    """Takes what a worker makes for right."""
+
+    output = "/out/a.zarr"
+
+    def first(self, key):
+        return Attempt()
+
+    def again(self, receipt, attempt):
+        return None
+
+    def suspects(self):
+        return []
+
+
 FINISH = Step("light", lambda made: Named("finish", made))
 ENLARGE = Step("full", lambda made: Named("enlarge", made))
 
 
 def run(ends, steps=(FINISH,), keys=(KEY,), stop=None):
     pool = Scripted(ends)
-    queue = ShardQueue(keys, lambda key: steps, "/out/a.zarr", stop or threading.Event())
+    stop = stop or threading.Event()
+    queue = ShardQueue(keys, lambda key, attempt: steps, Trusting(), stop)
     return list(queue.run(pool)), pool.calls
 
 
@@ -90,12 +107,12 @@ def test_what_will_not_get_better_is_not_tried_again(error):
 def test_once_stopped_no_shard_is_begun_and_those_under_way_are_finished():
     stop = threading.Event()
 
-    def chain(key):
+    def chain(key, attempt):
         if key == (0, 0, 1):
             stop.set()
         return (ENLARGE, FINISH)
 
     pool = Scripted(["pieces", "pieces", "receipt", "receipt"])
-    queue = ShardQueue([(0, 0, index) for index in range(9)], chain, "/out/a.zarr", stop)
+    queue = ShardQueue([(0, 0, index) for index in range(9)], chain, Trusting(), stop)
     assert list(queue.run(pool)) == ["receipt", "receipt"]
     assert len(pool.calls) == 4
