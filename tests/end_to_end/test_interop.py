@@ -141,5 +141,5 @@ def test_ome_zarr_py_sees_the_picture_and_its_tiers(tmp_path, capsys):
         np.testing.assert_array_equal(np.asarray(picture_of.data[0]), wanted)
         assert picture_of.metadata["axes"][0]["name"] == "c"
         assert path == older or [node.data[0].shape for node in labels[-1:]] == [(1, 3, 5)]
-    (tiers,) = reader.Reader(io.parse_url(f"{output}/labels/tiers"))()
+    *_, tiers = reader.Reader(io.parse_url(str(output)))()
     assert tiers.metadata["properties"] == {1: {"tier": "bicubic"}}
