@@ -10,7 +10,6 @@ import click
 
 from tierscale.jobs.cli.exits import Draining, Progress
 from tierscale.jobs.cli.export import (
-    Export,
     check_export,
     check_png,
     check_source,
@@ -38,6 +37,11 @@ if TYPE_CHECKING:
 @click.option(
     "--keep-source", is_flag=True, help="Keep the ingested copy of the source beside the output."
 )
+@click.option(
+    "--consolidated",
+    is_flag=True,
+    help="Put the metadata of all levels into those of the zarr group, too.",
+)
 @answering
 def upscale(source: str, output: str, overwrite: bool, keep_source: bool, **cli_args: Any) -> None:
     """Enlarge SOURCE into OUTPUT, which ends in .zarr, .tif or .png.
@@ -52,7 +56,15 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, **cli_
 
     check_export(output, source, overwrite)
     options, max_memory = to_options(cli_args), cli_args["max_memory"]
-    job = ImageJob(source, zarr_beside(output), options, max_memory, overwrite, keep_source)
+    job = ImageJob(
+        source,
+        zarr_beside(output),
+        options,
+        max_memory,
+        overwrite,
+        keep_source,
+        consolidated=cli_args["consolidated"],
+    )
     check_source(source)
     check_png(output, source, options, max_memory)
     where = [cli_args[name] for name in ("ray_address", "layout", "device", "workers")]
@@ -73,6 +85,7 @@ def enlarge_to(
     output: str, job: "ImageJob", pool: "Pool", controls: "Controls", progress: Progress
 ) -> dict[str, Any]:
     """Enlarge, and export where the output is a file; the summary. Stopped: it was interrupted."""
+    from tierscale.pipeline.run.exports import Export
     from tierscale.pipeline.run.run import Stopped, upscale_image
 
     finished = upscale_image(job, pool, controls)
@@ -145,6 +158,7 @@ def files_and_notes(summary: Mapping[str, Any]) -> list[str]:
     is_flag=True,
     help="Count the ingested copy of the source as bytes on the disk.",
 )
+@click.option("--consolidated", is_flag=True, hidden=True)
 @click.option(
     "--curve",
     metavar="FILE.png",

@@ -194,7 +194,7 @@ def _family(image: Source, options: Options, begun: Plan | None) -> Family | Non
         image.dtype == np.uint8
         and image.colour in ("grey", "rgb")
         and metadata.geo is None
-        and metadata.pixel_size is None
+        and metadata.pixel_unit is None
         and options.value_range is None
         and options.nodata is None
         and metadata.nodata is None

@@ -50,6 +50,8 @@ def describe_source(image: Source, options: Options) -> SourceInfo:
             f"the no-data value {nodata:g} cannot occur in {image.dtype.name} pixels; it marks none"
         )
         notes, nodata = (*notes, note), None
+    if options.scale == 1:
+        notes = (*notes, "scale 1 enlarges nothing: the output has the pixels of the source")
     part = metadata
     if options.region is not None:
         part = metadata.cropped(options.region[0], options.region[1])
@@ -95,6 +97,11 @@ def reopen(draft: Draft) -> SourceInfo:
             raise Refused(
                 f"{uri} is not the image that was planned (its content changed); restore it, or"
                 " begin anew with --overwrite"
+            )
+        if region_shape(image, draft.source.region) != draft.shape:
+            raise Refused(
+                f"{uri}: this version takes another image of the file than the one that was"
+                " planned; begin anew with --overwrite"
             )
         options = Options(scale=draft.scale, region=draft.source.region, nodata=draft.source.nodata)
         return describe_source(image, options)

@@ -15,7 +15,9 @@ from tierscale.pipeline.errors import Interrupted
 from tierscale.pipeline.formats.arrays.ingest import discard
 from tierscale.pipeline.output import levels, report
 from tierscale.pipeline.output.levels import Key
+from tierscale.pipeline.output.pictures.tier_labels import write_tier_labels
 from tierscale.pipeline.output.receipts import ReceiptSummary
+from tierscale.pipeline.output.store import storage_errors
 from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import Budget
@@ -41,6 +43,7 @@ from tierscale.pipeline.run.workers.shard_tasks import (
     HalveShards,
 )
 from tierscale.pipeline.storage.lease import Lease
+from tierscale.pipeline.storage.zarr_store import consolidate
 
 # Budgets that a plan tells the quality of.
 SHARES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -202,6 +205,10 @@ class ImageWork:
         self.timings.notes.extend(over)
         summary = replace(summary, notes=tuple(self.timings.notes))
         metadata = inspection.source.scaled_metadata
+        write_tier_labels(output, plan, metadata)
+        if self.job.consolidated:
+            with storage_errors(output):
+                consolidate(output)
         report.close(output, plan, self.receipts, summary.to_json(), metadata)
         if inspection.source.needs_ingest and not self.job.keep_source:
             discard(self.folder.path / COPY)
