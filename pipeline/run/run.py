@@ -205,7 +205,9 @@ class ImageWork:
         self.timings.notes.extend(over)
         summary = replace(summary, notes=tuple(self.timings.notes))
         metadata = inspection.source.scaled_metadata
-        write_tier_labels(output, plan, metadata)
+        # What an earlier version finished is left as it is.
+        if self.written or not self.folder.closed():
+            write_tier_labels(output, plan, metadata)
         if self.job.consolidated:
             with storage_errors(output):
                 consolidate(output)
