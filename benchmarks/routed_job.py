@@ -50,7 +50,7 @@ def job(tiers: str) -> dict[str, Any]:
     full, routed = found["full"], found["max-loss"]
     before = routed["stages"]["ingest"] + routed["stages"]["score"]
     found["times faster"] = round(full["seconds"] / routed["seconds"], 2)
-    found["pre-pass, share of the full job"] = round(before / full["seconds"], 4)
+    found["prescan, share of the full job"] = round(before / full["seconds"], 4)
     return found
 
 

@@ -15,7 +15,7 @@ from tierscale.jobs.cli.terminal import emit, say
 from tierscale.models.contract.metrics import psnr, ssim
 from tierscale.models.contract.upscaler import Placement
 from tierscale.models.runtime.resample import resample
-from tierscale.models.train.data.degradations import degrade, parse_kind, seeded
+from tierscale.models.train.data.degradations import degrade, parse_degradation, seeded
 from tierscale.models.train.data.shrink import shrink
 from tierscale.pipeline.dataset.manifest import Manifest
 from tierscale.pipeline.errors import Damaged, Refused
@@ -30,17 +30,19 @@ SSIM_WINDOW = 11
 FIGURES = ("psnr", "ssim", "bicubic", "cost_share", "seconds")
 
 
-def evaluate_folder(folder: str, options: Options, kind: str | None = None) -> dict[str, Any]:
+def evaluate_folder(
+    folder: str, options: Options, degradation: str | None = None
+) -> dict[str, Any]:
     """PSNR (dB), SSIM, bicubic's PSNR, cost share and seconds of each image, and their means.
 
     "mean" leaves out grey images, "mean_all" counts them; failed ones are listed and in neither. A
-    deadline is that of each image. kind: of degradation, see degradations.degrade; None: the input
+    deadline is that of each image. degradation: see degradations.degrade; None: the input
     is kept in float. Refused: the folder holds no images, the tiers do not work for any, or there
-    is no such kind.
+    is no such degradation.
     """
-    if kind is not None:
+    if degradation is not None:
         try:
-            parse_kind(kind)
+            parse_degradation(degradation)
         except ValueError as error:
             raise Refused(f"--degrade: {error}") from error
     files = [Path(row.source) for row in Manifest.scan(folder)]
@@ -48,7 +50,7 @@ def evaluate_folder(folder: str, options: Options, kind: str | None = None) -> d
         raise Refused(f"{folder} holds no images of a known format; name a folder that does")
     # Tiers that no image could be enlarged with are refused at once.
     load_tiers(options.tier_labels, options.scale)
-    images = [_listed(path, options, kind) for path in files]
+    images = [_listed(path, options, degradation) for path in files]
     failed = sum(image["error"] is not None for image in images)
     good = [image for image in images if image["error"] is None]
     return {
@@ -57,7 +59,7 @@ def evaluate_folder(folder: str, options: Options, kind: str | None = None) -> d
         "mean": _mean([image for image in good if not image["grey"]]),
         "mean_all": _mean(good),
         "protocol": PROTOCOL,
-        "degrade": kind,
+        "degrade": degradation,
         "tiers": list(options.tier_labels),
         "error": f"{failed} of {len(images)} images failed" if failed else None,
     }
@@ -70,18 +72,18 @@ def _mean(images: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     return {key: float(np.mean([image[key] for image in images])) for key in FIGURES}
 
 
-def _listed(path: Path, options: Options, kind: str | None) -> dict[str, Any]:
+def _listed(path: Path, options: Options, degradation: str | None) -> dict[str, Any]:
     """The figures of one image, or why there are none: one image never stops the others."""
     try:
-        return {**evaluate_image(path, options, kind), "error": None}
+        return {**evaluate_image(path, options, degradation), "error": None}
     except (Refused, Damaged) as error:
         return {"name": path.name, **dict.fromkeys(FIGURES), "grey": None, "error": str(error)}
 
 
-def evaluate_image(path: Path, wanted: Options, kind: str | None = None) -> dict[str, Any]:
+def evaluate_image(path: Path, wanted: Options, degradation: str | None = None) -> dict[str, Any]:
     """The figures of one image, cropped about its centre to whole multiples of the scale.
 
-    kind: of degradation, seeded by the file's name; None: the input is kept in float.
+    degradation: seeded by the file's name; None: the input is kept in float.
     Refused: it is too small, or has neither one nor three colours.
     """
     hr = _cropped(_read(path), wanted)
@@ -95,8 +97,8 @@ def evaluate_image(path: Path, wanted: Options, kind: str | None = None) -> dict
     truth = torch.from_numpy(hr)
     lr = shrink(truth, scale)
     pixels, options, values = lr.numpy(), wanted.altered(value_range=(0.0, 1.0)), 1.0
-    if kind is not None:
-        lr = degrade(lr, kind, seeded(path.name))
+    if degradation is not None:
+        lr = degrade(lr, degradation, seeded(path.name))
         # As a file would hold them, so that the family of networks is decided as for a file.
         pixels, options, values = (lr * 255).round().byte().numpy(), wanted, 255.0
     place = Placement.whole((lr.shape[-2], lr.shape[-1]), scale)
@@ -174,22 +176,24 @@ def report(content: Mapping[str, Any]) -> list[str]:
 )
 @click.option(
     "--degrade",
-    "kind",
+    "degradation",
     metavar="KIND",
     help=(
         "Damage the small images first: blurS (sigma in pixels), grainS (levels), jpegQ (quality),"
-        " joined by + in that order, such as blur1+grain4+jpeg60; clean only rounds them to 8 bits"
-        " (default: they are kept in float)."
+        " joined by + and applied in the order given, such as blur1+grain4+jpeg60; clean only"
+        " rounds them to 8 bits (default: they are kept in float)."
     ),
 )
 @answering
-def command(folder: str, kind: str | None, as_json: bool, debug: bool, **cli_args: Any) -> None:
+def command(
+    folder: str, degradation: str | None, as_json: bool, debug: bool, **cli_args: Any
+) -> None:
     """Measure PSNR and SSIM of tiers and policies on a folder of images.
 
     Both are of RGB, with edges of one scale cut off; the input is shrunk by bicubic and kept in
     float. --deadline is for each image by itself.
     """
-    content = evaluate_folder(folder, to_options(cli_args), kind)
+    content = evaluate_folder(folder, to_options(cli_args), degradation)
     emit(as_json, content, report(content))
     if content["status"] == "failed":
         say(f"tierscale: {content['error']}")

@@ -82,10 +82,10 @@ def _check_table(table: str, overwrite: bool) -> None:
     check_lasting(table, "--output")
     if Path(table).suffix.lower() not in READERS:
         raise Refused(
-            f"the manifest {table} is none of .parquet, .csv, .jsonl; name it by one of them"
+            f"the manifest {table} does not end in .parquet, .csv or .jsonl; name it by one of them"
         )
     if "://" in table:
-        raise Refused(f"the manifest {table} is no local file; name one")
+        raise Refused(f"the manifest {table} is not a local path; write the table to a local file")
     if Path(table).exists() and not overwrite:
         raise Refused(f"the manifest {table} exists; give --overwrite to replace it")
     if not Path(table).absolute().parent.is_dir():

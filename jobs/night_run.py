@@ -82,10 +82,10 @@ class NightlyOptions:
 def closing_time(until: str, now: float) -> float:
     """When a local clock next shows HH:MM after `now`; both in seconds since the epoch.
 
-    Refused: it is no time of day.
+    Refused: it is not a time of day.
     """
     if not re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d", until):
-        raise Refused(f"--until {until!r} is no time of day; write HH:MM, such as 06:00")
+        raise Refused(f"--until {until!r} is not a time of day; write HH:MM, such as 06:00")
     hour, minute = map(int, until.split(":"))
     here = datetime.fromtimestamp(now)
     end = here.replace(hour=hour, minute=minute, second=0, microsecond=0)

@@ -31,7 +31,7 @@ from tierscale.models.contract.checkpoints import (
     parse_checkpoint,
 )
 from tierscale.models.contract.efforts import Efforts, read_efforts
-from tierscale.models.contract.upscaler import Upscaler
+from tierscale.models.contract.upscaler import EffortByScale, Upscaler
 from tierscale.models.convert import community
 from tierscale.models.mixed import Part, mixed, mixed_digest, mixed_files, parse_mix
 from tierscale.models.runtime import plain
@@ -63,6 +63,9 @@ BICUBIC = "bicubic: Keys a = -0.5, border repeated, version 1"
 # Networks that a process keeps. To build one takes a tenth of a second, which planning many small
 # images would spend several times on each.
 KEPT = 16
+
+# Scales at which listing() tells what NAME@auto is.
+SHOWN_SCALES = tuple(Fraction(scale) for scale in ("3/2", "2", "5/2", "3", "4"))
 
 
 def load(name: str, device: str = "cpu") -> Upscaler:
@@ -240,8 +243,9 @@ def tier_key(tier: str, weights: str | None = None) -> str:
 def listing() -> list[dict[str, Any]]:
     """One row for each name.
 
-    scales (None: any), parameters, reach, cost_per_pixel (at scale 4 for bicubic), psnr from the
-    card.
+    scales (None: any), parameters, reach, cost_per_pixel (at scale 4 for networks of any scale),
+    psnr from the card; auto: what NAME@auto is at some scales, None where the scale does not
+    decide.
     """
     rows = []
     for name in names():
@@ -257,6 +261,18 @@ def listing() -> list[dict[str, Any]]:
                 "floor": None if upscaler.efforts is None else upscaler.efforts.floor,
                 "cost_per_pixel": upscaler.cost(scales[0] if scales else Fraction(4)),
                 "psnr": card(name).get("psnr"),
+                "auto": _by_scale(upscaler) if isinstance(upscaler, EffortByScale) else None,
             }
         )
+    return rows
+
+
+def _by_scale(upscaler: EffortByScale) -> dict[str, dict[str, float]]:
+    """Effort, setting of the control and multiply-adds a pixel of NAME@auto at some scales."""
+    rows = {}
+    for scale in SHOWN_SCALES:
+        effort = upscaler.effort_by_scale(scale)
+        rows[str(scale)] = {"effort": effort, "cost_per_pixel": upscaler.cost(scale, effort)}
+        if upscaler.control is not None and upscaler.efforts is not None:
+            rows[str(scale)][upscaler.control] = upscaler.efforts.setting(effort)
     return rows

@@ -1,13 +1,11 @@
 """`tierscale export` and `tierscale ingest`; and the outputs of upscale that are files."""
 
-import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tierscale.jobs.cli.exits import Draining, Progress
+from tierscale.jobs.cli.exits import Draining
 from tierscale.jobs.cli.options import answering
 from tierscale.jobs.cli.terminal import emit
 from tierscale.jobs.cli.types import BytesType
@@ -16,13 +14,8 @@ from tierscale.pipeline.storage.path_policy import check_lasting
 from tierscale.pipeline.wording import counted, in_bytes
 
 if TYPE_CHECKING:
-    from tierscale.pipeline.output.receipts import Folder
     from tierscale.pipeline.plan.options import Options
 
-# In the folder beside an output: the files exported from it, with their size and time.
-EXPORTS = "exports.json"
-# Most that writing a PNG may take where nothing was said, in bytes.
-PNG_BYTES = 4 << 30
 COMPRESSIONS = ("deflate", "zstd", "lzw", "jpeg", "none")
 
 
@@ -41,6 +34,15 @@ COMPRESSIONS = ("deflate", "zstd", "lzw", "jpeg", "none")
     type=BytesType(),
     help="Bytes that writing a PNG may use, such as 8G (default: 4G).",
 )
+@click.option("--cog", is_flag=True, help="Lay a TIFF out as a Cloud Optimized GeoTIFF.")
+@click.option(
+    "--ome-zarr",
+    type=click.Choice(["0.4"]),
+    help="Write an OME-Zarr of this version, without shards, to FILE, which ends in .zarr.",
+)
+@click.option(
+    "--dzi", is_flag=True, help="Write a Deep Zoom image of small tiles into the folder FILE."
+)
 @click.option(
     "--overwrite",
     is_flag=True,
@@ -50,15 +52,22 @@ COMPRESSIONS = ("deflate", "zstd", "lzw", "jpeg", "none")
 def export(output: str, file: str, **cli_args: Any) -> None:
     """Write OUTPUT.zarr as FILE.tif or FILE.png, with the photo's metadata.
 
-    A TIFF is tiled and pyramidal, and a BigTIFF where needed.
+    A TIFF is tiled and pyramidal, and a BigTIFF where needed. With --ome-zarr or --dzi, FILE is a
+    folder.
     """
     from tierscale.jobs.cli.progress import Bar
+    from tierscale.pipeline.run.exports import Export, bytes_of
 
+    kinds = {"cog": cli_args["cog"], "ome-zarr": cli_args["ome_zarr"], "dzi": cli_args["dzi"]}
+    asked = [name for name, value in kinds.items() if value]
+    if len(asked) > 1:
+        raise Refused(f"--{asked[0]} and --{asked[1]} exclude each other; give one of them")
     with Draining() as draining, Bar() as bar:
         try:
             Export(
                 output,
                 file,
+                asked[0] if asked else None,
                 cli_args["compression"],
                 cli_args["max_memory"],
                 cli_args["overwrite"],
@@ -66,7 +75,7 @@ def export(output: str, file: str, **cli_args: Any) -> None:
         except Interrupted:
             text = f"stopped; {file} is not written, run the same command again"
             raise draining.end(cli_args["as_json"], {"output": file}, text) from None
-    size = os.path.getsize(file)
+    size = bytes_of(file)
     content = {"status": "done", "output": file, "bytes": size, "error": None}
     emit(cli_args["as_json"], content, f"{file}: {in_bytes(size)}")
 
@@ -164,36 +173,9 @@ def check_export(output: str, source: str, overwrite: bool) -> None:
             f"the output {output} is made from {beside}, which exists and was not made by"
             " tierscale; choose another name"
         )
+    from tierscale.pipeline.run.exports import check_place
+
     check_place(str(beside), output, overwrite)
-
-
-def check_place(output: str, file: str, overwrite: bool) -> None:
-    """Refuse a file inside an output, and an existing one that was not exported from it."""
-    from tierscale.pipeline.output.receipts import Folder
-
-    path, folder = Path(file), Folder(output)
-    for ours in (output, str(folder.path)):
-        if "://" not in ours and Path(ours).resolve() in path.resolve().parents:
-            raise Refused(
-                f"{file} lies in {ours}, which is for tierscale's own files; choose another place"
-            )
-    if path.is_dir():
-        raise Refused(f"{file} is a folder; name a file in it")
-    if (
-        path.exists()
-        and not overwrite
-        and _identity(path) != (folder.read_json(EXPORTS) or {}).get(str(path.resolve()))
-    ):
-        raise Refused(
-            f"{file} exists, and was not exported from {output} or was changed since; choose"
-            " another name, or give --overwrite"
-        )
-
-
-def _identity(path: Path) -> list[int]:
-    """Size and time of a file: whether it is still the one that was written."""
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
 
 
 def check_png(output: str, source: str, options: "Options", max_memory: int | None) -> None:
@@ -220,58 +202,3 @@ def check_source(source: str) -> None:
     """Refuse a missing source before a cluster is started for it."""
     if "://" not in source and not Path(source).exists():
         raise Refused(f"there is no file or zarr {source}; check the path")
-
-
-@dataclass(frozen=True, slots=True)
-class Export:
-    """A finished output to write as a file.
-
-    file: ends in .tif, .tiff or .png. compression: of a TIFF, one of COMPRESSIONS. max_memory:
-    bytes that writing a PNG may take. overwrite: replace a file that was not exported from output.
-    """
-
-    output: str
-    file: str
-    compression: str = "deflate"
-    max_memory: int | None = None
-    overwrite: bool = False
-
-    def write(self, progress: Progress) -> None:
-        """Write the file, and remember that it is ours. Refused: it cannot be written."""
-        from tierscale.pipeline.output.receipts import Folder
-        from tierscale.pipeline.run.verify import is_finished as finished
-        from tierscale.pipeline.storage.atomic import write_json
-
-        folder = Folder(self.output)
-        if not finished(folder, folder.plan()):
-            raise Refused(
-                f"{self.output} is not finished; run the upscale command again first (tierscale"
-                " status shows how far it is)"
-            )
-        if Path(self.file).suffix.lower() not in (".tif", ".tiff", ".png"):
-            raise Refused(f"the file {self.file} does not end in .tif or .png; name one that does")
-        check_lasting(self.file, "the file")
-        check_place(self.output, self.file, self.overwrite)
-        self._write(folder, progress)
-        known = folder.read_json(EXPORTS) or {}
-        known[str(Path(self.file).resolve())] = _identity(Path(self.file))
-        write_json(folder.path / EXPORTS, known)
-
-    def _write(self, folder: "Folder", progress: Progress) -> None:
-        from tierscale.pipeline.formats.metadata import PhotoMetadata
-        from tierscale.pipeline.output.export.common import Exported
-        from tierscale.pipeline.output.export.png import export_png
-        from tierscale.pipeline.output.export.tiff import export_tiff
-
-        plan = folder.plan()
-        metadata = PhotoMetadata.from_json(folder.read_json("facts.json"))
-        image = Exported(self.output, plan.colour, plan.alpha, metadata)
-        suffix = Path(self.file).suffix.lower()
-
-        def report(done: int, total: int) -> None:
-            progress("export", done, total)
-
-        if suffix in (".tif", ".tiff"):
-            export_tiff(image, self.file, compression=self.compression, progress=report)
-        else:
-            export_png(image, self.file, max_bytes=self.max_memory or PNG_BYTES, progress=report)

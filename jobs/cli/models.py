@@ -24,7 +24,8 @@ def models(context: click.Context, as_json: bool, debug: bool) -> None:
         from tierscale.models.registry import listing
 
         entries = listing()
-        emit(as_json, {"status": "done", "models": entries, "error": None}, table(rows(entries)))
+        lines = [*table(rows(entries)), *autos(entries)]
+        emit(as_json, {"status": "done", "models": entries, "error": None}, lines)
 
 
 def rows(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
@@ -44,6 +45,17 @@ def rows(entries: Sequence[Mapping[str, Any]]) -> list[list[str]]:
             ]
         )
     return cells
+
+
+def autos(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each network whose NAME@auto follows the scale."""
+    lines = []
+    for entry in entries:
+        by_scale = entry.get("auto")
+        if by_scale and (control := entry.get("control")):
+            each = [f"{figures[control]:g} at x{scale}" for scale, figures in by_scale.items()]
+            lines.append(f"{entry['name']}@auto takes the {control} by scale: {', '.join(each)}")
+    return lines
 
 
 @models.command("convert", short_help="Convert a checkpoint of a method's authors.")

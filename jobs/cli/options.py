@@ -47,8 +47,8 @@ NETWORKS: list[Command] = [
         type=click.Choice(["auto", "clean", "photo"]),
         help=(
             "Networks for pictures as they are (clean), or for photos and scans with blur, grain"
-            " or JPEG blocks (photo, at scale 4); auto, the default, is clean where the zoo has no"
-            " judge of pictures. Without effect beside --tiers."
+            " or JPEG blocks (photo, at scale 4); auto, the default, looks at each image of 8 bits"
+            " and takes what is expected to err less. Without effect beside --tiers."
         ),
     ),
     click.option(

@@ -137,9 +137,9 @@ OPTIONS: list[Command] = [
     click.option(
         "--out",
         type=FOLDER,
-        default=Path(".work/train"),
+        default=Path("runs"),
         metavar="DIR",
-        help="Folder for all files of the run (default: .work/train).",
+        help="Folder for all files of the run; it is made if need be (default: runs).",
     ),
     click.option(
         "--overwrite",

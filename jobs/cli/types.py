@@ -88,7 +88,7 @@ class ShareType(click.ParamType[float]):
         match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(%?)", str(value).strip())
         share = float(match[1]) / (100 if match[2] else 1) if match else -1.0
         if not 0 <= share <= 1:
-            raise Refused(f"{value!r} is no share; write one such as 1% or 0.01")
+            raise Refused(f"{value!r} is not a share from 0 to 1; write one such as 1% or 0.01")
         return share
 
 

@@ -10,7 +10,6 @@ import click
 
 from tierscale.jobs.cli.exits import Draining, Progress
 from tierscale.jobs.cli.export import (
-    Export,
     check_export,
     check_png,
     check_source,
@@ -38,6 +37,11 @@ if TYPE_CHECKING:
 @click.option(
     "--keep-source", is_flag=True, help="Keep the ingested copy of the source beside the output."
 )
+@click.option(
+    "--consolidated",
+    is_flag=True,
+    help="Put the metadata of all levels into those of the zarr group, too.",
+)
 @answering
 def upscale(source: str, output: str, overwrite: bool, keep_source: bool, **cli_args: Any) -> None:
     """Enlarge SOURCE into OUTPUT, which ends in .zarr, .tif or .png.
@@ -52,7 +56,15 @@ def upscale(source: str, output: str, overwrite: bool, keep_source: bool, **cli_
 
     check_export(output, source, overwrite)
     options, max_memory = to_options(cli_args), cli_args["max_memory"]
-    job = ImageJob(source, zarr_beside(output), options, max_memory, overwrite, keep_source)
+    job = ImageJob(
+        source,
+        zarr_beside(output),
+        options,
+        max_memory,
+        overwrite,
+        keep_source,
+        consolidated=cli_args["consolidated"],
+    )
     check_source(source)
     check_png(output, source, options, max_memory)
     where = [cli_args[name] for name in ("ray_address", "layout", "device", "workers")]
@@ -73,6 +85,7 @@ def enlarge_to(
     output: str, job: "ImageJob", pool: "Pool", controls: "Controls", progress: Progress
 ) -> dict[str, Any]:
     """Enlarge, and export where the output is a file; the summary. Stopped: it was interrupted."""
+    from tierscale.pipeline.run.exports import Export
     from tierscale.pipeline.run.run import Stopped, upscale_image
 
     finished = upscale_image(job, pool, controls)
@@ -137,15 +150,24 @@ def files_and_notes(summary: Mapping[str, Any]) -> list[str]:
 @click.argument("source")
 @click.argument("output")
 @shared
-@click.option("--overwrite", is_flag=True, hidden=True)
-@click.option("--keep-source", is_flag=True, hidden=True)
+@click.option(
+    "--overwrite", is_flag=True, help="Plan for upscale --overwrite, which replaces another plan."
+)
+@click.option(
+    "--keep-source",
+    is_flag=True,
+    help="Count the ingested copy of the source as bytes on the disk.",
+)
+@click.option("--consolidated", is_flag=True, hidden=True)
 @click.option(
     "--curve",
     metavar="FILE.png",
     help="Draw the predicted loss of this image over shares of the full tier's cost.",
 )
 @answering
-def plan(source: str, output: str, curve: str | None, **cli_args: Any) -> None:
+def plan(
+    source: str, output: str, overwrite: bool, keep_source: bool, curve: str | None, **cli_args: Any
+) -> None:
     """Show what upscale would do with the same arguments, and what it would take.
 
     Nothing is written to OUTPUT.
@@ -158,21 +180,22 @@ def plan(source: str, output: str, curve: str | None, **cli_args: Any) -> None:
     # A plan replaces nothing, so what lies at the output's place is no reason to refuse.
     check_export(output, source, overwrite=True)
     options, max_memory = to_options(cli_args), cli_args["max_memory"]
-    request = ImageJob(source, zarr_beside(output), options, max_memory, known=True)
+    where = zarr_beside(output)
+    request = ImageJob(source, where, options, max_memory, overwrite, keep_source, known=True)
     check_curve(curve, options)
     check_source(source)
     check_png(output, source, options, max_memory)
-    where = "none" if cli_args["ray_address"] == "local" else cli_args["ray_address"]
+    ray = "none" if cli_args["ray_address"] == "local" else cli_args["ray_address"]
     workers = [cli_args[name] for name in ("layout", "device", "workers")]
-    with session(where, *workers) as pool, Bar() as bar:
+    with session(ray, *workers) as pool, Bar() as bar:
         planned, summary = plan_only(request, pool, bar)
-    summary["notes"] += replaced(request.output, planned)
+    summary["notes"] += replaced(request.output, planned, overwrite)
     if curve is not None:
         summary["files"]["curve"] = draw_curve(summary, curve, os.path.basename(source))
     emit(cli_args["as_json"], summary, [*report(summary), *forecast(summary)])
 
 
-def replaced(output: str, planned: "Plan") -> list[str]:
+def replaced(output: str, planned: "Plan", overwrite: bool) -> list[str]:
     """A note where the output holds another plan, which upscale replaces only with --overwrite."""
     from tierscale.pipeline.output.receipts import Folder
 
@@ -183,7 +206,10 @@ def replaced(output: str, planned: "Plan") -> list[str]:
         same = folder.plan().digest == planned.digest
     except Refused:
         same = False
-    return [] if same else [f"{output} was made by another plan: upscale needs --overwrite"]
+    if same:
+        return []
+    how = "upscale --overwrite replaces it" if overwrite else "upscale needs --overwrite"
+    return [f"{output} was made by another plan: {how}"]
 
 
 def forecast(summary: Mapping[str, Any]) -> list[str]:

@@ -63,6 +63,10 @@ class Efforts:
         check_effort(effort)
         return float(np.interp(effort, self.shares, self.settings))
 
+    def share(self, setting: float) -> float:
+        """The share that a setting of a rising control executes: the inverse of setting()."""
+        return float(np.interp(setting, self.settings, self.shares))
+
     def cost_fraction(self, effort: float) -> float:
         """The share of the full computation that is executed at an effort, 0..1."""
         check_effort(effort)

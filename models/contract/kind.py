@@ -5,6 +5,8 @@ from typing import Any
 
 # Networks for pictures as they are, and for scans and photos with blur, grain and compression.
 FAMILIES = ("clean", "photo")
+# Less than this, levels and pixels, is not spoken of.
+GRAIN, BLUR = 1.5, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,13 @@ class Kind:
             "jpeg_quality": self.jpeg_quality,
         }
 
-    def __str__(self) -> str:
-        parts = [f"grain of about {self.grain:.0f} levels"] if self.grain >= 1.5 else []
-        parts += [f"blur of about {self.blur:.1f} pixels"] if self.blur >= 0.5 else []
+    @property
+    def damage(self) -> tuple[str, ...]:
+        """What is to be seen of it, in words; none: nothing to speak of."""
+        parts = [f"grain of about {self.grain:.0f} levels"] if self.grain >= GRAIN else []
+        parts += [f"blur of about {self.blur:.1f} pixels"] if self.blur >= BLUR else []
         parts += [f"JPEG about {self.jpeg_quality}"] if self.jpeg_quality is not None else []
-        return ", ".join(parts) or "no damage to speak of"
+        return tuple(parts)
+
+    def __str__(self) -> str:
+        return ", ".join(self.damage) or "no damage to speak of"

@@ -171,3 +171,12 @@ class Adjustable(Upscaler, Protocol):
 
     calibration_grid: Sequence[float]
     safety_margin: float
+
+
+@runtime_checkable
+class EffortByScale(Upscaler, Protocol):
+    """An upscaler whose method prescribes how much of it each scale needs."""
+
+    def effort_by_scale(self, scale: Fraction) -> float:
+        """The effort that the method's paper takes at a scale, above 0 to 1."""
+        ...

@@ -211,7 +211,7 @@ def _parse_value(name: str, value: Any, where: str) -> Any:
     if isinstance(value, list) and name in ("tiers", "range"):
         value = ",".join(str(part) for part in value)
     if not isinstance(value, str | int | float) or as_utf8(str(value)) != str(value):
-        raise Refused(f"{where}: {value!r} is no text; write a word or a number")
+        raise Refused(f"{where}: {value!r} is not text; write a word or a number")
     return str(value)
 
 
@@ -225,8 +225,10 @@ def _parse_number(name: str, value: Any, where: str) -> float | int:
     except (TypeError, ValueError, OverflowError):
         pass
     if name == "series":
-        raise Refused(f"{where}: {value!r} is no whole number; write 0 for the first image")
-    raise Refused(f"{where}: {value!r} is no number; write one such as 0.5")
+        raise Refused(
+            f"{where}: {value!r} is not a whole number from 0 on; write 0 for the first image"
+        )
+    raise Refused(f"{where}: {value!r} is not a number; write one such as 0.5")
 
 
 @lru_cache(maxsize=1024)

@@ -163,7 +163,7 @@ def _scan_folder(folder: str, problem: Problem) -> Iterator[ListedSource]:
         path = os.path.join(folder, entry.name)
         if as_utf8(path) != path:
             problem(
-                f"the name of {as_utf8(path)} is no UTF-8 and cannot be written down; give it"
+                f"the name of {as_utf8(path)} is not UTF-8 and cannot be recorded; give it"
                 " another name"
             )
         elif not entry.is_dir(follow_symlinks=False):

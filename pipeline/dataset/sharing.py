@@ -57,7 +57,7 @@ def shared_routes(
     controls: Controls,
     failed: Failed,
 ) -> dict[int, np.ndarray]:
-    """Tiers of the tiles of all images that share a budget, by number, from a pre-pass of each.
+    """Tiers of the tiles of all images that share a budget, by number, from a prescan of each.
 
     Images share it with those that have the same tiers and scale. What fails is reported and
     left out.

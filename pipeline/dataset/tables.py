@@ -92,13 +92,13 @@ def _json_lines(path: Path, check: Check) -> Iterator[Row]:
             yield str(error)
             continue
         except (ValueError, RecursionError) as error:
-            yield f"it is no JSON: {error}"
+            yield f"it is not JSON ({error}); write one JSON object on each line"
             continue
         if isinstance(row, dict):
             check(row, False)
             yield row
         else:
-            yield "it is no JSON object in UTF-8"
+            yield "it is not a JSON object in UTF-8; write one on each line"
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _csv(path: Path, check: Check) -> Iterator[Row]:
                 fields = next(reader, None)
                 fault = f"it has {len(fields or ())} fields for {len(names)} columns"
             except csv.Error as error:
-                fields, fault = [], f"it is no line of a table: {error}"
+                fields, fault = [], f"it cannot be read as comma-separated values: {error}"
             if fields is None:
                 return
             if len(fields) != len(names):
@@ -159,7 +159,7 @@ class _LineBuffer:
         line = self._again.popleft() if self._again else next(self.source)
         self._row.append(line)
         if line is None:
-            raise csv.Error("it is no UTF-8")
+            raise csv.Error("it is not UTF-8")
         return f"{line}\n"
 
 

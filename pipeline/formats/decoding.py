@@ -11,21 +11,36 @@ from tierscale.pipeline.storage.failures import UNREACHABLE
 from tierscale.pipeline.storage.object_store import as_os_error
 from tierscale.pipeline.wording import compared
 
+# What a mistake in code raises. Other exceptions of ours speak of what a file holds.
+MISTAKES = (AttributeError, NameError, AssertionError, TypeError)
+PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
 
 @contextmanager
 def decoding(uri: str, what: str = "the image") -> Iterator[None]:
     """A block in which `uri` is decoded: whatever a decoder raises leaves it as one sentence.
 
     Files come from strangers and decoders from a dozen authors, so this boundary takes any
-    exception and keeps it as the cause. Refused: missing, unreadable or too large for memory.
-    Unreachable: its disk or store fails. Damaged: anything else.
+    exception and keeps it as the cause; but a mistake of this package is no fault of the file, and
+    passes. Refused: missing, unreadable, too large for memory, or of a kind that the decoder does
+    not know. Unreachable: its disk or store fails. Damaged: anything else.
     """
     try:
         yield
     except (Refused, Damaged):
         raise
     except Exception as raised:
+        if isinstance(raised, MISTAKES) and raised_here(raised):
+            raise
         raise _sentence(as_os_error(raised, uri) or raised, uri, what) from raised
+
+
+def raised_here(error: Exception) -> bool:
+    """Whether code of this package raised an exception, and not a library that it called."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename.startswith(PACKAGE)
 
 
 def _sentence(error: Exception, uri: str, what: str) -> Refused | Damaged:
@@ -35,6 +50,11 @@ def _sentence(error: Exception, uri: str, what: str) -> Refused | Damaged:
             return Refused(
                 f"{uri}: {what} does not fit in memory; choose a machine with more, or a tiled"
                 " format such as TIFF"
+            )
+        case NotImplementedError():
+            return Refused(
+                f"{uri}: {what} is of a kind that the decoder does not know ({one_line(error)});"
+                " convert it to TIFF or PNG"
             )
         case FileNotFoundError():
             return Refused(f"{uri}: there is no such file; check the path")

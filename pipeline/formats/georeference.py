@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
@@ -78,24 +78,51 @@ def band_names(geo: Geo, bands: int) -> tuple[str, ...]:
     return tuple(names) if any(names) else ()
 
 
-def scaled_geo(geo: Geo, scale: float) -> dict[str, Any]:
-    """GeoTIFF tags of the raster enlarged by `scale`.
+def geo_from_transform(
+    transform: Sequence[float], code: int, shape: Sequence[int]
+) -> dict[str, Any]:
+    """GeoTIFF tags of a raster of a height and width (`shape`) whose corners lie as in
+    `geo_transform`, in the system EPSG:`code`.
 
-    A corner at raster coordinate i moves to i * scale. Where coordinates are centres
-    (PixelIsPoint), the centre i is the corner i + 1/2, and so moves to (i + 1/2) * scale - 1/2.
-    Coordinates on the ground do not change.
+    guess: codes do not tell degrees from metres. Most geographic systems have one from 4000 to
+    4999, and coordinates of the others are as small as degrees are.
     """
-    half = 0.5 if pixel_is_point(geo) else 0.0
+    a, b, c, d, e, f = transform
+    height, width = shape
+    ends = [(column, row) for column in (0, width) for row in (0, height)]
+    small = all(abs(a * x + b * y + c) <= 360 and abs(d * x + e * y + f) <= 90 for x, y in ends)
+    geographic = 4000 <= code < 5000 or small
+    kind = (MODEL_TYPE_KEY, 0, 1, 2 if geographic else PROJECTED)
+    system = (GEOGRAPHIC_KEY if geographic else PROJECTED_KEY, 0, 1, code)
+    keys = [1, 1, 0, 3, *kind, RASTER_TYPE_KEY, 0, 1, 1, *system]
+    if b == d == 0 and a > 0 > e:
+        place = {"ModelPixelScale": [a, -e, 0.0], "ModelTiepoint": [0.0, 0.0, 0.0, c, f, 0.0]}
+    else:
+        matrix = [a, b, 0.0, c, d, e, 0.0, f, *[0.0] * 7, 1.0]
+        place = {"ModelTransformation": matrix}
+    return {**place, "GeoKeyDirectory": keys}
+
+
+def scaled_geo(geo: Geo, x: float, y: float) -> dict[str, Any]:
+    """GeoTIFF tags of the raster with `x` times as many columns and `y` times as many rows.
+
+    A corner at raster coordinate i moves to i * x. Where coordinates are centres (PixelIsPoint),
+    the centre i is the corner i + 1/2, and so moves to (i + 1/2) * x - 1/2. Coordinates on the
+    ground do not change.
+    """
+    half, scale = 0.5 if pixel_is_point(geo) else 0.0, np.array((x, y))
     out = dict(geo)
     if "ModelPixelScale" in geo:
-        x, y, *rest = geo["ModelPixelScale"]
-        out["ModelPixelScale"] = [x / scale, y / scale, *rest]
+        wide, high, *rest = geo["ModelPixelScale"]
+        out["ModelPixelScale"] = [wide / x, high / y, *rest]
     if "ModelTiepoint" in geo:
         ties = np.array(geo["ModelTiepoint"], dtype=np.float64).reshape(-1, 6)
         ties[:, :2] = (ties[:, :2] + half) * scale - half
         out["ModelTiepoint"] = ties.ravel().tolist()
+    if "RPCCoefficient" in geo:
+        out["RPCCoefficient"] = _moved_rpc(geo["RPCCoefficient"], (x, y), (0.0, 0.0))
     if "ModelTransformation" in geo:
-        back = np.diag([1 / scale, 1 / scale, 1.0, 1.0])
+        back = np.diag([1 / x, 1 / y, 1.0, 1.0])
         back[:2, 3] = half / scale - half
         out["ModelTransformation"] = (
             (np.array(geo["ModelTransformation"], dtype=np.float64).reshape(4, 4) @ back)
@@ -108,6 +135,8 @@ def scaled_geo(geo: Geo, scale: float) -> dict[str, Any]:
 def cropped_geo(geo: Geo, x: int, y: int) -> dict[str, Any]:
     """GeoTIFF tags of a crop whose first pixel, where counting begins, is (column x, row y)."""
     out = dict(geo)
+    if "RPCCoefficient" in geo:
+        out["RPCCoefficient"] = _moved_rpc(geo["RPCCoefficient"], (1.0, 1.0), (x, y))
     if "ModelTiepoint" in geo:
         ties = np.array(geo["ModelTiepoint"], dtype=np.float64).reshape(-1, 6)
         ties[:, :2] -= (x, y)
@@ -121,6 +150,22 @@ def cropped_geo(geo: Geo, x: int, y: int) -> dict[str, Any]:
             .tolist()
         )
     return _tied_at_zero(out)
+
+
+def _moved_rpc(
+    rpc: Sequence[float], scale: tuple[float, float], start: tuple[float, float]
+) -> list[float]:
+    """Rational polynomial coefficients of a raster that was cropped at `start`, then enlarged.
+
+    scale, start: by columns, then rows. Of the numbers, 2 and 3 are offsets of lines and samples,
+    7 and 8 their scales, counted from the centre of the first pixel (RPC00B; tag 50844).
+    """
+    moved = [float(value) for value in rpc]
+    if len(moved) >= 9:
+        for at, axis in ((2, 1), (3, 0)):
+            moved[at] = (moved[at] - start[axis] + 0.5) * scale[axis] - 0.5
+            moved[at + 5] *= scale[axis]
+    return moved
 
 
 def _tied_at_zero(geo: dict[str, Any]) -> dict[str, Any]:

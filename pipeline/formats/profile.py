@@ -5,6 +5,8 @@ Every output can carry an ICC profile, and every program reads one.
 
 from __future__ import annotations
 
+import struct
+
 import imagecodecs
 import numpy as np
 
@@ -29,15 +31,31 @@ SRGB_CURVE = np.where(STEPS <= 0.04045, STEPS / 12.92, ((STEPS + 0.055) / 1.055)
 
 
 def profile(
-    gamma: float, *, white: tuple[float, ...] = D65, primaries: tuple[float, ...] | None = REC709
+    gamma: float,
+    *,
+    curve: np.ndarray | None = None,
+    white: tuple[float, ...] = D65,
+    primaries: tuple[float, ...] | None = REC709,
 ) -> bytes:
     """The profile of values that are linear light to the power of 1 / `gamma`.
 
-    white: chromaticity x, y. primaries: x, y of red, green and blue; None: the values are greys.
+    curve: linear light, 0 to 1, of values in equal steps from 0 to 1, in place of the power. white:
+    chromaticity x, y. primaries: x, y of red, green and blue; None: the values are greys.
     """
+    how = {"gamma": gamma} if curve is None else {"transferfunction": curve}
     if primaries is None:
-        return bytes(imagecodecs.cms_profile("gray", gamma=gamma, whitepoint=white))
-    return bytes(imagecodecs.cms_profile("rgb", gamma=gamma, whitepoint=white, primaries=primaries))
+        return undated(imagecodecs.cms_profile("gray", whitepoint=white, **how))
+    return undated(imagecodecs.cms_profile("rgb", whitepoint=white, primaries=primaries, **how))
+
+
+def undated(made: bytes) -> bytes:
+    """A profile without the time at which it was made: the same colours are the same bytes.
+
+    The time stands in bytes 24 to 35, and a digest of all in 84 to 99 (ICC.1:2010, 7.2).
+    """
+    return (
+        made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:84] + bytes(16) + made[100:]
+    )
 
 
 def coded_profile(primaries: int, transfer: int, uri: str) -> bytes | None:
@@ -55,12 +73,14 @@ def coded_profile(primaries: int, transfer: int, uri: str) -> bytes | None:
             " ITU-T H.273 (16 and 18 are HDR), which outputs cannot carry; convert it to sRGB or"
             " Display P3"
         )
-    how = {"transferfunction": curve} if gamma is None else {"gamma": gamma}
-    return bytes(
-        imagecodecs.cms_profile("rgb", whitepoint=D65, primaries=PRIMARIES[primaries], **how)
-    )
+    return profile(gamma or 2.2, curve=curve, primaries=PRIMARIES[primaries])
 
 
 def adobe_rgb() -> bytes:
     """The profile of Adobe RGB (1998)."""
-    return bytes(imagecodecs.cms_profile("adobergb"))
+    return undated(imagecodecs.cms_profile("adobergb"))
+
+
+def srgb() -> bytes:
+    """The profile of sRGB."""
+    return undated(imagecodecs.cms_profile("srgb"))

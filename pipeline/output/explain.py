@@ -28,7 +28,7 @@ class TierUse:
 
     cost: multiply-adds executed. seconds: of workers. saved: of the error that the full tier
     everywhere is predicted to save over the light one, the share that this tier saves, 0..1; None
-    where errors are not known.
+    where errors are not known. settings: frozen in the plan, such as the width of NAME@auto.
     """
 
     tier: str
@@ -36,6 +36,7 @@ class TierUse:
     cost: float
     seconds: float
     saved: float | None
+    settings: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ def _tier_uses(plan: Plan, table: pa.Table, errors: np.ndarray) -> tuple[TierUse
                 cost=float(cost[mine].sum()),
                 seconds=float(milliseconds[mine].sum()) / 1000,
                 saved=float(saved[mine].sum()) / most if known else None,
+                settings=plan.settings[index],
             )
         )
     return tuple(uses)
@@ -167,7 +169,11 @@ def to_lines(explanation: Explanation) -> list[str]:
 
 def _remarks(explanation: Explanation) -> list[str]:
     """What the table of tiers does not say."""
-    lines = []
+    lines = [
+        f"  {use.tier}: " + ", ".join(f"{name} {value:.4g}" for name, value in use.settings.items())
+        for use in explanation.tiers
+        if use.settings
+    ]
     saved = [use.saved for use in explanation.tiers if use.saved is not None]
     if saved:
         lines.append(

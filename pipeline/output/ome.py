@@ -14,6 +14,8 @@ from tierscale.pipeline.formats.georeference import (
 )
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output.levels import StoreLayout
+from tierscale.pipeline.output.store import VALID
+from tierscale.pipeline.plan.plan import Plan
 
 RGB_COLOURS = ("FF0000", "00FF00", "0000FF")
 COLOURS = {
@@ -60,6 +62,22 @@ def ome_attributes(
             "version": "0.5",
             "multiscales": [_multiscale(name, layout, metadata, scale)],
             "omero": _omero(layout, metadata, window),
+        }
+    }
+
+
+def own_attributes(plan: Plan, metadata: PhotoMetadata) -> dict[str, Any]:
+    """Attributes of the group that tierscale reads back, also where the zarr lies alone.
+
+    metadata: of the output.
+    """
+    return {
+        "tierscale": {
+            "plan": plan.digest,
+            "pyramid": VALID,
+            "colour": plan.colour,
+            "alpha": plan.alpha,
+            "facts": metadata.to_json(),
         }
     }
 

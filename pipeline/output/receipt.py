@@ -35,10 +35,11 @@ class Receipt:
     computing and writing, by stage. batch: smallest batch used, 0 where not even one window fitted
     in memory and it was cut. retreats: tiers whose batches were smaller than planned because memory
     ran out; their values may differ from an undisturbed run's by 1 of 255. tile_costs: (row,
-    column, multiply-adds, milliseconds) of each tile. bytes_version: of the tierscale that wrote
-    the shard. fidelity: of the worst tile, dB, shrunk and compared with the source; None where none
-    was compared. tile_fidelity: (row, column, dB) of the tiles that were. workers: who made it, and
-    processors: on what. precision: of the networks, as in the plan.
+    column, multiply-adds, milliseconds) of each tile. settings: by tier, those of the plan that its
+    tiles were made with, such as the width that NAME@auto stood for. bytes_version: of the
+    tierscale that wrote the shard. fidelity: of the worst tile, dB, shrunk and compared with the
+    source; None where none was compared. tile_fidelity: (row, column, dB) of the tiles that were.
+    workers: who made it, and processors: on what. precision: of the networks, as in the plan.
     """
 
     plan: str
@@ -55,6 +56,7 @@ class Receipt:
     batch: int
     retreats: tuple[str, ...] = ()
     tile_costs: tuple[tuple[int, int, float, float], ...] = ()
+    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     bytes_version: int = field(default_factory=bytes_version)
     fidelity: float | None = None
     tile_fidelity: tuple[tuple[int, int, float], ...] = ()

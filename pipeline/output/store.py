@@ -58,7 +58,7 @@ def create(
                 attributes=of_levels[level] if of_levels else {},
             )
 
-    with _storage_errors(path):
+    with storage_errors(path):
         remove_tree(place(path))
         write_nodes(path, make)
 
@@ -115,7 +115,7 @@ def _plan_of(path: str) -> str | None:
 
 def open_level(path: str, level: int, mode: str = "r") -> zarr.Array:
     """One pyramid level as a zarr array (c, y, x). Refused: there is none."""
-    with _storage_errors(path):
+    with storage_errors(path):
         array = zarr.open_array(zarr_store(path), path=str(level), mode=mode, zarr_format=3)
     return array
 
@@ -156,7 +156,7 @@ def write_shard(
     content = encode_shard(array, pixels)
     key = array.store_path / array.metadata.encode_chunk_key((0, *shard))
     encoded()
-    with _storage_errors(path):
+    with storage_errors(path):
         write_bytes(place(path) / key.path, content.as_numpy_array().data)
     return len(content)
 
@@ -250,7 +250,7 @@ def remove(path: str, keep: Sequence[str]) -> None:
     """
     check_ours(path)
     output, folder = place(path), sidecar(path)
-    with _storage_errors(path):
+    with storage_errors(path):
         if isinstance(output, ObjectPath):
             # The attributes that say whose it is go last.
             remove_tree(output, last="zarr.json")
@@ -274,7 +274,7 @@ def bytes_at(path: str) -> int:
 
 
 @contextmanager
-def _storage_errors(path: str) -> Iterator[None]:
+def storage_errors(path: str) -> Iterator[None]:
     """Raise what storage raises for `path` as Refused, DiskFull or Damaged, in one sentence."""
     try:
         yield

@@ -70,7 +70,9 @@ def _requested(plan: Draft) -> dict[str, Any]:
 
 
 def _tier_in_words(tier: Tier) -> str:
-    effort = "auto" if tier.auto else format(tier.effort, "g")
+    effort = format(tier.effort, "g")
+    if tier.auto:  # with what the scale made of it
+        effort = "auto" if tier.effort == 1 else f"auto={effort}"
     return f"{tier.name}@{effort}#{tier.weights[:8]}"
 
 

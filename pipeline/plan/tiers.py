@@ -19,6 +19,9 @@ PHOTO_TIERS = {Fraction(4): ("bicubic", "edsr-x4-photo")}
 # 4 dB over bicubic (docs/scales.csv).
 ANY_SCALE = ("bicubic", "anysr-edsr")
 ANY_SCALE_FROM = Fraction(11, 10)
+# Scales whose width in AnySR's paper, 0.9, loses at most 0.05 dB against full width; the narrower
+# ones of smaller scales lose more (docs/methods.md).
+AT_PAPERS_WIDTH = frozenset(Fraction(tenths, 10) for tenths in range(26, 33))
 # Context in input pixels of tiers that have no finite reach, because they pool over the window.
 ENDLESS_REACH = 32
 
@@ -38,7 +41,8 @@ class Tier:
     name: what `models.registry.load` understands. weights: SHA-256 of the checkpoint, hex.
     effort: share of its full computation, 0..1. cost: multiply-adds for each input pixel of a large
     window. reach: input pixels on each side. memory: bytes that enlarging takes for each input
-    pixel of a window. auto: statistics of the image decide; the cost is then the most it takes.
+    pixel of a window. auto: written NAME@auto. Where statistics of the image decide, effort and
+    cost are the most that it takes; where the scale decides, they are what it takes.
     """
 
     name: str
@@ -73,6 +77,8 @@ def default_tiers(scale: Fraction, family: str = "clean") -> tuple[str, ...]:
         return PHOTO_TIERS[scale]
     if scale in DEFAULT_TIERS:
         return DEFAULT_TIERS[scale]
+    if scale in AT_PAPERS_WIDTH:
+        return tuple(f"{name}@auto" if name == "anysr-edsr" else name for name in ANY_SCALE)
     return ANY_SCALE if scale >= ANY_SCALE_FROM else ("bicubic",)
 
 

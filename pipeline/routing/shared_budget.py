@@ -22,7 +22,7 @@ from tierscale.pipeline.routing.solver import least_error
 
 @dataclass(frozen=True, slots=True)
 class ScoredImage:
-    """An image of the archive after its pre-pass.
+    """An image of the archive after its prescan.
 
     plan: what is known of it. scores: (tiles, tiers). routes: (rows, columns) of a plan that is
     stored already and keeps them; None: they are to be chosen.

@@ -17,7 +17,7 @@ from tierscale.pipeline.plan.begun import completed
 from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.plan import Draft, Family, Plan
 from tierscale.pipeline.plan.policies import Deadline, Full, MaxLoss, Policy
-from tierscale.pipeline.plan.precision import Hardware, Precision, asks_for, resolve
+from tierscale.pipeline.plan.precision import Hardware
 from tierscale.pipeline.plan.source import SourceRef
 from tierscale.pipeline.plan.tiers import Tier
 from tierscale.pipeline.run.inspect import (
@@ -29,8 +29,9 @@ from tierscale.pipeline.run.scoring.scorer import TileScorer, find_scorer, is_me
 from tierscale.pipeline.run.tiers import (
     effort_notes,
     float32_notes,
-    in_bfloat16,
     load_tiers,
+    precision_of,
+    reads_statistics,
     same_tiers,
 )
 from tierscale.pipeline.storage.sidecar import sidecar
@@ -128,23 +129,28 @@ def inspect_image(
         blend=options.blend,
         tiers=tiers,
         policy=policy,
-        statistics=_statistics(options, tiers),
+        statistics=_statistics(options, tiers, begun),
         device=device,
         batch=_batches(tiers, device),
         scoring=scorer.scoring,
         scorer=scorer.network,
         family=_family(image, options, begun),
         kind=None if begun is None else begun.kind,
-        precision=_precision(options, tiers, hardware, begun),
+        precision=precision_of(options, tiers, hardware, begun),
     )
     said += [*_unmeasured(draft, scorer), *float32_notes(draft)] if begun is None else []
     info = replace(info, notes=(*info.notes, *_notes(draft, options, info)))
     return Inspection(draft, info, scorer, hardware, begun, tuple(said))
 
 
-def _statistics(options: Options, tiers: Sequence[Tier]) -> str | None:
+def _statistics(options: Options, tiers: Sequence[Tier], begun: Plan | None) -> str | None:
     """How tiers that decide by statistics of the image get them, if there is one."""
-    if not any(tier.auto for tier in tiers):
+    # The weights of tiers that were planned earlier may be missing.
+    if begun is not None and begun.tiers == tuple(tiers):
+        needed = begun.statistics is not None
+    else:
+        needed = reads_statistics(tiers)
+    if not needed:
         return None
     return "exact" if options.exact_statistics else "sample"
 
@@ -199,7 +205,7 @@ def _family(image: Source, options: Options, begun: Plan | None) -> Family | Non
         image.dtype == np.uint8
         and image.colour in ("grey", "rgb")
         and metadata.geo is None
-        and metadata.pixel_size is None
+        and metadata.pixel_unit is None
         and options.value_range is None
         and options.nodata is None
         and metadata.nodata is None
@@ -223,20 +229,10 @@ def in_family(
         scorer=scorer.network,
         family=family,
         kind=kind,
-        precision=_precision(options, tiers, inspection.hardware),
+        precision=precision_of(options, tiers, inspection.hardware),
     )
     said += [*_unmeasured(draft, scorer), *float32_notes(draft)]
     return replace(inspection, draft=draft, scorer=scorer, choices=tuple(said))
-
-
-def _precision(
-    options: Options, tiers: Sequence[Tier], hardware: Hardware, begun: Plan | None = None
-) -> Precision:
-    """The precision of the plan: of the stored one where nothing else is asked for."""
-    if begun is not None and asks_for(options.precision, begun.precision):
-        return begun.precision
-    able = hardware.bfloat16 is not None and bool(in_bfloat16(tiers))
-    return resolve(options.precision, hardware, able)
 
 
 def _batches(tiers: Sequence[Tier], device: str) -> tuple[int, ...]:

@@ -9,8 +9,10 @@ from tierscale.pipeline.run.draft import Inspection, in_family
 from tierscale.pipeline.run.prescan import Prescan
 
 # The photo family must be expected to be better than the clean one by so many dB: where they are
-# alike, the clean one leaves the picture's own grain.
-ADVANTAGE = 0.05
+# alike, the clean one leaves the picture's own grain. By more where no damage is to be seen.
+ADVANTAGE, UNSEEN_ADVANTAGE = 0.05, 0.4
+# And a network better than bicubic by so many.
+HELP = 0.05
 
 
 def decided(inspection: Inspection, options: Options, prescan: Prescan) -> Inspection:
@@ -29,11 +31,13 @@ def decided(inspection: Inspection, options: Options, prescan: Prescan) -> Inspe
 def choose(judgement: Judgement, may_refuse: bool) -> Family:
     """The family that is expected to err least.
 
-    may_refuse: "none" is an answer, where bicubic is expected to be better than both.
+    may_refuse: "none" is an answer, where bicubic is expected to be as good as both.
     """
     clean, photo = judgement.families["clean"], judgement.families["photo"]
-    photo_is_better = decibels(clean, photo) >= ADVANTAGE
-    if may_refuse and judgement.bicubic < (photo if photo_is_better else clean):
+    needed = ADVANTAGE if judgement.kind.damage else UNSEEN_ADVANTAGE
+    photo_is_better = decibels(clean, photo) >= needed
+    network = photo if photo_is_better else clean
+    if may_refuse and decibels(judgement.bicubic, network) < HELP:
         return "none"
     return "photo" if photo_is_better else "clean"
 
@@ -47,7 +51,9 @@ def sentence(draft: Draft) -> list[str]:
     """A note on the family that was chosen for an image, if it was looked at."""
     if draft.kind is None or draft.family not in SENTENCES:
         return []
-    return [f"{draft.kind}: {SENTENCES[draft.family]}"]
+    damage = ", ".join(draft.kind.damage)
+    seen = damage or ("an unusual kind" if draft.family == "photo" else str(draft.kind))
+    return [f"{seen}: {SENTENCES[draft.family]}"]
 
 
 SENTENCES: dict[Family | None, str] = {

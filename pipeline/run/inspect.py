@@ -1,6 +1,7 @@
 """What is seen of a source without reading its pixels, and whether it is the same one again."""
 
 import contextlib
+import math
 import os
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,8 @@ class SourceInfo:
     """What was seen of a source without reading its pixels.
 
     uri: absolute path or address. metadata: of the source; scaled_metadata: of the enlarged image.
-    needs_ingest: whether windows can be read from a copy only. decode_bytes: most memory that
+    needs_ingest: whether windows can be read from a copy only. copy_bytes: of that copy before
+    compression; 0: there is none. decode_bytes: most memory that
     reading or ingesting takes beside the window that is asked for. nodata: value that marks missing
     pixels, or None. stamp: of a local file when it was opened; None: of anything else.
     jpeg_quality: of a JPEG, by its tables.
@@ -30,6 +32,7 @@ class SourceInfo:
     metadata: PhotoMetadata
     scaled_metadata: PhotoMetadata
     needs_ingest: bool
+    copy_bytes: int
     decode_bytes: int
     nodata: float | None
     notes: tuple[str, ...]
@@ -47,6 +50,8 @@ def describe_source(image: Source, options: Options) -> SourceInfo:
             f"the no-data value {nodata:g} cannot occur in {image.dtype.name} pixels; it marks none"
         )
         notes, nodata = (*notes, note), None
+    if options.scale == 1:
+        notes = (*notes, "scale 1 enlarges nothing: the output has the pixels of the source")
     part = metadata
     if options.region is not None:
         part = metadata.cropped(options.region[0], options.region[1])
@@ -56,6 +61,7 @@ def describe_source(image: Source, options: Options) -> SourceInfo:
         metadata=metadata,
         scaled_metadata=part.scaled(options.scale),
         needs_ingest=not image.random_access,
+        copy_bytes=0 if image.random_access else math.prod(image.shape) * image.dtype.itemsize,
         decode_bytes=image.decode_bytes,
         nodata=nodata,
         notes=notes,
@@ -91,6 +97,11 @@ def reopen(draft: Draft) -> SourceInfo:
             raise Refused(
                 f"{uri} is not the image that was planned (its content changed); restore it, or"
                 " begin anew with --overwrite"
+            )
+        if region_shape(image, draft.source.region) != draft.shape:
+            raise Refused(
+                f"{uri}: this version takes another image of the file than the one that was"
+                " planned; begin anew with --overwrite"
             )
         options = Options(scale=draft.scale, region=draft.source.region, nodata=draft.source.nodata)
         return describe_source(image, options)

@@ -25,6 +25,7 @@ class ImageJob:
     copy after the run. Which output of ours is replaced: overwrite, one that would be planned
     otherwise now, be it by this version's own defaults and weights; known, one for which something
     else is asked; renew, one for which the same is asked, of what the source held before.
+    consolidated: put the metadata of all levels into those of the group, too.
     Refused: the output lies in a folder that Ray will delete.
     """
 
@@ -36,6 +37,7 @@ class ImageJob:
     keep_source: bool = False
     renew: bool = False
     known: bool = False
+    consolidated: bool = False
 
     def __post_init__(self) -> None:
         check_lasting(self.output, "the output")

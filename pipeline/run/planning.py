@@ -12,7 +12,7 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import rows_done
 from tierscale.pipeline.output import kept_scores, store, tile_table
 from tierscale.pipeline.output.levels import StoreLayout, shard_keys
-from tierscale.pipeline.output.ome import level_attributes, ome_attributes
+from tierscale.pipeline.output.ome import level_attributes, ome_attributes, own_attributes
 from tierscale.pipeline.output.receipts import Folder, ReceiptSummary
 from tierscale.pipeline.plan.begun import kept_options, other_bytes
 from tierscale.pipeline.plan.differences import differences, outdated
@@ -288,7 +288,6 @@ class Planner:
         window = plan.value_range.low, plan.value_range.high
         name = Path(self.job.source).name
         metadata = inspection.source.scaled_metadata
-        ours = {"plan": plan.digest, "pyramid": store.VALID, "facts": metadata.to_json()}
         attributes = ome_attributes(name, layout, metadata, plan.scale, window)
         of_levels = level_attributes(layout, metadata)
-        store.create(output, layout, {**attributes, "tierscale": ours}, of_levels)
+        store.create(output, layout, {**attributes, **own_attributes(plan, metadata)}, of_levels)

@@ -167,8 +167,11 @@ class Outlook:
         return {**{name: getattr(self, name) for name in self.__slots__}, "refused": None}
 
 
-def outlook(plan: Plan, info: SourceInfo, workers: int) -> Outlook:
-    """What carrying out a plan will take on so many workers."""
+def outlook(plan: Plan, info: SourceInfo, workers: int, keep_source: bool = False) -> Outlook:
+    """What carrying out a plan will take on so many workers.
+
+    keep_source: whether the ingested copy of the source stays beside the output.
+    """
     cost = planned_cost(plan, plan.routes)
     costs = np.array([tier.cost for tier in plan.tiers])[plan.routes.ravel()]
     bare = float((costs * areas(plan)).sum()) * plan.rgb_count
@@ -178,7 +181,7 @@ def outlook(plan: Plan, info: SourceInfo, workers: int) -> Outlook:
         cost=cost,
         cost_share=cost / full_cost(plan),
         memory_bytes=memory_bytes(plan, info, workers),
-        disk_bytes=disk_bytes(plan),
+        disk_bytes=disk_bytes(plan) + (info.copy_bytes if keep_source else 0),
         seconds_estimate=round(seconds, 1),
         tile=plan.tile,
         halo=plan.halo,

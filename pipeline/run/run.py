@@ -15,7 +15,9 @@ from tierscale.pipeline.errors import Interrupted
 from tierscale.pipeline.formats.arrays.ingest import discard
 from tierscale.pipeline.output import levels, report
 from tierscale.pipeline.output.levels import Key
+from tierscale.pipeline.output.pictures.tier_labels import write_tier_labels
 from tierscale.pipeline.output.receipts import ReceiptSummary
+from tierscale.pipeline.output.store import storage_errors
 from tierscale.pipeline.output.summary import Summary
 from tierscale.pipeline.plan.plan import Plan
 from tierscale.pipeline.plan.policies import Budget
@@ -41,6 +43,7 @@ from tierscale.pipeline.run.workers.shard_tasks import (
     HalveShards,
 )
 from tierscale.pipeline.storage.lease import Lease
+from tierscale.pipeline.storage.zarr_store import consolidate
 
 # Budgets that a plan tells the quality of.
 SHARES = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -202,6 +205,12 @@ class ImageWork:
         self.timings.notes.extend(over)
         summary = replace(summary, notes=tuple(self.timings.notes))
         metadata = inspection.source.scaled_metadata
+        # What an earlier version finished is left as it is.
+        if self.written or not self.folder.closed():
+            write_tier_labels(output, plan, metadata)
+        if self.job.consolidated:
+            with storage_errors(output):
+                consolidate(output)
         report.close(output, plan, self.receipts, summary.to_json(), metadata)
         if inspection.source.needs_ingest and not self.job.keep_source:
             discard(self.folder.path / COPY)
@@ -273,7 +282,7 @@ def plan_only(
         plan, scored = stored, with_scores(stored, planner.folder.path)
     work = ImageWork(planner, plan, planner.folder.summary(plan))
     work.done_before = 0 if stored is None else len(work.receipts)
-    ahead = outlook(plan, inspection.source, pool.width)
+    ahead = outlook(plan, inspection.source, pool.width, job.keep_source)
     predicted: dict[str, Any] = {"lost": None, "curve": None, "alternatives": []}
     if plan.knows_errors:
         loss, points = loss_db(plan, scored.scores, plan.routes), curve(plan, scored.scores, SHARES)

@@ -6,12 +6,13 @@ from fractions import Fraction
 
 from tierscale.models import registry
 from tierscale.models import weights as zoo
-from tierscale.models.contract.upscaler import Upscaler
+from tierscale.models.contract.efforts import Efforts
+from tierscale.models.contract.upscaler import EffortByScale, Upscaler
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference.statistics import Automatic
 from tierscale.pipeline.plan.options import Options
-from tierscale.pipeline.plan.plan import Draft
-from tierscale.pipeline.plan.precision import BFLOAT16
+from tierscale.pipeline.plan.plan import Draft, Plan
+from tierscale.pipeline.plan.precision import BFLOAT16, Hardware, Precision, asks_for, resolve
 from tierscale.pipeline.plan.tiers import ENDLESS_REACH, Tier
 from tierscale.pipeline.storage.path_policy import check_secrets
 
@@ -25,8 +26,9 @@ def same_tiers(stored: Sequence[Tier], options: Options) -> bool:
     if "tiers" not in options.written and options.tiers is not None:
         return True  # they are the stored ones
     asked = [registry.parse_tier(label) for label in options.tier_labels]
-    same = [(name, _effort_of(text), text == "auto") for name, text in asked] == [
-        (tier.name, tier.effort, tier.auto) for tier in stored
+    # What @auto stood for when the plan was made stays as it is.
+    same = [(name, "auto" if text == "auto" else _effort_of(text)) for name, text in asked] == [
+        (tier.name, "auto" if tier.auto else tier.effort) for tier in stored
     ]
     files = [tier for tier in stored if "file:" in tier.name]
     return same and all(registry.holds(tier.name, tier.weights) for tier in files)
@@ -43,9 +45,7 @@ def missing_weights(tiers: Sequence[Tier]) -> str | None:
 def kept_weights(tiers: Sequence[Tier]) -> list[str]:
     """A note on networks whose names stand for other weights now than in a stored plan."""
     bases = {zoo.parse_turns(tier.name)[0]: tier.weights for tier in tiers}
-    others = [
-        name for name in bases if "file:" not in name and registry.digest(name) != bases[name]
-    ]
+    others = [name for name in bases if "file:" not in name and _is_other(name, bases[name])]
     if not others:
         return []
     named = ", ".join(f"{name} ({bases[name][:8]})" for name in others)
@@ -53,6 +53,13 @@ def kept_weights(tiers: Sequence[Tier]) -> list[str]:
         f"the output keeps the weights that it was begun with: {named}; --overwrite begins anew"
         " with this version's"
     ]
+
+
+def _is_other(name: str, weights: str) -> bool:
+    try:
+        return registry.digest(name) != weights
+    except ValueError:  # there is no such network any more: missing_weights() tells where needed
+        return False
 
 
 def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
@@ -86,6 +93,8 @@ def _load_tier(label: str, scale: Fraction) -> Tier:
     loaded = _load(name)
     upscaler = loaded.upscaler
     _check_tier(name, effort_text, effort, upscaler, scale)
+    if auto and isinstance(upscaler, EffortByScale):
+        effort = upscaler.effort_by_scale(scale)
     reach = upscaler.reach if upscaler.reach is not None else ENDLESS_REACH
     cost, memory = upscaler.cost(scale, effort), upscaler.memory(scale)
     return Tier(name, loaded.weights, effort, cost, reach, memory, auto)
@@ -114,9 +123,10 @@ def _check_tier(
             f"{name} was not made for scale {scale}, only for {offered}; choose other tiers"
             " (tierscale models lists them)"
         )
-    if effort_text == "auto" and not isinstance(upscaler, Automatic):
+    if effort_text == "auto" and not isinstance(upscaler, Automatic | EffortByScale):
         raise Refused(
-            f"{name} does not decide by statistics of the image; write {name} without @auto"
+            f"{name} has no automatic effort, neither by statistics of the image nor by the scale;"
+            f" write {name} without @auto"
         )
     if effort < 1 and upscaler.control is None:
         raise Refused(
@@ -136,6 +146,16 @@ def in_bfloat16(tiers: Sequence[Tier]) -> list[Tier]:
     return [tier for tier in here if _load(tier.name, tier.weights).upscaler.has_bfloat16]
 
 
+def precision_of(
+    options: Options, tiers: Sequence[Tier], hardware: Hardware, begun: Plan | None = None
+) -> Precision:
+    """The precision of the plan: of the stored one where nothing else is asked for."""
+    if begun is not None and asks_for(options.precision, begun.precision):
+        return begun.precision
+    able = hardware.bfloat16 is not None and bool(in_bfloat16(tiers))
+    return resolve(options.precision, hardware, able)
+
+
 def float32_notes(draft: Draft) -> tuple[str, ...]:
     """What is to be said of networks that stay float32 in a plan of bfloat16."""
     if draft.precision not in BFLOAT16:
@@ -148,23 +168,43 @@ def float32_notes(draft: Draft) -> tuple[str, ...]:
     return (f"{named} computed in float32: bfloat16 was not shown to be good enough there",)
 
 
+def reads_statistics(tiers: Sequence[Tier]) -> bool:
+    """Whether what NAME@auto stands for is found in the image for any of some tiers."""
+    autos = [tier for tier in tiers if tier.auto]
+    return any(isinstance(_load(one.name, one.weights).upscaler, Automatic) for one in autos)
+
+
 def effort_notes(tiers: Sequence[Tier], scale: Fraction) -> tuple[str, ...]:
-    """What is to be said of efforts: less than a tier's least, or measured at another scale."""
-    notes = []
+    """What is to be said of efforts.
+
+    What @auto is at this scale, less than a tier's least, or measured at another scale.
+    """
+    notes: list[str] = []
     for tier in tiers:
-        if tier.effort == 1 or not registry.holds(tier.name, tier.weights):
+        full = tier.effort == 1 and not tier.auto
+        if full or not registry.holds(tier.name, tier.weights):
             continue
-        efforts = _load(tier.name, tier.weights).upscaler.efforts
-        if efforts is None:
+        upscaler = _load(tier.name, tier.weights).upscaler
+        if upscaler.efforts is None:
             continue
-        if tier.effort < efforts.floor:
-            notes.append(
-                f"{tier.label} runs at {efforts.floor:.2f} of its full computation, the least that"
-                f" {tier.name} can"
-            )
-        if efforts.measured.get("scale", str(scale)) != str(scale):
-            notes.append(
-                f"what {tier.label} costs was measured at scale {efforts.measured['scale']}; at"
-                f" {scale} it may cost more or less"
-            )
+        if not tier.auto:
+            notes += _notes_of_effort(tier, upscaler.efforts, scale)
+        elif isinstance(upscaler, EffortByScale):
+            setting = f"{upscaler.efforts.control} {upscaler.efforts.setting(tier.effort):g}"
+            notes.append(f"{tier.label} runs at {setting}, its paper's for scale {scale}")
     return tuple(notes)
+
+
+def _notes_of_effort(tier: Tier, efforts: Efforts, scale: Fraction) -> list[str]:
+    notes = []
+    if tier.effort < efforts.floor:
+        notes.append(
+            f"{tier.label} runs at {efforts.floor:.2f} of its full computation, the least that"
+            f" {tier.name} can"
+        )
+    if efforts.measured.get("scale", str(scale)) != str(scale):
+        notes.append(
+            f"what {tier.label} costs was measured at scale {efforts.measured['scale']}; at"
+            f" {scale} it may cost more or less"
+        )
+    return notes

@@ -1,10 +1,12 @@
 """What zarr opens for a local path or a URI."""
 
 import asyncio
+import warnings
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Self, TypeVar
 
+import zarr
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore as Connection
 from zarr.abc.buffer import Buffer, BufferPrototype
@@ -42,6 +44,16 @@ def write_nodes(path: str, make: Callable[[MemoryStore], object]) -> None:
     where = place(path)
     names = sorted(nodes, key=lambda name: name.count("/"))
     write_files({where / name: nodes[name].to_bytes() for name in names})
+
+
+def consolidate(path: str) -> None:
+    """Write the metadata of all groups and arrays into those of the root, too.
+
+    One request then tells all of them. zarr-python reads it; it is no part of zarr 3 yet.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(zarr_store(path), zarr_format=3)
 
 
 class RepeatingStore(ObjectStore[Connection]):

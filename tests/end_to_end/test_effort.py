@@ -162,7 +162,7 @@ def test_efforts_of_another_scale_are_reported(stored: str) -> None:
     ("label", "message"),
     [
         ("fsrcnn-x4@0.5", "has no effort control.*without @0.5"),
-        ("fsrcnn-x4@auto", "does not decide by statistics.*without @auto"),
+        ("fsrcnn-x4@auto", "has no automatic effort.*without @auto"),
         ("fsrcnn-x4@1.5", "effort of 0 to 1, or NAME@auto"),
         ("fsrcnn-x4@much", "effort of 0 to 1, or NAME@auto"),
     ],

@@ -5,11 +5,15 @@ Each reader is optional: `make test-interop` installs them (the extra `interop`)
 
 import numpy as np
 import pytest
+import tifffile
+import zarr
 
-from tests.pipeline.output.export.sample import GEO, exported, write_output
+from tests.commands import FAST, tierscale
+from tests.pipeline.formats.pictures import picture
+from tests.pipeline.output.export.sample import COLOURS, GEO, exported, write_output
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output import store
-from tierscale.pipeline.output.export.tiff import export_tiff
+from tierscale.pipeline.output.export.tiff import export_cog, export_tiff
 from tierscale.pipeline.output.levels import StoreLayout
 
 BANDS = "".join(
@@ -86,3 +90,56 @@ def test_tensorstore_sees_the_same_pixels(tmp_path):
     array = tensorstore.open({"driver": "zarr3", "kvstore": kvstore}).result()
     assert array.shape == (3, 700, 900)
     np.testing.assert_array_equal(array[:, :512, :512].read().result(), pixels)
+
+
+def test_gdal_sees_the_mask_of_a_map_and_takes_a_cog_for_one(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    cogeo = pytest.importorskip("rio_cogeo.cogeo")
+    parts = write_output(tmp_path / "a.zarr", (4, 1100, 1300))
+    place = {name: value for name, value in MAP.items() if not name.startswith("GDAL")}
+    metadata = PhotoMetadata(geo=place, masked=True)
+    image = exported(tmp_path, "rgba", alpha="straight", metadata=metadata)
+    export_tiff(image, str(tmp_path / "a.tif"))
+    export_cog(image, str(tmp_path / "cog.tif"))
+    assert cogeo.cog_validate(tmp_path / "cog.tif", quiet=True) == (True, [], [])
+    for name in ("a.tif", "cog.tif"):
+        with rasterio.open(tmp_path / name) as raster:
+            assert [flag.name for flag in raster.mask_flag_enums[0]] == ["per_dataset"]
+            assert raster.overviews(1) == [2, 4]
+            np.testing.assert_array_equal(raster.read(), parts[0][:3])
+            np.testing.assert_array_equal(raster.read_masks(1) > 0, parts[0][3] > 127)
+        with rasterio.open(tmp_path / name, overview_level=0) as level:
+            np.testing.assert_array_equal(level.read_masks(1) > 0, parts[1][3] > 127)
+
+
+@pytest.mark.parametrize("compression", ["deflate", "zstd", "lzw", "none"])
+@pytest.mark.parametrize(
+    ("colour", "dtype"), [("channels", np.uint16), ("grey", np.float32), ("rgb", np.uint8)]
+)
+def test_rio_cogeo_calls_a_cog_valid(tmp_path, colour, dtype, compression):
+    rasterio = pytest.importorskip("rasterio")
+    cogeo = pytest.importorskip("rio_cogeo.cogeo")
+    parts = write_output(tmp_path / "a.zarr", (COLOURS[colour], 700, 1300), dtype)
+    image = exported(tmp_path, colour, metadata=PhotoMetadata(geo=GEO, nodata=0.0))
+    export_cog(image, str(tmp_path / "a.tif"), compression=compression)
+    assert cogeo.cog_validate(tmp_path / "a.tif", quiet=True) == (True, [], [])
+    with rasterio.open(tmp_path / "a.tif") as raster:
+        np.testing.assert_array_equal(raster.read(), parts[0])
+
+
+def test_ome_zarr_py_sees_the_picture_and_its_tiers(tmp_path, capsys):
+    io = pytest.importorskip("ome_zarr.io")
+    reader = pytest.importorskip("ome_zarr.reader")
+    tifffile.imwrite(tmp_path / "a.tif", picture(70, 150, 3), photometric="rgb")
+    output = tmp_path / "a.zarr"
+    assert tierscale(capsys, "upscale", tmp_path / "a.tif", output, *FAST, "--tile", "32")[0] == 0
+    older = tmp_path / "b.zarr"
+    assert tierscale(capsys, "export", output, older, "--ome-zarr", "0.4")[0] == 0
+    wanted = zarr.open_array(f"{output}/0", mode="r")[:]
+    for path in (output, older):
+        picture_of, *labels = reader.Reader(io.parse_url(str(path)))()
+        np.testing.assert_array_equal(np.asarray(picture_of.data[0]), wanted)
+        assert picture_of.metadata["axes"][0]["name"] == "c"
+        assert path == older or [node.data[0].shape for node in labels[-1:]] == [(1, 3, 5)]
+    *_, tiers = reader.Reader(io.parse_url(str(output)))()
+    assert tiers.metadata["properties"] == {1: {"tier": "bicubic"}}

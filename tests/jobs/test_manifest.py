@@ -57,9 +57,9 @@ def test_a_table_that_somebody_may_have_edited_is_not_replaced_unasked(archive, 
     ("folder", "table", "more", "words"),
     [
         ("nowhere", "m.csv", (), "there is no folder"),
-        ("archive", "m.txt", (), "none of .parquet, .csv, .jsonl"),
+        ("archive", "m.txt", (), "does not end in .parquet, .csv or .jsonl"),
         ("archive", "no/m.csv", (), "there is no folder for the manifest"),
-        ("archive", "s3://b/m.csv", (), "no local file"),
+        ("archive", "s3://b/m.csv", (), "not a local path"),
         ("archive", "m.csv", ("--pattern", "*.jp2"), "no images below"),
         ("s3://key:secret@b/a", "m.csv", (), "holds a secret"),
     ],
@@ -77,5 +77,5 @@ def test_what_cannot_be_listed_is_told_and_the_rest_is_written(archive, capsys):
         pass
     command = ("manifest", archive / "archive", "-o", archive / "m.csv", "--json")
     code, out, err = tierscale(capsys, *command)
-    assert code == 1 and "bad?.tif is no UTF-8" in err
+    assert code == 1 and "bad?.tif is not UTF-8" in err
     assert json.loads(out)["status"] == "failed" and len(Manifest.read(archive / "m.csv")) == 2

@@ -29,7 +29,7 @@ LOSS = MaxLoss(1.0)
         ({"ledger": "s3://AKIA:sEcReT@b/l.db"}, "holds a secret"),
         ({"source_roots": ("s3://AKIA:sEcReT@b/l",)}, "holds a secret"),
         ({"image": Options(tiers=("bicubic", "file:https://u:sEc,ReT@h/x"))}, "holds a secret"),
-        ({"until": "24:00"}, "is no time of day"),
+        ({"until": "24:00"}, "is not a time of day"),
         ({"image": Options(tiers=("nonesuch",))}, "nonesuch"),
         ({"output": "archive/out"}, "lies inside the archive"),
         ({"archive": "nowhere"}, "there is no folder"),

@@ -66,7 +66,7 @@ def test_a_manifest_shares_its_budget(archive, tmp_path):
 def test_a_manifest_that_goes_on_from_kept_scores_makes_the_same_array(
     archive, tmp_path, monkeypatch
 ):
-    """As when it is killed after its pre-pass and before any plan is stored."""
+    """As when it is killed after its prescan and before any plan is stored."""
     one = Manifest(archive.rows[1:2], root=archive.root)
     shared = job(tmp_path, Budget(0.5, shared=True)).image
     image = ImageJob(one.rows[0].source, str(tmp_path / "out/b.jpg.zarr"), shared)

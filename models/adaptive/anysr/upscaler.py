@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tierscale.models.adaptive.anysr.gate import Gate
-from tierscale.models.adaptive.anysr.network import TRAINED, WIDTHS, AnySr
+from tierscale.models.adaptive.anysr.network import TRAINED, WIDTHS, AnySr, width_by_scale
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
 from tierscale.models.contract.modules import channels_last
@@ -31,8 +31,7 @@ class AnySrUpscaler:
     The control is the width, the share of hidden channels; effort is the encoder's cost at that
     width as a share of its full cost, and full effort is full width. The head's cost does not
     shrink: SRNO's at scale 4 is eleven times that of a full EDSR encoder of 16 blocks. settings:
-    "width", by width_by_scale() for the paper's choice. Upscaled.choice: the width of each
-    window.
+    "width". effort_by_scale() is the paper's choice. Upscaled.choice: the width of each window.
     """
 
     scales: frozenset[Fraction] | None = None
@@ -81,6 +80,10 @@ class AnySrUpscaler:
         """The width for an effort."""
         check_effort(effort)
         return 1.0 if effort == 1 or self.efforts is None else self.efforts.setting(effort)
+
+    def effort_by_scale(self, scale: Fraction) -> float:
+        """The effort of the width that the paper takes at a scale, see width_by_scale()."""
+        return (self.efforts or self.counted).share(width_by_scale(self.kind, scale))
 
     def __call__(
         self,

@@ -28,13 +28,13 @@ Step = Callable[[Tensor], Tensor]
 DAMAGE = re.compile(r"(blur|grain|jpeg)(\d+(?:\.\d+)?)")
 
 
-def parse_kind(kind: str) -> tuple[tuple[str, float], ...]:
-    """A kind such as "blur1+grain4+jpeg60" as (damage, strength), in order; "clean" as none.
+def parse_degradation(text: str) -> tuple[tuple[str, float], ...]:
+    """A degradation such as "blur1+grain4+jpeg60" as (damage, strength), in order; "clean" as none.
 
     ValueError: it is none, or a JPEG quality is not a whole number of 1 to 100.
     """
     steps = []
-    for part in kind.split("+") if kind != "clean" else []:
+    for part in text.split("+") if text != "clean" else []:
         match = DAMAGE.fullmatch(part)
         if match is None or (match[1] == "jpeg" and match[2] not in map(str, range(1, 101))):
             raise ValueError(
@@ -45,11 +45,12 @@ def parse_kind(kind: str) -> tuple[tuple[str, float], ...]:
     return tuple(steps)
 
 
-def degrade(picture: Tensor, kind: str, rng: np.random.Generator) -> Tensor:
-    """A picture (1 or 3, h, w), 0..1, with the damage of a kind, see parse_kind; 8 bits, as 0..1.
+def degrade(picture: Tensor, text: str, rng: np.random.Generator) -> Tensor:
+    """A picture (1 or 3, h, w), 0..1, degraded as text says; 8 bits, as 0..1.
 
-    The picture is brought to 8 bits first. Blur is Gaussian, grain grey and Gaussian, JPEG as
-    Pillow writes it unless told otherwise (colour at half the resolution).
+    text: see parse_degradation(). The picture is brought to 8 bits first. Blur is Gaussian, grain
+    grey and Gaussian, JPEG as Pillow writes it unless told otherwise (colour at half the
+    resolution).
     """
     damages: dict[str, Callable[[float], Step]] = {
         "blur": lambda sigma: partial(blur, kernel=gaussian(sigma, sigma, 0.0)),
@@ -57,7 +58,7 @@ def degrade(picture: Tensor, kind: str, rng: np.random.Generator) -> Tensor:
         "jpeg": lambda quality: partial(coded, codec=Codec("JPEG", int(quality))),
     }
     levels = rounded(picture * 255)
-    for damage, strength in parse_kind(kind):
+    for damage, strength in parse_degradation(text):
         levels = damages[damage](strength)(levels)
     return rounded(levels) / 255
 

@@ -23,6 +23,12 @@ from tierscale.pipeline.formats.source import (
 
 # zarr decodes up to this many chunks at once (async.concurrency).
 AT_ONCE = 10
+# Names of axes whose first letter is not ours, as GDAL, rioxarray and xarray write them.
+AXES_BY_NAME = (
+    dict.fromkeys(("band", "bands", "wavelength", "wavelengths", "wl", "spectral"), "c")
+    | dict.fromkeys(("lat", "latitude", "northing", "row", "rows", "line"), "y")
+    | dict.fromkeys(("lon", "longitude", "easting", "col", "column", "columns", "sample"), "x")
+)
 
 
 @dataclass(slots=True)
@@ -96,6 +102,12 @@ def bytes_read_at_once(array: Any) -> int:
     count = math.prod(-(-size // one) for size, one in zip(array.shape, array.chunks, strict=True))
     # Each is held as it was read and as it is decoded.
     return 2 * min(AT_ONCE, count) * math.prod(array.chunks) * array.dtype.itemsize
+
+
+def named_axes(names: Sequence[object]) -> str:
+    """One letter for each name of an axis: c for channels and bands, y, x, else its first one."""
+    lower = [str(name).lower() for name in names]
+    return "".join(AXES_BY_NAME.get(name, name[:1]) for name in lower)
 
 
 def guessed_axes(shape: Sequence[int], uri: str) -> str:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import zarr
 
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.formats.arrays.ome_space import placed, placement, plane_of
+from tierscale.pipeline.formats.arrays.stated import (
+    OURS,
+    merged,
+    own_metadata,
+    stated_geo,
+    stated_nodata,
+    unread_place,
+)
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import Samples
 from tierscale.pipeline.plan.options import Selection
+from tierscale.pipeline.storage.paths import place
 
 RGB_COLOURS = ("FF0000", "00FF00", "0000FF")
 NAMED_COLOURS: dict[tuple[str, ...], Samples] = {
@@ -26,10 +38,14 @@ GENERIC_NAMES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ZarrImage:
-    """A zarr array and what its attributes say: letters of axes, metadata, channels, choices."""
+    """A zarr array and what its attributes say: letters of axes, metadata, channels, choices.
+
+    at: the selected index on each axis that is not c, y, x.
+    """
 
     array: Any
     axes: str
+    at: Mapping[str, int]
     metadata: PhotoMetadata
     samples: Samples
     notes: tuple[str, ...]
@@ -44,16 +60,16 @@ def image_in_group(group: Any, uri: str, selection: Selection) -> ZarrImage:
     attributes = ome_attributes(group)
     if "plate" in attributes:
         raise plate_refusal(group, attributes["plate"], uri)
-    if "image-label" in attributes:
-        raise Refused(
-            f"{uri}: this is a label image, and enlarging it would make up labels; name the image"
-            " that the labels belong to"
-        )
     if "multiscales" not in attributes:
         group, attributes = series_group(group, uri, selection, notes)
     elif selection.series:
         raise Refused(
             f"{uri}: there is no image {selection.series}; the file holds one, leave out --series"
+        )
+    if "image-label" in attributes:
+        raise Refused(
+            f"{uri}: this is a label image, and enlarging it would make up labels; name the image"
+            " that the labels belong to"
         )
     scales = attributes["multiscales"][0]
     dataset = chosen_level(scales["datasets"], uri, selection, notes)
@@ -66,11 +82,18 @@ def image_in_group(group: Any, uri: str, selection: Selection) -> ZarrImage:
             " metadata"
         )
     channels = dict(zip(axes, array.shape, strict=True)).get("c", 1)
-    y = listed[axes.index("y")]
-    unit = y.get("unit") if isinstance(y, Mapping) else None
-    metadata = ome_metadata(attributes, pixel_size(scales, dataset, axes), unit)
+    at = chosen_planes(axes, array.shape, selection, uri, notes)
+    space = placement(scales, dataset, listed, axes)
+    metadata = shown_as(channel_metadata(attributes), channels, notes)
+    metadata = replace(placed(metadata, space), plane=plane_of(space, at))
+    own = own_metadata(attributes, selection.level, uri)
+    if own is None:
+        metadata = on_ground(metadata, array, axes, notes)
     samples = ome_samples(metadata, array.dtype, channels)
-    return ZarrImage(array, axes, metadata, samples, tuple(notes))
+    if own is not None:
+        metadata = merged(own, metadata)
+        samples = own_samples(samples, attributes, own)
+    return ZarrImage(array, axes, at, metadata, samples, tuple(notes))
 
 
 def plate_refusal(group: Any, plate: Any, uri: str) -> Refused:
@@ -104,6 +127,32 @@ def axes_letters(listed: Sequence[Any]) -> str:
     return "".join(name[0].lower() for name in names)
 
 
+def chosen_planes(
+    axes: str, shape: Sequence[int], selection: Selection, uri: str, notes: list[str]
+) -> dict[str, int]:
+    """The index on each axis that is not c, y, x; appends to `notes`. Refused: no such plane."""
+    at: dict[str, int] = {}
+    for axis in "zt":
+        if getattr(selection, axis) and axis not in axes:
+            raise Refused(
+                f"{uri}: --{axis} {getattr(selection, axis)} was given, but the image has no"
+                " such axis; leave it out"
+            )
+    for axis, size in zip(axes, shape, strict=True):
+        if axis in "cyx":
+            continue
+        wanted = (getattr(selection, axis) if axis in "zt" else None) or 0
+        if not 0 <= wanted < size:
+            raise Refused(f"{uri}: there is no {axis}={wanted}; --{axis} goes from 0 to {size - 1}")
+        if size > 1:
+            notes.append(
+                f"took plane {axis}={wanted} of {size}"
+                + (f" (--{axis} chooses)" if axis in "zt" else "")
+            )
+        at[axis] = wanted
+    return at
+
+
 def ome_attributes(group: Any) -> dict[str, Any]:
     """OME metadata of a group, which 0.5 keeps under "ome" and 0.4 at the top."""
     attributes = dict(group.attrs)
@@ -115,12 +164,13 @@ def series_group(
     group: Any, uri: str, selection: Selection, notes: list[str]
 ) -> tuple[Any, dict[str, Any]]:
     """The image group of the bioformats2raw layout: subgroups "0", "1", ..."""
-    names = sorted((name for name in group.group_keys() if name.isdigit()), key=int)
+    listed = sorted(entry.name for entry in place(uri).iterdir())
+    numbers = sorted((name for name in listed if name.isdigit()), key=int)
+    names = [name for name in numbers if isinstance(member(group, name), zarr.Group)]
     if not names:
-        arrays = sorted(group.array_keys())
-        hint = (
-            f"name one of its arrays: {', '.join(arrays[:5])}" if arrays else "it holds no arrays"
-        )
+        found = (name for name in listed if isinstance(member(group, name), zarr.Array))
+        arrays = ", ".join(itertools.islice(found, 5))
+        hint = f"name one of its arrays: {arrays}" if arrays else "it holds no arrays"
         raise Refused(f"{uri}: this zarr group is not an OME-Zarr image; {hint}")
     number = selection.series or 0
     if str(number) not in names:
@@ -139,31 +189,67 @@ def series_group(
     return inner, attributes
 
 
-def pixel_size(
-    scales: Mapping[str, Any], dataset: Mapping[str, Any], axes: str
-) -> tuple[float, float]:
-    """Size of a pixel, y then x: the product of the scales of a level and of its image."""
-    factors = [1.0] * len(axes)
-    for holder in (dataset, scales):
-        for transform in holder.get("coordinateTransformations", ()):
-            if transform.get("type") == "scale" and len(transform.get("scale", ())) == len(axes):
-                factors = [a * float(b) for a, b in zip(factors, transform["scale"], strict=True)]
-    return factors[axes.index("y")], factors[axes.index("x")]
+def member(group: zarr.Group, name: str) -> zarr.Group | zarr.Array | None:
+    """What a group holds under a name; None: nothing that can be opened, such as a foreign file.
+
+    To ask zarr for all members at once fails where one is broken, and tells it on stderr.
+    """
+    try:
+        return group[name]
+    except Exception:  # zarr raises what parsing raises
+        return None
 
 
-def ome_metadata(
-    attributes: Mapping[str, Any], size: tuple[float, float], unit: str | None
-) -> PhotoMetadata:
-    """Pixel size, where it has a unit, and names and colours of channels."""
+def channel_metadata(attributes: Mapping[str, Any]) -> PhotoMetadata:
+    """Names, colours and windows of channels."""
     channels = (attributes.get("omero") or {}).get("channels", ())
     colours = tuple(str(channel.get("color", "")).upper() for channel in channels)
     names = tuple(str(channel.get("label", "")) for channel in channels)
+    windows = tuple(stated_window(channel.get("window")) for channel in channels)
     return PhotoMetadata(
-        pixel_size=size if unit else None,
-        pixel_unit=unit,
         channel_names=names if any(names) else (),
         channel_colours=colours if all(colours) else (),
+        channel_windows=tuple(one for one in windows if one is not None) if all(windows) else (),
     )
+
+
+def stated_window(window: Any) -> tuple[float, float] | None:
+    """The values that are shown as black and white; None: they are not stated."""
+    try:
+        low, high = float(window["start"]), float(window["end"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (low, high) if low < high else None
+
+
+def shown_as(metadata: PhotoMetadata, channels: int, notes: list[str]) -> PhotoMetadata:
+    """Metadata whose lists are as long as there are channels; appends to `notes` what is not."""
+    names = ("channel_names", "channel_colours", "channel_windows")
+    wrong = [name for name in names if len(getattr(metadata, name)) not in (0, channels)]
+    if wrong:
+        count = len(getattr(metadata, wrong[0]))
+        notes.append(
+            f"its metadata name {count} channels and it has {channels}: names, colours and windows"
+            " of channels were left out"
+        )
+        return replace(metadata, channel_names=(), channel_colours=(), channel_windows=())
+    return metadata
+
+
+def on_ground(metadata: PhotoMetadata, array: Any, axes: str, notes: list[str]) -> PhotoMetadata:
+    """Metadata with no-data and the place on the ground that the array states; adds to `notes`."""
+    shape = array.shape[axes.index("y")], array.shape[axes.index("x")]
+    geo = stated_geo(array.attrs, shape)
+    notes += unread_place(array.attrs, geo)
+    return replace(metadata, geo=geo, nodata=stated_nodata(array.attrs))
+
+
+def own_samples(seen: Samples, attributes: Mapping[str, Any], own: PhotoMetadata) -> Samples:
+    """What the channels of an output of tierscale are; earlier versions keep no `colour`."""
+    ours = attributes[OURS]
+    if "colour" not in ours:
+        return replace(seen, bits=own.bits)
+    return Samples(ours["colour"], ours["alpha"], own.bits)
 
 
 def ome_samples(metadata: PhotoMetadata, dtype: np.dtype, channels: int) -> Samples:

@@ -1,25 +1,16 @@
-"""The header and the metadata chunks of a PNG."""
+"""The header and the chunks of a PNG."""
 
 from __future__ import annotations
 
 import struct
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged
-from tierscale.pipeline.formats.exif import (
-    clean_exif,
-    exif_of,
-    lost_tags,
-    orientation_of,
-    upright_xmp,
-)
-from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.png.stream import SIGNATURE, checked_body, read_chunk
-from tierscale.pipeline.formats.profile import D65, REC709, coded_profile, profile
+from tierscale.pipeline.formats.png.texts import TEXT_LIMIT
 from tierscale.pipeline.formats.source import Colour
 
 # Colour and samples of a pixel by colour type; a palette counts as RGB of one sample.
@@ -31,11 +22,14 @@ COLOURS: dict[int, tuple[Colour, int]] = {
     6: ("rgba", 4),
 }
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-TEXT_LIMIT = 64 << 20
 KEPT_CHUNKS = (
     *(b"PLTE", b"tRNS", b"eXIf", b"pHYs", b"acTL"),
     *(b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"sBIT"),
 )
+TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+# Chunks of which pixels are not made and that say nothing of the picture: time of the last change,
+# background of a viewer, histogram and suggested palettes, frames of an animation.
+PASSED_CHUNKS = (b"IDAT", b"IEND", b"tIME", b"bKGD", b"hIST", b"sPLT", b"fcTL", b"fdAT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +57,20 @@ class Header:
         return max(1, self.depth * COLOURS[self.kind][1] // 8)
 
 
-def read_header(file: IO[bytes], uri: str) -> tuple[Header, dict[bytes, bytes]]:
-    """The header and the bodies of the chunks that matter; image data must be there to its end.
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """The chunks that matter, but for the image data.
+
+    bodies: of KEPT_CHUNKS. texts: kind and body of text chunks. others: kinds that are not known.
+    """
+
+    bodies: dict[bytes, bytes] = field(default_factory=dict)
+    texts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    others: set[bytes] = field(default_factory=set)
+
+
+def read_header(file: IO[bytes], uri: str) -> tuple[Header, Chunks]:
+    """The header and the chunks that matter; image data must be there to its end.
 
     Damaged: the header is impossible, a checksum is wrong or the file is cut short.
     """
@@ -85,23 +91,24 @@ def read_header(file: IO[bytes], uri: str) -> tuple[Header, dict[bytes, bytes]]:
     return Header(width, height, depth, colour, bool(interlaced), start), chunks
 
 
-def read_chunks(file: IO[bytes], uri: str) -> tuple[int, dict[bytes, bytes]]:
-    """(byte of the first image data, bodies of KEPT_CHUNKS) of what follows the header."""
+def read_chunks(file: IO[bytes], uri: str) -> tuple[int, Chunks]:
+    """(byte of the first image data, chunks) of what follows the header."""
     start = 0
-    chunks: dict[bytes, bytes] = {}
-    kind = b""
+    chunks = Chunks()
+    kind, left = b"", TEXT_LIMIT
     while kind != b"IEND":
         at = file.tell()
         kind, length = read_chunk(file, uri)
         if kind == b"IDAT" and not start:
             start = at
         if kind in KEPT_CHUNKS and length < TEXT_LIMIT:
-            chunks.setdefault(kind, checked_body(file, kind, length, uri))
-        elif kind == b"iTXt" and length < TEXT_LIMIT:
-            body = checked_body(file, kind, length, uri)
-            if body.startswith(b"XML:com.adobe.xmp\0"):
-                chunks[kind] = body
+            chunks.bodies.setdefault(kind, checked_body(file, kind, length, uri))
+        elif kind in TEXT_CHUNKS and length < left:
+            chunks.texts.append((kind, checked_body(file, kind, length, uri)))
+            left -= length
         else:
+            if kind not in PASSED_CHUNKS:
+                chunks.others.add(kind)
             file.seek(length + 4, 1)
     if not start:
         raise Damaged(f"{uri}: the PNG holds no image data; fetch it again")
@@ -109,15 +116,15 @@ def read_chunks(file: IO[bytes], uri: str) -> tuple[int, dict[bytes, bytes]]:
 
 
 def colour_table(
-    header: Header, chunks: dict[bytes, bytes], uri: str
+    header: Header, chunks: Chunks, uri: str
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """(palette of a palette picture, samples of the one colour that is transparent), or None each.
 
     Palette: (entries, 3 or 4). Damaged: a palette picture has none.
     """
-    clear = chunks.get(b"tRNS")
+    clear = chunks.bodies.get(b"tRNS")
     if header.kind == 3:
-        listed = chunks.get(b"PLTE", b"")
+        listed = chunks.bodies.get(b"PLTE", b"")
         if not listed or len(listed) % 3:
             raise Damaged(f"{uri}: a palette PNG without its palette; fetch it again")
         table = np.frombuffer(listed, np.uint8).reshape(-1, 3)
@@ -129,91 +136,3 @@ def colour_table(
     if clear is not None and header.kind in (0, 2) and len(clear) == 2 * COLOURS[header.kind][1]:
         return None, np.frombuffer(clear, ">u2").astype(np.uint16)
     return None, None
-
-
-def png_metadata(
-    chunks: dict[bytes, bytes], grey: bool, uri: str
-) -> tuple[PhotoMetadata, list[str], int]:
-    """Metadata, notes and EXIF orientation from the chunks of a PNG; grey: without colours.
-
-    Refused: its colours are such as no output can carry.
-    """
-    notes: list[str] = []
-    exif, orientation = None, 1
-    if b"eXIf" in chunks:
-        try:
-            opened = exif_of(chunks[b"eXIf"])
-            orientation = orientation_of(opened)
-            exif, lost = clean_exif(opened)
-            notes += lost_tags(lost)
-        except Exception:  # a broken EXIF block costs the EXIF, not the picture
-            notes.append("its EXIF block is damaged and was left out")
-    icc = None
-    code = chunks.get(b"cICP", b"")
-    if len(code) == 4:  # it goes before all others
-        icc = coded_profile(code[0], code[1], uri)
-    elif b"iCCP" in chunks:
-        _, _, packed = chunks[b"iCCP"].partition(b"\0")
-        try:
-            icc = zlib.decompressobj().decompress(packed[1:], TEXT_LIMIT)
-        except zlib.error:
-            notes.append("its ICC profile is damaged and was left out")
-    elif b"sRGB" not in chunks:
-        icc = stated_profile(chunks, grey)
-    if b"sBIT" in chunks:
-        bits = ", ".join(str(bits) for bits in chunks[b"sBIT"])
-        notes.append(f"it states {bits} significant bits (sBIT), the output does not")
-    if len(chunks.get(b"acTL", b"")) == 8:
-        frames = struct.unpack(">I", chunks[b"acTL"][:4])[0]
-        notes.append(f"took the still picture of an animation of {frames} frames")
-    resolution = physical_resolution(chunks.get(b"pHYs", b""))
-    metadata = PhotoMetadata(
-        icc=icc,
-        exif=exif,
-        xmp=upright_xmp(xmp_packet(chunks.get(b"iTXt", b""))),
-        resolution=resolution,
-        resolution_unit="centimetre" if resolution else None,
-    )
-    return metadata, notes, orientation
-
-
-def xmp_packet(body: bytes) -> bytes | None:
-    """The XMP packet of an iTXt chunk, compressed or not; None: there is none, or it is damaged.
-
-    Keyword, two flag bytes, language, translated keyword, text (PNG specification, 11.3.4.5).
-    """
-    if not body:
-        return None
-    packet = body[20:].split(b"\0", 2)[-1]
-    if body[18:19] == b"\0":
-        return packet
-    try:
-        return zlib.decompressobj().decompress(packet, TEXT_LIMIT)
-    except zlib.error:
-        return None
-
-
-def stated_profile(chunks: dict[bytes, bytes], grey: bool) -> bytes | None:
-    """The ICC profile of what gAMA and cHRM state; None: they state nothing, or what cannot be.
-
-    Where gAMA alone is missing, the usual 1/2.2 holds (PNG specification, 11.3.2).
-    """
-    stated, points = chunks.get(b"gAMA", b""), chunks.get(b"cHRM", b"")
-    gamma = int.from_bytes(stated, "big") / 100000 if len(stated) == 4 else 0.0
-    if not gamma and len(points) != 32:
-        return None
-    white, primaries = D65, REC709
-    if len(points) == 32:
-        numbers = tuple(number / 100000 for number in struct.unpack(">8I", points))
-        if min(numbers[1::2]) <= 0 or max(numbers) >= 1:
-            return None
-        white, primaries = numbers[:2], numbers[2:]
-    return profile(1 / (gamma or 1 / 2.2), white=white, primaries=None if grey else primaries)
-
-
-def physical_resolution(body: bytes) -> tuple[float, float] | None:
-    """Pixels per centimetre, x then y, from a pHYs chunk; None where it states no unit."""
-    if len(body) != 9:
-        return None
-    x, y, unit = struct.unpack(">IIB", body)
-    return (x / 100, y / 100) if unit == 1 and x and y else None

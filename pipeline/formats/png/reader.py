@@ -14,11 +14,12 @@ from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.orientation import UprightPixels, upright_bytes
 from tierscale.pipeline.formats.png.header import (
     COLOURS,
+    Chunks,
     Header,
     colour_table,
-    png_metadata,
     read_header,
 )
+from tierscale.pipeline.formats.png.metadata import png_metadata
 from tierscale.pipeline.formats.png.stream import PIECE_BYTES, Inflated, unfiltered
 from tierscale.pipeline.formats.source import (
     CHANNELS,
@@ -159,7 +160,7 @@ def open_png(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     )
 
 
-def png_pixels(uri: str, header: Header, chunks: dict[bytes, bytes]) -> PngPixels:
+def png_pixels(uri: str, header: Header, chunks: Chunks) -> PngPixels:
     """The reader of a PNG's pixels. Damaged: it lacks its palette."""
     colour, _ = COLOURS[header.kind]
     table, key = colour_table(header, chunks, uri)

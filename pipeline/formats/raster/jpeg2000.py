@@ -29,6 +29,7 @@ from tierscale.pipeline.plan.options import Selection
 
 # Markers: start and size of a codestream, start of a tile-part, end of the codestream.
 SOC, SIZ, SOT, EOC = b"\xff\x4f", b"\xff\x51", b"\xff\x90", b"\xff\xd9"
+INKS = "CMYK was turned to RGB by (1 - c)(1 - k), without its profile"
 BY_COUNT: tuple[Colour, ...] = ("grey", "greya", "rgb", "rgba")
 # SOT, its length (always 10), tile, length of the tile-part, its number, number of tile-parts.
 TILE_PART = struct.Struct(">2sHHIBB")
@@ -72,7 +73,7 @@ def open_jpeg2000(uri: str, selection: Selection, max_bytes: int | None) -> Sour
         metadata=meaning.metadata,
         random_access=False,
         decode_bytes=needed,
-        notes=("CMYK was turned to RGB by (1 - c)(1 - k), without its profile",) if inks else (),
+        notes=(*meaning.notes, *((INKS,) if inks else ())),
         identify=partial(file_identity, uri, "JPEG2000", selection),
     )
 

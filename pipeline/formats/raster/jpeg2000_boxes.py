@@ -9,10 +9,18 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.formats.blocks.xmp import true_xmp
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import Alpha
 
 BOXES_MARK = b"\0\0\0\x0cjP  "
+# UUIDs of boxes that hold metadata: XMP, and others by name (GeoJP2 is a small GeoTIFF).
+XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+UUIDS: Mapping[bytes, str] = {
+    b"JpgTiffExif->JP2": "EXIF",
+    bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"): "IPTC",
+    bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03"): "GeoJP2",
+}
 # Boxes that hold other boxes.
 PARENTS = (b"jp2h", b"res ")
 # Enumerated colour spaces (ISO/IEC 15444-1, table I.10; 15444-2, table M.25).
@@ -25,12 +33,13 @@ class Meaning:
     """What a JPEG 2000 file says of its components.
 
     space: enumerated colour space, None where a profile or nothing tells. alpha: None where no
-    component is said to be opacity.
+    component is said to be opacity. notes: on what an output does not hold.
     """
 
     space: int | None
     alpha: Alpha | None
     metadata: PhotoMetadata
+    notes: tuple[str, ...] = ()
 
 
 def boxes(file: BinaryIO, at: int, stop: int, uri: str) -> Iterator[tuple[bytes, int, int]]:
@@ -66,6 +75,7 @@ def read_meaning(file: BinaryIO, uri: str) -> Meaning:
     Refused: the colours are indices of a palette.
     """
     found: dict[bytes, bytes] = {}
+    others: dict[str, None] = {}
     file.seek(0)
     if file.read(8) == BOXES_MARK:
         for kind, start, stop in boxes(file, 0, os.fstat(file.fileno()).st_size, uri):
@@ -74,14 +84,27 @@ def read_meaning(file: BinaryIO, uri: str) -> Meaning:
             if kind in (b"colr", b"cdef", b"resc", b"resd", b"pclr"):
                 file.seek(start)
                 found.setdefault(kind, file.read(stop - start))
+            elif kind == b"uuid" and stop - start >= 16:
+                file.seek(start)
+                mark = file.read(16)
+                if mark == XMP_UUID:
+                    found.setdefault(mark, file.read(stop - start - 16))
+                others |= {} if mark == XMP_UUID else {UUIDS.get(mark, f"uuid {mark.hex()}"): None}
+            elif kind in (b"xml ", b"asoc"):
+                others["GML or other XML"] = None
     if b"pclr" in found:
         raise Refused(f"{uri}: JPEG 2000 with a palette is not supported; convert it to TIFF")
     space, icc = colour_of(found.get(b"colr", b""))
     density = resolution_of(found.get(b"resc") or found.get(b"resd") or b"")
     metadata = PhotoMetadata(
-        icc=icc, resolution=density, resolution_unit="centimetre" if density else None
+        icc=icc,
+        xmp=true_xmp(found.get(XMP_UUID)),
+        srgb=space == SRGB,
+        resolution=density,
+        resolution_unit="centimetre" if density else None,
     )
-    return Meaning(space, opacity_of(found.get(b"cdef", b"")), metadata)
+    notes = (f"its boxes {', '.join(others)} were left out",) if others else ()
+    return Meaning(space, opacity_of(found.get(b"cdef", b"")), metadata, notes)
 
 
 def colour_of(body: bytes) -> tuple[int | None, bytes | None]:

@@ -6,27 +6,20 @@ import os
 import warnings
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.decoding import check_decode, decoding
-from tierscale.pipeline.formats.exif import (
-    clean_exif,
-    lost_tags,
-    orientation_of,
-    says_adobe_rgb,
-    upright_xmp,
-)
 from tierscale.pipeline.formats.fingerprint import file_identity
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.orientation import UprightPixels
-from tierscale.pipeline.formats.profile import adobe_rgb
 from tierscale.pipeline.formats.raster.avif import avif_profile
+from tierscale.pipeline.formats.raster.embedded import raster_metadata
 from tierscale.pipeline.formats.raster.gif import gif_canvas
+from tierscale.pipeline.formats.raster.jpeg_markers import check_jpeg
 from tierscale.pipeline.formats.raster.jpeg_quality import jpeg_quality
 from tierscale.pipeline.formats.raster.whole import WholePixels
 from tierscale.pipeline.formats.source import CHANNELS, Colour, Samples, Source, ingest_bytes
@@ -116,6 +109,7 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
     frame = selection.series or 0
     with decoding(uri):
         check_canvas(uri, frame, max_bytes)
+        damaged = jpeg_notes(uri)
         image = describe(uri, frame)
         height, width = image.size
         decoded = image.pixel_bytes * width * height + os.stat(uri).st_size
@@ -131,7 +125,7 @@ def open_raster(uri: str, selection: Selection, max_bytes: int | None) -> Source
         metadata=image.metadata.transposed() if swapped else image.metadata,
         random_access=False,
         decode_bytes=needed,
-        notes=image.notes,
+        notes=(*image.notes, *damaged),
         identify=partial(file_identity, uri, image.form, selection),
         jpeg_quality=image.quality,
     )
@@ -150,10 +144,17 @@ def check_canvas(uri: str, frame: int, max_bytes: int | None) -> None:
             check_decode(uri, pixel_bytes * width * height, max_bytes)
 
 
+def jpeg_notes(uri: str) -> list[str]:
+    """Notes on damage in a JPEG that its decoder hides. Refused: a JPEG that Pillow cannot do."""
+    with open(uri, "rb") as file:
+        head = file.read(2)
+        return check_jpeg(head + file.read(), uri) if head == b"\xff\xd8" else []
+
+
 def describe(uri: str, frame: int) -> RasterImage:
     """What Pillow says of a frame. Refused: there is none, or its mode is not supported."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", UserWarning)
         with Image.open(uri, formats=FORMATS) as image:
             frames = getattr(image, "n_frames", 1)
             if not 0 <= frame < frames:
@@ -188,6 +189,7 @@ def describe(uri: str, frame: int) -> RasterImage:
             pixel_bytes = mode.pixel_bytes + DECODER_BYTES.get(form, 1) + progressive
             size = (image.height, image.width)
             quality = jpeg_quality(getattr(image, "quantization", {}))
+    notes += [f"its decoder warns: {one_line(warning.message)}" for warning in warned]
     return RasterImage(form, size, mode, pixel_bytes, metadata, orientation, tuple(notes), quality)
 
 
@@ -227,38 +229,3 @@ def final_band(band: Image.Image, mode: str) -> np.ndarray:
         return arithmetic.channels_first(arithmetic.from_cmyk(block))
     block = block.astype(np.uint16) if mode.startswith("I") else block
     return arithmetic.channels_first(block) if block.ndim == 3 else block[None]
-
-
-def raster_metadata(image: Image.Image) -> tuple[PhotoMetadata, list[str], int]:
-    """Metadata, notes and EXIF orientation of an opened picture."""
-    notes: list[str] = []
-    exif, orientation = None, 1
-    icc = image.info.get("icc_profile") or None
-    if icc is None and image.mode in ("RGB", "YCbCr") and says_adobe_rgb(image.getexif()):
-        icc = adobe_rgb()
-        notes.append("its EXIF block says Adobe RGB; the profile was put in")
-    try:
-        opened = image.getexif()
-        orientation = orientation_of(opened)
-        exif, lost = clean_exif(opened)
-        notes += lost_tags(lost)
-    except Exception:  # a broken EXIF block costs the EXIF, not the picture
-        notes.append("its EXIF block is damaged and was left out")
-    info: dict[Any, Any] = image.info
-    xmp = info.get("xmp")
-    resolution = dots_per_inch(info.get("dpi"))
-    metadata = PhotoMetadata(
-        icc=icc,
-        exif=exif,
-        xmp=upright_xmp(xmp.encode() if isinstance(xmp, str) else xmp),
-        resolution=resolution,
-        resolution_unit="inch" if resolution else None,
-    )
-    return metadata, notes, orientation
-
-
-def dots_per_inch(stated: Any) -> tuple[float, float] | None:
-    """Pixels per inch, x then y, as Pillow states them; None where it states none, or zero."""
-    if isinstance(stated, tuple) and len(stated) == 2 and all(stated):
-        return float(stated[0]), float(stated[1])
-    return None

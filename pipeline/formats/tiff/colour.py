@@ -158,7 +158,7 @@ def interpret_rgb(page: Any, bits: int | None, uri: str) -> Interpretation:
 
 def interpret_ycbcr(page: Any, bits: int | None, uri: str) -> Interpretation:
     """RGB, by the decoder or by what the file says of its YCbCr."""
-    if page.compression in RGB_DECODERS:
+    if page.compression in RGB_DECODERS and page.planarconfig == 1:
         return Interpretation("rgb", bits=bits)
     if page.samplesperpixel != 3 or page.bitspersample not in (8, 16):
         raise Refused(

@@ -12,6 +12,9 @@ from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats.tiff.pages import SelectedPages
 from tierscale.pipeline.formats.uncompressed import Layout
 
+# Compressions of which the decoder spreads subsampled colours itself: all that are JPEG.
+JPEGS = (6, 7, 33007, 34892)
+
 
 def check_layout(selected: SelectedPages, uri: str) -> None:
     """Check sizes, codec and segments of the selected pages; no pixel is read.
@@ -20,11 +23,16 @@ def check_layout(selected: SelectedPages, uri: str) -> None:
     beyond the file.
     """
     page = selected.page
-    if page.dtype is None or 0 in (page.imagelength, page.imagewidth, page.samplesperpixel):
+    if 0 in (page.imagelength, page.imagewidth, page.samplesperpixel):
         size = f"{page.imagelength} x {page.imagewidth} x {page.samplesperpixel}"
         raise Damaged(
             f"{uri}: a page of {size} samples of {page.bitspersample} bits cannot be read; the file"
             " is damaged, fetch it again"
+        )
+    if page.dtype is None:
+        raise Refused(
+            f"{uri}: samples of {page.bitspersample} bits of the format {page.sampleformat} are not"
+            " supported; convert the file to 8 or 16 bits"
         )
     if page.imagedepth > 1 or set(page.axes) - set("YXS"):
         raise Refused(
@@ -38,7 +46,51 @@ def check_layout(selected: SelectedPages, uri: str) -> None:
             raise Refused(
                 f"{uri}: TIFF compression {one_line(error)} is not supported; convert it to deflate"
             ) from error
-    check_segments(selected, segment_count(page, uri), uri)
+    count = segment_count(page, uri)
+    check_decoder(page, uri)
+    for plane, _ in selected.planes:
+        state_lengths(plane)
+    check_segments(selected, count, uri)
+
+
+def check_decoder(page: Any, uri: str) -> None:
+    """Refused: no decoder of this kind of samples is known; nothing is decoded."""
+    if page.is_subsampled and (page.compression not in JPEGS or page.planarconfig != 1):
+        across, down = page.subsampling or (2, 2)
+        raise Refused(
+            f"{uri}: YCbCr with chroma subsampling of {across} x {down} outside JPEG is not"
+            " supported; convert the file to RGB"
+        )
+    try:
+        page.decode(None, 0)
+    except (ValueError, NotImplementedError) as error:
+        raise Refused(
+            f"{uri}: this kind of TIFF is not supported ({one_line(error)}); convert the file to"
+            " RGB, compressed by deflate"
+        ) from error
+
+
+def state_lengths(page: Any) -> None:
+    """Let uncompressed segments whose lengths are stated as 0 be as long as their size says.
+
+    So does libtiff. A segment whose offset is 0 too was never written.
+    """
+    offsets, counts = np.asarray(page.dataoffsets), np.asarray(page.databytecounts)
+    key = page.keyframe
+    if key.compression != 1 or counts.any() or not offsets.all() or not len(offsets):
+        return
+    high, wide = (
+        (key.tilelength, key.tilewidth) if key.is_tiled else (key.rowsperstrip, key.imagewidth)
+    )
+    together = key.samplesperpixel if key.planarconfig == 1 else 1
+    row = -(-wide * together * key.bitspersample // 8)
+    down = -(-key.imagelength // high)
+    across = 1 if not key.is_tiled else -(-key.imagewidth // wide)
+    rows = [
+        high if key.is_tiled else min(high, key.imagelength - number // across % down * high)
+        for number in range(len(offsets))
+    ]
+    page.databytecounts = tuple(row * count for count in rows)
 
 
 def segment_count(page: Any, uri: str) -> int:

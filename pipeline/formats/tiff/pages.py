@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import tifffile
 
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.formats.tiff.images import chosen_image, list_images
 from tierscale.pipeline.plan.options import Selection
 
-# Kinds of series in which tifffile knows no more than that pages have the same size: each page is
-# an image of its own.
-PLAIN_KINDS = ("generic", "uniform")
 STACK_AXES: Mapping[str, str] = {"Z": "z", "T": "t"}
 
 
@@ -28,6 +26,8 @@ class SelectedPages:
     kind: the series kind of tifffile, such as "ome", "imagej", "svs".
     number: of the series or page.
     notes: what was chosen.
+    full: the page of full resolution of which `page` may be a smaller level.
+    at: number of the selected plane on the axes of a stack, "z" and "t".
     """
 
     page: Any
@@ -35,6 +35,14 @@ class SelectedPages:
     kind: str
     number: int
     notes: tuple[str, ...]
+    full: Any
+    at: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def reduction(self) -> tuple[float, float]:
+        """How many pixels of full resolution a pixel has in width and in height."""
+        wide, high = (getattr(self.full, name) for name in ("imagewidth", "imagelength"))
+        return wide / self.page.imagewidth, high / self.page.imagelength
 
 
 def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> SelectedPages:
@@ -44,17 +52,9 @@ def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Sele
         raise Damaged(
             f"{uri}: the TIFF file holds no page directory; it is cut short, fetch it again"
         )
-    number = selection.series or 0
-    if not 0 <= number < len(images):
-        raise Refused(
-            f"{uri}: there is no image {number}; --series goes from 0 to {len(images) - 1}"
-        )
-    series, only_page = images[number]
-    notes = (
-        []
-        if len(images) == 1
-        else [f"took image {number} of {len(images)} in the file (--series chooses)"]
-    )
+    number, notes = chosen_image(tif, images, selection.series, uri)
+    picture = images[number]
+    series = picture.series
     levels = series.levels
     if not 0 <= selection.level < len(levels):
         raise Refused(
@@ -64,38 +64,41 @@ def select_pages(tif: tifffile.TiffFile, selection: Selection, uri: str) -> Sele
     if selection.level:
         notes.append(f"took pyramid level {selection.level} of {len(levels)}")
     level = levels[selection.level]
-    if only_page is not None:
-        page = level.pages[only_page] if only_page < len(level.pages) else None
-        planes = [(page, 0)]
-    else:
+    if picture.page is None:
         planes = stack_planes(level, selection, uri, notes)
+    else:
+        check_no_planes(selection, len(images), uri)
+        planes = [(picture.stored, 0)]
     if any(page is None for page, _ in planes):
         raise Damaged(
             f"{uri}: the image lies partly in other files, which are not opened; join them into one"
             " file"
         )
-    return SelectedPages(
-        level.keyframe if only_page is None else planes[0][0],
-        tuple(planes),
-        series.kind,
-        number,
-        tuple(notes),
-    )
+    page = level.keyframe if picture.page is None else planes[0][0]
+    full = levels[0].keyframe if picture.page is None else page
+    at = {
+        name: getattr(selection, name) or 0
+        for axis, name in STACK_AXES.items()
+        if picture.page is None and axis in level.axes
+    }
+    return SelectedPages(page, tuple(planes), series.kind, number, tuple(notes), full, at)
 
 
-def list_images(tif: tifffile.TiffFile) -> list[tuple[Any, int | None]]:
-    """Images in file order: a series, and the number of its page or None.
+def check_no_planes(selection: Selection, count: int, uri: str) -> None:
+    """Refuse to look for a plane of a stack where each page is an image of its own."""
+    for name in STACK_AXES.values():
+        if getattr(selection, name):
+            raise Refused(
+                f"{uri}: --{name} {getattr(selection, name)} was given, but its {count} pages are"
+                " images of their own; choose one with --series"
+            )
 
-    A number where each page of the series is an image of its own.
-    """
-    images: list[tuple[Any, int | None]] = []
-    for series in tif.series:
-        loose = series.kind in PLAIN_KINDS and len(series.pages) > 1
-        images += (
-            [(series, page) for page in range(len(series.pages))] if loose else [(series, None)]
-        )
-    pictures = [image for image in images if not image[0].keyframe.is_mask]
-    return pictures or images
+
+def axis_names(leading: Sequence[str]) -> dict[str, str]:
+    """The options that choose on the axes of a stack. One that is not named is chosen by z."""
+    names = {axis: STACK_AXES[axis] for axis in leading if axis in STACK_AXES}
+    others = [axis for axis in leading if axis not in (*STACK_AXES, "C")]
+    return names | {others[0]: "z"} if len(others) == 1 and "Z" not in names else names
 
 
 def stack_planes(
@@ -110,11 +113,14 @@ def stack_planes(
         for axis, size in zip(level.axes, level.shape, strict=True)
         if axis not in "YXS"
     ]
+    names = axis_names([axis for axis, _ in leading])
     chosen = {
-        axis: choose(axis, size, selection, uri, notes) for axis, size in leading if axis != "C"
+        axis: choose((axis, names.get(axis)), size, selection, uri, notes)
+        for axis, size in leading
+        if axis != "C"
     }
-    for axis, name in STACK_AXES.items():
-        if getattr(selection, name) and axis not in chosen:
+    for name in STACK_AXES.values():
+        if getattr(selection, name) and name not in names.values():
             raise Refused(
                 f"{uri}: --{name} {getattr(selection, name)} was given, but the image has no"
                 " such axis; leave it out"
@@ -135,18 +141,21 @@ def stack_planes(
     )
 
 
-def choose(axis: str, size: int, selection: Selection, uri: str, notes: list[str]) -> int:
+def choose(
+    axis: tuple[str, str | None], size: int, selection: Selection, uri: str, notes: list[str]
+) -> int:
     """The position on one axis of a stack: the selected one, or the first.
 
-    Appends what was chosen to `notes`. Refused: there is no such position.
+    axis: its letter, and the option that chooses on it. Appends what was chosen to `notes`.
+    Refused: there is no such position.
     """
-    name = STACK_AXES.get(axis)
+    letter, name = axis
     wanted = (getattr(selection, name) if name else None) or 0
     if not 0 <= wanted < size:
         raise Refused(f"{uri}: there is no {name}={wanted}; --{name} goes from 0 to {size - 1}")
     if size > 1:
         notes.append(
-            f"took plane {name or axis}={wanted} of {size}"
+            f"took plane {name or letter}={wanted} of {size}"
             + (f" (--{name} chooses)" if name else "")
         )
     return wanted

@@ -24,9 +24,12 @@ from tierscale.pipeline.formats.orientation import UprightPixels, upright_bytes
 from tierscale.pipeline.formats.source import Pixels, Samples, Source, ingest_bytes
 from tierscale.pipeline.formats.tiff.colour import RGB, Interpretation, interpret
 from tierscale.pipeline.formats.tiff.layout import check_layout, uncompressed_layout
-from tierscale.pipeline.formats.tiff.metadata import significant_bits, tiff_metadata
+from tierscale.pipeline.formats.tiff.mask import MaskedPixels, MaskUse, mask_of, mask_use
+from tierscale.pipeline.formats.tiff.metadata import tiff_metadata
+from tierscale.pipeline.formats.tiff.ome import significant_bits
 from tierscale.pipeline.formats.tiff.pages import SelectedPages, select_pages
 from tierscale.pipeline.formats.tiff.segments import Segments
+from tierscale.pipeline.formats.tiff.unwritten import Fill, fill_of, unwritten_notes
 from tierscale.pipeline.formats.uncompressed import Conversion, Step, UncompressedPixels
 from tierscale.pipeline.plan.options import Selection
 
@@ -41,10 +44,12 @@ LARGE_TILE = 16 << 20
 class TiffImage:
     """What the directory of a TIFF says of the selected image.
 
-    pixels: reader of the stored pixels, not yet upright. tiled: whether they lie in tiles.
+    pixels: reader of the stored pixels, not yet upright. mask: reader of its mask page and
+    what becomes of it, if it has one. tiled: whether pixels lie in tiles.
     """
 
     pixels: Segments | UncompressedPixels
+    mask: tuple[Segments | UncompressedPixels, MaskUse] | None
     tiled: bool
     samples: Samples
     metadata: PhotoMetadata
@@ -60,20 +65,25 @@ def open_tiff(uri: str, selection: Selection, max_bytes: int | None) -> Source:
     with decoding(uri, "the TIFF directory"), tifffile.TiffFile(uri, _multifile=False) as tif:
         image = describe(tif, selection, uri)
     pixels, metadata, notes = image.pixels, image.metadata, image.notes
-    upright: Pixels = pixels
+    mask = image.mask
+    upright: Pixels = pixels if mask is None else MaskedPixels(pixels, *mask)
     if image.orientation > 1:
         metadata = metadata.transposed() if image.orientation >= 5 else metadata
         notes += ("it was set upright" + (", without its georeferencing" if metadata.geo else ""),)
         metadata = replace(metadata, geo=None)
-        upright = UprightPixels(pixels, image.orientation)
+        upright = UprightPixels(upright, image.orientation)
     random_access = isinstance(pixels, UncompressedPixels) or (
         image.tiled and pixels.segment_bytes <= LARGE_TILE
     )
     needed = decode_bytes(pixels, random_access, image.orientation)
+    if mask is not None:
+        # Its segments hold many rows in few bytes: they are decoded as often as those of pixels.
+        random_access &= getattr(mask[0], "segment_bytes", 0) <= LARGE_TILE
+        needed += decode_bytes(mask[0], random_access, image.orientation)
     try:
         check_decode(uri, needed, max_bytes)
     except Refused:
-        pixels.close()
+        upright.close()
         raise
     return Source(
         uri=uri,
@@ -94,22 +104,32 @@ def describe(tif: tifffile.TiffFile, selection: Selection, uri: str) -> TiffImag
     check_layout(selected, uri)
     stacked = len(selected.planes) > 1
     composite = bool(tif.is_imagej and int((tif.imagej_metadata or {}).get("channels", 1)) > 1)
-    metadata, notes = tiff_metadata(tif, selected, uri)
+    metadata, notes = tiff_metadata(tif, selected)
     meaning = interpret(page, stacked, composite, uri)
     if meaning.converted:
         metadata = replace(metadata, icc=None)
     if meaning.colour == "channels" and not (stacked or composite):
         metadata = with_colours(metadata, page)
     dtype, note = arithmetic.pixel_type(black_pixel(page, meaning.steps).dtype, uri)
-    orientation = page.tags.valueof(274, 1)
+    orientation = selected.full.tags.valueof(274, 1)
+    fill = fill_of(tif, page, metadata.nodata)
     samples = Samples(meaning.colour, meaning.alpha, bits_of(meaning, significant_bits(tif), dtype))
+    masking = mask_of(tif, selected)
+    use = None if masking is None else mask_use(samples, dtype, metadata, uri)
+    if use is not None:
+        samples, metadata, notes = use.samples, use.metadata, (*notes, use.note)
+    pixels = open_pixels(uri, selected, Conversion(meaning.steps, dtype), fill)
     return TiffImage(
-        pixels=open_pixels(uri, selected, Conversion(meaning.steps, dtype), metadata),
+        pixels=pixels,
+        mask=None if masking is None or use is None else (open_mask(uri, masking), use),
         tiled=bool(page.is_tiled),
         samples=samples,
         metadata=metadata,
         orientation=int(orientation) if orientation in range(1, 9) else 1,
-        notes=(*selected.notes, *meaning.notes, *notes, *((note,) if note else ())),
+        notes=(
+            *(*selected.notes, *meaning.notes, *notes, *((note,) if note else ())),
+            *unwritten_notes(selected, fill),
+        ),
     )
 
 
@@ -138,12 +158,9 @@ def black_pixel(page: Any, steps: tuple[Step, ...]) -> np.ndarray:
 
 
 def open_pixels(
-    uri: str, selected: SelectedPages, convert: Conversion, metadata: PhotoMetadata
+    uri: str, selected: SelectedPages, convert: Conversion, fill: Fill
 ) -> Segments | UncompressedPixels:
-    """The reader of the selected planes. Refused: their layout is not supported.
-
-    GDAL leaves out tiles without data; in any other file a missing tile is damage.
-    """
+    """The reader of the selected planes. Refused: their layout is not supported."""
     page = selected.page
     channels = black_pixel(page, convert.steps).shape[2] * len(selected.planes)
     shape = (channels, page.imagelength, page.imagewidth)
@@ -161,10 +178,18 @@ def open_pixels(
     for plane in planes:
         # tifffile reads these on first access, for which the file must still be open to it.
         _ = plane.keyframe.decode, plane.keyframe.jpegheader, plane.jpegtables
-    missing = (metadata.nodata or 0.0) if metadata.geo and page.is_tiled else None
     return Segments(
-        uri=uri, handle=handle, planes=planes, convert=convert, shape=shape, missing=missing
+        uri=uri, handle=handle, planes=planes, convert=convert, shape=shape, fill=fill.values
     )
+
+
+def open_mask(uri: str, mask: SelectedPages) -> Segments | UncompressedPixels:
+    """The reader of a mask; where tiles are left out, nothing is valid."""
+    check_layout(mask, uri)
+    meaning = interpret(mask.page, False, False, uri)
+    dtype, _ = arithmetic.pixel_type(black_pixel(mask.page, meaning.steps).dtype, uri)
+    left_out = Fill((0,) * mask.page.samplesperpixel, "not valid")
+    return open_pixels(uri, mask, Conversion(meaning.steps, dtype), left_out)
 
 
 def decode_bytes(

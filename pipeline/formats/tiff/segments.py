@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import imagecodecs
 import numpy as np
 
 from tierscale.pipeline.errors import Damaged, one_line
@@ -28,7 +29,7 @@ class Segments:
     uri, handle: the file and its descriptor, which `close` closes.
     planes: pages whose samples are put side by side.
     shape: (channels, y, x).
-    missing: value of segments that the file leaves out, None where it may not.
+    fill: of segments that were never written, a value for each sample of a page.
     grid: tiles down and across (strips: one across). size: of a segment, (y, x).
     separate: planes of single samples inside a page (1 where samples lie together).
     cache: decoded segments by (plane, number), `cached` bytes together, at most kept_bytes.
@@ -39,7 +40,7 @@ class Segments:
     planes: tuple[Any, ...]
     convert: Conversion
     shape: tuple[int, int, int]
-    missing: float | None
+    fill: tuple[float, ...]
     grid: tuple[int, int] = field(init=False)
     size: tuple[int, int] = field(init=False)
     separate: int = field(init=False)
@@ -102,21 +103,17 @@ class Segments:
         row, column = divmod(number % (self.grid[0] * self.grid[1]), self.grid[1])
         place = f"tile {number} (row {row}, column {column})" if key.is_tiled else f"strip {number}"
         if count == 0:
-            if self.missing is None:
+            if offset:
                 raise Damaged(f"{self.uri}: {place} is empty; the file is damaged, fetch it again")
-            return np.full((*self.size, self.together), self.missing, key.dtype)
+            first = number // (self.grid[0] * self.grid[1]) * self.together
+            block = np.empty((*self.size, self.together), key.dtype)
+            block[:] = self.fill[first : first + self.together]
+            return block
         data = os.pread(self.handle, count, offset)
-        tables = (
-            {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
-            if key.compression in (6, 7, 34892, 33007)
-            else {}
-        )
         try:
             if len(data) < count:
                 raise ValueError(f"{len(data)} of {count} bytes are there")
-            if key.compression == JPEG:
-                check_jpeg(data, 4 * self.size[0] * self.size[1] + 4096)
-            block, _, _ = key.decode(data, number, _fullsize=key.is_tiled, **tables)
+            block = self.decompressed(page, number, data)
         except Exception as error:  # decoders of a dozen codecs raise what they like
             why = (
                 f"{self.uri}: {place} cannot be decoded ({one_line(error)}); the file is damaged,"
@@ -124,7 +121,25 @@ class Segments:
             )
             raise Damaged(why) from error
         # CCITT decoders give numbers for bits.
-        return block[0].astype(key.dtype, copy=False)
+        return block.astype(key.dtype, copy=False)
+
+    def decompressed(self, page: Any, number: int, data: bytes) -> np.ndarray:
+        """The samples of segment `number`, (y, x, samples); raises what decoders raise."""
+        key = page.keyframe
+        if key.compression == JPEG:
+            check_jpeg(data, 4 * self.size[0] * self.size[1] + 4096)
+            if self.separate > 1:  # each segment is a grey picture, which tifffile does not know
+                grey = imagecodecs.jpeg_decode(
+                    data, tables=page.jpegtables, colorspace=1, outcolorspace=1
+                )
+                return grey[..., None]
+        tables = (
+            {"jpegtables": page.jpegtables, "jpegheader": key.jpegheader}
+            if key.compression in (6, 7, 34892, 33007)
+            else {}
+        )
+        block, _, _ = key.decode(data, number, _fullsize=key.is_tiled, **tables)
+        return block[0]
 
     def read(self, y0: int, y1: int, x0: int, x1: int) -> np.ndarray:
         """A window; only the segments that it touches are decoded, each converted by itself."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
@@ -16,11 +17,13 @@ from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats.decoding import decoding
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.storage.failures import DENIED, storage_failure
-from tierscale.pipeline.storage.paths import sync_file, sync_folder
+from tierscale.pipeline.storage.paths import sync_file, sync_folder, sync_tree
 
 # Called with (items written, all of them).
 Progress = Callable[[int, int], None]
 
+# Added to the name of a folder while it is written, and to that of the one that it replaces.
+ENDS = ("part", "old")
 METRES: Mapping[str, float] = {
     "angstrom": 1e-10,
     "picometer": 1e-12,
@@ -33,23 +36,32 @@ METRES: Mapping[str, float] = {
 }
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
 class Exported:
     """An output to export.
 
     path: of its OME-Zarr. colour, alpha: kinds of channels and of alpha, as in Source. metadata:
-    of the output.
+    of the output. flat: write all bands into one page, whatever they are.
     """
 
     path: str
     colour: str
     alpha: str | None
     metadata: PhotoMetadata
+    flat: bool = False
 
     @property
     def is_raster(self) -> bool:
-        """Whether it is a map: its bands belong into one page."""
-        return bool(self.metadata.geo)
+        """Whether its bands belong into one page: it is a map, or this was asked for."""
+        return bool(self.metadata.geo) or self.flat
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether it is a map whose last channel tells which pixels are valid."""
+        return self.is_raster and self.metadata.masked and self.alpha is not None
 
     @property
     def has_planes(self) -> bool:
@@ -122,9 +134,35 @@ def whole_file(out: str) -> Iterator[str]:
             os.remove(temporary)
 
 
-def with_progress(
-    items: Iterable[np.ndarray], total: int, progress: Progress | None
-) -> Iterator[np.ndarray]:
+@contextmanager
+def whole_folder(out: str) -> Iterator[str]:
+    """A temporary folder beside `out` that replaces it only if the block ends well.
+
+    Refused: nothing can be written there. Damaged: the disk is full, or fails.
+    """
+    check_folder(out)
+    target = Path(out.rstrip("/"))
+    temporary, replaced = (target.with_name(f"{target.name}.{end}{os.getpid()}") for end in ENDS)
+    try:
+        temporary.mkdir()
+        yield str(temporary)
+        sync_tree(temporary)
+        if target.exists():
+            target.rename(replaced)
+        temporary.rename(target)
+        sync_folder(target.absolute().parent)
+    except OSError as error:
+        if error.errno in DENIED:
+            raise storage_failure(out, error) from error
+        raise Damaged(
+            f"{out} cannot be written ({one_line(error)}); free space or choose another place"
+        ) from error
+    finally:
+        for left in (temporary, replaced):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def with_progress(items: Iterable[T], total: int, progress: Progress | None) -> Iterator[T]:
     """The items; `progress` is called with (items so far, total) at each."""
     for number, item in enumerate(items, 1):
         if progress:

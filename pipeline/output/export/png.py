@@ -136,15 +136,36 @@ def compressed(source: Iterator[np.ndarray]) -> Iterator[bytes]:
 
 
 def metadata_chunks(metadata: PhotoMetadata) -> bytes:
-    """Profile, resolution, EXIF and XMP as PNG chunks."""
+    """Profile, resolution, EXIF, XMP and IPTC as PNG chunks."""
     parts = (
         [chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(metadata.icc))] if metadata.icc else []
     )
-    density = per_metre(metadata)
-    if density and all(0 < round(value) < 1 << 32 for value in density):
-        parts.append(chunk(b"pHYs", struct.pack(">IIB", round(density[0]), round(density[1]), 1)))
+    if metadata.srgb and not metadata.icc:
+        parts.append(chunk(b"sRGB", b"\0"))
+    density, unit = per_metre(metadata), 1
+    if metadata.resolution and not metadata.resolution_unit:
+        # Only how oblong a pixel is: whole numbers that keep the ratio.
+        x, y = metadata.resolution
+        density, unit = (1000 * x, 1000 * y), 0
+    if density and all(0 < round(value) < 1 << 31 for value in density):
+        whole = (round(density[0]), round(density[1]), unit)
+        parts.append(chunk(b"pHYs", struct.pack(">IIB", *whole)))
     if metadata.exif:
         parts.append(chunk(b"eXIf", metadata.exif))
     if metadata.xmp:
         parts.append(chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
+    if metadata.iptc:
+        parts.append(chunk(b"zTXt", b"Raw profile type iptc\0\0" + raw_profile(metadata.iptc)))
     return b"".join(parts)
+
+
+def raw_profile(datasets: bytes) -> bytes:
+    """IPTC datasets as ImageMagick and exiftool write them into a PNG, which has no chunk for them.
+
+    Among Photoshop's resources, as hexadecimal text, compressed.
+    """
+    block = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(datasets)) + datasets
+    block += b"\0" * (len(datasets) % 2)
+    digits = block.hex()
+    lines = "\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+    return zlib.compress(f"\niptc\n{len(block):8}\n{lines}\n".encode())

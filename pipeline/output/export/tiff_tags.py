@@ -8,11 +8,12 @@ from xml.sax.saxutils import quoteattr
 import zarr
 
 from tierscale.pipeline.formats.metadata import PhotoMetadata
-from tierscale.pipeline.formats.tiff.metadata import GEO_TAGS
+from tierscale.pipeline.formats.profile import srgb
+from tierscale.pipeline.formats.tiff.embedded import GEO_TAGS
 from tierscale.pipeline.output.export.common import Exported, per_metre
 from tierscale.pipeline.output.export.tiff_exif import directory_tags
 
-XMP_TAG = 700
+XMP_TAG, IPTC_TAG = 700, 33723
 # Units of OME-XML.
 SHORT_UNITS = {
     "micrometer": "µm",
@@ -24,7 +25,14 @@ SHORT_UNITS = {
     "picometer": "pm",
 }
 
-
+SHORT_TIMES = {
+    "second": "s",
+    "millisecond": "ms",
+    "microsecond": "µs",
+    "minute": "min",
+    "hour": "h",
+    "day": "d",
+}
 OME_TYPES = {"float32": "float", "float64": "double"} | {
     name: name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32")
 }
@@ -47,15 +55,16 @@ def first_options(image: Exported, level: zarr.Array, big: bool) -> dict[str, An
     description, exif_tags = directory_tags(metadata.exif, big)
     options: dict[str, Any] = {
         "software": "tierscale",
-        "extratags": _geo_tags(metadata) + _xmp_tags(metadata) + exif_tags,
-        "iccprofile": metadata.icc,
+        "extratags": _geo_tags(metadata) + _packets(metadata) + exif_tags,
+        "iccprofile": metadata.icc or (srgb() if metadata.srgb else None),
         "metadata": None,
         **_resolution(metadata, 1.0),
     }
     if image.has_planes:
-        options["metadata"] = ome_metadata(image)
+        caption = {"Description": description.decode(errors="replace")} if description else {}
+        options["metadata"] = ome_metadata(image) | caption
     elif description:
-        options["description"] = description.encode()
+        options["description"] = description
     elif not image.is_raster and level.dtype.name in OME_TYPES:
         options["description"] = ome_xml(image, level)
     return options
@@ -68,7 +77,7 @@ def level_options(image: Exported, ratio: float) -> dict[str, Any]:
     return {
         "software": "tierscale",
         "extratags": [_text_tag("GDAL_NODATA", nodata)] if nodata else [],
-        "iccprofile": metadata.icc,
+        "iccprofile": metadata.icc or (srgb() if metadata.srgb else None),
         "metadata": None,
         **_resolution(metadata, ratio),
     }
@@ -102,16 +111,20 @@ def _geo_tags(metadata: PhotoMetadata) -> list[tuple[Any, ...]]:
     return tags
 
 
-def _xmp_tags(metadata: PhotoMetadata) -> list[tuple[Any, ...]]:
-    """The XMP packet, as an extra tag of tifffile."""
-    return [(XMP_TAG, "B", len(metadata.xmp), metadata.xmp, True)] if metadata.xmp else []
+def _packets(metadata: PhotoMetadata) -> list[tuple[Any, ...]]:
+    """The XMP packet and the IPTC datasets, as extra tags of tifffile."""
+    packets = ((XMP_TAG, metadata.xmp), (IPTC_TAG, metadata.iptc))
+    return [(tag, "B", len(packet), packet, True) for tag, packet in packets if packet]
 
 
 def _resolution(metadata: PhotoMetadata, ratio: float) -> dict[str, Any]:
     """Pixels per inch or centimetre as the source said, else from the physical size of a pixel.
 
-    ratio: width of the page as a share of full resolution.
+    Without a unit only their ratio is known. ratio: width of the page as a share of full
+    resolution.
     """
+    if metadata.resolution and not metadata.resolution_unit:
+        return {"resolution": metadata.resolution, "resolutionunit": "NONE"}
     unit, density, per_unit = "CENTIMETER", per_metre(metadata), 100.0
     if metadata.resolution and metadata.resolution_unit:
         unit = "INCH" if metadata.resolution_unit == "inch" else "CENTIMETER"
@@ -134,7 +147,19 @@ def ome_metadata(image: Exported) -> dict[str, Any]:
         channel["Color"] = [value - (1 << 32) if value >= 1 << 31 else value for value in signed]
     if channel:
         options["Channel"] = channel
-    return options
+    plane = _plane_facts(metadata, image.levels()[0].shape[0])
+    return options | ({"Plane": plane} if plane else {})
+
+
+def _plane_facts(metadata: PhotoMetadata, channels: int) -> dict[str, Any]:
+    """Where the plane lies in the stack that it is of, for each channel."""
+    names = {"z": ("PositionZ", SHORT_UNITS), "t": ("DeltaT", SHORT_TIMES)}
+    facts: dict[str, Any] = {}
+    for axis, _, place, unit in metadata.plane:
+        if axis in names and unit in names[axis][1]:
+            name, units = names[axis]
+            facts |= {name: [place] * channels, f"{name}Unit": [units[unit]] * channels}
+    return facts
 
 
 def ome_xml(image: Exported, level: zarr.Array) -> bytes:

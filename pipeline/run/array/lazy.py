@@ -37,7 +37,7 @@ class LazyResult:
                 " computed; give out=, or another policy"
             )
         self._job = job
-        self._pool = job.hire(Held())
+        self._pool = job.start_pool(Held())
         self._torch_threads = torch.get_num_threads()
         self._planning = threading.Lock()
         self._plan: Handle[Plan] | None = None

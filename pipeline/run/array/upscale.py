@@ -14,14 +14,13 @@ from tierscale.pipeline.plan.policies import Policy, in_words, policy_from
 from tierscale.pipeline.run.array.lazy import LazyResult
 from tierscale.pipeline.run.array.memory import Held, bytes_in_memory
 from tierscale.pipeline.run.array.target import InMemory, open_target
-from tierscale.pipeline.run.array.work import ArrayJob, enlarge_to, hired
+from tierscale.pipeline.run.array.work import ArrayJob, enlarge_to, pool_of
 
 if TYPE_CHECKING:
     import dask.array as da
     import zarr
 
 AXES = ("cyx", "yxc", "yx")
-DEFAULT_BLEND = 4
 
 
 def upscale_array(
@@ -76,7 +75,7 @@ def upscale_array(
 
 def _in_memory(job: ArrayJob, array: Any) -> np.ndarray:
     """The result of an array as a numpy array."""
-    with hired(job, Held(array=bytes_in_memory(array), result=job.result_bytes)) as pool:
+    with pool_of(job, Held(array=bytes_in_memory(array), result=job.result_bytes)) as pool:
         result = InMemory(job.draft, job.axes)
         enlarge_to(job, pool, result)
     return result.array
@@ -88,7 +87,7 @@ def _stored(job: ArrayJob, out: "zarr.Array | str | os.PathLike[str]", array: An
         raise Refused("out is the array that is enlarged; give another one, or a path")
     target = open_target(out, job.draft, job.axes)
     try:
-        with hired(job, Held(array=bytes_in_memory(array), beside=target.bytes_beside)) as pool:
+        with pool_of(job, Held(array=bytes_in_memory(array), beside=target.bytes_beside)) as pool:
             enlarge_to(job, pool, target)
         return target.finish()
     except BaseException:

@@ -77,13 +77,13 @@ class ArrayJob:
         """Bytes of the enlarged array."""
         return math.prod(self.draft.hr_shape) * np.dtype(self.draft.dtype).itemsize
 
-    def hire(self, held: Held) -> LocalPool:
-        """The threads that do it. Refused: they do not fit in memory beside what is held."""
+    def start_pool(self, held: Held) -> LocalPool:
+        """Start the threads that do it. Refused: they do not fit in memory beside what is held."""
         threads = threads_that_fit(self.draft, self.inspection.source, held, self.max_memory)
         return LocalPool(threads, self.draft.device, partial(ArrayWorker, self.source))
 
     def plan(self, pool: LocalPool) -> Plan:
-        """The plan with everything that the pre-pass finds."""
+        """The plan with everything that the prescan finds."""
         prescan = Prescan(pool, self.draft.source.in_place, silent, Event())
         decision = decided(self.inspection, self.options, prescan)
         scored = prescan.scan(decision.draft, decision.scorer)
@@ -153,7 +153,7 @@ def enlarge_array(
     """
     job = ArrayJob.of(array, axes, options, max_memory)
     held = Held(array=bytes_in_memory(array), result=job.result_bytes)
-    with hired(job, held) as pool:
+    with pool_of(job, held) as pool:
         result = InMemory(job.draft, "cyx")
         plan, cost = enlarge_to(job, pool, result)
     return EnlargedArray(result.array, cost, plan)
@@ -168,11 +168,11 @@ def enlarge_to(job: ArrayJob, pool: LocalPool, target: Target) -> tuple[Plan, fl
 
 
 @contextmanager
-def hired(job: ArrayJob, held: Held) -> Iterator[LocalPool]:
+def pool_of(job: ArrayJob, held: Held) -> Iterator[LocalPool]:
     """The threads of a job, and torch's own number of threads as before when they are done."""
     before = torch.get_num_threads()
     try:
-        with job.hire(held) as pool:
+        with job.start_pool(held) as pool:
             yield pool
     finally:
         torch.set_num_threads(before)

@@ -128,7 +128,7 @@ class LocalPool(Closing):
         self._spares: list[Worker] = []
         self._free: SimpleQueue[Worker | None] = SimpleQueue()
         for _ in range(workers):
-            self._free.put(None)  # hired when it is needed
+            self._free.put(None)  # made when it is needed
         self._executor = ThreadPoolExecutor(2 * workers, thread_name_prefix="worker")
 
     @property

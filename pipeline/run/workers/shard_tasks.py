@@ -220,6 +220,11 @@ def _of_pieces(
     routes = plan.routes[rows.start : rows.stop, columns.start : columns.stop]
     counts = {tier.label: int((routes == index).sum()) for index, tier in enumerate(plan.tiers)}
     costs = tile_costs(plan, pieces)
+    settings = {
+        tier.label: given
+        for tier, given in zip(plan.tiers, plan.settings, strict=True)
+        if given and counts[tier.label]
+    }
     retreats = {
         plan.tiers[piece.work.tier].label
         for piece in pieces
@@ -234,6 +239,7 @@ def _of_pieces(
         batch=min((piece.batch for piece in pieces), default=0),
         retreats=tuple(sorted(retreats)),
         tile_costs=tuple((*tile, *cost) for tile, cost in sorted(costs.items())),
+        settings=settings,
         fidelity=None if worst_tile is None else worst_tile[2],
         tile_fidelity=tiles,
         workers=tuple(sorted({*receipt.workers, *(piece.worker for piece in pieces)})),

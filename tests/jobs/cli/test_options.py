@@ -4,6 +4,7 @@ import json
 
 import click
 import pytest
+from PIL import Image
 
 from tests.commands import FAST, check_refusal, tierscale
 from tierscale.jobs.cli.options import PolicyType, TimeType, shared, to_options
@@ -113,15 +114,28 @@ def test_the_command_takes_policies_and_goes_on_when_it_is_given_again(
     assert code == 0 and json.loads(out)["shards"]["written"] == 0, err
 
 
-def test_plan_accepts_options_that_mean_nothing_there_and_shows_none(capsys, image, tmp_path):
-    output = tmp_path / "out.zarr"
-    line = ("plan", image, output, *FAST)
-    plain = tierscale(capsys, *line)
-    assert plain[0] == 0
-    more = tierscale(capsys, *line, "--overwrite", "--keep-source")
-    assert more[0] == 0 and more[1].splitlines()[0] == plain[1].splitlines()[0]
+def test_plan_counts_the_copy_that_stays_with_keep_source(capsys, image, tmp_path):
+    line = ("plan", image, tmp_path / "out.zarr", *FAST, "--json")
+    plain, more = (
+        json.loads(tierscale(capsys, *line, *kept)[1])["disk_bytes"]
+        for kept in ((), ("--keep-source",))
+    )
+    with Image.open(image) as picture:  # a PNG, which is ingested
+        copy = picture.width * picture.height * len(picture.getbands())
+    assert more == plain + copy
     text = tierscale(capsys, "plan", "--help")[1]
-    assert "--overwrite" not in text and "--keep-source" not in text and "--curve" in text
+    assert "--overwrite" in text and "--keep-source" in text
+
+
+def test_a_source_that_is_read_in_place_leaves_no_copy(capsys, image, tmp_path):
+    with Image.open(image) as picture:
+        picture.save(tmp_path / "a.ppm")
+    line = ("plan", tmp_path / "a.ppm", tmp_path / "out.zarr", *FAST, "--json")
+    plain, more = (
+        json.loads(tierscale(capsys, *line, *kept)[1])["disk_bytes"]
+        for kept in ((), ("--keep-source",))
+    )
+    assert more == plain
 
 
 def test_a_plan_beside_an_output_of_another_plan_says_so(capsys, image, tmp_path):
@@ -129,9 +143,9 @@ def test_a_plan_beside_an_output_of_another_plan_says_so(capsys, image, tmp_path
     assert tierscale(capsys, "upscale", image, output, *FAST)[0] == 0
     same = tierscale(capsys, "plan", image, output, *FAST)
     assert same[0] == 0 and "--overwrite" not in same[1]
-    for more in ((), ("--overwrite",)):
+    for more, told in ((), "upscale needs --overwrite"), (("--overwrite",), "replaces it"):
         other = tierscale(capsys, "plan", image, output, *FAST, "--tile", "16", *more)
-        assert other[0] == 0 and "upscale needs --overwrite" in other[1], other[2]
+        assert other[0] == 0 and told in other[1], other[2]
     refused = tierscale(capsys, "upscale", image, output, *FAST, "--tile", "16")
     check_refusal(refused, 2, "another plan", "--overwrite")
 

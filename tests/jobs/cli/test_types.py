@@ -16,5 +16,5 @@ def test_shares_are_written_in_two_ways(text, share):
 
 @pytest.mark.parametrize("text", ["", "%", "x", "2", "101%", "-1%", "nan", "1e-3"])
 def test_what_is_no_share_is_refused(text):
-    with pytest.raises(Refused, match="is no share; write one such as 1%"):
+    with pytest.raises(Refused, match="is not a share from 0 to 1; write one such as 1%"):
         ShareType().convert(text, None, None)

@@ -98,7 +98,7 @@ def test_a_bad_row_is_named_and_the_others_stay(tmp_path):
     assert [row.source for row in manifest] == ["a.tif", "d.tif"]
     assert manifest.bad[2].startswith("row 2, column scale: a scale 'x'")
     assert manifest.bad[3] == "row 3, column source: it is empty; name an image"
-    assert manifest.bad[4] == "row 4, column budget: 'much' is no number; write one such as 0.5"
+    assert manifest.bad[4] == "row 4, column budget: 'much' is not a number; write one such as 0.5"
 
 
 def test_a_line_that_is_no_json_is_one_bad_row(tmp_path):
@@ -122,7 +122,7 @@ def test_a_line_that_is_no_json_is_one_bad_row(tmp_path):
     manifest = Manifest.read(path)
     assert [row.source for row in manifest] == ["b\u2028c.tif"] and len(manifest) == 7
     assert list(manifest.bad) == [1, 2, 3, 4, 6, 7]
-    assert manifest.bad[1].startswith("row 1: it is no JSON") and "UTF-8" in manifest.bad[3]
+    assert manifest.bad[1].startswith("row 1: it is not JSON") and "UTF-8" in manifest.bad[3]
     assert manifest.sources == {1: "", 2: "", 3: "", 4: "", 6: "?", 7: ""}
 
 
@@ -245,7 +245,7 @@ def test_what_a_scan_cannot_list_is_refused_or_reported(tmp_path):
     make(tmp_path, "in/a.tif")
     with open(os.fsencode(tmp_path) + b"/in/bad\xff.tif", "wb"):
         pass
-    with pytest.raises(Refused, match=r"bad\?.tif is no UTF-8"):
+    with pytest.raises(Refused, match=r"bad\?.tif is not UTF-8"):
         Manifest.scan(tmp_path / "in")
     problems = []
     assert len(Manifest.scan(tmp_path / "in", problem=problems.append)) == 1 == len(problems)

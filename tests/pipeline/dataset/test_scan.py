@@ -96,7 +96,7 @@ def test_a_scan_tells_sizes_follows_no_folder_and_names_what_it_leaves_out(tmp_p
         "elsewhere/c.jpg": 5,
         "deep/dangling.png": 0,
     }
-    assert len(problems) == 1 and "bad?.tif is no UTF-8" in problems[0]
+    assert len(problems) == 1 and "bad?.tif is not UTF-8" in problems[0]
     with pytest.raises(Refused, match="no folder"):
         list(scan(str(tmp_path / "none"), problems.append))
     assert content_sha256(str(tmp_path / "x.zarr")) is None

@@ -136,4 +136,5 @@ def test_outputs_that_were_begun_with_other_tiers_share_among_themselves(tmp_pat
         for number, job in enumerate(later):
             written = upscale_image(job, pool, Controls(routes=routes[number])).written
             assert (written == 0) == (number < 2)
-    assert [len(Folder(job.output).plan().tiers) for job in later] == [2, 2, 3]
+    tiers = [Folder(job.output).plan().tiers for job in later]
+    assert tiers[0] == tiers[1] != tiers[2]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tierscale.pipeline.formats.png.reader import PASSES
 from tierscale.pipeline.formats.png.stream import SIGNATURE, chunk
@@ -67,6 +68,13 @@ def check(path: Any, expected: np.ndarray, **wanted: Any) -> None:
             np.testing.assert_array_equal(part, expected[:, y0:y1, x0:x1])
         for name, value in wanted.items():
             assert getattr(source, name) == value, name
+
+
+def exif_of(block: bytes) -> Image.Exif:
+    """An EXIF block without its mark, as Pillow reads it."""
+    exif = Image.Exif()
+    exif.load(b"Exif\0\0" + block)
+    return exif
 
 
 def filtered_png(rows: np.ndarray, pixel: int, seed: int) -> bytes:

@@ -56,7 +56,7 @@ def test_enlarging_moves_no_place_on_the_ground(keys, scale, tie, size_x, size_y
         "ModelTiepoint": ties,
         "ModelTransformation": matrix,
     }
-    larger = scaled_geo(geo, float(scale))
+    larger = scaled_geo(geo, float(scale), float(scale))
     for x, y in ((0, 0), (17, 5), (100.5, 3.25)):
         np.testing.assert_allclose(
             ground(larger, x * float(scale), y * float(scale)),
@@ -74,7 +74,7 @@ def test_a_point_raster_by_hand():
         "ModelPixelScale": [10, 10, 0],
         "ModelTiepoint": [0, 0, 0, 0, 0, 0],
     }
-    larger = scaled_geo(geo, 2.0)
+    larger = scaled_geo(geo, 2.0, 2.0)
     i, _, _, east, _, _ = larger["ModelTiepoint"]
     assert [east + (x - i) * larger["ModelPixelScale"][0] for x in range(4)] == [
         -2.5,
@@ -90,18 +90,18 @@ def test_the_tie_point_stands_at_the_first_corner_for_readers_that_look_nowhere_
         "ModelPixelScale": [10.0, 10.0, 0.0],
         "ModelTiepoint": [0.0, 0.0, 0.0, 1000000.0, 6000000.0, 0.0],
     }
-    part = scaled_geo(cropped_geo(geo, 100, 50), 4.0)
+    part = scaled_geo(cropped_geo(geo, 100, 50), 4.0, 4.0)
     assert part["ModelTiepoint"] == [0, 0, 0, 1001000, 5999500, 0]
     point = {
         "GeoKeyDirectory": POINT,
         "ModelPixelScale": [0.001, 0.001, 0.0],
         "ModelTiepoint": [0.0, 0.0, 0.0, 7.0005, 46.9995, 0.0],
     }
-    tie = scaled_geo(point, 4.0)["ModelTiepoint"]
+    tie = scaled_geo(point, 4.0, 4.0)["ModelTiepoint"]
     np.testing.assert_allclose(tie, [0, 0, 0, 7.000125, 46.999875, 0], rtol=1e-12)
     # Several of them are ground control points, which stay where they are.
     ties = [*geo["ModelTiepoint"], 5.0, 5.0, 0.0, 1000050.0, 5999950.0, 0.0]
-    assert scaled_geo({**geo, "ModelTiepoint": ties}, 2.0)["ModelTiepoint"][6:8] == [10, 10]
+    assert scaled_geo({**geo, "ModelTiepoint": ties}, 2.0, 2.0)["ModelTiepoint"][6:8] == [10, 10]
 
 
 def test_the_place_on_the_ground_in_words():

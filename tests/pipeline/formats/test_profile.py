@@ -2,15 +2,17 @@
 
 import io
 import struct
+import time
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageCms
 
 from tests.pipeline.formats.pictures import picture, write_png
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.png.stream import chunk
-from tierscale.pipeline.formats.profile import adobe_rgb, profile
+from tierscale.pipeline.formats.profile import adobe_rgb, profile, srgb
 from tierscale.pipeline.formats.registry import open_image
 
 ADOBE = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
@@ -109,3 +111,75 @@ def test_a_camera_that_says_srgb_gets_no_profile(tmp_path):
     Image.fromarray(picture(20, 30)).save(tmp_path / "a.jpg", exif=exif)
     with open_image(tmp_path / "a.jpg") as source:
         assert source.metadata.icc is None
+
+
+TABLE = np.rint(65535 * np.linspace(0, 1, 256) ** 1.8).astype(int).tolist()
+
+
+def fractions(*numbers):
+    return tuple(part for number in numbers for part in (round(10000 * number), 10000))
+
+
+@pytest.mark.parametrize("tables", [1, 3, 0])
+def test_a_tiff_that_states_its_colours_in_tags_keeps_them(tmp_path, tables):
+    tags = [(318, 5, 2, fractions(*ADOBE[:2]), True), (319, 5, 6, fractions(*ADOBE[2:]), True)]
+    if tables:
+        tags.append((301, "H", 256 * tables, TABLE * tables, True))
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, picture(9, 12), photometric="rgb", metadata=None, extratags=tags)
+    with open_image(path) as source:
+        icc, notes = source.metadata.icc, source.notes
+    np.testing.assert_allclose(primaries(icc), primaries(adobe_rgb()), atol=0.001)
+    # Middle greys are as light as under the power that the table holds.
+    assert abs(middle(icc) - middle(profile(1.8 if tables else 2.2))) <= 1
+    assert notes == ()
+
+
+def test_the_profile_of_a_tiff_goes_before_its_tags(tmp_path):
+    tags = [(319, 5, 6, fractions(*ADOBE[2:]), True)]
+    kind = {"photometric": "rgb", "metadata": None, "extratags": tags, "iccprofile": profile(1.8)}
+    tifffile.imwrite(tmp_path / "a.tif", picture(9, 12), **kind)
+    with open_image(tmp_path / "a.tif") as source:
+        assert source.metadata.icc == profile(1.8)
+
+
+def test_a_white_point_alone_or_impossible_colours_make_no_profile(tmp_path):
+    for tags in (
+        [(318, 5, 2, fractions(0.3, 0.3), True)],
+        [(319, 5, 6, fractions(*[0] * 6), True)],
+    ):
+        kind = {"photometric": "rgb", "metadata": None, "extratags": tags}
+        tifffile.imwrite(tmp_path / "a.tif", picture(9, 12), **kind)
+        with open_image(tmp_path / "a.tif") as source:
+            assert source.metadata.icc is None
+
+
+def test_a_profile_that_is_none_is_named(tmp_path):
+    kind = {"photometric": "rgb", "metadata": None, "iccprofile": b"no profile"}
+    tifffile.imwrite(tmp_path / "a.tif", picture(9, 12), **kind)
+    with open_image(tmp_path / "a.tif") as source:
+        assert source.metadata.icc is None and "ICC profile is damaged" in source.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "said"),
+    [
+        ((chunk(b"sRGB", b"\0"),), True),
+        ((chunk(b"cICP", bytes((1, 13, 0, 1))),), True),
+        ((chunk(b"cICP", bytes((12, 13, 0, 1))), chunk(b"sRGB", b"\0")), False),
+        ((), False),
+    ],
+)
+def test_that_colours_are_srgb_is_kept_as_said(tmp_path, chunks, said):
+    path = tmp_path / "a.png"
+    write_png(path, picture(5, 6), 2, 8, False, b"".join(chunks))
+    with open_image(path) as source:
+        assert source.metadata.srgb is said
+
+
+def test_the_same_colours_are_the_same_bytes():
+    made = {srgb(), adobe_rgb(), profile(1.8), profile(1.8, primaries=None)}
+    time.sleep(1.1)
+    assert made == {srgb(), adobe_rgb(), profile(1.8), profile(1.8, primaries=None)}
+    for icc in made:
+        ImageCms.ImageCmsProfile(io.BytesIO(icc))

@@ -1,4 +1,4 @@
-"""The pre-pass on arrays: scores depend on a tile alone, ranges on all that has data."""
+"""The prescan on arrays: scores depend on a tile alone, ranges on all that has data."""
 
 import numpy as np
 import pytest

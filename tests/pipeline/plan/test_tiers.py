@@ -10,15 +10,20 @@ from tierscale.pipeline.plan.options import Options
 from tierscale.pipeline.plan.tiers import default_tiers, denoised, parse_tiers
 from tierscale.pipeline.run.tiers import load_tiers
 
+PLAIN = ("bicubic", "anysr-edsr")
 
-@pytest.mark.parametrize("scale", [2, 3, 4, Fraction(3, 2), Fraction(5, 2)])
+
+@pytest.mark.parametrize("scale", [2, 3, 4, Fraction(3, 2), Fraction(5, 2), Fraction(27, 10)])
 def test_the_zoo_knows_the_default_tiers(scale):
     labels = Options(scale=Fraction(scale)).tier_labels
     assert labels[0] == "bicubic" and len(load_tiers(labels, Fraction(scale))) == len(labels) > 1
 
 
 def test_default_tiers_of_other_scales():
-    assert default_tiers(Fraction(27, 10)) == ("bicubic", "anysr-edsr")
+    assert default_tiers(Fraction(5, 2)) == default_tiers(Fraction(8, 3)) == PLAIN
+    for tenths in (26, 27, 32):
+        assert default_tiers(Fraction(tenths, 10)) == ("bicubic", "anysr-edsr@auto")
+    assert default_tiers(Fraction(33, 10)) == PLAIN
     assert default_tiers(Fraction(1)) == default_tiers(Fraction(21, 20)) == ("bicubic",)
 
 

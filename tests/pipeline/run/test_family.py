@@ -29,6 +29,12 @@ HOPELESS = Judgement(Kind(2.5, 0.0, None), 5e-4, {"clean": 6e-4, "photo": 5.5e-4
         (CLEAN, True, "clean"),
         (HOPELESS, True, "none"),
         (HOPELESS, False, "photo"),
+        # No damage that is known: the photo family must be much better.
+        (Judgement(CLEAN.kind, 8e-4, {"clean": 6e-4, "photo": 5.6e-4}), True, "clean"),
+        (Judgement(CLEAN.kind, 8e-4, {"clean": 6e-4, "photo": 5.4e-4}), True, "photo"),
+        # Hardly better than bicubic, which invents nothing.
+        (Judgement(GRAINY.kind, 8e-4, {"clean": 9e-4, "photo": 7.95e-4}), True, "none"),
+        (Judgement(GRAINY.kind, 8e-4, {"clean": 9e-4, "photo": 7.95e-4}), False, "photo"),
         # Hardly better: the picture keeps its own grain.
         (Judgement(GRAINY.kind, 8e-4, {"clean": 6e-4, "photo": 5.98e-4}), True, "clean"),
     ],

@@ -85,7 +85,7 @@ def test_an_output_that_is_not_ours_is_left_alone_even_to_overwrite(tmp_path):
 
 
 def test_what_is_refused_late_leaves_the_old_output_whole(tmp_path):
-    """A budget can be found too small after the pre-pass only; nothing is removed before."""
+    """A budget can be found too small after the prescan only; nothing is removed before."""
     source, output = noise(tmp_path / "a.png"), tmp_path / "out.zarr"
     two = Options(tiers=("bicubic", "fsrcnn-x4"), tile=32)
     upscale(source, output, two)

@@ -219,3 +219,12 @@ def test_bad_requests_are_refused() -> None:
         AnySr(head="mlp")
     with pytest.raises(ValueError, match="cannot be built"):
         build(Checkpoint(ModelSpec("anysr", 0, {"encoder_arguments": {"colour": 1}}), {}), "test")
+
+
+@pytest.mark.parametrize("encoder", ["edsr", "rdn"])
+def test_the_effort_of_a_scale_stands_for_the_papers_width_exactly(encoder: str) -> None:
+    _, upscaler = make(encoder)
+    for scale in (*(Fraction(tenths, 10) for tenths in range(10, 45)), Fraction(8, 3)):
+        effort = upscaler.effort_by_scale(scale)
+        assert upscaler.width(effort) == width_by_scale(encoder, scale)
+        assert upscaler.cost(scale, effort) <= upscaler.cost(scale)

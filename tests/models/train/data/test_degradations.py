@@ -1,4 +1,4 @@
-"""Each damage does what it says; kinds are read and refused."""
+"""Each damage does what it says; degradations are read and refused."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tierscale.models.train.data.degradations import (
     degrade,
     gaussian,
     grain,
-    parse_kind,
+    parse_degradation,
     seeded,
     sharpened,
 )
@@ -36,17 +36,17 @@ def detail(levels):
 
 
 def test_kinds_are_read_in_their_order():
-    assert parse_kind("clean") == ()
-    assert parse_kind("blur1.5+grain4+jpeg60") == (("blur", 1.5), ("grain", 4), ("jpeg", 60))
-    assert parse_kind("jpeg60+grain4") == (("jpeg", 60), ("grain", 4))
+    assert parse_degradation("clean") == ()
+    assert parse_degradation("blur1.5+grain4+jpeg60") == (("blur", 1.5), ("grain", 4), ("jpeg", 60))
+    assert parse_degradation("jpeg60+grain4") == (("jpeg", 60), ("grain", 4))
 
 
 @pytest.mark.parametrize(
-    "kind", ["", "jpeg0", "jpeg101", "jpeg5.5", "grain", "blur-1", "clean+jpeg5"]
+    "text", ["", "jpeg0", "jpeg101", "jpeg5.5", "grain", "blur-1", "clean+jpeg5"]
 )
-def test_other_kinds_are_refused(kind):
+def test_other_degradations_are_refused(text):
     with pytest.raises(ValueError, match="there is no degradation"):
-        parse_kind(kind)
+        parse_degradation(text)
 
 
 def test_clean_only_rounds_to_8_bits():

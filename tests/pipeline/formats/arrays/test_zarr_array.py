@@ -9,6 +9,7 @@ import zarr
 
 from tests.pipeline.formats.pictures import check, picture, whole
 from tierscale.pipeline.errors import Damaged, Unreachable
+from tierscale.pipeline.formats.georeference import crs_code, geo_transform
 from tierscale.pipeline.formats.registry import open_image
 
 
@@ -91,3 +92,44 @@ def test_missing_values_are_what_the_attributes_say(tmp_path, form, said, nodata
     )
     with open_image(tmp_path / "a.zarr") as source:
         assert source.metadata.nodata == nodata
+
+
+@pytest.mark.parametrize(
+    ("names", "axes"),
+    [
+        (("Y", "X", "Band"), "yxc"),
+        (("band", "y", "x"), "cyx"),
+        (("wavelength", "lat", "lon"), "cyx"),
+        (("rows", "columns", "channel"), "yxc"),
+    ],
+)
+def test_bands_are_channels_by_the_names_of_axes(tmp_path, names, axes):
+    pixels = np.random.default_rng(0).integers(0, 255, (12, 20, 30), dtype=np.uint8)
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"),
+        shape=(12, 20, 30),
+        dtype="u1",
+        chunks=(12, 20, 30),
+        zarr_format=2,
+    )
+    array[:] = pixels
+    array.attrs["_ARRAY_DIMENSIONS"] = list(names)
+    with open_image(tmp_path / "a.zarr") as source:
+        seen = source.read(0, source.shape[1], 0, source.shape[2])
+    np.testing.assert_array_equal(seen, pixels.transpose([axes.index(one) for one in "cyx"]))
+
+
+def test_the_place_on_the_ground_of_the_conventions_is_read_and_others_are_named(tmp_path):
+    array = zarr.create_array(
+        str(tmp_path / "a.zarr"), shape=(20, 30), dtype="u1", dimension_names=("y", "x")
+    )
+    array.attrs["proj:code"] = "EPSG:32632"
+    array.attrs["spatial:transform"] = [2.5, 0.0, 500000.0, 0.0, -2.5, 5200000.0]
+    with open_image(tmp_path / "a.zarr") as source:
+        geo = source.metadata.geo
+    assert crs_code(geo) == "EPSG:32632"
+    assert geo_transform(geo) == [2.5, 0, 500000, 0, -2.5, 5200000]
+    array.attrs["proj:code"] = "IAU:1"
+    with open_image(tmp_path / "a.zarr") as source:
+        assert source.metadata.geo is None
+        assert any("spatial:transform" in note and "not read" in note for note in source.notes)

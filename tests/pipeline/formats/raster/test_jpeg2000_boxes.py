@@ -85,3 +85,17 @@ def test_luma_and_chroma_become_colours(tmp_path):
     write(tmp_path / "a.jp2", flat(76, 85, 255), colr(18))
     with open_image(tmp_path / "a.jp2") as source:
         assert np.abs(whole(source)[:, 0, 0].astype(int) - (255, 0, 0)).max() <= 3
+
+
+def test_xmp_is_kept_and_other_metadata_are_named(tmp_path):
+    xmp = b"<x:xmpmeta>shelfmark 12</x:xmpmeta>"
+    uuids = (
+        bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + xmp,
+        b"JpgTiffExif->JP2" + b"II*\0",
+        bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03") + b"II*\0",
+    )
+    boxes = (colr(16), *(box(b"uuid", body) for body in uuids), box(b"xml ", b"<a/>"))
+    write(tmp_path / "a.jp2", flat(1, 2, 3), *boxes)
+    with open_image(tmp_path / "a.jp2") as source:
+        assert source.metadata.xmp == xmp and source.metadata.srgb
+        assert source.notes == ("its boxes EXIF, GeoJP2, GML or other XML were left out",)

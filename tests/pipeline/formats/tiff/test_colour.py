@@ -1,11 +1,13 @@
 """What samples of a TIFF become: few bits, and YCbCr as its tags define it."""
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 
-from tests.pipeline.formats.pictures import whole
+from tests.pipeline.formats.pictures import picture, whole
 from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.registry import open_image
 
 
@@ -134,5 +136,55 @@ def test_impossible_ycbcr_is_damaged(tmp_path, tags):
 
 def test_ycbcr_of_few_bits_is_refused(tmp_path):
     few_bits(tmp_path / "a.tif", np.zeros((4, 4, 3), int), 4, photometric=6)
-    with pytest.raises(Refused, match="4 bits"):
+    with pytest.raises(Refused, match=r"YCbCr .* not"):
         open_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("photometric", ["rgb", "ycbcr"])
+@pytest.mark.parametrize("layout", [{"tile": (32, 48)}, {"rowsperstrip": 16}])
+def test_jpeg_of_each_sample_by_itself_is_read(tmp_path, photometric, layout):
+    """GDAL's INTERLEAVE=BAND: every tile is a grey JPEG of one sample."""
+    planes = picture(64, 96).transpose(2, 0, 1)
+    coded = [
+        imagecodecs.jpeg_encode(np.ascontiguousarray(tile), level=98)
+        for plane in planes
+        for tile in cut(plane, *layout.get("tile", (16, 96)))
+    ]
+    tifffile.imwrite(
+        tmp_path / "a.tif", iter(coded), shape=(3, 64, 96), dtype=np.uint8, compression="jpeg",
+        photometric=photometric, planarconfig="separate", subsampling=(1, 1), metadata=None,
+        **layout,
+    )  # fmt: skip
+    with open_image(tmp_path / "a.tif") as source:
+        found = whole(source).astype(int)
+    expected = planes
+    if photometric == "ycbcr":
+        expected = arithmetic.from_ycbcr(planes.transpose(1, 2, 0)).transpose(2, 0, 1)
+    assert np.abs(found - expected).max() <= (8 if photometric == "ycbcr" else 4)
+
+
+def cut(plane, high, wide):
+    """The tiles of a plane, row by row; beyond its edges they repeat them."""
+    down, across = -plane.shape[0] % high, -plane.shape[1] % wide
+    full = np.pad(plane, ((0, down), (0, across)), mode="edge")
+    for y in range(0, full.shape[0], high):
+        for x in range(0, full.shape[1], wide):
+            yield full[y : y + high, x : x + wide]
+
+
+@pytest.mark.parametrize(
+    ("photometric", "code", "value", "words"),
+    [("ycbcr", 530, (2, 2), "subsampling of 2 x 2"), ("rgb", 317, 99, "99")],
+)
+def test_what_no_decoder_knows_is_refused_before_any_work(
+    tmp_path, photometric, code, value, words
+):
+    coding = {"compression": "zlib", "predictor": True} if photometric == "rgb" else {}
+    tifffile.imwrite(
+        tmp_path / "a.tif", picture(32, 48), photometric=photometric, metadata=None, **coding
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as tif:
+        tif.pages.first.tags[code].overwrite(value)
+    with pytest.raises(Refused, match=words) as raised:
+        open_image(tmp_path / "a.tif")
+    assert "damaged" not in str(raised.value) and "fetch" not in str(raised.value)

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 
 from tests.pipeline.formats.pictures import LAYOUTS, check, picture, whole
+from tests.pipeline.output.export.sample import ICC
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.registry import open_image
 from tierscale.pipeline.plan.options import Selection
@@ -368,3 +369,76 @@ def test_an_ome_tiff_never_opens_other_files(tmp_path, monkeypatch):
     except (Refused, Damaged):
         pass
     assert opened and not any("other.ome.tif" in path for path in opened)
+
+
+def test_a_smaller_level_has_the_facts_of_the_whole_in_its_own_pixels(tmp_path):
+    keys = (1, 1, 0, 1, 3072, 0, 1, 32632)
+    tags = [
+        (33550, "d", 3, (0.5, 0.5, 0.0), True),
+        (33922, "d", 6, (0.0, 0.0, 0.0, 400000.0, 5000000.0, 0.0), True),
+        (34735, "H", 8, keys, True),
+    ]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        options = {"photometric": "rgb", "metadata": None, "tile": (32, 32)}
+        tif.write(picture(64, 96), **options, extratags=tags, iccprofile=ICC, resolution=(300, 300))
+        tif.write(picture(32, 48), **options, subfiletype=1)
+    with open_image(tmp_path / "a.tif", Selection(level=1)) as source:
+        metadata = source.metadata
+    assert metadata.geo["ModelPixelScale"] == [1, 1, 0]
+    assert metadata.geo["ModelTiepoint"] == [0, 0, 0, 400000, 5000000, 0]
+    assert (metadata.icc, metadata.resolution) == (ICC, (150, 150))
+
+
+def test_a_smaller_level_of_an_ome_tiff_has_larger_pixels_half_a_pixel_further(tmp_path):
+    size = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5}
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
+        tif.write(picture(64, 96), photometric="rgb", metadata=size, subifds=1)
+        tif.write(picture(32, 48), photometric="rgb", subfiletype=1)
+    with open_image(tmp_path / "a.ome.tif", Selection(level=1)) as source:
+        assert source.metadata.pixel_size == (1, 0.5)
+        assert source.metadata.origin == (0.25, 0.125)
+
+
+@pytest.mark.parametrize(
+    ("said", "at"),
+    [
+        ({"PhysicalSizeZ": 2.0, "PhysicalSizeZUnit": "nm"}, [("z", 2, 4.0, "nanometer")]),
+        ({}, [("z", 2, 2.0, None)]),
+        (
+            {"PhysicalSizeZ": 2.0, "Plane": {"PositionZ": [5, 6, 9], "PositionZUnit": ["mm"] * 3}},
+            [("z", 2, 9.0, "millimeter")],
+        ),
+    ],
+)
+def test_where_a_plane_of_a_stack_lies(tmp_path, said, at):
+    stack = np.stack([picture(20, 30, 1)[..., 0]] * 3)
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", stack, photometric="minisblack", metadata={"axes": "ZYX", **said}
+    )
+    with open_image(tmp_path / "a.ome.tif", Selection(z=2)) as source:
+        assert [tuple(one) for one in source.metadata.plane] == at
+
+
+@pytest.mark.parametrize(
+    ("order", "sizes", "plane"),
+    [("XYCZT", (3, 2, 1), [3, 4, 5]), ("XYZCT", (3, 2, 1), [1, 3, 5]), ("XYCZT", (6, 1, 1), None)],
+)
+def test_an_ome_tiff_that_does_not_list_its_planes_has_them_in_its_order(
+    tmp_path, order, sizes, plane
+):
+    stack = [picture(20, 30, 1, seed=seed)[..., 0] for seed in range(6)]
+    size = " ".join(f'Size{axis}="{n}"' for axis, n in zip("CZT", sizes, strict=True))
+    text = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="{order}" Type="uint8"'
+        f' SizeX="30" SizeY="20" {size} PhysicalSizeX="0.5" PhysicalSizeY="0.5"/></Image></OME>'
+    )
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as tif:
+        for number, page in enumerate(stack):
+            said = None if number else text.encode()
+            tif.write(page, photometric="minisblack", metadata=None, description=said)
+    selection = Selection(z=1) if plane else Selection()
+    with open_image(tmp_path / "a.ome.tif", selection) as source:
+        seen = source.read(0, 20, 0, 30)
+        assert source.colour == "channels" and source.metadata.pixel_size == (0.5, 0.5)
+    np.testing.assert_array_equal(seen, [stack[number] for number in plane or range(6)])

@@ -7,6 +7,7 @@ import numpy as np
 import zarr
 from PIL import Image, ImageCms
 
+from tierscale.pipeline.formats.blocks.exif import exif_facts
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.output.export.common import Exported
 
@@ -22,14 +23,14 @@ GEO = {
 COLOURS = {"grey": 1, "greya": 2, "rgb": 3, "rgba": 4, "channels": 3}
 
 
-def exif_block() -> bytes:
+def exif_block() -> bytes | None:
     exif = Image.Exif()
     exif[274], exif[271], exif[270] = 1, "maker", "a caption"
     exif.get_ifd(0x8769)[0x9003] = "2020:01:01 00:00:00"
     exif.get_ifd(0x8769)[0x829D] = 2.75
     exif.get_ifd(0x8825)[1] = "N"
     exif.get_ifd(0x8825)[2] = (51.0, 30.0, 12.5)
-    return exif.tobytes().removeprefix(b"Exif\0\0")
+    return exif_facts(exif.tobytes()).block
 
 
 METADATA = PhotoMetadata(

@@ -1,0 +1,1 @@
+"""Blocks of metadata that many formats hold alike: EXIF, XMP, IPTC."""
