@@ -111,8 +111,7 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
             f"the stored plan was changed: its content has digest {digest[:12]}, it says"
             f" {document['digest'][:12]}"
         )
-    number = document.get("format", 1)
-    if number > FORMAT:
+    if (number := document.get("format", 1)) > FORMAT:
         raise ValueError(
             f"the stored plan has format {number}, and this version of tierscale reads up to"
             f" {FORMAT}; install the version that wrote it, or a newer one"

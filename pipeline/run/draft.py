@@ -105,8 +105,7 @@ def inspect_image(
     _check_device(options, hardware.device)
     if begun is not None:
         options = completed(options, begun)
-    info = describe_source(image, options)
-    tiers = _networks(options, begun)
+    info, tiers = describe_source(image, options), _networks(options, begun)
     tile, nodata, device = _as_begun(options, begun, info.nodata, hardware.device)
     shape = region_shape(image, options.region)
     policy, said = _policy(options, tiers, Grid(shape[1:], options.scale, tile), begun)

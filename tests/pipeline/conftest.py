@@ -15,7 +15,7 @@ def smear(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     monkeypatch.setattr(
         registry,
         "load_weights",
-        lambda name, device="cpu", weights=None: registry.Loaded(known[name], name),
+        lambda name, device="cpu", weights=None, bfloat16=False: registry.Loaded(known[name], name),
     )
     monkeypatch.setattr(registry, "holds", lambda name, weights: name in known)
     monkeypatch.setattr(scorer, "light_network", lambda tiers, scale: None)

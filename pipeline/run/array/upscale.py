@@ -44,8 +44,8 @@ def upscale_array(
 ) -> "np.ndarray | da.Array | zarr.Array":
     """Enlarge a numpy, dask or zarr array; the result has the same axes and type.
 
-    A numpy or zarr array gives a numpy array. A dask array gives a dask array at once: its plan is
-    made when the first block is computed. out: a zarr array of the result's shape and type, or a
+    A numpy or zarr array gives a numpy array. A dask array gives a dask array at once: it is
+    planned when the first block is computed. out: a zarr array of the result's shape and type, or a
     path where one is made; all is written there in bounded memory, and that array is returned.
 
     array: uint8, uint16 or float32 with the given axes, "cyx", "yxc" or "yx"; two dimensions are
@@ -54,18 +54,25 @@ def upscale_array(
     tiers, "clean", "photo" or "auto". denoise: of photo networks, 0 to 1. precision: "fp32",
     "bf16", or "auto", as the processor has it. policy: a policy, or its name as in the command;
     budget (share of the full cost), max_loss (dB), deadline (seconds) or threshold (squared error)
-    alone imply their own. tile, blend: input pixels. max_memory: bytes that the work may take with
-    what it keeps in memory; None: 90 % of this machine's.
+    alone imply their own. tile, blend: input pixels. max_memory: bytes that it may take with what
+    it keeps; None: 90 % of this machine's.
 
-    Raises Refused (a ValueError) with one sentence when something cannot work, such as a result
-    that does not fit in memory, and Damaged when the result cannot be written any more.
+    Raises Refused (a ValueError) when something cannot work, such as a result that does not fit in
+    memory, and Damaged when it cannot be written any more.
     """
     array = array if hasattr(array, "shape") else np.asarray(array)
     numbers = {"budget": budget, "max_loss": max_loss, "deadline": deadline, "threshold": threshold}
     networks = {"scale": scale, "tiers": tiers, "family": family, "denoise": denoise}
-    networks["precision"] = precision
     how = {"policy": _policy_of(policy, numbers), "tile": tile, "blend": blend}
-    job = ArrayJob.of(array, _axes_of(array, axes), _written(**networks, **how), max_memory)
+    options = _written(precision=precision, **networks, **how)
+    job = ArrayJob.of(array, _axes_of(array, axes), options, max_memory)
+    return _result(job, out, array)
+
+
+def _result(
+    job: ArrayJob, out: "zarr.Array | str | os.PathLike[str] | None", array: Any
+) -> "np.ndarray | da.Array | zarr.Array":
+    """What is made of an array, where it is wanted."""
     if out is not None:
         return _stored(job, out, array)
     if is_dask(array):
