@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Input pixels in a band. Of 64 float channels they are 4 MiB, more than a core's own cache holds
-# (512 KiB to 2 MiB), and yet a band of a quarter takes 4 to 15 % longer: each layer's call has its
-# own cost (measured on two processors, float32 and bfloat16).
+# (512 KiB to 2 MiB), and yet a band of a quarter takes up to 18 % longer: each layer's call has its
+# own cost (measured with one thread, float32 and bfloat16).
 BAND = 16384
 
 
