@@ -147,10 +147,10 @@ _building = threading.Lock()
 
 def _network(file: WeightsFile, device: str) -> Upscaler:
     """The network of a file on a device; the same one again for the same weights and efforts."""
-    if community.is_foreign(file):
-        return community.load(file).to(device)
     key = (file.path, file.digest, device)
     with _building:
+        if community.is_foreign(file):
+            return _kept(key, lambda: community.load(file).to(device))
         upscaler = _kept(key, lambda: _build(parse_checkpoint(file), file.path.name, device))
         efforts = read_efforts(file.path, file.digest) if upscaler.control else None
         if efforts is None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 from tierscale.models import registry
 from tierscale.models import weights as zoo
 from tierscale.models.contract.efforts import Efforts
-from tierscale.models.contract.upscaler import EffortByScale, Upscaler
+from tierscale.models.contract.upscaler import EffortByScale, OnGrid, Upscaler
 from tierscale.models.mixed import mixed_digest, parse_mix
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference.statistics import Automatic
@@ -102,7 +102,8 @@ def _load_tier(label: str, scale: Fraction) -> Tier:
         effort = upscaler.effort_by_scale(scale)
     reach = upscaler.reach if upscaler.reach is not None else ENDLESS_REACH
     cost, memory = upscaler.cost(scale, effort), upscaler.memory(scale)
-    return Tier(name, loaded.weights, effort, cost, reach, memory, auto)
+    multiple = upscaler.multiple if isinstance(upscaler, OnGrid) else 1
+    return Tier(name, loaded.weights, effort, cost, reach, memory, auto, multiple)
 
 
 def _load(name: str, weights: str | None = None) -> registry.Loaded:
