@@ -153,12 +153,14 @@ def reads_statistics(tiers: Sequence[Tier]) -> bool:
 
 
 def effort_notes(tiers: Sequence[Tier], scale: Fraction) -> tuple[str, ...]:
-    """What is to be said of efforts.
+    """What is to be said of efforts, and of networks of others.
 
     What @auto is at this scale, less than a tier's least, or measured at another scale.
     """
     notes: list[str] = []
     for tier in tiers:
+        if tier.name.startswith("file:") and registry.holds(tier.name, tier.weights):
+            notes += registry.facts(tier.name)["notes"]
         full = tier.effort == 1 and not tier.auto
         if full or not registry.holds(tier.name, tier.weights):
             continue

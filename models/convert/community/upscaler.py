@@ -30,8 +30,8 @@ class CommunityUpscaler:
     square) are filled up by reflection at the right and at the bottom, and the surplus is cut off.
     Nothing tells how far the network looks, so that the reach is the whole window.
 
-    multiple: windows must begin at multiples of so many input pixels. notes: what its users should
-    know, in sentences.
+    multiple: windows must begin at multiples of so many input pixels. architecture: spandrel's name
+    of it. notes: what its users should know, in sentences.
     """
 
     scales: frozenset[Fraction] | None
@@ -41,6 +41,7 @@ class CommunityUpscaler:
 
     def __init__(self, descriptor: Any) -> None:
         self.descriptor = descriptor
+        self.architecture = str(descriptor.architecture.name)
         self.descriptor.model.eval().requires_grad_(False)
         self.scale, self.channels = int(descriptor.scale), int(descriptor.input_channels)
         self.scales = frozenset({Fraction(self.scale)})

@@ -1,13 +1,15 @@
-"""Weights of stored plans: a note where their names stand for others by now."""
+"""Notes on tiers: names that stand for other weights by now, what is known of networks of others."""
 
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 
+from tests.models.convert.community.networks import needs_spandrel, saved, swin
 from tests.plans import FULL
 from tierscale.models import registry, weights
 from tierscale.models.mixed import mixed_digest, parse_mix
-from tierscale.pipeline.run.tiers import kept_weights
+from tierscale.pipeline.run.tiers import effort_notes, kept_weights
 
 MIX = "edsr-x4*0.3+edsr-x4-photo*0.7"
 NEWEST = weights.newest("edsr-x4")
@@ -34,3 +36,12 @@ def test_names_that_stand_for_other_weights_are_told(name, digest, told):
     notes = kept_weights([replace(FULL, name=name, weights=digest)])
     assert len(notes) == told
     assert all(f"({digest[:8]})" in note for note in notes)
+
+
+@needs_spandrel
+def test_what_is_known_of_networks_of_others_is_told(tmp_path):
+    file = f"file:{saved(swin(), tmp_path / 'swin.safetensors')}"
+    tier = replace(FULL, name=file, weights=registry.digest(file))
+    (note,) = effort_notes([tier], Fraction(2))
+    assert "authors advise against cutting" in note and "SwinIR" in note
+    assert effort_notes([FULL], Fraction(4)) == ()
