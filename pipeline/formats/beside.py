@@ -30,7 +30,8 @@ def read_beside(source: Source, path: str, selection: Selection) -> Source:
     """
     stem, suffix = os.path.splitext(path)
     ending = suffix[1:].lower()
-    places = _found(stem, [f"{stem}.{ending[:1]}{ending[-1:]}w", f"{stem}.{ending}w", f"{stem}.wld"])
+    world = (f"{ending[:1]}{ending[-1:]}w", f"{ending}w", "wld")
+    places = _found(stem, [f"{stem}.{one}" for one in world])
     systems = _found(stem, [f"{stem}.prj"])
     others = _found(stem, [f"{path}.aux.xml", f"{stem}.aux.xml", f"{path}.msk"])
     why = _not_used(source, selection)
@@ -111,7 +112,7 @@ def _found(stem: str, names: list[str]) -> list[str]:
 
 
 def _text(path: str) -> str:
-    """A small text file; empty where it cannot be read, which is told as a file that says nothing."""
+    """A small text file; empty where it cannot be read, as one that says nothing, which is told."""
     try:
         with open(path, encoding="utf-8-sig", errors="replace") as file:
             return file.read(MOST_BYTES)

@@ -11,14 +11,13 @@ from typing import Any, BinaryIO
 
 import tifffile
 
-from tierscale.pipeline.errors import Damaged, Refused
+from tierscale.pipeline.errors import Damaged, Refused, one_line
 from tierscale.pipeline.formats.blocks.exif import exif_facts
 from tierscale.pipeline.formats.blocks.iptc import iptc_of
 from tierscale.pipeline.formats.blocks.xmp import true_xmp, xmp_orientation
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import Alpha
 from tierscale.pipeline.formats.tiff.metadata import geo_tags
-from tierscale.pipeline.wording import one_line
 
 BOXES_MARK = b"\0\0\0\x0cjP  "
 # UUIDs of boxes that hold metadata which files of other kinds have too; some have two.
