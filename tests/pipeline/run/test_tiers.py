@@ -1,4 +1,4 @@
-"""Notes on tiers: names that stand for other weights by now, what is known of networks of others."""
+"""Notes on tiers: names that stand for other weights, and what is known of foreign networks."""
 
 from dataclasses import replace
 from fractions import Fraction
