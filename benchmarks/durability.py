@@ -101,8 +101,11 @@ def cost(source: Path, output: str, options: Options) -> float:
         return losses.seconds / (time.perf_counter() - began)
 
 
-def main() -> None:
-    """Measure each kind of run some times, and record the medians."""
+def record_shares(name: str, cost: Callable[[Path, str, Options], float]) -> None:
+    """Measure a share of each kind of run some times, and record medians as `make bench-NAME`.
+
+    cost: of a run of a source into an output.
+    """
     figures: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(prefix="tierscale-bench-", dir=Path.cwd()) as folder:
         source = Path(folder) / "photo.tif"
@@ -118,8 +121,8 @@ def main() -> None:
                 "median": round(float(np.median(shares)), 4),
                 "largest": round(max(shares), 4),
             }
-    record("durability", "make bench-durability", figures)
+    record(name, f"make bench-{name}", figures)
 
 
 if __name__ == "__main__":
-    main()
+    record_shares("durability", cost)

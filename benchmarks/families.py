@@ -56,9 +56,7 @@ def untrained(damage: Callable[[Tensor, np.random.Generator], Damage]) -> Way:
 
     def apply(picture: Tensor, rng: np.random.Generator) -> Tensor:
         levels = rounded(picture * 255)
-        for step in damage(levels, rng).steps:
-            levels = step(levels)
-        return rounded(levels) / 255
+        return damage(levels, rng).apply(levels) / 255
 
     return apply
 

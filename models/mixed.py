@@ -71,14 +71,16 @@ def mixed_files(parts: Sequence[Part], weights: str | None = None) -> list[Path]
     """
     if weights is None:
         return [locate(part.name) for part in parts]
-    choices = [
-        [locate(part.name, digest) for digest in stored(part.name)] or [locate(part.name)]
-        for part in parts
-    ]
-    for files in itertools.product(*choices):
-        if mixed_digest(parts, [digest_file(path) for path in files]) == weights:
-            return list(files)
+    for files in itertools.product(*(_files(part.name) for part in parts)):
+        if mixed_digest(parts, [digest for _, digest in files]) == weights:
+            return [path for path, _ in files]
     return None
+
+
+def _files(name: str) -> list[tuple[Path, str]]:
+    """The files that a name ever stood for, or that of file:PATH, with their SHA-256, hex."""
+    paths = [locate(name, digest) for digest in stored(name)] or [locate(name)]
+    return [(path, digest_file(path)) for path in paths]
 
 
 def mixed(parts: Sequence[Part], files: Sequence[WeightsFile]) -> Checkpoint:

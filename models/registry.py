@@ -31,7 +31,7 @@ from tierscale.models.contract.checkpoints import (
     parse_checkpoint,
 )
 from tierscale.models.contract.efforts import Efforts, read_efforts
-from tierscale.models.contract.upscaler import EffortByScale, Upscaler
+from tierscale.models.contract.upscaler import EffortByScale, OnGrid, Upscaler
 from tierscale.models.convert import community
 from tierscale.models.mixed import Part, mixed, mixed_digest, mixed_files, parse_mix
 from tierscale.models.runtime import plain
@@ -159,10 +159,10 @@ _building = threading.Lock()
 
 def _network(file: WeightsFile, form: Form) -> Upscaler:
     """The network of a file in a form; the same one again for the same weights and efforts."""
-    if community.is_foreign(file):
-        return community.load(file).to(form.device)
     key = (file.path, file.digest, form)
     with _building:
+        if community.is_foreign(file):
+            return _kept(key, lambda: community.load(file).to(form.device))
         upscaler = _kept(key, lambda: _build(parse_checkpoint(file), file.path.name, form))
         efforts = read_efforts(file.path, file.digest) if upscaler.control else None
         if efforts is None:
@@ -241,30 +241,37 @@ def tier_key(tier: str, weights: str | None = None) -> str:
 
 
 def listing() -> list[dict[str, Any]]:
-    """One row for each name.
+    """A row of facts() for each name."""
+    return [facts(name) for name in names()]
 
-    scales (None: any), parameters, reach, cost_per_pixel (at scale 4 for networks of any scale),
-    psnr from the card; auto: what NAME@auto is at some scales, None where the scale does not
-    decide.
+
+def facts(name: str) -> dict[str, Any]:
+    """What there is to know of a name or file:PATH. ValueError: as of load().
+
+    scales (None: any), parameters, reach, multiple, cost_per_pixel and bytes_per_pixel (at scale 4
+    for networks of any scale), notes, psnr from the card; auto: what NAME@auto is at some scales,
+    None where the scale does not decide.
     """
-    rows = []
-    for name in names():
-        upscaler = load(name)
-        scales = None if upscaler.scales is None else sorted(upscaler.scales)
-        rows.append(
-            {
-                "name": name,
-                "scales": None if scales is None else [str(scale) for scale in scales],
-                "parameters": upscaler.parameters,
-                "reach": upscaler.reach,
-                "control": upscaler.control,
-                "floor": None if upscaler.efforts is None else upscaler.efforts.floor,
-                "cost_per_pixel": upscaler.cost(scales[0] if scales else Fraction(4)),
-                "psnr": card(name).get("psnr"),
-                "auto": _by_scale(upscaler) if isinstance(upscaler, EffortByScale) else None,
-            }
-        )
-    return rows
+    upscaler = load(name)
+    scales = None if upscaler.scales is None else sorted(upscaler.scales)
+    shown = scales[0] if scales else Fraction(4)
+    foreign = upscaler if isinstance(upscaler, community.CommunityUpscaler) else None
+    return {
+        "name": name,
+        "scales": None if scales is None else [str(scale) for scale in scales],
+        "parameters": upscaler.parameters,
+        "reach": upscaler.reach,
+        "multiple": upscaler.multiple if isinstance(upscaler, OnGrid) else 1,
+        "control": upscaler.control,
+        "floor": None if upscaler.efforts is None else upscaler.efforts.floor,
+        "cost_per_pixel": upscaler.cost(shown),
+        "bytes_per_pixel": upscaler.memory(shown),
+        "psnr": None if name.startswith("file:") else card(name).get("psnr"),
+        "auto": _by_scale(upscaler) if isinstance(upscaler, EffortByScale) else None,
+        "architecture": foreign.architecture if foreign else None,
+        "channels": foreign.channels if foreign else 3,
+        "notes": [*foreign.notes] if foreign else [],
+    }
 
 
 def _by_scale(upscaler: EffortByScale) -> dict[str, dict[str, float]]:

@@ -96,10 +96,10 @@ def locate(name: str, weights: str | None = None) -> Path:
     """
     name, _ = parse_turns(name)
     if name.startswith("file:"):
-        path = Path(name.removeprefix("file:"))
+        path = Path(name.removeprefix("file:")).expanduser()
         if not path.is_file():
             raise ValueError(
-                f"there is no file {path}; give the path of a checkpoint that tierscale train wrote"
+                f"there is no file {path}; give the path of a network's .pth or .safetensors file"
             )
         return path
     if name == "bicubic":

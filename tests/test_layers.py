@@ -100,8 +100,8 @@ def test_models_need_little(path):
     allowed = (
         {"matplotlib"}
         if "train" in path.parts
-        else {"spandrel", "torchvision"}
-        if path.name == "community.py"
+        else {"spandrel", "spandrel_extra_arches", "torchvision"}
+        if "community" in path.parts
         else set()
     )
     assert foreign <= allowed, f"{path.name} imports {foreign - allowed}"

@@ -1,7 +1,7 @@
 """`tierscale models`: the networks that can be tiers, and how others become tiers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,18 @@ from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.storage.path_policy import check_secrets
 
 
-@click.group(invoke_without_command=True)
+class Networks(click.Group):
+    """Takes what is no command for the name of a network: `models file:x.pth` is `models show`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command of a line, and what is left of the line."""
+        named = args[0] not in self.commands and not args[0].startswith("-")
+        return super().resolve_command(ctx, ["show", *args] if named else args)
+
+
+@click.group(cls=Networks, invoke_without_command=True)
 @answering
 @click.pass_context
 def models(context: click.Context, as_json: bool, debug: bool) -> None:
@@ -56,6 +67,41 @@ def autos(entries: Sequence[Mapping[str, Any]]) -> list[str]:
             each = [f"{figures[control]:g} at x{scale}" for scale, figures in by_scale.items()]
             lines.append(f"{entry['name']}@auto takes the {control} by scale: {', '.join(each)}")
     return lines
+
+
+@models.command("show", short_help="Say what is known of a network or a file.")
+@click.argument("name")
+@answering
+def show(name: str, as_json: bool, debug: bool) -> None:
+    """Say what is known of a network: a name, or file:PATH."""
+    from tierscale.models.registry import facts
+
+    check_secrets(name)
+    try:
+        found = facts(name)
+    except ValueError as error:
+        raise Refused(str(error)) from error
+    emit(as_json, {"status": "done", "model": found, "error": None}, [*described(found)])
+
+
+def described(found: Mapping[str, Any]) -> Iterator[str]:
+    """What facts() found, a line each."""
+    scales, reach = found["scales"], found["reach"]
+    yield f"network          {found['name']}"
+    if found["architecture"]:
+        yield f"architecture     {found['architecture']}"
+    yield f"scale            {'any' if scales is None else ', '.join(f'x{one}' for one in scales)}"
+    yield f"channels         {found['channels']}"
+    yield f"parameters       {found['parameters']:,}"
+    yield f"looks at         {'the whole window' if reach is None else f'{reach} pixels around'}"
+    if found["multiple"] > 1:
+        yield f"windows begin    at multiples of {found['multiple']} pixels"
+    yield f"multiply-adds    {found['cost_per_pixel']:,.0f} for each input pixel"
+    yield f"memory           {found['bytes_per_pixel'] / 1024:,.1f} KiB for each input pixel"
+    if psnr := (found["psnr"] or {}).get("Set14"):
+        yield f"PSNR on Set14    {psnr:.2f} dB"
+    for note in found["notes"]:
+        yield f"note: {note}"
 
 
 @models.command("convert", short_help="Convert a checkpoint of a method's authors.")

@@ -102,6 +102,7 @@ def enlarge_to(
 
 def report(summary: Mapping[str, Any]) -> list[str]:
     """The output of an upscaling, and who makes its tiles, in lines for a person."""
+    from tierscale.pipeline.output.summary import WorstTile
     from tierscale.pipeline.plan.evidence import Audit
 
     total = max(1, sum(summary["tiles"].values()))
@@ -126,9 +127,7 @@ def report(summary: Mapping[str, Any]) -> list[str]:
     before = f", done before: {shards['done_before']}" if shards["done_before"] else ""
     lines.append(f"  shards           {shards['total']}{before}")
     if (tile := summary["fidelity"]) is not None:
-        lines.append(
-            f"  fidelity         worst tile {tile['worst_db']:.1f} dB at {tile['x']}, {tile['y']}"
-        )
+        lines.append(f"  fidelity         {WorstTile(tile['worst_db'], tile['y'], tile['x'])}")
     return lines
 
 

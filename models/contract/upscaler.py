@@ -174,6 +174,16 @@ class Adjustable(Upscaler, Protocol):
 
 
 @runtime_checkable
+class OnGrid(Upscaler, Protocol):
+    """An upscaler that looks at its windows in squares, counted from where they begin.
+
+    multiple: input pixels; windows that begin at multiples of it come out as in the whole image.
+    """
+
+    multiple: int
+
+
+@runtime_checkable
 class EffortByScale(Upscaler, Protocol):
     """An upscaler whose method prescribes how much of it each scale needs."""
 

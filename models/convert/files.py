@@ -4,7 +4,8 @@ import io
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,19 @@ from tierscale.models.contract.checkpoints import WeightsFile
 
 # Where upstream codes keep the weights in what they save, in the order in which they are tried.
 PLACES = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net", "sd")
+# First bytes of files of weights that cannot be read -> what they are, and what to do.
+STRANGERS = {
+    rb"version https://git-lfs": "a pointer of Git LFS, not the file itself; fetch it with git lfs"
+    " pull",
+    rb"GGUF": "a GGUF file of a language model; give a .pth or .safetensors file",
+    rb"7767517\s": "an ncnn network; give the .pth or .safetensors file that it was made from",
+    rb"\x08[\x01-\x14]\x12": "an ONNX network; give the .pth or .safetensors file that it was made"
+    " from",
+    rb"\s*(<!DOCTYPE|<html)": "a web page, not the file itself; download the file again",
+    rb"$": "empty; copy or download it again",
+}
+# First byte of what Python pickles.
+PICKLE = b"\x80"
 
 
 def read_upstream(path: Path) -> Any:
@@ -30,31 +44,73 @@ def read_upstream(path: Path) -> Any:
 
 
 def parse_upstream(file: WeightsFile) -> Any:
-    """As read_upstream(), of a file that was read."""
+    """As read_upstream(), of a file that was read. The content says what it is, not the name."""
     path = file.path
+    if stranger := _stranger(file.content):
+        raise ValueError(f"{path} is {stranger}")
     try:
-        if path.suffix == ".safetensors":
+        if file.metadata() is not None:
             return load(file.content)
-        with warnings.catch_warnings():
-            # Of the age of the pickle, on stderr, beside our one sentence.
-            warnings.simplefilter("ignore")
-            return torch.load(io.BytesIO(file.content), map_location="cpu", weights_only=True)
+        return _unpickled(file.content)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it holds a {named.group(1)}" if named else "it is damaged, or not a torch file"
+        if named is None and not file.content.startswith(PICKLE):
+            raise _unreadable(path) from error
+        holds = f"a {named.group(1)}" if named else "objects of its own"
         raise ValueError(
-            f"{path} cannot be read as plain tensors: {reason}, and more is not read, because"
-            " unpickling runs code"
+            f"{path} cannot be read as plain tensors: it holds {holds}, and more is not read,"
+            " because unpickling runs code; save its state_dict alone, or as .safetensors"
         ) from error
-    except KeyError as error:
-        raise ValueError(
-            f"{path} cannot be read; it is damaged, or not a torch checkpoint"
-        ) from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), "it ends too soon")
-        raise ValueError(
-            f"{path} cannot be read ({reason}); it is damaged, or not a torch checkpoint"
-        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: Path) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read; it is cut off or damaged, or no file of weights: copy or download"
+        " it again"
+    )
+
+
+def _stranger(content: bytes) -> str | None:
+    """What a file is that cannot be read as weights; None: it may be."""
+    for first, what in STRANGERS.items():
+        if re.match(first, content[:64]):
+            return what
+    if content.startswith(b"PK"):
+        try:
+            names = zipfile.ZipFile(io.BytesIO(content)).namelist()
+        except zipfile.BadZipFile:
+            return "cut off or damaged; copy or download it again"
+        if any(name.endswith("/constants.pkl") for name in names):
+            return (
+                "a TorchScript program, which is code and is not run; give the .pth or .safetensors"
+                " file that it was made from"
+            )
+    return None
+
+
+class _Passed:
+    """Stands for what is not needed of a pickle, such as the best score of a training."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def _unpickled(content: bytes) -> Any:
+    """What torch.save() wrote, tensors and plain values alone."""
+    scores: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+        (_Passed, f"{module}.{name}")
+        for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+        for name in ("dtype", "scalar")
+    ]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(scores):
+        # Of the age of the pickle, on stderr, beside our one sentence.
+        warnings.simplefilter("ignore")
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 def find_weights(content: Any, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -122,10 +122,9 @@ def sample(photos: Sequence[Photo], families: Sequence[Upscaler], seed: tuple[in
     y, x = (int(rng.integers(size - wide + 1)) for size in photo.lr.shape[-2:])
     levels = rounded(photo.lr[:, y : y + wide, x : x + wide] * 255)
     damage = random_kind(levels, rng)
-    for step in damage.steps:
-        levels = step(levels)
+    levels = damage.apply(levels)
     top, left = (int(rng.integers(1, MARGIN + 1)) for _ in range(2))
-    tile = cut(rounded(levels), top, left, SIDE)
+    tile = cut(levels, top, left, SIDE)
     hr = photo.hr[:, y * scale : (y + wide) * scale, x * scale : (x + wide) * scale].float()
     if damage.sharpening:
         hr = rounded(sharpened(hr, damage.sharpening[0] * scale, damage.sharpening[1]))

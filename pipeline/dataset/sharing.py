@@ -9,7 +9,6 @@ import numpy as np
 
 from tierscale.pipeline.errors import Damaged, Interrupted, Refused
 from tierscale.pipeline.formats.registry import open_image
-from tierscale.pipeline.output import kept_scores
 from tierscale.pipeline.output.tile_table import read_scores
 from tierscale.pipeline.plan.policies import Budget, Deadline
 from tierscale.pipeline.routing.problem import check_scores
@@ -17,6 +16,7 @@ from tierscale.pipeline.routing.routes import TimeLimit
 from tierscale.pipeline.routing.shared_budget import ScoredImage, split_budget
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.planning import COPY, Planner
+from tierscale.pipeline.run.scoring import kept_scores
 from tierscale.pipeline.run.workers.bounded import bounded_map
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.storage.lease import Lease

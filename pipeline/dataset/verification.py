@@ -8,8 +8,8 @@ from tierscale.pipeline.dataset.night.reading import is_ledger, outputs_in
 from tierscale.pipeline.dataset.scan import missing_outputs
 from tierscale.pipeline.errors import Damaged, Held, Refused, Unreachable
 from tierscale.pipeline.formats.registry import is_output
+from tierscale.pipeline.output.ownership import is_ours
 from tierscale.pipeline.output.receipts import Folder
-from tierscale.pipeline.output.store import is_ours
 from tierscale.pipeline.run.verify import Look, Verification, verify_output
 from tierscale.pipeline.run.workers.pool import Pool
 from tierscale.pipeline.storage.object_path import ObjectPath

@@ -79,15 +79,22 @@ def band_names(geo: Geo, bands: int) -> tuple[str, ...]:
 
 
 def geo_from_transform(
-    transform: Sequence[float], code: int, shape: Sequence[int]
+    transform: Sequence[float], code: int | None, shape: Sequence[int]
 ) -> dict[str, Any]:
     """GeoTIFF tags of a raster of a height and width (`shape`) whose corners lie as in
-    `geo_transform`, in the system EPSG:`code`.
+    `geo_transform`, in the system EPSG:`code`; None: one that is not known.
 
     guess: codes do not tell degrees from metres. Most geographic systems have one from 4000 to
     4999, and coordinates of the others are as small as degrees are.
     """
     a, b, c, d, e, f = transform
+    if b == d == 0 and a > 0 > e:
+        place = {"ModelPixelScale": [a, -e, 0.0], "ModelTiepoint": [0.0, 0.0, 0.0, c, f, 0.0]}
+    else:
+        matrix = [a, b, 0.0, c, d, e, 0.0, f, *[0.0] * 7, 1.0]
+        place = {"ModelTransformation": matrix}
+    if code is None:
+        return place
     height, width = shape
     ends = [(column, row) for column in (0, width) for row in (0, height)]
     small = all(abs(a * x + b * y + c) <= 360 and abs(d * x + e * y + f) <= 90 for x, y in ends)
@@ -95,11 +102,6 @@ def geo_from_transform(
     kind = (MODEL_TYPE_KEY, 0, 1, 2 if geographic else PROJECTED)
     system = (GEOGRAPHIC_KEY if geographic else PROJECTED_KEY, 0, 1, code)
     keys = [1, 1, 0, 3, *kind, RASTER_TYPE_KEY, 0, 1, 1, *system]
-    if b == d == 0 and a > 0 > e:
-        place = {"ModelPixelScale": [a, -e, 0.0], "ModelTiepoint": [0.0, 0.0, 0.0, c, f, 0.0]}
-    else:
-        matrix = [a, b, 0.0, c, d, e, 0.0, f, *[0.0] * 7, 1.0]
-        place = {"ModelTransformation": matrix}
     return {**place, "GeoKeyDirectory": keys}
 
 

@@ -6,6 +6,7 @@ Every output can carry an ICC profile, and every program reads one.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import imagecodecs
 import numpy as np
@@ -56,6 +57,16 @@ def undated(made: bytes) -> bytes:
     return (
         made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:84] + bytes(16) + made[100:]
     )
+
+
+def is_profile(icc: object) -> bool:
+    """Whether something is an ICC profile: its mark stands at byte 36 (ICC.1:2010, 7.2)."""
+    return isinstance(icc, bytes) and icc[36:40] == b"acsp"
+
+
+def are_chromaticities(points: Sequence[float]) -> bool:
+    """Whether numbers can be chromaticities x, y of white, red, green and blue."""
+    return len(points) == 8 and min(points[1::2]) > 0 and max(points) < 1
 
 
 def coded_profile(primaries: int, transfer: int, uri: str) -> bytes | None:

@@ -11,6 +11,7 @@ from typing import Any
 from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats.arrays.array import array_source
 from tierscale.pipeline.formats.arrays.zarr_array import METADATA, open_zarr
+from tierscale.pipeline.formats.beside import read_beside
 from tierscale.pipeline.formats.decoding import decoding
 from tierscale.pipeline.formats.fingerprint import array_identity, selected, stamp_of
 from tierscale.pipeline.formats.metadata import PhotoMetadata
@@ -159,30 +160,7 @@ def file_image(path: str, selection: Selection, max_bytes: int | None) -> Source
     claimed = any(suffix in other.suffixes for other in READERS.values())
     if claimed and suffix not in reader.suffixes:
         source.notes = (f"it is named {suffix} but holds {name}", *source.notes)
-    source.notes += unread_beside(path, source.metadata.geo is not None)
-    return source
-
-
-def unread_beside(path: str, placed: bool) -> tuple[str, ...]:
-    """A note on files that tell more of an image and are not read, if some lie beside it.
-
-    placed: whether the image itself tells its place on the ground; world files are then not needed.
-    """
-    stem, suffix = os.path.splitext(path)
-    ending = suffix[1:].lower()
-    world = (f"{ending[:1]}{ending[-1:]}w", f"{ending}w", "wld", "prj")
-    names = [f"{path}.aux.xml", f"{stem}.aux.xml", f"{path}.msk"]
-    names += [] if placed else [f"{stem}.{one}" for one in world]
-    found = [name for name in names if any(map(os.path.isfile, (name, in_capitals(name, stem))))]
-    if not found:
-        return ()
-    listed = ", ".join(os.path.basename(name) for name in found)
-    return (f"beside it {'lies' if len(found) == 1 else 'lie'} {listed}, not read and not kept",)
-
-
-def in_capitals(name: str, stem: str) -> str:
-    """A name whose ending, what follows the stem, is in capitals."""
-    return stem + name[len(stem) :].upper()
+    return read_beside(source, path, selection)
 
 
 def is_output(path: str) -> bool:

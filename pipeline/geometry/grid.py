@@ -5,6 +5,7 @@ models.contract.upscaler.hr_edge alone, so what covers the input once covers the
 any scale.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -120,6 +121,18 @@ def window_lengths(tile: int, count: int, context: int, strip: int) -> list[int]
 
 
 @dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a network's windows read around what they answer for.
+
+    reach: input pixels on each side. multiple: where a window may begin, in input pixels; networks
+    that look at squares of a grid of their own give what they give for the whole image only there.
+    """
+
+    reach: int
+    multiple: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Grid:
     """How an image is cut.
 
@@ -205,7 +218,7 @@ class Grid:
             Span(hr_edge(rect.x.start, width, scale), hr_edge(rect.x.stop, width, scale)),
         )
 
-    def window(self, need: Rect, reach: int, blend: int) -> Rect:
+    def window(self, need: Rect, around: Surroundings, blend: int) -> Rect:
         """The input rectangle to read so that `need` comes out right.
 
         Lengths come from a short list (one narrow strip, or quarters of tiles, each with its
@@ -213,11 +226,16 @@ class Grid:
         instead of shrinking: it ends where the image ends, which is where the network's own border
         treatment belongs.
         """
-        return Rect(self._along(need.y, 0, reach, blend), self._along(need.x, 1, reach, blend))
+        return Rect(self._along(need.y, 0, around, blend), self._along(need.x, 1, around, blend))
 
-    def _along(self, need: Span, axis: int, reach: int, blend: int) -> Span:
-        length = self.size[axis]
+    def _along(self, need: Span, axis: int, around: Surroundings, blend: int) -> Span:
+        length, reach = self.size[axis], around.reach
         wanted = need.grown(reach, length)
+        if around.multiple > 1:
+            # It ends with the image rather than sliding: it would begin off the multiple then.
+            every = math.lcm(around.multiple, self.scale.denominator)
+            start = wanted.start // every * every
+            return Span(start, min(length, start + -(-(wanted.stop - start) // every) * every))
         lengths = window_lengths(self.tile, self.shard_tiles[axis], reach + blend, blend)
         enough = next((one for one in lengths if one >= wanted.length), wanted.length)
         longest = min(length, enough)

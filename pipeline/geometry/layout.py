@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tierscale.pipeline.geometry.grid import Grid, Rect, Span, quadtree
+from tierscale.pipeline.geometry.grid import Grid, Rect, Span, Surroundings, quadtree
 
 Tile = tuple[int, int]
 
@@ -54,12 +54,15 @@ class Work:
 
 
 def lay_out(
-    grid: Grid, routes: np.ndarray, shard: tuple[int, int], reaches: Sequence[int], blend: int
+    grid: Grid,
+    routes: np.ndarray,
+    shard: tuple[int, int],
+    around: Sequence[Surroundings],
+    blend: int,
 ) -> list[Work]:
     """All windows that one shard needs.
 
-    routes: (rows, columns) of tier indices, whole image. reaches: input pixels, for each tier.
-    blend: input pixels.
+    routes: (rows, columns) of tier indices, whole image. around: of each tier. blend: input pixels.
     """
     rows, columns = grid.shard_block(shard)
     uses: dict[tuple[int, Tile], list[Use]] = {}
@@ -80,12 +83,12 @@ def lay_out(
         need = grid.block(part_rows, part_columns)
         need = Rect(need.y.grown(blend, grid.size[0]), need.x.grown(blend, grid.size[1]))
         parts = tuple(use for tile in tiles for use in uses.pop((tier, tile)))
-        works.append(Work(tier, grid.window(need, reaches[tier], blend), parts, tiles))
+        works.append(Work(tier, grid.window(need, around[tier], blend), parts, tiles))
     # What is left is asked of tiles in other shards: narrow strips along mixed edges.
     for (tier, _), strip in uses.items():
         owner = tuple(dict.fromkeys(use.tile for use in strip))
         need = Work(tier, strip[0].rect, tuple(strip), owner).valid
-        works.append(Work(tier, grid.window(need, reaches[tier], blend), tuple(strip), owner))
+        works.append(Work(tier, grid.window(need, around[tier], blend), tuple(strip), owner))
     return works
 
 

@@ -1,5 +1,6 @@
 """Windows through networks: batches of one tier and shape, and what is done without memory."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 from tierscale.models.contract.upscaler import Placement, Upscaler
+from tierscale.pipeline.errors import Damaged
 from tierscale.pipeline.geometry.grid import Rect, Span
 from tierscale.pipeline.geometry.layout import Work
 from tierscale.pipeline.inference import normalise
@@ -56,6 +58,11 @@ class Engine:
         with torch.inference_mode():
             upscaled = self.upscalers[tier](on_device, placement, effort, settings)
             pixels = upscaled.pixels.float().cpu().numpy()
+        if not math.isfinite(float(pixels.sum())):
+            raise Damaged(
+                f"{draft.tiers[tier].label} made values that are no finite numbers of the window at"
+                f" {places[0].x.start}, {places[0].y.start}; take another network"
+            )
         count = len(windows)
         return list(zip(pixels[:count], upscaled.macs[:count].tolist(), strict=True))
 
@@ -141,7 +148,7 @@ def _in_halves(
     axis = 0 if place.y.length >= place.x.length else 1
     span = place.y if axis == 0 else place.x
     margin = (draft.halo if reach is None else reach) + 1
-    step = draft.scale.denominator
+    step = math.lcm(draft.scale.denominator, draft.tiers[tier].multiple)
     middle = span.start + span.length // 2 // step * step
     if span.length < 4 * margin or middle == span.start:
         raise torch.OutOfMemoryError(

@@ -17,10 +17,8 @@ def probe(engine: Engine, value_range: ValueRange, read: Read, index: int) -> np
     draft, grid = engine.draft, engine.draft.grid
     tile = divmod(index, grid.tiles[1])
     core = grid.core(*tile)
-    works = [
-        Work(tier, grid.window(core, reach, draft.blend), (Use(tile, core),), (tile,))
-        for tier, reach in enumerate(draft.reaches)
-    ]
+    windows = [grid.window(core, tier.surroundings, draft.blend) for tier in draft.tiers]
+    works = [Work(tier, window, (Use(tile, core),), (tile,)) for tier, window in enumerate(windows)]
     held = core
     for work in works:
         held = held.around(work.window)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 from tierscale.pipeline.errors import Refused
-from tierscale.pipeline.output import store, tile_table
+from tierscale.pipeline.output import ownership, tile_table
 from tierscale.pipeline.output.levels import StoreLayout
 from tierscale.pipeline.output.pictures import charts
 from tierscale.pipeline.output.pictures.preview import preview
@@ -126,7 +126,7 @@ def draw(output: str) -> Image.Image:
     folder = Folder(output)
     plan = folder.plan()
     table = tile_table.read(folder.path)
-    if not store.matches_plan(output, plan.digest, len(StoreLayout.of(plan).levels)):
+    if not ownership.matches_plan(output, plan.digest, len(StoreLayout.of(plan).levels)):
         raise Refused(
             f"{output} is not there any more, only the folder {folder.path}; upscale the image"
             " again"

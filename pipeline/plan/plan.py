@@ -95,7 +95,7 @@ class Draft:
     @property
     def halo(self) -> int:
         """Context around a window of the tier that looks farthest, in input pixels."""
-        return max(self.reaches) + self.blend
+        return max(tier.reach + tier.multiple - 1 for tier in self.tiers) + self.blend
 
     @property
     def hr_shape(self) -> tuple[int, int, int]:
@@ -161,7 +161,8 @@ class Plan(Draft):
 
     def works(self, shard: tuple[int, int]) -> list[Work]:
         """All windows of one shard."""
-        return lay_out(self.grid, self.routes, shard, self.reaches, self.blend)
+        around = [tier.surroundings for tier in self.tiers]
+        return lay_out(self.grid, self.routes, shard, around, self.blend)
 
     @property
     def tile_counts(self) -> dict[str, int]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from tierscale.pipeline.geometry.grid import Surroundings
+
 # EDSR is better than CARN at a third of its cost (docs/choosing.md); the adaptive methods are no
 # better at equal cost, reach further beyond each tile and cannot promise a budget. There is no
 # EDSR for x2.
@@ -42,7 +44,8 @@ class Tier:
     effort: share of its full computation, 0..1. cost: multiply-adds for each input pixel of a large
     window. reach: input pixels on each side. memory: bytes that enlarging takes for each input
     pixel of a window. auto: written NAME@auto. Where statistics of the image decide, effort and
-    cost are the most that it takes; where the scale decides, they are what it takes.
+    cost are the most that it takes; where the scale decides, they are what it takes. multiple:
+    windows begin at multiples of so many input pixels.
     """
 
     name: str
@@ -52,11 +55,21 @@ class Tier:
     reach: int
     memory: float
     auto: bool = False
+    multiple: int = 1
 
     @property
     def network(self) -> Weights:
         """The network itself, at whatever effort."""
         return Weights(self.name, self.weights)
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What its windows read around what they answer for."""
+        return Surroundings(self.reach, self.multiple)
+
+    def filled(self, length: int) -> int:
+        """Input pixels that a window of a length counts for: networks fill it up to a multiple."""
+        return -(-length // self.multiple) * self.multiple
 
     @property
     def label(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tierscale.pipeline.geometry.grid import Grid
-from tierscale.pipeline.geometry.layout import lay_out
+from tierscale.pipeline.geometry.layout import Work, lay_out
 from tierscale.pipeline.plan.plan import Draft, Plan
 from tierscale.pipeline.plan.tiers import Tier
 
@@ -23,7 +23,7 @@ def cost_of_routes(
     search asks for routes that differ in few tiles.
     """
     known: dict[tuple[tuple[int, int], bytes], float] = {}
-    reaches = tuple(tier.reach for tier in tiers)
+    around = tuple(tier.surroundings for tier in tiers)
 
     def cost(routes: np.ndarray) -> float:
         square = routes.reshape(grid.tiles)
@@ -35,14 +35,17 @@ def cost_of_routes(
             ]
             key = (shard, ring.astype(np.uint8).tobytes())
             if key not in known:
-                works = lay_out(grid, square, shard, reaches, blend)
-                known[key] = rgb_count * sum(
-                    tiers[work.tier].cost * work.window.area for work in works
-                )
+                works = lay_out(grid, square, shard, around, blend)
+                known[key] = rgb_count * sum(_cost_of(tiers[work.tier], work) for work in works)
             total += known[key]
         return total
 
     return cost
+
+
+def _cost_of(tier: Tier, work: Work) -> float:
+    """Multiply-adds of one window."""
+    return tier.cost * tier.filled(work.window.y.length) * tier.filled(work.window.x.length)
 
 
 def areas(draft: Draft) -> np.ndarray:

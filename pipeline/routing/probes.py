@@ -19,7 +19,7 @@ def probe_count(draft: Draft, full_cost: float) -> int:
 
     full_cost: multiply-adds of the full tier everywhere, halos included.
     """
-    margin = 2 * (max(draft.reaches) + draft.blend)
+    margin = 2 * draft.halo
     area = min(draft.tile + margin, draft.grid.size[0]) * min(
         draft.tile + margin, draft.grid.size[1]
     )

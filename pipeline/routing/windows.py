@@ -116,8 +116,7 @@ def groups(grid: Grid, tiers: Sequence[Tier], blend: int, rgb_count: int) -> Gro
         cost = np.empty((len(high), len(wide), len(tiers)))
         for index, tier in enumerate(tiers):
             lengths = [
-                _lengths(grid, spans, axis, tier.reach, blend)
-                for axis, spans in ((0, high), (1, wide))
+                _lengths(grid, spans, axis, tier, blend) for axis, spans in ((0, high), (1, wide))
             ]
             cost[:, :, index] = tier.cost * rgb_count * np.outer(*lengths)
         depths.append(
@@ -146,13 +145,13 @@ def _depths(grid: Grid, axis: int) -> list[list[Span]]:
     return found
 
 
-def _lengths(grid: Grid, spans: Sequence[Span], axis: int, reach: int, blend: int) -> np.ndarray:
-    """Input pixels that the windows of blocks of tiles have along one axis."""
+def _lengths(grid: Grid, spans: Sequence[Span], axis: int, tier: Tier, blend: int) -> np.ndarray:
+    """Input pixels that the windows of blocks of tiles count for along one axis."""
     found = []
     for span in spans:
         first = Span(0, 1)
         block = grid.block(span, first) if axis == 0 else grid.block(first, span)
         need = Rect(block.y.grown(blend, grid.size[0]), block.x.grown(blend, grid.size[1]))
-        window = grid.window(need, reach, blend)
-        found.append((window.y if axis == 0 else window.x).length)
+        window = grid.window(need, tier.surroundings, blend)
+        found.append(tier.filled((window.y if axis == 0 else window.x).length))
     return np.array(found, np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.formats.arrays.ingest import rows_done
-from tierscale.pipeline.output import kept_scores, store, tile_table
+from tierscale.pipeline.output import ownership, store, tile_table
 from tierscale.pipeline.output.levels import StoreLayout, shard_keys
 from tierscale.pipeline.output.ome import level_attributes, ome_attributes, own_attributes
 from tierscale.pipeline.output.receipts import Folder, ReceiptSummary
@@ -28,6 +28,7 @@ from tierscale.pipeline.run.family import decided, sentence
 from tierscale.pipeline.run.job import Controls, ImageJob, Timings
 from tierscale.pipeline.run.prescan import Prescan
 from tierscale.pipeline.run.resources import check_disk, check_memory
+from tierscale.pipeline.run.scoring import kept_scores
 from tierscale.pipeline.run.shards.recheck import Recheck
 from tierscale.pipeline.run.tiers import kept_weights, missing_weights
 from tierscale.pipeline.run.workers.pool import Pool
@@ -159,7 +160,7 @@ class Planner:
                     f"{output} exists and was not made by tierscale; choose another output, or move"
                     " it away"
                 )
-            store.check_ours(output)
+            ownership.check_ours(output)
         return inspection.begun
 
     def plan(self, inspection: Inspection) -> Planned:
@@ -204,7 +205,7 @@ class Planner:
         check_disk(inspection.draft, self.job.output)
         plan, scored = self.prescan(inspection, self.folder.path)
         keep = ("lease.json", COPY) if inspection.source.needs_ingest else ("lease.json",)
-        store.remove(self.job.output, keep=keep)
+        ownership.remove(self.job.output, keep=keep)
         metadata = inspection.source.scaled_metadata
         write_files(
             {
@@ -281,7 +282,7 @@ class Planner:
     def _make_output(self, plan: Plan, inspection: Inspection) -> None:
         """Make the empty arrays, unless an earlier run did. Refused: something else is there."""
         output, layout = self.job.output, StoreLayout.of(plan)
-        if store.matches_plan(output, plan.digest, len(layout.levels)):
+        if ownership.matches_plan(output, plan.digest, len(layout.levels)):
             return
         # Receipts go first: an empty array must never stand beside receipts that say it is full.
         remove_tree(self.folder.path / "receipts")

@@ -7,7 +7,8 @@ from fractions import Fraction
 from tierscale.models import registry
 from tierscale.models import weights as zoo
 from tierscale.models.contract.efforts import Efforts
-from tierscale.models.contract.upscaler import EffortByScale, Upscaler
+from tierscale.models.contract.upscaler import EffortByScale, OnGrid, Upscaler
+from tierscale.models.mixed import mixed_digest, parse_mix
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.inference.statistics import Automatic
 from tierscale.pipeline.plan.options import Options
@@ -45,7 +46,7 @@ def missing_weights(tiers: Sequence[Tier]) -> str | None:
 def kept_weights(tiers: Sequence[Tier]) -> list[str]:
     """A note on networks whose names stand for other weights now than in a stored plan."""
     bases = {zoo.parse_turns(tier.name)[0]: tier.weights for tier in tiers}
-    others = [name for name in bases if "file:" not in name and _is_other(name, bases[name])]
+    others = [name for name in bases if _newest(name) not in (None, bases[name])]
     if not others:
         return []
     named = ", ".join(f"{name} ({bases[name][:8]})" for name in others)
@@ -55,11 +56,17 @@ def kept_weights(tiers: Sequence[Tier]) -> list[str]:
     ]
 
 
-def _is_other(name: str, weights: str) -> bool:
-    try:
-        return registry.digest(name) != weights
-    except ValueError:  # there is no such network any more: missing_weights() tells where needed
-        return False
+def _newest(name: str) -> str | None:
+    """The digest that a name of networks of the zoo stands for now, by their cards; None: no such.
+
+    missing_weights() tells of networks that are gone, where they are needed.
+    """
+    known, parts = zoo.networks(), parse_mix(name)
+    if not all(one in known for one in ([part.name for part in parts] or [name])):
+        return None
+    if parts:
+        return mixed_digest(parts, [zoo.newest(part.name) for part in parts])
+    return zoo.newest(name)
 
 
 def load_tiers(labels: Sequence[str], scale: Fraction) -> tuple[Tier, ...]:
@@ -97,7 +104,8 @@ def _load_tier(label: str, scale: Fraction) -> Tier:
         effort = upscaler.effort_by_scale(scale)
     reach = upscaler.reach if upscaler.reach is not None else ENDLESS_REACH
     cost, memory = upscaler.cost(scale, effort), upscaler.memory(scale)
-    return Tier(name, loaded.weights, effort, cost, reach, memory, auto)
+    multiple = upscaler.multiple if isinstance(upscaler, OnGrid) else 1
+    return Tier(name, loaded.weights, effort, cost, reach, memory, auto, multiple)
 
 
 def _load(name: str, weights: str | None = None) -> registry.Loaded:
@@ -175,12 +183,14 @@ def reads_statistics(tiers: Sequence[Tier]) -> bool:
 
 
 def effort_notes(tiers: Sequence[Tier], scale: Fraction) -> tuple[str, ...]:
-    """What is to be said of efforts.
+    """What is to be said of efforts, and of networks of others.
 
     What @auto is at this scale, less than a tier's least, or measured at another scale.
     """
     notes: list[str] = []
     for tier in tiers:
+        if tier.name.startswith("file:") and registry.holds(tier.name, tier.weights):
+            notes += registry.facts(tier.name)["notes"]
         full = tier.effort == 1 and not tier.auto
         if full or not registry.holds(tier.name, tier.weights):
             continue

@@ -57,12 +57,14 @@ def readable(path: str) -> bool:
 def remove_tree(path: Place, last: str = "") -> None:
     """Delete a folder with all it holds, if it is there.
 
-    last: name of what goes last in an object store, where an interruption may leave half of the
-    objects behind.
+    last: name of what goes last, because an interruption may leave half of the rest behind.
     """
     if isinstance(path, ObjectPath):
         path.delete_all(last)
     elif exists(path):
+        for entry in path.iterdir() if last and path.is_dir() else ():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
         shutil.rmtree(path, ignore_errors=True)
         sync_folder(path.parent)
 

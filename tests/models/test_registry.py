@@ -60,10 +60,12 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no file"):
         registry.load(f"file:{path}")
     path.write_bytes(b"no")
-    with pytest.raises(ValueError, match="cannot be read as safetensors"):
+    with pytest.raises(ValueError, match="cannot be read; it is cut off or damaged"):
         registry.load(f"file:{path}")
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="has format None"):
+    with pytest.raises(
+        ValueError, match="is no network of tierscale, and none that spandrel knows"
+    ):
         registry.load(f"file:{path}")
     save_file(
         {"a": torch.zeros(1)},

@@ -68,6 +68,12 @@ class Damage:
     quality: int = 100
     last: Codec | None = None
 
+    def apply(self, levels: Tensor) -> Tensor:
+        """A picture (C, h, w) of whole levels with this damage, in whole levels."""
+        for step in self.steps:
+            levels = step(levels)
+        return rounded(levels)
+
 
 def random_damage(rng: np.random.Generator) -> Damage:
     """A mixture as the photo family is trained on, a seventh of them none."""
@@ -141,9 +147,7 @@ def damaged(lr: Tensor, hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, T
     (3, crop, crop), 8 bits as 0..1, and uint8, sharpened where the small one is.
     """
     damage, scale = random_damage(rng), hr.shape[-1] // lr.shape[-1]
-    levels = rounded(lr * 255)
-    for step in damage.steps:
-        levels = step(levels)
+    small = damage.apply(rounded(lr * 255)) / 255
     # Where the blocks of a codec begin in the crop is left to chance.
     top, left = (int(rng.integers(1, MARGIN + 1)) for _ in range(2))
     side = lr.shape[-1] - 2 * MARGIN
@@ -155,11 +159,8 @@ def damaged(lr: Tensor, hr: Tensor, rng: np.random.Generator) -> tuple[Tensor, T
         truth = cut(
             sharpened(wide.float(), radius * scale, amount), rim * scale, rim * scale, side * scale
         )
-        return cut(rounded(levels) / 255, top, left, side), rounded(truth).to(hr.dtype)
-    return (
-        cut(rounded(levels) / 255, top, left, side),
-        cut(hr, top * scale, left * scale, side * scale),
-    )
+        return cut(small, top, left, side), rounded(truth).to(hr.dtype)
+    return cut(small, top, left, side), cut(hr, top * scale, left * scale, side * scale)
 
 
 def cut(picture: Tensor, top: int, left: int, side: int) -> Tensor:

@@ -18,7 +18,14 @@ from tierscale.pipeline.formats.png.texts import (
     raw_profiles,
     texts,
 )
-from tierscale.pipeline.formats.profile import D65, REC709, coded_profile, profile
+from tierscale.pipeline.formats.profile import (
+    D65,
+    REC709,
+    are_chromaticities,
+    coded_profile,
+    is_profile,
+    profile,
+)
 
 
 def png_metadata(chunks: Chunks, grey: bool, uri: str) -> tuple[PhotoMetadata, list[str], int]:
@@ -89,7 +96,7 @@ def colour_profile(
             return None
     if b"sRGB" in bodies:
         return None
-    return raw if raw and raw[36:40] == b"acsp" else stated_profile(bodies, grey)
+    return raw if is_profile(raw) else stated_profile(bodies, grey)
 
 
 def stated_profile(bodies: Mapping[bytes, bytes], grey: bool) -> bytes | None:
@@ -104,7 +111,7 @@ def stated_profile(bodies: Mapping[bytes, bytes], grey: bool) -> bytes | None:
     white, primaries = D65, REC709
     if len(points) == 32:
         numbers = tuple(number / 100000 for number in struct.unpack(">8I", points))
-        if min(numbers[1::2]) <= 0 or max(numbers) >= 1:
+        if not are_chromaticities(numbers):
             return None
         white, primaries = numbers[:2], numbers[2:]
     return profile(1 / (gamma or 1 / 2.2), white=white, primaries=None if grey else primaries)

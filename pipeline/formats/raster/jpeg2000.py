@@ -15,6 +15,7 @@ from tierscale.pipeline.errors import Damaged, Refused
 from tierscale.pipeline.formats import samples as arithmetic
 from tierscale.pipeline.formats.decoding import check_decode, decoding
 from tierscale.pipeline.formats.fingerprint import file_identity
+from tierscale.pipeline.formats.orientation import UprightPixels, upright_bytes
 from tierscale.pipeline.formats.raster.jpeg2000_boxes import (
     BOXES_MARK,
     CMYK,
@@ -61,14 +62,16 @@ def open_jpeg2000(uri: str, selection: Selection, max_bytes: int | None) -> Sour
             meaning = read_meaning(file, uri)
         # OpenJPEG decodes into 32-bit integers, which are then copied.
         held = (8 + 2 * header.dtype.itemsize) * int(np.prod(header.shape))
+        inks = meaning.space == CMYK
+        shape = (3, *header.shape[1:]) if inks else header.shape
+        stored = WholePixels(shape, header.dtype, partial(decode, uri, inks))
         needed = held + ingest_bytes(header.shape, header.dtype)
+        needed += upright_bytes(stored, meaning.orientation)
         check_decode(uri, needed, max_bytes)
     colour, alpha = samples_of(meaning, header.shape[0], uri)
-    inks = meaning.space == CMYK
-    shape = (3, *header.shape[1:]) if inks else header.shape
     return Source(
         uri=uri,
-        pixels=WholePixels(shape, header.dtype, partial(decode, uri, inks)),
+        pixels=UprightPixels(stored, meaning.orientation) if meaning.orientation > 1 else stored,
         samples=Samples(colour, alpha, header.bits if header.bits not in (8, 16) else None),
         metadata=meaning.metadata,
         random_access=False,

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from tierscale.pipeline.errors import Damaged, Refused
-from tierscale.pipeline.formats.blocks.xmp import true_xmp
+import tifffile
+
+from tierscale.pipeline.errors import Damaged, Refused, one_line
+from tierscale.pipeline.formats.blocks.exif import exif_facts
+from tierscale.pipeline.formats.blocks.iptc import iptc_of
+from tierscale.pipeline.formats.blocks.xmp import true_xmp, xmp_orientation
 from tierscale.pipeline.formats.metadata import PhotoMetadata
 from tierscale.pipeline.formats.source import Alpha
+from tierscale.pipeline.formats.tiff.metadata import geo_tags
 
 BOXES_MARK = b"\0\0\0\x0cjP  "
-# UUIDs of boxes that hold metadata: XMP, and others by name (GeoJP2 is a small GeoTIFF).
+# UUIDs of boxes that hold metadata which files of other kinds have too; some have two.
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-UUIDS: Mapping[bytes, str] = {
-    b"JpgTiffExif->JP2": "EXIF",
-    bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"): "IPTC",
-    bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03"): "GeoJP2",
+EXIF_UUID = b"JpgTiffExif->JP2"
+IPTC_UUID = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
+GEO_UUID = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")
+KNOWN: Mapping[bytes, bytes] = {
+    **{mark: mark for mark in (XMP_UUID, EXIF_UUID, IPTC_UUID, GEO_UUID)},
+    bytes.fromhex("0537cdab9d0c4431a72afa561f2a113e"): EXIF_UUID,
+    bytes.fromhex("09a14e97c0b442e0bebf36df6f0ce36f"): IPTC_UUID,
+    bytes.fromhex("2c4c0100850440b9a03e562148d6dfeb"): IPTC_UUID,  # Photoshop's resources
 }
 # Boxes that hold other boxes.
 PARENTS = (b"jp2h", b"res ")
@@ -33,12 +43,13 @@ class Meaning:
     """What a JPEG 2000 file says of its components.
 
     space: enumerated colour space, None where a profile or nothing tells. alpha: None where no
-    component is said to be opacity. notes: on what an output does not hold.
+    component is said to be opacity. orientation: 1 to 8. notes: on what an output does not hold.
     """
 
     space: int | None
     alpha: Alpha | None
     metadata: PhotoMetadata
+    orientation: int = 1
     notes: tuple[str, ...] = ()
 
 
@@ -70,41 +81,82 @@ def boxes(file: BinaryIO, at: int, stop: int, uri: str) -> Iterator[tuple[bytes,
 
 
 def read_meaning(file: BinaryIO, uri: str) -> Meaning:
-    """What the boxes before the codestream say; of a bare codestream, nothing.
+    """What the boxes before and after the codestream say; of a bare codestream, nothing.
 
     Refused: the colours are indices of a palette.
     """
-    found: dict[bytes, bytes] = {}
-    others: dict[str, None] = {}
-    file.seek(0)
-    if file.read(8) == BOXES_MARK:
-        for kind, start, stop in boxes(file, 0, os.fstat(file.fileno()).st_size, uri):
-            if kind == b"jp2c":
-                break
-            if kind in (b"colr", b"cdef", b"resc", b"resd", b"pclr"):
-                file.seek(start)
-                found.setdefault(kind, file.read(stop - start))
-            elif kind == b"uuid" and stop - start >= 16:
-                file.seek(start)
-                mark = file.read(16)
-                if mark == XMP_UUID:
-                    found.setdefault(mark, file.read(stop - start - 16))
-                others |= {} if mark == XMP_UUID else {UUIDS.get(mark, f"uuid {mark.hex()}"): None}
-            elif kind in (b"xml ", b"asoc"):
-                others["GML or other XML"] = None
+    found, notes = told(file, uri)
     if b"pclr" in found:
         raise Refused(f"{uri}: JPEG 2000 with a palette is not supported; convert it to TIFF")
     space, icc = colour_of(found.get(b"colr", b""))
     density = resolution_of(found.get(b"resc") or found.get(b"resd") or b"")
+    exif, xmp = exif_facts(found.get(EXIF_UUID)), found.get(XMP_UUID)
+    unit = "centimetre" if density else exif.resolution_unit
+    orientation = exif.orientation or xmp_orientation(xmp)
+    geo = geo_of(found.get(GEO_UUID), notes)
+    if geo and orientation > 1:
+        notes.append("it was set upright, without its georeferencing")
+    elif orientation > 1:
+        notes.append("it was set upright")
     metadata = PhotoMetadata(
         icc=icc,
-        xmp=true_xmp(found.get(XMP_UUID)),
         srgb=space == SRGB,
-        resolution=density,
-        resolution_unit="centimetre" if density else None,
+        exif=exif.block,
+        xmp=true_xmp(xmp),
+        iptc=iptc_of(found.get(IPTC_UUID)),
+        resolution=density or exif.resolution,
+        resolution_unit=unit,
+        geo=geo if orientation == 1 else None,
     )
-    notes = (f"its boxes {', '.join(others)} were left out",) if others else ()
-    return Meaning(space, opacity_of(found.get(b"cdef", b"")), metadata, notes)
+    if orientation >= 5:
+        metadata = metadata.transposed()
+    alpha = opacity_of(found.get(b"cdef", b""))
+    return Meaning(space, alpha, metadata, orientation, (*exif.notes, *notes))
+
+
+def told(file: BinaryIO, uri: str) -> tuple[dict[bytes, bytes], list[str]]:
+    """(contents of the boxes that are read, by kind or UUID; notes on others).
+
+    Damage behind the codestream, where no pixel lies, is told in a note.
+    """
+    found: dict[bytes, bytes] = {}
+    others: dict[str, None] = {}
+    notes: list[str] = []
+    file.seek(0)
+    if file.read(8) != BOXES_MARK:
+        return found, notes
+    pixels = False
+    try:
+        for kind, start, stop in boxes(file, 0, os.fstat(file.fileno()).st_size, uri):
+            pixels |= kind == b"jp2c"
+            file.seek(start)
+            if kind in (b"colr", b"cdef", b"resc", b"resd", b"pclr"):
+                found.setdefault(kind, file.read(stop - start))
+            elif kind == b"uuid" and stop - start >= 16:
+                mark = file.read(16)
+                if mark in KNOWN:
+                    found.setdefault(KNOWN[mark], file.read(stop - start - 16))
+                others |= {} if mark in KNOWN else {f"uuid {mark.hex()}": None}
+            elif kind in (b"xml ", b"asoc"):
+                others["GML or other XML"] = None
+    except Damaged:
+        if not pixels:
+            raise
+        notes.append("what follows its image cannot be read and was left out")
+    notes += [f"its boxes {', '.join(others)} were left out"] if others else []
+    return found, notes
+
+
+def geo_of(body: bytes | None, notes: list[str]) -> dict[str, Any] | None:
+    """GeoTIFF tags of a GeoJP2 box, which holds a small GeoTIFF; appends to `notes`."""
+    if body is None:
+        return None
+    try:
+        with tifffile.TiffFile(io.BytesIO(body)) as tif:
+            return geo_tags(tif.pages.first)
+    except (tifffile.TiffFileError, ValueError, IndexError, struct.error) as error:
+        notes.append(f"its GeoJP2 box cannot be read ({one_line(error)}) and was left out")
+        return None
 
 
 def colour_of(body: bytes) -> tuple[int | None, bytes | None]:

@@ -44,7 +44,7 @@ def check_jpeg(data: bytes, uri: str) -> list[str]:
     Refused: it has other than 8 bits, or is lossless or hierarchical.
     """
     coding = Coding()
-    for marker, start, stop in segments(data):
+    for marker, start, stop, end in segments(data):
         body = data[start:stop]
         if marker in (*FRAMES, *LOSSLESS, *HIERARCHICAL) and len(body) >= 6:
             check_frame(marker, body[0], uri)
@@ -55,15 +55,15 @@ def check_jpeg(data: bytes, uri: str) -> list[str]:
         elif marker == DHT:
             coding.tables |= dict(first_symbols(body))
         elif marker == SOS:
-            end = scan_end(data, stop)
             note = damage(data, (stop, end), body, coding)
             if note:
                 return [f"{note}; a part of the picture is wrong, fetch the file again"]
     return []
 
 
-def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, first byte of its contents, end) up to the end of the image.
+def segments(data: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """(marker, first byte of its contents, end, end of the coded data behind it) up to the end of
+    the image.
 
     It stops where there is no marker, or where a segment is longer than the file: the decoder says
     so.
@@ -79,8 +79,9 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         stop = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if stop > len(data):
             return
-        yield marker, at + 4, stop
-        at = scan_end(data, stop) if marker == SOS else stop
+        end = scan_end(data, stop) if marker == SOS else stop
+        yield marker, at + 4, stop, end
+        at = end
 
 
 def scan_end(data: bytes, start: int) -> int:

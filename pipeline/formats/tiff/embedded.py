@@ -13,7 +13,7 @@ import tifffile
 from tierscale.pipeline.formats.blocks.directories import Layout
 from tierscale.pipeline.formats.blocks.exif import LOOKED_AT, ExifFacts, directory_facts
 from tierscale.pipeline.formats.blocks.iptc import iptc_of
-from tierscale.pipeline.formats.profile import D65, REC709, profile
+from tierscale.pipeline.formats.profile import D65, REC709, are_chromaticities, is_profile, profile
 from tierscale.pipeline.formats.tiff.colour import rationals
 from tierscale.pipeline.formats.tiff.pages import SelectedPages
 
@@ -107,7 +107,7 @@ def stated_profile(page: Any) -> bytes | None:
     if len(stated) in TRANSFER_TABLES:
         curve = stated[: TRANSFER_TABLES[len(stated)]] / 65535
     points = (*(white or D65), *(primaries or REC709))
-    if len(points) != 8 or min(points[1::2]) <= 0 or max(points) >= 1:
+    if not are_chromaticities(points):
         return None
     return profile(2.2, curve=curve, white=points[:2], primaries=None if grey else points[2:])
 
@@ -134,8 +134,3 @@ def left_out(page: Any) -> list[str]:
         return []
     others = f" and {len(names) - NAMED} others" if len(names) > NAMED else ""
     return [f"its tags {', '.join(names[:NAMED])}{others} were left out"]
-
-
-def is_profile(icc: Any) -> bool:
-    """Whether the bytes are an ICC profile: its mark stands at byte 36."""
-    return isinstance(icc, bytes) and icc[36:40] == b"acsp"

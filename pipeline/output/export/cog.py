@@ -15,9 +15,9 @@ from typing import IO
 import numpy as np
 import tifffile
 
-# Bytes of an element of each type of TIFF, and how offsets and byte counts of tiles are read.
-ELEMENTS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
-ELEMENTS |= {13: 4, 16: 8, 17: 8, 18: 8}
+from tierscale.pipeline.formats.blocks.directories import SIZES
+
+# How offsets and byte counts of tiles are read, by their type.
 WHOLE = {3: "<u2", 4: "<u4", 16: "<u8"}
 TILE_OFFSETS, TILE_BYTES = 324, 325
 # Bytes that are copied at a time.
@@ -121,7 +121,7 @@ def read_directory(file: IO[bytes], offset: int, form: Form) -> Directory:
     for at in range(0, len(entries), form.entry):
         tag, kind = struct.unpack_from("<HH", entries, at)
         (elements,) = struct.unpack_from(form.pointer, entries, at + 4)
-        length, value = elements * ELEMENTS[kind], entries[at + form.entry - form.inline :]
+        length, value = elements * SIZES[kind], entries[at + form.entry - form.inline :]
         if length > form.inline:
             file.seek(struct.unpack_from(form.pointer, value)[0])
             value = file.read(length)

@@ -109,6 +109,19 @@ def check_folder(out: str) -> None:
 
 
 @contextmanager
+def _written(out: str) -> Iterator[None]:
+    """Raise errors of the disk as Refused, where nothing can be written, or Damaged."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DENIED:
+            raise storage_failure(out, error) from error
+        raise Damaged(
+            f"{out} cannot be written ({one_line(error)}); free space or choose another place"
+        ) from error
+
+
+@contextmanager
 def whole_file(out: str) -> Iterator[str]:
     """A temporary name beside `out` that replaces it only if the block ends well.
 
@@ -119,16 +132,11 @@ def whole_file(out: str) -> Iterator[str]:
         raise Refused(f"{out} is a folder; name a file in it")
     temporary = f"{out}.part{os.getpid()}"
     try:
-        yield temporary
-        sync_file(Path(temporary))
-        os.replace(temporary, out)
-        sync_folder(Path(out).absolute().parent)
-    except OSError as error:
-        if error.errno in DENIED:
-            raise storage_failure(out, error) from error
-        raise Damaged(
-            f"{out} cannot be written ({one_line(error)}); free space or choose another place"
-        ) from error
+        with _written(out):
+            yield temporary
+            sync_file(Path(temporary))
+            os.replace(temporary, out)
+            sync_folder(Path(out).absolute().parent)
     finally:
         with suppress(OSError):  # it may never have been created
             os.remove(temporary)
@@ -144,19 +152,14 @@ def whole_folder(out: str) -> Iterator[str]:
     target = Path(out.rstrip("/"))
     temporary, replaced = (target.with_name(f"{target.name}.{end}{os.getpid()}") for end in ENDS)
     try:
-        temporary.mkdir()
-        yield str(temporary)
-        sync_tree(temporary)
-        if target.exists():
-            target.rename(replaced)
-        temporary.rename(target)
-        sync_folder(target.absolute().parent)
-    except OSError as error:
-        if error.errno in DENIED:
-            raise storage_failure(out, error) from error
-        raise Damaged(
-            f"{out} cannot be written ({one_line(error)}); free space or choose another place"
-        ) from error
+        with _written(out):
+            temporary.mkdir()
+            yield str(temporary)
+            sync_tree(temporary)
+            if target.exists():
+                target.rename(replaced)
+            temporary.rename(target)
+            sync_folder(target.absolute().parent)
     finally:
         for left in (temporary, replaced):
             shutil.rmtree(left, ignore_errors=True)

@@ -20,7 +20,7 @@ from tierscale.pipeline.inference.fidelity import (
 )
 from tierscale.pipeline.inference.pyramid import Averaging, half
 from tierscale.pipeline.inference.shard import ShardInput, finish_shard, read_input, tile_costs
-from tierscale.pipeline.output import store
+from tierscale.pipeline.output import ownership, store
 from tierscale.pipeline.output.levels import Key
 from tierscale.pipeline.output.pictures.preview import write_pictures
 from tierscale.pipeline.output.receipt import Receipt, pixels_sha256
@@ -286,7 +286,7 @@ def writing(plan: Plan, output: str) -> Iterator[None]:
 
     Damaged: the output is another plan's by now, or cannot be written any more.
     """
-    store.check_plan(output, plan.digest)
+    ownership.check_plan(output, plan.digest)
     try:
         yield
     except Refused as error:  # it could be written when the run began

@@ -177,33 +177,3 @@ def test_outputs_of_ours_are_known_by_the_folder_beside_them(tmp_path, path, our
     for name in ("theirs.zarr", "ours.zarr", "ours.zarr.tierscale"):
         (tmp_path / name).mkdir()
     assert is_output(f"{tmp_path}/{path}") == ours
-
-
-@pytest.mark.parametrize(
-    ("image", "beside"),
-    [
-        ("a.jpg", "a.jgw"),
-        ("a.jpg", "a.jpgw"),
-        ("a.JPG", "a.JGW"),
-        ("a.jpg", "a.prj"),
-        ("a.jpg", "a.jpg.aux.xml"),
-        ("a.jpg", "a.wld"),
-        ("a.jpg", "a.jpg.msk"),
-    ],
-)
-def test_files_beside_an_image_that_are_not_read_are_named(tmp_path, image, beside):
-    Image.new("RGB", (20, 10)).save(tmp_path / image, "JPEG")
-    with open_image(tmp_path / image) as source:
-        assert source.notes == ()
-    (tmp_path / beside).write_text("10\n0\n0\n-10\n500005\n5199995\n")
-    with open_image(tmp_path / image) as source:
-        (note,) = source.notes
-    assert beside.lower() in note.lower() and "not read" in note
-
-
-def test_a_world_file_tells_nothing_more_of_a_raster_that_has_its_place(tmp_path):
-    tags = [(33550, "d", 3, (1.0, 1.0, 0.0), True), (33922, "d", 6, (0.0,) * 6, True)]
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((20, 30), np.uint8), extratags=tags)
-    (tmp_path / "a.tfw").write_text("10\n0\n0\n-10\n500005\n5199995\n")
-    with open_image(tmp_path / "a.tif") as source:
-        assert source.notes == ()

@@ -13,6 +13,7 @@ from tierscale.pipeline.geometry.grid import (
     Grid,
     Rect,
     Span,
+    Surroundings,
     cores,
     quadtree,
     shard_tiles,
@@ -27,6 +28,10 @@ grids = st.builds(
     st.sampled_from(SCALES),
     st.integers(8, 128),
 )
+
+
+# What CARN reads around.
+CARN = Surroundings(21)
 
 
 @given(grids)
@@ -66,7 +71,7 @@ def test_a_window_holds_what_is_needed_and_stays_inside(grid, reach, blend, data
     row, column = (data.draw(st.integers(0, count - 1)) for count in grid.tiles)
     core = grid.core(row, column)
     need = Rect(core.y.grown(blend, grid.size[0]), core.x.grown(blend, grid.size[1]))
-    window = grid.window(need, reach, blend)
+    window = grid.window(need, Surroundings(reach), blend)
     for got, wanted, length in zip((window.y, window.x), (need.y, need.x), grid.size, strict=True):
         assert got.start >= 0 and got.stop <= length
         context = wanted.grown(reach, length)
@@ -79,12 +84,25 @@ def test_windows_slide_inwards_at_the_edge_and_come_in_few_shapes():
     for row in range(grid.tiles[0]):
         for column in range(grid.tiles[1]):
             core = grid.core(row, column)
-            window = grid.window(Rect(core.y.grown(4, 1000), core.x.grown(4, 1000)), 21, 4)
+            window = grid.window(Rect(core.y.grown(4, 1000), core.x.grown(4, 1000)), CARN, 4)
             shapes.add((window.y.length, window.x.length))
     assert shapes == {
         (tall, wide) for tall in (178, 146) for wide in (178, 146)
     }  # the ragged last tiles of 104 need less
-    assert grid.window(grid.core(7, 7), 21, 4).y == Span(854, 1000)
+    assert grid.window(grid.core(7, 7), CARN, 4).y == Span(854, 1000)
+
+
+@given(grids, st.integers(0, 40), st.integers(0, 8), st.sampled_from([2, 8, 64]), st.data())
+def test_windows_begin_at_multiples_and_end_there_or_with_the_image(
+    grid, reach, blend, multiple, data
+):
+    core = grid.core(*(data.draw(st.integers(0, count - 1)) for count in grid.tiles))
+    window = grid.window(core, Surroundings(reach, multiple), blend)
+    pairs = zip((window.y, window.x), (core.y, core.x), grid.size, strict=True)
+    for got, wanted, length in pairs:
+        context = wanted.grown(reach, length)
+        assert 0 <= got.start <= context.start and context.stop <= got.stop <= length
+        assert got.start % multiple == 0 and (got.stop % multiple == 0 or got.stop == length)
 
 
 @given(st.integers(1, 6000))

@@ -6,10 +6,10 @@ import numpy as np
 from hypothesis import given, settings
 
 from tests.scenes import BLENDS, scenes
-from tierscale.pipeline.geometry.grid import Grid
+from tierscale.pipeline.geometry.grid import Grid, Surroundings
 from tierscale.pipeline.geometry.layout import fading_parts, lay_out
 
-REACHES = (2, 5, 9, 11)
+AROUND = tuple(map(Surroundings, (2, 5, 9, 11)))
 
 
 @settings(max_examples=60)
@@ -17,7 +17,7 @@ REACHES = (2, 5, 9, 11)
 def test_windows_hold_what_is_used_of_them_and_their_tiles_are_of_one_tier(scene, blend):
     grid, routes = scene
     for shard in grid.all_shards():
-        for work in lay_out(grid, routes, shard, REACHES, blend):
+        for work in lay_out(grid, routes, shard, AROUND, blend):
             valid, window = work.valid, work.window
             assert window.y.start <= valid.y.start and window.y.stop >= valid.y.stop
             assert window.x.start <= valid.x.start and window.x.stop >= valid.x.stop
@@ -32,7 +32,7 @@ def test_each_core_is_made_once_by_the_tier_of_its_tile(scene, blend):
     grid, routes = scene
     made = np.zeros(grid.tiles, int)
     for shard in grid.all_shards():
-        for work in lay_out(grid, routes, shard, REACHES, blend):
+        for work in lay_out(grid, routes, shard, AROUND, blend):
             for use in work.uses:
                 made[use.tile] += routes[use.tile] == work.tier
     assert (made == 1).all()
@@ -49,11 +49,11 @@ def test_extra_work_along_mixed_edges_is_small():
     """A third of the edges mixed costs a shard of 4 by 4 tiles less than five per cent more."""
     grid = Grid((128 * 12, 128 * 12), Fraction(4), 128)
     rng = np.random.default_rng(0)
-    reaches, costs = (2, 8, 21), (240.0, 24_000.0, 570_000.0)
+    around, costs = tuple(map(Surroundings, (2, 8, 21))), (240.0, 24_000.0, 570_000.0)
     for _ in range(20):
         base = rng.integers(0, 3, (3, 3)).repeat(4, 0).repeat(4, 1)
         works = [
-            work for shard in grid.all_shards() for work in lay_out(grid, base, shard, reaches, 4)
+            work for shard in grid.all_shards() for work in lay_out(grid, base, shard, around, 4)
         ]
         inside = sum(
             costs[w.tier] * w.window.area for w in works if all(base[t] == w.tier for t in w.owner)

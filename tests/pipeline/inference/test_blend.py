@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.scenes import BLENDS, scenes
-from tierscale.pipeline.geometry.grid import Grid
+from tierscale.pipeline.geometry.grid import Grid, Surroundings
 from tierscale.pipeline.geometry.layout import lay_out
 from tierscale.pipeline.inference.blend import Piece, blend_weights, stitch
+
+AROUND = tuple(map(Surroundings, (2, 5, 9, 11)))
 
 
 @given(scenes(), BLENDS, st.data())
@@ -28,7 +30,7 @@ def test_pieces_of_ones_stitch_to_ones_everywhere(scene, blend):
     grid, routes = scene
     for shard in grid.all_shards():
         pieces = []
-        for work in lay_out(grid, routes, shard, (2, 5, 9, 11), blend):
+        for work in lay_out(grid, routes, shard, AROUND, blend):
             hr = grid.hr(work.valid)
             ones = np.ones((1, hr.y.length, hr.x.length), np.float32)
             pieces.append(Piece(work, ones, 0.0, 0.0, 1))

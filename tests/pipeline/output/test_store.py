@@ -73,26 +73,6 @@ def test_a_damaged_shard_is_reported_and_can_be_replaced(path, tmp_path):
     np.testing.assert_array_equal(store.read_shard(path, 0, (0, 0)), pixels(3, 512, 512))
 
 
-def test_an_output_matches_its_own_plan_only(path, tmp_path):
-    assert store.matches_plan(path, "ours", len(LAYOUT.levels))
-    assert not store.matches_plan(str(tmp_path / "none.zarr"), "ours", 1)
-    with pytest.raises(Refused, match="was not written by the plan"):
-        store.matches_plan(path, "another", 1)
-    store.check_plan(path, "ours")
-    with pytest.raises(Damaged, match="started again by another run"):
-        store.check_plan(path, "another")
-
-
-def test_what_is_not_ours_is_neither_replaced_nor_removed(tmp_path):
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    (folder / "a.jpg").write_text("dear")
-    for touch in (store.check_ours, lambda path: store.remove(path, keep=())):
-        with pytest.raises(Refused, match="not made by tierscale"):
-            touch(str(folder))
-    assert (folder / "a.jpg").read_text() == "dear"
-
-
 def test_a_level_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(Refused, match="does not exist"):
         store.open_level(str(tmp_path / "none.zarr"), 0)
@@ -100,7 +80,15 @@ def test_a_level_that_is_not_there_is_refused(tmp_path):
 
 def test_libraries_of_few_uses_are_not_loaded_with_the_package():
     """Each worker process imports these modules."""
-    modules = ("store", "receipts", "tile_table", "report", "explain", "pictures.charts")
+    modules = (
+        "store",
+        "ownership",
+        "receipts",
+        "tile_table",
+        "report",
+        "explain",
+        "pictures.charts",
+    )
     imports = "; ".join(f"import tierscale.pipeline.output.{name}" for name in modules)
     found = subprocess.run(
         [sys.executable, "-c", f"{imports}; import sys; print(*sys.modules)"],

@@ -1,14 +1,26 @@
 """What the boxes of a JPEG 2000 file say of its components, and what is refused."""
 
+import io
 import struct
 
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from tests.pipeline.formats.pictures import whole
 from tierscale.pipeline.errors import Refused
+from tierscale.pipeline.formats.georeference import geo_transform
+from tierscale.pipeline.formats.raster.jpeg2000_boxes import (
+    EXIF_UUID,
+    GEO_UUID,
+    IPTC_UUID,
+    XMP_UUID,
+)
 from tierscale.pipeline.formats.registry import open_image
+
+ORIENTATION, MAKER = 274, 271
 
 
 def box(kind, body):
@@ -87,15 +99,64 @@ def test_luma_and_chroma_become_colours(tmp_path):
         assert np.abs(whole(source)[:, 0, 0].astype(int) - (255, 0, 0)).max() <= 3
 
 
-def test_xmp_is_kept_and_other_metadata_are_named(tmp_path):
-    xmp = b"<x:xmpmeta>shelfmark 12</x:xmpmeta>"
-    uuids = (
-        bytes.fromhex("be7acfcb97a942e89c71999491e3afac") + xmp,
-        b"JpgTiffExif->JP2" + b"II*\0",
-        bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03") + b"II*\0",
-    )
-    boxes = (colr(16), *(box(b"uuid", body) for body in uuids), box(b"xml ", b"<a/>"))
-    write(tmp_path / "a.jp2", flat(1, 2, 3), *boxes)
+def uuid(mark, body):
+    return box(b"uuid", mark + body)
+
+
+def exif(orientation):
+    block = Image.Exif()
+    block[ORIENTATION], block[MAKER] = orientation, "scanner"
+    return block.tobytes().removeprefix(b"Exif\0\0")
+
+
+def geo():
+    tags = [(33550, "d", 3, (2.0, 2.0, 0.0), True), (33922, "d", 6, (0, 0, 0, 100, 200, 0), True)]
+    file = io.BytesIO()
+    tifffile.imwrite(file, np.zeros((1, 1), np.uint8), extratags=tags, metadata=None)
+    return file.getvalue()
+
+
+def behind(path, *said):
+    """Boxes behind the image."""
+    path.write_bytes(path.read_bytes() + b"".join(said))
+
+
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_metadata_are_kept_and_other_boxes_are_named(tmp_path, place):
+    xmp, iptc = b"<x:xmpmeta>shelfmark 12</x:xmpmeta>", b"\x1c\2\x05\0\4page"
+    uuids = [uuid(XMP_UUID, xmp), uuid(EXIF_UUID, exif(1)), uuid(IPTC_UUID, iptc)]
+    said = [*uuids, uuid(GEO_UUID, geo()), uuid(b"x" * 16, b"?"), box(b"xml ", b"<a/>")]
+    before, after = (said, []) if place == "before" else ([], said)
+    write(tmp_path / "a.jp2", flat(1, 2, 3), colr(16), *before)
+    behind(tmp_path / "a.jp2", *after)
     with open_image(tmp_path / "a.jp2") as source:
-        assert source.metadata.xmp == xmp and source.metadata.srgb
-        assert source.notes == ("its boxes EXIF, GeoJP2, GML or other XML were left out",)
+        metadata = source.metadata
+        assert metadata.xmp == xmp and metadata.srgb and metadata.iptc == iptc
+        assert b"scanner" in metadata.exif
+        assert geo_transform(metadata.geo) == [2, 0, 100, 0, -2, 200]
+        assert source.notes == (f"its boxes uuid {'78' * 16}, GML or other XML were left out",)
+
+
+def test_a_picture_is_set_upright_without_its_place(tmp_path):
+    pixels = flat(1, 2, 3)
+    pixels[0, 0] = 200
+    write(tmp_path / "a.jp2", pixels, colr(16), uuid(EXIF_UUID, exif(6)), uuid(GEO_UUID, geo()))
+    with open_image(tmp_path / "a.jp2") as source:
+        assert source.shape == (3, 48, 40) and source.metadata.geo is None
+        assert whole(source)[:, 0, -1].tolist() == [200] * 3
+        assert source.notes == ("it was set upright, without its georeferencing",)
+
+
+def test_a_place_that_cannot_be_read_is_told(tmp_path):
+    write(tmp_path / "a.jp2", flat(1, 2, 3), colr(16), uuid(GEO_UUID, b"II*\0"))
+    with open_image(tmp_path / "a.jp2") as source:
+        (note,) = source.notes
+        assert "GeoJP2 box cannot be read" in note and source.metadata.geo is None
+
+
+def test_damage_behind_the_image_costs_no_pixel(tmp_path):
+    write(tmp_path / "a.jp2", flat(1, 2, 3), colr(16))
+    behind(tmp_path / "a.jp2", uuid(EXIF_UUID, exif(1))[:-20])
+    with open_image(tmp_path / "a.jp2") as source:
+        assert source.notes == ("what follows its image cannot be read and was left out",)
+        assert whole(source)[:, 5, 5].tolist() == [1, 2, 3]

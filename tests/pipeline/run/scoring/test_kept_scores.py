@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from tests.plans import draft_of, scored_of
-from tierscale.pipeline.output import kept_scores
 from tierscale.pipeline.plan.policies import Budget
 from tierscale.pipeline.plan.value_range import ValueRange
+from tierscale.pipeline.run.scoring import kept_scores
 
 DRAFT = draft_of()
 SCORES = np.random.default_rng(0).random((77, 3), np.float32)
