@@ -5,7 +5,6 @@ papers' tables can be compared: `python -m benchmarks.reproduce.costs`. AnySR ha
 against cost, and so no function here.
 """
 
-import copy
 from functools import partial
 
 import torch
@@ -20,7 +19,7 @@ from tierscale.models.adaptive.gated import cost
 from tierscale.models.adaptive.pcsr.upscaler import PcsrUpscaler
 from tierscale.models.backbones.fsrcnn import Fsrcnn
 from tierscale.models.contract.checkpoints import ModelSpec
-from tierscale.models.runtime.counting import blank, executed
+from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.patches import SIDE
 from tierscale.models.runtime.plain import PlainUpscaler
 
@@ -87,7 +86,7 @@ def classsr(upscaler: ClassSrUpscaler, classes: Tensor) -> float:
     total = 0.0
     for index in classes.flatten().tolist():
         network = upscaler.branches[index].network
-        branch = executed(partial(copy.deepcopy(network).to("meta"), blank(1, 3, SIDE, SIDE)))
+        branch = executed(partial(network, torch.zeros(1, 3, SIDE, SIDE)))
         if isinstance(network, Fsrcnn):
             enlarging = network.enlarge.weight.numel() * SIDE**2
             branch += enlarging * (upscaler.scale**2 - 1) + upscaler.classifier.cost(SIDE, SIDE)
@@ -102,8 +101,7 @@ def residual(plain: PlainUpscaler, height: int, width: int) -> int:
 
 def main() -> None:
     """Print the figures that the papers tell and that can be counted without their weights."""
-    with torch.device("meta"):
-        method = Ape(4, "edsr", 1, blocks=32, features=256)
+    method = Ape(4, "edsr", 1, blocks=32, features=256)
     upscaler = ApeUpscaler(method, ModelSpec("ape", 4))
     for left, published in ((0, 31.54), (-1, 115.83)):
         figure = ape(upscaler, 48, 48, left) / 1e9

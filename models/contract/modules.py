@@ -19,6 +19,11 @@ def dtype_of(module: nn.Module) -> torch.dtype:
     return next(module.parameters()).dtype
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's weights lie."""
+    return next(module.parameters()).device
+
+
 def channels_last(module: M) -> M:
     """The module itself, its weights laid out with channels last (NHWC), the fastest on CPUs."""
     moved: M = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

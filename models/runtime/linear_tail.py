@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tierscale.models.runtime.threads import one_thread
+
 # Whether a row or column is the first, within, the last, or the only one -> size of the smallest
 # map that tells, and which one is meant.
 PLACES = ((5, 0), (5, 2), (5, 4), (1, 0))
@@ -52,7 +54,7 @@ def settle(network: nn.Module) -> None:
     """Compose the enlarging parts of a network whose weights do not change any more."""
     for part in network.modules():
         if isinstance(part, Enlarging) and part.weights is None:
-            with torch.no_grad():
+            with torch.no_grad(), one_thread():
                 part.weights, part.biases = compose(part.steps_of())
 
 

@@ -3,10 +3,8 @@
 Mean subtraction, residual, reach and counted cost.
 """
 
-import copy
 from collections.abc import Mapping
 from fractions import Fraction
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +12,10 @@ from torch import Tensor
 
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
 from tierscale.models.contract.efforts import Efforts, check_effort
-from tierscale.models.contract.modules import channels_last, dtype_of
+from tierscale.models.contract.modules import channels_last, device_of, dtype_of
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled
 from tierscale.models.runtime import resample
-from tierscale.models.runtime.counting import blank, executed
+from tierscale.models.runtime.counting import by_size, for_counting
 from tierscale.models.runtime.linear_tail import settle
 from tierscale.models.runtime.stages import Staged
 from tierscale.models.runtime.stream import RowNetwork, bands, run
@@ -181,18 +179,16 @@ class PlainUpscaler:
         return result
 
     def count(self, height: int, width: int, streamed: bool = True) -> int:
-        """Multiply-adds for one window of `height` by `width`, on a CPU (streamed) or a GPU.
-
-        Every convolution gives one result for each pixel and none twice, or, behind a global
-        pooling, one for the window: two small shapes, counted once, tell all others.
-        """
+        """Multiply-adds for one window of `height` by `width`, on a CPU (streamed) or a GPU."""
         if streamed not in self._counted:
-            shape = PlainUpscaler(copy.deepcopy(self.network).float(), self.spec).to("meta")
-            small, large = (
-                executed(partial(shape._enlarge, blank(1, 3, 8, side), streamed))
-                for side in (8, 16)
+            network = for_counting(self.network)
+            device = device_of(network)
+            counted = PlainUpscaler(network, self.spec).to(str(device))
+            self._counted[streamed] = by_size(
+                lambda side: counted._enlarge(
+                    torch.zeros(1, 3, side, side, device=device), streamed
+                )
             )
-            self._counted[streamed] = ((large - small) // 64, 2 * small - large)
         pixel, window = self._counted[streamed]
         return pixel * height * width + window
 

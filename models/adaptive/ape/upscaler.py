@@ -19,8 +19,9 @@ from tierscale.models.adaptive.cell_grid import CellGrid
 from tierscale.models.adaptive.gated import cost
 from tierscale.models.adaptive.on_plain import OnPlain
 from tierscale.models.contract.checkpoints import Checkpoint, ModelSpec, fill
+from tierscale.models.contract.modules import device_of
 from tierscale.models.contract.upscaler import Placement, Upscaled
-from tierscale.models.runtime.counting import blank, executed
+from tierscale.models.runtime.counting import by_size, for_counting
 from tierscale.models.runtime.patches import SIDE, STEP, Patches
 from tierscale.models.runtime.plain import check_windows
 from tierscale.models.runtime.stages import feed
@@ -216,12 +217,14 @@ class ApeUpscaler(OnPlain):
 
     def _saved(self, height: int, width: int) -> list[int]:
         """Multiply-adds of the layers behind each exit, for a window of `height` by `width`."""
-        scale = self.network.body_scale
-        features = blank(1, self.network.features, height * scale, width * scale)
-        costs = [
-            executed(partial(layer, features))
-            for layer in copy.deepcopy(self.network).to("meta").layers
-        ]
+        network = for_counting(self.network)
+        zeros = partial(torch.zeros, device=device_of(network))
+
+        def counted(layer: nn.Module) -> int:
+            pixel, window = by_size(lambda side: layer(zeros(1, network.features, side, side)))
+            return pixel * height * width * network.body_scale**2 + window
+
+        costs = [counted(layer) for layer in network.layers]
         return [sum(costs[(index + 1) * self.method.every :]) for index in range(self.method.exits)]
 
     def macs(self, height: int, width: int, left: int, streamed: bool = True) -> int:

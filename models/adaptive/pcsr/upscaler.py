@@ -9,7 +9,6 @@ heavy, makes the pixel. Samplers and classifier are multi-layer perceptrons. Wha
 to a bilinear enlargement.
 """
 
-import copy
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import partial
@@ -39,7 +38,7 @@ from tierscale.models.contract.efforts import (
 from tierscale.models.contract.modules import channels_last
 from tierscale.models.contract.upscaler import LARGE, Placement, Upscaled, hr_length
 from tierscale.models.runtime import resample
-from tierscale.models.runtime.counting import blank, executed
+from tierscale.models.runtime.counting import executed
 from tierscale.models.runtime.nearest import axes
 from tierscale.models.runtime.plain import check_colours
 from tierscale.models.runtime.stream import BAND, bands
@@ -76,7 +75,7 @@ class PcsrUpscaler:
         self.spec, self.origin = spec, origin
         self.refined = bool(spec.arguments.get("refine", True))
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self.encoder_operations = upstream_operations(network.encoder, blank(1, 3, 8, 8)) / 64
+        self.encoder_operations = upstream_operations(network.encoder, torch.zeros(1, 3, 8, 8)) / 64
         network = network.eval().requires_grad_(False)
         encoder = network.encoder
         if isinstance(encoder, Carn) and any(
@@ -88,8 +87,7 @@ class PcsrUpscaler:
         # Refinement looks one output pixel further, and that may lie in the next input pixel.
         self.reach: int | None = encoder.reach + 1
         self.mean = torch.tensor(spec.mean).view(3, 1, 1)
-        shape = copy.deepcopy(self.encoder).to("meta")
-        self.encoder_cost = executed(lambda: shape(blank(1, 3, 8, 8))) // 64
+        self.encoder_cost = executed(lambda: self.encoder(torch.zeros(1, 3, 8, 8))) // 64
 
     def to(self, device: str) -> "PcsrUpscaler":
         """Move the weights, in place."""
