@@ -37,7 +37,9 @@ def required(requirements: list[str]) -> set[str]:
 def test_what_is_imported_is_declared(path):
     providers = packages_distributions()
     declared = required(PROJECT["dependencies"])
-    foreign = first_names(path) - set(sys.stdlib_module_names) - {"tierscale", *OPTIONAL, *BESIDE, *STUBS}
+    foreign = (
+        first_names(path) - set(sys.stdlib_module_names) - {"tierscale", *OPTIONAL, *BESIDE, *STUBS}
+    )
     undeclared = {
         name for name in foreign if not declared & {normal(one) for one in providers[name]}
     }
