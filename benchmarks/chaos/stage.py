@@ -37,6 +37,8 @@ class Stage:
         self.nodes: list[Any] = []
         self.resident: Driver | None = None
         self.seen: set[psutil.Process] = set()
+        # A Ray that this process has started already, and what it will start, is not looked at.
+        self.others = {child for child in psutil.Process().children() if _of_ray(_words(child))}
 
     def driver(self) -> Driver:
         """The driver whose pool is kept."""
@@ -81,9 +83,8 @@ class Stage:
         node = self.nodes[index]
         self.workers()
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
-        with contextlib.suppress(
-            Exception
-        ):  # what is left of the node goes too; some of it has gone with the raylet
+        # What is left of the node goes too; some of it has gone with the raylet.
+        with contextlib.suppress(Exception):
             self.cluster.remove_node(node, allow_graceful=False)
         self.nodes[index] = self._node(NODES[index], room)
 
@@ -104,16 +105,21 @@ class Stage:
     def workers(self) -> list[psutil.Process]:
         """Processes of actors on the cluster, those at work first."""
         workers = []
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                words = process.cmdline()
-                if words and words[0].startswith("ray::Worker"):
-                    workers.append((not words[0].startswith("ray::Worker."), process.pid, process))
-                if any(
-                    word.startswith("ray::") or "/ray/" in word for word in words[:4]
-                ):  # raylet, GCS and agents too
-                    self.seen.add(process)
+        for process in self._descendants():
+            words = _words(process)
+            if words and words[0].startswith("ray::Worker"):
+                workers.append((not words[0].startswith("ray::Worker."), process.pid, process))
+            if _of_ray(words):
+                self.seen.add(process)
         return [process for _, _, process in sorted(workers, key=lambda entry: entry[:2])]
+
+    def _descendants(self) -> Iterator[psutil.Process]:
+        """All that this process and its children have started since the stage was built."""
+        for child in psutil.Process().children():
+            if child not in self.others:
+                yield child
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    yield from child.children(recursive=True)
 
     def _of_nodes(self) -> list[int]:
         """Process ids that the nodes themselves have started: raylets, GCS, dashboard."""
@@ -172,6 +178,19 @@ class Stage:
         if self.cluster is not None:
             self.cluster.shutdown()
         self.cluster = None
+
+
+def _words(process: psutil.Process) -> list[str]:
+    """The command line of a process; none of one that is gone."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def _of_ray(words: list[str]) -> bool:
+    """Whether a command line is that of an actor, a raylet, a GCS or an agent."""
+    return any(word.startswith("ray::") or "/ray/" in word for word in words[:4])
 
 
 @contextmanager

@@ -145,7 +145,8 @@ def convert_model(file: Path, method: str, output: Path, **cli_args: Any) -> Non
         upscaler = UPSCALERS[checkpoint.spec.network](checkpoint, output.name)
         write_checkpoint(output, checkpoint)
     except ValueError as error:
-        raise Refused(str(error)) from error
+        named = str(file) in str(error)
+        raise Refused(str(error) if named else f"{file}: {error}") from error
     # What was measured of other weights under this name.
     table_path(output).unlink(missing_ok=True)
     offered = upscaler.scales

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from tierscale.models.runtime.counting import executed
 
@@ -61,10 +60,16 @@ class Living(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        for made in tree_leaves(result):
-            if isinstance(made, Tensor):
-                self._hold(made.untyped_storage())
+        self._hold_all(result)
         return result
+
+    def _hold_all(self, made: Any) -> None:
+        """Hold what an operator has made: a tensor, or several in a list or tuple."""
+        if isinstance(made, Tensor):
+            self._hold(made.untyped_storage())
+        elif isinstance(made, list | tuple):
+            for one in made:
+                self._hold_all(one)
 
     def _hold(self, storage: Any) -> None:
         key, size = storage._cdata, storage.nbytes()
