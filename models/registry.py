@@ -37,7 +37,7 @@ from tierscale.models.mixed import Part, mixed, mixed_digest, mixed_files, parse
 from tierscale.models.runtime import plain
 from tierscale.models.runtime.bicubic import Bicubic
 from tierscale.models.turned import Turned
-from tierscale.models.weights import card, locate, names, parse_turns
+from tierscale.models.weights import card, locate, parse_turns
 
 # A network is one file in backbones/ or one folder in adaptive/, and one line here: name in a
 # checkpoint's specification -> what builds the upscaler from it.
@@ -64,7 +64,7 @@ BICUBIC = "bicubic: Keys a = -0.5, border repeated, version 1"
 # images would spend several times on each.
 KEPT = 16
 
-# Scales at which listing() tells what NAME@auto is.
+# Scales at which facts() tells what NAME@auto is.
 SHOWN_SCALES = tuple(Fraction(scale) for scale in ("3/2", "2", "5/2", "3", "4"))
 
 
@@ -238,11 +238,6 @@ def tier_key(tier: str, weights: str | None = None) -> str:
     _, count = parse_turns(name)
     turned = f"+{count}" if count > 1 else ""
     return (weights or digest(name)) + turned + (f"@{effort}" if effort else "")
-
-
-def listing() -> list[dict[str, Any]]:
-    """A row of facts() for each name."""
-    return [facts(name) for name in names()]
 
 
 def facts(name: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ ROWS = {
         ("adaptive",),
         ("convert",),
         ("registry",),
+        ("catalogue",),
         ("train",),
     ),
     "pipeline": (

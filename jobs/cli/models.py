@@ -11,6 +11,7 @@ import click
 from tierscale.jobs.cli.options import answering, on_photos
 from tierscale.jobs.cli.terminal import emit, table
 from tierscale.jobs.cli.types import ScaleType
+from tierscale.models import catalogue
 from tierscale.pipeline.errors import Refused
 from tierscale.pipeline.storage.path_policy import check_secrets
 
@@ -32,9 +33,7 @@ class Networks(click.Group):
 def models(context: click.Context, as_json: bool, debug: bool) -> None:
     """List the networks that can be tiers; convert or calibrate others."""
     if context.invoked_subcommand is None:
-        from tierscale.models.registry import listing
-
-        entries = listing()
+        entries = catalogue.listing()
         lines = [*table(rows(entries)), *autos(entries)]
         emit(as_json, {"status": "done", "models": entries, "error": None}, lines)
 

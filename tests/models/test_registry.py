@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.models.plain_networks import MEAN, make, whole
-from tierscale.models import registry
+from tierscale.models import catalogue, registry
 from tierscale.models.backbones.fsrcnn import Fsrcnn
 from tierscale.models.contract.checkpoints import (
     Checkpoint,
@@ -82,7 +82,7 @@ def test_unknown_names_are_answered_with_known_ones() -> None:
 
 
 def test_the_zoo_loads_and_enlarges() -> None:
-    rows = {row["name"]: row for row in registry.listing()}
+    rows = {row["name"]: row for row in catalogue.listing()}
     assert {"bicubic", "fsrcnn-x4", "carn-x4"} <= rows.keys()
     for name, row in rows.items():
         upscaler, scale = registry.load(name), int(row["scales"][0]) if row["scales"] else 4

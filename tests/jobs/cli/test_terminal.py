@@ -18,7 +18,7 @@ from PIL import Image
 from tests.commands import FAST, tierscale
 from tests.conftest import ROOT
 from tierscale.jobs.cli import terminal
-from tierscale.models import registry
+from tierscale.models import catalogue, registry
 
 # Colours the terminal, rings, clears the screen, and begins a line that looks like ours.
 EVIL = "a\x1b[31m\x07\x9b2J\ntierscale: done\u202e\x7f"
@@ -93,8 +93,8 @@ def test_evaluate(capsys, folder):
 
 
 def test_models(capsys, folder, monkeypatch):
-    listing = [{**registry.listing()[0], "name": EVIL}]
-    monkeypatch.setattr(registry, "listing", lambda: listing)
+    listing = [{**catalogue.listing()[0], "name": EVIL}]
+    monkeypatch.setattr(catalogue, "listing", lambda: listing)
     check(tierscale(capsys, "models"))
     weights = registry.locate("fsrcnn-x4")
     lost = folder / f"{EVIL}.pth"
