@@ -30,7 +30,7 @@ ROWS = {
         ("plan", "storage"),
         ("formats", "routing", "inference"),
         ("output",),
-        ("run",),
+        ("run", "view"),
         ("dataset",),
     ),
     "jobs": (
