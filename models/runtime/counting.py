@@ -10,8 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from tierscale.models.contract.modules import device_of
-from tierscale.models.runtime.threads import one_thread
+from tierscale.models.contract.modules import device_of, one_thread
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tierscale.models.runtime.threads import one_thread
+from tierscale.models.contract.modules import one_thread
 
 # Whether a row or column is the first, within, the last, or the only one -> size of the smallest
 # map that tells, and which one is meant.
