@@ -36,7 +36,7 @@ ROWS = {
     "jobs": (
         ("cli",),
         ("manifest_run", "night_run"),
-        ("demo", "evaluate", "manifest", "nightly", "train", "upscale_dataset", "verify"),
+        ("demo", "evaluate", "manifest", "nightly", "train", "upscale_dataset", "verify", "view"),
     ),
 }
 FLOORS = {

@@ -25,7 +25,7 @@ COMMANDS = {
     "status": Entry("tierscale.jobs.cli.inspect", "status", "Show the progress of an output."),
     "verify": Entry("tierscale.jobs.verify", "command", "Check outputs against their receipts."),
     "explain": Entry("tierscale.jobs.cli.inspect", "explain", "Show where the compute went."),
-    "view": Entry("tierscale.jobs.cli.view", "view", "Look at an output beside its source."),
+    "view": Entry("tierscale.jobs.view", "view", "Look at an output beside its source."),
     "export": Entry("tierscale.jobs.cli.export", "export", "Write an output as a TIFF or PNG."),
     "ingest": Entry("tierscale.jobs.cli.export", "ingest", "Copy an image into a zarr array."),
     "models": Entry("tierscale.jobs.cli.models", "models", "List, convert, calibrate networks."),

@@ -75,15 +75,40 @@ class Original:
     def _band(self, step: Fraction, rect: Rect) -> np.ndarray:
         """A window of a level whose pixels are `step` source pixels long."""
         height, width = self.size
-        top, bottom = (min(edge * step, Fraction(height)) for edge in (rect.y.start, rect.y.stop))
-        left, right = (min(edge * step, Fraction(width)) for edge in (rect.x.start, rect.x.stop))
+        top, bottom = (edge * step for edge in (rect.y.start, rect.y.stop))
+        left, right = (edge * step for edge in (rect.x.start, rect.x.stop))
         y0, y1 = max(0, math.floor(top) - MARGIN), min(height, math.ceil(bottom) + MARGIN)
         x0, x1 = max(0, math.floor(left) - MARGIN), min(width, math.ceil(right) + MARGIN)
-        picture = Image.fromarray(self.screen.show(self.read(y0, y1, x0, x1)))
+        shown = self.screen.show(self.read(y0, y1, x0, x1))
+        # The last pixel of a small level may reach beyond the source: its edge goes on there.
+        beyond = [(0, max(0, math.ceil(bottom) - y1)), (0, max(0, math.ceil(right) - x1))]
+        shown = np.pad(shown, [*beyond, (0, 0)][: shown.ndim], mode="edge")
         kernel = Image.Resampling.BICUBIC if self.smooth else Image.Resampling.NEAREST
-        shown = picture.resize(
+        return resized(
+            shown,
             (rect.x.length, rect.y.length),
             Image.Resampling.BOX if step >= 1 else kernel,
-            box=(float(left - x0), float(top - y0), float(right - x0), float(bottom - y0)),
+            (float(left - x0), float(top - y0), float(right - x0), float(bottom - y0)),
         )
-        return np.asarray(shown)
+
+
+def resized(
+    shown: np.ndarray,
+    size: tuple[int, int],
+    kernel: Image.Resampling,
+    box: tuple[float, float, float, float],
+) -> np.ndarray:
+    """A part of a picture (h, w), (h, w, 3 or 4) in another size (width, height).
+
+    box: left, top, right, bottom. By float32, where Pillow rounds and clips only once; with alpha
+    by 8 bits, where it weights colours by their opacity.
+    """
+    if shown.ndim == 3 and shown.shape[2] == 4:
+        return np.asarray(Image.fromarray(shown).resize(size, kernel, box=box))
+    channels = [shown] if shown.ndim == 2 else [shown[..., at] for at in range(shown.shape[2])]
+    made = [
+        np.asarray(Image.fromarray(channel.astype(np.float32)).resize(size, kernel, box=box))
+        for channel in channels
+    ]
+    values = np.clip(np.rint(made), 0, 255).astype(np.uint8)
+    return values[0] if shown.ndim == 2 else np.ascontiguousarray(values.transpose(1, 2, 0))

@@ -32,12 +32,12 @@ def test_source_pixels_are_squares():
 def test_a_window_is_that_part_of_the_whole_picture(scale):
     height, width = int(61 * scale), int(83 * scale)
     whole = window(original(scale, True), 0, (0, height), (0, width))
-    pillow = Image.fromarray(SOURCE.transpose(1, 2, 0)).resize(
-        (width, height), Image.Resampling.BICUBIC, box=(0, 0, width / scale, height / scale)
-    )
-    np.testing.assert_array_equal(whole, np.asarray(pillow))
+    box = (0, 0, float(width / scale), float(height / scale))
+    grey = Image.fromarray(SOURCE[1].astype(np.float32))
+    pillow = grey.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    assert np.abs(np.clip(np.asarray(pillow), 0, 255) - whole[..., 1]).max() <= 0.501
     part = window(original(scale, True), 0, (37, 90), (51, 130))
-    # Pillow rounds places of a window otherwise than those of the whole.
+    # Places in a window are other float numbers than those in the whole.
     assert np.abs(part.astype(int) - whole[37:90, 51:130]).max() <= 1
 
 
@@ -45,13 +45,13 @@ def test_small_levels_are_means_of_the_source(monkeypatch):
     # Level 4 of scale 4: a pixel is 4 by 4 source pixels; the last ones lie at the edge.
     means = SOURCE[:, :60, :80].reshape(3, 15, 4, 20, 4).mean((2, 4)).transpose(1, 2, 0)
     shown = window(original(4, True), 4, (0, 16), (0, 21))
-    assert np.abs(shown[:15, :20] - means).max() <= 0.6
+    assert np.abs(shown[:15, :20] - means).max() <= 0.501
     reads = []
 
     def read(y0, y1, x0, x1):
         reads.append((y1 - y0) * (x1 - x0))
         return SOURCE[:, y0:y1, x0:x1]
 
-    monkeypatch.setattr(layers, "READ_PIXELS", 83 * 8)
+    monkeypatch.setattr(layers, "READ_PIXELS", 84 * 8)
     np.testing.assert_array_equal(shown, window(original(4, True, read), 4, (0, 16), (0, 21)))
-    assert len(reads) == 8 and max(reads) <= 83 * (8 + 2 * layers.MARGIN)
+    assert len(reads) == 8 and max(reads) <= 84 * (8 + 2 * layers.MARGIN)
