@@ -177,8 +177,12 @@ def bracket(
         return free if price < 1 / HIGHEST else priced(errors, problem, price)
 
     most = float((errors.max(axis=1) - errors.min(axis=1)).max())
-    centre, ratio = guess or most / min(np.diff(problem.costs), default=1.0), 1.01
-    while not fits(at(centre * ratio)) or fits(at(centre / ratio)):
+    # In seconds a tier may take less than the one before it.
+    steps = [step for step in np.diff(problem.costs) if step > 0]
+    centre, ratio = float(guess or most / min(steps, default=1.0)), 1.01
+    # A cost that is told another way may be above what the first tier is allowed by a rounding: at
+    # the highest price that tier is taken to fit.
+    while (centre * ratio <= HIGHEST and not fits(at(centre * ratio))) or fits(at(centre / ratio)):
         ratio *= ratio
     low, high = centre / ratio, centre * ratio
     over, under = at(low), at(high)

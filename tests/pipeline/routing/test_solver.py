@@ -12,7 +12,7 @@ from tests.pipeline.routing.scores import COSTS, TIERS, flat, more_would_gain, s
 from tierscale.pipeline.geometry.grid import Grid
 from tierscale.pipeline.routing.costs import cost_of_routes
 from tierscale.pipeline.routing.problem import RoutingProblem, all_full, all_light
-from tierscale.pipeline.routing.solver import least_cost, least_error
+from tierscale.pipeline.routing.solver import bracket, least_cost, least_error
 from tierscale.pipeline.routing.windows import groups
 
 FLAT = RoutingProblem(COSTS, flat)
@@ -70,6 +70,18 @@ def test_no_single_tile_that_would_be_better_still_fits_in_a_small_image(seed, s
             more = routes.copy()
             more[tile] = tier
             assert cost_of(more) > share * most
+
+
+@pytest.mark.parametrize("costs", [(1.0, 2.0, 4.0), (2.0, 1.0, 4.0), (3.0, 2.0, 1.0)])
+def test_a_search_ends_where_costs_fall_or_nothing_fits(costs):
+    """Measured seconds need not rise from tier to tier, and may be told in two ways."""
+    errors = np.array([[1.0, 0.9, 0.8], [1.0, 0.5, 0.1], [0.2, 0.1, 0.0]])
+    problem = RoutingProblem(costs, lambda routes: float(np.take(costs, routes).sum()))
+    for allowed in (0.0, 3 * costs[0], 3 * costs[0] + 0.5, 99.0):
+        ends = bracket(
+            errors, problem, lambda routes, most=allowed: problem.cost_of(routes) <= most
+        )
+        assert problem.cost_of(ends.fits) <= allowed or (ends.fits == 0).all()
 
 
 def test_work_goes_where_it_saves_most():
