@@ -196,10 +196,11 @@ const tierscale = (() => {
     for (const name of ["update-viewport", "resize"]) viewer.addHandler(name, () => { cut(); figures(); });
     // OpenSeadragon has keys of its own; these go first.
     document.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("select")) return;
+      const on = (kind) => event.target instanceof Element && event.target.matches(kind);
+      if (event.ctrlKey || event.metaKey || event.altKey || on("select")) return;
       const sideways = { ArrowLeft: -0.01, ArrowRight: 0.01 }[event.key];
       if (event.shiftKey && sideways) swipe(state.part + sideways);
-      else if (KEYS[event.key.toLowerCase()] && !(event.target.matches("button, input") && event.key === " ")) {
+      else if (KEYS[event.key.toLowerCase()] && !(on("button, input") && event.key === " ")) {
         KEYS[event.key.toLowerCase()]();
       } else return;
       event.preventDefault();
