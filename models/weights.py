@@ -171,8 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"weights: {error}", file=sys.stderr)
         return 2
-    print(f"{options.name} stands for {path} now; measure its card again, then write the")
-    print("catalogue anew: python -m tierscale.models.catalogue")
+    print(f"{options.name} stands for {path} now; measure its card again")
+    print("and write the catalogue anew: python -m tierscale.models.catalogue")
     return 0
 
 

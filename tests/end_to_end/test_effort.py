@@ -20,7 +20,7 @@ from tests.models.adaptive.pcsr.small_pcsr import make, smooth
 from tests.pipeline.run.upscaling import plan_at, upscale
 from tests.reference_file import calibrated
 from tierscale.jobs.cli.main import main
-from tierscale.models import registry
+from tierscale.models import registry, weights
 from tierscale.models.adaptive.anysr.upscaler import AnySrUpscaler
 from tierscale.models.adaptive.pcsr.network import Pcsr
 from tierscale.models.adaptive.pcsr.upscaler import PcsrUpscaler
@@ -315,7 +315,7 @@ def executed(upscaler: Any, window: torch.Tensor, scale: Fraction, effort: float
     [
         # One of them quickly, the others with all slow tests.
         name if name == "pcsr-fsrcnn-x4" else pytest.param(name, marks=pytest.mark.slow)
-        for name in registry.names()
+        for name in weights.names()
         if name != "bicubic" and table_path(registry.locate(name)).is_file()
     ],
 )
