@@ -222,6 +222,8 @@ def _tiers_of(folder: "Folder", plan: "Plan") -> "Tiers | None":
 
 def _facts_of(folder: "Folder", plan: "Plan") -> list[tuple[str, str]]:
     """What is told of an output."""
+    from tierscale.pipeline.output.receipts import SUMMARY
+
     channels, height, width = plan.hr_shape
     facts = [
         ("result", f"{width} x {height} pixels, {channels} channels, {plan.dtype}"),
@@ -231,6 +233,6 @@ def _facts_of(folder: "Folder", plan: "Plan") -> list[tuple[str, str]]:
         ("precision", plan.precision),
         ("plan", plan.digest[:16]),
     ]
-    summary = folder.read_json("summary.json") or {}
+    summary = folder.read_json(SUMMARY) or {}
     facts += [("note", str(note)) for note in summary.get("notes", ())]
     return facts

@@ -105,9 +105,7 @@ class Scene:
     @property
     def tiles_map(self) -> TileMap:
         """The tiers of all tiles. ValueError: they are not known."""
-        if self.tiers is None:
-            raise ValueError("no tiers are known of this picture")
-        return self.tiers.tiles
+        return self._known_tiers().tiles
 
     def about(self) -> dict[str, Any]:
         """What the page must know to begin."""
@@ -140,13 +138,17 @@ class Scene:
 
     def row(self, row: int) -> dict[str, Any]:
         """Tier and figures of the tiles of one row. ValueError: they are not known."""
-        tiles = self.tiles_map
-        figures = {} if self.tiers is None else self.tiers.figures
+        known = self._known_tiers()
         numbers = [
             [None if np.isnan(value) else float(f"{value:.4g}") for value in values[row].tolist()]
-            for values, _ in figures.values()
+            for values, _ in known.figures.values()
         ]
-        return {"row": row, "tiers": tiles.routes[row].tolist(), "figures": numbers}
+        return {"row": row, "tiers": known.tiles.routes[row].tolist(), "figures": numbers}
+
+    def _known_tiers(self) -> Tiers:
+        if self.tiers is None:
+            raise ValueError("no tiers are known of this picture")
+        return self.tiers
 
 
 def encoded(pixels: np.ndarray, exact: bool) -> bytes:
